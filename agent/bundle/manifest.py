@@ -1,0 +1,172 @@
+"""The bundle's manifest: everything a device must know to judge sound as the workstation did.
+
+A bundle is a folder. `manifest.json` describes it and lists every other file with its length and
+SHA-256; nothing in it is ever unpickled.
+
+    manifest.json       this schema
+    encoder.onnx        waveform (batch, window_samples) float32 -> embedding (batch, dim) float32
+    bank.npy            memory bank, float32 (rows, dim), embeddings of healthy windows
+    rows.npy            row constants, float32 (rows, 2): weight and offset of each row's distance
+    bank.hnsw           HNSW index over the bank (cosine); rebuilt from bank.npy when absent
+    rows.json           one record per row: source file, start, domain, attributes
+    healthy_scores.npy  leave-one-recording-out scores of the healthy windows, float32 (rows,)
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+ENCODER = "encoder.onnx"
+BANK = "bank.npy"
+ROW_CONSTANTS = "rows.npy"
+INDEX = "bank.hnsw"
+ROWS = "rows.json"
+HEALTHY_SCORES = "healthy_scores.npy"
+
+
+class Strict(BaseModel):
+    """Unknown keys are errors: a misspelt field must not be silently ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FileRecord(Strict):
+    """Identity of one file of the bundle."""
+
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the bytes")]
+    size: Annotated[int, Field(ge=0, description="Length, bytes")]
+
+
+class EncoderInfo(Strict):
+    """The ONNX graph and what it expects."""
+
+    kind: Annotated[str, Field(description="Encoder family, as in the preset (mn04, dual_path...)")]
+    sample_rate: Annotated[int, Field(gt=0, description="Rate of the waveform it takes, Hz")]
+    window_samples: Annotated[int, Field(gt=0, description="Waveform length it takes, samples")]
+    dim: Annotated[int, Field(gt=0, description="Length of the embedding it gives")]
+    precision: Annotated[
+        Literal["int8", "float32"], Field(description="Arithmetic of the exported graph")
+    ]
+    opset: Annotated[int, Field(gt=0, description="ONNX operator set the graph needs")]
+
+
+class ScorerConfig(Strict):
+    """How a distance to the memory bank becomes an anomaly score."""
+
+    kind: Annotated[Literal["knn"], Field(description="Scoring method")] = "knn"
+    metric: Annotated[
+        Literal["cosine", "euclidean"], Field(description="Distance: (1 - cos) / 2, or L2")
+    ] = "cosine"
+    k: Annotated[int, Field(ge=1, description="Neighbours whose normalised distances are averaged")] = 1
+    normalization: Annotated[
+        Literal["none", "ldn_ratio", "ldn_difference", "varmin"],
+        Field(description="Row constants: none, local density (ratio/difference), variance minimisation"),
+    ] = "varmin"
+    density_k: Annotated[
+        int, Field(ge=1, description="Neighbours that measure a row's local density")
+    ] = 4
+    clip: Annotated[
+        Literal["mean", "max"],
+        Field(description="How the windows of one recording become that recording's score"),
+    ] = "mean"
+
+
+class Threshold(Strict):
+    """Where healthy ends, and how that was found."""
+
+    value: Annotated[float, Field(description="A window scoring above this counts as anomalous")]
+    false_alarm_rate: Annotated[
+        float, Field(gt=0, lt=1, description="Share of healthy windows expected above it")
+    ]
+    clip_value: Annotated[
+        float, Field(description="The same for whole recordings (score, evaluate), score of a clip")
+    ]
+    method: Annotated[str, Field(description="How it was calibrated, in words")]
+    healthy_windows: Annotated[int, Field(ge=0, description="Healthy windows it was calibrated on")]
+    healthy_recordings: Annotated[
+        int, Field(ge=0, description="Independent recordings those windows came from")
+    ]
+    caveat: Annotated[
+        str, Field(description="Why not to rely on the rate, when there is reason; else empty")
+    ] = ""
+
+
+class TrainedOn(Strict):
+    """Where the bundle's idea of healthy comes from."""
+
+    machine: Annotated[str, Field(description="Machine (type) the detector was trained for")]
+    preset: Annotated[str, Field(description="Preset it was trained with")]
+    seed: Annotated[int, Field(description="Random seed of the training")]
+    recordings: Annotated[int, Field(ge=0, description="Healthy recordings used")]
+    seconds: Annotated[float, Field(ge=0, description="Their total length, seconds")]
+    domains: Annotated[
+        dict[str, int], Field(description="Healthy recordings a domain (source, target, unknown)")
+    ]
+    classes: Annotated[
+        int, Field(ge=0, description="Classes the encoder was trained to tell apart; 0 when frozen")
+    ] = 0
+    class_rule: Annotated[str, Field(description="What those classes were, in words")] = ""
+    level_dbfs: Annotated[
+        tuple[float, float],
+        Field(description="1st and 99th percentile of the healthy windows' RMS level, dBFS"),
+    ]
+    data_sha256: Annotated[
+        str, Field(description="SHA-256 over the sorted names and contents' digests of the recordings")
+    ]
+
+
+class Quantization(Strict):
+    """What INT8 changed, measured at export."""
+
+    mode: Annotated[Literal["static", "dynamic", "none"], Field(description="Quantization used")]
+    float_bytes: Annotated[int, Field(ge=0, description="Size of the float32 graph, bytes")]
+    bytes: Annotated[int, Field(ge=0, description="Size of the exported graph, bytes")]
+    cosine_mean: Annotated[
+        float, Field(description="Mean cosine similarity of exported to float32 embeddings")
+    ]
+    cosine_min: Annotated[float, Field(description="The smallest of those similarities")]
+    torch_cosine_min: Annotated[
+        float, Field(description="Smallest cosine similarity of the float32 graph to torch")
+    ]
+    hmean_change: Annotated[
+        float | None,
+        Field(description="Harmonic mean of AUCs on the test set: exported minus float32; null untested"),
+    ] = None
+
+
+class Manifest(Strict):
+    """`manifest.json`."""
+
+    schema_version: Annotated[int, Field(description="Version of this schema")] = SCHEMA_VERSION
+    auscult_version: Annotated[str, Field(description="auscult that wrote the bundle")]
+    created: Annotated[str, Field(description="When it was written, ISO 8601 UTC")]
+    encoder: EncoderInfo
+    window_seconds: Annotated[float, Field(gt=0, description="Length of a window, seconds")]
+    hop_seconds: Annotated[float, Field(gt=0, description="Default step between windows, seconds")]
+    scorer: ScorerConfig
+    threshold: Threshold
+    trained_on: TrainedOn
+    quantization: Quantization
+    notes: Annotated[
+        tuple[str, ...], Field(description="Warnings raised in training and export, for people")
+    ] = ()
+    files: Annotated[
+        dict[str, FileRecord], Field(description="Every other file of the bundle, by name")
+    ]
+
+
+class Row(Strict):
+    """Where one row of the memory bank came from (`rows.json`)."""
+
+    source: Annotated[str, Field(description="Recording, relative to the data folder")]
+    start: Annotated[float, Field(ge=0, description="Start of the window in it, seconds")]
+    group: Annotated[
+        str, Field(description="Rows of one group are never each other's neighbour in calibration")
+    ]
+    domain: Annotated[str, Field(description="source, target or unknown")] = "unknown"
+    section: Annotated[str, Field(description="DCASE section; empty when there is none")] = ""
+    attributes: Annotated[dict[str, str], Field(description="Operating conditions")] = {}

@@ -1,0 +1,79 @@
+"""The one command, `auscult`: finds its subcommands by entry point, and turns faults into words."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import entry_points
+
+import click
+
+from agent import __version__
+from agent.errors import AuscultError
+
+GROUP = "auscult.commands"
+# What a missing module of these names means: the workstation's packages are not installed.
+TRAIN_EXTRA = {"torch", "onnx", "onnxscript", "sklearn", "scipy", "matplotlib", "safetensors", "amqtt"}
+
+
+class InstalledCommands(click.Group):
+    """A group whose commands are this environment's `auscult.commands` entry points.
+
+    A command's module is imported only when it is run or its help line shown; the agent's own
+    process therefore holds the agent's code alone.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Every registered name."""
+        return sorted(point.name for point in entry_points(group=GROUP))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Load one command."""
+        for point in entry_points(group=GROUP, name=cmd_name):
+            command = point.load()
+            assert isinstance(command, click.Command)
+            return command
+        return None
+
+
+@click.group(
+    cls=InstalledCommands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="auscult")
+def root() -> None:
+    """Learns the sound of a healthy machine, listens, and raises an alarm when it changes."""
+
+
+def main() -> None:
+    """Run `auscult`. Exit codes: 0 well, 1 found wanting, 2 a fault named on stderr, 130 Ctrl-C."""
+    try:
+        root(standalone_mode=False)
+    except click.exceptions.Exit as exit_:
+        sys.exit(exit_.exit_code)
+    except click.ClickException as fault:
+        fault.show()
+        sys.exit(fault.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("stopped", err=True)
+        sys.exit(130)
+    except AuscultError as fault:
+        click.echo(f"auscult: {fault}", err=True)
+        sys.exit(2)
+    except ModuleNotFoundError as fault:
+        if (fault.name or "").partition(".")[0] not in TRAIN_EXTRA:
+            raise
+        click.echo(
+            f"auscult: this command needs the package '{fault.name}', which the agent's install "
+            "leaves out. Install the workstation's packages: pip install 'auscult[train]'",
+            err=True,
+        )
+        sys.exit(2)
+    except BrokenPipeError:
+        # The reader of our output left (`auscult score ... | head`): not a fault of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+if __name__ == "__main__":
+    main()

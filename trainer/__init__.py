@@ -1,0 +1,1 @@
+"""The workstation side of auscult: read recordings of a healthy machine and learn its sound."""

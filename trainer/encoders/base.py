@@ -1,0 +1,38 @@
+"""The one interface of every encoder: a batch of waveforms in, a batch of embeddings out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+
+class Encoder(nn.Module, ABC):
+    """A waveform batch to an embedding batch, with its front end inside so that it exports whole.
+
+    Attributes:
+        kind: Family name, as presets call it.
+        sample_rate: Rate of the waveform it takes, Hz.
+        window_samples: Length of the waveform it takes, samples.
+        dim: Length of the embedding it gives.
+    """
+
+    kind: str
+    sample_rate: int
+    window_samples: int
+    dim: int
+
+    @abstractmethod
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Embed.
+
+        Args:
+            waveform: float32, shape `(batch, window_samples)`, full scale 1.0.
+
+        Returns:
+            float32, shape `(batch, dim)`.
+        """
+
+    def quantization_excludes(self) -> tuple[type[nn.Module], ...]:
+        """Submodule types whose operations must stay float32 (the front end, by default none)."""
+        return ()

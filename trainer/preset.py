@@ -1,0 +1,152 @@
+"""A preset: the whole recipe of a detector, as a YAML file that a person can read and change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError
+
+from agent.bundle.manifest import ScorerConfig, Strict
+from agent.errors import ConfigError
+
+# In a wheel the presets lie inside this package; in a checkout beside it.
+_PLACES = (
+    Path(__file__).parent / "configs" / "presets",
+    Path(__file__).parent.parent / "configs" / "presets",
+)
+
+
+class EncoderConfig(Strict):
+    """Which encoder, and which of its features."""
+
+    kind: Annotated[
+        Literal["loudness", "log_mel", "dual_path", "mn04"], Field(description="Encoder family")
+    ]
+    features: Annotated[
+        str, Field(description="Which features of the encoder make the embedding; '' for its only one")
+    ] = ""
+    weights: Annotated[
+        str | None,
+        Field(description="Checkpoint file it starts from, looked up in --weights; null for none"),
+    ] = None
+
+
+class TrainingConfig(Strict):
+    """How the encoder is trained."""
+
+    kind: Annotated[
+        Literal["frozen", "classify"],
+        Field(description="frozen: as it is; classify: tell operating conditions apart"),
+    ] = "frozen"
+    epochs: Annotated[int, Field(ge=1, description="Passes over the recordings")] = 10
+    batch: Annotated[int, Field(ge=2, description="Windows a step")] = 64
+    learning_rate: Annotated[float, Field(gt=0, description="Adam step size")] = 1e-3
+    mixup: Annotated[float, Field(ge=0, le=1, description="Share of batches mixed up")] = 0.5
+    margin: Annotated[float, Field(ge=0, description="Angular margin of the loss, radians")] = 0.5
+    scale: Annotated[float, Field(gt=0, description="Scale of the cosine logits")] = 30.0
+    subcentres: Annotated[int, Field(ge=1, description="Centres a class")] = 1
+    ensemble: Annotated[int, Field(ge=1, description="Independently seeded models, concatenated")] = 1
+
+
+class WindowConfig(Strict):
+    """How recordings are cut."""
+
+    seconds: Annotated[float, Field(gt=0, description="Length of a window, seconds")] = 10.0
+    hop_seconds: Annotated[
+        float, Field(gt=0, description="Step between windows on the device, seconds")
+    ] = 1.0
+    train_hop_seconds: Annotated[
+        float, Field(gt=0, description="Step between windows of a training recording, seconds")
+    ] = 5.0
+
+
+class ThresholdConfig(Strict):
+    """Where healthy ends."""
+
+    false_alarm_rate: Annotated[
+        float, Field(gt=0, lt=1, description="Share of healthy windows allowed above the threshold")
+    ] = 0.01
+
+
+class QuantizationConfig(Strict):
+    """What export may do to the numbers."""
+
+    mode: Annotated[
+        Literal["static", "dynamic", "none"], Field(description="INT8 method; none keeps float32")
+    ] = "static"
+    calibration_windows: Annotated[
+        int, Field(ge=1, description="Healthy windows the activation ranges are measured on")
+    ] = 64
+    min_cosine: Annotated[
+        float,
+        Field(gt=0, le=1, description="Refuse a bundle whose mean cosine to float32 is below this"),
+    ] = 0.98
+    max_hmean_drop: Annotated[
+        float,
+        Field(ge=0, description="Refuse a bundle whose harmonic mean on the test set fell by more"),
+    ] = 0.01
+
+
+class Preset(Strict):
+    """`configs/presets/<name>.yaml`."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$", description="Its name, that of its file")]
+    summary: Annotated[str, Field(description="What it is, one line")]
+    source: Annotated[str, Field(description="Report or paper it follows, and where it deviates")] = ""
+    floor: Annotated[
+        bool, Field(description="A floor: printed in every table, below the real systems")
+    ] = False
+    encoder: EncoderConfig
+    training: TrainingConfig = TrainingConfig()
+    window: WindowConfig = WindowConfig()
+    scorer: ScorerConfig = ScorerConfig()
+    threshold: ThresholdConfig = ThresholdConfig()
+    quantization: QuantizationConfig = QuantizationConfig()
+    published: Annotated[
+        dict[str, Any], Field(description="Figures its source reports, as data")
+    ] = {}
+
+
+def preset_names() -> list[str]:
+    """Names of the presets that come with auscult, sorted."""
+    return sorted({path.stem for place in _PLACES for path in place.glob("*.yaml")})
+
+
+def load_preset(name: str | Path) -> Preset:
+    """Read a preset by name, or from a file of the user's own.
+
+    Raises:
+        ConfigError: It does not exist, or a field is wrong (which is named).
+    """
+    path = Path(name)
+    if path.suffix not in {".yaml", ".yml"}:
+        for place in _PLACES:
+            if (place / f"{name}.yaml").is_file():
+                path = place / f"{name}.yaml"
+                break
+        else:
+            raise ConfigError(
+                f"there is no preset '{name}'",
+                remedy=f"Choose one of {', '.join(preset_names())}, or give a .yaml file.",
+            )
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as fault:
+        raise ConfigError(f"cannot be read: {fault.strerror}", where=path) from fault
+    except (yaml.YAMLError, UnicodeDecodeError) as fault:
+        raise ConfigError(f"is not YAML: {fault}", where=path) from fault
+    try:
+        return Preset.model_validate(data)
+    except ValidationError as fault:
+        raise ConfigError(explain(fault), where=path) from fault
+
+
+def explain(fault: ValidationError) -> str:
+    """Pydantic's findings, one field after another: `training.epochs: should be ... (got 0)`."""
+    parts = []
+    for error in fault.errors():
+        field = ".".join(str(part) for part in error["loc"]) or "the whole file"
+        parts.append(f"{field}: {error['msg']} (got {error['input']!r:.60})")
+    return "; ".join(parts)
