@@ -13,7 +13,16 @@ from agent.errors import AuscultError
 
 GROUP = "auscult.commands"
 # What a missing module of these names means: the workstation's packages are not installed.
-TRAIN_EXTRA = {"torch", "onnx", "onnxscript", "sklearn", "scipy", "matplotlib", "safetensors", "amqtt"}
+TRAIN_EXTRA = {
+    "torch",
+    "onnx",
+    "onnxscript",
+    "sklearn",
+    "scipy",
+    "matplotlib",
+    "safetensors",
+    "amqtt",
+}
 
 
 class InstalledCommands(click.Group):

@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError
 
-from agent.bundle.manifest import ScorerConfig, Strict
+from agent.bundle.manifest import ScorerConfig
 from agent.errors import ConfigError
+from agent.schema import Strict, explain
 
 # In a wheel the presets lie inside this package; in a checkout beside it.
 _PLACES = (
@@ -25,7 +26,8 @@ class EncoderConfig(Strict):
         Literal["loudness", "log_mel", "dual_path", "mn04"], Field(description="Encoder family")
     ]
     features: Annotated[
-        str, Field(description="Which features of the encoder make the embedding; '' for its only one")
+        str,
+        Field(description="Which features of the encoder make the embedding; '' for its only one"),
     ] = ""
     weights: Annotated[
         str | None,
@@ -47,7 +49,9 @@ class TrainingConfig(Strict):
     margin: Annotated[float, Field(ge=0, description="Angular margin of the loss, radians")] = 0.5
     scale: Annotated[float, Field(gt=0, description="Scale of the cosine logits")] = 30.0
     subcentres: Annotated[int, Field(ge=1, description="Centres a class")] = 1
-    ensemble: Annotated[int, Field(ge=1, description="Independently seeded models, concatenated")] = 1
+    ensemble: Annotated[
+        int, Field(ge=1, description="Independently seeded models, concatenated")
+    ] = 1
 
 
 class WindowConfig(Strict):
@@ -94,7 +98,9 @@ class Preset(Strict):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$", description="Its name, that of its file")]
     summary: Annotated[str, Field(description="What it is, one line")]
-    source: Annotated[str, Field(description="Report or paper it follows, and where it deviates")] = ""
+    source: Annotated[
+        str, Field(description="Report or paper it follows, and where it deviates")
+    ] = ""
     floor: Annotated[
         bool, Field(description="A floor: printed in every table, below the real systems")
     ] = False
@@ -141,12 +147,3 @@ def load_preset(name: str | Path) -> Preset:
         return Preset.model_validate(data)
     except ValidationError as fault:
         raise ConfigError(explain(fault), where=path) from fault
-
-
-def explain(fault: ValidationError) -> str:
-    """Pydantic's findings, one field after another: `training.epochs: should be ... (got 0)`."""
-    parts = []
-    for error in fault.errors():
-        field = ".".join(str(part) for part in error["loc"]) or "the whole file"
-        parts.append(f"{field}: {error['msg']} (got {error['input']!r:.60})")
-    return "; ".join(parts)

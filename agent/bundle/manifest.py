@@ -16,7 +16,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from agent.schema import Strict
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -26,12 +28,6 @@ ROW_CONSTANTS = "rows.npy"
 INDEX = "bank.hnsw"
 ROWS = "rows.json"
 HEALTHY_SCORES = "healthy_scores.npy"
-
-
-class Strict(BaseModel):
-    """Unknown keys are errors: a misspelt field must not be silently ignored."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class FileRecord(Strict):
@@ -61,10 +57,14 @@ class ScorerConfig(Strict):
     metric: Annotated[
         Literal["cosine", "euclidean"], Field(description="Distance: (1 - cos) / 2, or L2")
     ] = "cosine"
-    k: Annotated[int, Field(ge=1, description="Neighbours whose normalised distances are averaged")] = 1
+    k: Annotated[
+        int, Field(ge=1, description="Neighbours whose normalised distances are averaged")
+    ] = 1
     normalization: Annotated[
         Literal["none", "ldn_ratio", "ldn_difference", "varmin"],
-        Field(description="Row constants: none, local density (ratio/difference), variance minimisation"),
+        Field(
+            description="Row constants: none, local density (ratio/difference), variance minimisation"
+        ),
     ] = "varmin"
     density_k: Annotated[
         int, Field(ge=1, description="Neighbours that measure a row's local density")
@@ -115,7 +115,8 @@ class TrainedOn(Strict):
         Field(description="1st and 99th percentile of the healthy windows' RMS level, dBFS"),
     ]
     data_sha256: Annotated[
-        str, Field(description="SHA-256 over the sorted names and contents' digests of the recordings")
+        str,
+        Field(description="SHA-256 over the sorted names and contents' digests of the recordings"),
     ]
 
 
@@ -134,7 +135,9 @@ class Quantization(Strict):
     ]
     hmean_change: Annotated[
         float | None,
-        Field(description="Harmonic mean of AUCs on the test set: exported minus float32; null untested"),
+        Field(
+            description="Harmonic mean of AUCs on the test set: exported minus float32; null untested"
+        ),
     ] = None
 
 

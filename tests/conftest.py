@@ -1,0 +1,17 @@
+"""Fixtures shared by every test."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The evaluation recordings and oracles, which are not part of the repository."""
+    place = Path(os.environ.get("AUSCULT_SHARED", Path(__file__).parents[2] / "shared"))
+    if not (place / "data").is_dir():
+        pytest.skip(f"evaluation recordings are not at {place} (set AUSCULT_SHARED)")
+    return place
