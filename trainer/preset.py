@@ -27,7 +27,7 @@ class EncoderConfig(Strict):
     ]
     features: Annotated[
         str,
-        Field(description="Which features of the encoder make the embedding; '' for its only one"),
+        Field(description="Which of its features make the embedding; '' for its only one"),
     ] = ""
     weights: Annotated[
         str | None,
@@ -49,9 +49,7 @@ class TrainingConfig(Strict):
     margin: Annotated[float, Field(ge=0, description="Angular margin of the loss, radians")] = 0.5
     scale: Annotated[float, Field(gt=0, description="Scale of the cosine logits")] = 30.0
     subcentres: Annotated[int, Field(ge=1, description="Centres a class")] = 1
-    ensemble: Annotated[
-        int, Field(ge=1, description="Independently seeded models, concatenated")
-    ] = 1
+    ensemble: Annotated[int, Field(ge=1, description="Seeded models, concatenated")] = 1
 
 
 class WindowConfig(Strict):
@@ -98,9 +96,7 @@ class Preset(Strict):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$", description="Its name, that of its file")]
     summary: Annotated[str, Field(description="What it is, one line")]
-    source: Annotated[
-        str, Field(description="Report or paper it follows, and where it deviates")
-    ] = ""
+    source: Annotated[str, Field(description="Report it follows, and deviations")] = ""
     floor: Annotated[
         bool, Field(description="A floor: printed in every table, below the real systems")
     ] = False

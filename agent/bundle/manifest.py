@@ -57,13 +57,11 @@ class ScorerConfig(Strict):
     metric: Annotated[
         Literal["cosine", "euclidean"], Field(description="Distance: (1 - cos) / 2, or L2")
     ] = "cosine"
-    k: Annotated[
-        int, Field(ge=1, description="Neighbours whose normalised distances are averaged")
-    ] = 1
+    k: Annotated[int, Field(ge=1, description="Neighbours averaged")] = 1
     normalization: Annotated[
         Literal["none", "ldn_ratio", "ldn_difference", "varmin"],
         Field(
-            description="Row constants: none, local density (ratio/difference), variance minimisation"
+            description="Row constants: local density (ratio, difference) or variance minimisation"
         ),
     ] = "varmin"
     density_k: Annotated[
@@ -116,7 +114,7 @@ class TrainedOn(Strict):
     ]
     data_sha256: Annotated[
         str,
-        Field(description="SHA-256 over the sorted names and contents' digests of the recordings"),
+        Field(description="SHA-256 over the recordings' names and digests, sorted"),
     ]
 
 
@@ -135,9 +133,7 @@ class Quantization(Strict):
     ]
     hmean_change: Annotated[
         float | None,
-        Field(
-            description="Harmonic mean of AUCs on the test set: exported minus float32; null untested"
-        ),
+        Field(description="Test harmonic mean, exported minus float32; null untested"),
     ] = None
 
 
