@@ -1,0 +1,256 @@
+"""Opens a bundle: every byte is verified before any of it is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+from agent.bundle.manifest import (
+    BANK,
+    ENCODER,
+    HEALTHY_SCORES,
+    INDEX,
+    MANIFEST,
+    ROW_CONSTANTS,
+    ROWS,
+    SCHEMA_VERSION,
+    Manifest,
+    Row,
+)
+from agent.encode.onnx import CPU, OnnxEncoder
+from agent.errors import BundleError
+from agent.frames import Matrix
+from agent.schema import explain
+from agent.score.bank import MemoryBank
+from agent.score.knn import KnnScorer
+
+log = logging.getLogger(__name__)
+
+REQUIRED = (ENCODER, BANK, ROW_CONSTANTS, ROWS)
+_KNOWN = {*REQUIRED, INDEX, HEALTHY_SCORES}
+# A plain name inside the folder: nothing that could lead out of it.
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+_MANIFEST_LIMIT = 16 * 2**20  # bytes; a real one has a few kilobytes
+_COPY_AGAIN = "The bundle was altered or cut short: copy it again, or export it again."
+_ROWS = TypeAdapter(tuple[Row, ...])
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """An opened bundle.
+
+    Attributes:
+        manifest: What the bundle says of itself.
+        encoder: Its encoder, started.
+        scorer: Its memory bank, ready to score.
+        rows: Where each row of the bank came from.
+        path: Its folder.
+    """
+
+    manifest: Manifest
+    encoder: OnnxEncoder
+    scorer: KnnScorer
+    rows: tuple[Row, ...]
+    path: Path
+
+    def close(self) -> None:
+        """Free the encoder's session."""
+        self.encoder.stop()
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read and validate `manifest.json`; the files it names are not looked at.
+
+    Args:
+        path: The bundle's folder.
+
+    Raises:
+        BundleError: It is missing, unreadable, too new, misspelt, or names a file elsewhere.
+    """
+    place = path / MANIFEST
+    if not path.is_dir():
+        raise BundleError(
+            "there is no bundle here" if not path.exists() else "a bundle is a folder, this is not",
+            where=path,
+            remedy="Give the folder that `auscult export --out` wrote.",
+        )
+    try:
+        if place.stat().st_size > _MANIFEST_LIMIT:
+            raise BundleError("is far too large for a manifest", where=place, remedy=_COPY_AGAIN)
+        data = json.loads(place.read_bytes())
+    except FileNotFoundError as fault:
+        raise BundleError(
+            f"there is no {MANIFEST} in this folder",
+            where=path,
+            remedy="It is not a bundle, or its export did not finish: export it again.",
+        ) from fault
+    except OSError as fault:
+        raise BundleError(f"cannot be read: {fault.strerror}", where=place) from fault
+    except (ValueError, RecursionError) as fault:
+        raise BundleError(f"is not JSON: {fault}", where=place, remedy=_COPY_AGAIN) from fault
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise BundleError(
+            f"has schema version {version}, this auscult reads up to {SCHEMA_VERSION}",
+            where=place,
+            remedy="Install a newer auscult on this device.",
+        )
+    try:
+        manifest = Manifest.model_validate(data)
+    except ValidationError as fault:
+        raise BundleError(explain(fault), where=place, remedy=_COPY_AGAIN) from fault
+    _check(manifest, place)
+    return manifest
+
+
+def _check(manifest: Manifest, place: Path) -> None:
+    """What the schema cannot say: names stay in the folder, numbers agree with each other."""
+    for name in manifest.files:
+        if not _NAME.fullmatch(name) or name == MANIFEST:
+            raise BundleError(
+                f"files: '{name}' is not the name of a file in this folder",
+                where=place,
+                remedy="Do not use this bundle: export it again.",
+            )
+    absent = [name for name in REQUIRED if name not in manifest.files]
+    if absent:
+        raise BundleError(f"files: lists no {', '.join(absent)}", where=place, remedy=_COPY_AGAIN)
+    # JSON as Python reads it may hold NaN, and nothing is ever above a NaN: no alarm would come.
+    for field, value in (
+        ("threshold.value", manifest.threshold.value),
+        ("threshold.clip_value", manifest.threshold.clip_value),
+        ("window_seconds", manifest.window_seconds),
+        ("hop_seconds", manifest.hop_seconds),
+    ):
+        if not math.isfinite(value):
+            raise BundleError(f"{field}: is {value}", where=place, remedy=_COPY_AGAIN)
+    samples = manifest.window_seconds * manifest.encoder.sample_rate
+    if abs(samples - manifest.encoder.window_samples) > 1:
+        raise BundleError(
+            f"encoder.window_samples: {manifest.encoder.window_samples} is not window_seconds "
+            f"{manifest.window_seconds:g} at {manifest.encoder.sample_rate} Hz",
+            where=place,
+            remedy=_COPY_AGAIN,
+        )
+
+
+def verify_bundle(path: Path) -> Manifest:
+    """Check that every file is there with the length and SHA-256 that the manifest states.
+
+    A file that the manifest does not list is never read; its presence is logged.
+
+    Args:
+        path: The bundle's folder.
+
+    Raises:
+        BundleError: Naming the first file that is missing, cut short or altered.
+    """
+    manifest = read_manifest(path)
+    for name, record in manifest.files.items():
+        place = path / name
+        if not place.is_file():
+            raise BundleError("is missing from the bundle", where=place, remedy=_COPY_AGAIN)
+        try:
+            size = place.stat().st_size
+            if size != record.size:
+                raise BundleError(
+                    f"has {size} bytes where the manifest says {record.size}",
+                    where=place,
+                    remedy=_COPY_AGAIN,
+                )
+            digest = _sha256(place)
+        except OSError as fault:
+            raise BundleError(f"cannot be read: {fault.strerror}", where=place) from fault
+        if digest != record.sha256:
+            raise BundleError(
+                "is not the file that was exported (its SHA-256 differs from the manifest's)",
+                where=place,
+                remedy=_COPY_AGAIN,
+            )
+    extra = sorted({entry.name for entry in path.iterdir()} - set(manifest.files) - {MANIFEST})
+    if extra:
+        log.info("%s: ignoring what the manifest does not list: %s", path, ", ".join(extra))
+    unknown = sorted(set(manifest.files) - _KNOWN)
+    if unknown:
+        log.info("%s: this auscult has no use for %s", path, ", ".join(unknown))
+    return manifest
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(2**20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def open_bundle(path: Path, *, threads: int = 1, providers: Sequence[str] = (CPU,)) -> Bundle:
+    """Verify a bundle and make it ready to score.
+
+    Args:
+        path: The bundle's folder.
+        threads: Threads one inference may use.
+        providers: onnxruntime execution providers, the preferred first.
+
+    Returns:
+        The bundle, its encoder started and warmed up.
+
+    Raises:
+        BundleError: A file is missing, altered or not what the manifest says.
+    """
+    manifest = verify_bundle(path)
+    vectors = _array(path / BANK, manifest.encoder.dim, "(rows, encoder.dim)")
+    constants = _array(path / ROW_CONSTANTS, 2, "(rows, 2)")
+    rows = _rows(path / ROWS)
+    if not len(vectors) == len(constants) == len(rows) > 0:
+        raise BundleError(
+            f"{BANK}, {ROW_CONSTANTS} and {ROWS} hold {len(vectors)}, {len(constants)} and "
+            f"{len(rows)} rows: not the same number, or none",
+            where=path,
+            remedy=_COPY_AGAIN,
+        )
+    index = path / INDEX if INDEX in manifest.files else None
+    try:
+        scorer = KnnScorer(MemoryBank(vectors, constants, rows), manifest.scorer, index)
+        scorer.start()
+    except (ValueError, RuntimeError) as fault:
+        raise BundleError(f"the memory bank cannot be used: {fault}", where=path) from fault
+    encoder = OnnxEncoder(path / ENCODER, manifest.encoder, threads=threads, providers=providers)
+    encoder.start()
+    return Bundle(manifest, encoder, scorer, rows, path)
+
+
+def _array(path: Path, columns: int, shape: str) -> Matrix:
+    """A finite float32 matrix with so many columns."""
+    try:
+        array: Any = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as fault:
+        raise BundleError(f"is not a NumPy array: {fault}", where=path) from fault
+    fits = getattr(array, "dtype", None) == np.float32 and array.shape[1:] == (columns,)
+    if not fits or not np.isfinite(array).all():
+        found = f"{getattr(array, 'dtype', type(array))} {getattr(array, 'shape', '')}"
+        raise BundleError(
+            f"should hold finite float32 {shape}, {columns} columns, but holds {found}",
+            where=path,
+            remedy="Export the bundle again with `auscult export`.",
+        )
+    return np.ascontiguousarray(array)
+
+
+def _rows(path: Path) -> tuple[Row, ...]:
+    try:
+        return _ROWS.validate_json(path.read_bytes())
+    except ValidationError as fault:
+        raise BundleError(explain(fault), where=path, remedy=_COPY_AGAIN) from fault
+    except OSError as fault:
+        raise BundleError(f"cannot be read: {fault.strerror}", where=path) from fault

@@ -1,0 +1,168 @@
+"""Runs the bundle's ONNX graph: raw waveform in, embedding out, nothing but onnxruntime needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from agent.bundle.manifest import EncoderInfo
+from agent.errors import BundleError
+from agent.frames import Matrix
+
+CPU = "CPUExecutionProvider"
+_REBUILD = "Export the bundle again with `auscult export`."
+
+
+class OnnxEncoder:
+    """An exported encoder in an onnxruntime session.
+
+    `encode` may be called from several threads at once, so machines that use the same bundle can
+    share one encoder.
+
+    Args:
+        path: The graph, `encoder.onnx`.
+        info: What the manifest says it takes and gives; `start` holds the graph to it.
+        threads: Threads one inference may use.
+        providers: onnxruntime execution providers, the preferred first.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        info: EncoderInfo,
+        *,
+        threads: int = 1,
+        providers: Sequence[str] = (CPU,),
+    ) -> None:
+        self._path = path
+        self._info = info
+        self._threads = threads
+        self._providers = tuple(providers)
+        self._session: Any = None
+        self._input = ""
+        self._output = ""
+
+    @property
+    def info(self) -> EncoderInfo:
+        """What the graph takes and gives."""
+        return self._info
+
+    def start(self) -> None:
+        """Load the graph, hold it to the manifest, and run it once (also warms it up).
+
+        Raises:
+            BundleError: The graph does not load or run, its shapes are not the manifest's, or an
+                execution provider is not installed.
+        """
+        if self._session is not None:
+            return
+        absent = set(self._providers) - set(onnxruntime.get_available_providers())
+        if absent:
+            raise BundleError(
+                f"onnxruntime has no execution provider {', '.join(sorted(absent))}",
+                where=self._path,
+                remedy=f"This device offers {', '.join(onnxruntime.get_available_providers())}.",
+            )
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        # One small inference a second: threads that spin for work in between cost about five
+        # times the processor time of the inference itself.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        try:
+            session = onnxruntime.InferenceSession(
+                str(self._path), sess_options=options, providers=list(self._providers)
+            )
+        except Exception as fault:  # onnxruntime's errors share no base class
+            raise BundleError(
+                f"is not a graph this onnxruntime ({onnxruntime.__version__}) can run: {fault}",
+                where=self._path,
+                remedy=_REBUILD,
+            ) from fault
+        self._input, self._output = self._agree(session)
+        self._session = session
+        try:
+            # Noise, not silence: zeros take short cuts (and denormals) that real sound does not.
+            noise = np.random.default_rng(0).normal(0, 0.01, (1, self._info.window_samples))
+            self.encode(noise.astype(np.float32))
+        except BundleError:
+            self._session = None
+            raise
+
+    def _agree(self, session: Any) -> tuple[str, str]:
+        """Names of the input and output, once their shapes agree with the manifest's."""
+        inputs, outputs = session.get_inputs(), session.get_outputs()
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise BundleError(
+                f"has {len(inputs)} inputs and {len(outputs)} outputs, not one of each",
+                where=self._path,
+                remedy=_REBUILD,
+            )
+        wanted = {
+            "input": (inputs[0], self._info.window_samples, "window_samples"),
+            "output": (outputs[0], self._info.dim, "dim"),
+        }
+        for name, (value, length, field) in wanted.items():
+            shape = value.shape
+            # A dimension without a fixed length is a name or None; the trial run settles it.
+            fits = len(shape) == 2 and (not isinstance(shape[1], int) or shape[1] == length)
+            if not fits or value.type != "tensor(float)":
+                raise BundleError(
+                    f"its {name} is {value.type} {shape}, but the manifest says float32 "
+                    f"(batch, {length}) (encoder.{field})",
+                    where=self._path,
+                    remedy=_REBUILD,
+                )
+        return inputs[0].name, outputs[0].name
+
+    def encode(self, waveforms: Matrix) -> Matrix:
+        """Embed a batch of windows.
+
+        Args:
+            waveforms: float32, shape `(batch, window_samples)`, full scale 1.0, at the manifest's
+                sample rate.
+
+        Returns:
+            float32, shape `(batch, dim)`.
+
+        Raises:
+            ValueError: The waveforms have another shape, or the encoder is not started.
+            BundleError: The graph fails, or gives another shape than the manifest says.
+        """
+        if self._session is None:
+            raise ValueError("the encoder is not started")
+        if waveforms.ndim != 2 or waveforms.shape[1] != self._info.window_samples:
+            raise ValueError(
+                f"waveforms have shape {waveforms.shape}, "
+                f"the encoder takes (batch, {self._info.window_samples})"
+            )
+        if len(waveforms) == 0:
+            return np.empty((0, self._info.dim), np.float32)
+        feed = {self._input: np.ascontiguousarray(waveforms, np.float32)}
+        try:
+            (result,) = self._session.run([self._output], feed)
+        except Exception as fault:  # onnxruntime's errors share no base class
+            raise BundleError(
+                f"the graph failed on a batch of {len(waveforms)}: {fault}",
+                where=self._path,
+                remedy=_REBUILD,
+            ) from fault
+        embeddings = np.asarray(result, np.float32)
+        if embeddings.shape != (len(waveforms), self._info.dim):
+            raise BundleError(
+                f"gave an embedding of shape {embeddings.shape} where the manifest says "
+                f"{(len(waveforms), self._info.dim)} (encoder.dim)",
+                where=self._path,
+                remedy=_REBUILD,
+            )
+        return embeddings
+
+    def stop(self) -> None:
+        """Free the session. `start` makes a new one."""
+        self._session = None
