@@ -36,7 +36,7 @@ class Validity(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class AudioBlock:
-    """Samples as captured: mono (one channel chosen or averaged), at the rate the source was asked for.
+    """Samples as captured: one channel (chosen or averaged), at the rate asked of the source.
 
     Attributes:
         samples: float32, shape `(n,)`, full scale 1.0.

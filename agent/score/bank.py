@@ -1,0 +1,71 @@
+"""The memory bank: embeddings of healthy windows, and how far apart things are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from agent.bundle.manifest import Row
+from agent.frames import Matrix
+
+Metric: TypeAlias = Literal["cosine", "euclidean"]
+
+# Columns of the row constants.
+WEIGHT, OFFSET = 0, 1
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryBank:
+    """Healthy embeddings with what normalises each one's distances.
+
+    Attributes:
+        vectors: float32, shape `(rows, dim)`, as the encoder gave them.
+        constants: float32, shape `(rows, 2)`: a distance d to row i counts as
+            `d * constants[i, WEIGHT] - constants[i, OFFSET]`.
+        rows: Where each row came from.
+    """
+
+    vectors: Matrix
+    constants: Matrix
+    rows: tuple[Row, ...]
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.vectors)
+
+
+def prepare(vectors: Matrix, metric: Metric) -> Matrix:
+    """Vectors in the form distances are computed from: unit length for cosine, else unchanged.
+
+    A zero vector stays zero: its cosine with everything is 0, so its distance to everything 0.5.
+    """
+    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    if metric == "euclidean":
+        return vectors
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+
+
+def distances(queries: Matrix, bank: Matrix, metric: Metric) -> npt.NDArray[np.float32]:
+    """Distances between prepared vectors.
+
+    Args:
+        queries: float32, shape `(m, dim)`, from `prepare`.
+        bank: float32, shape `(n, dim)`, from `prepare`.
+        metric: `cosine` gives (1 - cos) / 2, in [0, 1]; `euclidean` the L2 distance.
+
+    Returns:
+        float32, shape `(m, n)`, never negative.
+    """
+    products = queries @ bank.T
+    if metric == "cosine":
+        return np.clip((1.0 - products) / 2.0, 0.0, 1.0).astype(np.float32, copy=False)
+    squares = (
+        np.einsum("ij,ij->i", queries, queries)[:, None]
+        + np.einsum("ij,ij->i", bank, bank)[None, :]
+        - 2.0 * products
+    )
+    return np.sqrt(np.maximum(squares, 0.0)).astype(np.float32, copy=False)

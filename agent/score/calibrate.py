@@ -1,0 +1,133 @@
+"""From healthy scores to a threshold with a stated false-alarm rate.
+
+The scores are leave-one-recording-out, so they are what the machine's next healthy recording would
+get. The threshold is their (1 - rate) quantile: by counting where enough windows lie above it, and
+from a fitted tail where the rate asks for rarer events than were recorded (peaks over threshold:
+generalized Pareto above the 90 % quantile, fitted by probability-weighted moments, Hosking and
+Wallis 1987).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from agent.bundle.manifest import Threshold
+from agent.errors import AuscultError
+from agent.score.normalize import group_ids
+
+# Counting is trusted while this many windows lie above the threshold.
+_COUNTED = 5
+# The tail model is fitted above this quantile, and needs so many exceedances to bend.
+_TAIL_FROM = 0.9
+_SHAPED = 30
+# Heavier or lighter tails than these are not believed of a few hundred windows.
+_SHAPE_RANGE = (-0.4, 0.4)
+
+Vector = npt.NDArray[np.float32]
+
+
+def calibrate(
+    scores: Vector, groups: Sequence[str], false_alarm_rate: float, *, clip: str = "mean"
+) -> Threshold:
+    """Find the threshold of windows, and of whole recordings.
+
+    Args:
+        scores: Leave-one-out healthy scores, float32 `(n,)`; NaN entries are left out.
+        groups: Recording of each, so that independence is counted honestly.
+        false_alarm_rate: Share of healthy windows allowed above the threshold, in (0, 1).
+        clip: `mean` or `max`: how a recording's windows make its score.
+
+    Returns:
+        The threshold with its method and, where the rate is beyond what was recorded, a caveat.
+
+    Raises:
+        AuscultError: Fewer than two healthy recordings could be scored.
+    """
+    known = np.isfinite(scores)
+    values = scores[known].astype(np.float64)
+    ids = group_ids([group for group, kept in zip(groups, known, strict=True) if kept])
+    recordings = int(ids.max()) + 1 if len(ids) else 0
+    if recordings < 2:
+        raise AuscultError(
+            "a threshold needs at least two healthy recordings to compare with each other",
+            remedy="Record the machine more than once (ideally 20 times 10 s or more, "
+            "over every load it runs at).",
+        )
+    reduce = np.mean if clip == "mean" else np.max
+    per_clip = np.array([reduce(values[ids == i]) for i in range(recordings)])
+    value, how = upper_quantile(values, false_alarm_rate)
+    clip_value, _ = upper_quantile(per_clip, false_alarm_rate)
+    floor = 1.0 / (recordings + 1)
+    caveat = ""
+    if false_alarm_rate < floor:
+        caveat = (
+            f"{recordings} independent recordings support no rate below {floor:.3g} without a "
+            f"model of the tail; {false_alarm_rate:.3g} is extrapolated from it"
+        )
+    return Threshold(
+        value=float(value),
+        false_alarm_rate=false_alarm_rate,
+        clip_value=float(clip_value),
+        method=f"leave-one-recording-out healthy scores, {how}",
+        healthy_windows=len(values),
+        healthy_recordings=recordings,
+        caveat=caveat,
+    )
+
+
+def upper_quantile(values: npt.NDArray[np.float64], rate: float) -> tuple[float, str]:
+    """The value exceeded with probability `rate`, and how it was found.
+
+    Args:
+        values: Healthy scores, shape `(n,)`, n >= 1.
+        rate: Probability of exceeding it, in (0, 1).
+    """
+    ordered = np.sort(values)
+    n = len(ordered)
+    if n * rate >= _COUNTED:
+        # Conformal: the ceil((n + 1)(1 - rate))-th smallest covers a new healthy score.
+        place = min(int(np.ceil((n + 1) * (1.0 - rate))), n) - 1
+        return float(ordered[place]), f"quantile of {n} windows counted"
+    start = float(np.quantile(ordered, _TAIL_FROM))
+    excess = ordered[ordered > start] - start
+    if len(excess) < 2:
+        # Too few to fit anything: the scatter of all values stands in for the tail's.
+        start, excess = float(np.median(ordered)), np.abs(ordered - np.median(ordered))
+        share = 0.5
+    else:
+        share = len(excess) / n
+    scale, shape = fit_tail(excess)
+    reach = share / rate
+    if reach <= 1.0:
+        return float(np.quantile(ordered, 1.0 - rate)), f"quantile of {n} windows"
+    above = scale * np.log(reach) if abs(shape) < 1e-6 else scale / shape * (reach**shape - 1.0)
+    value = start + float(above)
+    if rate < 1.0 / (n + 1):
+        # Rarer than anything recorded: a bounded tail must not undercut what was heard.
+        value = max(value, float(ordered[-1]))
+    return value, f"generalized Pareto tail over {len(excess)} windows (shape {shape:+.2f})"
+
+
+def fit_tail(excess: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Scale and shape of a generalized Pareto distribution by probability-weighted moments.
+
+    Args:
+        excess: Positive exceedances, shape `(m,)`, m >= 1.
+
+    Returns:
+        Scale (> 0, in the scores' unit) and shape (0 is exponential). With few exceedances the
+        shape is drawn towards the exponential, the least committal tail.
+    """
+    ordered = np.sort(excess)
+    m = len(ordered)
+    mean = float(ordered.mean())
+    if mean <= 0.0:
+        return np.finfo(np.float32).eps.item(), 0.0
+    weights = (m - np.arange(1, m + 1)) / max(m - 1, 1)
+    weighted = float(np.mean(weights * ordered))
+    raw = 2.0 - mean / max(mean - 2.0 * weighted, 1e-12)
+    shape = float(np.clip(raw, *_SHAPE_RANGE)) * min(1.0, m / _SHAPED)
+    return mean * (1.0 - shape), shape

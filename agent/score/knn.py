@@ -1,0 +1,99 @@
+"""Nearest-neighbour anomaly score: how far the closest healthy window is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from agent.bundle.manifest import ScorerConfig
+from agent.frames import Matrix
+from agent.score.bank import OFFSET, WEIGHT, MemoryBank, distances, prepare
+
+# Below this many rows a plain matrix product beats any index (and is exact).
+EXACT_UP_TO = 20_000
+# Candidates the index proposes for exact re-ranking: the nearest row after normalising need not be
+# the nearest before.
+_CANDIDATES = 128
+
+
+class KnnScorer:
+    """Scores embeddings against a memory bank.
+
+    score(x) = mean of the k smallest over rows y of  d(x, y) * weight(y) - offset(y)
+
+    Small banks are searched exactly. Larger ones take candidates from the HNSW index, when there is
+    one, and rank those exactly from the raw vectors, so the index can only miss a row, never
+    misjudge one.
+
+    Args:
+        bank: Rows and their constants.
+        config: Metric and k.
+        index: `bank.hnsw`; read on `start`, only when the bank is large.
+    """
+
+    def __init__(self, bank: MemoryBank, config: ScorerConfig, index: Path | None = None) -> None:
+        self.bank = bank
+        self.config = config
+        self._index_path = index
+        self._index: object | None = None
+        self._ready: Matrix | None = None
+
+    def start(self) -> None:
+        """Prepare the bank (and load the index of a large one). Idempotent."""
+        if self._ready is not None:
+            return
+        self._ready = prepare(self.bank.vectors, self.config.metric)
+        if self._index_path is not None and len(self.bank) > EXACT_UP_TO:
+            self._index = _load_index(self._index_path, self._ready, self.config)
+
+    def score(self, embeddings: Matrix) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        """Judge embeddings.
+
+        Args:
+            embeddings: float32, shape `(m, dim)`.
+
+        Returns:
+            Scores float32 `(m,)`, larger is stranger, and the best row of each, int64 `(m,)`.
+        """
+        self.start()
+        assert self._ready is not None
+        queries = prepare(embeddings, self.config.metric)
+        if self._index is None:
+            return self._rank(distances(queries, self._ready, self.config.metric), None)
+        scores = np.empty(len(queries), dtype=np.float32)
+        rows = np.empty(len(queries), dtype=np.int64)
+        count = min(max(_CANDIDATES, self.config.k), len(self.bank))
+        labels, _ = self._index.knn_query(queries, k=count, num_threads=1)  # type: ignore[attr-defined]
+        for i, label in enumerate(labels.astype(np.int64)):
+            table = distances(queries[i : i + 1], self._ready[label], self.config.metric)
+            scores[i : i + 1], rows[i : i + 1] = self._rank(table, label)
+        return scores, rows
+
+    def _rank(
+        self, table: Matrix, rows: npt.NDArray[np.int64] | None
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        constants = self.bank.constants if rows is None else self.bank.constants[rows]
+        table = table * constants[None, :, WEIGHT] - constants[None, :, OFFSET]
+        k = min(self.config.k, table.shape[1])
+        best = np.argmin(table, axis=1).astype(np.int64)
+        scores = np.partition(table, k - 1, axis=1)[:, :k].mean(axis=1, dtype=np.float32)
+        return scores, best if rows is None else rows[best]
+
+
+def _load_index(path: Path, ready: Matrix, config: ScorerConfig) -> object:
+    """Read an index whose checksum the bundle has verified, and check that it fits the bank."""
+    import hnswlib  # noqa: PLC0415 - only large banks pay for it
+
+    space = "cosine" if config.metric == "cosine" else "l2"
+    index = hnswlib.Index(space=space, dim=ready.shape[1])
+    index.load_index(str(path), max_elements=len(ready))
+    if index.get_current_count() != len(ready):
+        # Raw vectors are the source of truth; a stale index is rebuilt, not trusted.
+        index = hnswlib.Index(space=space, dim=ready.shape[1])
+        index.init_index(max_elements=len(ready), M=16, ef_construction=200, random_seed=0)
+        index.add_items(ready, num_threads=1)
+    # hnswlib forgets ef at every load (it is 10 then).
+    index.set_ef(2 * _CANDIDATES)
+    return index  # type: ignore[no-any-return]

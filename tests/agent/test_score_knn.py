@@ -1,0 +1,168 @@
+"""The scorer against plain loops, and scikit-learn where it has the method."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.neighbors import NearestNeighbors
+
+from agent.bundle.manifest import Row, ScorerConfig
+from agent.score import knn as knn_module
+from agent.score.bank import MemoryBank
+from agent.score.knn import KnnScorer
+from agent.score.normalize import density, fit_constants, leave_one_out, nearest_others
+
+
+def bank_of(vectors, constants=None):
+    if constants is None:
+        constants = np.tile(np.float32([1, 0]), (len(vectors), 1))
+    rows = tuple(Row(source=f"{i}.wav", start=0, group=str(i)) for i in range(len(vectors)))
+    return MemoryBank(vectors, constants, rows)
+
+
+def cosine(x, y):
+    return (1 - x @ y / np.linalg.norm(x) / np.linalg.norm(y)) / 2
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+@pytest.mark.parametrize("k", [1, 3])
+def test_plain_knn_equals_scikit_learn(metric, k):
+    rng = np.random.default_rng(0)
+    bank, queries = rng.normal(size=(50, 8)), rng.normal(size=(20, 8))
+    scorer = KnnScorer(
+        bank_of(np.float32(bank)), ScorerConfig(metric=metric, k=k, normalization="none")
+    )
+    scores, rows = scorer.score(np.float32(queries))
+    far, near = NearestNeighbors(n_neighbors=k, metric=metric).fit(bank).kneighbors(queries)
+    expected = far.mean(axis=1) / (2 if metric == "cosine" else 1)
+    assert scores == pytest.approx(expected, abs=1e-5)
+    assert (rows == near[:, 0]).all()
+
+
+def test_the_minimum_is_taken_after_normalising():
+    bank = np.float32([[1, 0], [0, 1]])
+    constants = np.float32([[1, 0], [1, 0.45]])  # row 1 forgives a distance of 0.45
+    scorer = KnnScorer(bank_of(bank, constants), ScorerConfig())
+    query = np.float32([[1, 0.1]])
+    scores, rows = scorer.score(query)
+    assert rows[0] == 1
+    assert scores[0] == pytest.approx(cosine(query[0], bank[1]) - 0.45, abs=1e-6)
+
+
+def test_a_zero_embedding_is_far_from_everything_and_not_nan():
+    scorer = KnnScorer(bank_of(np.float32([[1, 0], [0, 0]])), ScorerConfig(normalization="none"))
+    scores, _ = scorer.score(np.zeros((1, 2), np.float32))
+    assert scores[0] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_a_large_bank_through_hnsw_gives_the_exact_scores(tmp_path, monkeypatch, metric):
+    import hnswlib
+
+    from agent.score.bank import prepare
+
+    monkeypatch.setattr(knn_module, "EXACT_UP_TO", 100)
+    rng = np.random.default_rng(1)
+    vectors = np.float32(rng.normal(size=(2000, 16)))
+    config = ScorerConfig(metric=metric, normalization="ldn_ratio")
+    constants = fit_constants(vectors, [str(i) for i in range(2000)], config)
+    index = hnswlib.Index(space="cosine" if metric == "cosine" else "l2", dim=16)
+    index.init_index(max_elements=2000, M=16, ef_construction=200, random_seed=0)
+    index.add_items(prepare(vectors, metric), num_threads=1)
+    index.save_index(str(tmp_path / "bank.hnsw"))
+    queries = np.float32(rng.normal(size=(50, 16)))
+    bank = bank_of(vectors, constants)
+    through_index = KnnScorer(bank, config, tmp_path / "bank.hnsw").score(queries)
+    exact = KnnScorer(bank, config).score(queries)
+    assert (through_index[1] == exact[1]).mean() >= 0.98
+    assert np.median(np.abs(through_index[0] - exact[0])) < 1e-6
+
+
+def test_neighbours_are_never_of_ones_own_recording():
+    vectors = np.float32([[1, 0], [1, 0.01], [0, 1], [0.1, 1]])
+    found, which = nearest_others(vectors, ["a", "a", "b", "b"], ScorerConfig(), 3)
+    assert set(which[0]) == {2, 3, -1}
+    assert np.isinf(found[0, 2])
+
+
+def reference_leave_one_out(vectors, groups, config):
+    """Literally remove the recording and rebuild everything but the varmin slope."""
+    scores = []
+    for i, group in enumerate(groups):
+        keep = [j for j, g in enumerate(groups) if g != group]
+        rest, rest_groups = vectors[keep], [groups[j] for j in keep]
+        constants = fit_constants(rest, rest_groups, config)
+        score, _ = KnnScorer(bank_of(rest, constants), config).score(vectors[i : i + 1])
+        scores.append(score[0])
+    return np.array(scores)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    normalization=st.sampled_from(["none", "ldn_ratio", "ldn_difference"]),
+    metric=st.sampled_from(["cosine", "euclidean"]),
+    k=st.integers(1, 3),
+)
+def test_leave_one_out_equals_removing_the_recording(seed, normalization, metric, k):
+    rng = np.random.default_rng(seed)
+    vectors = np.float32(rng.normal(size=(24, 5)) + rng.normal(size=5))
+    groups = [f"g{g}" for g in rng.integers(0, 9, size=24)]
+    config = ScorerConfig(normalization=normalization, metric=metric, k=k, density_k=3)
+    fast = leave_one_out(vectors, groups, config)
+    assert fast == pytest.approx(
+        reference_leave_one_out(vectors, groups, config), rel=1e-3, abs=1e-5
+    )
+
+
+def two_conditions(rng, n_source=60, n_target=8):
+    """A crowded condition and a sparse one, with healthy and faulty test sound of both."""
+    source = rng.normal(size=(n_source, 6)) * 0.05 + np.eye(6)[0]
+    target = rng.normal(size=(n_target, 6)) * 0.25 + np.eye(6)[1]
+    return np.float32(np.concatenate([source, target]))
+
+
+@pytest.mark.parametrize("normalization", ["ldn_ratio", "varmin"])
+def test_normalising_brings_the_sparse_condition_level_with_the_crowded_one(normalization):
+    vectors = two_conditions(np.random.default_rng(3))
+    groups = [str(i) for i in range(len(vectors))]
+    gaps = {}
+    for kind in ("none", normalization):
+        scores = leave_one_out(vectors, groups, ScorerConfig(normalization=kind, density_k=4))
+        # How often a sparse healthy window outscores a crowded one: 0.5 is fair.
+        gaps[kind] = np.mean(scores[60:, None] > scores[None, :60])
+    assert gaps["none"] > 0.95
+    assert abs(gaps[normalization] - 0.5) < abs(gaps["none"] - 0.5) - 0.1
+
+
+def test_varmin_never_raises_the_variance_of_healthy_distances():
+    vectors = two_conditions(np.random.default_rng(4))
+    groups = [str(i) for i in range(len(vectors))]
+    config = ScorerConfig(normalization="varmin")
+    found, which = nearest_others(vectors, groups, config, 4)
+    constants = fit_constants(vectors, groups, config)
+    raw = found[:, 0]
+    assert np.var(raw - constants[which[:, 0], 1]) < np.var(raw)
+
+
+def test_duplicate_recordings_do_not_make_a_row_infinitely_dense():
+    rng = np.random.default_rng(5)
+    vectors = np.float32(rng.normal(size=(20, 4)))
+    vectors = np.concatenate([vectors, vectors[:1].repeat(5, axis=0)])
+    groups = [str(i) for i in range(len(vectors))]
+    constants = fit_constants(vectors, groups, ScorerConfig(normalization="ldn_ratio"))
+    assert np.isfinite(constants).all()
+    assert constants[:, 0].max() <= 101 / np.median(1 / constants[:, 0])
+
+
+def test_density_without_neighbours_takes_the_median():
+    found = np.float32([[1, 3], [np.inf, np.inf], [3, 5]])
+    assert density(found, 2).tolist() == [2, 3, 4]
+
+
+def test_one_recording_alone_cannot_be_left_out():
+    vectors = np.float32(np.random.default_rng(0).normal(size=(4, 3)))
+    assert np.isnan(leave_one_out(vectors, ["a"] * 4, ScorerConfig())).all()
+    assert np.isfinite(fit_constants(vectors, ["a"] * 4, ScorerConfig())).all()

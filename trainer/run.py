@@ -1,0 +1,137 @@
+"""A run folder: what training leaves behind and export takes up.
+
+run.json              the record: preset, seed, recordings, losses
+encoder.safetensors   the encoder's weights
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from agent.errors import ConfigError
+from agent.schema import Strict, explain
+from trainer.encoders.base import Encoder
+from trainer.encoders.registry import build_encoder
+from trainer.preset import Preset
+from trainer.recordings.model import Machine, Recording
+
+RUN = "run.json"
+WEIGHTS = "encoder.safetensors"
+
+
+class RecordingRecord(Strict):
+    """One recording as the run knew it."""
+
+    path: Annotated[str, Field(description="File, relative to the data folder")]
+    role: Annotated[str, Field(description="normal, idle, noise, clean or test")]
+    label: Annotated[str | None, Field(description="normal or anomaly of a test file")] = None
+    section: Annotated[str, Field(description="DCASE section")] = ""
+    domain: Annotated[str, Field(description="source, target or unknown")] = "unknown"
+    attributes: Annotated[dict[str, str], Field(description="Operating conditions")] = {}
+
+
+class RunRecord(Strict):
+    """`run.json`."""
+
+    auscult_version: Annotated[str, Field(description="auscult that trained it")]
+    created: Annotated[str, Field(description="When, ISO 8601 UTC")]
+    machine: Annotated[str, Field(description="Machine it was trained for")]
+    root: Annotated[str, Field(description="Folder the recordings were read from")]
+    preset: Annotated[Preset, Field(description="The whole recipe")]
+    seed: Annotated[int, Field(description="Random seed")]
+    channel: Annotated[int | None, Field(description="Channel read; null for the average")] = None
+    recordings: Annotated[tuple[RecordingRecord, ...], Field(description="Recordings in use")]
+    rejected: Annotated[dict[str, str], Field(description="Files left out, and why")] = {}
+    classes: Annotated[int, Field(ge=0, description="Classes told apart; 0 when frozen")] = 0
+    class_rule: Annotated[str, Field(description="What the classes were, in words")] = ""
+    losses: Annotated[tuple[float, ...], Field(description="Mean loss of each epoch")] = ()
+    seconds: Annotated[float, Field(ge=0, description="Time training took, seconds")] = 0.0
+    kind: Literal["auscult-run"] = "auscult-run"
+
+    def to_machine(self, root: Path | None = None) -> Machine:
+        """The recordings as a machine again, read from `root` when they have moved.
+
+        Raises:
+            ConfigError: A recording is gone.
+        """
+        base = root or Path(self.root)
+        found = tuple(
+            Recording(
+                path=base / r.path,
+                machine=self.machine,
+                role=r.role,
+                label=r.label,
+                section=r.section,
+                domain=r.domain,
+                attributes=r.attributes,
+            )
+            for r in self.recordings
+        )
+        missing = [r.path for r in found if not r.path.is_file()]
+        if missing:
+            raise ConfigError(
+                f"{len(missing)} of the {len(found)} recordings this run was trained on are gone",
+                where=missing[0],
+                remedy="Put them back, or say where they are now with --data.",
+            )
+        return Machine(self.machine, base, found)
+
+
+def save_run(folder: Path, record: RunRecord, encoder: Encoder) -> None:
+    """Write a run folder; `run.json` last, so that a folder which has it is whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / RUN).unlink(missing_ok=True)
+    tensors = {name: tensor.contiguous() for name, tensor in encoder.state_dict().items()}
+    save_file(tensors, folder / WEIGHTS)
+    part = folder / (RUN + ".part")
+    part.write_text(record.model_dump_json(indent=1), encoding="utf-8")
+    part.replace(folder / RUN)
+
+
+def load_record(folder: Path) -> RunRecord:
+    """Read `run.json`.
+
+    Raises:
+        ConfigError: It is missing, unreadable, or of another version.
+    """
+    path = folder / RUN
+    if not path.is_file():
+        raise ConfigError(
+            "is not a finished run",
+            where=folder,
+            remedy="Give the folder that `auscult train ... --out RUN` wrote.",
+        )
+    try:
+        return RunRecord.model_validate_json(path.read_bytes())
+    except ValidationError as fault:
+        raise ConfigError(explain(fault), where=path, remedy="Train again.") from fault
+
+
+def load_run(folder: Path) -> tuple[RunRecord, Encoder]:
+    """Read a run folder: the record, and the encoder with its trained weights, in eval mode.
+
+    Raises:
+        ConfigError: A file is missing or does not fit the record.
+    """
+    record = load_record(folder)
+    preset = record.preset
+    encoder = build_encoder(
+        preset.encoder.model_copy(update={"weights": None}),
+        window_seconds=preset.window.seconds,
+        weights=None,
+        seed=record.seed,
+        members=preset.training.ensemble,
+    )
+    try:
+        tensors = load_file(folder / WEIGHTS)
+        encoder.load_state_dict(tensors)
+    except (OSError, SafetensorError, RuntimeError) as fault:
+        raise ConfigError(
+            f"cannot be loaded: {fault}", where=folder / WEIGHTS, remedy="Train again."
+        ) from fault
+    return record, encoder.eval()

@@ -1,0 +1,136 @@
+"""Healthy recordings cut into the windows that training and the memory bank are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from agent.window.validity import assess
+from rich.progress import Progress
+
+from agent.bundle.manifest import Row
+from agent.capture.files import read_audio
+from agent.errors import AudioError
+from agent.frames import Validity
+from agent.window.clip import clip_windows
+from trainer.recordings.model import Machine, Recording
+
+# With fewer recordings than this, a long one is split into several groups, so that leave-one-out
+# has something to compare with.
+_FEW_RECORDINGS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class WindowSet:
+    """Windows with their origin.
+
+    Attributes:
+        waveforms: float32, shape `(n, window_samples)`.
+        rows: Origin of each.
+        invalid: Windows left out, by reason.
+    """
+
+    waveforms: npt.NDArray[np.float32]
+    rows: tuple[Row, ...]
+    invalid: dict[str, int]
+
+    @property
+    def groups(self) -> list[str]:
+        """Recording of each window."""
+        return [row.group for row in self.rows]
+
+
+def healthy_windows(
+    machine: Machine,
+    *,
+    rate: int,
+    window_samples: int,
+    hop_samples: int,
+    roles: tuple[str, ...] = ("normal",),
+    channel: int | None = None,
+    progress: Progress | None = None,
+) -> WindowSet:
+    """Cut a machine's recordings.
+
+    A short recording is one group of leave-one-out. When there are few recordings, long ones are
+    split into blocks, and a window's length between two blocks is left out of the bank, so that
+    no two groups share a sample.
+
+    Args:
+        machine: Its recordings, inspected.
+        rate: Rate of the windows, Hz.
+        window_samples: Their length, samples.
+        hop_samples: Their step, samples.
+        roles: Which recordings.
+        channel: Channel of a multi-channel file; None averages.
+        progress: Where to show progress.
+
+    Raises:
+        AudioError: No window could be judged.
+    """
+    recordings = machine.of(*roles)
+    task = progress.add_task("reading recordings", total=len(recordings)) if progress else None
+    waveforms: list[npt.NDArray[np.float32]] = []
+    rows: list[Row] = []
+    invalid: dict[str, int] = {}
+    few = len(recordings) < _FEW_RECORDINGS
+    for recording in recordings:
+        samples = read_audio(recording.path, rate=rate, channel=channel)
+        cut = clip_windows(samples, window_samples=window_samples, hop_samples=hop_samples)
+        blocks = _blocks(len(samples), window_samples) if few else [(0, len(samples))]
+        for start, window in cut:
+            validity, reason = assess(window, rate)
+            if validity is not Validity.VALID:
+                invalid[reason or validity.value] = invalid.get(reason or validity.value, 0) + 1
+                continue
+            block = _block_of(start, start + window_samples, blocks)
+            if block is None:
+                continue
+            waveforms.append(window)
+            rows.append(_row(machine.root, recording, start / rate, block, len(blocks)))
+        if progress and task is not None:
+            progress.advance(task)
+    if not rows:
+        raise AudioError(
+            "no window of the healthy recordings can be judged",
+            where=machine.root,
+            remedy=f"Record again; what was wrong: {invalid or 'no recordings'}.",
+        )
+    return WindowSet(np.stack(waveforms), tuple(rows), invalid)
+
+
+def _blocks(samples: int, window: int) -> list[tuple[int, int]]:
+    """Split a long recording into stretches of at least three windows each, at most six."""
+    count = min(6, samples // (3 * window))
+    if count < 2:
+        return [(0, samples)]
+    edges = np.linspace(0, samples, count + 1).astype(int)
+    return [(int(a), int(b)) for a, b in pairwise(edges)]
+
+
+def _block_of(start: int, stop: int, blocks: list[tuple[int, int]]) -> int | None:
+    """The block that holds the window whole; None when it lies across two."""
+    if len(blocks) == 1:
+        return 0
+    for i, (first, last) in enumerate(blocks):
+        if first <= start and stop <= last:
+            return i
+    return None
+
+
+def _row(root: Path, recording: Recording, start: float, block: int, blocks: int) -> Row:
+    try:
+        source = recording.path.relative_to(root).as_posix()
+    except ValueError:
+        source = recording.path.name
+    return Row(
+        source=source,
+        start=round(start, 6),
+        group=source if blocks == 1 else f"{source}#{block}",
+        domain=recording.domain,
+        section=recording.section,
+        attributes=recording.attributes,
+    )
