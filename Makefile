@@ -1,0 +1,96 @@
+# `make demo` shows the whole path on a synthetic machine; `make test` is what CI runs.
+# Overridable: PYTHON (interpreter that makes .venv), PIP_FLAGS, DEMO (arguments of `auscult demo`).
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+PIP_FLAGS ?=
+DEMO ?=
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq $(PIP_FLAGS)
+MADE := $(VENV)/.made
+TRAIN := $(VENV)/.installed-train
+DEV := $(VENV)/.installed-dev
+SYSTEM := $(VENV)/.system-packages
+# What fixes the environment: when one of these changes, it is installed anew.
+LOCKED := pyproject.toml constraints.txt
+# hnswlib is compiled here; without this its code would run only on processors like this one.
+export HNSWLIB_NO_NATIVE := 1
+
+# Newest releases that still run on Python 3.10 (JetPack 6), and a PyTorch known to export well.
+PINS := torch==2.13.0 onnxruntime==1.23.2 numpy==2.2.6
+# Not needed to run auscult: the tests listen through a virtual microphone and a second broker.
+SYSTEM_PACKAGES := mosquitto mosquitto-clients libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins
+
+.PHONY: help venv demo test test-all lint format lock check-python check-compiler clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+check-python:
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not installed. Install Python 3.10 or newer, or name one: make PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "$$($(PYTHON) --version) is too old: auscult needs 3.10 or newer. Name a newer one: make PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) lacks the venv module. On Debian or Ubuntu: sudo apt-get install python3-venv" >&2; exit 1; }
+
+# hnswlib comes as source only: a C++ compiler and Python's headers are needed to install it.
+check-compiler: check-python
+	@command -v $${CXX:-g++} >/dev/null || command -v c++ >/dev/null || { echo "No C++ compiler, which hnswlib needs. On Debian or Ubuntu: sudo apt-get install g++ python3-dev" >&2; exit 1; }
+	@test -f "$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" || { echo "Python.h is missing, which hnswlib needs. On Debian or Ubuntu: sudo apt-get install python3-dev" >&2; exit 1; }
+
+$(MADE): | check-python
+	@test -x $(BIN)/python || { echo "Making $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); }
+	@touch $@
+
+$(TRAIN): $(LOCKED) $(MADE) | check-compiler
+	@echo "Installing auscult with its training packages into $(VENV) (constraints.txt; the largest is PyTorch)"
+	@$(PIP) -c constraints.txt -e '.[train]'
+	@touch $@
+
+$(DEV): $(LOCKED) $(MADE) | check-compiler
+	@echo "Installing auscult with its development packages into $(VENV) (constraints.txt)"
+	@$(PIP) -c constraints.txt -e '.[dev]'
+	@touch $@ $(TRAIN)
+
+# As root with apt-get, fetch what is missing; anywhere else the tests that need it skip and say so.
+$(SYSTEM): $(MADE)
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! { PATH="$$PATH:/usr/sbin" command -v mosquitto && command -v mosquitto_sub && command -v pulseaudio && command -v pactl; } >/dev/null; then \
+	  echo "Installing system packages for the tests: $(SYSTEM_PACKAGES)"; \
+	  { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $(SYSTEM_PACKAGES); } >/dev/null 2>&1 \
+	  || echo "They could not be installed: tests that need them will be skipped." >&2; \
+	fi
+	@touch $@
+
+venv: $(TRAIN) ## Make .venv with auscult and its training packages
+
+demo: $(TRAIN) ## Synthesize a machine, train, export, listen, raise the alarm, report (about 3 minutes)
+	@$(BIN)/auscult demo $(DEMO)
+
+lint: $(DEV) ## Style, formatting and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(DEV) ## Let ruff format and mend what it can
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
+
+test: lint $(SYSTEM) ## What CI runs: lint, then every test that takes seconds
+	PATH="$$PATH:/usr/sbin" $(BIN)/python -m pytest -m "not slow"
+
+test-all: lint $(SYSTEM) ## The same, with the tests that take minutes
+	PATH="$$PATH:/usr/sbin" $(BIN)/python -m pytest
+
+lock: $(MADE) ## Choose the versions in constraints.txt anew
+	@$(PIP) uv
+	@pins=$$(mktemp) && printf '%s\n' $(PINS) > "$$pins" \
+	  && $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --all-extras --upgrade --fork-strategy fewest \
+	    --no-header --no-annotate --no-emit-index-url --no-emit-find-links -c "$$pins" pyproject.toml -o constraints.new; \
+	  rm -f "$$pins"
+	@{ echo "# Exact versions of everything auscult installs, for Python 3.10 to 3.13. Written by \`make lock\`; do not edit."; cat constraints.new; } > constraints.txt
+	@rm constraints.new
+
+clean: ## Remove what was made here, .venv included
+	rm -rf $(VENV) auscult-demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
