@@ -1,0 +1,124 @@
+"""What a test clip's name tells: its answer and domain, and what an anonymous name stands for."""
+
+from __future__ import annotations
+
+import csv
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from trainer.metrics.auc import ANOMALY, NORMAL, UNKNOWN, MetricsError
+
+_CHALLENGE = re.compile(
+    r"^section_(?P<section>\d+)_(?P<domain>source|target)_test_(?P<label>normal|anomaly)(?:_|$)"
+)
+_AUDIO = re.compile(r"\.(wav|flac)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class ClipName:
+    """A test clip's answer.
+
+    Attributes:
+        section: Two digits, empty where there are no sections.
+        domain: `source`, `target` or `unknown`.
+        label: `normal` or `anomaly`.
+    """
+
+    section: str
+    domain: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """The real names behind an evaluation set's anonymous ones.
+
+    Attributes:
+        path: The file it was read from.
+        machines: For each machine, real name by anonymous name, both without audio suffix.
+        lines: For each machine, the line it begins on.
+    """
+
+    path: Path
+    machines: dict[str, dict[str, str]]
+    lines: dict[str, int]
+
+
+def bare(name: str) -> str:
+    """A clip's name without its audio suffix, so that `a.wav` and `a.flac` are the same clip."""
+    return _AUDIO.sub("", name.strip().replace("\\", "/"))
+
+
+def parse_clip(name: str) -> ClipName | None:
+    """Read the answer out of a name, or None where it does not tell.
+
+    A challenge file tells by its name (`section_00_target_test_anomaly_0001...`), a file of a
+    plain folder by the folder it lies in (`test/anomaly/x.wav`).
+    """
+    path = PurePosixPath(bare(name))
+    found = _CHALLENGE.match(path.name)
+    if found:
+        return ClipName(found["section"], found["domain"], found["label"])
+    folder = path.parent.name.lower()
+    return ClipName("", UNKNOWN, folder) if folder in {NORMAL, ANOMALY} else None
+
+
+def read_key(path: Path) -> Key:
+    """Read a key: a line with a machine's name, then a line `anonymous,real` for each of its clips.
+
+    Raises:
+        MetricsError: It cannot be read; a line has no machine above it, or more than two columns;
+            a name or a machine comes twice; a real name does not tell its answer.
+    """
+    machines: dict[str, dict[str, str]] = {}
+    lines: dict[str, int] = {}
+    names: dict[str, str] | None = None
+    for number, row in read_rows(path):
+        where = f"{path}, line {number}"
+        if len(row) == 1 or (len(row) == 2 and not row[1]):
+            if row[0] in machines:
+                raise MetricsError(f"machine {row[0]} comes a second time", where=where)
+            names = machines[row[0]] = {}
+            lines[row[0]] = number
+            continue
+        if len(row) != 2:
+            raise MetricsError(
+                f"has {len(row)} columns",
+                where=where,
+                remedy="A key holds lines `anonymous name,real name` under each machine's name.",
+            )
+        if names is None:
+            raise MetricsError(
+                "stands before any machine's name",
+                where=where,
+                remedy="Write the machine's name alone on the line above its clips.",
+            )
+        if bare(row[0]) in names:
+            raise MetricsError(f"{row[0]} comes a second time", where=where)
+        if parse_clip(row[1]) is None:
+            raise MetricsError(
+                f"the name {row[1]!r} does not tell domain and label",
+                where=where,
+                remedy="A real name looks like section_00_source_test_normal_0001....wav.",
+            )
+        names[bare(row[0])] = bare(row[1])
+    if not machines:
+        raise MetricsError("is empty", where=path, remedy="Give the evaluation set's key.")
+    return Key(path, machines, lines)
+
+
+def read_rows(path: Path) -> list[tuple[int, list[str]]]:
+    """The rows of a CSV file that hold anything, stripped, with their line numbers from 1.
+
+    Raises:
+        MetricsError: It cannot be opened, or is not text.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.reader(file)
+            return [(rows.line_num, [cell.strip() for cell in row]) for row in rows if any(row)]
+    except OSError as fault:
+        raise MetricsError(f"cannot be read: {fault.strerror}", where=path) from fault
+    except (UnicodeDecodeError, csv.Error) as fault:
+        raise MetricsError(f"is not a CSV text file: {fault}", where=path) from fault
