@@ -10,6 +10,11 @@ from torch import Tensor, nn
 class Encoder(nn.Module, ABC):
     """A waveform batch to an embedding batch, with its front end inside so that it exports whole.
 
+    Whatever turns the waveform into the network's input (framing, spectra, logarithms) is a
+    submodule named `front_end`: `torch.onnx.export(dynamo=True)` keeps each node's module path in
+    its metadata (`pkg.torch.onnx.name_scopes`), so the exporter knows which nodes have to stay
+    float32. Only operators that every runtime has: no STFT or DFT (see `encoders.spectrum`).
+
     Attributes:
         kind: Family name, as presets call it.
         sample_rate: Rate of the waveform it takes, Hz.
@@ -34,5 +39,5 @@ class Encoder(nn.Module, ABC):
         """
 
     def quantization_excludes(self) -> tuple[type[nn.Module], ...]:
-        """Submodule types whose operations must stay float32 (the front end, by default none)."""
+        """Types of further submodules whose operations must stay float32, wherever they are."""
         return ()

@@ -1,0 +1,106 @@
+"""mn04 against the reference implementation's numbers, and what a wrong checkpoint says."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from agent.errors import ConfigError
+from trainer.encoders import build_encoder
+from trainer.encoders.mn04 import CHECKPOINT
+from trainer.preset import EncoderConfig
+
+
+@pytest.fixture(scope="module")
+def golden(shared):
+    return np.load(shared / "golden" / "mn04" / "mn04_as.npz")
+
+
+@pytest.fixture(scope="module")
+def waveforms(golden):
+    return torch.from_numpy(golden["waveforms"].astype(np.float32) / 32768)
+
+
+def _mn04(shared, features, seconds=4.0):
+    config = EncoderConfig(kind="mn04", features=features, weights=CHECKPOINT)
+    return build_encoder(config, window_seconds=seconds, weights=shared / "weights", seed=0)
+
+
+@pytest.mark.parametrize(
+    ("features", "oracle"),
+    [("last", "embedding"), ("multi", "multi"), ("block12_freq", "block12_freq")],
+)
+def test_features_are_the_reference_implementations(shared, golden, waveforms, features, oracle):
+    encoder = _mn04(shared, features)
+    assert not encoder.training
+    found = encoder(waveforms).numpy()
+    assert found.shape == (2, encoder.dim)
+    np.testing.assert_allclose(found, golden[oracle], atol=1e-5)
+
+
+def test_front_end_is_the_reference_implementations(shared, golden, waveforms):
+    mel = _mn04(shared, "last").front_end(waveforms)[:, 0].numpy()
+    np.testing.assert_allclose(mel, golden["mel"], atol=2e-3)
+
+
+def test_the_last_layer_gives_the_reference_tags(shared, golden, waveforms):
+    state = torch.load(shared / "weights" / CHECKPOINT, weights_only=True)
+    hidden = functional.hardswish(
+        functional.linear(
+            _mn04(shared, "last")(waveforms),
+            state["classifier.2.weight"],
+            state["classifier.2.bias"],
+        )
+    )
+    logits = functional.linear(hidden, state["classifier.5.weight"], state["classifier.5.bias"])
+    np.testing.assert_allclose(torch.sigmoid(logits).numpy(), golden["tags"], atol=1e-5)
+
+
+def test_layers_beyond_the_features_are_left_out(shared):
+    def size(features):
+        return sum(p.numel() for p in _mn04(shared, features).parameters())
+
+    assert size("block12_freq") < 0.5 * size("last")
+    assert not any(p.requires_grad for p in _mn04(shared, "last").parameters())
+
+
+def test_a_missing_checkpoint_names_file_and_source(tmp_path):
+    config = EncoderConfig(kind="mn04", weights=CHECKPOINT)
+    with pytest.raises(ConfigError) as fault:
+        build_encoder(config, window_seconds=1, weights=tmp_path, seed=0)
+    assert str(tmp_path / CHECKPOINT) in str(fault.value)
+    assert "EfficientAT/releases" in str(fault.value)
+    with pytest.raises(ConfigError, match="--weights"):
+        build_encoder(config, window_seconds=1, weights=None, seed=0)
+
+
+def test_a_damaged_or_foreign_checkpoint_is_refused(shared, tmp_path):
+    config = EncoderConfig(kind="mn04", weights=CHECKPOINT)
+    path = tmp_path / CHECKPOINT
+    whole = (shared / "weights" / CHECKPOINT).read_bytes()
+    for content in (whole[: len(whole) // 2], b"", b"not a checkpoint"):
+        path.write_bytes(content)
+        with pytest.raises(ConfigError, match=CHECKPOINT):
+            build_encoder(config, window_seconds=1, weights=path, seed=0)
+    for foreign in ({"some.weight": torch.zeros(3)}, [1, 2], {"features.0.0.weight": 3}):
+        torch.save(foreign, path)
+        with pytest.raises(ConfigError, match=CHECKPOINT):
+            build_encoder(config, window_seconds=1, weights=path, seed=0)
+    shutil.copyfile(shared / "weights" / CHECKPOINT, path)
+    path.chmod(0o644)
+    state = torch.load(path, weights_only=True)
+    state["features.3.block.0.0.weight"][0] = float("nan")
+    torch.save(state, path)
+    with pytest.raises(ConfigError, match="finite"):
+        build_encoder(config, window_seconds=1, weights=path, seed=0)
+
+
+def test_unknown_features_name_the_known_ones():
+    with pytest.raises(ConfigError, match="block12_freq, last, multi"):
+        build_encoder(
+            EncoderConfig(kind="mn04", features="block99"), window_seconds=1, weights=None, seed=0
+        )

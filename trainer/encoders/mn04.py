@@ -1,0 +1,270 @@
+"""EfficientAT mn04: a MobileNetV3 of width 0.4 trained on AudioSet (0.99 M parameters).
+
+Schmid, Koutini and Widmer, "Efficient large-scale audio tagging via transformer-to-CNN knowledge
+distillation", ICASSP 2023. Code and weights are MIT: https://github.com/fschmid56/EfficientAT.
+Batch norms are folded into the convolutions while the checkpoint is read.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from agent.errors import ConfigError
+from trainer.encoders.base import Encoder
+from trainer.encoders.spectrum import Spectrogram, mel_filters
+
+CHECKPOINT = "mn04_as_mAP_432.pt"
+PUBLISHED = f"https://github.com/fschmid56/EfficientAT/releases (file {CHECKPOINT}, MIT licence)"
+FEATURES = ("block12_freq", "last", "multi")
+
+_RATE = 32000
+_MELS = 128
+_FRAME = 1024
+_HOP = 320
+_BN_EPS = 1e-3
+
+
+class _Spec(NamedTuple):
+    """One inverted residual block; `squeeze` is the excitation's inner width, 0 for none."""
+
+    kernel: int
+    expanded: int
+    out: int
+    squeeze: int
+    hardswish: bool
+    stride: int
+
+
+_STEM = 8
+_LAST = 384
+_BLOCKS = (
+    _Spec(3, 8, 8, 0, False, 1),
+    _Spec(3, 24, 16, 0, False, 2),
+    _Spec(3, 32, 16, 0, False, 1),
+    _Spec(5, 32, 16, 8, False, 2),
+    _Spec(5, 48, 16, 16, False, 1),
+    _Spec(5, 48, 16, 16, False, 1),
+    _Spec(3, 96, 32, 0, True, 2),
+    _Spec(3, 80, 32, 0, True, 1),
+    _Spec(3, 72, 32, 0, True, 1),
+    _Spec(3, 72, 32, 0, True, 1),
+    _Spec(3, 192, 48, 48, True, 1),
+    _Spec(3, 272, 48, 72, True, 1),
+    _Spec(5, 272, 64, 72, True, 2),
+    _Spec(5, 384, 64, 96, True, 1),
+    _Spec(5, 384, 64, 96, True, 1),
+)
+_FIRST_OF_MULTI = 6  # "multi" averages blocks 6 to 15 and the last convolution
+_BLOCK12 = 12
+_BLOCK12_FREQUENCIES = 8  # 128 mel bins after four strides of 2
+
+
+class Mn04(Encoder):
+    """Frozen mn04 features of a 32 kHz waveform.
+
+    Args:
+        window_seconds: Length of the waveform, seconds.
+        features: `block12_freq`: block 12 averaged over time only (48 channels x 8 bands, 384);
+            `last`: the last convolution averaged over time and frequency (384); `multi`: averages
+            of blocks 6 to 15, then `last` (816). Layers that aren't needed are left out.
+
+    Raises:
+        ConfigError: `features` is none of these.
+    """
+
+    def __init__(self, *, window_seconds: float, features: str = "") -> None:
+        super().__init__()
+        self.kind = "mn04"
+        self.features_name = features or FEATURES[0]
+        if self.features_name not in FEATURES:
+            raise ConfigError(
+                f"mn04 has no features '{features}'",
+                where="encoder.features",
+                remedy=f"Choose one of {', '.join(FEATURES)}.",
+            )
+        self.sample_rate = _RATE
+        self.window_samples = round(window_seconds * _RATE)
+        self.front_end = MelFrontEnd()
+        # Index i of `features` is block i of the paper; 0 is the stem, 16 the last convolution.
+        depth = _BLOCK12 if self.features_name == "block12_freq" else len(_BLOCKS)
+        layers: list[nn.Module] = [_Conv(1, _STEM, 3, stride=2, act=nn.Hardswish)]
+        before = _STEM
+        for spec in _BLOCKS[:depth]:
+            layers.append(_Block(before, spec))
+            before = spec.out
+        if self.features_name == "block12_freq":
+            self.dim = before * _BLOCK12_FREQUENCIES
+        else:
+            layers.append(_Conv(before, _LAST, 1, act=nn.Hardswish))
+            self.dim = _LAST
+            if self.features_name == "multi":
+                self.dim += sum(spec.out for spec in _BLOCKS[_FIRST_OF_MULTI - 1 :])
+        self.features = nn.ModuleList(layers)
+        self.requires_grad_(False)
+        self.eval()
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Turn `(batch, window_samples)` into `(batch, dim)`."""
+        x: Tensor = self.front_end(waveform)
+        means: list[Tensor] = []
+        for index, layer in enumerate(self.features):
+            x = layer(x)
+            if self.features_name == "multi" and index >= _FIRST_OF_MULTI:
+                means.append(x.mean(dim=(2, 3)))
+        if self.features_name == "multi":
+            return torch.cat(means, dim=1)
+        if self.features_name == "last":
+            return x.mean(dim=(2, 3))
+        return x.mean(dim=3).flatten(1)
+
+    def quantization_excludes(self) -> tuple[type[nn.Module], ...]:
+        """The mel front end."""
+        return (MelFrontEnd,)
+
+    def load_published(self, path: Path) -> None:
+        """Read the published checkpoint `path`, folding batch norms.
+
+        Raises:
+            ConfigError: It is missing, cut short, or another model's.
+        """
+        state = _read(path)
+        try:
+            own = self._folded(state)
+            self.load_state_dict(own)
+        except (KeyError, RuntimeError, AttributeError) as fault:
+            raise ConfigError(
+                f"is not the mn04 checkpoint: {str(fault).splitlines()[0]}",
+                where=path,
+                remedy=f"Expected {PUBLISHED}.",
+            ) from fault
+        if not all(bool(torch.isfinite(value).all()) for value in own.values()):
+            raise ConfigError(
+                "holds values that aren't finite", where=path, remedy=f"Expected {PUBLISHED}."
+            )
+
+    def _folded(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        own: dict[str, Tensor] = {}
+        for name, module in self.named_modules():
+            if isinstance(module, _Conv):
+                own[f"{name}.0.weight"], own[f"{name}.0.bias"] = _fold(state, name)
+            elif isinstance(module, _Excite):
+                for layer in ("fc1", "fc2"):
+                    key = f"{name}.conc_se_layers.0.{layer}"
+                    own[f"{name}.{layer}.weight"] = state[f"{key}.weight"]
+                    own[f"{name}.{layer}.bias"] = state[f"{key}.bias"]
+        return own
+
+
+def _fold(state: Mapping[str, Tensor], name: str) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the convolution `name.0` followed by batch norm `name.1`, in float64."""
+    norm = {
+        part: state[f"{name}.1.{part}"].double()
+        for part in ("weight", "bias", "running_mean", "running_var")
+    }
+    gain = norm["weight"] / torch.sqrt(norm["running_var"] + _BN_EPS)
+    weight = state[f"{name}.0.weight"].double() * gain[:, None, None, None]
+    return weight.float(), (norm["bias"] - norm["running_mean"] * gain).float()
+
+
+def _read(path: Path) -> Mapping[str, Tensor]:
+    """The tensors of a checkpoint file."""
+    if not path.is_file():
+        raise ConfigError(
+            "the pre-trained weights are not there",
+            where=path,
+            remedy=f"Download them from {PUBLISHED} and say where with --weights.",
+        )
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, UnpicklingError, zipfile.BadZipFile) as fault:
+        raise ConfigError(
+            "cannot be read as a checkpoint: it is cut short, damaged, or something else",
+            where=path,
+            remedy=f"Download it again from {PUBLISHED}.",
+        ) from fault
+    if not isinstance(state, Mapping):
+        raise ConfigError("holds no table of tensors", where=path, remedy=f"Expected {PUBLISHED}.")
+    return state
+
+
+class MelFrontEnd(nn.Module):
+    """Waveform `(batch, n)` at 32 kHz to normalised log-mel `(batch, 1, 128, (n - 1) // 320 + 1)`.
+
+    Pre-emphasis, centred frames of 1024 every 320 samples under a symmetric Hann window of 800,
+    power, 128 bands of the Kaldi mel scale from 0 to 15 kHz.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spectrogram = Spectrogram(_FRAME, _HOP, window=800, periodic=False, power=True)
+        filters = mel_filters(
+            rate=_RATE, size=_FRAME, mels=_MELS, low=0.0, high=15000.0, scale="kaldi"
+        )
+        self.filters: Tensor
+        self.register_buffer("filters", filters, persistent=False)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        emphasised = waveform[:, 1:] - 0.97 * waveform[:, :-1]
+        half = _FRAME // 2
+        padded = nn.functional.pad(emphasised[:, None], (half, half), mode="reflect")[:, 0]
+        mel = torch.matmul(self.spectrogram(padded), self.filters)
+        return ((torch.log(mel + 1e-5) + 4.5) / 5.0).transpose(1, 2)[:, None]
+
+
+class _Conv(nn.Sequential):
+    """Convolution with its batch norm folded in, then an activation."""
+
+    def __init__(
+        self,
+        before: int,
+        after: int,
+        kernel: int,
+        *,
+        stride: int = 1,
+        groups: int = 1,
+        act: type[nn.Module] | None = None,
+    ) -> None:
+        conv = nn.Conv2d(before, after, kernel, stride, padding=kernel // 2, groups=groups)
+        super().__init__(conv, *([act()] if act else []))
+
+
+class _Excite(nn.Module):
+    """Squeeze and excitation over channels."""
+
+    def __init__(self, width: int, inner: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, inner)
+        self.fc2 = nn.Linear(inner, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = torch.sigmoid(self.fc2(torch.relu(self.fc1(x.mean(dim=(2, 3))))))
+        return x * gate[:, :, None, None]
+
+
+class _Block(nn.Module):
+    """Inverted residual block: expand, depthwise convolution, excite, project."""
+
+    def __init__(self, before: int, spec: _Spec) -> None:
+        super().__init__()
+        act: type[nn.Module] = nn.Hardswish if spec.hardswish else nn.ReLU
+        wide = spec.expanded
+        layers: list[nn.Module] = []
+        if wide != before:
+            layers.append(_Conv(before, wide, 1, act=act))
+        layers.append(_Conv(wide, wide, spec.kernel, stride=spec.stride, groups=wide, act=act))
+        if spec.squeeze:
+            layers.append(_Excite(wide, spec.squeeze))
+        layers.append(_Conv(wide, spec.out, 1))
+        self.block = nn.Sequential(*layers)
+        self.residual = spec.stride == 1 and before == spec.out
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.block(x)
+        return x + y if self.residual else y

@@ -1,0 +1,78 @@
+"""From a preset's `encoder` section to the encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from agent.errors import ConfigError
+from trainer.encoders.base import Encoder
+from trainer.encoders.floors import LogMel, Loudness
+from trainer.encoders.mn04 import PUBLISHED, Mn04
+from trainer.preset import EncoderConfig
+
+
+def build_encoder(
+    config: EncoderConfig,
+    *,
+    window_seconds: float,
+    weights: Path | None,
+    seed: int,
+    members: int = 1,
+) -> Encoder:
+    """Make the encoder a preset asks for, in evaluation mode.
+
+    Args:
+        config: The preset's `encoder` section. With `weights: null` a pre-trained kind is left at
+            its initial values, for a caller that restores a run's own values next.
+        window_seconds: Length of the waveform it will take, seconds.
+        weights: Folder that holds published checkpoints, or the one file; None when none is known.
+        seed: Seeds the initial values of what is trained from scratch. The global random state is
+            left as it was.
+        members: Independently seeded models whose embeddings are concatenated (the preset's
+            `training.ensemble`); only encoders trained from scratch have more than one.
+
+    Returns:
+        The encoder. The same arguments give the same values.
+
+    Raises:
+        ConfigError: A feature name is unknown, or a checkpoint is missing, damaged or another
+            model's.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoder = _build(config, window_seconds, members)
+    if isinstance(encoder, Mn04) and config.weights is not None:
+        encoder.load_published(_checkpoint(config.weights, weights))
+    return encoder.eval()
+
+
+def _build(config: EncoderConfig, window_seconds: float, members: int) -> Encoder:
+    if members > 1:
+        raise ConfigError(
+            f"{config.kind} is not trained from scratch, so {members} of it would be the same",
+            where="training.ensemble",
+            remedy="Set it to 1.",
+        )
+    if config.kind == "mn04":
+        return Mn04(window_seconds=window_seconds, features=config.features)
+    if config.features:
+        raise ConfigError(
+            f"{config.kind} has one kind of features only, not '{config.features}'",
+            where="encoder.features",
+            remedy="Leave it out.",
+        )
+    if config.kind == "log_mel":
+        return LogMel(window_seconds=window_seconds)
+    return Loudness(window_seconds=window_seconds)
+
+
+def _checkpoint(name: str, weights: Path | None) -> Path:
+    if weights is None:
+        raise ConfigError(
+            f"pre-trained weights {name} are needed, and nothing says where they are",
+            where="encoder.weights",
+            remedy=f"Give --weights (or AUSCULT_WEIGHTS), a folder that holds them: {PUBLISHED}.",
+        )
+    return weights / name if weights.is_dir() else weights
