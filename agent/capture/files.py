@@ -12,7 +12,7 @@ import soundfile
 import soxr
 
 from agent.errors import AudioError
-from agent.frames import Samples
+from agent.frames import Matrix, Samples
 
 # What a folder of recordings is searched for, in lower case.
 AUDIO_SUFFIXES = frozenset(
@@ -64,16 +64,16 @@ def audio_info(path: str | Path) -> AudioInfo:
         return AudioInfo(file.frames / file.samplerate, file.samplerate, file.channels)
 
 
-def read_blocks(path: str | Path, *, channel: int | None = None) -> Iterator[Samples]:
-    """Decode a file piece by piece, mono, at the rate it was stored.
+def read_frames(path: str | Path, *, channel: int | None = None) -> Iterator[Matrix]:
+    """Decode a file piece by piece, at the rate it was stored.
 
     Args:
         path: The file.
-        channel: Which channel, counted from 0; None averages all.
+        channel: Only this channel, counted from 0; None gives all.
 
     Yields:
-        float32, shape `(n,)`, full scale 1.0, `n` at most 2**18. Values are what the file holds:
-        a float file may exceed 1.0 and may hold NaN or infinity, which
+        float32, shape `(n, channels)`, full scale 1.0, `n` at most 2**18. Values are what the file
+        holds: a float file may exceed 1.0 and may hold NaN or infinity, which
         `agent.window.validity.assess` reports.
 
     Raises:
@@ -91,14 +91,21 @@ def read_blocks(path: str | Path, *, channel: int | None = None) -> Iterator[Sam
         decoded = 0
         while len(block := file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)) > 0:
             decoded += len(block)
-            mono = block.mean(axis=1) if channel is None else block[:, channel]
-            yield np.ascontiguousarray(mono, dtype=np.float32)
+            yield block if channel is None else block[:, channel : channel + 1]
         if decoded < file.frames * (1 - _SHORTFALL_ALLOWED):
             raise AudioError(
                 f"is cut short: {decoded} of the {file.frames} frames its header promises",
                 where=path,
                 remedy=_AGAIN,
             )
+
+
+def mix(frames: Matrix) -> Samples:
+    """Channels to one: their average, float32 `(n, channels)` to `(n,)`."""
+    if frames.shape[1] == 1:
+        return np.ascontiguousarray(frames[:, 0])
+    mono: Samples = frames.mean(axis=1, dtype=np.float32)
+    return mono
 
 
 def read_audio(path: str | Path, *, rate: int, channel: int | None = None) -> Samples:
@@ -114,10 +121,10 @@ def read_audio(path: str | Path, *, rate: int, channel: int | None = None) -> Sa
         (resampling spreads them): ask `agent.window.validity.assess` before judging it.
 
     Raises:
-        AudioError: As `read_blocks`.
+        AudioError: As `read_frames`.
     """
     stored = audio_info(path).rate
-    blocks = read_blocks(path, channel=channel)
+    blocks = map(mix, read_frames(path, channel=channel))
     if stored == rate:
         return np.concatenate(list(blocks))
     resampler = soxr.ResampleStream(stored, rate, 1, dtype="float32", quality="HQ")
@@ -139,6 +146,8 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
             raise AudioError("is a folder, not a recording", where=path, remedy="Name a file.")
         if path.stat().st_size == 0:
             raise AudioError("is empty (0 bytes)", where=path, remedy=_AGAIN)
+        with path.open("rb"):
+            pass  # libsndfile calls a file it may not open one with a "system error"
         with soundfile.SoundFile(path) as file:
             if file.frames == 0:
                 raise AudioError("holds no samples", where=path, remedy=_AGAIN)

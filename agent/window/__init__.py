@@ -1,0 +1,1 @@
+"""Sound into windows of the encoder's length: from a stream, or from a whole recording."""

@@ -1,0 +1,132 @@
+"""The stream as overlapping windows on a fixed grid of hops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from agent.errors import AudioError
+from agent.frames import AudioBlock, Samples, Window
+from agent.window.validity import assess
+
+
+@dataclass(frozen=True, slots=True)
+class _Anchor:
+    """Where a block began among the samples held, and its clocks there."""
+
+    at: int
+    monotonic: float
+    wall: float
+    origin: str
+
+
+class RollingWindow:
+    """Cuts blocks of any size into windows that start every `hop_samples`.
+
+    Holds no more than one window and one block. Each window has the clocks of the block its first
+    sample came in, so that a sound card that runs fast or slow doesn't move its times over months.
+
+    Args:
+        window_samples: Length of a window, samples.
+        hop_samples: Step between the starts of windows, samples; may exceed the window.
+        rate: Samples a second that blocks must have.
+
+    Raises:
+        ValueError: A number is not positive.
+    """
+
+    def __init__(self, window_samples: int, hop_samples: int, rate: int) -> None:
+        if min(window_samples, hop_samples, rate) < 1:
+            raise ValueError(
+                f"window {window_samples}, hop {hop_samples} and rate {rate} must be positive"
+            )
+        self.window_samples = window_samples
+        self.hop_samples = hop_samples
+        self.rate = rate
+        self._index = 0
+        self._pieces: list[Samples] = []
+        self._anchors: list[_Anchor] = []
+        self._held = 0  # samples in the pieces
+        self._next = 0  # where the next window starts among them; beyond them when hop > window
+
+    def push(self, block: AudioBlock) -> Iterator[Window]:
+        """Take a block, and give the windows it completes.
+
+        The block is taken in at once, whether or not the iterator is then used. A block marked
+        `gap_before` drops what was held: the next window begins with that block, so that no window
+        spans lost sound; the index counts on.
+
+        Returns:
+            The windows completed, in order, each judged by `assess` and with samples of its own.
+
+        Raises:
+            AudioError: The block has another rate. What was held is dropped.
+        """
+        if block.rate != self.rate:
+            self._restart()
+            raise AudioError(
+                f"gives sound at {block.rate} Hz where {self.rate} Hz was asked for",
+                where=block.origin or None,
+                remedy="Let the source resample to the encoder's rate.",
+            )
+        if block.gap_before:
+            self._restart()
+        self._append(block)
+        ready = (self._held - self._next - self.window_samples) // self.hop_samples + 1
+        if ready <= 0:
+            return iter(())
+        # Only now, once a hop, are the pieces joined.
+        joined = np.concatenate(self._pieces)
+        starts = [self._next + n * self.hop_samples for n in range(ready)]
+        anchors, first_index = self._anchors, self._index
+        self._index += ready
+        self._next = starts[-1] + self.hop_samples
+        gone = min(self._next, len(joined))
+        self._forget(joined[gone:].copy(), gone)
+        return (
+            self._window(joined[start : start + self.window_samples], start, anchors, index)
+            for index, start in enumerate(starts, first_index)
+        )
+
+    def _restart(self) -> None:
+        self._pieces, self._anchors = [], []
+        self._held = self._next = 0
+
+    def _append(self, block: AudioBlock) -> None:
+        samples = np.array(block.samples, dtype=np.float32)  # the source may reuse its buffer
+        if len(samples) == 0:
+            return
+        self._anchors.append(_Anchor(self._held, block.monotonic, block.wall, block.origin))
+        self._pieces.append(samples)
+        self._held += len(samples)
+        if self._next >= self._held:  # between windows (hop > window): none of this is wanted
+            self._forget(samples[:0], self._held)
+
+    def _forget(self, rest: Samples, gone: int) -> None:
+        """Keep only `rest`, what comes after the first `gone` of the samples held."""
+        self._pieces = [rest] if len(rest) else []
+        self._held = len(rest)
+        self._next -= gone
+        moved = [replace(anchor, at=anchor.at - gone) for anchor in self._anchors]
+        # The last block that began at or before the first sample kept still tells its time.
+        first = max((n for n, anchor in enumerate(moved) if anchor.at <= 0), default=0)
+        self._anchors = moved[first:] if self._held else []
+
+    def _window(self, samples: Samples, start: int, anchors: list[_Anchor], index: int) -> Window:
+        samples = samples.copy()
+        validity, reason = assess(samples, self.rate, min_seconds=0.0)
+        begin = next(a for a in reversed(anchors) if a.at <= start)
+        end = next(a for a in reversed(anchors) if a.at < start + self.window_samples)
+        offset = (start - begin.at) / self.rate
+        return Window(
+            samples=samples,
+            rate=self.rate,
+            index=index,
+            monotonic=begin.monotonic + offset,
+            wall=begin.wall + offset,
+            validity=validity,
+            reason=reason,
+            origin=end.origin,
+        )

@@ -1,0 +1,121 @@
+"""May a stretch of sound be judged at all? A dead, saturated or interrupted microphone may not.
+
+A detector trained on healthy sound gives such input some score, high or low, that says nothing of
+the machine. Everything here is a few passes of numpy over the samples: on a small device it runs
+once a hop.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from agent.frames import Samples, Validity
+
+# Shortest recording that is judged, seconds. Less holds too few turns of a slow machine, and
+# repeating it to fill a window would give a click at each joint.
+MIN_SECONDS = 1.0
+
+# RMS after removing the mean, dBFS, below which no live microphone is thought to be behind the
+# samples. Insensitive digital microphones (-41 dBFS at 94 dB SPL) in a quiet 30 dB SPL room give
+# -105; 16-bit sound at -110 is zeros with one sample in a hundred off by one step. A constant
+# (DC only) has RMS 0.
+SILENT_DBFS = -110.0
+# Below this there is only rounding, and no point in printing a level.
+_NOTHING = -160.0
+
+# A run of constant samples this long, seconds, is sound that was lost and filled in (or a noise
+# gate, which is as bad): a microphone's own noise doesn't stand still.
+GAP_SECONDS = 0.5
+# "Constant" allows for the rounding that resampling leaves on zeros: one step of 24 bits or so.
+_CONSTANT_STEP = 2e-7
+
+# A run of constant samples that is this share of the whole is a dead microphone, not a gap.
+_MOSTLY = 0.9
+
+# Share of samples piled up at the extremes from which a recording counts as clipped. A single peak
+# at full scale, or a file normalised to its peak, has next to none.
+CLIPPED_SHARE = 1e-3
+# Only extremes at this level or above are looked at: lower ones are no converter's limit.
+_FULL_LEVEL = 0.99
+# Piled up: within 1e-4 of the extreme (3 steps of 16 bits: dither can't hide it), and more of them
+# there than in the band of 1 % below it. A round top, even that of a slow sine, has more of its
+# samples in the band.
+_PILE = 1e-4
+_BAND = 1e-2
+# Clipped sound that was resampled or filtered rings beyond full scale, where nothing that a
+# converter gave can be; a float file recorded at another scale lies there too.
+_OVER_LEVEL = 1.001
+
+
+def assess(
+    samples: Samples, rate: int, *, min_seconds: float = MIN_SECONDS
+) -> tuple[Validity, str]:
+    """Judge whether a stretch of sound may be judged.
+
+    Args:
+        samples: float32, shape `(n,)`, full scale 1.0, any length.
+        rate: Samples a second.
+        min_seconds: Shortest length accepted; a caller with windows of its own length gives 0.
+
+    Returns:
+        VALID and an empty text; or, by the first that applies, TOO_SHORT, NOT_FINITE, SILENT,
+        GAP (constant samples inside), CLIPPED, and why in words a technician understands.
+    """
+    seconds = len(samples) / rate
+    if len(samples) == 0 or seconds < min_seconds:
+        return Validity.TOO_SHORT, f"{seconds:.2f} s of sound, at least {min_seconds:g} s needed"
+    # float32 cannot overflow a float64 sum: the mean is finite exactly when every sample is.
+    with np.errstate(invalid="ignore"):  # +inf and -inf
+        mean = float(samples.mean(dtype=np.float64))
+    if not np.isfinite(mean):
+        bad = len(samples) - int(np.isfinite(samples).sum())
+        return Validity.NOT_FINITE, f"{bad} of {len(samples)} samples are NaN or infinite"
+    if (level := _rms_dbfs(samples, mean)) < SILENT_DBFS:
+        return Validity.SILENT, _dead(f"{level:.0f} dBFS" if level > _NOTHING else "no signal")
+    constant = _longest_constant(samples) / rate
+    if constant >= _MOSTLY * seconds:
+        return Validity.SILENT, _dead("no signal")
+    if constant >= GAP_SECONDS:
+        return Validity.GAP, f"{constant:.1f} s of constant samples inside: sound was lost"
+    if (share := clipped_share(samples)) >= CLIPPED_SHARE:
+        return Validity.CLIPPED, f"{share:.1%} of the samples are clipped: too loud for the gain"
+    return Validity.VALID, ""
+
+
+def clipped_share(samples: Samples) -> float:
+    """Share of samples piled up at a limit near full scale, or beyond full scale if that is more.
+
+    Args:
+        samples: float32, shape `(n,)`, `n > 0`, finite, full scale 1.0; one channel as recorded
+            (averaging channels spreads the pile of one; so does resampling broadband sound).
+
+    Returns:
+        0 to 1.
+    """
+    piled = 0
+    for sign, extreme in ((1, float(samples.max())), (-1, -float(samples.min()))):
+        if extreme < _FULL_LEVEL:
+            continue
+        height = samples if sign > 0 else -samples
+        pile = int(np.count_nonzero(height >= extreme * (1 - _PILE)))
+        band = int(np.count_nonzero(height >= extreme * (1 - _BAND))) - pile
+        piled += pile if pile > band else 0
+    over = int(np.count_nonzero(np.abs(samples) > _OVER_LEVEL))
+    return max(piled, over) / len(samples)
+
+
+def _dead(level: str) -> str:
+    return f"{level}: the microphone is dead, muted or not connected"
+
+
+def _rms_dbfs(samples: Samples, mean: float) -> float:
+    power = float(np.mean(np.square(samples - np.float32(mean), dtype=np.float64)))
+    return 10 * float(np.log10(max(power, 1e-30)))  # -300 for a constant
+
+
+def _longest_constant(samples: Samples) -> int:
+    """Samples in the longest stretch in which neighbours are equal."""
+    moved: npt.NDArray[np.intp] = np.flatnonzero(np.abs(np.diff(samples)) > _CONSTANT_STEP)
+    bounds = np.concatenate(([-1], moved, [len(samples) - 1]))
+    return int(np.diff(bounds).max())
