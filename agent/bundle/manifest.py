@@ -65,8 +65,8 @@ class ScorerConfig(Strict):
         ),
     ] = "varmin"
     density_k: Annotated[
-        int, Field(ge=1, description="Neighbours that measure a row's local density")
-    ] = 4
+        int, Field(ge=1, description="Nearest other recordings that measure a row's local density")
+    ] = 8
     clip: Annotated[
         Literal["mean", "max"],
         Field(description="How the windows of one recording become that recording's score"),

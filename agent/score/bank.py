@@ -46,7 +46,8 @@ def prepare(vectors: Matrix, metric: Metric) -> Matrix:
     if metric == "euclidean":
         return vectors
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+    unit: Matrix = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+    return unit
 
 
 def distances(queries: Matrix, bank: Matrix, metric: Metric) -> npt.NDArray[np.float32]:
@@ -62,10 +63,12 @@ def distances(queries: Matrix, bank: Matrix, metric: Metric) -> npt.NDArray[np.f
     """
     products = queries @ bank.T
     if metric == "cosine":
-        return np.clip((1.0 - products) / 2.0, 0.0, 1.0).astype(np.float32, copy=False)
+        halved: Matrix = np.clip((1.0 - products) / 2.0, 0.0, 1.0).astype(np.float32, copy=False)
+        return halved
     squares = (
         np.einsum("ij,ij->i", queries, queries)[:, None]
         + np.einsum("ij,ij->i", bank, bank)[None, :]
         - 2.0 * products
     )
-    return np.sqrt(np.maximum(squares, 0.0)).astype(np.float32, copy=False)
+    lengths: Matrix = np.sqrt(np.maximum(squares, 0.0)).astype(np.float32, copy=False)
+    return lengths

@@ -96,4 +96,4 @@ def _load_index(path: Path, ready: Matrix, config: ScorerConfig) -> object:
         index.add_items(ready, num_threads=1)
     # hnswlib forgets ef at every load (it is 10 then).
     index.set_ef(2 * _CANDIDATES)
-    return index  # type: ignore[no-any-return]
+    return index

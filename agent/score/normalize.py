@@ -11,20 +11,22 @@ therefore carries two constants, computed once from the bank alone (never from t
 `varmin`          offset = a b(y), a = Cov(d, b) / Var(b): the share of the density that removes
                   most variance from the healthy scores (arXiv 2603.04605)
 
-where b(y) is the mean distance of y to its `density_k` nearest rows of other recordings. The
-minimum over y is taken after normalising.
+where b(y) is the mean distance of y to its `density_k` nearest other recordings (each counted once,
+by its nearest window: the hop between windows must not change what is dense). The minimum over y is
+taken after normalising.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from agent.bundle.manifest import ScorerConfig
 from agent.frames import Matrix
-from agent.score.bank import OFFSET, WEIGHT, distances, prepare
+from agent.score.bank import OFFSET, WEIGHT, Metric, distances, prepare
 
 # A density below this share of the bank's median is a duplicate recording, not a dense condition:
 # dividing by it would make every distance to that row enormous.
@@ -32,56 +34,73 @@ _SMALLEST_SHARE = 1e-2
 # Rows whose distances are held at once.
 _BLOCK = 2048
 
+Vector = npt.NDArray[np.float32]
 IntVector = npt.NDArray[np.int64]
 
 
 def group_ids(groups: Sequence[str]) -> IntVector:
-    """Group names as integers, shape `(n,)`."""
+    """Group names as integers from 0, shape `(n,)`."""
     _, ids = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-    return ids.astype(np.int64).reshape(-1)
+    found: IntVector = ids.astype(np.int64).reshape(-1)
+    return found
 
 
-def nearest_others(
-    vectors: Matrix, groups: Sequence[str], config: ScorerConfig, count: int
-) -> tuple[Matrix, IntVector]:
-    """Nearest rows of other groups, for every row of a bank.
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """For every row of a bank, the nearest other groups.
+
+    Attributes:
+        distances: float32 `(n, count)`, ascending, to each group's nearest row; infinity where
+            there is no group left.
+        groups: int64 `(n, count)`, which groups those are.
+        partner: int64 `(n,)`, the nearest row of any other group; -1 when there is none.
+    """
+
+    distances: Matrix
+    groups: IntVector
+    partner: IntVector
+
+
+def nearest_groups(ready: Matrix, ids: IntVector, metric: Metric, count: int) -> Neighbours:
+    """Find the nearest other groups of every row.
 
     Args:
-        vectors: float32, shape `(n, dim)`.
-        groups: Group of each row; rows of one group are never each other's neighbour.
-        config: Says which metric.
-        count: How many neighbours; fewer come back when the other groups hold fewer rows.
-
-    Returns:
-        Distances float32 `(n, count)` ascending, and row numbers int64 `(n, count)`. A place with
-        no neighbour left holds infinity and -1.
+        ready: float32, shape `(n, dim)`, from `prepare`.
+        ids: Group of each row, from `group_ids`.
+        metric: Distance.
+        count: How many groups; fewer come back when there are fewer.
     """
-    ready = prepare(vectors, config.metric)
-    ids = group_ids(groups)
-    n = len(ready)
-    count = min(count, n)
-    found = np.full((n, count), np.inf, dtype=np.float32)
+    n, groups = len(ready), int(ids.max()) + 1
+    count = max(1, min(count, groups - 1))
+    order = np.argsort(ids, kind="stable")
+    starts = np.searchsorted(ids[order], np.arange(groups))
+    near = np.full((n, count), np.inf, dtype=np.float32)
     which = np.full((n, count), -1, dtype=np.int64)
-    for start in range(0, n, _BLOCK):
-        rows = slice(start, min(start + _BLOCK, n))
-        table = distances(ready[rows], ready, config.metric)
-        table[ids[rows, None] == ids[None, :]] = np.inf
-        part = np.argpartition(table, count - 1, axis=1)[:, :count]
-        values = np.take_along_axis(table, part, axis=1)
-        order = np.argsort(values, axis=1, kind="stable")
-        found[rows] = np.take_along_axis(values, order, axis=1)
-        which[rows] = np.take_along_axis(part, order, axis=1)
-    which[~np.isfinite(found)] = -1
-    return found, which
+    partner = np.full(n, -1, dtype=np.int64)
+    for first in range(0, n, _BLOCK):
+        part = slice(first, min(first + _BLOCK, n))
+        table = distances(ready[part], ready[order], metric)
+        table[ids[part, None] == ids[None, order]] = np.inf
+        closest = np.argmin(table, axis=1)
+        partner[part] = np.where(np.isfinite(table.min(axis=1)), order[closest], -1)
+        by_group = np.minimum.reduceat(table, starts, axis=1)
+        best = np.argpartition(by_group, count - 1, axis=1)[:, :count]
+        values = np.take_along_axis(by_group, best, axis=1)
+        rank = np.argsort(values, axis=1, kind="stable")
+        near[part] = np.take_along_axis(values, rank, axis=1)
+        which[part] = np.take_along_axis(best, rank, axis=1)
+    return Neighbours(near, which, partner)
 
 
-def density(found: Matrix, density_k: int) -> npt.NDArray[np.float32]:
-    """Local density constant b: mean distance to the `density_k` nearest rows, shape `(n,)`.
+def density(near: Matrix, density_k: int) -> Vector:
+    """Local density constant b: mean of the `density_k` smallest distances, shape `(n,)`.
 
-    Rows with fewer neighbours average those they have; with none at all they take the bank's
-    median, so that they neither attract nor repel.
+    Args:
+        near: Distances `(n, count)`, ascending, infinity where there is none.
+        density_k: How many to average; rows with fewer average those they have, and rows with none
+            take the bank's median, so that they neither attract nor repel.
     """
-    near = found[:, :density_k]
+    near = near[:, :density_k]
     finite = np.isfinite(near)
     counts = finite.sum(axis=1)
     sums = np.where(finite, near, 0.0).sum(axis=1)
@@ -89,21 +108,35 @@ def density(found: Matrix, density_k: int) -> npt.NDArray[np.float32]:
     known = b[np.isfinite(b)]
     middle = float(np.median(known)) if len(known) else 1.0
     b = np.where(np.isfinite(b), b, middle)
-    return np.maximum(b, max(_SMALLEST_SHARE * middle, 1e-12)).astype(np.float32)
+    least = max(_SMALLEST_SHARE * middle, 1e-12)
+    found: Vector = np.maximum(b, least).astype(np.float32)
+    return found
 
 
-def varmin_slope(found: Matrix, which: IntVector, b: npt.NDArray[np.float32]) -> float:
+def varmin_slope(nearest: Vector, partner: IntVector, b: Vector) -> float:
     """The `a` of variance minimisation, from leave-one-out pairs (d, b of the nearest row).
 
     Held to [0, 1]: a negative slope would reward lonely rows, one above 1 over-corrects (with a = 1
     a row's own healthy neighbours already score 0 on average).
     """
-    has = which[:, 0] >= 0
-    d, partner = found[has, 0].astype(np.float64), b[which[has, 0]].astype(np.float64)
-    if len(d) < 3 or float(np.var(partner)) <= 0.0:
+    has = partner >= 0
+    d, there = nearest[has].astype(np.float64), b[partner[has]].astype(np.float64)
+    if len(d) < 3 or float(np.var(there)) <= 0.0:
         return 0.0
-    covariance = float(np.mean((d - d.mean()) * (partner - partner.mean())))
-    return float(np.clip(covariance / float(np.var(partner)), 0.0, 1.0))
+    covariance = float(np.mean((d - d.mean()) * (there - there.mean())))
+    return float(np.clip(covariance / float(np.var(there)), 0.0, 1.0))
+
+
+def _constants(b: Vector, config: ScorerConfig, slope: float) -> Matrix:
+    constants = np.zeros((len(b), 2), dtype=np.float32)
+    constants[:, WEIGHT] = 1.0
+    if config.normalization == "ldn_ratio":
+        constants[:, WEIGHT] = 1.0 / b
+    elif config.normalization == "ldn_difference":
+        constants[:, OFFSET] = b
+    elif config.normalization == "varmin":
+        constants[:, OFFSET] = slope * b
+    return constants
 
 
 def fit_constants(vectors: Matrix, groups: Sequence[str], config: ScorerConfig) -> Matrix:
@@ -117,30 +150,26 @@ def fit_constants(vectors: Matrix, groups: Sequence[str], config: ScorerConfig) 
     Returns:
         float32, shape `(n, 2)`: weight and offset.
     """
-    constants = np.zeros((len(vectors), 2), dtype=np.float32)
-    constants[:, WEIGHT] = 1.0
-    if config.normalization == "none" or len(vectors) < 2:
-        return constants
-    found, which = nearest_others(vectors, groups, config, config.density_k)
-    b = density(found, config.density_k)
-    return _constants(b, config, varmin_slope(found, which, b))
-
-
-def _constants(b: npt.NDArray[np.float32], config: ScorerConfig, slope: float) -> Matrix:
-    constants = np.zeros((len(b), 2), dtype=np.float32)
-    constants[:, WEIGHT] = 1.0
-    if config.normalization == "ldn_ratio":
-        constants[:, WEIGHT] = 1.0 / b
-    elif config.normalization == "ldn_difference":
-        constants[:, OFFSET] = b
-    elif config.normalization == "varmin":
-        constants[:, OFFSET] = slope * b
-    return constants
+    ids = group_ids(groups)
+    if config.normalization == "none" or len(np.unique(ids)) < 2:
+        return _constants(
+            np.zeros(len(vectors), np.float32),
+            config.model_copy(update={"normalization": "none"}),
+            0.0,
+        )
+    ready = prepare(vectors, config.metric)
+    found = nearest_groups(ready, ids, config.metric, config.density_k)
+    b = density(found.distances, config.density_k)
+    return _constants(b, config, varmin_slope(found.distances[:, 0], found.partner, b))
 
 
 def leave_one_out(
-    vectors: Matrix, groups: Sequence[str], config: ScorerConfig
-) -> npt.NDArray[np.float32]:
+    vectors: Matrix,
+    groups: Sequence[str],
+    config: ScorerConfig,
+    *,
+    queries: Matrix | None = None,
+) -> Vector:
     """Score every healthy row as if its whole recording had never been heard.
 
     The left-out recording is missing both from the bank and from the densities of the rows that
@@ -150,33 +179,31 @@ def leave_one_out(
         vectors: float32, shape `(n, dim)`.
         groups: Group (recording) of each row.
         config: Scorer.
+        queries: Embeddings to score in the rows' stead, float32 `(n, dim)`; the rows when None.
 
     Returns:
         float32, shape `(n,)`; NaN where no other group exists.
     """
     ready = prepare(vectors, config.metric)
+    asked = ready if queries is None else prepare(queries, config.metric)
     ids = group_ids(groups)
-    n = len(ready)
-    scores = np.full(n, np.nan, dtype=np.float32)
+    scores = np.full(len(ready), np.nan, dtype=np.float32)
     if len(np.unique(ids)) < 2:
         return scores
-    largest = int(np.bincount(ids).max())
-    # Enough neighbours that density_k remain after any one group is taken away.
-    found, which = nearest_others(vectors, groups, config, config.density_k + largest)
-    b_all = density(found, config.density_k)
-    slope = varmin_slope(found, which, b_all)
-    neighbour_group = np.where(which >= 0, ids[which], -1)
+    # One more neighbour than is averaged: any one group may be the one left out.
+    found = nearest_groups(ready, ids, config.metric, config.density_k + 1)
+    b_all = density(found.distances, config.density_k)
+    slope = varmin_slope(found.distances[:, 0], found.partner, b_all)
     for group in np.unique(ids):
         inside, outside = np.flatnonzero(ids == group), np.flatnonzero(ids != group)
         b = b_all
-        if config.normalization != "none":
-            touched = (neighbour_group[:, : config.density_k] == group).any(axis=1)
-            if touched.any():
-                b = b_all.copy()
-                kept = np.where(neighbour_group[touched] == group, np.inf, found[touched])
-                b[touched] = density(np.sort(kept, axis=1), config.density_k)
+        touched = (found.groups == group).any(axis=1)
+        if config.normalization != "none" and touched.any():
+            left = np.where(found.groups[touched] == group, np.inf, found.distances[touched])
+            b = b_all.copy()
+            b[touched] = density(np.sort(left, axis=1), config.density_k)
         constants = _constants(b, config, slope)[outside]
-        table = distances(ready[inside], ready[outside], config.metric)
+        table = distances(asked[inside], ready[outside], config.metric)
         table = table * constants[None, :, WEIGHT] - constants[None, :, OFFSET]
         k = min(config.k, table.shape[1])
         scores[inside] = np.partition(table, k - 1, axis=1)[:, :k].mean(axis=1)

@@ -10,9 +10,15 @@ from sklearn.neighbors import NearestNeighbors
 
 from agent.bundle.manifest import Row, ScorerConfig
 from agent.score import knn as knn_module
-from agent.score.bank import MemoryBank
+from agent.score.bank import MemoryBank, prepare
 from agent.score.knn import KnnScorer
-from agent.score.normalize import density, fit_constants, leave_one_out, nearest_others
+from agent.score.normalize import (
+    density,
+    fit_constants,
+    group_ids,
+    leave_one_out,
+    nearest_groups,
+)
 
 
 def bank_of(vectors, constants=None):
@@ -61,8 +67,6 @@ def test_a_zero_embedding_is_far_from_everything_and_not_nan():
 def test_a_large_bank_through_hnsw_gives_the_exact_scores(tmp_path, monkeypatch, metric):
     import hnswlib
 
-    from agent.score.bank import prepare
-
     monkeypatch.setattr(knn_module, "EXACT_UP_TO", 100)
     rng = np.random.default_rng(1)
     vectors = np.float32(rng.normal(size=(2000, 16)))
@@ -80,11 +84,22 @@ def test_a_large_bank_through_hnsw_gives_the_exact_scores(tmp_path, monkeypatch,
     assert np.median(np.abs(through_index[0] - exact[0])) < 1e-6
 
 
-def test_neighbours_are_never_of_ones_own_recording():
+def test_neighbours_are_other_recordings_each_counted_once():
     vectors = np.float32([[1, 0], [1, 0.01], [0, 1], [0.1, 1]])
-    found, which = nearest_others(vectors, ["a", "a", "b", "b"], ScorerConfig(), 3)
-    assert set(which[0]) == {2, 3, -1}
-    assert np.isinf(found[0, 2])
+    found = nearest_groups(vectors, group_ids(["a", "a", "b", "b"]), "euclidean", 3)
+    assert found.distances.shape == (4, 1)  # only one other recording exists
+    assert found.partner.tolist() == [3, 3, 1, 1]
+    assert found.distances[0, 0] == pytest.approx(np.hypot(0.9, 1))
+
+
+def test_constants_do_not_depend_on_how_often_a_recording_is_cut():
+    rng = np.random.default_rng(2)
+    vectors = np.float32(rng.normal(size=(30, 5)))
+    groups = [str(i) for i in range(30)]
+    config = ScorerConfig(normalization="ldn_ratio", density_k=4)
+    once = fit_constants(vectors, groups, config)
+    thrice = fit_constants(vectors.repeat(3, axis=0), np.repeat(groups, 3).tolist(), config)
+    assert thrice[::3] == pytest.approx(once, rel=1e-5)
 
 
 def reference_leave_one_out(vectors, groups, config):
@@ -141,10 +156,10 @@ def test_varmin_never_raises_the_variance_of_healthy_distances():
     vectors = two_conditions(np.random.default_rng(4))
     groups = [str(i) for i in range(len(vectors))]
     config = ScorerConfig(normalization="varmin")
-    found, which = nearest_others(vectors, groups, config, 4)
+    found = nearest_groups(prepare(vectors, "cosine"), group_ids(groups), "cosine", 4)
     constants = fit_constants(vectors, groups, config)
-    raw = found[:, 0]
-    assert np.var(raw - constants[which[:, 0], 1]) < np.var(raw)
+    raw = found.distances[:, 0]
+    assert np.var(raw - constants[found.partner, 1]) < np.var(raw)
 
 
 def test_duplicate_recordings_do_not_make_a_row_infinitely_dense():

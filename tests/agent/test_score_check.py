@@ -1,0 +1,79 @@
+"""The healthy-data check lets a sound normalisation pass and stops one that blinds the scorer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from agent.bundle.manifest import Row, ScorerConfig
+from agent.score.bank import MemoryBank
+from agent.score.check import _auc, power, trusted
+from agent.score.knn import KnnScorer
+from agent.score.normalize import fit_constants
+
+
+def test_auc_equals_scikit_learn_with_ties():
+    rng = np.random.default_rng(0)
+    low, high = (
+        rng.integers(0, 9, 50).astype(np.float32),
+        rng.integers(2, 12, 40).astype(np.float32),
+    )
+    truth = [0] * 50 + [1] * 40
+    assert _auc(low, high) == pytest.approx(roc_auc_score(truth, np.concatenate([low, high])))
+
+
+def two_conditions(rng):
+    """A crowded and a sparse condition: what local-density normalisation is for."""
+    crowded = rng.normal(size=(80, 12)) * 0.03 + np.eye(12)[0]
+    sparse = rng.normal(size=(10, 12)) * 0.15 + np.eye(12)[1]
+    return np.float32(np.concatenate([crowded, sparse]))
+
+
+def test_a_normalisation_that_helps_is_kept():
+    vectors = two_conditions(np.random.default_rng(0))
+    groups = [str(i) for i in range(len(vectors))]
+    config = ScorerConfig(normalization="varmin", density_k=8)
+    assert power(vectors, groups, config) > power(
+        vectors, groups, config.model_copy(update={"normalization": "none"})
+    )
+    assert trusted(vectors, groups, config) == (config, "")
+
+
+def with_twins_and_strays(rng):
+    """One condition, most of whose recordings were filed twice, and a few strays around it.
+
+    At K = 1 a twin's density is almost nothing and a stray's is huge: divided by those, distances
+    to twins explode and the strays claim every sound, healthy or not.
+    """
+    crowd = rng.normal(size=(60, 24)) * 0.2 + 2 * np.eye(24)[0]
+    twins = crowd[:40] + rng.normal(size=(40, 24)) * 0.002
+    strays = rng.normal(size=(6, 24)) * 1.5 + np.eye(24)[0]
+    return np.float32(np.concatenate([crowd, twins, strays]))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_normalisation_that_collapses_is_dropped_with_a_note(seed):
+    rng = np.random.default_rng(seed)
+    vectors = with_twins_and_strays(rng)
+    groups = [str(i) for i in range(len(vectors))]
+    healthy = np.float32(rng.normal(size=(100, 24)) * 0.2 + 2 * np.eye(24)[0])
+    faulty = np.float32(rng.normal(size=(100, 24)) * 0.3 + 2 * np.eye(24)[0] + 0.3 * np.eye(24)[1])
+
+    def real_auc(config):
+        constants = fit_constants(vectors, groups, config)
+        rows = tuple(Row(source=g, start=0, group=g) for g in groups)
+        scorer = KnnScorer(MemoryBank(vectors, constants, rows), config)
+        return _auc(scorer.score(healthy)[0], scorer.score(faulty)[0])
+
+    config = ScorerConfig(normalization="ldn_ratio", density_k=1)
+    used, note = trusted(vectors, groups, config)
+    assert real_auc(config) < real_auc(used) - 0.1  # it did collapse, and the check mended it
+    assert used.normalization == "none"
+    assert "ldn_ratio was dropped" in note
+
+
+def test_one_recording_leaves_nothing_to_ask():
+    vectors = np.float32(np.random.default_rng(0).normal(size=(5, 4)))
+    config = ScorerConfig()
+    assert trusted(vectors, ["a"] * 5, config) == (config, "")
