@@ -1,0 +1,1 @@
+"""Recordings of machines on disk: found, named, opened once and judged, before any training."""

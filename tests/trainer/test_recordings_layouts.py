@@ -1,0 +1,189 @@
+"""Folders of recordings to what each file is, from names and CSV alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent.errors import ConfigError
+from trainer.recordings.dcase import is_dcase, parse_name, read_attributes, read_dcase
+from trainer.recordings.plain import is_plain, read_plain
+
+
+def touch(folder, *names):
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return folder
+
+
+def by_name(machine):
+    return {r.path.name: r for r in machine.recordings}
+
+
+@pytest.mark.parametrize(
+    ("stem", "section", "attributes"),
+    [
+        ("section_00_source_train_normal_0362_car_C2_spd_31V_mic_1", "00", {"car": "C2", "spd": "31V", "mic": "1"}),
+        ("section_00_source_test_anomaly_0022_m-n_W", "00", {"m-n": "W"}),
+        ("section_00_source_train_normal_0853_vel_500_ac_0.30", "00", {"vel": "500", "ac": "0.30"}),
+        ("section_00_source_train_normal_0073_volt_1.5_wt_0", "00", {"volt": "1.5", "wt": "0"}),
+        ("section_03_source_train_normal_0001_noAttribute", "03", {}),
+        ("section_02_target_train_normal_0000_strength_1_ambient", "02", {"strength": "1", "ambient": ""}),
+        ("section_00_source_train_normal_0001", "00", {}),
+        ("section_00_0001", "00", {}),
+        ("section_00", "00", {}),
+        ("normal_id_00_00000000", "", {}),
+    ],
+)  # fmt: skip
+def test_names(stem, section, attributes):
+    parts = parse_name(stem)
+    assert (parts.section, parts.attributes) == (section, attributes)
+
+
+def test_a_dcase_machine(tmp_path):
+    folder = touch(
+        tmp_path / "fan",
+        "train/section_00_source_train_normal_0001_m-n_W.wav",
+        "train/section_00_target_train_normal_0002_m-n_X.FLAC",
+        "train/._section_00_source_train_normal_0001_m-n_W.wav",
+        "train/readme.txt",
+        "test/section_00_source_test_normal_0001_m-n_W.wav",
+        "test/section_00_target_test_anomaly_0001_m-n_W.wav",
+        "test/section_00_0003.wav",
+        "supplemental/section_00_source_supplemental_machine_0000.wav",
+        "supplemental/section_00_noise_supplemental_normal_0000.wav",
+    )
+    assert is_dcase(folder)
+    assert not is_plain(folder)
+    machine = read_dcase(folder)
+    assert machine.name == "fan"
+    assert machine.rejected == ()
+    files = by_name(machine)
+    assert len(files) == 7
+    said = {
+        name: (r.role, r.label, r.domain, r.attributes.get("m-n"), r.section)
+        for name, r in files.items()
+    }
+    assert said == {
+        "section_00_source_train_normal_0001_m-n_W.wav": ("normal", None, "source", "W", "00"),
+        "section_00_target_train_normal_0002_m-n_X.FLAC": ("normal", None, "target", "X", "00"),
+        "section_00_source_test_normal_0001_m-n_W.wav": ("test", "normal", "source", "W", "00"),
+        "section_00_target_test_anomaly_0001_m-n_W.wav": ("test", "anomaly", "target", "W", "00"),
+        "section_00_0003.wav": ("test", None, "unknown", None, "00"),
+        "section_00_source_supplemental_machine_0000.wav": ("clean", None, "source", None, "00"),
+        "section_00_noise_supplemental_normal_0000.wav": ("noise", None, "unknown", None, "00"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "role"),
+    [
+        ("supplemental/noise/section_00_0001.wav", "noise"),
+        ("supplemental/clean_machine/0001.wav", "clean"),
+        ("supplemental/noise-only/a.wav", "noise"),
+        ("noise/a.wav", "noise"),
+        ("clean/section_00_source_clean_normal_0001.wav", "clean"),
+        ("idle/a.wav", "idle"),
+    ],
+)
+def test_extras_are_told_from_file_or_folder(tmp_path, path, role):
+    machine = read_dcase(
+        touch(tmp_path / "fan", "train/section_00_source_train_normal_0001.wav", path)
+    )
+    (extra,) = [r for r in machine.recordings if r.path == tmp_path / "fan" / path]
+    assert extra.role == role
+
+
+def test_an_attribute_is_not_mistaken_for_a_word(tmp_path):
+    """`machine_1`, `noise_low` and `anomaly_0` after the number are conditions."""
+    name = "train/section_00_source_train_normal_0001_noise_low_machine_1.wav"
+    (recording,) = read_dcase(touch(tmp_path / "fan", name)).recordings
+    assert recording.role == "normal"
+    assert recording.attributes == {"noise": "low", "machine": "1"}
+
+
+def test_what_contradicts_or_says_nothing_is_left_out(tmp_path):
+    machine = read_dcase(
+        touch(
+            tmp_path / "fan",
+            "train/section_00_source_train_anomaly_0001.wav",
+            "supplemental/section_00_0001.wav",
+        )
+    )
+    assert machine.recordings == ()
+    said = {fault.path.name: fault for fault in machine.rejected}
+    assert "noise alone" in said["section_00_0001.wav"].reason
+    assert "supplemental/noise/" in said["section_00_0001.wav"].remedy
+    assert "learnt as healthy" in said["section_00_source_train_anomaly_0001.wav"].reason
+
+
+@pytest.mark.parametrize(
+    "form", ["{stem}", "train/{stem}.wav", "fan/train/{stem}.wav", "fan\\train\\{stem}.wav"]
+)
+def test_the_csv_wins_over_the_name(tmp_path, form):
+    stem = "section_00_source_train_normal_0001_vel_500_ac_0.30"
+    folder = touch(tmp_path / "fan", f"train/{stem}.flac")
+    row = form.format(stem=stem)
+    (folder / "attributes_00.csv").write_text(
+        f"file_name,d1p,d1v,d2p,d2v,d3p,d3v\n{row},vel,600,loc,A,,\n\n", encoding="utf-8-sig"
+    )
+    (recording,) = read_dcase(folder).recordings
+    assert recording.attributes == {"vel": "600", "ac": "0.30", "loc": "A"}
+
+
+def test_a_csv_without_attributes(tmp_path):
+    (tmp_path / "attributes_00.csv").write_text("file_name\nfan/train/a.wav\nb,noAttribute,\n")
+    assert read_attributes(tmp_path / "attributes_00.csv") == {"a": {}, "b": {}}
+
+
+@pytest.mark.parametrize("content", [b"", b"name;value\n", b"\xff\xfe\x00bad"])
+def test_a_csv_that_is_none_is_named(tmp_path, content):
+    path = tmp_path / "attributes_00.csv"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError) as fault:
+        read_attributes(path)
+    assert fault.value.where == str(path)
+    assert fault.value.remedy
+
+
+def test_a_plain_machine(tmp_path):
+    folder = touch(
+        tmp_path / "Pump 7",
+        "Normal/monday/a.WAV",
+        "Normal/b.ogg",
+        "Normal/notes.txt",
+        "idle/c.wav",
+        "noise/d.wav",
+        "clean/e.wav",
+        "test/normal/f.wav",
+        "test/anomaly/belt/g.flac",
+        "test/h.wav",
+        "test/broken/i.wav",
+        "old/j.wav",
+        "k.wav",
+    )
+    assert is_plain(folder)
+    machine = read_plain(folder)
+    assert machine.name == "Pump 7"
+    assert {n: (r.role, r.label) for n, r in by_name(machine).items()} == {
+        "a.WAV": ("normal", None),
+        "b.ogg": ("normal", None),
+        "c.wav": ("idle", None),
+        "d.wav": ("noise", None),
+        "e.wav": ("clean", None),
+        "f.wav": ("test", "normal"),
+        "g.flac": ("test", "anomaly"),
+        "h.wav": ("test", None),
+    }
+    assert all(r.domain == "unknown" and r.attributes == {} for r in machine.recordings)
+    assert {f.path.name for f in machine.rejected} == {"i.wav", "j.wav", "k.wav"}
+    assert all("Move it to" in fault.remedy for fault in machine.rejected)
+
+
+def test_linked_folders_are_followed_once(tmp_path):
+    touch(tmp_path / "disk", "a.wav", "more/b.wav")
+    folder = touch(tmp_path / "pump", "normal/c.wav")
+    (folder / "normal" / "linked").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "loop").symlink_to(folder / "normal")
+    assert {r.path.name for r in read_plain(folder).recordings} == {"a.wav", "b.wav", "c.wav"}

@@ -1,0 +1,182 @@
+"""The layout of DCASE Task 2 data (2020 to 2026).
+
+    <machine>/train/section_00_source_train_normal_0001_<attribute>_<value>....wav
+    <machine>/test/section_00_target_test_anomaly_0001_....wav     evaluation: section_00_0001.wav
+    <machine>/supplemental/section_00_source_supplemental_machine_0000.wav      machine, no noise
+    <machine>/supplemental/section_00_noise_supplemental_normal_0000.wav        noise, no machine
+    <machine>/attributes_00.csv        file_name,d1p,d1v,d2p,d2v...             optional
+
+Names are read word by word, so that an absent or unexpected word costs only what it would have
+said. Source: the task descriptions at dcase.community (2022 to 2025).
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.errors import ConfigError
+from trainer.recordings.model import Machine, Recording, Rejected
+from trainer.recordings.walk import audio_files, subfolders
+
+TRAIN = "train"
+TEST = "test"
+# The additional recordings of 2025; `idle`, `noise` and `clean` are accepted beside them.
+_EXTRAS = ("supplemental", "idle", "noise", "clean")
+_ROLE_WORDS = {"noise": "noise", "idle": "idle", "clean": "clean", "machine": "clean"}
+_DOMAINS = ("source", "target")
+_LABELS = ("normal", "anomaly")
+_NO_ATTRIBUTE = "noattribute"
+
+
+@dataclass(frozen=True, slots=True)
+class NameParts:
+    """What a DCASE file name says.
+
+    Attributes:
+        words: The lower-case words between the section and the running number.
+        section: Section number as text, empty when the name has none.
+        attributes: Operating conditions named after the running number.
+    """
+
+    words: tuple[str, ...]
+    section: str
+    attributes: dict[str, str]
+
+
+def parse_name(stem: str) -> NameParts:
+    """Read a file name without its suffix, for example `section_00_source_train_normal_0001_n_B`.
+
+    A last attribute without a value (`..._ambient`, `..._strength_1_ambient`) gets an empty one.
+    """
+    named = re.fullmatch(r"section_(\d+)(?:_(.*))?", stem, re.IGNORECASE)
+    if named is None:
+        return NameParts(tuple(re.split(r"[_\s]+", stem.lower())), "", {})
+    tokens = (named[2] or "").split("_")
+    number = next((n for n, token in enumerate(tokens) if token.isdigit()), len(tokens))
+    rest = [token for token in tokens[number + 1 :] if token]
+    if rest and rest[0].lower() == _NO_ATTRIBUTE:
+        rest = []
+    values = [*rest[1::2], ""]
+    attributes = dict(zip(rest[::2], values, strict=False))
+    return NameParts(tuple(token.lower() for token in tokens[:number]), named[1], attributes)
+
+
+def read_attributes(path: Path) -> dict[str, dict[str, str]]:
+    """Read an `attributes_<s>.csv`.
+
+    Args:
+        path: Its first column names files, with or without folders and suffix; after it come
+            parameter and value in turns, both empty where there is none.
+
+    Returns:
+        Attributes by file stem.
+
+    Raises:
+        ConfigError: It cannot be read, or has no column `file_name`.
+    """
+    try:
+        # utf-8-sig: a spreadsheet that saved it put a byte-order mark before the first name.
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.reader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as fault:
+        raise ConfigError(
+            f"cannot be read: {fault}", where=path, remedy="Save it as CSV in UTF-8."
+        ) from fault
+    if not rows or not rows[0] or rows[0][0].strip() != "file_name":
+        raise ConfigError(
+            "has no column `file_name`",
+            where=path,
+            remedy="Its first line should be file_name,d1p,d1v,d2p,d2v..., or take it away: it is "
+            "optional.",
+        )
+    table = {}
+    for row in rows[1:]:
+        if not row or not row[0].strip():
+            continue
+        pairs = zip(row[1::2], row[2::2], strict=False)
+        # Windows paths occur, and a value such as 0.30 is not a suffix: cut only a known one.
+        name = re.split(r"[\\/]", row[0].strip())[-1]
+        stem = re.sub(r"\.(wav|flac)$", "", name, flags=re.IGNORECASE)
+        table[stem] = {
+            parameter.strip(): value.strip()
+            for parameter, value in pairs
+            if parameter.strip() and parameter.strip().lower() != _NO_ATTRIBUTE
+        }
+    return table
+
+
+def is_dcase(folder: Path) -> bool:
+    """Whether a folder is one machine's: it has `train/`, or `test/` with DCASE names in it."""
+    folders = subfolders(folder)
+    if TRAIN in folders:
+        return True
+    tests = audio_files(folders[TEST]) if TEST in folders else iter(())
+    return any(path.name.lower().startswith("section_") for path in tests)
+
+
+def read_dcase(folder: Path) -> Machine:
+    """List one machine's recordings, from names and `attributes_<s>.csv` alone.
+
+    Where both speak of an attribute, the CSV wins. A file whose name contradicts its folder (an
+    anomaly in `train/`), or says too little, is rejected.
+
+    Raises:
+        ConfigError: A CSV cannot be read.
+    """
+    table: dict[str, dict[str, str]] = {}
+    for path in sorted(folder.glob("attributes_*.csv")):
+        table.update(read_attributes(path))
+    found: list[Recording] = []
+    rejected: list[Rejected] = []
+    for kind, place in subfolders(folder).items():
+        if kind not in {TRAIN, TEST, *_EXTRAS}:
+            continue
+        for path in audio_files(place):
+            parts = parse_name(path.stem)
+            # The file's own words go before those of the folder nearest to it.
+            folders = [part.lower() for part in reversed(path.relative_to(folder).parts[:-1])]
+            words = [*parts.words, *(w for f in folders for w in re.split(r"[-_\s]+", f))]
+            role, fault = _role(kind, words)
+            if fault is not None:
+                rejected.append(Rejected(path, *fault))
+                continue
+            found.append(
+                Recording(
+                    path=path,
+                    machine=folder.name,
+                    role=role,
+                    label=_first(words, _LABELS) if role == TEST else None,
+                    section=parts.section,
+                    domain=_first(words, _DOMAINS) or "unknown",
+                    attributes={**parts.attributes, **table.get(path.stem, {})},
+                )
+            )
+    return Machine(folder.name, folder, tuple(found), tuple(rejected))
+
+
+def _role(kind: str, words: Sequence[str]) -> tuple[str, tuple[str, str] | None]:
+    """Role of a file in folder `kind`, and reason and remedy when it can't have one."""
+    if kind == TEST:
+        return TEST, None
+    if "anomaly" in words:
+        return "", (
+            f"is named an anomaly, but lies in {kind}/, which is learnt as healthy",
+            "Move it to test/, or correct its name.",
+        )
+    extra = _first(words, tuple(_ROLE_WORDS))
+    if extra is not None:
+        return _ROLE_WORDS[extra], None
+    if kind == TRAIN:
+        return "normal", None
+    return "", (
+        "neither its name nor its folder says whether it is the clean machine or noise alone",
+        f"Put it in {kind}/clean/ or {kind}/noise/.",
+    )
+
+
+def _first(words: Sequence[str], wanted: Sequence[str]) -> str | None:
+    return next((word for word in words if word in wanted), None)

@@ -1,0 +1,159 @@
+"""From a folder to machines whose every recording has been opened and found fit."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from rich.progress import Progress
+
+from agent.errors import AudioError, ConfigError
+from trainer.recordings.dcase import is_dcase, read_dcase
+from trainer.recordings.inspect import inspect_recordings
+from trainer.recordings.model import Machine, Rejected
+from trainer.recordings.plain import is_plain, read_plain
+from trainer.recordings.walk import subfolders
+
+# Where the machines lie below a folder that was unpacked as DCASE packs it.
+_LEVELS = ((), ("raw",), ("dev_data",), ("dev_data", "raw"), ("eval_data",), ("eval_data", "raw"))
+_LAYOUTS = (
+    "Lay it out as normal/ with healthy recordings (and, if there are any, idle/, noise/, "
+    "test/normal/, test/anomaly/), or as DCASE does: "
+    "<machine>/train/section_00_source_train_normal_0001.wav and <machine>/test/..."
+)
+# How many files a refusal names; all of them would bury what it says.
+_NAMED = 20
+
+
+def load_machines(
+    root: Path,
+    names: Sequence[str] = (),
+    *,
+    on_bad: Literal["skip", "refuse"] = "skip",
+    channel: int | None = None,
+    progress: Progress | None = None,
+) -> list[Machine]:
+    """Find the machines in a folder, and open and judge all their recordings.
+
+    Args:
+        root: A machine's folder in the plain or the DCASE layout, or a folder of such folders
+            (also as DCASE unpacks: `dev_data/raw/<machine>`).
+        names: Machines to load; none for all.
+        on_bad: `skip` leaves unusable files out and lists them in `Machine.rejected`; `refuse`
+            raises when there is one.
+        channel: Channel that will be used, counted from 0; None averages all.
+        progress: Where to show how far it is; None for nowhere.
+
+    Returns:
+        The machines, sorted by name, each with at least one healthy recording.
+
+    Raises:
+        ConfigError: The folder is missing or in neither layout, a machine asked for isn't in it, or
+            a machine has no healthy recordings at all.
+        AudioError: There are unusable files and `on_bad` is `refuse`, or no usable healthy ones.
+    """
+    folders = _find(Path(root))
+    unknown = sorted(set(names) - set(folders))
+    if unknown:
+        raise ConfigError(
+            f"there is no machine '{unknown[0]}'",
+            where=root,
+            remedy=f"It holds {', '.join(folders)}.",
+        )
+    machines = [
+        read_plain(folder) if is_plain(folder) else read_dcase(folder)
+        for name, folder in folders.items()
+        if not names or name in names
+    ]
+    for machine in machines:
+        if not machine.of("normal") and not machine.rejected:
+            raise ConfigError("holds no healthy recordings", where=machine.root, remedy=_LAYOUTS)
+    machines = _inspect(machines, channel, progress)
+    bad = [rejected for machine in machines for rejected in machine.rejected]
+    if bad and on_bad == "refuse":
+        raise AudioError(
+            f"{len(bad)} recordings cannot be used: {_listed(bad)}",
+            where=root,
+            remedy="Mend them, take them away, or let them be skipped.",
+        )
+    for machine in machines:
+        if not machine.of("normal"):
+            raise AudioError(
+                f"no healthy recording is usable: {_listed(machine.rejected)}",
+                where=machine.root,
+                remedy="Mend at least one of them.",
+            )
+    return machines
+
+
+def _find(root: Path) -> dict[str, Path]:
+    """Machine folders by machine name, sorted."""
+    # The name of `.` or `..` is that of the folder it stands for; other links keep theirs.
+    root = root.absolute()
+    if ".." in root.parts:
+        root = root.resolve()
+    if not root.is_dir():
+        what = "is a file, not a folder of recordings" if root.exists() else "does not exist"
+        raise ConfigError(what, where=root, remedy="Name the folder that holds the recordings.")
+    try:
+        if is_plain(root) or is_dcase(root):
+            return {root.name: root}
+        found: dict[str, Path] = {}
+        for level in _LEVELS:
+            place = root.joinpath(*level)
+            for folder in subfolders(place).values() if place.is_dir() else ():
+                if not (is_plain(folder) or is_dcase(folder)):
+                    continue
+                if folder.name in found:
+                    raise ConfigError(
+                        f"machine '{folder.name}' is there twice: also in {found[folder.name]}",
+                        where=folder,
+                        remedy="Rename one, or name the folder above the one you mean.",
+                    )
+                found[folder.name] = folder
+    except OSError as fault:
+        raise ConfigError(
+            f"cannot be listed: {fault.strerror}", where=fault.filename or root
+        ) from fault
+    if not found:
+        raise ConfigError("holds no recordings as auscult knows them", where=root, remedy=_LAYOUTS)
+    return dict(sorted(found.items()))
+
+
+def _inspect(
+    machines: Sequence[Machine], channel: int | None, progress: Progress | None
+) -> list[Machine]:
+    used, rejected = inspect_recordings(
+        [recording for machine in machines for recording in machine.recordings],
+        channel=channel,
+        progress=progress,
+    )
+    good = {id(recording) for recording in used}
+    faults = {fault.path: fault for fault in rejected}
+    judged = []
+    for machine in machines:
+        bad = [*machine.rejected, *(faults[r.path] for r in machine.recordings if r.path in faults)]
+        judged.append(
+            replace(
+                machine,
+                recordings=tuple(
+                    sorted((r for r in machine.recordings if id(r) in good), key=lambda r: r.path)
+                ),
+                rejected=tuple(sorted(bad, key=lambda fault: fault.path)),
+            )
+        )
+    return judged
+
+
+def _listed(rejected: Sequence[Rejected]) -> str:
+    if not rejected:
+        return "there is none"
+    lines = [f"\n  {fault.path}: {fault.reason}. {fault.remedy}" for fault in rejected[:_NAMED]]
+    if len(rejected) > _NAMED:
+        kinds = Counter(fault.reason for fault in rejected[_NAMED:])
+        common, count = kinds.most_common(1)[0]
+        lines.append(f"\n  and {len(rejected) - _NAMED} more ({count}: {common})")
+    return "".join(lines) + "\n"

@@ -1,0 +1,87 @@
+"""What was found and what was left out, for a person."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from trainer.recordings.model import Machine
+
+# How many values of an attribute are shown before they are only counted.
+_VALUES_SHOWN = 4
+
+
+def print_summary(machines: Sequence[Machine], console: Console) -> None:
+    """Print both tables, the second only when something was left out."""
+    console.print(summary_table(machines))
+    if any(machine.rejected for machine in machines):
+        console.print(rejected_table(machines))
+
+
+def summary_table(machines: Sequence[Machine]) -> Table:
+    """One row a machine: recordings by role and domain, how many were left out, attributes."""
+    table = Table(title="Recordings")
+    table.add_column("machine")
+    for heading in ("healthy", "idle", "noise", "clean", "test normal", "test anomaly"):
+        table.add_column(heading, justify="right")
+    unlabelled = any(r.label is None for machine in machines for r in machine.of("test"))
+    if unlabelled:
+        table.add_column("test unknown", justify="right")
+    table.add_column("left out", justify="right")
+    table.add_column("attributes")
+    for machine in machines:
+        labels = Counter(r.label for r in machine.of("test"))
+        cells = [
+            escape(machine.name),
+            _healthy(machine),
+            *(str(len(machine.of(role))) for role in ("idle", "noise", "clean")),
+            str(labels["normal"]),
+            str(labels["anomaly"]),
+        ]
+        if unlabelled:
+            cells.append(str(labels[None]))
+        left_out = len(machine.rejected)
+        cells += [f"[yellow]{left_out}[/]" if left_out else "0", escape(_attributes(machine))]
+        table.add_row(*cells)
+    return table
+
+
+def rejected_table(machines: Sequence[Machine]) -> Table:
+    """One row a file left out: why, and what to do about it."""
+    table = Table(title="Left out")
+    # A path that is folded can still be copied; one cut off cannot.
+    table.add_column("file", overflow="fold")
+    table.add_column("reason")
+    table.add_column("what to do")
+    for machine in machines:
+        for fault in machine.rejected:
+            path = f"{machine.name}/{fault.path.relative_to(machine.root).as_posix()}"
+            table.add_row(escape(path), escape(fault.reason), escape(fault.remedy))
+    return table
+
+
+def _healthy(machine: Machine) -> str:
+    domains = Counter(r.domain for r in machine.of("normal"))
+    total = sum(domains.values())
+    known = {name: count for name, count in domains.items() if name != "unknown"}
+    if not known:
+        return str(total)
+    return f"{total} ({', '.join(f'{count} {name}' for name, count in sorted(domains.items()))})"
+
+
+def _attributes(machine: Machine) -> str:
+    values: dict[str, set[str]] = {}
+    for recording in machine.of("normal"):
+        for name, value in recording.attributes.items():
+            values.setdefault(name, set()).add(value)
+    shown = [
+        f"{name}: {', '.join(sorted(found))}"
+        if len(found) <= _VALUES_SHOWN
+        else f"{name}: {len(found)} values"
+        for name, found in sorted(values.items())
+    ]
+    return "; ".join(shown) or "none"
