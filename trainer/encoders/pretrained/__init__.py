@@ -1,0 +1,6 @@
+"""Encoders that others trained on much sound: their architectures, checkpoints and poolings.
+
+Each file beside this one rebuilds one published encoder and reads its published files; what they
+share is in `backbone` (the interface), `vit` (transformer blocks), `fbank` (front ends), `pooling`
+(hidden states to one vector) and `checkpoints` (reading files that come from elsewhere).
+"""
