@@ -1,0 +1,56 @@
+"""What every source of sound offers, and the one place that turns a configuration into one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Protocol
+
+from agent.capture.microphone import Microphone
+from agent.capture.replay import Replay
+from agent.config import MicrophoneSource, ReplaySource
+from agent.frames import AudioBlock
+
+
+class Source(Protocol):
+    """Sound, block after block.
+
+    A source is used by one thread, which calls `start` and then iterates `blocks`; `stop` may be
+    called from any thread and makes `blocks` end within a fraction of a second.
+    """
+
+    @property
+    def live(self) -> bool:
+        """True when sound goes on whether or not anybody keeps up with it."""
+        ...
+
+    def start(self) -> None:
+        """Check what can be checked before listening.
+
+        Raises:
+            AudioError: It can never work as configured.
+        """
+        ...
+
+    def blocks(self) -> Iterator[AudioBlock]:
+        """Blocks in order of time, at the rate asked for; ends when exhausted or stopped."""
+        ...
+
+    def stop(self) -> None:
+        """End `blocks`, also while it waits. Idempotent."""
+        ...
+
+    def faults(self) -> Mapping[str, int]:
+        """How often each kind of trouble was met so far (overruns, reopenings, bad files)."""
+        ...
+
+
+def open_source(config: ReplaySource | MicrophoneSource, rate: int) -> Source:
+    """Make the source that a machine's configuration describes.
+
+    Args:
+        config: The machine's `source`.
+        rate: Rate of the blocks it shall give (the encoder's), Hz.
+    """
+    if isinstance(config, ReplaySource):
+        return Replay(config, rate)
+    return Microphone(config, rate)

@@ -1,0 +1,131 @@
+"""`auscult run`: listen, score, and raise alarms, until told to stop."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from agent.pipeline import Pipeline
+    from agent.service import Agent
+
+log = logging.getLogger("agent.run")
+
+
+@click.command(short_help="Listen to machines and raise alarms.")
+@click.option(
+    "--config",
+    "config_path",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The agent's configuration (see configs/agent.yaml, docs/configuration.md).",
+)
+@click.option(
+    "--jsonl",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Also append every message to this file, one JSON object a line.",
+)
+@click.option("--check", is_flag=True, help="Verify configuration and bundles, then end.")
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="Least grave lines shown.",
+)
+def run(config_path: Path, jsonl: Path | None, log_level: str, *, check: bool) -> None:
+    """Listen to the machines that --config describes, until SIGTERM, Ctrl-C or the replay's end.
+
+    Ends with code 0 when it was told to stop or its recordings are over, 2 when the configuration,
+    a bundle or a source cannot be used, 1 when it met a fault that a restart may mend.
+    """
+    from agent.config import JsonlConfig, load_config
+    from agent.logs import start_logging
+    from agent.service import Agent
+
+    start_logging(log_level)
+    config = load_config(config_path)
+    if jsonl is not None:
+        config = config.model_copy(update={"jsonl": JsonlConfig(path=jsonl)})
+    agent = Agent(config)
+
+    def on_signal(number: int, _frame: Any) -> None:
+        # A second one ends at once.
+        signal.signal(number, signal.SIG_DFL)
+        agent.request_stop()
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
+    agent.prepare()
+    if check:
+        click.echo(f"{config_path}: configuration and bundles are in order")
+        return
+    try:
+        agent.start()
+        agent.wait(lambda: _heartbeat(agent))
+    finally:
+        clean = agent.stop()
+    for pipeline in agent.pipelines:
+        _summarise(pipeline)
+    if not clean:
+        # A thread hangs in a sound driver, and leaving as usual would wait for it.
+        log.error("a sound driver does not answer; ending without it")
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(1)
+    fault = agent.fault()
+    if fault is not None:
+        from agent.errors import AudioError
+
+        sys.exit(2 if isinstance(fault, AudioError) else 1)
+
+
+def _heartbeat(agent: Agent) -> None:
+    for pipeline in agent.pipelines:
+        tally = pipeline.tally
+        extra = ", ".join(f"{count} {name}" for name, count in pipeline.faults().items())
+        log.info(
+            "%s: %d windows judged, %d above the threshold, %d invalid, %d alarms%s",
+            pipeline.name, tally.windows - tally.invalid.total(), tally.exceeded,
+            tally.invalid.total(), tally.raised, f"; {extra}" if extra else "",
+        )  # fmt: skip
+    if state := agent.publisher_states():
+        log.warning("%s", state)
+
+
+def _summarise(pipeline: Pipeline) -> None:
+    tally = pipeline.tally
+    click.echo(
+        f"{pipeline.name}: {tally.windows} windows over {_clock(tally.stream_seconds)}, "
+        f"{tally.exceeded} above the threshold, {tally.invalid.total()} invalid"
+        + "".join(f", {count} {name}" for name, count in sorted(tally.invalid.items()))
+    )
+    for name, count in sorted(pipeline.faults().items()):
+        click.echo(f"  {name.replace('_', ' ')}: {count}")
+    for change in tally.alarms:
+        word = "raised " if change.raised else "cleared"
+        click.echo(
+            f"  alarm {word} at {_clock(change.stream_seconds)} "
+            f"(window {change.window}, {change.origin}, {change.alarm_id})"
+        )
+    if not tally.raised:
+        click.echo("  no alarm")
+    if tally.elapsed_seconds > 0:
+        factor = tally.stream_seconds / tally.elapsed_seconds
+        judged = max(1, tally.windows - tally.invalid.total())
+        click.echo(
+            f"  {factor:.1f} times real time; "
+            f"encoder {1000 * tally.inference_seconds / judged:.1f} ms a window"
+        )
+
+
+def _clock(seconds: float) -> str:
+    """`1:02:03.4`, hours counting on."""
+    whole, tenth = divmod(round(10 * seconds), 10)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}.{tenth}"

@@ -1,0 +1,175 @@
+"""`auscult score`: how healthy are these recordings?"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from agent.bundle.load import Bundle
+
+
+@click.command(short_help="Score recordings with a bundle.")
+@click.option(
+    "--bundle",
+    "bundle_path",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder that `auscult export` wrote.",
+)
+@click.argument(
+    "files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE..."
+)
+@click.option(
+    "--json",
+    "json_path",
+    type=click.Path(path_type=Path, allow_dash=True),
+    help="Write the scores to this file as JSON ('-' for stdout, in place of the table).",
+)
+@click.option(
+    "--hop",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Step between windows, seconds.  [default: the bundle's]",
+)
+@click.option(
+    "--channel",
+    type=click.IntRange(min=0),
+    help="Channel to score, from 0.  [default: average of all]",
+)
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+def score(
+    bundle_path: Path,
+    files: tuple[Path, ...],
+    json_path: Path | None,
+    hop: float | None,
+    channel: int | None,
+    threads: int,
+) -> None:
+    """Print a score for each window of each FILE, and one for the FILE; folders are searched.
+
+    Larger is stranger; a score above the threshold is anomalous. Ends with code 1 when a file
+    could not be scored (the others are), 2 when the bundle cannot be used.
+    """
+    from agent.bundle.load import open_bundle
+
+    bundle = open_bundle(bundle_path, threads=threads)
+    quiet = json_path is not None and str(json_path) == "-"
+    results = []
+    for file in _expand(files):
+        result = _score_file(bundle, file, hop, channel)
+        results.append(result)
+        if not quiet:
+            _print(result)
+    threshold = bundle.manifest.threshold
+    document = {
+        "bundle": str(bundle_path),
+        "machine": bundle.manifest.trained_on.machine,
+        "preset": bundle.manifest.trained_on.preset,
+        "window_seconds": bundle.manifest.window_seconds,
+        "hop_seconds": hop or bundle.manifest.hop_seconds,
+        "threshold": threshold.value,
+        "clip_threshold": threshold.clip_value,
+        "files": results,
+    }
+    bundle.close()
+    if json_path is not None:
+        text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        if quiet:
+            click.echo(text, nl=False)
+        else:
+            _write(json_path, text)
+    bad = sum(result["error"] is not None for result in results)
+    if bad:
+        click.echo(f"auscult: {bad} of {len(results)} recordings could not be scored", err=True)
+        sys.exit(1)
+
+
+def _expand(files: tuple[Path, ...]) -> list[Path]:
+    """Folders as the recordings in them, sorted."""
+    from agent.capture.files import is_audio
+
+    found: list[Path] = []
+    for file in files:
+        if file.is_dir():
+            inside = sorted(path for path in file.rglob("*") if is_audio(path) and path.is_file())
+            # An empty folder is reported as a file that cannot be read would be.
+            found += inside or [file]
+        else:
+            found.append(file)
+    return found
+
+
+def _score_file(
+    bundle: Bundle, file: Path, hop: float | None, channel: int | None
+) -> dict[str, Any]:
+    from agent.capture.files import read_audio
+    from agent.errors import AudioError
+    from agent.score.clips import score_clip
+
+    manifest = bundle.manifest
+    result: dict[str, Any] = {
+        "path": str(file),
+        "score": None,
+        "verdict": "invalid",
+        "error": None,
+        "windows": [],
+    }
+    try:
+        samples = read_audio(file, rate=manifest.encoder.sample_rate, channel=channel)
+    except AudioError as fault:
+        result["error"] = str(fault)
+        return result
+    clip = score_clip(bundle, samples, hop_seconds=hop)
+    result["score"] = clip.value
+    result["verdict"] = _verdict(clip.value, manifest.threshold.clip_value)
+    for window, validity in zip(clip.windows, clip.validity, strict=True):
+        result["windows"].append(
+            {
+                "start": round(window.start, 6),
+                "score": window.score,
+                "threshold": manifest.threshold.value,
+                "verdict": _verdict(window.score, manifest.threshold.value),
+                "validity": validity.value,
+                "reason": window.reason,
+            }
+        )
+    if clip.value is None:
+        reasons = {window.reason for window in clip.windows} or {"holds no sound"}
+        result["error"] = f"{file}: no window could be judged: {'; '.join(sorted(reasons))}"
+    return result
+
+
+def _verdict(value: float | None, threshold: float) -> str:
+    if value is None:
+        return "invalid"
+    return "anomalous" if value > threshold else "normal"
+
+
+def _print(result: dict[str, Any]) -> None:
+    path = result["path"]
+    for window in result["windows"]:
+        shown = "-" if window["score"] is None else f"{window['score']:.4f}"
+        why = f" ({window['validity']}: {window['reason']})" if window["reason"] else ""
+        click.echo(
+            f"{path}\t{window['start']:.1f} s\tscore {shown}\t"
+            f"threshold {window['threshold']:.4f}\t{window['verdict']}{why}"
+        )
+    if result["error"] is not None:
+        click.echo(f"auscult: {result['error']}", err=True)
+    else:
+        click.echo(f"{path}\twhole\tscore {result['score']:.4f}\t{result['verdict']}")
+
+
+def _write(path: Path, text: str) -> None:
+    from agent.errors import ConfigError
+
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as fault:
+        raise ConfigError(
+            f"cannot be written: {fault.strerror}", where=path, remedy="Give another --json FILE."
+        ) from fault

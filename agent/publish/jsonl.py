@@ -1,0 +1,130 @@
+"""Every message as a line of JSON in a file: a record that needs no broker."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from io import BufferedWriter
+from pathlib import Path
+
+from agent.config import JsonlConfig
+from agent.errors import ConfigError
+from agent.frames import Decision
+from agent.publish.messages import (
+    Message,
+    alarm_message,
+    encode,
+    event_message,
+    score_message,
+    status_message,
+)
+
+log = logging.getLogger(__name__)
+
+
+class JsonlPublisher:
+    """Appends messages to a file, each with its `kind`: status, score, alarm or event.
+
+    The file is bounded: at `max_bytes` it is renamed to `<path>.1` (and that to `.2`...). A full
+    disk loses lines, which are counted, and writing is tried again with every line.
+
+    Args:
+        config: The file and its bounds.
+        device: This device's name.
+        machines: The machines it listens to.
+    """
+
+    def __init__(self, config: JsonlConfig, device: str, machines: Sequence[str]) -> None:
+        self._config = config
+        self._device = device
+        self._machines = tuple(machines)
+        self._lock = threading.Lock()  # several machines write to one file
+        self._file: BufferedWriter | None = None
+        self._lost = 0
+        self._running = False
+
+    def start(self) -> None:
+        """Open the file.
+
+        Raises:
+            ConfigError: It cannot be written.
+        """
+        try:
+            self._config.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._config.path.open("ab")
+        except OSError as fault:
+            raise ConfigError(
+                f"cannot be written: {fault.strerror}",
+                where=self._config.path,
+                remedy="Change `jsonl.path` or the folder's permissions.",
+            ) from fault
+        self._running = True
+        self._write("status", self._status("online"))
+
+    def publish(self, machine: str, decision: Decision, *, first: bool) -> None:
+        """Write the window's score, and what changed with it."""
+        self._write("score", score_message(self._device, machine, decision))
+        if decision.changed or first:
+            self._write("alarm", alarm_message(self._device, machine, decision))
+        if decision.changed:
+            self._write("event", event_message(self._device, machine, decision))
+
+    def stop(self) -> None:
+        """Write `offline` and close the file."""
+        if not self._running:
+            return
+        self._write("status", self._status("offline", "stopped"))
+        self._running = False
+        with self._lock:
+            self._close()
+
+    def state(self) -> str:
+        """Lines lost, if any were."""
+        return f"{self._lost} lines not written to {self._config.path}" if self._lost else ""
+
+    def _status(self, status: str, reason: str = "") -> Message:
+        return status_message(
+            self._device, status, machines=self._machines, time=time.time(), reason=reason
+        )
+
+    def _write(self, kind: str, message: Message) -> None:
+        with self._lock:
+            try:
+                line = encode({"kind": kind, **message}) + b"\n"
+                if self._file is None:
+                    self._file = self._config.path.open("ab")
+                if self._file.tell() + len(line) > self._config.max_bytes:
+                    self._rotate()
+                self._file.write(line)
+                self._file.flush()
+            except (OSError, ValueError) as fault:
+                if self._lost == 0:
+                    log.warning(
+                        "%s: a line could not be written (%s); such lines are lost and counted",
+                        self._config.path, fault,
+                    )  # fmt: skip
+                self._lost += 1
+                # What is left in the buffer would be half a line.
+                self._close()
+
+    def _rotate(self) -> None:
+        assert self._file is not None
+        self._file.close()
+        path = self._config.path
+        for number in range(self._config.backups, 0, -1):
+            older = Path(f"{path}.{number}")
+            newer = Path(f"{path}.{number - 1}") if number > 1 else path
+            if newer.exists():
+                newer.replace(older)
+        self._file = path.open("ab" if self._config.backups else "wb")
+
+    def _close(self) -> None:
+        if self._file is None:
+            return
+        try:
+            self._file.close()
+        except OSError:
+            log.debug("closing %s failed", self._config.path, exc_info=True)
+        self._file = None

@@ -1,0 +1,115 @@
+"""A real mosquitto on a free loopback port, that can be stopped and started."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import paho.mqtt.client as paho
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def mosquitto() -> str:
+    found = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
+    if found is None:
+        pytest.skip("mosquitto is not installed (apt-get install mosquitto)")
+    return found
+
+
+class Broker:
+    """Use as a context manager; `stop` and `start` make an outage."""
+
+    def __init__(self, folder: Path, lines: tuple[str, ...] = ("allow_anonymous true",)) -> None:
+        self.port = free_port()
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.config = folder / "mosquitto.conf"
+        # As root mosquitto would change to a user who may not read the test's files.
+        self.config.write_text(
+            "\n".join([f"listener {self.port} 127.0.0.1", "user root", "log_type all", *lines])
+        )
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Broker:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        log = (self.folder / "mosquitto.log").open("ab")
+        self._process = subprocess.Popen([mosquitto(), "-c", str(self.config)], stderr=log, stdout=log)
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                return
+            except OSError:
+                assert self._process.poll() is None, (self.folder / "mosquitto.log").read_text()
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(10)
+            self._process = None
+
+
+class Subscriber:
+    """Hears everything below a topic; `messages` are (topic, payload, retain) in order."""
+
+    def __init__(self, port: int, topic: str = "#", *, prepare=lambda client: None) -> None:
+        self.messages: list[tuple[str, dict, bool]] = []
+        self._new = threading.Condition()
+        self._ready = threading.Event()
+        self._client = paho.Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)
+        prepare(self._client)
+        self._client.reconnect_delay_set(1, 1)
+        self._client.on_connect = lambda client, *_: client.subscribe(topic, qos=1)
+        self._client.on_subscribe = lambda *_: self._ready.set()
+        self._client.on_message = self._on_message
+        self._client.connect("127.0.0.1", port)
+
+    def _on_message(self, _client, _data, message) -> None:
+        with self._new:
+            self.messages.append((message.topic, json.loads(message.payload), message.retain))
+            self._new.notify_all()
+
+    def __enter__(self) -> Subscriber:
+        self._client.loop_start()
+        assert self._ready.wait(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def of(self, ending: str) -> list[dict]:
+        with self._new:
+            return [payload for topic, payload, _ in self.messages if topic.endswith(ending)]
+
+    def wait(self, ending: str, wanted=lambda payload: True, seconds: float = 15) -> dict:
+        deadline = time.monotonic() + seconds
+        with self._new:
+            while True:
+                for topic, payload, _ in self.messages:
+                    if topic.endswith(ending) and wanted(payload):
+                        return payload
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise AssertionError(f"no such {ending} among {self.messages[-20:]}")
+                self._new.wait(left)
