@@ -72,7 +72,7 @@ def test_what_is_written_reads_back(tmp_path: Path) -> None:
     section = SectionScores(
         machine="pump, old",
         section="00",
-        names=("test/normal/a,b.wav", "test/anomaly/c.wav"),
+        names=("test/normal/a,b.wav", "test/Anomaly/monday/c.wav"),
         labels=("normal", "anomaly"),
         domains=("unknown", "unknown"),
         scores=np.array([0.1 + 0.2, 1e-9]),

@@ -7,12 +7,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from agent.capture.files import AUDIO_SUFFIXES
 from trainer.metrics.auc import ANOMALY, NORMAL, UNKNOWN, MetricsError
 
 _CHALLENGE = re.compile(
     r"^section_(?P<section>\d+)_(?P<domain>source|target)_test_(?P<label>normal|anomaly)(?:_|$)"
 )
-_AUDIO = re.compile(r"\.(wav|flac)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +47,23 @@ class Key:
 
 def bare(name: str) -> str:
     """A clip's name without its audio suffix, so that `a.wav` and `a.flac` are the same clip."""
-    return _AUDIO.sub("", name.strip().replace("\\", "/"))
+    path = PurePosixPath(name.strip().replace("\\", "/"))
+    return str(path.with_suffix("") if path.suffix.lower() in AUDIO_SUFFIXES else path)
 
 
 def parse_clip(name: str) -> ClipName | None:
     """Read the answer out of a name, or None where it does not tell.
 
     A challenge file tells by its name (`section_00_target_test_anomaly_0001...`), a file of a
-    plain folder by the folder it lies in (`test/anomaly/x.wav`).
+    plain folder by the first folder that is a label (`test/anomaly/monday/x.wav`).
     """
     path = PurePosixPath(bare(name))
     found = _CHALLENGE.match(path.name)
     if found:
         return ClipName(found["section"], found["domain"], found["label"])
-    folder = path.parent.name.lower()
-    return ClipName("", UNKNOWN, folder) if folder in {NORMAL, ANOMALY} else None
+    folders = [part.lower() for part in path.parts[:-1]]
+    label = next((folder for folder in folders if folder in {NORMAL, ANOMALY}), None)
+    return None if label is None else ClipName("", UNKNOWN, label)
 
 
 def read_key(path: Path) -> Key:

@@ -60,17 +60,20 @@ class MachineFigures:
     clips: int
     decisions: dict[str, DecisionQuality]
 
-    def hmean_resamples(self) -> Floats:
-        """The harmonic mean in each resample, shape `(resamples,)`."""
-        return harmonic_means([v for s in self.sections.values() for v in s.resampled.values()])
-
 
 @dataclass(frozen=True, slots=True)
 class Official:
-    """The harmonic mean over every area of every section of every machine, and its interval."""
+    """The harmonic mean over every area of every section of every machine.
+
+    Attributes:
+        value: Fraction.
+        interval: 95 % bootstrap interval; the machines are taken as they are, their clips drawn.
+        resampled: The mean in each resample, shape `(resamples,)`.
+    """
 
     value: float
     interval: Interval
+    resampled: Floats
 
 
 def machine_figures(
@@ -150,7 +153,7 @@ def official_of(sections: Sequence[SectionFigures]) -> Official:
     """The harmonic mean over every area of these sections, with its 95 % interval."""
     value = harmonic_mean(v for section in sections for v in section.auc.values())
     resampled = harmonic_means([v for section in sections for v in section.resampled.values()])
-    return Official(value, interval(resampled))
+    return Official(value, interval(resampled), resampled)
 
 
 def _seed_of(machine: str, seed: int) -> int:

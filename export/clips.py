@@ -1,0 +1,85 @@
+"""Scores a machine's test recordings through an opened bundle, as the device would."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from agent.bundle.load import Bundle
+from agent.capture.files import read_audio
+from agent.errors import AudioError
+from agent.score.clips import score_clip
+from export.results import Unscored
+from trainer.metrics.files import SectionScores
+from trainer.recordings.model import Machine, Recording
+
+
+def score_tests(
+    bundle: Bundle,
+    machine: Machine,
+    *,
+    hop_seconds: float,
+    channel: int | None,
+    advance: Callable[[], None],
+) -> tuple[tuple[SectionScores, ...], tuple[Unscored, ...]]:
+    """Score every test recording, and decide on it by the bundle's clip threshold.
+
+    Args:
+        bundle: The opened bundle.
+        machine: Its test recordings are scored.
+        hop_seconds: Step between the windows of a recording: that of the memory bank, since the
+            clip threshold was calibrated on recordings cut so.
+        channel: Channel of multi-channel recordings; None averages.
+        advance: Called after each recording.
+
+    Returns:
+        The scores of each section in order of file name (labels are empty where a name does not
+        tell), and the recordings that could not be judged: silent, clipped, unreadable.
+    """
+    scored: dict[str, list[tuple[Recording, float]]] = {}
+    unscored: list[Unscored] = []
+    for recording in sorted(machine.of("test"), key=lambda r: r.path):
+        value: float | None = None
+        try:
+            samples = read_audio(
+                recording.path, rate=bundle.manifest.encoder.sample_rate, channel=channel
+            )
+            result = score_clip(bundle, samples, hop_seconds=hop_seconds)
+            value = result.value
+            reason = next((w.reason for w in result.windows if w.reason), "it holds no sound")
+        except AudioError as fault:
+            reason = fault.problem
+        if value is None or not math.isfinite(value):
+            unscored.append(Unscored(clip_name(machine, recording), reason))
+        else:
+            scored.setdefault(recording.section or "00", []).append((recording, value))
+        advance()
+    sections = tuple(
+        _section(machine, number, clips, bundle.manifest.threshold.clip_value)
+        for number, clips in sorted(scored.items())
+    )
+    return sections, tuple(unscored)
+
+
+def clip_name(machine: Machine, recording: Recording) -> str:
+    """Its name in result files: the challenge's own, or the path that tells a plain label."""
+    if recording.section:
+        return recording.path.name
+    return recording.path.relative_to(machine.root).as_posix()
+
+
+def _section(
+    machine: Machine, number: str, clips: Sequence[tuple[Recording, float]], threshold: float
+) -> SectionScores:
+    scores = np.asarray([value for _, value in clips], dtype=np.float64)
+    return SectionScores(
+        machine=machine.name,
+        section=number,
+        names=tuple(clip_name(machine, recording) for recording, _ in clips),
+        labels=tuple(recording.label or "" for recording, _ in clips),
+        domains=tuple(recording.domain for recording, _ in clips),
+        scores=scores,
+        decisions=scores > threshold,
+    )

@@ -1,0 +1,213 @@
+"""What an evaluation found: figures of each system, machine and seed, and their summary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from trainer.metrics.bootstrap import interval
+from trainer.metrics.files import SectionScores
+from trainer.metrics.report import machine_json
+from trainer.metrics.summary import FIGURES, Interval, MachineFigures, official
+from trainer.preset import Preset
+
+Precision = Literal["int8", "float32"]
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """One column of the table: a preset, run in one arithmetic.
+
+    Attributes:
+        name: What it is called in tables, files and JSON.
+        preset: The recipe.
+        precision: The arithmetic asked of the exported bundle.
+        seeds: Trained once with each.
+    """
+
+    name: str
+    preset: Preset
+    precision: Precision
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unscored:
+    """A test recording that has no score and counts in no figure."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One machine, one system, one seed.
+
+    Attributes:
+        figures: The challenge's figures.
+        sections: The scores they rest on.
+        threshold: Clip score above which a clip was called anomalous.
+        precision: Arithmetic of the bundle that scored; a preset may keep float32.
+        unscored: Test recordings left out.
+        seconds: Time it took to train, export and score.
+    """
+
+    figures: MachineFigures
+    sections: tuple[SectionScores, ...]
+    threshold: float
+    precision: str
+    unscored: tuple[Unscored, ...] = ()
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A machine that has no figures under a system, and why; `system` is empty for all of them."""
+
+    machine: str
+    system: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A figure over seeds.
+
+    Attributes:
+        mean: Mean over the seeds, a fraction; None where the figure does not exist.
+        spread: Sample standard deviation over the seeds; None with one seed.
+        interval: 95 % bootstrap interval of the mean, where one was asked for.
+    """
+
+    mean: float | None
+    spread: float | None = None
+    interval: Interval | None = None
+
+
+@dataclass(slots=True)
+class Evaluation:
+    """Everything an evaluation found.
+
+    Attributes:
+        systems: The columns, floors last.
+        machines: Names, in the order of the rows.
+        outcomes: By system, machine and seed; what failed is absent.
+        failures: What failed.
+    """
+
+    systems: tuple[System, ...]
+    machines: tuple[str, ...]
+    outcomes: dict[tuple[str, str, int], Outcome] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+
+    def of(self, system: System, machine: str) -> dict[int, Outcome]:
+        """Outcomes by seed; empty unless every seed has one, so that means stay comparable."""
+        found = {
+            seed: self.outcomes[system.name, machine, seed]
+            for seed in system.seeds
+            if (system.name, machine, seed) in self.outcomes
+        }
+        return found if len(found) == len(system.seeds) else {}
+
+    def complete(self, system: System) -> list[str]:
+        """Machines with figures from every seed."""
+        return [machine for machine in self.machines if self.of(system, machine)]
+
+    def figure(self, system: System, machine: str, name: str) -> Summary:
+        """One of `FIGURES` over the seeds; the interval comes with `hmean`."""
+        own = [outcome.figures for outcome in self.of(system, machine).values()]
+        values = [getattr(figures, name) for figures in own]
+        if not values or any(value is None for value in values):
+            return Summary(None)
+        bounds = None
+        if name == "hmean":
+            bounds = self._interval([[figures] for figures in own])
+        return Summary(float(np.mean(values)), _spread(values), bounds)
+
+    def official(self, system: System) -> Summary:
+        """The challenge's one number over the machines that have figures, over the seeds."""
+        machines = self.complete(system)
+        if not machines:
+            return Summary(None)
+        by_seed = [
+            [self.outcomes[system.name, machine, seed].figures for machine in machines]
+            for seed in system.seeds
+        ]
+        values = [official(figures).value for figures in by_seed]
+        return Summary(float(np.mean(values)), _spread(values), self._interval(by_seed))
+
+    @staticmethod
+    def _interval(by_seed: Sequence[Sequence[MachineFigures]]) -> Interval:
+        # All seeds score the same clips, and resamples depend on the clips alone: the same clips
+        # are drawn for each seed, and the mean is taken within a resample.
+        return interval(np.mean([official(figures).resampled for figures in by_seed], axis=0))
+
+
+def file_name(name: str) -> str:
+    """A name with nothing in it that a file's name may not hold."""
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name).strip("_.") or "unnamed"
+
+
+def evaluation_json(evaluation: Evaluation, about: dict[str, Any]) -> dict[str, Any]:
+    """The evaluation as JSON, figures as fractions.
+
+    Args:
+        evaluation: What was found.
+        about: Further keys of the top level: what was evaluated, when, with what.
+    """
+    presets = {s.name: _system_json(evaluation, s) for s in evaluation.systems}
+    failures = [
+        {"machine": f.machine, "preset": f.system, "reason": f.reason} for f in evaluation.failures
+    ]
+    return {"presets": presets, "failures": failures, **about}
+
+
+def _system_json(evaluation: Evaluation, system: System) -> dict[str, Any]:
+    total = evaluation.official(system)
+    found: dict[str, Any] = {
+        "machines": {
+            machine: _machine_json(evaluation, system, machine)
+            for machine in evaluation.complete(system)
+        },
+        "official": total.mean,
+        "interval": None if total.interval is None else list(total.interval),
+        "preset": system.preset.name,
+        "floor": system.preset.floor,
+        "asked_precision": system.precision,
+        "seeds": list(system.seeds),
+    }
+    if len(system.seeds) > 1:
+        found["spread"] = total.spread
+    return found
+
+
+def _machine_json(evaluation: Evaluation, system: System, machine: str) -> dict[str, Any]:
+    outcomes = evaluation.of(system, machine)
+    first = next(iter(outcomes.values()))
+    details = {seed: machine_json(outcome.figures) for seed, outcome in outcomes.items()}
+    for seed, outcome in outcomes.items():
+        details[seed]["threshold"] = outcome.threshold
+        details[seed]["seconds"] = round(outcome.seconds, 1)
+    common = {
+        "precision": first.precision,
+        "unscored": [{"name": u.name, "reason": u.reason} for u in first.unscored],
+    }
+    if len(outcomes) == 1:
+        return {**details[system.seeds[0]], **common}
+    figures = {name: evaluation.figure(system, machine, name) for name in FIGURES}
+    bounds = figures["hmean"].interval
+    return {
+        **{name: summary.mean for name, summary in figures.items()},
+        "spread": {name: summary.spread for name, summary in figures.items()},
+        "interval": None if bounds is None else list(bounds),
+        "clips": first.figures.clips,
+        **common,
+        "seeds": {str(seed): own for seed, own in details.items()},
+    }
+
+
+def _spread(values: Sequence[float]) -> float | None:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None

@@ -1,0 +1,132 @@
+"""The evaluation's table: a machine a row, systems side by side, the official score last."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich.markup import escape
+from rich.table import Table
+
+from export.results import Evaluation, Summary, System
+from trainer.metrics.summary import FIGURES
+
+_SHORT = {"auc_source": "AUC s", "auc_target": "AUC t", "pauc": "pAUC", "hmean": "hmean"}
+_BOUNDS = "[  95 % CI ]"
+
+
+def results_tables(evaluation: Evaluation, width: int) -> Iterator[Table]:
+    """The table, broken into several below each other where it is wider than `width` columns.
+
+    Percent; with several seeds the mean and the standard deviation. CI is the bootstrap
+    interval of the harmonic mean.
+    """
+    names = [*evaluation.machines, "all"]
+    room = width - max(map(len, names)) - 4
+    for part in _packed(evaluation.systems, room):
+        table = Table(show_footer=True, title_justify="left")
+        table.add_column("machine", footer="all", no_wrap=True)
+        for system in part:
+            table.add_column(
+                f"{escape(_heading(system))}\n{_legend(system)}",
+                footer=_official(evaluation, system),
+                no_wrap=True,
+            )
+        for machine in evaluation.machines:
+            table.add_row(machine, *(_cell(evaluation, system, machine) for system in part))
+        yield table
+
+
+def notes(evaluation: Evaluation) -> list[str]:
+    """What a reader of the table must know besides: gaps, machines left out, means over fewer."""
+    found = []
+    for system in evaluation.systems:
+        complete = evaluation.complete(system)
+        if 0 < len(complete) < len(evaluation.machines):
+            found.append(
+                f"{system.name}: 'all' is over {len(complete)} of {len(evaluation.machines)} "
+                "machines; do not compare it with an 'all' over others"
+            )
+        for machine in complete:
+            outcome = next(iter(evaluation.of(system, machine).values()))
+            if outcome.unscored:
+                first = outcome.unscored[0]
+                found.append(
+                    f"{system.name}, {machine}: {len(outcome.unscored)} test recordings have no "
+                    f"score, among them {first.name}: {first.reason}"
+                )
+    domainless = [
+        machine
+        for machine in evaluation.machines
+        if any(
+            set(section.domains) == {"unknown"}
+            for system in evaluation.systems
+            for outcome in evaluation.of(system, machine).values()
+            for section in outcome.sections
+        )
+    ]
+    if domainless:
+        found.append(
+            f"{', '.join(domainless)}: no domains are known, so AUC s = AUC t = AUC over all clips"
+        )
+    return found
+
+
+def one_line(summaries: Sequence[Summary], *, seeds: int) -> str:
+    """Figures and the last one's interval in columns of fixed width, per cent."""
+    width = _width(seeds)
+    cells = [_number(summary, seeds).rjust(width) for summary in summaries]
+    bounds = summaries[-1].interval
+    shown = "" if bounds is None else f"[{100 * bounds[0]:.1f}, {100 * bounds[1]:.1f}]"
+    return escape(" ".join([*cells, shown.rjust(len(_BOUNDS))]))
+
+
+def _packed(systems: Sequence[System], room: int) -> Iterator[list[System]]:
+    part: list[System] = []
+    used = 0
+    for system in systems:
+        needed = 3 + max(len(_heading(system)), len(_legend(system)))
+        if part and used + needed > room:
+            yield part
+            part, used = [], 0
+        part.append(system)
+        used += needed
+    if part:
+        yield part
+
+
+def _heading(system: System) -> str:
+    floor = " (floor)" if system.preset.floor else ""
+    seeds = f", {len(system.seeds)} seeds" if len(system.seeds) > 1 else ""
+    return f"{system.name}{floor}{seeds}"
+
+
+def _legend(system: System) -> str:
+    width = _width(len(system.seeds))
+    return " ".join([*(_SHORT[name].rjust(width) for name in FIGURES), _BOUNDS]).replace("[", r"\[")
+
+
+def _cell(evaluation: Evaluation, system: System, machine: str) -> str:
+    if not evaluation.of(system, machine):
+        return "failed, see below"
+    summaries = [evaluation.figure(system, machine, name) for name in FIGURES]
+    return one_line(summaries, seeds=len(system.seeds))
+
+
+def _official(evaluation: Evaluation, system: System) -> str:
+    total = evaluation.official(system)
+    if total.mean is None:
+        return "-"
+    seeds = len(system.seeds)
+    gap = " " * (3 * (_width(seeds) + 1))
+    return gap + one_line([total], seeds=seeds)
+
+
+def _number(summary: Summary, seeds: int) -> str:
+    if summary.mean is None:
+        return "-"
+    value = f"{100 * summary.mean:.1f}"
+    return value if seeds == 1 or summary.spread is None else f"{value}±{100 * summary.spread:.1f}"
+
+
+def _width(seeds: int) -> int:
+    return 5 if seeds == 1 else 9
