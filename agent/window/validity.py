@@ -27,8 +27,10 @@ _NOTHING = -160.0
 # A run of constant samples this long, seconds, is sound that was lost and filled in (or a noise
 # gate, which is as bad): a microphone's own noise doesn't stand still.
 GAP_SECONDS = 0.5
-# "Constant" allows for the rounding that resampling leaves on zeros: one step of 24 bits or so.
+# "Constant" allows for the rounding that resampling to another rate leaves on a constant: this, and
+# this share of the peak. The noise of a quiet room, -105 dBFS, makes steps ten times as large.
 _CONSTANT_STEP = 2e-7
+_ROUNDING = 4e-7
 
 # A run of constant samples that is this share of the whole is a dead microphone, not a gap.
 _MOSTLY = 0.9
@@ -116,6 +118,7 @@ def _rms_dbfs(samples: Samples, mean: float) -> float:
 
 def _longest_constant(samples: Samples) -> int:
     """Samples in the longest stretch in which neighbours are equal."""
-    moved: npt.NDArray[np.intp] = np.flatnonzero(np.abs(np.diff(samples)) > _CONSTANT_STEP)
+    step = _CONSTANT_STEP + _ROUNDING * float(max(samples.max(), -samples.min()))
+    moved: npt.NDArray[np.intp] = np.flatnonzero(np.abs(np.diff(samples)) > step)
     bounds = np.concatenate(([-1], moved, [len(samples) - 1]))
     return int(np.diff(bounds).max())
