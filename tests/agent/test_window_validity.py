@@ -55,18 +55,19 @@ def test_quiet_sound_on_a_large_offset_is_heard():
 
 
 @pytest.mark.parametrize("filler", [0.0, 0.02, 0.3])
-@pytest.mark.parametrize("rate", [16000, 48000, 44100, 32000])
-def test_lost_sound_is_a_gap(filler, rate):
+@pytest.mark.parametrize("stored", [16000, 44100])
+@pytest.mark.parametrize("rate", [16000, 32000])
+def test_lost_sound_is_a_gap(filler, stored, rate):
     """Also after resampling, which leaves rounding on the constant."""
     sound = noise().astype(np.float32)
-    sound[40000:60000] = filler
-    assert assess(soxr.resample(sound, RATE, rate), rate)[0] is Validity.GAP
+    sound[40000:90000] = filler
+    assert assess(soxr.resample(sound, stored, rate), rate)[0] is Validity.GAP
 
 
 @pytest.mark.parametrize("peak", [0.01, 0.9])
 def test_the_quietest_pause_of_a_good_microphone_is_no_gap(peak):
     sound = noise(10 ** (-105 / 20))
-    sound[::1000] = peak
+    sound[N // 2] = peak
     assert verdict(pcm(sound, 24)) is Validity.VALID
 
 
