@@ -82,7 +82,7 @@ def healthy_windows(
         cut = clip_windows(samples, window_samples=window_samples, hop_samples=hop_samples)
         blocks = _blocks(len(samples), window_samples) if few else [(0, len(samples))]
         for start, window in cut:
-            validity, reason = assess(window, rate)
+            validity, reason = assess(window, rate, min_seconds=0.0)
             if validity is not Validity.VALID:
                 invalid[reason or validity.value] = invalid.get(reason or validity.value, 0) + 1
                 continue

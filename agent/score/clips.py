@@ -71,7 +71,7 @@ def score_clip(bundle: Bundle, samples: Samples, *, hop_seconds: float | None = 
         window_samples=encoder.window_samples,
         hop_samples=max(1, round(hop * encoder.sample_rate)),
     )
-    verdicts = [assess(window, encoder.sample_rate) for _, window in cut]
+    verdicts = [assess(window, encoder.sample_rate, min_seconds=0.0) for _, window in cut]
     valid = [i for i, (verdict, _) in enumerate(verdicts) if verdict is Validity.VALID]
     scores: dict[int, float] = {}
     for first in range(0, len(valid), _BATCH):
