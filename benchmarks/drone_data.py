@@ -33,7 +33,9 @@ class Drone:
     broken: tuple[Path, ...]
 
 
-def mixed(flight: Samples, noises: list[Samples], snr_db: float, rng: np.random.Generator) -> Samples:
+def mixed(
+    flight: Samples, noises: list[Samples], snr_db: float, rng: np.random.Generator
+) -> Samples:
     """A flight at `LEVEL` with a chain of noise clips at `snr_db` below it."""
     noise = np.concatenate([noises[i] for i in rng.integers(0, len(noises), 40)])[: len(flight)]
     flight = flight * (LEVEL / np.sqrt(np.mean(flight**2)))
