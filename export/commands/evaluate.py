@@ -1,0 +1,166 @@
+"""`auscult evaluate`: presets compared on recordings whose answers are known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option(
+    "--machine", "names", multiple=True, help="Only this machine of DATA; may be given repeatedly."
+)
+@click.option(
+    "--preset",
+    "presets",
+    multiple=True,
+    required=True,
+    help="Preset name, or a .yaml; repeat it to set several side by side.",
+)
+@click.option(
+    "--seed",
+    "seeds",
+    multiple=True,
+    type=click.IntRange(min=0),
+    default=(0,),
+    show_default="0",
+    help="Repeat it to train with several seeds: the table shows mean and standard deviation.",
+)
+@click.option(
+    "--json",
+    "json_path",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Also write results.json here.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for results.json, score files, pictures, runs and bundles. "
+    "[default: out/evaluate-<date and time>]",
+)
+@click.option(
+    "--float", "as_float", is_flag=True, help="Export float32 bundles in place of INT8 ones."
+)
+@click.option(
+    "--compare-float", is_flag=True, help="Show the INT8 and the float32 bundle side by side."
+)
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    envvar="AUSCULT_WEIGHTS",
+    help="Folder of pre-trained checkpoints, or the file itself.",
+)
+@click.option("--channel", type=int, default=None, help="Channel to read; default: the average.")
+@click.option(
+    "--reuse",
+    is_flag=True,
+    help="Take up runs and bundles in --out made from the same inputs by the same version.",
+)
+@click.option(
+    "--keep/--discard",
+    default=True,
+    show_default=True,
+    help="Leave runs and bundles in --out/work.",
+)
+@click.option(
+    "--resamples",
+    type=click.IntRange(min=100),
+    default=2000,
+    show_default=True,
+    help="Bootstrap resamples behind the intervals.",
+)
+def evaluate(
+    data: Path,
+    names: tuple[str, ...],
+    presets: tuple[str, ...],
+    seeds: tuple[int, ...],
+    json_path: Path | None,
+    out: Path | None,
+    as_float: bool,
+    compare_float: bool,
+    weights: Path | None,
+    channel: int | None,
+    reuse: bool,
+    keep: bool,
+    resamples: int,
+) -> None:
+    """Train, export and score presets on the machines in DATA, as DCASE Task 2 does.
+
+    Prints a machine a row: AUC of the source and the target domain, pAUC, their harmonic mean and
+    its 95 % interval, in per cent; in the last row the official score over all machines. The
+    floors (loudness, log-mel) stand last in every table: what does not beat them has learnt
+    nothing. Exit code 1 when a machine failed.
+    """
+    import json
+    import shutil
+    from datetime import datetime, timezone
+
+    from rich.console import Console
+    from rich.markup import escape
+
+    from agent import __version__
+    from agent.errors import ConfigError
+    from export.evaluate import Options, choose_systems
+    from export.evaluate import evaluate as run
+    from export.figures import draw_machine
+    from export.results import Precision, evaluation_json
+    from export.tables import notes, results_tables
+    from export.workshop import Workshop
+    from trainer.progress import progress_bar
+    from trainer.recordings.load import load_machines
+
+    if as_float and compare_float:
+        raise click.UsageError("--float and --compare-float exclude each other.")
+    if reuse and out is None:
+        raise click.UsageError("--reuse needs --out: the folder whose runs are to be taken up.")
+    precisions: list[Precision] = ["float32"] if as_float else ["int8"]
+    if compare_float:
+        precisions.append("float32")
+    systems = choose_systems(presets, seeds, precisions)
+    started = datetime.now(timezone.utc)
+    out = out or Path("out") / f"evaluate-{started.astimezone():%Y%m%d-%H%M%S}"
+    told = Console(stderr=True)
+    with progress_bar(told) as progress:
+        machines = load_machines(data, names, channel=channel, progress=progress)
+    if not machines:
+        raise ConfigError("holds no machine", where=data, remedy="Give a folder of recordings.")
+    for machine in machines:
+        for rejected in machine.rejected:
+            told.print(f"left out: {escape(f'{rejected.path}: {rejected.reason}')}")
+    workshop = Workshop(out / "work", weights=weights, channel=channel, reuse=reuse)
+    found = run(machines, systems, workshop, Options(out, channel, resamples), told)
+
+    about = {
+        "data": str(data),
+        "auscult_version": __version__,
+        "created": started.isoformat(timespec="seconds"),
+        "bootstrap": {"resamples": resamples, "seed": 0, "level": 0.95},
+    }
+    text = json.dumps(evaluation_json(found, about), indent=2, allow_nan=False) + "\n"
+    for path in (out / "results.json", json_path):
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+    for machine in machines:
+        draw_machine(found, machine.name, out / "figures")
+    if not keep:
+        shutil.rmtree(workshop.folder, ignore_errors=True)
+
+    console = Console()
+    width = console.width if console.is_terminal else max(console.width, 160)
+    console.width = width
+    for table in results_tables(found, width):
+        console.print(table)
+    for note in notes(found):
+        console.print(f"note: {escape(note)}", highlight=False)
+    for failure in found.failures:
+        where = f"{failure.machine}, {failure.system}" if failure.system else failure.machine
+        console.print(f"[red]failed[/red]: {escape(f'{where}: {failure.reason}')}")
+    console.print(
+        f"written to {escape(str(out))}: results.json, scores/, figures/", highlight=False
+    )
+    if found.failures:
+        raise click.exceptions.Exit(1)

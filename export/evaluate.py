@@ -1,0 +1,271 @@
+"""Trains, exports and scores presets on recorded test sets, one machine after another.
+
+What is measured is what the device runs: each preset is trained, exported as a bundle, and the
+bundle scores the test recordings through the agent's own code. One machine that fails is written
+down and does not end the run.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress, TaskID
+
+from agent.bundle.load import open_bundle
+from agent.errors import AuscultError, ConfigError
+from export.clips import score_tests
+from export.results import Evaluation, Failure, Outcome, Precision, System, file_name
+from export.workshop import Workshop
+from trainer.metrics.auc import MetricsError
+from trainer.metrics.files import SectionScores, write_scores
+from trainer.metrics.summary import summarize
+from trainer.preset import Preset, load_preset, preset_names
+from trainer.progress import progress_bar
+from trainer.recordings.model import Machine
+
+FAULTS = "failures.log"
+_ADD_TESTS = (
+    "Add recordings whose answer is known: test/normal/ and test/anomaly/ in a folder of your own, "
+    "or test/section_00_source_test_normal_0001_....wav and so on in a DCASE machine's folder."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to evaluate.
+
+    Attributes:
+        out: Folder for score files and the log of faults.
+        channel: Channel of multi-channel recordings; None averages.
+        resamples: Bootstrap resamples behind the intervals.
+    """
+
+    out: Path
+    channel: int | None = None
+    resamples: int = 2000
+
+
+def choose_systems(
+    presets: Sequence[str], seeds: Sequence[int], precisions: Sequence[Precision]
+) -> tuple[System, ...]:
+    """The columns of the table: the presets asked for, then every floor.
+
+    A preset with nothing random in it runs with the first seed alone. A floor is not compared
+    between precisions.
+
+    Args:
+        presets: Names, or .yaml files.
+        seeds: Seeds to train with, at least one.
+        precisions: One, or both to compare them.
+
+    Raises:
+        ConfigError: A preset does not exist, or two files carry the same name.
+    """
+    chosen: dict[str, Preset] = {}
+    for path in dict.fromkeys(presets):
+        preset = load_preset(path)
+        if preset.name in chosen:
+            raise ConfigError(
+                f"a second preset is named '{preset.name}'",
+                where=path,
+                remedy="Give each its own name.",
+            )
+        chosen[preset.name] = preset
+    for name in preset_names():
+        preset = load_preset(name)
+        if preset.floor:
+            chosen.setdefault(preset.name, preset)
+    return tuple(
+        System(
+            name=preset.name
+            if preset.floor or len(precisions) == 1
+            else f"{preset.name} ({precision})",
+            preset=preset,
+            precision=precision,
+            seeds=tuple(dict.fromkeys(seeds[:1] if _deterministic(preset) else seeds)),
+        )
+        for preset in sorted(chosen.values(), key=lambda preset: preset.floor)
+        for precision in (precisions[:1] if preset.floor else precisions)
+    )
+
+
+def evaluate(
+    machines: Sequence[Machine],
+    systems: Sequence[System],
+    workshop: Workshop,
+    options: Options,
+    console: Console,
+) -> Evaluation:
+    """Evaluate every system on every machine, writing score files as it goes.
+
+    Args:
+        machines: Inspected recordings, test recordings among them.
+        systems: The columns, as from `choose_systems`.
+        workshop: Makes the bundles.
+        options: How.
+        console: Where progress and each finished figure are told.
+
+    Raises:
+        ConfigError: No machine has a test set that could be scored.
+    """
+    found = Evaluation(tuple(systems), tuple(machine.name for machine in machines))
+    ready: list[Machine] = []
+    for machine in machines:
+        problem = _untestable(machine)
+        if problem is None:
+            ready.append(machine)
+        else:
+            found.failures.append(Failure(machine.name, "", str(problem)))
+            if len(machines) == 1:
+                raise problem
+    if not ready:
+        raise ConfigError(
+            f"none of the {len(machines)} machines can be evaluated: "
+            + "; ".join(f"{f.machine}: {f.reason}" for f in found.failures),
+        )
+    work = [(system, seed) for system in systems for seed in system.seeds]
+    with progress_bar(console) as progress:
+        overall = progress.add_task("evaluating", total=len(ready) * len(work))
+        for machine in ready:
+            for system, seed in work:
+                label = f"{machine.name}, {system.name}"
+                if len(system.seeds) > 1:
+                    label += f", seed {seed}"
+                progress.update(overall, description=escape(label))
+                try:
+                    outcome = _evaluate_one(machine, system, seed, workshop, options, progress)
+                except Exception as fault:  # noqa: BLE001 - one machine must not end a long run
+                    reason = _told(fault, options.out, label)
+                    found.failures.append(Failure(machine.name, system.name, reason))
+                    console.print(f"[red]{escape(label)}: failed[/red]: {escape(reason)}")
+                else:
+                    found.outcomes[system.name, machine.name, seed] = outcome
+                    console.print(
+                        f"{escape(label)}: hmean {100 * outcome.figures.hmean:.1f}, "
+                        f"{outcome.seconds:.0f} s",
+                        highlight=False,
+                    )
+                _clear(progress, keep=overall)
+                progress.advance(overall)
+    return found
+
+
+def score_folder(out: Path, system: System, seed: int) -> Path:
+    """Where a system's challenge-format files go: `scores/<system>[/seed_<n>]`."""
+    folder = out / "scores" / file_name(system.name)
+    return folder if len(system.seeds) == 1 else folder / f"seed_{seed}"
+
+
+def _evaluate_one(
+    machine: Machine,
+    system: System,
+    seed: int,
+    workshop: Workshop,
+    options: Options,
+    progress: Progress,
+) -> Outcome:
+    began = time.monotonic()
+    folder = workshop.bundle(machine, system, seed, progress)
+    task = progress.add_task("scoring", total=len(machine.of("test")))
+    bundle = open_bundle(folder)
+    try:
+        sections, unscored = score_tests(
+            bundle,
+            machine,
+            hop_seconds=system.preset.window.train_hop_seconds,
+            channel=options.channel,
+            advance=lambda: progress.advance(task),
+        )
+        manifest = bundle.manifest
+    finally:
+        bundle.close()
+    written = score_folder(options.out, system, seed)
+    for section in sections:
+        write_scores(written, section)
+    (figures,) = summarize(_answered(sections, machine, written), resamples=options.resamples)
+    return Outcome(
+        figures=figures,
+        sections=sections,
+        threshold=manifest.threshold.clip_value,
+        precision=manifest.encoder.precision,
+        unscored=unscored,
+        seconds=time.monotonic() - began,
+    )
+
+
+def _answered(
+    sections: Sequence[SectionScores], machine: Machine, written: Path
+) -> list[SectionScores]:
+    """The clips whose label is known: the others are in the score files, but in no figure."""
+    known = []
+    for section in sections:
+        keep = np.array([label != "" for label in section.labels])
+        if keep.any():
+            known.append(
+                replace(
+                    section,
+                    names=tuple(np.array(section.names, dtype=object)[keep]),
+                    labels=tuple(np.array(section.labels, dtype=object)[keep]),
+                    domains=tuple(np.array(section.domains, dtype=object)[keep]),
+                    scores=section.scores[keep],
+                    decisions=None if section.decisions is None else section.decisions[keep],
+                )
+            )
+    if not known:
+        if sections:
+            raise MetricsError(
+                "the names of its test recordings do not tell normal from anomaly",
+                where=machine.name,
+                remedy=f"They are scored in {written}: run `auscult metrics` there with --key.",
+            )
+        raise MetricsError(
+            "none of its test recordings could be scored",
+            where=machine.name,
+            remedy="Look at the recordings: are they silent, clipped or unreadable?",
+        )
+    return known
+
+
+def _untestable(machine: Machine) -> ConfigError | None:
+    """Why its test recordings give no figures, found before anything is trained."""
+    tests = machine.of("test")
+    if not tests:
+        return ConfigError("has no test recordings", where=machine.root, remedy=_ADD_TESTS)
+    found: dict[str, set[str]] = {}
+    for recording in tests:
+        if recording.label is not None:
+            found.setdefault(recording.section, set()).add(recording.label)
+    for section, labels in found.items():
+        if len(labels) == 1:
+            return ConfigError(
+                f"all of its test recordings are labelled {labels.pop()}",
+                where=f"{machine.root} ({machine.name}{section and f', section {section}'})",
+                remedy=_ADD_TESTS,
+            )
+    return None
+
+
+def _deterministic(preset: Preset) -> bool:
+    return preset.floor or (preset.training.kind == "frozen" and preset.encoder.weights is not None)
+
+
+def _told(fault: Exception, out: Path, label: str) -> str:
+    if isinstance(fault, AuscultError):
+        return str(fault)
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / FAULTS).open("a", encoding="utf-8") as file:
+        file.write(f"{label}\n{''.join(traceback.format_exception(fault))}\n")
+    return f"{type(fault).__name__}: {fault} (details in {out / FAULTS})"
+
+
+def _clear(progress: Progress, *, keep: TaskID) -> None:
+    for task in list(progress.tasks):
+        if task.id != keep:
+            progress.remove_task(task.id)

@@ -1,0 +1,128 @@
+"""Makes the bundles an evaluation scores with: trained once, exported in each precision asked."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+
+from agent import __version__
+from agent.bundle.manifest import MANIFEST
+from export.bundle import export_run
+from export.results import Precision, System, file_name
+from trainer.learn import train_machine
+from trainer.preset import Preset
+from trainer.recordings.model import Machine
+from trainer.run import RUN
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """Runs and bundles below one folder: `<folder>/<preset>/<machine>/seed_<n>/{run,bundle-*}`.
+
+    Attributes:
+        folder: Where they are made.
+        weights: Where pre-trained checkpoints are: a folder, or the file itself.
+        channel: Channel of multi-channel recordings; None averages.
+        reuse: Take up what lies there and was made from the same recordings, preset, seed,
+            weights and version. A change of code within a version goes unnoticed, so this is
+            for continuing a run that was cut off.
+    """
+
+    folder: Path
+    weights: Path | None = None
+    channel: int | None = None
+    reuse: bool = False
+    _trained: set[Path] = field(default_factory=set)
+
+    def place(self, machine: Machine, system: System, seed: int) -> Path:
+        """The folder of one training."""
+        return self.folder / system.preset.name / file_name(machine.name) / f"seed_{seed}"
+
+    def bundle(self, machine: Machine, system: System, seed: int, progress: Progress) -> Path:
+        """Train (once for all precisions) and export.
+
+        Returns:
+            The bundle's folder.
+
+        Raises:
+            AuscultError: Training or export refuses.
+        """
+        place = self.place(machine, system, seed)
+        inputs = self._inputs(machine, system.preset, seed)
+        run = place / "run"
+        if run not in self._trained and not (self.reuse and _made_from(run, RUN, inputs)):
+            _clear(run)
+            train_machine(
+                machine,
+                system.preset,
+                run,
+                seed=seed,
+                weights=self.weights,
+                channel=self.channel,
+                progress=progress,
+            )
+            _mark(run, inputs)
+        self._trained.add(run)
+        return self._export(run, place, system.precision, inputs)
+
+    def _export(self, run: Path, place: Path, precision: Precision, inputs: str) -> Path:
+        bundle = place / f"bundle-{precision}"
+        if not (self.reuse and _made_from(bundle, MANIFEST, inputs)):
+            _clear(bundle)
+            # Its report is in the manifest; here it would tear the progress display.
+            quiet = Console(file=io.StringIO())
+            export_run(run, bundle, precision=precision, test=False, console=quiet)
+            _mark(bundle, inputs)
+        return bundle
+
+    def _inputs(self, machine: Machine, preset: Preset, seed: int) -> str:
+        """Digest of everything a run is made from: the recordings by name, size and time."""
+        weights = self.weights
+        if weights is not None and weights.is_dir() and preset.encoder.weights:
+            weights = weights / preset.encoder.weights
+        facts = [
+            __version__,
+            preset.model_dump(mode="json"),
+            seed,
+            self.channel,
+            None if weights is None else _state(weights),
+            [
+                [str(r.path), r.role, r.section, r.domain, r.attributes, _state(r.path)]
+                for r in machine.recordings
+                if r.role != "test"
+            ],
+        ]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _state(path: Path) -> list[int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return [found.st_size, found.st_mtime_ns]
+
+
+def _marker(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.inputs")
+
+
+def _made_from(folder: Path, last: str, inputs: str) -> bool:
+    marker = _marker(folder)
+    return (folder / last).is_file() and marker.is_file() and marker.read_text() == inputs
+
+
+def _mark(folder: Path, inputs: str) -> None:
+    _marker(folder).write_text(inputs)
+
+
+def _clear(folder: Path) -> None:
+    _marker(folder).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
