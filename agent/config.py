@@ -220,6 +220,10 @@ class MqttConfig(Strict):
         Field(description="File with the password on its first line; never in this file"),
     ] = None
     tls: Annotated[TlsConfig | None, Field(description="Encryption; null for none")] = None
+    version: Annotated[
+        Literal["auto", "5", "3.1.1"],
+        Field(description="Version of MQTT; auto tries 5, then 3.1.1"),
+    ] = "auto"
     keepalive_seconds: Annotated[
         int,
         Field(ge=5, le=3600, description="A lost connection is noticed after about this, seconds"),

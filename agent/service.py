@@ -20,7 +20,7 @@ from agent.publish.publisher import Publisher
 log = logging.getLogger(__name__)
 
 # A replay as fast as possible would be over before a broker on the same network is connected.
-_BROKER_SECONDS = 3.0
+_BROKER_SECONDS = 6.0
 _STOP_SECONDS = 2.0
 _STEP_SECONDS = 0.2
 
@@ -116,20 +116,17 @@ class Agent:
         """End `wait`. Safe in a signal handler."""
         self._stopping = True
 
-    def stop(self) -> bool:
-        """End everything within a few seconds, the publishers last so that they hear it all.
-
-        Returns:
-            False when a thread still hangs in a driver; the process should then end regardless.
-        """
+    def stop(self) -> None:
+        """End everything within a few seconds, the publishers last so that they hear it all."""
         for pipeline in self.pipelines:
             pipeline.stop()
-        ended = [pipeline.join(_STOP_SECONDS) for pipeline in self.pipelines]
+        for pipeline in self.pipelines:
+            if not pipeline.join(_STOP_SECONDS):
+                log.warning("%s: has not ended within %.0f s", pipeline.name, _STOP_SECONDS)
         for publisher in self._publishers:
             publisher.stop()
         for bundle in self._bundles.values():
             bundle.close()
-        return all(ended)
 
     def fault(self) -> Exception | None:
         """What ended the first pipeline that failed."""

@@ -26,8 +26,12 @@ _POLL_SECONDS = 0.1
 # Pieces that may wait for the pipeline: some ten seconds of sound.
 _QUEUE = 100
 # A driver call that takes longer than this never returns, seconds.
-_HUNG_SECONDS = 10.0
+_HUNG_SECONDS = 5.0
 _FIRST_WAIT_SECONDS = 1.0
+
+
+class AudioHungError(AudioError):
+    """A call into the sound driver does not return; only a new process can mend that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +138,7 @@ class Microphone:
         """Sound as it comes, until stopped.
 
         Raises:
-            AudioError: The audio system hangs in a way that only a new process can mend.
+            AudioHungError: The audio system hangs in a way that only a new process can mend.
         """
         wait, again, gap = _FIRST_WAIT_SECONDS, False, False
         away_since = time.monotonic()
@@ -226,7 +230,7 @@ class Microphone:
         reader.ended.set()
         reader.join(_HUNG_SECONDS if not self._stop.is_set() else 1.0)
         if reader.is_alive() and not self._stop.is_set():
-            raise AudioError(
+            raise AudioHungError(
                 f"the audio system has not answered for {_HUNG_SECONDS:g} s",
                 where=self._name,
                 remedy="The agent ends, for its service manager to start it anew.",

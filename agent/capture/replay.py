@@ -98,10 +98,11 @@ class Replay:
                 gap = gap or (self._config.gap_between_files and self._position > 0)
                 try:
                     for samples in self._play(file):
-                        yield self._block(samples, gap=gap, origin=file.name)
-                        gap = False
+                        block = self._block(samples, gap=gap, origin=file.name)
                         if self._stop.is_set():
                             return
+                        yield block
+                        gap = False
                 except AudioError as fault:
                     self._faults["bad_files"] += 1
                     gap = True

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from agent.service import Agent
 
 log = logging.getLogger("agent.run")
+
+# Threads that call what may never return.
+_OURS = frozenset({"microphone-reader", "mqtt"})
 
 
 @click.command(short_help="Listen to machines and raise alarms.")
@@ -70,20 +74,33 @@ def run(config_path: Path, jsonl: Path | None, log_level: str, *, check: bool) -
         agent.start()
         agent.wait(lambda: _heartbeat(agent))
     finally:
-        clean = agent.stop()
+        agent.stop()
     for pipeline in agent.pipelines:
         _summarise(pipeline)
-    if not clean:
-        # A thread hangs in a sound driver, and leaving as usual would wait for it.
-        log.error("a sound driver does not answer; ending without it")
+    _leave(_exit_code(agent.fault()))
+
+
+def _exit_code(fault: Exception | None) -> int:
+    from agent.capture.microphone import AudioHungError
+    from agent.errors import AudioError
+
+    if fault is None:
+        return 0
+    return 2 if isinstance(fault, AudioError) and not isinstance(fault, AudioHungError) else 1
+
+
+def _leave(code: int) -> None:
+    """End the process, also while a thread hangs in a sound driver or a name server."""
+    busy = [thread.name for thread in threading.enumerate() if thread.name in _OURS]
+    if not busy and not code:
+        return
+    if busy:
+        # Leaving as usual would have the driver wait for itself.
+        log.warning("ending although %s has not ended", ", ".join(busy))
         logging.shutdown()
         sys.stdout.flush()
-        os._exit(1)
-    fault = agent.fault()
-    if fault is not None:
-        from agent.errors import AudioError
-
-        sys.exit(2 if isinstance(fault, AudioError) else 1)
+        os._exit(code)
+    sys.exit(code)
 
 
 def _heartbeat(agent: Agent) -> None:

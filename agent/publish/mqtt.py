@@ -29,6 +29,8 @@ from agent.publish.outbox import MemoryOutbox, Outgoing
 log = logging.getLogger(__name__)
 
 _CONNECT_SECONDS = 5.0  # for the TCP connection, and again for the broker's answer
+# Some brokers never answer a version they don't know: the next is tried sooner.
+_VERSION_SECONDS = 2.5
 _POLL_SECONDS = 0.1
 _FIRST_WAIT_SECONDS = 1.0
 _FLUSH_SECONDS = 2.0  # at the end, for what is still to be acknowledged
@@ -56,7 +58,11 @@ class MqttPublisher:
         self._base = f"{config.prefix}/{device}"
         self._outbox = MemoryOutbox(config.max_pending_events)
         self._password: str | None = None
-        self._protocol = MQTTProtocolVersion.MQTTv5
+        self._protocol = (
+            MQTTProtocolVersion.MQTTv311
+            if config.version == "3.1.1"
+            else MQTTProtocolVersion.MQTTv5
+        )
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._answer: Any = None  # the broker's to our request to connect
@@ -179,9 +185,11 @@ class MqttPublisher:
 
     def _connect(self) -> paho.Client:
         """A connected client, of the MQTT version the broker speaks."""
-        others = [version for version in _VERSIONS if version is not self._protocol]
+        versions = [self._protocol]
+        if self._config.version == "auto":
+            versions += [version for version in _VERSIONS if version is not self._protocol]
         problem = ""
-        for version in (self._protocol, *others):
+        for version in versions:
             client = self._new_client(version)
             try:
                 client.connect(
@@ -190,18 +198,11 @@ class MqttPublisher:
             except OSError as fault:
                 # Also a certificate that doesn't verify: ssl's errors are OSErrors.
                 raise DeliveryError(f"not reached ({fault.strerror or fault})") from fault
-            self._answer = None
-            deadline = time.monotonic() + _CONNECT_SECONDS
-            code = paho.MQTT_ERR_SUCCESS
-            while self._answer is None and code == paho.MQTT_ERR_SUCCESS:
-                if time.monotonic() > deadline:
-                    _hang_up(client)
-                    raise DeliveryError(f"no answer within {_CONNECT_SECONDS:g} s")
-                code = client.loop(_POLL_SECONDS)
-            answer = self._answer
+            patience = _CONNECT_SECONDS if version is versions[-1] else _VERSION_SECONDS
+            answer = self._await_answer(client, patience)
             if answer is None:
-                # Some brokers of old just close when they meet a version they don't know.
-                problem = "it closes the connection without an answer"
+                # Some brokers just close, or say nothing, when they don't know the version.
+                problem = "it does not answer the request to connect"
             elif not answer.is_failure:
                 self._protocol = version
                 return client
@@ -215,6 +216,15 @@ class MqttPublisher:
                 )
             _hang_up(client)
         raise DeliveryError(problem)
+
+    def _await_answer(self, client: paho.Client, seconds: float) -> Any:
+        """The broker's answer to the request to connect; None when it closes or says nothing."""
+        self._answer = None
+        deadline = time.monotonic() + seconds
+        while self._answer is None and time.monotonic() < deadline and not self._stop.is_set():
+            if client.loop(_POLL_SECONDS) != paho.MQTT_ERR_SUCCESS:
+                break
+        return self._answer
 
     def _new_client(self, version: MQTTProtocolVersion | None = None) -> paho.Client:
         client = paho.Client(

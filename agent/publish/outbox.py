@@ -29,23 +29,24 @@ class MemoryOutbox:
 
     - Events (alarms raised and cleared) wait for the broker in order, at most `max_events`; then
       the oldest is dropped and counted. One that was sent but not acknowledged is offered again.
-    - States (retained): only the latest of each topic matters; offered again at each connection.
+    - States (retained): sent as they come while the broker is there; at each connection the latest
+      of each topic is offered again.
     - Telemetry: sent when the broker is there, dropped and counted when it isn't.
 
     It does not survive the process; a durable one takes its place without other changes.
 
     Args:
         max_events: Events kept.
-        max_telemetry: Telemetry kept for the next moment of sending.
+        max_telemetry: Telemetry, and states, kept for the next moment of sending.
     """
 
-    def __init__(self, max_events: int, max_telemetry: int = 256) -> None:
+    def __init__(self, max_events: int, max_telemetry: int = 4096) -> None:
         self._lock = threading.Lock()
         self._max_events = max_events
         self._events: deque[Outgoing] = deque()
         self._telemetry: deque[Outgoing] = deque(maxlen=max_telemetry)
         self._states: dict[str, Outgoing] = {}
-        self._due: dict[str, None] = {}  # topics of states not yet offered, in order
+        self._due: deque[Outgoing] = deque(maxlen=max_telemetry)  # states not yet offered
         self._under_way: dict[int, Outgoing] = {}
         self._connected = False
         self.dropped_events = 0
@@ -58,10 +59,11 @@ class MemoryOutbox:
             return self._bound()
 
     def put_state(self, message: Outgoing) -> None:
-        """Queue a state in place of the topic's former one."""
+        """Queue a state, from now on the topic's latest."""
         with self._lock:
             self._states[message.topic] = message
-            self._due[message.topic] = None
+            if self._connected:
+                self._due.append(message)
 
     def put_telemetry(self, message: Outgoing) -> None:
         """Queue telemetry, or count it as dropped when the broker is away."""
@@ -72,10 +74,11 @@ class MemoryOutbox:
                 self._telemetry.append(message)
 
     def connected(self) -> None:
-        """The broker is there: all states are due again."""
+        """The broker is there: the latest states are due again."""
         with self._lock:
             self._connected = True
-            self._due = dict.fromkeys(self._states)
+            self._due.clear()
+            self._due.extend(self._states.values())
 
     def disconnected(self) -> None:
         """The broker is gone: what it has not acknowledged goes back to the front, in order."""
@@ -112,11 +115,7 @@ class MemoryOutbox:
     def next_state(self) -> Outgoing | None:
         """A state that is due, which is then no longer."""
         with self._lock:
-            topic = next(iter(self._due), None)
-            if topic is None:
-                return None
-            del self._due[topic]
-            return self._states[topic]
+            return self._due.popleft() if self._due else None
 
     def next_telemetry(self) -> Outgoing | None:
         """Telemetry to send, which is then gone."""

@@ -28,6 +28,11 @@ def mosquitto() -> str:
     return found
 
 
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 class Broker:
     """Use as a context manager; `stop` and `start` make an outage."""
 
@@ -42,7 +47,7 @@ class Broker:
         )
         self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> Broker:
+    def __enter__(self):
         self.start()
         return self
 
@@ -51,16 +56,14 @@ class Broker:
 
     def start(self) -> None:
         log = (self.folder / "mosquitto.log").open("ab")
-        self._process = subprocess.Popen([mosquitto(), "-c", str(self.config)], stderr=log, stdout=log)
+        self._process = subprocess.Popen(
+            [mosquitto(), "-c", str(self.config)], stderr=log, stdout=log
+        )
         deadline = time.monotonic() + 10
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-                return
-            except OSError:
-                assert self._process.poll() is None, (self.folder / "mosquitto.log").read_text()
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
+        while not _answers(self.port):
+            assert self._process.poll() is None, (self.folder / "mosquitto.log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
 
     def stop(self) -> None:
         if self._process is not None:
@@ -89,7 +92,7 @@ class Subscriber:
             self.messages.append((message.topic, json.loads(message.payload), message.retain))
             self._new.notify_all()
 
-    def __enter__(self) -> Subscriber:
+    def __enter__(self):
         self._client.loop_start()
         assert self._ready.wait(10)
         return self

@@ -1,0 +1,126 @@
+"""The configuration says what is wrong, where, and what was probably meant."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from agent import docs
+from agent.config import AgentConfig, MicrophoneSource, ReplaySource, load_config
+from agent.errors import ConfigError
+
+MINIMAL = "machines: [{name: pump, bundle: b, source: 'replay:x.wav'}]\n"
+
+
+def write(folder, text):
+    (folder / "agent.yaml").write_text(text)
+    return folder / "agent.yaml"
+
+
+def test_short_forms_and_paths_relative_to_the_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/run/credentials/auscult")
+    config = load_config(
+        write(
+            tmp_path,
+            "machines:\n"
+            "- {name: a, bundle: bundles/a, source: 'replay:data/*.wav'}\n"
+            "- {name: b, bundle: /opt/b, source: 'microphone:USB: Audio'}\n"
+            "- {name: c, bundle: c, source: microphone}\n"
+            "mqtt: {host: h, username: u, password_file: $CREDENTIALS_DIRECTORY/mqtt}\n"
+            "jsonl: out.jsonl\n",
+        )
+    )
+    a, b, c = config.machines
+    assert a.bundle == tmp_path / "bundles/a"
+    assert isinstance(a.source, ReplaySource)
+    assert a.source.paths == (str(tmp_path / "data/*.wav"),)
+    assert b.bundle == Path("/opt/b")
+    assert isinstance(b.source, MicrophoneSource)
+    assert b.source.device == "USB: Audio"
+    assert isinstance(c.source, MicrophoneSource)
+    assert c.source.device is None
+    assert config.mqtt is not None
+    assert config.mqtt.password_file == Path("/run/credentials/auscult/mqtt")
+    assert config.jsonl is not None
+    assert config.jsonl.path == tmp_path / "out.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (MINIMAL + "heartbeat_second: 5\n", "did you mean 'heartbeat_seconds'"),
+        ("machines: [{name: p, bundel: b, source: microphone}]", r"machines\.0\.bundel.*'bundle'"),
+        (
+            "machines: [{name: p, bundle: b, source: {kind: microphone, devcie: x}}]",
+            r"devcie.*'device'",
+        ),
+        (
+            "machines: [{name: p, bundle: b, source: {kind: replay, paths: [x], sped: max}}]",
+            r"sped.*'speed'",
+        ),
+        (MINIMAL + "mqtt: {host: h, tls: {ca_fiel: x}}\n", r"mqtt\.tls\.ca_fiel.*'ca_file'"),
+        (MINIMAL + "mqtt: {host: h, password: secret}\n", r"mqtt\.password: .*'password_file'"),
+        (MINIMAL + "mqtt: {host: h, password_file: x}\n", "needs a username"),
+        (MINIMAL + "mqtt: {host: h, tls: {cert_file: x}}\n", "go together"),
+        (MINIMAL + "device: a/b\n", "device"),
+        ("machines: []\n", "machines"),
+        ("machines: [{name: 'a+b', bundle: b, source: microphone}]", r"machines\.0\.name"),
+        ("machines: [{name: status, bundle: b, source: microphone}]", "topic is taken"),
+        (MINIMAL.replace("]", ", {name: pump, bundle: b, source: microphone}]"), "called pump"),
+        ("machines: [{name: p, bundle: b, source: 'reply:x'}]", "replay:PATH"),
+        (MINIMAL.replace("'}", "', hop_seconds: 0}"), "hop_seconds"),
+        (MINIMAL.replace("'}", "', hop_seconds: .inf}"), "hop_seconds"),
+        (
+            MINIMAL.replace("'}", "', decide: {raise_windows: 6, of_windows: 5}}"),
+            "cannot be more",
+        ),
+        (MINIMAL.replace("'}", "', decide: {threshold: .nan}}"), "threshold"),
+        (MINIMAL + MINIMAL, "'machines' is given twice"),
+        ("machines: [", "is not YAML"),
+        ("just words", "whole file"),
+        ("", "whole file"),
+        ("a: !!python/object/apply:os.system ['true']", "is not YAML"),
+    ],
+)
+def test_faults_are_named(tmp_path, text, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_config(write(tmp_path, text))
+    assert "agent.yaml" in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml: there is no such"):
+        load_config(tmp_path / "nowhere.yaml")
+
+
+def test_the_sample_validates():
+    config = load_config(Path("configs/agent.yaml").absolute())
+    assert [machine.name for machine in config.machines] == ["pump-1", "fan-2"]
+
+
+def test_the_page_is_what_the_schema_says():
+    assert docs.PAGE.read_text() == docs.page(), "stale: run `python -m agent.docs`"
+
+
+def test_every_key_has_a_row_with_a_meaning():
+    page = docs.page()
+    names = set()
+    waiting = [AgentConfig]
+    while waiting:
+        for name, field in waiting.pop().model_fields.items():
+            assert field.description, name
+            names.add(name)
+            waiting += docs._models(field.annotation)
+    assert len(names) > 30
+    for name in names:
+        assert re.search(rf"^\| `{name}` \| [^|]+", page, re.MULTILINE), name
+
+
+def test_the_default_device_name_is_fit_for_a_topic(monkeypatch):
+    monkeypatch.setattr("socket.gethostname", lambda: "my/host#1")
+    config = AgentConfig.model_validate(
+        {"machines": [{"name": "a", "bundle": "b", "source": "microphone"}]}
+    )
+    assert config.device_name == "my-host-1"

@@ -1,0 +1,84 @@
+"""The encoder runs the graph as the manifest describes it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from support.bundles import BANDS, DIM, RATE, WINDOW, build_graph, info, tone
+
+from agent.encode.onnx import OnnxEncoder
+from agent.errors import BundleError
+
+
+@pytest.fixture
+def graph(tmp_path):
+    build_graph(tmp_path / "encoder.onnx")
+    return tmp_path / "encoder.onnx"
+
+
+def test_embedding_is_what_the_graph_computes(graph):
+    encoder = OnnxEncoder(graph, info())
+    encoder.start()
+    sound = np.stack([tone(1, 500), tone(1, 900)])
+    got = encoder.encode(sound)
+    time = np.arange(80) / RATE
+    basis = np.exp(2j * np.pi * time[:, None] * 100.0 * np.arange(1, BANDS + 1))
+    expected = (np.abs(sound.reshape(2, -1, 80) @ basis) ** 2).mean(axis=1)
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-3)
+    assert list(got.argmax(axis=1)) == [4, 8]
+
+
+def test_empty_batch_and_several_threads(graph):
+    encoder = OnnxEncoder(graph, info(), threads=2)
+    encoder.start()
+    assert encoder.encode(np.empty((0, WINDOW), np.float32)).shape == (0, DIM)
+
+
+def test_must_be_started_and_can_be_restarted(graph):
+    encoder = OnnxEncoder(graph, info())
+    with pytest.raises(ValueError, match="not started"):
+        encoder.encode(tone(1)[None])
+    encoder.start()
+    encoder.stop()
+    with pytest.raises(ValueError, match="not started"):
+        encoder.encode(tone(1)[None])
+    encoder.start()
+    assert encoder.encode(tone(1)[None]).shape == (1, DIM)
+
+
+@pytest.mark.parametrize("shape", [(WINDOW,), (1, WINDOW - 1), (1, 1, WINDOW)])
+def test_waveforms_of_another_shape_are_refused(graph, shape):
+    encoder = OnnxEncoder(graph, info())
+    encoder.start()
+    with pytest.raises(ValueError, match="waveforms have shape"):
+        encoder.encode(np.zeros(shape, np.float32))
+
+
+@pytest.mark.parametrize("changes", [{"dim": 3}, {"window_samples": 100}])
+def test_a_manifest_that_disagrees_is_refused(graph, changes):
+    with pytest.raises(BundleError, match=r"encoder\.onnx.*manifest says"):
+        OnnxEncoder(graph, info(**changes)).start()
+
+
+def test_what_is_no_graph_is_refused(tmp_path):
+    (tmp_path / "encoder.onnx").write_bytes(b"\x08\x09nonsense")
+    with pytest.raises(BundleError, match="is not a graph"):
+        OnnxEncoder(tmp_path / "encoder.onnx", info()).start()
+
+
+def test_an_absent_provider_is_named(graph):
+    with pytest.raises(BundleError, match="no execution provider NoSuchProvider"):
+        OnnxEncoder(graph, info(), providers=("NoSuchProvider",)).start()
+
+
+def test_idle_sessions_do_not_spin(graph):
+    """An idle two-thread session must not burn processor time between inferences."""
+    import time
+
+    encoder = OnnxEncoder(graph, info(), threads=2)
+    encoder.start()
+    encoder.encode(tone(1)[None])
+    before = time.process_time()
+    time.sleep(0.3)
+    assert time.process_time() - before < 0.1

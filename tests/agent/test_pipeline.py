@@ -1,0 +1,257 @@
+"""The stages wired: what a stream becomes, under load and under faults."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from support.bundles import FAULTY_HZ, RATE, tone, write
+
+from agent.bundle.load import open_bundle
+from agent.capture.source import open_source
+from agent.config import DecideConfig, MachineConfig, ReplaySource
+from agent.errors import AudioError, BundleError
+from agent.frames import AudioBlock, Decision, Level, Validity
+from agent.pipeline import Pipeline, WindowQueue
+
+
+class Listener:
+    """A publisher that keeps what it is told."""
+
+    def __init__(self, delay: float = 0.0) -> None:
+        self.decisions: list[Decision] = []
+        self.firsts: list[bool] = []
+        self.delay = delay
+
+    def start(self) -> None: ...
+
+    def publish(self, machine, decision, *, first) -> None:
+        time.sleep(self.delay)
+        self.decisions.append(decision)
+        self.firsts.append(first)
+
+    def stop(self) -> None: ...
+
+    def state(self) -> str:
+        return ""
+
+
+class Feed:
+    """A source of given blocks, live or not."""
+
+    def __init__(self, blocks, *, live=False, pause=0.0) -> None:
+        self._blocks, self.live, self._pause = blocks, live, pause
+        self.taken = 0
+        self._stop = threading.Event()
+
+    def start(self) -> None: ...
+
+    def blocks(self):
+        for block in self._blocks:
+            if self._stop.wait(self._pause):
+                return
+            self.taken += 1
+            yield block
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def faults(self):
+        return {}
+
+
+def blocks(sound, size=2000, gaps=()):
+    for n, start in enumerate(range(0, len(sound), size)):
+        yield AudioBlock(
+            sound[start : start + size], RATE, start / RATE, 1e9 + start / RATE, n in gaps, "feed"
+        )
+
+
+@pytest.fixture
+def bundle(tiny_bundle):
+    bundle = open_bundle(tiny_bundle)
+    yield bundle
+    bundle.close()
+
+
+def machine(tiny_bundle, **config):
+    return MachineConfig(
+        name="toy", bundle=tiny_bundle, source={"kind": "replay", "paths": ["x"]}, **config
+    )
+
+
+def finish(pipeline, seconds=20):
+    pipeline.start()
+    deadline = time.monotonic() + seconds
+    while not pipeline.ended and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert pipeline.ended
+    assert pipeline.join(1)
+    return pipeline.tally
+
+
+def test_a_fault_in_a_replayed_stream_raises_and_clears_the_alarm(tmp_path, tiny_bundle, bundle):
+    for n, hertz in enumerate((440, FAULTY_HZ, 440)):
+        write(tmp_path / f"{n}.wav", tone(20, hertz, seed=n + 50))
+    config = machine(
+        tiny_bundle,
+        hop_seconds=0.5,
+        decide=DecideConfig(raise_windows=3, of_windows=5, clear_windows=6),
+    )
+    source = open_source(ReplaySource(paths=(str(tmp_path),), speed="max"), RATE)
+    listener = Listener()
+    tally = finish(Pipeline(config, bundle, source, [listener]))
+    # 60 s, windows of 1 s every 0.5 s, none lost at full speed.
+    assert tally.windows == 119
+    assert tally.dropped == 0
+    assert tally.stream_seconds == pytest.approx(60)
+    assert listener.firsts == [True] + [False] * 118
+    raised, cleared = tally.alarms
+    assert raised.raised
+    assert not cleared.raised
+    assert raised.alarm_id == cleared.alarm_id
+    # Third window that holds any of the fault, which began at 20 s: they end at 20.5, 21, 21.5.
+    assert raised.stream_seconds == pytest.approx(21.5, abs=0.5)
+    assert raised.origin == "1.wav"
+    # The last window with any fault ends at 40.5; six quiet ones follow.
+    assert cleared.stream_seconds == pytest.approx(44, abs=0.6)
+    levels = [decision.level for decision in listener.decisions]
+    assert levels[0] is levels[-1] is Level.NORMAL
+
+
+def test_invalid_stretches_are_counted_not_scored(tiny_bundle, bundle):
+    sound = np.concatenate([tone(3), np.zeros(3 * RATE, np.float32), tone(3)])
+    sound[100] = np.nan
+    listener = Listener()
+    tally = finish(
+        Pipeline(machine(tiny_bundle, hop_seconds=1), bundle, Feed(blocks(sound)), [listener])
+    )
+    assert dict(tally.invalid) == {"not_finite": 1, "silent": 3}
+    scored = [decision.score.value is not None for decision in listener.decisions]
+    assert scored == [False, True, True, False, False, False, True, True, True]
+
+
+def test_no_window_spans_a_gap(tiny_bundle, bundle):
+    listener = Listener()
+    feed = Feed(blocks(tone(4), gaps=(6,)))
+    finish(Pipeline(machine(tiny_bundle, hop_seconds=0.5), bundle, feed, [listener]))
+    starts = [decision.score.window.monotonic for decision in listener.decisions]
+    assert starts == [0, 0.5, 1.5, 2, 2.5, 3]
+
+
+def test_live_sound_drops_the_oldest_windows_and_counts_them(tiny_bundle, bundle):
+    feed = Feed(blocks(tone(100)), live=True, pause=0.001)
+    listener = Listener(delay=0.03)
+    config = machine(tiny_bundle, hop_seconds=0.5, queue_windows=4)
+    tally = finish(Pipeline(config, bundle, feed, [listener]))
+    assert tally.dropped > 20
+    assert tally.windows + tally.dropped == 199
+    indices = [decision.score.window.index for decision in listener.decisions]
+    assert indices == sorted(indices)
+    assert indices[-1] == 198  # the newest are those kept
+
+
+def test_replay_at_full_speed_waits_for_scoring(tiny_bundle, bundle):
+    feed = Feed(blocks(tone(10)))
+    listener = Listener(delay=0.05)
+    pipeline = Pipeline(
+        machine(tiny_bundle, hop_seconds=0.5, queue_windows=2), bundle, feed, [listener]
+    )
+    pipeline.start()
+    time.sleep(0.2)
+    # Two wait, one is scored, one is being put: not the whole stream.
+    assert feed.taken < 30
+    assert finish_started(pipeline).windows == 19
+
+
+def finish_started(pipeline):
+    deadline = time.monotonic() + 20
+    while not pipeline.ended and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert pipeline.ended
+    return pipeline.tally
+
+
+def test_stop_ends_both_threads_at_once(tiny_bundle, bundle):
+    feed = Feed(blocks(tone(1000)), pause=0.005)
+    pipeline = Pipeline(machine(tiny_bundle), bundle, feed, [])
+    pipeline.start()
+    time.sleep(0.3)
+    began = time.monotonic()
+    pipeline.stop()
+    assert pipeline.join(2)
+    assert time.monotonic() - began < 1
+    assert pipeline.fault is None
+
+
+def test_a_failing_publisher_silences_neither_scoring_nor_the_others(tiny_bundle, bundle, caplog):
+    class Broken(Listener):
+        def publish(self, machine, decision, *, first):
+            raise RuntimeError("broken")
+
+    listener = Listener()
+    tally = finish(
+        Pipeline(machine(tiny_bundle), bundle, Feed(blocks(tone(3))), [Broken(), listener])
+    )
+    assert len(listener.decisions) == tally.windows == 5
+    assert "Broken failed" in caplog.text
+
+
+def test_an_encoder_that_fails_for_good_ends_the_pipeline(tiny_bundle, bundle, monkeypatch):
+    def fail(_):
+        raise BundleError("the graph failed")
+
+    ends = []
+    monkeypatch.setattr(bundle.encoder, "encode", fail)
+    listener = Listener()
+    pipeline = Pipeline(
+        machine(tiny_bundle),
+        bundle,
+        Feed(blocks(tone(100))),
+        [listener],
+        on_end=lambda: ends.append(1),
+    )
+    finish(pipeline)
+    assert isinstance(pipeline.fault, BundleError)
+    assert ends == [1]
+    assert len(listener.decisions) == 9
+    assert all(d.score.window.validity is not Validity.VALID for d in listener.decisions)
+
+
+def test_an_encoder_that_fails_once_costs_one_window(tiny_bundle, bundle, monkeypatch):
+    encode, calls = bundle.encoder.encode, []
+
+    def flaky(waveforms):
+        calls.append(1)
+        if len(calls) == 2:
+            raise BundleError("out of memory")
+        return np.full((1, 16), np.nan, np.float32) if len(calls) == 3 else encode(waveforms)
+
+    monkeypatch.setattr(bundle.encoder, "encode", flaky)
+    listener = Listener()
+    pipeline = Pipeline(machine(tiny_bundle), bundle, Feed(blocks(tone(4))), [listener])
+    assert finish(pipeline).windows == 7
+    assert pipeline.fault is None
+    scored = [decision.score.value is not None for decision in listener.decisions]
+    assert scored == [True, False, False, True, True, True, True]
+
+
+def test_a_source_that_fails_is_a_fault(tiny_bundle, bundle):
+    def bad():
+        yield from blocks(tone(2))
+        raise AudioError("gone")
+
+    pipeline = Pipeline(machine(tiny_bundle), bundle, Feed(bad()), [])
+    finish(pipeline)
+    assert isinstance(pipeline.fault, AudioError)
+
+
+def test_queue_gives_in_order_and_closes():
+    queue = WindowQueue(2, drop=True)
+    assert [queue.put(n) for n in range(4)] == [True] * 4
+    assert queue.dropped == 2
+    queue.close()
+    assert not queue.put(9)
+    assert [queue.get(), queue.get(), queue.get()] == [2, 3, None]

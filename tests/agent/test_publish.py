@@ -1,0 +1,487 @@
+"""Messages reach a real broker, whatever it does meanwhile."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.broker import Broker, Subscriber, free_port
+
+from agent.config import JsonlConfig, MqttConfig, TlsConfig
+from agent.errors import ConfigError
+from agent.frames import Decision, Level, Score, Validity, Window
+from agent.publish import messages
+from agent.publish.jsonl import JsonlPublisher
+from agent.publish.mqtt import MqttPublisher
+from agent.publish.outbox import MemoryOutbox, Outgoing
+
+
+def decision(index=0, level=Level.NORMAL, *, changed=False, value=0.5, alarm_id=""):
+    validity = Validity.VALID if value is not None else Validity.SILENT
+    reason = "" if value is not None else "dead"
+    window = Window(
+        np.zeros(8000, np.float32), 8000, index, float(index), 1e9 + index, validity, reason, "mic"
+    )
+    score = Score(window, value, None if value is None else 3, 0.01)
+    return Decision(
+        score,
+        0.4,
+        exceeded=bool(value and value > 0.4),
+        level=level,
+        changed=changed,
+        since_wall=1e9,
+        alarm_id=alarm_id,
+    )
+
+
+def raised(index, alarm_id):
+    return decision(index, Level.ALARM, changed=True, alarm_id=alarm_id)
+
+
+def cleared(index, alarm_id):
+    return decision(index, Level.NORMAL, changed=True, value=0.1, alarm_id=alarm_id)
+
+
+@pytest.fixture
+def broker(tmp_path):
+    with Broker(tmp_path / "broker") as broker:
+        yield broker
+
+
+@pytest.fixture
+def publisher_on():
+    made = []
+
+    def make(port, **config):
+        publisher = MqttPublisher(
+            MqttConfig(host="127.0.0.1", port=port, **config), "dev", ["pump"]
+        )
+        made.append(publisher)
+        publisher.start()
+        return publisher
+
+    yield make
+    for publisher in made:
+        publisher.stop()
+
+
+def test_topics_payloads_and_retention(broker, publisher_on):
+    with Subscriber(broker.port) as live:
+        publisher = publisher_on(broker.port)
+        assert publisher.wait_connected(5)
+        publisher.publish("pump", decision(0), first=True)
+        publisher.publish("pump", decision(1, value=None), first=False)
+        publisher.publish("pump", raised(2, "a1"), first=False)
+        live.wait("pump/event")
+        live.wait("pump/alarm", lambda m: m["level"] == "alarm")
+        live.wait("pump/score", lambda m: m["window"] == 2)
+        assert live.of("auscult/dev/status")[0]["status"] == "online"
+        ok, invalid, _ = live.of("auscult/dev/pump/score")
+        assert (ok["score"], ok["exceeded"], ok["validity"], ok["threshold"]) == (
+            0.5,
+            True,
+            "valid",
+            0.4,
+        )
+        assert (invalid["score"], invalid["validity"], invalid["reason"]) == (
+            None,
+            "silent",
+            "dead",
+        )
+        (event,) = live.of("pump/event")
+        assert (event["event"], event["id"], event["alarm_id"]) == ("raised", "a1-raised", "a1")
+        assert event["time"] == messages.utc(1e9 + 3)
+    with Subscriber(broker.port) as late:
+        late.wait("dev/pump/alarm")
+        late.wait("dev/status")
+        time.sleep(0.3)
+        assert {(topic, retain) for topic, _, retain in late.messages} == {
+            ("auscult/dev/pump/alarm", True),
+            ("auscult/dev/status", True),
+        }
+
+
+def test_clean_stop_says_offline_and_a_lost_agent_is_declared_lost(broker, publisher_on):
+    with Subscriber(broker.port) as live:
+        publisher = publisher_on(broker.port)
+        live.wait("status", lambda m: m["status"] == "online")
+        began = time.monotonic()
+        publisher.stop()
+        assert time.monotonic() - began < 2
+        assert live.wait("status", lambda m: m["status"] == "offline")["reason"] == "stopped"
+        second = publisher_on(broker.port)
+        assert second.wait_connected(5)
+        time.sleep(0.3)
+        live.messages.clear()
+        # The process dies: its socket closes without a farewell.
+        second._finish = lambda client: client.socket().close()
+        second.stop()
+        assert live.wait("status")["reason"] == "connection lost"
+
+
+def test_events_of_an_outage_arrive_in_order_once_it_ends(broker, publisher_on, caplog):
+    publisher = publisher_on(broker.port, reconnect_max_seconds=1)
+    assert publisher.wait_connected(5)
+    publisher.publish("pump", decision(0), first=True)
+    time.sleep(0.3)
+    broker.stop()
+    expected = []
+    for n in range(30):
+        publisher.publish("pump", raised(2 * n, f"a{n}"), first=False)
+        publisher.publish("pump", cleared(2 * n + 1, f"a{n}"), first=False)
+        expected += [f"a{n}-raised", f"a{n}-cleared"]
+    time.sleep(1)
+    assert "60 alarm events wait" in publisher.state()
+    assert "broker away" in publisher.state()
+    broker.start()
+    with Subscriber(broker.port) as live:
+        live.wait("event", lambda m: m["id"] == expected[-1])
+        ids = list(dict.fromkeys(message["id"] for message in live.of("event")))
+        # The subscriber came at the same time: whatever it heard is the ordered end of the list.
+        assert ids == expected[-len(ids) :]
+    deadline = time.monotonic() + 5
+    while publisher.state() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert publisher.state() == ""
+    assert "again in 1 s" in caplog.text
+
+
+def test_no_event_is_lost_over_restarts_under_load(tmp_path, publisher_on):
+    """A persistent subscriber hears every event although the broker is killed in between."""
+    lines = (
+        "allow_anonymous true",
+        "persistence true",
+        f"persistence_location {tmp_path}/",
+        "autosave_interval 1",
+        "autosave_on_changes true",
+    )
+    with Broker(tmp_path / "broker", lines) as broker, Subscriber(broker.port) as live:
+        publisher = publisher_on(broker.port, reconnect_max_seconds=1)
+        assert publisher.wait_connected(5)
+
+        def load():
+            for n in range(400):
+                publisher.publish("pump", raised(n, f"a{n}"), first=False)
+                time.sleep(0.01)
+
+        thread = threading.Thread(target=load)
+        thread.start()
+        for _ in range(2):
+            time.sleep(0.3)
+            broker.stop()
+            time.sleep(0.2)
+            broker.start()
+            deadline = time.monotonic() + 10
+            while publisher.state() and time.monotonic() < deadline:
+                time.sleep(0.05)
+        thread.join()
+        deadline = time.monotonic() + 15
+        while publisher._outbox.pending_events() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert publisher._outbox.pending_events() == 0
+        live.wait("event", lambda m: m["id"] == "a399-raised")
+        assert publisher.connections == 3
+        ids = [message["id"] for message in live.of("event")]
+        assert sorted(set(ids), key=ids.index) == sorted(set(ids), key=lambda i: int(i[1:-7]))
+        assert publisher._outbox.dropped_events == 0
+
+
+def test_an_absent_broker_costs_the_caller_nothing_and_the_log_a_line_a_step(publisher_on, caplog):
+    publisher = publisher_on(free_port(), reconnect_max_seconds=2)
+    began = time.monotonic()
+    for n in range(1000):
+        publisher.publish("pump", decision(n), first=n == 0)
+    assert time.monotonic() - began < 1
+    time.sleep(6)
+    warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == 2, warnings  # 1 s, 2 s, then quiet
+    assert "refused" in warnings[0]
+    assert publisher._outbox.dropped_telemetry == 1000
+    began = time.monotonic()
+    publisher.stop()
+    assert time.monotonic() - began < 2
+
+
+def test_stopping_with_undelivered_events_says_so(publisher_on, caplog):
+    publisher = publisher_on(free_port())
+    publisher.publish("pump", raised(0, "a"), first=True)
+    publisher.stop()
+    assert "1 alarm events were not delivered" in caplog.text
+
+
+def test_password_and_acl_of_a_real_broker(tmp_path, publisher_on, caplog):
+    passwords, acl = tmp_path / "passwords", tmp_path / "acl"
+    tool = shutil.which("mosquitto_passwd")
+    if tool is None:
+        pytest.skip("mosquitto_passwd is not installed (apt-get install mosquitto)")
+    subprocess.run([tool, "-b", "-c", passwords, "agent", "right"], check=True, capture_output=True)
+    subprocess.run([tool, "-b", passwords, "reader", "r"], check=True, capture_output=True)
+    acl.write_text("user agent\ntopic write auscult/dev/#\nuser reader\ntopic read #\n")
+    lines = ("allow_anonymous false", f"password_file {passwords}", f"acl_file {acl}")
+    secret = tmp_path / "secret"
+    secret.write_text("wrong\n")
+    secret.chmod(0o600)
+    with Broker(tmp_path / "broker", lines) as broker:
+        refused = publisher_on(broker.port, username="agent", password_file=secret)
+        assert not refused.wait_connected(1.5)
+        assert "refuses us" in caplog.text
+        assert "password" in caplog.text
+        refused.stop()
+        secret.write_text("right\nsecond line\n")
+        with Subscriber(broker.port, prepare=lambda c: c.username_pw_set("reader", "r")) as live:
+            publisher = publisher_on(broker.port, username="agent", password_file=secret)
+            assert publisher.wait_connected(5)
+            publisher.publish("pump", raised(0, "a"), first=True)
+            assert live.wait("dev/pump/event")["alarm_id"] == "a"
+        other = publisher_on(
+            broker.port, username="agent", password_file=secret, prefix="elsewhere", client_id="o"
+        )
+        assert other.wait_connected(5)
+        other.publish("pump", raised(0, "b"), first=True)
+        deadline = time.monotonic() + 5
+        while "refused by the broker" not in other.state() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert "refused by the broker" in other.state()
+
+
+def certificates(folder):
+    """A CA, a server's certificate for 127.0.0.1 and a client's."""
+    tool = shutil.which("openssl")
+    if tool is None:
+        pytest.skip("openssl is not installed")
+
+    def run(*arguments):
+        subprocess.run([tool, *arguments], check=True, capture_output=True, cwd=folder)
+
+    run(
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-keyout",
+        "ca.key",
+        "-out",
+        "ca.pem",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=test ca",
+    )
+    (folder / "ext").write_text("subjectAltName=IP:127.0.0.1\n")
+    for name in ("server", "client"):
+        run(
+            "req",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-keyout",
+            f"{name}.key",
+            "-out",
+            f"{name}.csr",
+            "-subj",
+            f"/CN={name}",
+        )
+        run(
+            "x509",
+            "-req",
+            "-in",
+            f"{name}.csr",
+            "-CA",
+            "ca.pem",
+            "-CAkey",
+            "ca.key",
+            "-CAcreateserial",
+            "-out",
+            f"{name}.pem",
+            "-days",
+            "2",
+            "-extfile",
+            "ext",
+        )
+
+
+def test_tls_with_client_certificate(tmp_path, publisher_on, caplog):
+    certificates(tmp_path)
+    lines = (
+        "allow_anonymous true", f"cafile {tmp_path}/ca.pem", f"certfile {tmp_path}/server.pem",
+        f"keyfile {tmp_path}/server.key", "require_certificate true",
+    )  # fmt: skip
+    files = {
+        name: tmp_path / file
+        for name, file in (
+            ("ca_file", "ca.pem"),
+            ("cert_file", "client.pem"),
+            ("key_file", "client.key"),
+        )
+    }
+    with Broker(tmp_path / "broker", lines) as broker:
+        assert publisher_on(broker.port, tls=TlsConfig(**files)).wait_connected(5)
+        stranger = publisher_on(broker.port, tls=TlsConfig(), client_id="x")
+        assert not stranger.wait_connected(1.5)
+        assert (
+            "CERTIFICATE_VERIFY_FAILED" in caplog.text or "certificate verify failed" in caplog.text
+        )
+
+
+def test_files_that_cannot_be_used_are_told_at_the_start(tmp_path):
+    def start(**config):
+        MqttPublisher(MqttConfig(host="127.0.0.1", **config), "dev", []).start()
+
+    with pytest.raises(ConfigError, match=r"nowhere: the password file cannot be read"):
+        start(username="u", password_file=tmp_path / "nowhere")
+    (tmp_path / "empty").write_text("\n")
+    with pytest.raises(ConfigError, match="first line is empty"):
+        start(username="u", password_file=tmp_path / "empty")
+    with pytest.raises(ConfigError, match=r"ca_file"):
+        start(tls=TlsConfig(ca_file=tmp_path / "nowhere"))
+    (tmp_path / "bad.pem").write_text("no certificate")
+    with pytest.raises(ConfigError, match="TLS files cannot be used"):
+        start(tls=TlsConfig(ca_file=tmp_path / "bad.pem"))
+
+
+@pytest.mark.parametrize("politely", [True, False])
+def test_falls_back_to_mqtt_3_1_1(politely, publisher_on):
+    """A broker of old refuses level 5, with a CONNACK or by closing the connection."""
+    server = socket.create_server(("127.0.0.1", 0))
+    levels = []
+
+    def serve():
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            packet = connection.recv(4096)
+            level = packet[packet.index(b"MQTT") + 4]
+            levels.append(level)
+            if level == 5:
+                if politely:
+                    connection.sendall(b"\x20\x02\x00\x01")
+                    time.sleep(0.1)
+                connection.close()
+            else:
+                connection.sendall(b"\x20\x02\x00\x00")
+                keep.append(connection)
+
+    keep: list[socket.socket] = []
+    threading.Thread(target=serve, daemon=True).start()
+    publisher = publisher_on(server.getsockname()[1])
+    assert publisher.wait_connected(5)
+    assert levels == [5, 4]
+    for connection in keep:
+        connection.close()
+    server.close()
+
+
+def test_against_the_embedded_broker_that_speaks_3_1_1_only(publisher_on):
+    amqtt_broker = pytest.importorskip("amqtt.broker")
+    import asyncio
+
+    port, loop, ready = free_port(), asyncio.new_event_loop(), threading.Event()
+    config = {
+        "listeners": {"default": {"type": "tcp", "bind": f"127.0.0.1:{port}"}},
+        "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
+    }
+    broker = amqtt_broker.Broker(config, loop=loop)
+
+    def serve():
+        asyncio.set_event_loop(loop)
+        loop.run_until_complete(broker.start())
+        ready.set()
+        loop.run_forever()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    assert ready.wait(10)
+    try:
+        publisher = publisher_on(port)
+        assert publisher.wait_connected(10)
+        publisher.publish("pump", raised(0, "a"), first=True)
+        deadline = time.monotonic() + 5
+        while publisher._outbox.pending_events() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert publisher.state() == ""
+        publisher.stop()
+    finally:
+        asyncio.run_coroutine_threadsafe(broker.shutdown(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(5)
+
+
+def test_outbox_bounds_events_and_offers_the_unacknowledged_again():
+    outbox = MemoryOutbox(max_events=3)
+    events = [Outgoing("t", str(n).encode(), 1, retain=False) for n in range(5)]
+    outbox.connected()
+    assert all(outbox.put_event(event) for event in events[:3])
+    for mid in (1, 2):
+        outbox.sent(outbox.next_event(10), mid)
+    outbox.acknowledged(1)
+    outbox.acknowledged(99)
+    assert outbox.next_event(1) is None  # one is under way already
+    outbox.disconnected()
+    assert outbox.pending_events() == 2
+    assert outbox.put_event(events[3])
+    assert not outbox.put_event(events[4])  # event 1 goes
+    assert outbox.dropped_events == 1
+    given = []
+    while (event := outbox.next_event(10)) is not None:
+        outbox.sent(event, len(given))
+        given.append(event.payload)
+    assert given == [b"2", b"3", b"4"]
+
+
+def test_json_lines_hold_every_message_and_the_file_is_bounded(tmp_path):
+    path = tmp_path / "log" / "out.jsonl"
+    publisher = JsonlPublisher(JsonlConfig(path=path, max_bytes=10_000, backups=1), "dev", ["pump"])
+    publisher.start()
+    publisher.publish("pump", decision(0), first=True)
+    publisher.publish("pump", raised(1, "a"), first=False)
+    kinds = [json.loads(line)["kind"] for line in path.read_text().splitlines()]
+    assert kinds == ["status", "score", "alarm", "score", "alarm", "event"]
+    for n in range(200):
+        publisher.publish("pump", decision(n), first=False)
+    publisher.stop()
+    assert sorted(file.name for file in path.parent.iterdir()) == ["out.jsonl", "out.jsonl.1"]
+    assert all(file.stat().st_size <= 10_000 for file in path.parent.iterdir())
+    assert json.loads(path.read_text().splitlines()[-1])["status"] == "offline"
+
+
+def test_a_full_disk_loses_lines_but_nothing_else(tmp_path, caplog):
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    publisher = JsonlPublisher(JsonlConfig(path=Path("/dev/full")), "dev", ["pump"])
+    publisher.start()
+    for n in range(3):
+        publisher.publish("pump", decision(n), first=False)
+    assert publisher.state().startswith("4 lines not written")
+    assert caplog.text.count("could not be written") == 1
+    publisher.stop()
+
+
+def test_every_field_is_documented():
+    page = Path("docs/mqtt.md").read_text()
+    event = raised(1, "a")
+    built = {
+        "score": messages.score_message("d", "m", event),
+        "alarm": messages.alarm_message("d", "m", event),
+        "event": messages.event_message("d", "m", event),
+        "status": messages.status_message("d", "online", machines=["m"], time=1.0),
+    }
+    for name, message in built.items():
+        section = re.search(rf"^## .*`{name}`\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
+        assert section, name
+        assert set(re.findall(r"^\| `(\w+)` \|", section[1], re.MULTILINE)) == set(message)
+
+
+def test_a_number_that_is_not_json_is_refused():
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        messages.encode({"score": float("nan")})

@@ -1,0 +1,109 @@
+"""`auscult score`: windows and files judged, bad files told and passed over."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from support.bundles import FAULTY_HZ, tone, write
+
+from agent.bundle.load import open_bundle
+from agent.commands.score import score
+from agent.frames import Validity
+from agent.score.clips import score_clip
+
+
+@pytest.fixture
+def files(tmp_path):
+    write(tmp_path / "good.wav", tone(3, seed=60))
+    write(tmp_path / "bad" / "faulty.wav", tone(3, FAULTY_HZ))
+    return tmp_path
+
+
+def run(*arguments):
+    return CliRunner().invoke(score, [str(argument) for argument in arguments])
+
+
+def test_a_line_a_window_and_a_line_a_file(files, tiny_bundle):
+    result = run("--bundle", tiny_bundle, files / "good.wav", files / "bad", "--hop", 1)
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert len(lines) == 8
+    assert lines[0].startswith(f"{files}/good.wav\t0.0 s\tscore 0.0")
+    assert [line.rsplit("\t", 1)[1] for line in lines] == ["normal"] * 4 + ["anomalous"] * 4
+
+
+def test_bad_files_are_told_and_the_rest_scored(files, tiny_bundle, tmp_path):
+    (tmp_path / "corrupt.wav").write_bytes(b"RIFF")
+    write(tmp_path / "silent.wav", np.zeros(16000, np.float32))
+    names = ["corrupt.wav", "nowhere.wav", "silent.wav", "good.wav"]
+    result = run(
+        "--bundle", tiny_bundle, *[tmp_path / name for name in names], "--json", tmp_path / "o.json"
+    )
+    assert result.exit_code == 1
+    for name in names[:3]:
+        assert name in result.stderr
+    assert "3 of 4 recordings could not be scored" in result.stderr
+    document = json.loads((tmp_path / "o.json").read_text())
+    assert [file["error"] is None for file in document["files"]] == [False, False, False, True]
+    silent, good = document["files"][2:]
+    assert (silent["score"], silent["verdict"], silent["windows"][0]["validity"]) == (
+        None,
+        "invalid",
+        "silent",
+    )
+    assert good["verdict"] == "normal"
+    assert len(good["windows"]) == 5
+    assert good["score"] == pytest.approx(np.mean([window["score"] for window in good["windows"]]))
+    assert (document["threshold"], document["hop_seconds"]) == (0.05, 0.5)
+
+
+def test_json_to_stdout_is_json_alone(files, tiny_bundle):
+    result = run("--bundle", tiny_bundle, files / "good.wav", "--json", "-")
+    assert json.loads(result.stdout)["files"][0]["verdict"] == "normal"
+
+
+def test_other_rates_are_resampled(files, tiny_bundle, tmp_path):
+    write(tmp_path / "fast.wav", tone(3, rate=44100), rate=44100)
+    result = run("--bundle", tiny_bundle, tmp_path / "fast.wav", "--json", "-")
+    assert json.loads(result.stdout)["files"][0]["verdict"] == "normal"
+
+
+def test_clip_of_mixed_validity_averages_the_valid_windows(tiny_bundle):
+    bundle = open_bundle(tiny_bundle)
+    sound = np.concatenate([tone(2, FAULTY_HZ), np.zeros(16000, np.float32)])
+    clip = score_clip(bundle, sound, hop_seconds=1)
+    assert clip.validity == (Validity.VALID, Validity.VALID, Validity.SILENT, Validity.SILENT)
+    assert [start for start, _, _ in clip.windows] == [0, 1, 2, 3]
+    assert clip.value == pytest.approx(np.mean([clip.windows[0].score, clip.windows[1].score]))
+    largest = bundle.manifest.scorer.model_copy(update={"clip": "max"})
+    object.__setattr__(bundle.manifest, "scorer", largest)
+    both = np.concatenate([tone(2), tone(2, FAULTY_HZ)])
+    maximal = score_clip(bundle, both, hop_seconds=1)
+    assert maximal.value == max(window.score for window in maximal.windows)
+    bundle.close()
+
+
+def test_many_windows_are_scored_as_one_by_one(tiny_bundle):
+    """Encoding in batches must not change or misplace a score."""
+    bundle = open_bundle(tiny_bundle)
+    rng = np.random.default_rng(0)
+    sound = np.concatenate([tone(1, hertz) for hertz in rng.uniform(300, 1500, 40)])
+    clip = score_clip(bundle, sound, hop_seconds=1)
+    assert len(clip.windows) == 40
+    for n in (0, 15, 16, 39):
+        (single,), _ = bundle.scorer.score(
+            bundle.encoder.encode(sound[None, n * 8000 : (n + 1) * 8000])
+        )
+        assert clip.windows[n].score == pytest.approx(float(single), abs=1e-6)
+    bundle.close()
+
+
+def test_too_short_and_empty_recordings_have_no_score(tiny_bundle):
+    bundle = open_bundle(tiny_bundle)
+    clip = score_clip(bundle, tone(0.2))
+    assert (clip.value, clip.validity) == (None, (Validity.TOO_SHORT,))
+    assert score_clip(bundle, np.empty(0, np.float32)).value is None
+    bundle.close()
