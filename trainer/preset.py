@@ -46,6 +46,10 @@ class TrainingConfig(Strict):
     batch: Annotated[int, Field(ge=2, description="Windows a step")] = 64
     learning_rate: Annotated[float, Field(gt=0, description="Adam step size")] = 1e-3
     mixup: Annotated[float, Field(ge=0, le=1, description="Share of batches mixed up")] = 0.5
+    feature_exchange: Annotated[
+        float,
+        Field(ge=0, le=1, description="Share of batches whose branches are exchanged (FeatEx)"),
+    ] = 0.0
     margin: Annotated[float, Field(ge=0, description="Angular margin of the loss, radians")] = 0.5
     scale: Annotated[float, Field(gt=0, description="Scale of the cosine logits")] = 30.0
     subcentres: Annotated[int, Field(ge=1, description="Centres a class")] = 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
@@ -37,6 +38,17 @@ class Encoder(nn.Module, ABC):
         Returns:
             float32, shape `(batch, dim)`.
         """
+
+    def branches(self, waveform: Tensor) -> tuple[Tensor, ...]:
+        """The embedding in the parts that training may exchange between windows (FeatEx).
+
+        Concatenated they are `forward(waveform)`. By default there is one.
+        """
+        return (self.forward(waveform),)
+
+    def members(self) -> Sequence[Encoder]:
+        """The models that are trained on their own; more than one in an ensemble."""
+        return (self,)
 
     def quantization_excludes(self) -> tuple[type[nn.Module], ...]:
         """Types of further submodules whose operations must stay float32, wherever they are."""

@@ -58,7 +58,7 @@ class LogMel(Encoder):
         self.sample_rate = 16000
         self.window_samples = round(window_seconds * self.sample_rate)
         self.dim = 2 * _MELS
-        self.front_end = _MelStatistics(self.sample_rate)
+        self.front_end = MelStatistics(self.sample_rate)
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Turn `(batch, window_samples)` into `(batch, 256)`: means, then standard deviations."""
@@ -67,10 +67,12 @@ class LogMel(Encoder):
 
     def quantization_excludes(self) -> tuple[type[nn.Module], ...]:
         """Everything: it is all front end."""
-        return (_MelStatistics,)
+        return (MelStatistics,)
 
 
-class _MelStatistics(nn.Module):
+class MelStatistics(nn.Module):
+    """`(batch, n)` at `rate` Hz to mean and deviation of 128 log-mel bands, `(batch, 256)`."""
+
     def __init__(self, rate: int) -> None:
         super().__init__()
         self.spectrogram = Spectrogram(_FRAME, _HOP, power=True)

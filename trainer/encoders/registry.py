@@ -8,9 +8,12 @@ import torch
 
 from agent.errors import ConfigError
 from trainer.encoders.base import Encoder
+from trainer.encoders.dual_path import DualPath, DualPathEnsemble
 from trainer.encoders.floors import LogMel, Loudness
 from trainer.encoders.mn04 import PUBLISHED, Mn04
 from trainer.preset import EncoderConfig
+
+_SHORTEST_DUAL_PATH = 1.0  # seconds: shorter, and the strided convolutions have nothing to see
 
 
 def build_encoder(
@@ -49,7 +52,7 @@ def build_encoder(
 
 
 def _build(config: EncoderConfig, window_seconds: float, members: int) -> Encoder:
-    if members > 1:
+    if members > 1 and config.kind != "dual_path":
         raise ConfigError(
             f"{config.kind} is not trained from scratch, so {members} of it would be the same",
             where="training.ensemble",
@@ -63,6 +66,17 @@ def _build(config: EncoderConfig, window_seconds: float, members: int) -> Encode
             where="encoder.features",
             remedy="Leave it out.",
         )
+    if config.kind == "dual_path":
+        if window_seconds < _SHORTEST_DUAL_PATH:
+            raise ConfigError(
+                f"dual_path needs windows of at least {_SHORTEST_DUAL_PATH} s, not "
+                f"{window_seconds} s",
+                where="window.seconds",
+                remedy="Lengthen the window.",
+            )
+        if members > 1:
+            return DualPathEnsemble(window_seconds=window_seconds, members=members)
+        return DualPath(window_seconds=window_seconds)
     if config.kind == "log_mel":
         return LogMel(window_seconds=window_seconds)
     return Loudness(window_seconds=window_seconds)
