@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("agent.run")
 
+_CHANGES_SHOWN = 20
 # Threads that call what may never return.
 _OURS = frozenset({"microphone-reader", "mqtt"})
 
@@ -125,7 +126,9 @@ def _summarise(pipeline: Pipeline) -> None:
     )
     for name, count in sorted(pipeline.faults().items()):
         click.echo(f"  {name.replace('_', ' ')}: {count}")
-    for change in tally.alarms:
+    if len(tally.alarms) > _CHANGES_SHOWN:
+        click.echo(f"  {tally.raised} alarms raised; the latest changes:")
+    for change in list(tally.alarms)[-_CHANGES_SHOWN:]:
         word = "raised " if change.raised else "cleared"
         click.echo(
             f"  alarm {word} at {_clock(change.stream_seconds)} "

@@ -96,7 +96,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_the_sample_validates():
-    config = load_config(Path("configs/agent.yaml").absolute())
+    config = load_config(Path(__file__).parents[2] / "configs" / "agent.yaml")
     assert [machine.name for machine in config.machines] == ["pump-1", "fan-2"]
 
 

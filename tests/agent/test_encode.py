@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from support.bundles import BANDS, DIM, RATE, WINDOW, build_graph, info, tone
@@ -73,12 +75,14 @@ def test_an_absent_provider_is_named(graph):
 
 
 def test_idle_sessions_do_not_spin(graph):
-    """An idle two-thread session must not burn processor time between inferences."""
-    import time
-
-    encoder = OnnxEncoder(graph, info(), threads=2)
+    """Worker threads must not burn processor time between inferences (0.16 s here if they do)."""
+    encoder = OnnxEncoder(graph, info(), threads=4)
     encoder.start()
-    encoder.encode(tone(1)[None])
-    before = time.process_time()
-    time.sleep(0.3)
-    assert time.process_time() - before < 0.1
+    batch = np.repeat(tone(1)[None], 64, axis=0)
+    idle = 0.0
+    for _ in range(10):
+        encoder.encode(batch)
+        before = time.process_time()
+        time.sleep(0.05)
+        idle += time.process_time() - before
+    assert idle < 0.03

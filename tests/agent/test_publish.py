@@ -468,7 +468,7 @@ def test_a_full_disk_loses_lines_but_nothing_else(tmp_path, caplog):
 
 
 def test_every_field_is_documented():
-    page = Path("docs/mqtt.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "mqtt.md").read_text()
     event = raised(1, "a")
     built = {
         "score": messages.score_message("d", "m", event),
