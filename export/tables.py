@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from export.results import Evaluation, Summary, System
-from trainer.metrics.summary import FIGURES
+from trainer.metrics.summary import FIGURES, too_few
 
 _SHORT = {"auc_source": "AUC s", "auc_target": "AUC t", "pauc": "pAUC", "hmean": "hmean"}
 _BOUNDS = "[  95 % CI ]"
@@ -30,6 +30,7 @@ def results_tables(evaluation: Evaluation, width: int) -> Iterator[Table]:
                 f"{escape(_heading(system))}\n{_legend(system)}",
                 footer=_official(evaluation, system),
                 no_wrap=True,
+                justify="right",
             )
         for machine in evaluation.machines:
             table.add_row(machine, *(_cell(evaluation, system, machine) for system in part))
@@ -54,6 +55,15 @@ def notes(evaluation: Evaluation) -> list[str]:
                     f"{system.name}, {machine}: {len(outcome.unscored)} test recordings have no "
                     f"score, among them {first.name}: {first.reason}"
                 )
+    scored = {
+        machine: outcome.figures
+        for system in evaluation.systems
+        for machine in evaluation.complete(system)
+        for outcome in evaluation.of(system, machine).values()
+    }
+    warning = too_few([scored[machine] for machine in evaluation.machines if machine in scored])
+    if warning:
+        found.append(warning)
     domainless = [
         machine
         for machine in evaluation.machines

@@ -150,6 +150,7 @@ def test_notes_tell_what_is_missing() -> None:
     said = "\n".join(notes(found))
     assert "a.wav: digital silence" in said
     assert "no domains" in said
+    assert "too narrow" not in said
     assert own.figures.auc_source == own.figures.auc_target
 
 

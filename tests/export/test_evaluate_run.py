@@ -77,6 +77,7 @@ def test_every_floor_is_in_the_table_and_a_machine_without_tests_ends_nothing(do
     assert [f["machine"] for f in found["failures"]] == ["saw"]
     assert "test/anomaly/" in found["failures"][0]["reason"]
     assert "2 of 3 machines" in result.output
+    assert "too narrow to rely on: fan (4), pump (4)" in result.output
     assert (out / "also.json").read_text() == (out / "results.json").read_text()
 
 

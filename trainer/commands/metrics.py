@@ -44,9 +44,11 @@ def metrics(
     import json
 
     from rich.console import Console
+    from rich.markup import escape
 
     from trainer.metrics import official, read_key, read_scores, summarize
     from trainer.metrics.report import decisions_table, metrics_json, metrics_table
+    from trainer.metrics.summary import too_few
 
     key = None if key_path is None else read_key(key_path)
     machines = summarize(read_scores(folder, key), resamples=resamples, seed=seed)
@@ -58,6 +60,9 @@ def metrics(
     decisions = decisions_table(machines)
     if decisions is not None:
         console.print(decisions)
+    warning = too_few(machines)
+    if warning:
+        console.print(f"note: {escape(warning)}", highlight=False)
     if json_path is not None:
         found = metrics_json(machines, total, resamples=resamples, seed=seed)
         json_path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -22,6 +23,8 @@ from trainer.metrics.decisions import DecisionQuality, decision_quality
 from trainer.metrics.files import SectionScores
 
 Interval: TypeAlias = tuple[float, float]
+# Below this many clips of one label and domain a bootstrap cannot show how much they may vary.
+_FEW = 10
 FIGURES = ("auc_source", "auc_target", "pauc", "hmean")
 
 
@@ -47,6 +50,7 @@ class MachineFigures:
         intervals: 95 % bootstrap interval of each of those four that exists, by name.
         sections: The sections, by number.
         clips: Test clips they rest on.
+        fewest: Clips in the smallest stratum of label and domain of a section.
         decisions: Quality of the decisions for each domain and for `all`; empty without decisions.
     """
 
@@ -58,6 +62,7 @@ class MachineFigures:
     intervals: dict[str, Interval]
     sections: dict[str, SectionFigures]
     clips: int
+    fewest: int
     decisions: dict[str, DecisionQuality]
 
 
@@ -123,6 +128,7 @@ def machine_figures(
         intervals={name: bounds for name, bounds in intervals.items() if bounds is not None},
         sections=figures,
         clips=sum(len(section.names) for section in sections),
+        fewest=min(min(Counter(zip(s.labels, s.domains, strict=True)).values()) for s in sections),
         decisions=_decisions(sections),
     )
 
@@ -142,6 +148,17 @@ def summarize(
         machine_figures(own, resamples=resamples, seed=_seed_of(name, seed))
         for name, own in machines.items()
     ]
+
+
+def too_few(machines: Sequence[MachineFigures]) -> str:
+    """A warning that names the machines whose intervals cannot be trusted; empty when none."""
+    named = [f"{m.machine} ({m.fewest})" for m in machines if m.fewest < _FEW]
+    if not named:
+        return ""
+    return (
+        f"fewer than {_FEW} test clips of a kind, intervals are too narrow to rely on: "
+        f"{', '.join(named)}"
+    )
 
 
 def official(machines: Sequence[MachineFigures]) -> Official:
