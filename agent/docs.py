@@ -104,7 +104,8 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 
 def _kind(model: type[BaseModel]) -> str:
     field = model.model_fields.get("kind")
-    return "" if field is None else f" (`{get_args(field.annotation)[0]}`)"
+    names = () if field is None else get_args(field.annotation)
+    return f" (`{names[0]}`)" if names else ""
 
 
 def page() -> str:

@@ -15,7 +15,7 @@ import soxr
 
 from agent.capture import portaudio
 from agent.capture.clock import ArrivalClock
-from agent.config import MicrophoneSource
+from agent.capture.config import MicrophoneSource
 from agent.errors import AudioError
 from agent.frames import AudioBlock, Samples
 

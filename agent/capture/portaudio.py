@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from agent.config import MicrophoneSource
+from agent.capture.config import MicrophoneSource
 from agent.errors import AudioError
 
 # Sound held by the driver while we are late, seconds: a busy device must not lose any.

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import soxr
 
+from agent.capture.config import ReplaySource
 from agent.capture.files import audio_info, is_audio, mix, read_frames
-from agent.config import ReplaySource
 from agent.errors import AudioError
 from agent.frames import AudioBlock, Samples
 

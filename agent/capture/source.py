@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
+from agent.capture.config import MicrophoneSource, ReplaySource
 from agent.capture.microphone import Microphone
 from agent.capture.replay import Replay
-from agent.config import MicrophoneSource, ReplaySource
 from agent.frames import AudioBlock
 
 

@@ -50,8 +50,9 @@ def run(config_path: Path, jsonl: Path | None, log_level: str, *, check: bool) -
     Ends with code 0 when it was told to stop or its recordings are over, 2 when the configuration,
     a bundle or a source cannot be used, 1 when it met a fault that a restart may mend.
     """
-    from agent.config import JsonlConfig, load_config
+    from agent.config import load_config
     from agent.logs import start_logging
+    from agent.publish.config import JsonlConfig
     from agent.service import Agent
 
     start_logging(log_level)

@@ -6,7 +6,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable
 
-from agent.config import DecideConfig
+from agent.decide.config import DecideConfig
 from agent.frames import Decision, Level, Score
 
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from io import BufferedWriter
 from pathlib import Path
 
-from agent.config import JsonlConfig
 from agent.errors import ConfigError
 from agent.frames import Decision
+from agent.publish.config import JsonlConfig
 from agent.publish.messages import (
     Message,
     alarm_message,

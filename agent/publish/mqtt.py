@@ -13,9 +13,9 @@ from typing import Any
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
-from agent.config import MqttConfig
 from agent.errors import ConfigError, DeliveryError
 from agent.frames import Decision
+from agent.publish.config import MqttConfig
 from agent.publish.messages import (
     Message,
     alarm_message,

@@ -16,9 +16,9 @@ from support.bundles import FAULTY_HZ, tone, write
 from support.sound_server import NAME, SoundServer
 
 from agent.capture.clock import ArrivalClock
+from agent.capture.config import MicrophoneSource
 from agent.capture.microphone import Microphone
 from agent.capture.portaudio import find_device
-from agent.config import MicrophoneSource
 from agent.errors import AudioError
 
 AUSCULT = (sys.executable, "-m", "agent.cli", "run")

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from support.bundles import tone, write
 
+from agent.capture.config import ReplaySource
 from agent.capture.replay import Replay
 from agent.capture.source import open_source
-from agent.config import ReplaySource
 from agent.errors import AudioError
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from agent import docs
-from agent.config import AgentConfig, MicrophoneSource, ReplaySource, load_config
+from agent.capture.config import MicrophoneSource, ReplaySource
+from agent.config import AgentConfig, load_config
 from agent.errors import ConfigError
 
 MINIMAL = "machines: [{name: pump, bundle: b, source: 'replay:x.wav'}]\n"

@@ -7,8 +7,8 @@ import itertools
 import numpy as np
 import pytest
 
-from agent.config import DecideConfig
 from agent.decide.alarm import AlarmDecider
+from agent.decide.config import DecideConfig
 from agent.frames import Level, Score, Validity, Window
 
 

@@ -10,8 +10,10 @@ import pytest
 from support.bundles import FAULTY_HZ, RATE, tone, write
 
 from agent.bundle.load import open_bundle
+from agent.capture.config import ReplaySource
 from agent.capture.source import open_source
-from agent.config import DecideConfig, MachineConfig, ReplaySource
+from agent.config import MachineConfig
+from agent.decide.config import DecideConfig
 from agent.errors import AudioError, BundleError
 from agent.frames import AudioBlock, Decision, Level, Validity
 from agent.pipeline import Pipeline, WindowQueue

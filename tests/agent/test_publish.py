@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from support.broker import Broker, Subscriber, free_port
 
-from agent.config import JsonlConfig, MqttConfig, TlsConfig
 from agent.errors import ConfigError
 from agent.frames import Decision, Level, Score, Validity, Window
 from agent.publish import messages
+from agent.publish.config import JsonlConfig, MqttConfig, TlsConfig
 from agent.publish.jsonl import JsonlPublisher
 from agent.publish.mqtt import MqttPublisher
 from agent.publish.outbox import MemoryOutbox, Outgoing
