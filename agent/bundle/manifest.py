@@ -131,6 +131,17 @@ class Quantization(Strict):
     torch_cosine_min: Annotated[
         float, Field(description="Smallest cosine similarity of the float32 graph to torch")
     ]
+    int8_nodes: Annotated[
+        int, Field(ge=0, description="Convolutions and matrix products computed in INT8")
+    ] = 0
+    float_nodes: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="Those left in float32 to keep the embeddings' direction, "
+            "the front end's not counted",
+        ),
+    ] = 0
     hmean_change: Annotated[
         float | None,
         Field(description="Test harmonic mean, exported minus float32; null untested"),

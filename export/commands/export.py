@@ -1,0 +1,90 @@
+"""`auscult export`: from a trained run to a bundle for the device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    required=True,
+    metavar="BUNDLE",
+    type=click.Path(path_type=Path),
+    help="Folder of the bundle; an earlier bundle there is replaced.",
+)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="Where the recordings are, if they moved since training.",
+)
+@click.option("--float", "as_float", is_flag=True, help="Keep float32: no quantization.")
+@click.option(
+    "--test/--no-test",
+    default=True,
+    show_default=True,
+    help="Score the test set, where there is one, in float32 and as exported.",
+)
+@click.option(
+    "--json",
+    "json_path",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Also write the figures here.",
+)
+def export(
+    run: Path, out: Path, data: Path | None, as_float: bool, test: bool, json_path: Path | None
+) -> None:
+    """Write the bundle of a RUN that `auscult train` left.
+
+    The encoder becomes one ONNX graph from waveform to embedding, INT8 as far as the preset's
+    bounds allow, with the memory bank and the threshold made through that graph. Prints what
+    quantization did; refuses to write a bundle that it moved too far.
+    """
+    from dataclasses import asdict
+
+    from rich.console import Console
+    from rich.markup import escape
+
+    from agent.bundle.seal import write_json
+    from export.bundle import export_bundle
+
+    console = Console()
+    done = export_bundle(
+        run,
+        out,
+        data=data,
+        precision="float32" if as_float else "int8",
+        test=test,
+        console=console,
+    )
+    manifest = done.manifest
+    limit = manifest.threshold
+    tell = console.print
+    tell(
+        f"threshold {limit.value:.4g} for a window, {limit.clip_value:.4g} for a recording: "
+        f"{limit.false_alarm_rate:.3g} of healthy windows are expected above it "
+        f"({limit.healthy_windows} windows of {limit.healthy_recordings} recordings; "
+        f"{escape(limit.method)})",
+        highlight=False,
+    )
+    for note in manifest.notes:
+        tell(f"[yellow]note[/yellow] {escape(note)}", highlight=False)
+    size = sum(record.size for record in manifest.files.values())
+    tell(f"wrote {escape(str(out))} ({size / 1e6:.2f} MB)", highlight=False, soft_wrap=True)
+    tell(
+        f"next: auscult score --bundle {escape(str(out))} FILE...", highlight=False, soft_wrap=True
+    )
+    if json_path is not None:
+        figures = {
+            "bundle": str(out),
+            "precision": manifest.encoder.precision,
+            "quantization": manifest.quantization.model_dump(mode="json"),
+            "comparison": asdict(done.comparison),
+            "threshold": limit.model_dump(mode="json"),
+            "notes": list(manifest.notes),
+        }
+        write_json(json_path, figures)

@@ -1,0 +1,154 @@
+"""What export changed, in figures: size, speed, direction of the embeddings, AUC on a test set."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+
+from agent.bundle.manifest import EncoderInfo
+from agent.encode.onnx import OnnxEncoder
+from agent.frames import Matrix
+from export.embed import THREADS
+from export.onnx_graph import cosines
+from trainer.metrics.auc import auc_scores, harmonic_mean
+from trainer.metrics.files import SectionScores
+
+# Timed passes over one window; the median leaves out what other programs took.
+_PASSES = 15
+
+
+@dataclass(frozen=True, slots=True)
+class TestChange:
+    """A test set through both graphs, each with a memory bank of its own embeddings.
+
+    Attributes:
+        float_hmean: Harmonic mean of the areas through the float32 graph, a fraction.
+        hmean: The same through the exported graph.
+        clips: Test recordings with a known answer.
+    """
+
+    float_hmean: float
+    hmean: float
+    clips: int
+
+    @property
+    def change(self) -> float:
+        """Exported minus float32."""
+        return self.hmean - self.float_hmean
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The exported graph beside the float32 one.
+
+    Attributes:
+        float_bytes: Size of the float32 graph.
+        bytes: Size of the exported graph.
+        cosine_mean: Mean cosine similarity of their embeddings of the healthy windows.
+        cosine_min: The smallest.
+        torch_cosine_min: Smallest similarity of the float32 graph to torch.
+        float_ms: Median time of one window through the float32 graph on this machine's processor,
+            two threads, milliseconds.
+        ms: The same of the exported graph.
+        test: The test set's figures; None when it was not scored.
+    """
+
+    float_bytes: int
+    bytes: int
+    cosine_mean: float
+    cosine_min: float
+    torch_cosine_min: float
+    float_ms: float
+    ms: float
+    test: TestChange | None = None
+
+
+def similarity(float_embeddings: Matrix, embeddings: Matrix) -> tuple[float, float]:
+    """Mean and smallest cosine similarity of two embeddings of one set of windows, `(n, dim)`."""
+    values = cosines(float_embeddings, embeddings)
+    return float(values.mean(dtype=np.float64)), float(values.min())
+
+
+def window_ms(path: Path, info: EncoderInfo, window: Matrix) -> float:
+    """Median time of one window, milliseconds, on two threads.
+
+    Args:
+        path: The graph.
+        info: What it takes and gives.
+        window: float32, shape `(1, window_samples)`.
+    """
+    encoder = OnnxEncoder(path, info, threads=THREADS)
+    encoder.start()
+    try:
+        taken = []
+        for _ in range(_PASSES):
+            began = time.perf_counter()
+            encoder.encode(window)
+            taken.append(time.perf_counter() - began)
+    finally:
+        encoder.stop()
+    return 1000.0 * float(np.median(taken))
+
+
+def sections_hmean(sections: tuple[SectionScores, ...]) -> tuple[float, int] | None:
+    """Harmonic mean of all areas of all sections, and the clips behind it.
+
+    Clips whose answer is not known are left out; None when no section has both answers.
+    """
+    areas: list[float] = []
+    clips = 0
+    for section in sections:
+        known = [i for i, label in enumerate(section.labels) if label]
+        labels = [section.labels[i] for i in known]
+        if len(set(labels)) < 2:
+            continue
+        figures = auc_scores(labels, [section.domains[i] for i in known], section.scores[known])
+        areas.extend(figures.values())
+        clips += len(known)
+    return (harmonic_mean(areas), clips) if areas else None
+
+
+def comparison_table(found: Comparison, *, mode: str, int8_nodes: int, float_nodes: int) -> Table:
+    """The comparison for a person to read.
+
+    Args:
+        found: The figures.
+        mode: `static`, `dynamic` or `none`.
+        int8_nodes: Weighted operations in INT8.
+        float_nodes: Weighted operations outside the front end left in float32.
+    """
+    title = "float32 only" if mode == "none" else f"INT8 ({mode}) against float32"
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    table.add_column("float32", justify="right")
+    table.add_column("exported", justify="right")
+    table.add_column("change", justify="right")
+    table.add_row(
+        "encoder.onnx",
+        f"{found.float_bytes / 1e6:.2f} MB",
+        f"{found.bytes / 1e6:.2f} MB",
+        f"x {found.bytes / found.float_bytes:.2f}",
+    )
+    table.add_row(
+        "one window here, 2 threads",
+        f"{found.float_ms:.1f} ms",
+        f"{found.ms:.1f} ms",
+        f"x {found.ms / found.float_ms:.2f}",
+    )
+    table.add_row("cosine to float32, mean", "1", f"{found.cosine_mean:.4f}", "")
+    table.add_row("cosine to float32, smallest", "1", f"{found.cosine_min:.4f}", "")
+    if mode != "none":
+        total = int8_nodes + float_nodes
+        table.add_row("convolutions, matrix products in INT8", "", f"{int8_nodes} of {total}", "")
+    if found.test is not None:
+        table.add_row(
+            f"harmonic mean of AUC, {found.test.clips} test clips",
+            f"{100 * found.test.float_hmean:.2f}",
+            f"{100 * found.test.hmean:.2f}",
+            f"{100 * found.test.change:+.2f}",
+        )
+    return table

@@ -1,0 +1,96 @@
+"""`python -m export.docs` writes docs/bundle.md from the manifest's schema; `--check` compares."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from agent.bundle.manifest import SCHEMA_VERSION, Manifest, Row
+from agent.docs import reference
+from agent.score.index import CANDIDATES, LINKS, SEED
+from export.onnx_graph import OPSET
+
+PAGE = Path(__file__).parent.parent / "docs" / "bundle.md"
+
+_FILES = {
+    "manifest.json": "What the bundle is: the schema below. Written last; a folder without it "
+    "is no bundle.",
+    "encoder.onnx": f"ONNX graph, operator set {OPSET}, weights inside: `waveform` float32 "
+    "`(batch, window_samples)`, full scale 1.0, to `embedding` float32 `(batch, dim)`. The front "
+    "end is part of it.",
+    "bank.npy": "Memory bank, float32 `(rows, dim)`: the graph's embeddings of healthy windows.",
+    "rows.npy": "Row constants, float32 `(rows, 2)`: weight and offset of each row's distance.",
+    "rows.json": "Where each row came from: a list of records, schema below.",
+    "bank.hnsw": "hnswlib index over the bank, for large banks (space `cosine` or `l2`, "
+    f"M = {LINKS}, ef_construction = {CANDIDATES}, seed {SEED}). It may be absent: `bank.npy` is the source of "
+    "truth.",
+    "healthy_scores.npy": "Leave-one-recording-out scores of the rows, float32 `(rows,)`; NaN "
+    "where there was nothing to compare with.",
+}
+
+_HEAD = f"""\
+# Format of a bundle
+
+A bundle is a flat folder that `auscult export RUN --out BUNDLE` writes and the agent opens. It
+holds everything a device needs to judge sound as the workstation did, and nothing that is executed
+or unpickled. This is schema version {SCHEMA_VERSION}.
+
+| File | Content |
+| --- | --- |
+{chr(10).join(f"| `{name}` | {text} |" for name, text in _FILES.items())}
+
+## Scoring
+
+With x the embedding of a window, y<sub>i</sub> row i of the bank and d the distance
+((1 - cos) / 2, or euclidean):
+
+    score(x) = mean of the k smallest over i of  d(x, y_i) * weight_i - offset_i
+
+A window is anomalous above `threshold.value`. A recording's score is the mean (or maximum,
+`scorer.clip`) of its windows' and is held against `threshold.clip_value`.
+
+## Integrity
+
+The agent checks the length and SHA-256 of every listed file before it loads any, and refuses a
+bundle with one changed byte, a missing file, or a newer schema version. Files that the manifest
+does not list are ignored. This guards against damage, not against someone who can rewrite the
+manifest.
+
+A bundle is written into a hidden folder beside its place, forced to the disk, and then takes its
+name. On Linux that is one step: at that name there is always a whole bundle, the old or the new.
+(File systems that cannot swap two names have an instant with neither.) Exporting a run twice gives
+the same bytes but for `created`.
+
+## INT8
+
+Weights are int8 (symmetric, a scale for each channel), activations uint8 with ranges at the 99.99th
+percentile of healthy windows, in ONNX's QuantizeLinear / DequantizeLinear form. The front end stays
+float32. If embeddings turn too far from the float graph's, the operations that hurt most go back to
+float32 one by one until they do not; `quantization.float_nodes` counts them and `notes` names them.
+Export refuses a bundle beyond the preset's `quantization.min_cosine` or `max_hmean_drop`.
+
+Mode `dynamic` quantizes matrix products only and finds activation ranges anew for every input.
+
+On x86 processors without VNNI, onnxruntime's INT8 products may saturate; measure there, or export
+with `--float`. TensorRT takes only activations without a zero point: give it a `--float` bundle.
+
+This page is generated from the schema by `python -m export.docs`; change the descriptions there.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    return "\n".join([_HEAD, reference(Manifest, "manifest.json"), reference(Row, "rows.json")])
+
+
+def main() -> None:
+    """Write the page, or exit 1 when `--check` finds it stale."""
+    if "--check" in sys.argv[1:]:
+        if not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != page():
+            sys.exit(f"{PAGE.name} is stale: run `python -m export.docs`")
+        return
+    PAGE.write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Embeddings of many windows through the very code the device runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from rich.progress import Progress
+
+from agent.bundle.manifest import EncoderInfo
+from agent.encode.onnx import OnnxEncoder
+from agent.frames import Matrix
+from trainer.encoders.base import Encoder
+
+# Bounds the memory of the intermediate results; larger batches are no faster on a processor.
+_BATCH = 8
+THREADS = 2
+
+
+def encoder_info(
+    encoder: Encoder, precision: Literal["int8", "float32"], opset: int
+) -> EncoderInfo:
+    """What the manifest says of an encoder."""
+    return EncoderInfo(
+        kind=encoder.kind,
+        sample_rate=encoder.sample_rate,
+        window_samples=encoder.window_samples,
+        dim=encoder.dim,
+        precision=precision,
+        opset=opset,
+    )
+
+
+def embed(
+    path: Path,
+    info: EncoderInfo,
+    waveforms: Matrix,
+    *,
+    title: str = "embedding",
+    progress: Progress | None = None,
+) -> Matrix:
+    """Embed windows with an exported graph.
+
+    Args:
+        path: The graph.
+        info: What it takes and gives.
+        waveforms: float32, shape `(n, window_samples)`.
+        title: What the progress bar calls it.
+        progress: Where to show progress.
+
+    Returns:
+        float32, shape `(n, dim)`.
+
+    Raises:
+        BundleError: The graph does not run.
+    """
+    task = None if progress is None else progress.add_task(title, total=len(waveforms))
+    result = np.empty((len(waveforms), info.dim), np.float32)
+    encoder = OnnxEncoder(path, info, threads=THREADS)
+    encoder.start()
+    try:
+        for start in range(0, len(waveforms), _BATCH):
+            part = slice(start, min(start + _BATCH, len(waveforms)))
+            result[part] = encoder.encode(waveforms[part])
+            if progress is not None and task is not None:
+                progress.advance(task, part.stop - part.start)
+    finally:
+        encoder.stop()
+    return result

@@ -1,0 +1,250 @@
+"""An encoder as an ONNX graph, waveform to embedding, that gives what torch gives.
+
+The front end (spectrograms, filter banks, normalisation) is inside the graph: the device has no
+second implementation of it that could drift from the first.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxscript.optimizer
+import torch
+
+from agent import __version__
+from agent.errors import AuscultError
+from export.embed import embed, encoder_info
+from trainer.encoders.base import Encoder
+
+# Onnxruntime 1.19 (the oldest the agent supports) reads operator sets up to 21 and TensorRT 10 up
+# to 22 in part; 18 is the exporter's own set, so nothing has to be converted down or up.
+OPSET = 18
+INPUT = "waveform"
+OUTPUT = "embedding"
+FRONT_END = "front_end"
+_SCOPES = "pkg.torch.onnx.name_scopes"
+# Float32 arithmetic in another order: measured differences are 1e-6 to 1e-4 of the vector's length.
+PARITY = 2e-3
+
+FloatArray = npt.NDArray[np.float32]
+
+
+class ExportError(AuscultError):
+    """A run that cannot become a bundle a device may rely on."""
+
+
+@dataclass(frozen=True, slots=True)
+class FloatGraph:
+    """The float32 graph.
+
+    Attributes:
+        path: The ONNX file.
+        opset: Operator set it needs.
+        pinned: Names of the nodes that must stay float32: the front end's, and those of the
+            submodules that the encoder excludes (`Encoder.quantization_excludes`).
+    """
+
+    path: Path
+    opset: int
+    pinned: tuple[str, ...]
+
+
+def export_graph(encoder: Encoder, path: Path) -> FloatGraph:
+    """Write an encoder as one self-contained ONNX file.
+
+    Input `waveform` float32 `(batch, window_samples)`, output `embedding` float32 `(batch, dim)`;
+    the batch is dynamic. Nodes are named after the module they come from (`front_end/STFT_3`), and
+    nothing of the machine that exported it (source paths, stack traces) stays in the file.
+
+    Args:
+        encoder: The encoder, trained; it is put into evaluation mode.
+        path: The file to write.
+
+    Returns:
+        The graph and which of its nodes may not be quantized.
+
+    Raises:
+        ExportError: An operation has no ONNX form, or the graph is not valid or not of that shape.
+    """
+    encoder = encoder.eval().cpu()
+    example = torch.zeros(2, encoder.window_samples)
+    with _quiet():
+        try:
+            program = torch.onnx.export(
+                encoder,
+                (example,),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                # The exporter's own optimizer takes any constant below 1e-8 for zero and so drops
+                # the floor under a logarithm or a root: log(x + 1e-12) became log(x).
+                optimize=False,
+                external_data=False,
+                verbose=False,
+            )
+            assert program is not None
+            onnxscript.optimizer.inline(program.model)
+            onnxscript.optimizer.fold_constants(program.model)
+            onnxscript.optimizer.remove_unused_nodes(program.model)
+        except Exception as fault:  # the exporter's own errors share no useful base
+            raise ExportError(
+                f"the encoder '{encoder.kind}' cannot be written as ONNX: {fault}",
+                remedy="Write its forward pass with operations that torch.onnx exports.",
+            ) from fault
+    model = program.model_proto
+    pinned = _rename_nodes(model, _excluded_modules(encoder))
+    _strip(model)
+    model.producer_name, model.producer_version = "auscult", __version__
+    path.write_bytes(model.SerializeToString(deterministic=True))
+    _check(path, encoder)
+    return FloatGraph(path=path, opset=OPSET, pinned=pinned)
+
+
+def verify_parity(encoder: Encoder, path: Path, waveforms: FloatArray) -> float:
+    """Compare a graph with the torch encoder it was exported from.
+
+    Args:
+        encoder: The encoder in torch.
+        path: Its float32 graph.
+        waveforms: Real windows, float32 `(n, window_samples)`; noise and an impulse are added.
+
+    Returns:
+        The smallest cosine similarity of the two embeddings of one window.
+
+    Raises:
+        ExportError: Some embedding differs by more than `PARITY` of its length.
+    """
+    encoder = encoder.eval()
+    batch = np.concatenate([waveforms, _synthetic(encoder.window_samples)]).astype(np.float32)
+    with torch.inference_mode():
+        reference = np.concatenate(
+            [encoder(torch.from_numpy(batch[i : i + 8])).numpy() for i in range(0, len(batch), 8)]
+        )
+    exported = embed(path, encoder_info(encoder, "float32", OPSET), batch)
+    length = np.linalg.norm(reference, axis=1)
+    error = np.linalg.norm(exported - reference, axis=1) / np.maximum(length, 1e-9)
+    if not np.isfinite(exported).all() or error.max() > PARITY:
+        raise ExportError(
+            f"the ONNX graph of '{encoder.kind}' disagrees with torch by {error.max():.2%} of the "
+            f"embedding's length (at most {PARITY:.2%} is rounding)",
+            where=path.name,
+            remedy="This is a fault of the export, not of the recordings: please report it with "
+            "the versions of torch, onnx and onnxruntime.",
+        )
+    return float(cosines(reference, exported).min())
+
+
+def cosines(one: FloatArray, other: FloatArray) -> FloatArray:
+    """Cosine similarity row by row, `(n, d)` and `(n, d)` to `(n,)`; 1 for two zero rows."""
+    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    products = np.einsum("nd,nd->n", one.astype(np.float64), other.astype(np.float64))
+    same = np.all(one == other, axis=1)
+    result = np.where(same, 1.0, products / np.maximum(lengths, 1e-30))
+    return np.clip(result, -1.0, 1.0).astype(np.float32)
+
+
+def _excluded_modules(encoder: Encoder) -> set[str]:
+    """Dotted names of the submodules whose operations stay float32."""
+    kinds = encoder.quantization_excludes()
+    return {
+        name
+        for name, module in encoder.named_modules()
+        if name and (FRONT_END in name.split(".") or (kinds and isinstance(module, kinds)))
+    }
+
+
+def _rename_nodes(model: onnx.ModelProto, excluded: set[str]) -> tuple[str, ...]:
+    """Name each node after its module and operation; give the names of those that stay float32."""
+    pinned = []
+    for index, node in enumerate(model.graph.node):
+        scopes = _scopes(node)
+        # The last scope is the operation's own name in torch's graph, not a module's.
+        module = scopes[-2] if len(scopes) > 1 else ""
+        node.name = f"{module.replace('.', '/')}/{node.op_type}_{index}".lstrip("/")
+        if excluded.intersection(scopes[:-1]):
+            pinned.append(node.name)
+    return tuple(pinned)
+
+
+def _scopes(node: onnx.NodeProto) -> list[str]:
+    """Modules a node comes from, outermost first, then its torch operation."""
+    for entry in node.metadata_props:
+        if entry.key == _SCOPES:
+            value = ast.literal_eval(entry.value)
+            return [str(part) for part in value]
+    return []
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Drop what the exporter noted of its own machine: stack traces, paths, torch's names."""
+    graph = model.graph
+    for holder in (
+        model,
+        graph,
+        *graph.node,
+        *graph.input,
+        *graph.output,
+        *graph.value_info,
+        *graph.initializer,
+    ):
+        holder.ClearField("metadata_props")
+        holder.doc_string = ""
+
+
+def _check(path: Path, encoder: Encoder) -> None:
+    model = onnx.load(path)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except Exception as fault:
+        raise ExportError(
+            f"the ONNX graph of '{encoder.kind}' is not valid: {fault}",
+            remedy="Please report it with the versions of torch and onnx.",
+        ) from fault
+    shapes = {
+        value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
+        for value in (*model.graph.input, *model.graph.output)
+    }
+    want: Mapping[str, list[str | int]] = {
+        INPUT: ["batch", encoder.window_samples],
+        OUTPUT: ["batch", encoder.dim],
+    }
+    if shapes != want:
+        raise ExportError(
+            f"the ONNX graph of '{encoder.kind}' has inputs and outputs {shapes}, not {want}",
+            remedy="The encoder's forward pass must keep the batch dynamic and give (batch, dim).",
+        )
+
+
+def _synthetic(length: int) -> FloatArray:
+    """Windows that no recording holds: white noise at two levels, and one click in silence."""
+    random = np.random.default_rng(0)
+    noise = random.standard_normal((2, length)) * np.array([[0.1], [0.003]])
+    click = np.zeros((1, length))
+    click[0, length // 3] = 0.5
+    windows: FloatArray = np.concatenate([noise, click]).astype(np.float32)
+    return windows
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's progress notes and deprecation warnings off the user's console."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,275 @@
+"""INT8, as much of it as the bound allows.
+
+Weights become int8, symmetric, one scale a channel; activations uint8 with a zero point, their
+ranges measured on healthy windows (99.99th percentile: on mn04 that halves the error of minimum and
+maximum, and of a relative-entropy choice). The front end stays float32, since a spectrogram's range
+of 100 dB does not fit into 8 bits. Where the embeddings still turn too far from the float graph's,
+the operations that hurt most are given back to float32, the fewest that suffice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import tempfile
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QDQQuantizer,
+    QuantType,
+    create_calibrator,
+    quantize_dynamic,
+)
+from onnxruntime.quantization.shape_inference import quant_pre_process
+from rich.progress import Progress
+
+from agent.bundle.manifest import EncoderInfo
+from agent.frames import Matrix
+from export.embed import embed
+from export.onnx_graph import INPUT, FloatGraph, cosines
+
+# The operations that hold the weights, and so nearly all of the arithmetic and the size.
+WEIGHTED = ("Conv", "Gemm", "MatMul")
+_MATRIX_PRODUCTS = ("Gemm", "MatMul")
+# A Relu behind one of them is folded into its output range.
+_QUANTIZED = (*WEIGHTED, "Relu")
+_PERCENTILE = 99.99
+# Windows run at once in calibration, whose intermediate results all lie in memory.
+_CALIBRATION_BATCH = 2
+# Windows that choose which operations stay float32: for the choice, and for ranking each alone.
+_PROBES = 8
+_FEW_PROBES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Quantized:
+    """A quantized graph.
+
+    Attributes:
+        path: The ONNX file.
+        mode: How it was quantized.
+        int8_nodes: Weighted operations (convolutions, matrix products) in INT8.
+        float_nodes: Names of those left in float32 to keep the embeddings' direction; the front
+            end's are not counted.
+    """
+
+    path: Path
+    mode: Literal["static", "dynamic"]
+    int8_nodes: int
+    float_nodes: tuple[str, ...] = ()
+
+
+def quantize_static(
+    graph: FloatGraph,
+    out: Path,
+    windows: Matrix,
+    info: EncoderInfo,
+    *,
+    min_cosine: float,
+    progress: Progress | None = None,
+) -> Quantized:
+    """Quantize weights and activations.
+
+    Args:
+        graph: The float32 graph.
+        out: The file to write.
+        windows: Healthy windows that the activation ranges are measured on, float32
+            `(n, window_samples)`.
+        info: What the graph takes and gives.
+        min_cosine: Mean cosine to the float embeddings that the caller demands. A
+            quarter of the allowed deviation is aimed at here, since other windows than these fare
+            worse, and a few operations in float32 cost neither size nor time that matters.
+        progress: Where to show progress.
+
+    Returns:
+        The graph; with no weighted operation outside the front end it is a plain copy.
+    """
+    with tempfile.TemporaryDirectory(prefix="auscult-") as place:
+        inferred = Path(place) / "inferred.onnx"
+        model = _prepared(graph.path, inferred)
+        candidates = weighted_nodes(model, graph.pinned)
+        if not candidates:
+            out.write_bytes(graph.path.read_bytes())
+            return Quantized(out, "static", 0)
+        ranges = _activation_ranges(inferred, windows, progress)
+        probe = windows[spread(len(windows), _PROBES)]
+        reference = embed(graph.path, info, probe)
+
+        def attempt(kept: Iterable[str], windows: int = _PROBES) -> float:
+            """Mean cosine with these operations in float32."""
+            _write_qdq(model, out, ranges, [*graph.pinned, *kept])
+            return float(cosines(reference[:windows], embed(out, info, probe[:windows])).mean())
+
+        aim = 1.0 - (1.0 - min_cosine) / 4.0
+        kept: list[str] = []
+        if attempt(()) < aim:
+            order = _by_harm(candidates, attempt, progress)
+            while len(kept) < len(order):
+                kept.append(order[len(kept)])
+                if attempt(kept) >= aim:
+                    break
+        _finish(out)
+    return Quantized(out, "static", len(candidates) - len(kept), tuple(kept))
+
+
+def quantize_weights(graph: FloatGraph, out: Path) -> Quantized:
+    """Quantize matrix products, their activation ranges found anew for every input (dynamic).
+
+    Needs no healthy windows and follows any input's level: for encoders made of matrix products.
+    Convolutions stay float32, since onnxruntime's integer convolution knows one scale for all
+    channels (on mn04 that turned the embeddings to a cosine of 0.66) and is slower than float.
+    The front end is left out as in `quantize_static`.
+    """
+    with tempfile.TemporaryDirectory(prefix="auscult-") as place:
+        inferred = Path(place) / "inferred.onnx"
+        model = _prepared(graph.path, inferred)
+        candidates = weighted_nodes(model, graph.pinned, kinds=_MATRIX_PRODUCTS)
+        if not candidates:  # an empty list would mean every node to the quantizer
+            out.write_bytes(graph.path.read_bytes())
+            return Quantized(out, "dynamic", 0)
+        with _quiet():
+            quantize_dynamic(
+                inferred,
+                out,
+                op_types_to_quantize=["MatMul"],  # the quantizer makes <gemm>_MatMul first
+                per_channel=True,
+                weight_type=QuantType.QInt8,
+                nodes_to_quantize=[*candidates, *(f"{name}_MatMul" for name in candidates)],
+            )
+    _finish(out)
+    return Quantized(out, "dynamic", len(candidates))
+
+
+def weighted_nodes(
+    model: onnx.ModelProto, pinned: Iterable[str], *, kinds: Collection[str] = WEIGHTED
+) -> list[str]:
+    """Names of the operations with stored weights that may be quantized."""
+    stored = {tensor.name for tensor in model.graph.initializer}
+    closed = set(pinned)
+    return [
+        node.name
+        for node in model.graph.node
+        if node.op_type in kinds and node.name not in closed and node.input[1] in stored
+    ]
+
+
+def _prepared(graph: Path, out: Path) -> onnx.ModelProto:
+    """The graph with shapes inferred, constants folded and batch norms merged into convolutions."""
+    with _quiet():
+        quant_pre_process(str(graph), str(out), skip_symbolic_shape=True)
+    model = onnx.load(out)
+    # Shapes noted of stored weights go stale when the quantizer transposes those.
+    stored = {tensor.name for tensor in model.graph.initializer}
+    shapes = [value for value in model.graph.value_info if value.name not in stored]
+    del model.graph.value_info[:]
+    model.graph.value_info.extend(shapes)
+    onnx.save(model, out)
+    return model
+
+
+class _Windows(CalibrationDataReader):  # type: ignore[misc]
+    """Feeds windows one at a time to onnxruntime's calibrator."""
+
+    def __init__(self, windows: Matrix) -> None:
+        self._left = iter(windows)
+
+    def get_next(self) -> dict[str, Matrix] | None:
+        window = next(self._left, None)
+        return None if window is None else {INPUT: window[None]}
+
+
+def _activation_ranges(model: Path, windows: Matrix, progress: Progress | None) -> Any:
+    """Range of every activation around a quantized operation."""
+    task = None if progress is None else progress.add_task("calibrating INT8", total=len(windows))
+    with tempfile.TemporaryDirectory(prefix="auscult-") as place, _quiet():
+        calibrator = create_calibrator(
+            model,
+            list(_QUANTIZED),
+            augmented_model_path=str(Path(place) / "augmented.onnx"),
+            calibrate_method=CalibrationMethod.Percentile,
+            extra_options={"percentile": _PERCENTILE, "symmetric": False},
+        )
+        for start in range(0, len(windows), _CALIBRATION_BATCH):
+            part = windows[start : start + _CALIBRATION_BATCH]
+            calibrator.collect_data(_Windows(part))
+            if progress is not None and task is not None:
+                progress.advance(task, len(part))
+        return calibrator.compute_data()
+
+
+def _write_qdq(model: onnx.ModelProto, out: Path, ranges: Any, float_nodes: list[str]) -> None:
+    """Put quantize and dequantize pairs around every operation but the named ones."""
+    loaded = onnx.ModelProto()
+    loaded.CopyFrom(model)  # the quantizer changes what it is given
+    # A Relu alone in INT8 between two float operations would only add noise.
+    made_by = {name: node for node in loaded.graph.node for name in node.output}
+    closed = set(float_nodes)
+    for node in loaded.graph.node:
+        if node.op_type == "Relu":
+            source = made_by.get(node.input[0])
+            if source is None or source.op_type not in WEIGHTED or source.name in closed:
+                closed.add(node.name)
+    with _quiet():
+        quantizer = QDQQuantizer(
+            loaded,
+            per_channel=True,
+            reduce_range=False,
+            weight_qType=QuantType.QInt8,
+            activation_qType=QuantType.QUInt8,
+            tensors_range=ranges,
+            nodes_to_quantize=[],
+            nodes_to_exclude=sorted(closed),
+            op_types_to_quantize=list(_QUANTIZED),
+            extra_options={"ActivationSymmetric": False, "WeightSymmetric": True},
+        )
+        quantizer.quantize_model()
+        quantizer.model.topological_sort()
+    out.write_bytes(quantizer.model.model.SerializeToString(deterministic=True))
+
+
+def _by_harm(candidates: list[str], attempt: Any, progress: Progress | None) -> list[str]:
+    """Operations ordered by what each alone in INT8 does to the embeddings, the worst first."""
+    task = None
+    if progress is not None:
+        task = progress.add_task("finding sensitive operations", total=len(candidates))
+    cosine = {}
+    for name in candidates:
+        cosine[name] = attempt([other for other in candidates if other != name], _FEW_PROBES)
+        if progress is not None and task is not None:
+            progress.advance(task)
+    return sorted(candidates, key=lambda name: cosine[name])
+
+
+def spread(count: int, wanted: int) -> list[int]:
+    """Up to `wanted` of `count` places, evenly spread."""
+    places = np.linspace(0, count - 1, min(count, wanted))
+    return [round(place) for place in places]
+
+
+def _finish(path: Path) -> None:
+    """Take the quantizer's own marks off, so that equal runs give equal bytes."""
+    model = onnx.load(path)
+    model.ClearField("metadata_props")
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep onnxruntime's quantization tools, which print and log to the root, off the console."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        root.setLevel(level)

@@ -1,0 +1,62 @@
+"""`auscult export` on a run that `auscult train` wrote."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+from click.testing import CliRunner
+
+from agent.bundle.load import open_bundle
+from agent.errors import ConfigError
+from export.commands.export import export
+from trainer.learn import train_machine
+from trainer.preset import load_preset
+from trainer.recordings.load import load_machines
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of the log-mel floor, which needs no weights and no training."""
+    root = tmp_path_factory.mktemp("data") / "pump"
+    (root / "normal").mkdir(parents=True)
+    for seed in range(6):
+        noise = 0.05 * np.random.default_rng(seed).standard_normal(16000 * 3)
+        soundfile.write(root / "normal" / f"{seed}.flac", noise, 16000)
+    preset = load_preset("log_mel")
+    preset = preset.model_copy(
+        update={
+            "window": preset.window.model_copy(update={"seconds": 2.0, "train_hop_seconds": 1.0})
+        }
+    )
+    out = tmp_path_factory.mktemp("run")
+    (machine,) = load_machines(root)
+    train_machine(machine, preset, out)
+    return out
+
+
+def test_writes_bundle_and_figures_and_says_what_is_next(run, tmp_path):
+    result = CliRunner().invoke(
+        export,
+        [str(run), "--out", str(tmp_path / "b"), "--json", str(tmp_path / "f.json")],
+        catch_exceptions=False,
+    )
+    assert result.exit_code == 0
+    open_bundle(tmp_path / "b").close()
+    # Its encoder is all front end: nothing is quantized, and that is said.
+    assert "float32 only" in result.output
+    assert f"auscult score --bundle {tmp_path / 'b'}" in result.output
+    figures = json.loads((tmp_path / "f.json").read_bytes())
+    assert figures["precision"] == "float32"
+    assert figures["quantization"]["torch_cosine_min"] > 0.9999
+    assert figures["threshold"]["healthy_recordings"] == 6
+
+
+def test_run_that_is_none_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="not a finished run"):
+        CliRunner().invoke(
+            export, [str(tmp_path), "--out", str(tmp_path / "b")], catch_exceptions=False
+        )
+    assert not (tmp_path / "b").exists()
