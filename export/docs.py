@@ -22,8 +22,8 @@ _FILES = {
     "rows.npy": "Row constants, float32 `(rows, 2)`: weight and offset of each row's distance.",
     "rows.json": "Where each row came from: a list of records, schema below.",
     "bank.hnsw": "hnswlib index over the bank, for large banks (space `cosine` or `l2`, "
-    f"M = {LINKS}, ef_construction = {CANDIDATES}, seed {SEED}). It may be absent: `bank.npy` is the source of "
-    "truth.",
+    f"M = {LINKS}, ef_construction = {CANDIDATES}, seed {SEED}). It may be absent: "
+    "`bank.npy` is the source of truth.",
     "healthy_scores.npy": "Leave-one-recording-out scores of the rows, float32 `(rows,)`; NaN "
     "where there was nothing to compare with.",
 }
