@@ -61,10 +61,12 @@ def distances(queries: Matrix, bank: Matrix, metric: Metric) -> npt.NDArray[np.f
     Returns:
         float32, shape `(m, n)`, never negative.
     """
-    products = queries @ bank.T
     if metric == "cosine":
-        halved: Matrix = np.clip((1.0 - products) / 2.0, 0.0, 1.0).astype(np.float32, copy=False)
-        return halved
+        halved: Matrix = np.clip((1.0 - queries @ bank.T) / 2.0, 0.0, 1.0)
+        return halved.astype(np.float32, copy=False)
+    # |a|^2 + |b|^2 - 2ab cancels where vectors are close together and far from the origin.
+    queries, bank = queries.astype(np.float64), bank.astype(np.float64)
+    products = queries @ bank.T
     squares = (
         np.einsum("ij,ij->i", queries, queries)[:, None]
         + np.einsum("ij,ij->i", bank, bank)[None, :]

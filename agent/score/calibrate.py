@@ -30,15 +30,24 @@ Vector = npt.NDArray[np.float32]
 
 
 def calibrate(
-    scores: Vector, groups: Sequence[str], false_alarm_rate: float, *, clip: str = "mean"
+    scores: Vector,
+    groups: Sequence[str],
+    false_alarm_rate: float,
+    *,
+    clip: str = "mean",
+    domains: Sequence[str] | None = None,
 ) -> Threshold:
     """Find the threshold of windows, and of whole recordings.
+
+    The machine may be in any of its domains from now on, and the rate is promised in each: where
+    several were recorded, the threshold is the highest of theirs.
 
     Args:
         scores: Leave-one-out healthy scores, float32 `(n,)`; NaN entries are left out.
         groups: Recording of each, so that independence is counted honestly.
         false_alarm_rate: Share of healthy windows allowed above the threshold, in (0, 1).
         clip: `mean` or `max`: how a recording's windows make its score.
+        domains: Domain of each window; one for all when None.
 
     Returns:
         The threshold with its method and, where the rate is beyond what was recorded, a caveat.
@@ -49,6 +58,7 @@ def calibrate(
     known = np.isfinite(scores)
     values = scores[known].astype(np.float64)
     ids = group_ids([group for group, kept in zip(groups, known, strict=True) if kept])
+    where = group_ids(["" for _ in groups] if domains is None else domains)[known]
     recordings = int(ids.max()) + 1 if len(ids) else 0
     if recordings < 2:
         raise AuscultError(
@@ -57,14 +67,21 @@ def calibrate(
             "over every load it runs at).",
         )
     reduce = np.mean if clip == "mean" else np.max
-    per_clip = np.array([reduce(values[ids == i]) for i in range(recordings)])
-    value, how = upper_quantile(values, false_alarm_rate)
-    clip_value, _ = upper_quantile(per_clip, false_alarm_rate)
-    floor = 1.0 / (recordings + 1)
+    found = []
+    for domain in np.unique(where):
+        inside = where == domain
+        per_clip = np.array([reduce(values[ids == i]) for i in np.unique(ids[inside])])
+        value, how = upper_quantile(values[inside], false_alarm_rate)
+        found.append((value, upper_quantile(per_clip, false_alarm_rate)[0], how, len(per_clip)))
+    value, _, how, fewest = max(found)
+    if len(found) > 1:
+        how = f"{how}, the highest of {len(found)} domains"
+    clip_value = max(of_clips for _, of_clips, _, _ in found)
+    floor = 1.0 / (fewest + 1)
     caveat = ""
     if false_alarm_rate < floor:
         caveat = (
-            f"{recordings} independent recordings support no rate below {floor:.3g} without a "
+            f"{fewest} independent recordings support no rate below {floor:.3g} without a "
             f"model of the tail; {false_alarm_rate:.3g} is extrapolated from it"
         )
     return Threshold(

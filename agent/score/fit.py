@@ -36,7 +36,12 @@ class FittedScorer:
 
 
 def fit_scorer(
-    vectors: Matrix, groups: Sequence[str], config: ScorerConfig, false_alarm_rate: float
+    vectors: Matrix,
+    groups: Sequence[str],
+    config: ScorerConfig,
+    false_alarm_rate: float,
+    *,
+    domains: Sequence[str] | None = None,
 ) -> FittedScorer:
     """Check the normalisation, fit the row constants, calibrate the threshold.
 
@@ -44,13 +49,14 @@ def fit_scorer(
         vectors: Healthy embeddings, float32 `(n, dim)`.
         groups: Group (recording) of each.
         config: Scorer the preset asks for.
-        false_alarm_rate: Share of healthy windows allowed above the threshold.
+        false_alarm_rate: Share of healthy windows allowed above the threshold, in each domain.
+        domains: Domain of each row; one for all when None.
 
     Raises:
         AuscultError: There are fewer than two healthy recordings.
     """
     used, note = trusted(vectors, groups, config)
     healthy = leave_one_out(vectors, groups, used)
-    threshold = calibrate(healthy, groups, false_alarm_rate, clip=used.clip)
+    threshold = calibrate(healthy, groups, false_alarm_rate, clip=used.clip, domains=domains)
     notes = tuple(text for text in (note, threshold.caveat) if text)
     return FittedScorer(used, fit_constants(vectors, groups, used), healthy, threshold, notes)

@@ -71,3 +71,17 @@ def test_clip_threshold_follows_the_way_clips_are_scored():
     groups = [str(i // 4) for i in range(400)]
     mean, most = (calibrate(scores, groups, 0.1, clip=c) for c in ("mean", "max"))
     assert mean.clip_value < mean.value < most.clip_value
+
+
+def test_the_rate_is_promised_in_every_domain():
+    rng = np.random.default_rng(2)
+    source, target = rng.normal(0, 1, 900), rng.normal(3, 1, 60)
+    scores = np.float32(np.concatenate([source, target]))
+    groups = [str(i) for i in range(960)]
+    domains = ["source"] * 900 + ["target"] * 60
+    pooled = calibrate(scores, groups, 0.05).value
+    per_domain = calibrate(scores, groups, 0.05, domains=domains)
+    fresh = rng.normal(3, 1, 10_000)
+    assert np.mean(fresh > pooled) > 0.3
+    assert np.mean(fresh > per_domain.value) < 0.1
+    assert "domains" in per_domain.method

@@ -181,3 +181,10 @@ def test_one_recording_alone_cannot_be_left_out():
     vectors = np.float32(np.random.default_rng(0).normal(size=(4, 3)))
     assert np.isnan(leave_one_out(vectors, ["a"] * 4, ScorerConfig())).all()
     assert np.isfinite(fit_constants(vectors, ["a"] * 4, ScorerConfig())).all()
+
+
+def test_euclidean_distances_survive_a_far_origin():
+    """Loudness in dB is one number far from zero: cancellation would round small distances away."""
+    values = np.float32([[-40.0], [-40.001], [-40.01]])
+    found = KnnScorer(bank_of(values[:1]), ScorerConfig(metric="euclidean")).score(values)[0]
+    assert found == pytest.approx([0, 0.001, 0.01], abs=2e-5)

@@ -48,7 +48,8 @@ def load_machines(
         progress: Where to show how far it is; None for nowhere.
 
     Returns:
-        The machines, sorted by name, each with at least one healthy recording.
+        The machines, sorted by name. One of several may be left without a healthy recording, all
+        of its own being unusable: training it then says so, and the others go on.
 
     Raises:
         ConfigError: The folder is missing or in neither layout, a machine asked for isn't in it, or
@@ -79,13 +80,12 @@ def load_machines(
             where=root,
             remedy="Mend them, take them away, or let them be skipped.",
         )
-    for machine in machines:
-        if not machine.of("normal"):
-            raise AudioError(
-                f"no healthy recording is usable: {_listed(machine.rejected)}",
-                where=machine.root,
-                remedy="Mend at least one of them.",
-            )
+    if not any(machine.of("normal") for machine in machines):
+        raise AudioError(
+            f"no healthy recording is usable: {_listed(bad)}",
+            where=root,
+            remedy="Mend at least one of them.",
+        )
     return machines
 
 
