@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from trainer.encoders.pretrained.backbone import (
     Architecture,
@@ -23,8 +22,8 @@ from trainer.encoders.pretrained.backbone import (
     Translation,
     translate,
 )
-from trainer.encoders.pretrained.fbank import KaldiFbank
-from trainer.encoders.pretrained.vit import key_mask, run_blocks
+from trainer.encoders.pretrained.fbank import KaldiFbank, kaldi_frames
+from trainer.encoders.pretrained.vit import attend, key_mask, run_blocks
 
 BASE = Architecture(768, 12, 12, 3072, {"patch_width": 512})
 TINY = Architecture(64, 3, 4, 160, {"patch_width": 48})
@@ -76,7 +75,7 @@ class _Attention(nn.Module):
         first, second = torch.sigmoid(gates.sum(dim=-1)).unbind(-1)
         gate = first.unsqueeze(-1) * (second.unsqueeze(-1) * self.grep_a - 1.0) + 2.0
         gated = gate * bias if mask is None else gate * bias + mask
-        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=gated)
+        mixed = attend(query, key, value, gated)
         return self.out_proj(mixed.transpose(1, 2).reshape(batch, length, width))  # type: ignore[no-any-return]
 
 
@@ -125,13 +124,14 @@ class Beats(Backbone):
 
     Args:
         arch: Its numbers.
+        samples: Length of the waveforms it will take, samples; others are possible, but cost time.
     """
 
     family = "beats"
     sample_rate = 16000
     pooling = "mean"
 
-    def __init__(self, arch: Architecture) -> None:
+    def __init__(self, arch: Architecture, samples: int = 160000) -> None:
         super().__init__()
         self.width, self.depth = arch.width, arch.depth
         patch_width = arch.extra["patch_width"]
@@ -142,6 +142,10 @@ class Beats(Backbone):
         self.position = _PositionConv(arch.width)
         self.position_norm = nn.LayerNorm(arch.width)
         self.relative_bias = nn.Embedding(_BUCKETS, arch.heads)
+        # Computed here and not in the graph, whose runtime might round the logarithm otherwise.
+        self.buckets: Tensor
+        known = buckets(kaldi_frames(samples) // 16 * _BANDS)
+        self.register_buffer("buckets", known, persistent=False)
         self.layers = nn.ModuleList(_Layer(arch) for _ in range(arch.depth))
 
     def bands(self) -> int:
@@ -168,7 +172,10 @@ class Beats(Backbone):
         if padding is not None:
             tokens = tokens.masked_fill(padding.unsqueeze(-1), 0.0)
         tokens = self.position_norm(tokens + self.position(tokens))
-        table = self.relative_bias(buckets(tokens.shape[1]).to(tokens.device))
+        length = tokens.shape[1]
+        known = length <= self.buckets.shape[0]
+        places = self.buckets[:length, :length] if known else buckets(length).to(tokens.device)
+        table = self.relative_bias(places)
         bias = table.permute(2, 0, 1).unsqueeze(0)
         return run_blocks(self.layers, tokens, bias, key_mask(padding))
 

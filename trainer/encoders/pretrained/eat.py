@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from agent.errors import ConfigError
 from trainer.encoders.pretrained.backbone import (
     Architecture,
     Backbone,
@@ -22,7 +23,7 @@ from trainer.encoders.pretrained.backbone import (
     Translation,
     translate,
 )
-from trainer.encoders.pretrained.fbank import KaldiFbank, kaldi_frames
+from trainer.encoders.pretrained.fbank import KALDI_HOP, KaldiFbank, kaldi_frames
 from trainer.encoders.pretrained.vit import Block, run_blocks, sincos
 
 BASE = Architecture(768, 12, 12, 3072, {"steps": 768})
@@ -60,6 +61,14 @@ class Eat(Backbone):
 
     def __init__(self, arch: Architecture, frames: int = FRAMES) -> None:
         super().__init__()
+        steps = arch.extra["steps"]
+        if frames > steps * _PATCH:
+            raise ConfigError(
+                f"EAT has positions for {steps * _PATCH * KALDI_HOP / self.sample_rate:.0f} s, "
+                "and the window is longer",
+                where="window.seconds",
+                remedy="Shorten the window.",
+            )
         self.width, self.depth, self.frames = arch.width, arch.depth, frames
         self.front_end = KaldiFbank(window="hanning")
         self.local_encoder = _Patches(arch.width)
@@ -67,7 +76,7 @@ class Eat(Backbone):
         self.positions: Tensor
         # Half a token says the band, half the time. A checkpoint brings its own, rounded to half
         # precision.
-        mel, time = sincos(_BANDS, arch.width // 2), sincos(arch.extra["steps"], arch.width // 2)
+        mel, time = sincos(_BANDS, arch.width // 2), sincos(steps, arch.width // 2)
         table = torch.cat([mel.repeat(len(time), 1), time.repeat_interleave(_BANDS, dim=0)], dim=1)
         self.register_buffer("positions", table.unsqueeze(0))
         self.pre_norm = nn.LayerNorm(arch.width, eps=1e-6)

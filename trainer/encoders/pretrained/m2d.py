@@ -65,6 +65,15 @@ def size(name: str) -> Architecture:
     return Architecture(768, 12, 12, 3072, extra)
 
 
+def names(arch: Architecture) -> tuple[str, ...]:
+    """The size names that an architecture's input size can have."""
+    extra = arch.extra
+    name = "{bins}x{frames}p{patch_bins}x{patch_frames}".format(**extra)
+    rate = extra["rate"] // 1000
+    name = name if rate == 16 else f"{name}p{rate}k"
+    return name, f"tiny_{name}"
+
+
 class _FrontEnd(nn.Module):
     def __init__(self, rate: int) -> None:
         super().__init__()

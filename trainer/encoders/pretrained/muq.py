@@ -23,7 +23,7 @@ from trainer.encoders.pretrained.backbone import (
     translate,
 )
 from trainer.encoders.pretrained.fbank import MelPower, decibels
-from trainer.encoders.pretrained.vit import key_mask, run_blocks
+from trainer.encoders.pretrained.vit import attend, key_mask, run_blocks
 
 LARGE = Architecture(1024, 12, 16, 4096, {"channels": 512})
 TINY = Architecture(64, 3, 4, 160, {"channels": 16})
@@ -113,7 +113,7 @@ class _Attention(nn.Module):
         query = self.linear_q(turned).reshape(shape).transpose(1, 2)
         key = self.linear_k(turned).reshape(shape).transpose(1, 2)
         value = self.linear_v(tokens).reshape(shape).transpose(1, 2)
-        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        mixed = attend(query, key, value, mask)
         return self.linear_out(mixed.transpose(1, 2).reshape(batch, length, width))  # type: ignore[no-any-return]
 
 

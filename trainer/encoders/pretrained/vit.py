@@ -10,6 +10,24 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Softmax attention, `(batch, heads, tokens, size)` each.
+
+    Fused where it runs (the weights of a batch of ten-second clips are hundreds of megabytes), in
+    plain products where it is exported: those every runtime has, and can quantize.
+
+    Args:
+        query: Queries.
+        key: Keys.
+        value: Values.
+        mask: Added to the logits; broadcasts to `(batch, heads, tokens, tokens)`.
+    """
+    if not torch.compiler.is_compiling():
+        return functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    logits = torch.matmul(query / math.sqrt(query.shape[-1]), key.transpose(-2, -1))
+    return torch.matmul((logits if mask is None else logits + mask).softmax(dim=-1), value)
+
+
 class Attention(nn.Module):
     """Multi-head self-attention with one projection for queries, keys and values.
 
@@ -29,7 +47,7 @@ class Attention(nn.Module):
         batch, length, width = tokens.shape
         qkv = self.qkv(tokens).reshape(batch, length, 3, self.heads, width // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        mixed = attend(query, key, value, mask)
         return self.proj(mixed.transpose(1, 2).reshape(batch, length, width))  # type: ignore[no-any-return]
 
 
