@@ -23,7 +23,18 @@ class EncoderConfig(Strict):
     """Which encoder, and which of its features."""
 
     kind: Annotated[
-        Literal["loudness", "log_mel", "dual_path", "mn04"], Field(description="Encoder family")
+        Literal[
+            "loudness",
+            "log_mel",
+            "dual_path",
+            "mn04",
+            "beats",
+            "eat",
+            "m2d",
+            "dasheng",
+            "muq",
+        ],
+        Field(description="Encoder family"),
     ]
     features: Annotated[
         str,
@@ -33,6 +44,45 @@ class EncoderConfig(Strict):
         str | None,
         Field(description="Checkpoint file it starts from, looked up in --weights; null for none"),
     ] = None
+    size: Annotated[
+        str,
+        Field(
+            description="Published size of a transformer (base, large, 06b, 80x1001p16x16...); "
+            "'' for the usual one"
+        ),
+    ] = ""
+    layers: Annotated[
+        tuple[int, ...],
+        Field(
+            description="Hidden states of a transformer that are pooled and joined: 0 is the first "
+            "layer's input, k the output of layer k; empty for the last. Later layers are dropped"
+        ),
+    ] = ()
+    pooling: Annotated[
+        Literal[
+            "",
+            "mean",
+            "max",
+            "mean_max",
+            "gem",
+            "rdp",
+            "rdp_gem",
+            "attentive",
+            "bands",
+            "summary",
+        ],
+        Field(
+            description="How a transformer's tokens become one vector; '' for its authors' way. "
+            "bands: mean over time of each frequency row; summary: the class token"
+        ),
+    ] = ""
+    pooling_exponent: Annotated[
+        float | None,
+        Field(gt=0, description="p of gem, gamma of rdp and rdp_gem; null for the published one"),
+    ] = None
+    pooling_dim: Annotated[
+        int, Field(ge=1, description="Length of the vector that attentive gives for a layer")
+    ] = 256
 
 
 class TrainingConfig(Strict):

@@ -11,6 +11,8 @@ from trainer.encoders.base import Encoder
 from trainer.encoders.dual_path import DualPath, DualPathEnsemble
 from trainer.encoders.floors import LogMel, Loudness
 from trainer.encoders.mn04 import PUBLISHED, Mn04
+from trainer.encoders.pretrained.encoder import build_pretrained
+from trainer.encoders.pretrained.families import FAMILIES
 from trainer.preset import EncoderConfig
 
 _SHORTEST_DUAL_PATH = 1.0  # seconds: shorter, and the strided convolutions have nothing to see
@@ -45,19 +47,23 @@ def build_encoder(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        encoder = _build(config, window_seconds, members)
+        encoder = _build(config, window_seconds, weights, members)
     if isinstance(encoder, Mn04) and config.weights is not None:
-        encoder.load_published(_checkpoint(config.weights, weights))
+        encoder.load_published(_checkpoint(config.kind, config.weights, weights))
     return encoder.eval()
 
 
-def _build(config: EncoderConfig, window_seconds: float, members: int) -> Encoder:
+def _build(
+    config: EncoderConfig, window_seconds: float, weights: Path | None, members: int
+) -> Encoder:
     if members > 1 and config.kind != "dual_path":
         raise ConfigError(
             f"{config.kind} is not trained from scratch, so {members} of it would be the same",
             where="training.ensemble",
             remedy="Set it to 1.",
         )
+    if config.kind not in FAMILIES:
+        _refuse_transformer_fields(config)
     if config.kind == "mn04":
         return Mn04(window_seconds=window_seconds, features=config.features)
     if config.features:
@@ -66,6 +72,11 @@ def _build(config: EncoderConfig, window_seconds: float, members: int) -> Encode
             where="encoder.features",
             remedy="Leave it out.",
         )
+    if config.kind in FAMILIES:
+        checkpoint = (
+            None if config.weights is None else _checkpoint(config.kind, config.weights, weights)
+        )
+        return build_pretrained(config, window_seconds=window_seconds, checkpoint=checkpoint)
     if config.kind == "dual_path":
         if window_seconds < _SHORTEST_DUAL_PATH:
             raise ConfigError(
@@ -82,11 +93,22 @@ def _build(config: EncoderConfig, window_seconds: float, members: int) -> Encode
     return Loudness(window_seconds=window_seconds)
 
 
-def _checkpoint(name: str, weights: Path | None) -> Path:
+def _refuse_transformer_fields(config: EncoderConfig) -> None:
+    for field in ("size", "layers", "pooling", "pooling_exponent"):
+        if getattr(config, field):
+            raise ConfigError(
+                f"means nothing to {config.kind}: it is for {', '.join(FAMILIES)}",
+                where=f"encoder.{field}",
+                remedy="Leave it out.",
+            )
+
+
+def _checkpoint(kind: str, name: str, weights: Path | None) -> Path:
+    source = PUBLISHED if kind == "mn04" else "`auscult pretrained list` says where they are"
     if weights is None:
         raise ConfigError(
             f"pre-trained weights {name} are needed, and nothing says where they are",
             where="encoder.weights",
-            remedy=f"Give --weights (or AUSCULT_WEIGHTS), a folder that holds them: {PUBLISHED}.",
+            remedy=f"Give --weights (or AUSCULT_WEIGHTS), a folder that holds them: {source}.",
         )
     return weights / name if weights.is_dir() else weights
