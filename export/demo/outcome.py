@@ -38,12 +38,14 @@ class Record:
 
     Attributes:
         hop: Step between windows, seconds.
+        window_seconds: Length of a window.
         windows: Windows, in order of arrival.
         raised: Ends of the windows that raised the alarm, seconds in the stream.
         cleared: The same for clearing it.
     """
 
     hop: float
+    window_seconds: float
     windows: list[Heard] = field(default_factory=list)
     raised: list[float] = field(default_factory=list)
     cleared: list[float] = field(default_factory=list)
@@ -135,8 +137,8 @@ def judge(record: Record, stream: Stream) -> Outcome:
     valid = [w for w in record.windows if w.score is not None]
     healthy = [w for w in valid if w.end <= onset]
     faulty = [w for w in valid if w.start >= onset]
-    seconds = record.windows[0].end - record.windows[0].start if record.windows else math.inf
-    expected = max(0, math.floor((stream.seconds - seconds) / record.hop + 1e-6) + 1)
+    last = (stream.seconds - record.window_seconds) / record.hop
+    expected = max(0, math.floor(last + 1e-6) + 1)
     return Outcome(
         alarm=alarm,
         delay_seconds=None if alarm is None else alarm - onset,

@@ -119,7 +119,10 @@ def show(options: Options, console: Console) -> Outcome:
             f"{escape(stream.fault)}"
         )
     run, bundle = out / "run", out / "bundle"
-    with clock.step(2, f"Train with preset {options.preset.name}", "training"):
+    epochs = options.preset.training.epochs
+    trains = options.preset.training.kind != "frozen"
+    title = f"Train with preset {options.preset.name}" + (f", {epochs} epochs" if trains else "")
+    with clock.step(2, title, "training"):
         with progress_bar(console) as progress:
             record = train_machine(
                 machine,
@@ -134,7 +137,7 @@ def show(options: Options, console: Console) -> Outcome:
     with clock.step(3, "Export a bundle for the device", "export"):
         manifest = export_run(run, bundle, test=False, console=console)
     with clock.step(4, "Broker, agent, subscriber: the machine is listened to", "listening"):
-        received = _listen(out, machine, bundle, stream, console)
+        received = _listen(out, machine, manifest.window_seconds, stream, console)
     outcome = judge(received, stream)
     with clock.step(5, "Report", "report"):
         page, picture = write_report(
@@ -194,10 +197,12 @@ def _recordings(options: Options, out: Path, console: Console) -> tuple[Machine,
     return machines[0], stream
 
 
-def _listen(out: Path, machine: Machine, bundle: Path, stream: Stream, console: Console) -> Record:
+def _listen(
+    out: Path, machine: Machine, window_seconds: float, stream: Stream, console: Console
+) -> Record:
     """Start broker, subscriber and agent; collect what is published until the stream is over."""
     name = re.sub(r"[^A-Za-z0-9._-]", "-", machine.name).lstrip("._-") or "machine"
-    record = Record(HOP_SECONDS)
+    record = Record(HOP_SECONDS, window_seconds)
     config, log = out / "agent.yaml", out / "agent.log"
     broker = EmbeddedBroker()
     # What was started last is stopped first, also on Ctrl-C.
@@ -207,7 +212,7 @@ def _listen(out: Path, machine: Machine, bundle: Path, stream: Stream, console: 
         write_config(
             config,
             machine=name,
-            bundle=bundle,
+            bundle=out / "bundle",
             stream=stream.path,
             host=broker.host,
             port=broker.port,

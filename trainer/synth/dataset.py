@@ -28,8 +28,8 @@ class Counts:
     Attributes:
         train_source: Healthy, source domain, to learn from.
         train_target: Healthy, target domain, to learn from.
-        test_normal: Healthy test recordings of each domain.
-        test_anomaly: Faulty test recordings of each domain, the kinds of fault in turn.
+        test_normal: Healthy test recordings of each domain that is trained on.
+        test_anomaly: Faulty test recordings of each such domain, the kinds of fault in turn.
         idle: Motor energized, machine standing (plain layout only).
         noise: The site alone (plain layout only).
     """
@@ -132,6 +132,8 @@ def _dcase(
 ) -> Iterator[_Item]:
     """Names as DCASE Task 2 writes them: section, domain, split, label, index, attributes."""
     for site, train in (("source", counts.train_source), ("target", counts.train_target)):
+        if not train:
+            continue
         for split, label, count in (
             ("train", "normal", train),
             ("test", "normal", counts.test_normal),

@@ -65,9 +65,16 @@ def harmonics(
     """
     offsets = rng.uniform(0, 2 * np.pi, len(levels_db))
     total = np.zeros_like(phase)
+    # Powers of one rotating pointer: products, where cosines would take most of the time.
+    pointer = np.exp(1j * phase)
+    power = np.ones_like(pointer)
     for k, (level, offset) in enumerate(zip(levels_db, offsets, strict=True), start=1):
+        power *= pointer
         if k * hz < top_hz:
-            total += np.sqrt(2) * decibels(level) * np.cos(k * phase + offset)
+            amplitude = np.sqrt(2) * decibels(level)
+            # Re(power * exp(i offset)), without making the complex product.
+            total += amplitude * np.cos(offset) * power.real
+            total -= amplitude * np.sin(offset) * power.imag
     return total
 
 
