@@ -5,6 +5,7 @@ Each stage has the schema of its own section beside its code; this is the file t
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Hashable
 from pathlib import Path
@@ -80,6 +81,13 @@ class AgentConfig(Strict):
     inference: Annotated[InferenceConfig, Field(description="How the encoder is run")] = (
         InferenceConfig()
     )
+    state_dir: Annotated[
+        FilePath | None,
+        Field(
+            description="Folder for what must survive a restart (undelivered alarms and the like); "
+            "null for `$STATE_DIRECTORY`, which systemd sets, else `~/.local/state/auscult`"
+        ),
+    ] = None
     heartbeat_seconds: Annotated[
         float,
         Field(gt=0, description="Step between log lines that say all is well, seconds"),
@@ -95,6 +103,14 @@ class AgentConfig(Strict):
         if taken:
             raise ValueError(f"a machine cannot be called {', '.join(taken)}: the topic is taken")
         return self
+
+    @property
+    def state_path(self) -> Path:
+        """The state directory; each stage has its own folder below it and makes it itself."""
+        # systemd gives several folders separated by colons when the unit names several.
+        given = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+        home = Path(given) if given else Path("~/.local/state/auscult").expanduser()
+        return self.state_dir or home
 
     @property
     def device_name(self) -> str:

@@ -15,3 +15,9 @@ def shared() -> Path:
     if not (place / "data").is_dir():
         pytest.skip(f"evaluation recordings are not at {place} (set AUSCULT_SHARED)")
     return place
+
+
+@pytest.fixture(autouse=True)
+def _state_directory(monkeypatch, tmp_path_factory) -> None:
+    """No test's agent may find, or leave, anything in the home directory's state."""
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path_factory.mktemp("state")))
