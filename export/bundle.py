@@ -245,7 +245,13 @@ def _detector(
             where=row.source,
             remedy="Train again with a smaller learning rate; if that does not help, report it.",
         )
-    fitted = fit_scorer(vectors, windows.groups, preset.scorer, preset.threshold.false_alarm_rate)
+    fitted = fit_scorer(
+        vectors,
+        windows.groups,
+        preset.scorer,
+        preset.threshold.false_alarm_rate,
+        domains=[row.domain for row in windows.rows],
+    )
     return _Detector(graph, info, vectors, fitted)
 
 
@@ -284,6 +290,7 @@ def _draft(
         encoder=detector.info,
         window_seconds=detector.info.window_samples / detector.info.sample_rate,
         hop_seconds=preset.window.hop_seconds,
+        clip_hop_seconds=preset.window.train_hop_seconds,
         scorer=detector.fitted.config,
         threshold=detector.fitted.threshold,
         trained_on=_trained_on(record, machine, windows),

@@ -26,6 +26,7 @@ from agent.bundle.manifest import (
     SCHEMA_VERSION,
     Manifest,
     Row,
+    digest_of,
 )
 from agent.encode.onnx import CPU, OnnxEncoder
 from agent.errors import BundleError
@@ -109,6 +110,12 @@ def read_manifest(path: Path) -> Manifest:
         manifest = Manifest.model_validate(data)
     except ValidationError as fault:
         raise BundleError(explain(fault), where=place, remedy=_COPY_AGAIN) from fault
+    if digest_of(data) != manifest.digest:
+        raise BundleError(
+            "is not the manifest that was exported (its digest differs)",
+            where=place,
+            remedy=_COPY_AGAIN,
+        )
     _check(manifest, place)
     return manifest
 
@@ -131,6 +138,7 @@ def _check(manifest: Manifest, place: Path) -> None:
         ("threshold.clip_value", manifest.threshold.clip_value),
         ("window_seconds", manifest.window_seconds),
         ("hop_seconds", manifest.hop_seconds),
+        ("clip_hop_seconds", manifest.clip_hop_seconds),
     ):
         if not math.isfinite(value):
             raise BundleError(f"{field}: is {value}", where=place, remedy=_COPY_AGAIN)

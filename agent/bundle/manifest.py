@@ -14,7 +14,9 @@ SHA-256; nothing in it is ever unpickled.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import hashlib
+import json
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -157,6 +159,10 @@ class Manifest(Strict):
     encoder: EncoderInfo
     window_seconds: Annotated[float, Field(gt=0, description="Length of a window, seconds")]
     hop_seconds: Annotated[float, Field(gt=0, description="Default step between windows, seconds")]
+    clip_hop_seconds: Annotated[
+        float,
+        Field(gt=0, description="Step between the windows of a whole recording, seconds"),
+    ]
     scorer: ScorerConfig
     threshold: Threshold
     trained_on: TrainedOn
@@ -167,6 +173,23 @@ class Manifest(Strict):
     files: Annotated[
         dict[str, FileRecord], Field(description="Every other file of the bundle, by name")
     ]
+    digest: Annotated[
+        str, Field(description="SHA-256 of this manifest without this field, see `digest_of`")
+    ] = ""
+
+
+def digest_of(data: dict[str, Any]) -> str:
+    """SHA-256 of a manifest's content, as read from or written to JSON.
+
+    The other files' digests stand in the manifest; this one guards the manifest itself, whose
+    thresholds matter as much as any weight.
+
+    Args:
+        data: The manifest as plain JSON values; its `digest` is left out of account.
+    """
+    rest = {name: value for name, value in data.items() if name != "digest"}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Row(Strict):

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from agent.bundle.manifest import MANIFEST, FileRecord, Manifest
+from agent.bundle.manifest import MANIFEST, FileRecord, Manifest, digest_of
 from agent.errors import BundleError
 
 _BLOCK = 1 << 20
@@ -85,7 +85,7 @@ def seal(folder: Path, draft: Manifest) -> Manifest:
 
     Args:
         folder: The bundle to be: flat, its files already in it.
-        draft: The manifest; its `files` are replaced by what the folder holds.
+        draft: The manifest; its `files` and `digest` are replaced by what the folder holds.
 
     Returns:
         The manifest as written.
@@ -105,7 +105,9 @@ def seal(folder: Path, draft: Manifest) -> Manifest:
             )
         _sync_file(path)
         files[path.name] = file_record(path)
-    manifest = draft.model_copy(update={"files": files})
+    unsigned = draft.model_copy(update={"files": files})
+    digest = digest_of(unsigned.model_dump(mode="json"))
+    manifest = unsigned.model_copy(update={"digest": digest})
     write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
     return manifest
 

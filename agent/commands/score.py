@@ -70,7 +70,7 @@ def score(
         "machine": bundle.manifest.trained_on.machine,
         "preset": bundle.manifest.trained_on.preset,
         "window_seconds": bundle.manifest.window_seconds,
-        "hop_seconds": hop or bundle.manifest.hop_seconds,
+        "hop_seconds": hop or bundle.manifest.clip_hop_seconds,
         "threshold": threshold.value,
         "clip_threshold": threshold.clip_value,
         "files": results,

@@ -52,14 +52,15 @@ def score_clip(bundle: Bundle, samples: Samples, *, hop_seconds: float | None = 
     Args:
         bundle: An opened bundle.
         samples: Mono float32, shape `(n,)`, at `manifest.encoder.sample_rate`.
-        hop_seconds: Step between windows, seconds; the manifest's when None.
+        hop_seconds: Step between windows, seconds; when None the manifest's `clip_hop_seconds`,
+            with which its `clip_value` was calibrated.
 
     Returns:
         The scores. A recording shorter than a window is repeated to fill it; one that is empty
         has no window.
     """
     encoder = bundle.manifest.encoder
-    hop = bundle.manifest.hop_seconds if hop_seconds is None else hop_seconds
+    hop = bundle.manifest.clip_hop_seconds if hop_seconds is None else hop_seconds
     if len(samples) == 0:
         return ClipScore((), (), None)
     # Judged before it is repeated: a fraction of a second stays too short however often it is.

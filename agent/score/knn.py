@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,7 @@ import numpy.typing as npt
 from agent.bundle.manifest import ScorerConfig
 from agent.frames import Matrix
 from agent.score.bank import OFFSET, WEIGHT, MemoryBank, distances, prepare
+from agent.score.index import build_index, space
 
 # Below this many rows a plain matrix product beats any index (and is exact).
 EXACT_UP_TO = 20_000
@@ -37,7 +39,7 @@ class KnnScorer:
         self.bank = bank
         self.config = config
         self._index_path = index
-        self._index: object | None = None
+        self._index: Any = None
         self._ready: Matrix | None = None
 
     def start(self) -> None:
@@ -65,7 +67,7 @@ class KnnScorer:
         scores = np.empty(len(queries), dtype=np.float32)
         rows = np.empty(len(queries), dtype=np.int64)
         count = min(max(_CANDIDATES, self.config.k), len(self.bank))
-        labels, _ = self._index.knn_query(queries, k=count, num_threads=1)  # type: ignore[attr-defined]
+        labels, _ = self._index.knn_query(queries, k=count, num_threads=1)
         for i, label in enumerate(labels.astype(np.int64)):
             table = distances(queries[i : i + 1], self._ready[label], self.config.metric)
             scores[i : i + 1], rows[i : i + 1] = self._rank(table, label)
@@ -82,18 +84,15 @@ class KnnScorer:
         return scores, best if rows is None else rows[best]
 
 
-def _load_index(path: Path, ready: Matrix, config: ScorerConfig) -> object:
+def _load_index(path: Path, ready: Matrix, config: ScorerConfig) -> Any:
     """Read an index whose checksum the bundle has verified, and check that it fits the bank."""
     import hnswlib  # noqa: PLC0415 - only large banks pay for it
 
-    space = "cosine" if config.metric == "cosine" else "l2"
-    index = hnswlib.Index(space=space, dim=ready.shape[1])
+    index = hnswlib.Index(space=space(config.metric), dim=ready.shape[1])
     index.load_index(str(path), max_elements=len(ready))
     if index.get_current_count() != len(ready):
         # Raw vectors are the source of truth; a stale index is rebuilt, not trusted.
-        index = hnswlib.Index(space=space, dim=ready.shape[1])
-        index.init_index(max_elements=len(ready), M=16, ef_construction=200, random_seed=0)
-        index.add_items(ready, num_threads=1)
+        index = build_index(ready, config.metric)
     # hnswlib forgets ef at every load (it is 10 then).
     index.set_ef(2 * _CANDIDATES)
     return index

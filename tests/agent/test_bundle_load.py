@@ -11,7 +11,7 @@ from support.bundles import FAULTY_HZ, WINDOW, tone
 
 from agent.bundle import load
 from agent.bundle.load import open_bundle, verify_bundle
-from agent.bundle.manifest import MANIFEST, Manifest
+from agent.bundle.manifest import MANIFEST, Manifest, digest_of
 from agent.bundle.seal import seal
 from agent.errors import BundleError
 
@@ -28,6 +28,7 @@ def reseal(folder):
 def edit(folder, change):
     data = json.loads((folder / MANIFEST).read_text())
     change(data)
+    data["digest"] = digest_of(data)  # as a forger would
     (folder / MANIFEST).write_text(json.dumps(data))
 
 
@@ -149,3 +150,12 @@ def test_files_that_the_manifest_does_not_list_are_left_alone(copy, caplog):
     with caplog.at_level("INFO"):
         open_bundle(copy)
     assert "notes.txt" in caplog.text
+
+
+def test_a_flipped_digit_of_a_threshold_is_refused(copy):
+    text = (copy / MANIFEST).read_text()
+    data = json.loads(text)
+    value = repr(data["threshold"]["value"])
+    (copy / MANIFEST).write_text(text.replace(value, value[:-1] + ("1" if value[-1] != "1" else "2")))
+    with pytest.raises(BundleError, match="not the manifest that was exported"):
+        open_bundle(copy)

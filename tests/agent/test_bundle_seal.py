@@ -32,6 +32,7 @@ def manifest() -> Manifest:
         ),
         window_seconds=1.0,
         hop_seconds=0.5,
+        clip_hop_seconds=0.5,
         scorer=ScorerConfig(),
         threshold=Threshold(
             value=0.1,

@@ -114,6 +114,7 @@ def build_bundle(folder: Path, *, threshold: float = 0.05, hop: float = 0.5) -> 
             encoder=info(),
             window_seconds=WINDOW / RATE,
             hop_seconds=hop,
+            clip_hop_seconds=hop,
             scorer=ScorerConfig(normalization="none"),
             threshold=Threshold(
                 value=threshold, false_alarm_rate=0.01, clip_value=threshold,
