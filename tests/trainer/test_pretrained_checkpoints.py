@@ -148,7 +148,11 @@ def test_whole_missing_bent_and_not_finite(file):
     assert len(faults) == 1
     assert "12 tensors are missing" in faults[0]
     assert "not (64,)" in altered(lambda t: t.update({"norm.bias": torch.zeros(3)}))[0]
-    assert "surprise" in altered(lambda t: t.update({"surprise": torch.zeros(3)}))[0]
+    assert "too many" in altered(lambda t: t.update({"blocks.3.x": torch.zeros(3)}))[0]
+    # A head of somebody's own is told, but keeps nobody from using the encoder.
+    torch.save({"model": tiny_dasheng() | {"surprise": torch.zeros(3)}}, file)
+    report = check(read_checkpoint(file))
+    assert (report.unknown, report.faults) == (("surprise",), ())
     assert "not finite" in altered(lambda t: t["norm.bias"].fill_(float("nan")))[0]
 
 
@@ -224,6 +228,23 @@ def test_m2ds_full_layout_with_its_namespace(shared, tmp_path):
     reference = golden.model(M2D_608).hidden(features)[-1].grid
     assert off(mine.hidden(features)[-1].grid, reference) == 0.0
     assert argparse.Namespace not in torch.serialization.get_safe_globals(), "allowed for us alone"
+
+
+@pytest.mark.shared
+@torch.inference_mode()
+def test_eats_fine_tuned_fairseq_layout(shared, tmp_path):
+    golden = Golden(shared / "golden")
+    pretrained_file = torch.load(golden.root / FILES["eat"], weights_only=True)["model"]
+    tuned = {
+        f"model.{name}": tensor
+        for name, tensor in pretrained_file.items()
+        if isinstance(tensor, torch.Tensor) and ".decoder." not in name
+    }
+    tuned |= {"fc_norm.weight": torch.ones(64), "model.head.bias": torch.zeros(527)}
+    torch.save({"model": tuned, "cfg": {"model": {}}}, tmp_path / "tuned.pt")
+    features = golden.array("eat/features.npy")[:1]
+    mine = Golden(tmp_path).model("tuned.pt").hidden(features)[-1].summary
+    assert off(mine, golden.array("eat/embedding_cls.npy")[:1]) < 1e-5
 
 
 @pytest.mark.shared

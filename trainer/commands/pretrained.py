@@ -191,8 +191,10 @@ def _inspect(file: Path) -> dict[str, Any]:
         click.echo(f"  {identity.family.terms}")
     for fault in report.faults:
         click.echo(f"  NOT WHOLE: {fault}")
+    if report.unknown:
+        click.echo(f"  {len(report.unknown)} tensors of unknown purpose: {report.unknown[0]}...")
     if not report.faults:
-        click.echo("  whole: no tensor missing, none unknown, all finite")
+        click.echo("  whole: no tensor missing, none of another shape, all finite")
     click.echo(
         f"  SHA-256 {report.sha256}"
         + (", as when it was downloaded" if known else " (none known to compare it with)")
@@ -207,6 +209,7 @@ def _inspect(file: Path) -> dict[str, Any]:
         "tensors": report.tensors,
         "values": report.parameters,
         "not_needed": list(report.ignored),
+        "unknown": list(report.unknown),
         "sha256": report.sha256,
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from agent.errors import ConfigError
+
+_LOG = logging.getLogger(__name__)
 
 
 class CheckpointError(ConfigError):
@@ -56,7 +59,8 @@ class Translation:
     Attributes:
         tensors: Ours by name.
         ignored: Published names that the encoder does not need (heads, decoders, counters).
-        unexpected: Published names that no known layout of this encoder has.
+        unexpected: Published names that no known layout of this encoder has: a head of someone's
+            own, most likely. They don't keep the encoder from being read, but are told.
     """
 
     tensors: dict[str, Tensor]
@@ -125,7 +129,7 @@ def load_translation(backbone: Backbone, translation: Translation, *, where: str
     """Put a checkpoint's tensors into a full-depth backbone.
 
     Raises:
-        CheckpointError: A tensor is missing, unknown, of another shape, or not finite.
+        CheckpointError: A tensor is missing, one too many, of another shape, or not finite.
     """
     want = dict(backbone.state_dict())
     have = translation.tensors
@@ -136,6 +140,13 @@ def load_translation(backbone: Backbone, translation: Translation, *, where: str
             where=where,
             remedy="`auscult pretrained check FILE` says what the file is; download it again if it "
             "should be whole.",
+        )
+    if translation.unexpected:
+        _LOG.warning(
+            "%s: %d tensors are of unknown purpose and left out: %s",
+            where,
+            len(translation.unexpected),
+            summarise(translation.unexpected),
         )
     broken = [name for name, tensor in have.items() if not torch.isfinite(tensor.float()).all()]
     if broken:
@@ -155,7 +166,7 @@ def compare(want: Mapping[str, Tensor], translation: Translation) -> list[str]:
     have = translation.tensors
     faults = []
     missing = sorted(want.keys() - have.keys())
-    extra = sorted({*translation.unexpected, *(have.keys() - want.keys())})
+    extra = sorted(have.keys() - want.keys())
     wrong = [
         f"{name} is {tuple(have[name].shape)}, not {tuple(want[name].shape)}"
         for name in sorted(want.keys() & have.keys())
@@ -164,7 +175,7 @@ def compare(want: Mapping[str, Tensor], translation: Translation) -> list[str]:
     if missing:
         faults.append(f"{len(missing)} tensors are missing: {summarise(missing)}")
     if extra:
-        faults.append(f"{len(extra)} tensors are unknown: {summarise(extra)}")
+        faults.append(f"{len(extra)} tensors are too many: {summarise(extra)}")
     if wrong:
         faults.append(f"{len(wrong)} tensors have another shape: {summarise(wrong)}")
     return faults

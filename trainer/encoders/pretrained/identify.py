@@ -49,6 +49,7 @@ class Report:
         parameters: Values the encoder takes from it.
         dtypes: Types of those tensors (`float32`).
         ignored: Tensors the encoder does not need.
+        unknown: Tensors of no known purpose, which are left out.
         faults: Why it can't be used, in words; empty when it is whole.
         sha256: Of the file.
     """
@@ -60,6 +61,7 @@ class Report:
     parameters: int
     dtypes: tuple[str, ...]
     ignored: tuple[str, ...]
+    unknown: tuple[str, ...]
     faults: tuple[str, ...]
     sha256: str
 
@@ -135,6 +137,7 @@ def check(checkpoint: Checkpoint) -> Report:
             sorted({str(t.dtype).removeprefix("torch.") for t in checkpoint.tensors.values()})
         ),
         ignored=translation.ignored,
+        unknown=translation.unexpected,
         faults=tuple(faults),
         sha256=sha256(checkpoint.path),
     )
