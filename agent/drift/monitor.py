@@ -1,0 +1,282 @@
+"""The streaming drift monitor: windows in, now and then a reading, seldom a warning.
+
+Memory is constant: the last block of reduced features, a few flags, at most four mixtures. A window
+costs O(components): each evaluation evolves a mixture from one block, every `hop` windows.
+
+A normal state is only ever added by `accept`, which an operator calls. Afterwards the new state is
+refined by the next blocks for as long as they stay within the threshold of what was confirmed; the
+moment they do not, adaptation ends and the warning rule judges as ever.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from agent.drift.baseline import Baseline, DriftError, MixtureRecord
+from agent.drift.divergence import Divergence, matched_bound
+from agent.drift.evolve import evolve
+from agent.drift.mixture import Array, Mixture
+from agent.drift.movement import Movement, describe
+from agent.drift.state import MAX_REFERENCES, Following, MonitorState, Reference
+
+FOLLOW_BLOCKS = 8
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reading:
+    """One evaluation.
+
+    Attributes:
+        window: Count of the newest window, from 0.
+        distance: KL bound to the nearest normal state, nats.
+        threshold: The distance above which a block counts as drifted, nats.
+        exceeded: Whether this one did.
+        active: Whether a warning stands.
+        raised: True on the evaluation that raised it.
+        cleared: True on the evaluation that ended it.
+        reference: Which normal state was nearest; 0 is the baseline.
+        movement: Which components moved and by how much; None unless exceeded.
+    """
+
+    window: int
+    distance: float
+    threshold: float
+    exceeded: bool
+    active: bool
+    raised: bool
+    cleared: bool
+    reference: int
+    movement: Movement | None
+
+
+class DriftMonitor:
+    """Follows one machine.
+
+    Args:
+        baseline: The healthy machine.
+        state: Where an earlier run stopped; None begins anew.
+
+    Raises:
+        DriftError: The state belongs to another baseline or does not fit it.
+    """
+
+    def __init__(self, baseline: Baseline, state: MonitorState | None = None) -> None:
+        self._baseline = baseline
+        record = baseline.record
+        if state is None:
+            state = MonitorState(
+                baseline=baseline.digest, references=[Reference(mixture=record.mixture)]
+            )
+        _check(state, baseline)
+        self._state = state.model_copy(update={"buffer": [], "references": state.references[:]})
+        self._buffer: list[Array] = [np.asarray(row) for row in state.buffer]
+        self._references = [reference.mixture.mixture() for reference in state.references]
+
+    @property
+    def baseline(self) -> Baseline:
+        """What it compares with."""
+        return self._baseline
+
+    def state(self) -> MonitorState:
+        """All it remembers; a monitor made from it goes on exactly as this one would."""
+        return self._state.model_copy(update={"buffer": [row.tolist() for row in self._buffer]})
+
+    def observe(self, features: Array) -> Reading | None:
+        """Take one window.
+
+        Args:
+            features: Shape `(D,)`. A value that is not finite leaves the window unjudged.
+
+        Returns:
+            A reading once in `hop` windows, when a whole block has been seen; else None.
+
+        Raises:
+            DriftError: The number of features is not the baseline's.
+        """
+        record = self._baseline.record
+        if features.shape != (len(record.features),):
+            raise DriftError(
+                f"{features.shape} features came, the baseline has {len(record.features)}",
+                remedy="Use the bundle or band settings that the baseline was fitted with.",
+            )
+        state = self._state
+        windows = state.windows + 1
+        if not np.isfinite(features).all():
+            self._update(windows=windows, unjudged=state.unjudged + 1)
+            return None
+        reduced = self._baseline.reducer.reduce(features[None, :].astype(np.float64))[0]
+        self._buffer.append(reduced)
+        del self._buffer[: -record.block]
+        since = state.since_evaluation + 1
+        follow = state.following
+        if follow is not None and follow.wait > 1:
+            follow = follow.model_copy(update={"wait": follow.wait - 1})
+        due = len(self._buffer) == record.block and since >= record.hop
+        self._update(windows=windows, since_evaluation=0 if due else since, following=follow)
+        return self._evaluate() if due else None
+
+    def accept(self, operator: str, note: str = "") -> None:
+        """Confirm that the present change is healthy, and follow it.
+
+        Args:
+            operator: Who confirms; kept with the state.
+            note: Why (load changed, bearing replaced...).
+
+        Raises:
+            DriftError: No warning stands, no operator is named, or no further state can be held.
+        """
+        state = self._state
+        if not state.active:
+            raise DriftError(
+                "there is no standing warning to accept",
+                remedy="A change is accepted while its warning stands; nothing was learned.",
+            )
+        if not operator.strip():
+            raise DriftError("who accepts the change is not said", remedy="Name the operator.")
+        if len(self._references) >= MAX_REFERENCES:
+            raise DriftError(
+                f"{MAX_REFERENCES} normal states are held already",
+                remedy="Fit a new baseline to the machine as it now runs.",
+            )
+        _, _, present = self._nearest()
+        self._references.append(present)
+        confirmed = MixtureRecord.of(present)
+        reference = Reference(
+            mixture=confirmed,
+            origin=confirmed,
+            window=state.windows - 1,
+            operator=operator.strip(),
+            note=note,
+        )
+        self._update(
+            references=[*state.references, reference],
+            following=Following(blocks=1, left=FOLLOW_BLOCKS, wait=self._baseline.record.block),
+            active=False,
+            since=None,
+            flags=[],
+        )
+
+    def _update(self, **changes: object) -> None:
+        self._state = self._state.model_copy(update=changes)
+
+    def _nearest(self) -> tuple[int, Divergence, Mixture]:
+        """The normal state nearest to the block, the distance, and the block's mixture from it."""
+        points = np.stack(self._buffer)
+        found: tuple[int, Divergence, Mixture] | None = None
+        for index, reference in enumerate(self._references):
+            evolved = evolve(reference, points, self._baseline.noise)
+            distance = matched_bound(evolved, reference)
+            if found is None or distance.value < found[1].value:
+                found = index, distance, evolved
+        assert found is not None
+        return found
+
+    def _evaluate(self) -> Reading:
+        state, record = self._state, self._baseline.record
+        index, distance, evolved = self._nearest()
+        exceeded = distance.value > record.threshold
+        self._follow(index, exceeded, evolved)
+        need, of = record.persistence
+        flags = [*state.flags, int(exceeded)][-of:]
+        raised = not state.active and sum(flags) >= need
+        cleared = state.active and len(flags) == of and not any(flags)
+        active = (state.active or raised) and not cleared
+        window = state.windows - 1
+        self._update(
+            flags=flags,
+            active=active,
+            since=window if raised else (state.since if active else None),
+            raised=state.raised + raised,
+        )
+        movement = None
+        if exceeded:
+            movement = describe(self._baseline, self._references[index], evolved, distance)
+        return Reading(
+            window=window,
+            distance=distance.value,
+            threshold=record.threshold,
+            exceeded=exceeded,
+            active=active,
+            raised=raised,
+            cleared=cleared,
+            reference=index,
+            movement=movement,
+        )
+
+    def _follow(self, index: int, exceeded: bool, evolved: Mixture) -> None:
+        """Refine the newest accepted state by a whole new block, within bounds."""
+        follow = self._state.following
+        if follow is None:
+            return
+        newest = len(self._references) - 1
+        if exceeded:
+            self._update(following=None)
+            return
+        if follow.wait > 1 or index != newest:
+            return
+        blocks = follow.blocks + 1
+        old = self._references[newest]
+        candidate = Mixture(
+            old.logits + (evolved.logits - old.logits) / blocks,
+            old.means + (evolved.means - old.means) / blocks,
+            old.log_scales + (evolved.log_scales - old.log_scales) / blocks,
+            old.dof,
+        )
+        reference = self._state.references[newest]
+        assert reference.origin is not None
+        moved = matched_bound(candidate, reference.origin.mixture()).value
+        if moved > self._baseline.record.threshold:
+            self._update(following=None)
+            return
+        self._references[newest] = candidate
+        renewed = reference.model_copy(update={"mixture": MixtureRecord.of(candidate)})
+        left = follow.left - 1
+        again = None
+        if left:
+            again = Following(blocks=blocks, left=left, wait=self._baseline.record.block)
+        self._update(
+            references=[*self._state.references[:-1], renewed],
+            following=again,
+        )
+
+
+def block_distance(baseline: Baseline, features: Array) -> float:
+    """Distance of one set of windows from the baseline: a recording's anomaly score.
+
+    Args:
+        baseline: The healthy machine.
+        features: The recording's windows, shape `(n, D)`; rows that are not finite are left out.
+
+    Returns:
+        KL bound of the mixture the windows make to the baseline's, nats; larger is stranger.
+
+    Raises:
+        DriftError: No window can be judged.
+    """
+    kept = features[np.isfinite(features).all(axis=1)].astype(np.float64)
+    if not len(kept):
+        raise DriftError("no window of the recording can be judged", remedy="Check the recording.")
+    evolved = evolve(baseline.mixture, baseline.reducer.reduce(kept), baseline.noise)
+    return matched_bound(evolved, baseline.mixture).value
+
+
+def _check(state: MonitorState, baseline: Baseline) -> None:
+    """Refuse a state that is not this baseline's."""
+    shape = baseline.mixture.means.shape
+    fits = (
+        state.baseline == baseline.digest
+        and len(state.buffer) <= baseline.record.block
+        and all(len(row) == shape[1] for row in state.buffer)
+        and all(
+            np.asarray(reference.mixture.means).shape == shape
+            and reference.mixture.dof == baseline.mixture.dof
+            for reference in state.references
+        )
+    )
+    if not fits:
+        raise DriftError(
+            "the saved drift state belongs to another baseline",
+            remedy="Remove the state to begin anew, or bring its baseline back.",
+        )

@@ -1,0 +1,181 @@
+"""`auscult drift` on recorded sequences, and the charts beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from click.testing import CliRunner, Result
+
+from agent.drift.baseline import DriftError
+from trainer.commands.drift import drift
+from trainer.drift.charts import decide
+from trainer.drift.sequence import read_sequence
+
+RATE, LENGTH = 12800, 1280
+
+
+def snapshots(count: int, *, fault: int | None = None, seed: int = 0) -> np.ndarray:
+    """Noise over two resonance-like bands; the fault adds growing impacts."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((count, LENGTH, 2)).cumsum(axis=1) * 0.05
+    x += rng.standard_normal(x.shape) * 10 ** (rng.normal(0, 0.5, (count, 1, 1)) / 20)
+    if fault is not None:
+        time = np.arange(60) / RATE
+        ring = np.exp(-700 * time) * np.sin(2 * np.pi * 2500 * time)
+        for index in range(fault, count):
+            size = 30 * (index - fault + 1) / (count - fault)
+            for start in range(int(rng.integers(100)), LENGTH - 60, 110):
+                x[index, start : start + 60] += size * ring[:, None]
+    return x.astype(np.float32)
+
+
+def saved(path: Path, x: np.ndarray) -> Path:
+    np.savez(path, x=x, t=10.0 * np.arange(len(x)))
+    return path
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(drift, [str(argument) for argument in arguments])
+
+
+def test_npz_gives_json_and_picture(tmp_path: Path) -> None:
+    path = saved(tmp_path / "run.npz", snapshots(240, fault=150))
+    out = tmp_path / "found.json"
+    done = call(path, "--baseline", 0.15, "--rate", RATE, "--json", out)
+    assert done.exit_code == 0, done.output
+    found = json.loads(out.read_text())
+    assert (found["n"], found["baseline_n"]) == (240, 36)
+    assert set(found["monitors"]) == {"dtmm", "ewma", "cusum", "ks", "mmd"}
+    for monitor in found["monitors"].values():
+        assert monitor["first_warning"] == (monitor["warnings"] or [None])[0]
+    assert 150 <= found["monitors"]["dtmm"]["first_warning"] < 215
+    assert found["distances"][-1][1] > found["threshold"]["value"]
+    assert "2" in found["details"][0]["text"]
+    assert out.with_suffix(".png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_healthy_sequence_has_null_for_no_warning(tmp_path: Path) -> None:
+    path = saved(tmp_path / "run.npz", snapshots(240, seed=3))
+    out = tmp_path / "found.json"
+    assert call(path, "--rate", RATE, "--json", out).exit_code == 0
+    assert json.loads(out.read_text())["monitors"]["dtmm"] == {
+        "first_warning": None,
+        "warnings": [],
+    }
+
+
+def test_resumed_replay_equals_an_uninterrupted_one(tmp_path: Path) -> None:
+    x = snapshots(240, fault=150)
+    whole = call(
+        saved(tmp_path / "whole.npz", x),
+        "--baseline",
+        0.15,
+        "--rate",
+        RATE,
+        "--json",
+        tmp_path / "whole.json",
+    )
+    assert whole.exit_code == 0, whole.output
+    # 180 * 0.2 is the same baseline of 36 snapshots.
+    call(
+        saved(tmp_path / "one.npz", x[:180]),
+        "--baseline",
+        0.2,
+        "--rate",
+        RATE,
+        "--out",
+        tmp_path / "state",
+    )
+    done = call(
+        saved(tmp_path / "two.npz", x[180:]),
+        "--rate",
+        RATE,
+        "--resume",
+        tmp_path / "state",
+        "--json",
+        tmp_path / "two.json",
+    )
+    assert done.exit_code == 0, done.output
+    whole_found = json.loads((tmp_path / "whole.json").read_text())
+    later = json.loads((tmp_path / "two.json").read_text())
+    expected = [[at - 180, value] for at, value in whole_found["distances"] if at >= 180]
+    assert later["distances"] == expected
+
+
+def test_operator_may_accept_a_change(tmp_path: Path) -> None:
+    x = snapshots(240, seed=5)
+    x[100:] *= 8  # a much larger load
+    path = saved(tmp_path / "run.npz", x)
+    out = tmp_path / "state"
+    unnamed = call(path, "--rate", RATE, "--accept", 140)
+    assert unnamed.exit_code == 2
+    done = call(path, "--rate", RATE, "--accept", 140, "--operator", "Kim", "--out", out)
+    assert done.exit_code == 0, done.output
+    state = json.loads((out / "state.json").read_text())
+    assert state["references"][1]["operator"] == "Kim"
+    found = json.loads((out / "drift.json").read_text())
+    assert found["accepted"] == [140]
+    assert all(at < 140 for at in found["monitors"]["dtmm"]["warnings"])
+    assert found["monitors"]["dtmm"]["warnings"]
+    assert not state["active"]
+
+
+def test_folder_of_audio_in_natural_order(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for index in range(1, 12):
+        level = 0.05 * index
+        soundfile.write(tmp_path / f"take_{index}.wav", level * rng.standard_normal(8000), 8000)
+    read = read_sequence(tmp_path, rate=None, bundle=None, window_seconds=10.0)
+    assert [step.source for step in read.steps] == [f"take_{i}.wav" for i in range(1, 12)]
+    assert (np.diff(read.features[:, -3]) > 0).all()
+    longer = read_sequence(tmp_path, rate=None, bundle=None, window_seconds=0.25)
+    assert len(longer.steps) == 44
+    assert longer.steps[1].start == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"y": np.zeros((3, 100))}, "no array x"),
+        ({"x": np.zeros(5)}, "shape"),
+        ({"x": np.array(["a", {}], dtype=object)}, "not an npz of numbers"),
+        ({"x": np.zeros((3, 100, 1)), "t": np.array([0.0, 2.0, 1.0])}, "does not grow"),
+        ({"x": np.zeros((3, 100, 1)), "t": np.zeros(2)}, "beside 3 snapshots"),
+    ],
+)
+def test_unfit_npz_is_refused_by_name(tmp_path: Path, arrays: dict, words: str) -> None:
+    path = tmp_path / "bad.npz"
+    np.savez(path, **arrays)
+    with pytest.raises(DriftError, match=words) as fault:
+        read_sequence(path, rate=1000.0, bundle=None, window_seconds=1.0)
+    assert "bad.npz" in str(fault.value)
+
+
+def test_npz_needs_its_rate(tmp_path: Path) -> None:
+    path = saved(tmp_path / "run.npz", snapshots(3))
+    with pytest.raises(DriftError, match="--rate"):
+        read_sequence(path, rate=None, bundle=None, window_seconds=1.0)
+
+
+def test_decide_needs_persistence_and_clears() -> None:
+    ratio = np.array([0.5, 2, 0.5, 2, 2, 2, 0.5, 0.5, 0.5, 2, 2, 2])
+    made = decide(np.arange(12) * 10, ratio, (3, 3))
+    assert made.warnings == [50, 110]
+    assert made.active.tolist() == [False] * 5 + [True] * 3 + [False] * 3 + [True]
+
+
+def test_bearings_run_to_failure_are_warned_of_in_their_second_half(
+    shared: Path, tmp_path: Path
+) -> None:
+    for path in sorted((shared / "data" / "femto").glob("*.npz")):
+        out = tmp_path / f"{path.stem}.json"
+        done = call(path, "--rate", 25600, "--json", out)
+        assert done.exit_code == 0, done.output
+        found = json.loads(out.read_text())
+        warnings = found["monitors"]["dtmm"]["warnings"]
+        assert warnings, path.stem
+        assert warnings[0] >= found["n"] / 2

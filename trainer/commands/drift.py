@@ -1,0 +1,171 @@
+"""`auscult drift`: watch a recorded sequence for slow change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("sequence", type=click.Path(path_type=Path))
+@click.option(
+    "--baseline",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.1,
+    show_default=True,
+    help="Leading share of the sequence that is known to be normal.",
+)
+@click.option(
+    "--json",
+    "json_path",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write distances, threshold and warnings here (and the picture beside it, as .png).",
+)
+@click.option(
+    "--out",
+    "out",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write drift.json, drift.png, and baseline.json and state.json for --resume here.",
+)
+@click.option(
+    "--bundle",
+    "bundle_path",
+    metavar="B",
+    type=click.Path(path_type=Path),
+    help="Take this bundle's encoder for features; without it, band statistics.",
+)
+@click.option("--rate", type=click.FloatRange(min=1), help="Sampling rate of an npz, Hz.")
+@click.option(
+    "--window",
+    "window_seconds",
+    type=click.FloatRange(min=0.01),
+    default=10.0,
+    show_default=True,
+    help="Step of a folder's band statistics, seconds; shorter recordings shorten it.",
+)
+@click.option(
+    "--sigmas",
+    type=click.FloatRange(min=0, min_open=True),
+    default=4.0,
+    show_default=True,
+    help="k of the threshold, mean + k sigma.",
+)
+@click.option("--block", type=click.IntRange(min=2), help="Windows a block; chosen when left out.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--accept",
+    type=int,
+    multiple=True,
+    metavar="STEP",
+    help="Confirm at this step that the standing change is healthy, and follow it.",
+)
+@click.option("--operator", default="", help="Who confirms; needed with --accept.")
+@click.option(
+    "--resume",
+    metavar="DIR",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Go on from this folder's baseline.json and state.json; all of SEQUENCE is new.",
+)
+def drift(
+    sequence: Path,
+    baseline: float,
+    json_path: Path | None,
+    out: Path | None,
+    bundle_path: Path | None,
+    rate: float | None,
+    window_seconds: float,
+    sigmas: float,
+    block: int | None,
+    seed: int,
+    accept: tuple[int, ...],
+    operator: str,
+    resume: Path | None,
+) -> None:
+    """Watch SEQUENCE for drift.
+
+    SEQUENCE is a folder of audio, in time order by name, or an npz of snapshots x[n, samples,
+    channels] with their times t. Its beginning is taken as normal; the rest is compared with it by
+    an evolving Student-t mixture (DtMM), and by four simple charts on the same features.
+    """
+    import json
+
+    import numpy as np
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from agent.bundle.load import open_bundle
+    from agent.drift.baseline import DriftError, load_baseline, save_baseline, write_text
+    from agent.drift.monitor import DriftMonitor
+    from agent.drift.state import load_state, save_state
+    from trainer.drift.plot import draw
+    from trainer.drift.replay import observe_all, replay, summary, trace, warnings_json
+    from trainer.drift.report import charts_table
+    from trainer.drift.sequence import read_sequence
+    from trainer.drift.settings import DriftSettings
+
+    if accept and not operator.strip():
+        raise click.UsageError("--accept needs --operator: who confirms is kept with the state.")
+    if not sequence.exists():
+        raise DriftError("does not exist", where=sequence, remedy="Give a folder or an .npz file.")
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, 120)
+    bundle = None if bundle_path is None else open_bundle(bundle_path)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        steps = read_sequence(
+            sequence,
+            rate=rate,
+            bundle=bundle,
+            window_seconds=window_seconds,
+            progress=progress,
+        )
+    if resume is None:
+        done = replay(
+            steps,
+            baseline=baseline,
+            settings=DriftSettings(sigmas=sigmas, block=block, seed=seed),
+            accept=accept,
+            operator=operator,
+        )
+        monitor, readings, accepted = done.monitor, done.readings, done.accepted
+        traces, tolerant = done.charts, done.tolerant
+        first, unjudged = done.baseline_count, done.unjudged
+    else:
+        monitor = DriftMonitor(
+            load_baseline(resume / "baseline.json"), load_state(resume / "state.json")
+        )
+        readings, accepted = observe_all(monitor, steps, first=0, accept=accept, operator=operator)
+        traces, tolerant = {"dtmm": trace(readings)}, {}
+        first = 0
+        judged = np.isfinite(steps.features).all(axis=1)
+        unjudged = tuple(int(index) for index in np.flatnonzero(~judged))
+    found = {
+        "n": len(steps.steps),
+        "baseline_n": first,
+        "monitors": warnings_json(traces),
+        "same_allowance": warnings_json(tolerant),
+        "accepted": list(accepted),
+        "unjudged": list(unjudged),
+        **summary(steps, monitor, readings),
+    }
+    console.print(charts_table(traces, tolerant, count=len(steps.steps)))
+    for detail in found["details"]:
+        console.print(f"step {detail['window']} ({detail['source']}): {detail['text']}")
+    places = [] if json_path is None else [(json_path, json_path.with_suffix(".png"))]
+    if out is not None:
+        places.append((out / "drift.json", out / "drift.png"))
+        save_baseline(monitor.baseline, out / "baseline.json")
+        save_state(monitor.state(), out / "state.json")
+    for text, picture in places:
+        write_text(text, json.dumps(found, indent=1) + "\n")
+        draw(
+            traces,
+            count=len(steps.steps),
+            baseline=first,
+            title=f"{sequence.name}: {steps.source}",
+            path=picture,
+        )
+        console.print(f"written: {text}, {picture}")

@@ -1,0 +1,1 @@
+"""Fits the drift monitor's baseline, replays recorded sequences, compares with simple charts."""

@@ -1,0 +1,132 @@
+"""Fits the drift monitor's baseline to the healthy beginning of a sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from agent.drift.baseline import Baseline, BaselineRecord, DriftError, MixtureRecord, ReducerRecord
+from agent.drift.divergence import matched_bound
+from agent.drift.evolve import evolve
+from agent.drift.mixture import Array
+from trainer.drift.mixture_fit import fit_mixture
+from trainer.drift.reduce import fit_reducer, robust_spread, run_in, split
+from trainer.drift.settings import DriftSettings, Tolerance
+from trainer.drift.threshold import measure_wander, normal_blocks
+
+LEAST_WINDOWS = 16
+LEAST_BLOCK, MOST_BLOCK = 4, 16
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fit:
+    """A baseline and what it was made of, for charts that are calibrated on the same windows.
+
+    Attributes:
+        baseline: The healthy machine.
+        model: Features of the model part, shape `(n, D)`.
+        held_out: Features of the threshold part, shape `(n, D)`.
+        normal: The m normal-state blocks behind the threshold, shape `(m, block, D)`.
+    """
+
+    baseline: Baseline
+    model: Array
+    held_out: Array
+    normal: Array
+
+
+def fit_baseline(
+    features: Array,
+    *,
+    names: Sequence[str],
+    unit: str,
+    source: str,
+    tolerance: Tolerance,
+    settings: DriftSettings,
+) -> Fit:
+    """Learn a healthy machine from windows in time order.
+
+    Args:
+        features: Shape `(n, D)`; rows that are not finite are left out.
+        names: Names of the D features.
+        unit: Their unit.
+        source: What computed them, in words.
+        tolerance: Healthy variation beyond what the baseline shows.
+        settings: The fit's choices.
+
+    Raises:
+        DriftError: Fewer than 16 windows can be judged.
+    """
+    good = features[np.isfinite(features).all(axis=1)]
+    if len(good) < LEAST_WINDOWS:
+        raise DriftError(
+            f"the baseline has {len(good)} windows that can be judged, {LEAST_WINDOWS} are needed",
+            remedy="Take a larger --baseline, or record longer before watching for drift.",
+        )
+    skipped = run_in(good)
+    settled = good[skipped:]
+    block = settings.block or int(np.clip(len(settled) // 8, LEAST_BLOCK, MOST_BLOCK))
+    if len(settled) < 2 * block:
+        raise DriftError(
+            f"a block of {block} windows is too long for {len(settled)} settled baseline windows",
+            remedy="Take a smaller --block or a larger --baseline.",
+        )
+    model_slices, threshold_slices = split(len(settled), block)
+    model = np.concatenate([settled[piece] for piece in model_slices])
+    pieces = [settled[piece] for piece in threshold_slices]
+    reducer, reduced = fit_reducer(model, tolerance, settings)
+    mixture = fit_mixture(reduced, max_components=settings.max_components, seed=settings.seed)
+    wander = measure_wander(settled, reducer.scale, block, settings.seed)
+    horizon = settings.horizon * len(good) / block
+    normal = normal_blocks(
+        pieces,
+        wander,
+        tolerance,
+        spread=robust_spread(model)[1],
+        scale=reducer.scale,
+        block=block,
+        horizon_blocks=horizon,
+        settings=settings,
+    )
+    distances = np.array(
+        [
+            matched_bound(evolve(mixture, reducer.reduce(windows), settings.noise), mixture).value
+            for windows in normal
+        ]
+    )
+    mean, sd = float(distances.mean()), float(distances.std(ddof=1))
+    hop = max(1, block // 4)
+    # Two thirds of the evaluations over a whole block: a passing noise is gone from the block by
+    # then, and a failing machine may have its quiet moments.
+    of = -(-block // hop) + 1
+    record = BaselineRecord(
+        features=list(names),
+        unit=unit,
+        source=source,
+        reducer=ReducerRecord(
+            centre=reducer.centre.tolist(),
+            scale=reducer.scale.tolist(),
+            axes=reducer.axes.tolist(),
+            residual=reducer.residual,
+        ),
+        mixture=MixtureRecord.of(mixture),
+        noise_mean=settings.noise.mean,
+        noise_log_scale=settings.noise.log_scale,
+        noise_logit=settings.noise.logit,
+        threshold=mean + settings.sigmas * sd,
+        sigmas=settings.sigmas,
+        normal_mean=mean,
+        normal_sd=sd,
+        normal_mixtures=len(distances),
+        block=block,
+        hop=hop,
+        persistence=(-(-2 * of // 3), of),
+        run_in=skipped,
+        model_windows=len(model),
+        threshold_windows=sum(len(piece) for piece in pieces),
+        wander_per_block=wander.variance,
+        horizon_blocks=horizon,
+    )
+    return Fit(Baseline.of(record), model, np.concatenate(pieces), normal)

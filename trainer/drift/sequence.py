@@ -1,0 +1,247 @@
+"""Reads a recorded sequence in time order and makes one feature vector of every step."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import soxr
+from rich.progress import Progress
+
+from agent.bundle.load import Bundle
+from agent.capture.files import audio_info, is_audio, read_audio, read_frames
+from agent.drift.bands import band_statistics, plan_bands
+from agent.drift.baseline import DriftError
+from agent.drift.mixture import Array
+from agent.frames import Validity
+from agent.window.validity import assess
+from trainer.drift.settings import Tolerance, band_tolerance, embedding_tolerance
+
+_SHAPE = "Save it with numpy.savez(file, x=x, t=t), x of shape (n, samples, channels), t of (n,)."
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Where one step of the sequence came from.
+
+    Attributes:
+        source: The file.
+        start: Its place: seconds from the file's start, or `t` of the snapshot.
+    """
+
+    source: str
+    start: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sequence:
+    """A sequence as features.
+
+    Attributes:
+        features: Shape `(n, D)`; a row is NaN where the step cannot be judged.
+        steps: Where each row came from, n of them.
+        names: Names of the features.
+        unit: Their unit.
+        source: What computed them.
+        tolerance: Their healthy tolerance.
+    """
+
+    features: Array
+    steps: tuple[Step, ...]
+    names: tuple[str, ...]
+    unit: str
+    source: str
+    tolerance: Tolerance
+
+
+def read_sequence(
+    path: Path,
+    *,
+    rate: float | None,
+    bundle: Bundle | None,
+    window_seconds: float,
+    progress: Progress | None = None,
+) -> Sequence:
+    """Read a folder of audio or an npz of snapshots.
+
+    Args:
+        path: The folder, whose files in natural order of name (2 before 10) are in time order, or
+            the npz with `x[n, samples, channels]` and perhaps `t[n]`.
+        rate: Samples a second of the npz.
+        bundle: Whose encoder makes the features; None takes band statistics.
+        window_seconds: Length of a step of a folder's band statistics; a bundle has its own.
+        progress: Where to show how far it is.
+
+    Raises:
+        DriftError: The sequence is missing, of another form, or without its rate.
+        AudioError: A file of the folder cannot be read.
+    """
+    if path.is_dir():
+        if bundle is not None:
+            return _folder_embeddings(path, bundle, progress)
+        return _folder_bands(path, window_seconds, progress)
+    if path.suffix != ".npz":
+        raise DriftError(
+            "is neither a folder nor an .npz file",
+            where=path,
+            remedy="Give a folder of audio in time order, or an npz of snapshots.",
+        )
+    snapshots, times = _snapshots(path)
+    if rate is None:
+        raise DriftError(
+            "an npz does not say its sampling rate",
+            where=path,
+            remedy="Give it: --rate HZ.",
+        )
+    steps = tuple(Step(path.name, float(time)) for time in times)
+    shown = _shown(range(len(snapshots)), len(snapshots), "features", progress)
+    if bundle is not None:
+        rows = [_embed_snapshot(snapshots[row], rate, bundle) for row in shown]
+        return _embeddings(rows, steps, bundle, snapshots.shape[2])
+    try:
+        plan = plan_bands(rate, snapshots.shape[1], snapshots.shape[2])
+    except ValueError as fault:
+        raise DriftError(str(fault), where=path, remedy="Record longer snapshots.") from fault
+    features = np.stack([band_statistics(snapshots[row], plan) for row in shown])
+    return Sequence(features, steps, plan.names, "dB", "band statistics", band_tolerance(plan))
+
+
+def _snapshots(path: Path) -> tuple[npt.NDArray[np.float32], Array]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if "x" not in file.files:
+                raise DriftError(f"has no array x, only {file.files}", where=path, remedy=_SHAPE)
+            x = file["x"]
+            t = file["t"] if "t" in file.files else np.arange(len(x), dtype=np.float64)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as fault:
+        raise DriftError(f"is not an npz of numbers: {fault}", where=path, remedy=_SHAPE) from fault
+    if x.ndim == 2:
+        x = x[:, :, None]
+    if x.ndim != 3 or x.dtype.kind not in "fiu" or 0 in x.shape:
+        raise DriftError(f"x is {x.dtype} of shape {x.shape}", where=path, remedy=_SHAPE)
+    if t.shape != (len(x),) or t.dtype.kind not in "fiu":
+        raise DriftError(
+            f"t is {t.dtype} of shape {t.shape} beside {len(x)} snapshots",
+            where=path,
+            remedy=_SHAPE,
+        )
+    if not (np.isfinite(t).all() and (np.diff(t) > 0).all()):
+        raise DriftError(
+            "t does not grow from snapshot to snapshot",
+            where=path,
+            remedy="Sort the snapshots by time and remove doubles.",
+        )
+    return x.astype(np.float32), t.astype(np.float64)
+
+
+def _files(folder: Path) -> list[Path]:
+    found = [path for path in folder.rglob("*") if path.is_file() and is_audio(path)]
+    if not found:
+        raise DriftError("holds no audio", where=folder, remedy="Give a folder of recordings.")
+
+    def natural(path: Path) -> list[tuple[int, int, str]]:
+        parts = re.split(r"(\d+)", path.relative_to(folder).as_posix())
+        return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts]
+
+    return sorted(found, key=natural)
+
+
+def _shown(
+    items: range | list[Path], total: int, what: str, progress: Progress | None
+) -> Iterator[int]:
+    """Count through items, showing how far."""
+    task = None if progress is None else progress.add_task(what, total=total)
+    for row in range(len(items)):
+        yield row
+        if progress is not None and task is not None:
+            progress.advance(task)
+
+
+def _starts(count: int, window: int) -> list[int]:
+    """Starts of windows that do not overlap; a shorter recording is one window."""
+    return list(range(0, max(1, count - window + 1), window))
+
+
+def _folder_bands(folder: Path, window_seconds: float, progress: Progress | None) -> Sequence:
+    files = _files(folder)
+    first = audio_info(files[0])
+    shortest = min(audio_info(file).seconds for file in files)
+    window = int(min(window_seconds, shortest) * first.rate)
+    try:
+        plan = plan_bands(first.rate, window, first.channels)
+    except ValueError as fault:
+        raise DriftError(
+            str(fault), where=folder, remedy="Remove recordings of a few samples."
+        ) from fault
+    rows, steps = [], []
+    for index in _shown(files, len(files), "features", progress):
+        file = files[index]
+        info = audio_info(file)
+        if (info.rate, info.channels) != (first.rate, first.channels):
+            raise DriftError(
+                f"has {info.rate} Hz and {info.channels} channels, "
+                f"{files[0].name} has {first.rate} Hz and {first.channels}",
+                where=file,
+                remedy="Give recordings of one rate and channel count.",
+            )
+        sound = np.concatenate(list(read_frames(file)))
+        for start in _starts(len(sound), window):
+            rows.append(band_statistics(sound[start : start + window], plan))
+            steps.append(Step(file.relative_to(folder).as_posix(), start / first.rate))
+    features = np.stack(rows)
+    return Sequence(
+        features, tuple(steps), plan.names, "dB", "band statistics", band_tolerance(plan)
+    )
+
+
+def _folder_embeddings(folder: Path, bundle: Bundle, progress: Progress | None) -> Sequence:
+    files = _files(folder)
+    info = bundle.manifest.encoder
+    window = info.window_samples
+    rows, steps = [], []
+    for index in _shown(files, len(files), "embeddings", progress):
+        file = files[index]
+        sound = read_audio(file, rate=info.sample_rate)
+        for start in _starts(len(sound), window):
+            part = sound[start : start + window]
+            judged, _ = assess(part, info.sample_rate)
+            if judged is Validity.VALID:
+                rows.append(bundle.encoder.encode(np.resize(part, (1, window)))[0])
+            else:
+                rows.append(np.full(info.dim, np.nan, dtype=np.float32))
+            steps.append(Step(file.relative_to(folder).as_posix(), start / info.sample_rate))
+    return _embeddings(rows, tuple(steps), bundle, 1)
+
+
+def _embed_snapshot(
+    snapshot: npt.NDArray[np.float32], rate: float, bundle: Bundle
+) -> npt.NDArray[np.float32]:
+    """Every channel resampled, repeated to the encoder's window, embedded; then side by side."""
+    info = bundle.manifest.encoder
+    alive = np.isfinite(snapshot).all() and bool((np.ptp(snapshot, axis=0) > 0).all())
+    if not alive:
+        return np.full(info.dim * snapshot.shape[1], np.nan, dtype=np.float32)
+    channels = [
+        np.resize(soxr.resample(channel, rate, info.sample_rate, quality="HQ"), info.window_samples)
+        for channel in snapshot.T
+    ]
+    return bundle.encoder.encode(np.stack(channels).astype(np.float32)).reshape(-1)
+
+
+def _embeddings(
+    rows: list[npt.NDArray[np.float32]], steps: tuple[Step, ...], bundle: Bundle, channels: int
+) -> Sequence:
+    features = np.stack(rows).astype(np.float64)
+    info = bundle.manifest.encoder
+    names = tuple(
+        f"channel {channel}, embedding {index}"
+        for channel in range(channels)
+        for index in range(info.dim)
+    )
+    source = f"encoder {info.kind} of the bundle trained on {bundle.manifest.trained_on.machine}"
+    return Sequence(features, steps, names, "", source, embedding_tolerance(features.shape[1]))

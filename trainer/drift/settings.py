@@ -1,0 +1,89 @@
+"""What the drift monitor's fit may choose, and why it chooses as it does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from agent.drift.bands import BandPlan
+from agent.drift.evolve import ProcessNoise
+from agent.drift.mixture import Array
+
+# A change below an evaluation zone of ISO 20816 (a factor of 1.6 to 2 in amplitude, 4 to 6 dB) is
+# not by itself a fault. A level may thus wander by 2 dB together with all others (load, speed,
+# temperature) and by 1.5 dB alone; at mean + k sigma that is about 6 to 10 dB.
+LEVEL_COMMON_DB = 2.0
+LEVEL_ALONE_DB = 1.5
+# Kurtosis 3 is a healthy machine's, 4 is the usual first sign of impacts: 1.25 dB, half of it free.
+KURTOSIS_DB = 0.6
+CREST_DB = 1.0
+# An embedding has no unit: half of its healthy spread is free.
+EMBEDDING_SHARE = 0.5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tolerance:
+    """Healthy variation that no baseline is long enough to show, as standard deviations.
+
+    Attributes:
+        common: Variation all features make together, shape `(D,)`, their unit.
+        alone: Variation each makes by itself, shape `(D,)`, their unit.
+        share: Further variation of each, as a share of its healthy spread.
+    """
+
+    common: Array
+    alone: Array
+    share: float = 0.0
+
+    def total(self, spread: Array) -> Array:
+        """Standard deviation of each feature's tolerated variation, shape `(D,)`."""
+        return np.sqrt(self.common**2 + self.alone**2 + (self.share * spread) ** 2)
+
+    def draw(self, spread: Array, count: int, rng: np.random.Generator) -> Array:
+        """Random healthy displacements, shape `(count, D)`."""
+        together = rng.standard_normal((count, 1)) * self.common
+        scale = np.sqrt(self.alone**2 + (self.share * spread) ** 2)
+        return np.asarray(together + rng.standard_normal((count, len(scale))) * scale)
+
+
+def band_tolerance(plan: BandPlan) -> Tolerance:
+    """The tolerance of band statistics."""
+    cells = plan.channels * (len(plan.edges) - 1)
+    return Tolerance(
+        common=np.tile([LEVEL_COMMON_DB, 0.0, 0.0], cells),
+        alone=np.tile([LEVEL_ALONE_DB, KURTOSIS_DB, CREST_DB], cells),
+    )
+
+
+def embedding_tolerance(dim: int) -> Tolerance:
+    """The tolerance of an encoder's embedding."""
+    return Tolerance(common=np.zeros(dim), alone=np.zeros(dim), share=EMBEDDING_SHARE)
+
+
+@dataclass(frozen=True, slots=True)
+class DriftSettings:
+    """The report leaves k, m, block length and dimension open; these are our choices.
+
+    Attributes:
+        sigmas: k of T = mean + k sigma.
+        mixtures: m, normal-state mixtures behind T.
+        variance: Share of healthy variance the principal axes keep.
+        max_axes: Most principal axes.
+        max_components: Truncation of the Dirichlet process.
+        horizon: How long the baseline's own wander is believed to go on, in baseline lengths.
+        block: Windows a block; None chooses an eighth of the baseline, within 4 and 16: sixteen
+            windows give a mean to a quarter of a scale, and a longer block would delay for nothing.
+        noise: Process noise of the state evolution.
+        seed: Of the mixture's start and of the threshold's simulation.
+    """
+
+    sigmas: float = 4.0
+    mixtures: int = 400
+    variance: float = 0.9
+    max_axes: int = 8
+    max_components: int = 8
+    horizon: float = 10.0
+    block: int | None = None
+    noise: ProcessNoise = field(default_factory=ProcessNoise)
+    seed: int = 0
