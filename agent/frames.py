@@ -32,6 +32,8 @@ class Validity(str, Enum):
     CLIPPED = "clipped"  # the converter saturates
     NOT_FINITE = "not_finite"  # NaN or infinity in the samples
     TOO_SHORT = "too_short"  # less sound than can be judged
+    OUT_OF_RANGE = "out_of_range"  # far louder or quieter than anything training saw
+    WARM_UP = "warm_up"  # the microphone was opened just before
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class AudioBlock:
         wall: Wall time of the first sample, seconds since the epoch.
         gap_before: True when sound was lost between the previous block and this one.
         origin: Where it came from: a file's name or a device's.
+        settling: Heard so soon after the device was opened that it may not be judged.
     """
 
     samples: Samples
@@ -53,6 +56,7 @@ class AudioBlock:
     wall: float
     gap_before: bool = False
     origin: str = ""
+    settling: bool = False
 
 
 @dataclass(frozen=True, slots=True)

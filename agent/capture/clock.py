@@ -19,10 +19,12 @@ class ArrivalClock:
 
     Args:
         rate: Samples a second as counted by the sound card.
+        notice_loss: Take sound that stays late for lost. Not where it comes in bursts.
     """
 
-    def __init__(self, rate: float) -> None:
+    def __init__(self, rate: float, *, notice_loss: bool = True) -> None:
         self._rate = rate
+        self._notice_loss = notice_loss
         self._next: float | None = None  # when the next block's first sample is expected
         self._late_since: float | None = None
 
@@ -48,7 +50,7 @@ class ArrivalClock:
         return start, lost
 
     def _is_lost(self, late: float, now: float) -> bool:
-        if late < _LOST:
+        if late < _LOST or not self._notice_loss:
             self._late_since = None
             return False
         if self._late_since is None:

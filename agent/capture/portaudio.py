@@ -8,28 +8,37 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from agent.capture.config import MicrophoneSource
+from agent.capture import devices
+from agent.capture.devices import InputDevice
 from agent.errors import AudioError
 
 # Sound held by the driver while we are late, seconds: a busy device must not lose any.
 _BUFFER_SECONDS = 1.0
 # ALSA's plugins claim 32 channels or more where there is one; no microphone array has so many.
 _MOST_CHANNELS = 8
-# While other microphones are listening they are interrupted no oftener than this for the sake of
-# one that is missing, seconds (at once when the list of sound cards changes).
-_REFRESH_SECONDS = 600.0
-_CARDS = Path("/proc/asound/cards")
+# While other microphones are listening they are interrupted for the sake of one that is missing
+# when the kernel's list of sound cards changes. For what that list doesn't show (a card that was
+# busy when PortAudio looked) also after so long, and twice as long each further time, seconds.
+_REFRESH_SECONDS = (120.0, 4 * 3600.0)
 
-_lock = threading.RLock()
-_open_streams = 0
-_refresh_wanted = False
-_refreshed = 0.0
-_cards = ""
+# Every call but the reading of an open stream is made under this lock.
+lock = threading.RLock()
+
+
+class PausedError(AudioError):
+    """Not a fault: streams are closed for a moment, and can be opened again at once."""
+
+
+class _State:
+    """What PortAudio is for the process: one, as it is."""
+
+    streams = 0
+    refresh_wanted = False
+    refreshed = 0.0
+    patience = _REFRESH_SECONDS[0]
+    cards: str | None = None
 
 
 def load() -> Any:
@@ -45,139 +54,112 @@ def load() -> Any:
             f"the PortAudio library cannot be loaded ({fault})",
             remedy="Install it: apt install libportaudio2",
         ) from fault
+    with lock:
+        if _State.cards is None:
+            _State.cards, _State.refreshed = _cards(), time.monotonic()
     return sounddevice
 
 
 def refresh_wanted() -> bool:
     """Shall open streams be closed for a moment, so that a returned device can be found?"""
-    return _refresh_wanted
+    return _State.refresh_wanted
 
 
-@contextmanager
-def opened(config: MicrophoneSource, *, again: bool) -> Iterator[Any]:
-    """An open, started input stream, closed at the end.
-
-    Args:
-        config: Which device, channel and rate.
-        again: It failed before: bring the list of devices up to date first, if possible.
-
-    Yields:
-        A `sounddevice.InputStream` for blocking reads of float32.
+def refresh() -> None:
+    """Bring the list of devices up to date if no stream is open, else ask for that when due.
 
     Raises:
-        AudioError: There is no such device, or it cannot be opened.
+        PausedError: Other streams have been asked to close; try again in a moment.
     """
-    global _open_streams  # noqa: PLW0603 - PortAudio's state is the process's
     sd = load()
-    with _lock:
-        if again or _refresh_wanted:
-            _refresh(sd)
-        stream = _open(sd, config)
-        _open_streams += 1
-    try:
-        yield stream
-    finally:
-        with _lock:
-            _open_streams -= 1
-            # Not `stop`: that waits for a device which may be gone.
-            stream.abort(ignore_errors=True)
-            stream.close(ignore_errors=True)
-
-
-def _refresh(sd: Any) -> None:
-    global _refresh_wanted, _refreshed, _cards  # noqa: PLW0603 - PortAudio's state is the process's
-    try:
-        cards = _CARDS.read_text()
-    except OSError:
-        cards = ""
-    if _open_streams:
-        due = cards != _cards or time.monotonic() - _refreshed > _REFRESH_SECONDS
-        _refresh_wanted = _refresh_wanted or due
-        if not due:
+    with lock:
+        cards = _cards()
+        if _State.streams:
+            waited = time.monotonic() - _State.refreshed
+            due = cards != _State.cards or waited > _State.patience
+            if cards == _State.cards and due:
+                _State.patience = min(2 * _State.patience, _REFRESH_SECONDS[1])
+            _State.refresh_wanted = _State.refresh_wanted or due
+            if _State.refresh_wanted:
+                raise PausedError(
+                    "waiting for the other microphones to pause, to look for it again"
+                )
             return
-        raise AudioError("waiting for the other microphones to pause, to look for it again")
-    sd._terminate()  # noqa: SLF001 - the library offers no public way
-    sd._initialize()  # noqa: SLF001
-    _refresh_wanted, _refreshed, _cards = False, time.monotonic(), cards
+        if cards != _State.cards:
+            _State.patience = _REFRESH_SECONDS[0]
+        sd._terminate()  # noqa: SLF001 - the library offers no public way
+        sd._initialize()  # noqa: SLF001
+        _State.refresh_wanted, _State.refreshed, _State.cards = False, time.monotonic(), cards
 
 
-def _open(sd: Any, config: MicrophoneSource) -> Any:
-    index, device = find_device(sd, config.device)
-    offered = int(device["max_input_channels"])
-    if config.channel is not None and config.channel >= offered:
-        raise AudioError(
-            f"there is no channel {config.channel}: the device has {offered}",
-            where=device["name"],
-            remedy="Change the source's `channel`.",
-        )
-    if config.channel is not None:
-        wanted = config.channel + 1
-    else:
-        wanted = offered if offered <= _MOST_CHANNELS else 1
+def inputs() -> list[InputDevice]:
+    """What can be listened to, as of the latest refresh.
+
+    Raises:
+        AudioError: PortAudio is not installed.
+    """
+    sd = load()
+    with lock:
+        return devices.list_inputs(sd)
+
+
+def open_stream(device: InputDevice, *, rate: int | None, channels: int | None) -> Any:
+    """Open and start a stream; `close_stream` ends it.
+
+    Args:
+        device: Which, as `inputs` gave it since the latest refresh.
+        rate: Hz; None for the device's own.
+        channels: How many must be heard; None for whatever there are.
+
+    Returns:
+        A `sounddevice.InputStream` for blocking reads of float32, of as many channels or more.
+
+    Raises:
+        AudioError: It cannot be opened.
+    """
+    sd = load()
+    most = min(device.channels, _MOST_CHANNELS)
+    # A plugin that offers dozens makes them up: then only those that are asked for.
+    wanted = channels or 1 if device.channels > _MOST_CHANNELS else most
     fault: Exception | None = None
-    # Some hardware can only be opened with all of its channels.
-    for channels in dict.fromkeys((wanted, min(offered, _MOST_CHANNELS))):
-        try:
-            stream = sd.InputStream(
-                device=index,
-                channels=max(channels, wanted),
-                samplerate=config.rate or device["default_samplerate"],
-                dtype="float32",
-                latency=_BUFFER_SECONDS,
-            )
-        except (sd.PortAudioError, ValueError) as error:
-            fault = error
-            continue
-        try:
-            stream.start()
-        except sd.PortAudioError as error:
-            stream.close(ignore_errors=True)
-            fault = error
-            continue
-        return stream
+    with lock:
+        # Some hardware can be opened only with all of its channels, some not with all of them.
+        for count in dict.fromkeys((max(wanted, channels or 1), most, channels or most)):
+            stream = None
+            try:
+                stream = sd.InputStream(
+                    device=device.index,
+                    channels=count,
+                    samplerate=rate or device.rate,
+                    dtype="float32",
+                    latency=_BUFFER_SECONDS,
+                )
+                stream.start()
+            except (sd.PortAudioError, ValueError) as error:
+                if stream is not None:
+                    stream.close(ignore_errors=True)
+                fault = error
+                continue
+            _State.streams += 1
+            return stream
     raise AudioError(
         f"cannot be opened: {fault}",
-        where=device["name"],
+        where=device.name,
         remedy="Check that nothing else uses it, and the source's `rate` and `channel`.",
     ) from fault
 
 
-def find_device(sd: Any, name: str | None) -> tuple[int, dict[str, Any]]:
-    """The input device that a part of its name means.
+def close_stream(stream: Any) -> None:
+    """Close what `open_stream` opened."""
+    with lock:
+        _State.streams -= 1
+        # Not `stop`: that waits for a device which may be gone.
+        stream.abort(ignore_errors=True)
+        stream.close(ignore_errors=True)
 
-    Args:
-        sd: The `sounddevice` module (or anything with its `query_devices` and `default`).
-        name: Part of the name, any case; None for the default device.
 
-    Returns:
-        PortAudio's index of it, valid until the next initialisation, and what PortAudio knows.
-
-    Raises:
-        AudioError: None or several match.
-    """
-    inputs = [
-        (index, device)
-        for index, device in enumerate(sd.query_devices())
-        if device["max_input_channels"] > 0
-    ]
-    names = ", ".join(f"'{device['name']}'" for _, device in inputs) or "none"
-    if name is None:
-        default = sd.default.device[0]
-        found = [item for item in inputs if item[0] == default] or inputs[:1]
-    else:
-        wanted = name.casefold()
-        found = [item for item in inputs if item[1]["name"].casefold() == wanted]
-        found = found or [item for item in inputs if wanted in item[1]["name"].casefold()]
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise AudioError(
-            "there is no such microphone" if name else "there is no microphone",
-            where=name,
-            remedy=f"Found: {names}. Check the cable and the source's `device`.",
-        )
-    raise AudioError(
-        "several devices match: " + ", ".join(f"'{device['name']}'" for _, device in found),
-        where=name,
-        remedy="Give more of the name in the source's `device`.",
-    )
+def _cards() -> str:
+    try:
+        return devices.PROC_CARDS.read_text()
+    except OSError:
+        return ""

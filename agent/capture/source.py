@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
-from agent.capture.config import MicrophoneSource, ReplaySource
+from agent.capture.config import AnySource, MicrophoneSource, ReplaySource
 from agent.capture.microphone import Microphone
+from agent.capture.process import ProcessSource
 from agent.capture.replay import Replay
 from agent.frames import AudioBlock
 
@@ -44,7 +45,7 @@ class Source(Protocol):
         ...
 
 
-def open_source(config: ReplaySource | MicrophoneSource, rate: int) -> Source:
+def open_source(config: AnySource, rate: int) -> Source:
     """Make the source that a machine's configuration describes.
 
     Args:
@@ -53,4 +54,6 @@ def open_source(config: ReplaySource | MicrophoneSource, rate: int) -> Source:
     """
     if isinstance(config, ReplaySource):
         return Replay(config, rate)
-    return Microphone(config, rate)
+    if isinstance(config, MicrophoneSource):
+        return Microphone(config, rate)
+    return ProcessSource(config, rate)

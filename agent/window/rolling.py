@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from agent.errors import AudioError
-from agent.frames import AudioBlock, Samples, Window
-from agent.window.validity import assess
+from agent.frames import AudioBlock, Samples, Validity, Window
+from agent.window.validity import LevelRange, assess
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,7 @@ class _Anchor:
     monotonic: float
     wall: float
     origin: str
+    settling: bool
 
 
 class RollingWindow:
@@ -32,12 +33,20 @@ class RollingWindow:
         window_samples: Length of a window, samples.
         hop_samples: Step between the starts of windows, samples; may exceed the window.
         rate: Samples a second that blocks must have.
+        levels: Levels that training saw; windows far from them are invalid. None for any level.
 
     Raises:
         ValueError: A number is not positive.
     """
 
-    def __init__(self, window_samples: int, hop_samples: int, rate: int) -> None:
+    def __init__(
+        self,
+        window_samples: int,
+        hop_samples: int,
+        rate: int,
+        *,
+        levels: LevelRange | None = None,
+    ) -> None:
         if min(window_samples, hop_samples, rate) < 1:
             raise ValueError(
                 f"window {window_samples}, hop {hop_samples} and rate {rate} must be positive"
@@ -45,6 +54,7 @@ class RollingWindow:
         self.window_samples = window_samples
         self.hop_samples = hop_samples
         self.rate = rate
+        self._levels = levels
         self._index = 0
         self._pieces: list[Samples] = []
         self._anchors: list[_Anchor] = []
@@ -98,7 +108,9 @@ class RollingWindow:
         samples = np.array(block.samples, dtype=np.float32)  # the source may reuse its buffer
         if len(samples) == 0:
             return
-        self._anchors.append(_Anchor(self._held, block.monotonic, block.wall, block.origin))
+        self._anchors.append(
+            _Anchor(self._held, block.monotonic, block.wall, block.origin, block.settling)
+        )
         self._pieces.append(samples)
         self._held += len(samples)
         if self._next >= self._held:  # between windows (hop > window): none of this is wanted
@@ -116,9 +128,12 @@ class RollingWindow:
 
     def _window(self, samples: Samples, start: int, anchors: list[_Anchor], index: int) -> Window:
         samples = samples.copy()
-        validity, reason = assess(samples, self.rate, min_seconds=0.0)
         begin = next(a for a in reversed(anchors) if a.at <= start)
         end = next(a for a in reversed(anchors) if a.at < start + self.window_samples)
+        if begin.settling:  # it settles at the beginning of a stretch, never later
+            validity, reason = Validity.WARM_UP, "the microphone was opened just before"
+        else:
+            validity, reason = assess(samples, self.rate, min_seconds=0.0, levels=self._levels)
         offset = (start - begin.at) / self.rate
         return Window(
             samples=samples,

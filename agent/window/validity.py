@@ -7,6 +7,8 @@ once a hop.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
@@ -49,9 +51,57 @@ _BAND = 1e-2
 # converter gave can be; a float file recorded at another scale lies there too.
 _OVER_LEVEL = 1.001
 
+# How far beyond the training's levels (1st to 99th percentile of its windows) a window may be, dB.
+# The same microphone at the same place and gain stays within a few dB. A gain set wrong, a wrong
+# input or a microphone that fell off is tens of dB away. A machine that breaks gets louder, seldom
+# by 20 dB over a whole window, so more is allowed upwards: its alarm must not be taken for a fault
+# of the microphone.
+QUIETER_DB = 20.0
+LOUDER_DB = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class LevelRange:
+    """Levels at which a window may be judged.
+
+    Attributes:
+        trained: Lowest and highest level of the training, dBFS RMS (`trained_on.level_dbfs`).
+        quieter: How far below the lowest is allowed, dB; infinite for no limit.
+        louder: How far above the highest, dB.
+    """
+
+    trained: tuple[float, float]
+    quieter: float = QUIETER_DB
+    louder: float = LOUDER_DB
+
+    def judge(self, level: float) -> str:
+        """Why a level, dBFS RMS, is out of range; empty when it is within."""
+        low, high = self.trained
+        if level < low - self.quieter:
+            apart = f"{low - level:.0f} dB quieter"
+        elif level > high + self.louder:
+            apart = f"{level - high:.0f} dB louder"
+        else:
+            return ""
+        return f"{apart} than any training recording: check the microphone and its gain"
+
+
+def level_dbfs(samples: Samples) -> float:
+    """RMS level as training measured it (`trained_on.level_dbfs`), dBFS; -200 for zeros.
+
+    Args:
+        samples: float32, shape `(n,)`, `n > 0`, full scale 1.0.
+    """
+    power = float(np.mean(np.square(samples, dtype=np.float64)))
+    return 10 * float(np.log10(max(power, 1e-20)))
+
 
 def assess(
-    samples: Samples, rate: int, *, min_seconds: float = MIN_SECONDS
+    samples: Samples,
+    rate: int,
+    *,
+    min_seconds: float = MIN_SECONDS,
+    levels: LevelRange | None = None,
 ) -> tuple[Validity, str]:
     """Judge whether a stretch of sound may be judged.
 
@@ -59,10 +109,12 @@ def assess(
         samples: float32, shape `(n,)`, full scale 1.0, any length.
         rate: Samples a second.
         min_seconds: Shortest length accepted; a caller with windows of its own length gives 0.
+        levels: Levels that training saw, and how far from them may be judged; None for any.
 
     Returns:
         VALID and an empty text; or, by the first that applies, TOO_SHORT, NOT_FINITE, SILENT,
-        GAP (constant samples inside), CLIPPED, and why in words a technician understands.
+        GAP (constant samples inside), CLIPPED, OUT_OF_RANGE, and why in words a technician
+        understands.
     """
     seconds = len(samples) / rate
     if len(samples) == 0 or seconds < min_seconds:
@@ -82,6 +134,8 @@ def assess(
         return Validity.GAP, f"{constant:.1f} s of constant samples inside: sound was lost"
     if (share := clipped_share(samples)) >= CLIPPED_SHARE:
         return Validity.CLIPPED, f"{share:.1%} of the samples are clipped: too loud for the gain"
+    if levels is not None and (why := levels.judge(level_dbfs(samples))):
+        return Validity.OUT_OF_RANGE, why
     return Validity.VALID, ""
 
 

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +17,6 @@ from support.sound_server import NAME, SoundServer
 from agent.capture.clock import ArrivalClock
 from agent.capture.config import MicrophoneSource
 from agent.capture.microphone import Microphone
-from agent.capture.portaudio import find_device
 from agent.errors import AudioError
 
 AUSCULT = (sys.executable, "-m", "agent.cli", "run")
@@ -87,7 +85,9 @@ def test_what_is_played_is_heard_at_the_encoders_rate_and_judged(tmp_path, serve
     assert min(message["score"] for message in valid(listening)) < 0.05
     time.sleep(3)
     server.play(write(tmp_path / "faulty.wav", tone(8, FAULTY_HZ, rate=48000), rate=48000))
-    listening.wait(lambda: any(event["event"] == "raised" for event in listening.messages("event")))
+    listening.wait(
+        lambda: any("raised" in json.dumps(event) for event in listening.messages("event"))
+    )
     assert listening.stop() == 0
     log = listening.log.read_text()
     assert f"{NAME}: listening" in log
@@ -174,28 +174,6 @@ def test_without_the_library_the_remedy_is_told(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", fail)
     with pytest.raises(AudioError, match="apt install libportaudio2"):
         Microphone(MicrophoneSource(), 8000).start()
-
-
-def devices(*names, default=0):
-    listed = [
-        {"name": name, "max_input_channels": 0 if name.startswith("out") else 1} for name in names
-    ]
-    return SimpleNamespace(
-        query_devices=lambda: listed, default=SimpleNamespace(device=(default, 0))
-    )
-
-
-def test_devices_are_found_by_a_part_of_their_name():
-    found = devices("out USB", "Webcam: USB Audio (hw:1,0)", "USB Audio CODEC (hw:2,0)", default=2)
-    assert find_device(found, "codec")[0] == 2
-    assert find_device(found, None)[0] == 2
-    with pytest.raises(AudioError, match="several devices match: 'Webcam"):
-        find_device(found, "usb audio")
-    with pytest.raises(AudioError, match=r"no such microphone.*Found: 'Webcam"):
-        find_device(found, "line in")
-    with pytest.raises(AudioError, match=r"no microphone.*Found: none"):
-        find_device(devices("out only"), None)
-    assert find_device(devices("vmic", "vmic monitor"), "vmic")[0] == 0
 
 
 def arrivals(seconds, *, rate=16000.0, ppm=0.0, lost_at=None, late_at=None):

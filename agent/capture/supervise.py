@@ -1,0 +1,59 @@
+"""How a source that failed is tried again: with growing waits, for ever, and not too loudly."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+log = logging.getLogger(__name__)
+
+_FIRST_SECONDS = 1.0
+
+
+class Backoff:
+    """Waits between attempts, and what the log says of them.
+
+    Args:
+        name: The source, for the log.
+        most: Longest wait, seconds.
+        stop: Ends a wait.
+    """
+
+    def __init__(self, name: str, most: float, stop: threading.Event) -> None:
+        self._name = name
+        self._most = most
+        self._stop = stop
+        self._wait = min(_FIRST_SECONDS, most)
+        self._since: float | None = None  # when it failed
+        self._problem = ""
+
+    def mended(self) -> None:
+        """Sound came."""
+        away = "" if self._since is None else f" after {time.monotonic() - self._since:.0f} s"
+        log.info("%s: listening%s", self._name, away)
+        self._wait, self._since, self._problem = min(_FIRST_SECONDS, self._most), None, ""
+
+    def failed(self, problem: str) -> None:
+        """Log and wait; each wait is twice the one before, until sound comes."""
+        self._begin()
+        # Each new problem, and each step; at the longest wait only the first time.
+        loud = problem != self._problem or self._wait < self._most
+        self._problem = problem
+        log.log(
+            logging.WARNING if loud else logging.DEBUG,
+            "%s: %s; opening it again in %.0f s",
+            self._name, problem, self._wait,
+        )  # fmt: skip
+        self._stop.wait(self._wait)
+        self._wait = min(2 * self._wait, self._most)
+
+    def pause(self, why: str) -> None:
+        """Wait a moment: it was no fault."""
+        self._begin()
+        log.info("%s: %s", self._name, why)
+        self._stop.wait(min(_FIRST_SECONDS, self._most))
+
+    def _begin(self) -> None:
+        if self._since is None:
+            self._since = time.monotonic()

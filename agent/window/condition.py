@@ -1,0 +1,182 @@
+"""Is the microphone fit? Its condition, apart from the machine's, in the words of NAMUR NE 107.
+
+NAMUR recommendation NE 107, "Self-monitoring and diagnosis of field devices", has four status
+signals. Here:
+
+    failure               no sound at all, digital silence, or samples that are no numbers
+    check_function        opened just before (warm-up): what it gives means nothing yet
+    out_of_specification  clipping, or a level far from what training saw
+    maintenance_required  judged still, but sound is lost too often
+
+The first that applies, in this order, is the condition; otherwise `good`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from agent.frames import Validity, Window
+from agent.window.config import ConditionConfig
+
+# Troubles a source counts that interrupt the sound.
+_INTERRUPTIONS = ("overruns", "reopened")
+# A reason that differs in its numbers alone is no news.
+_NUMBER = re.compile(r"[\d.]+")
+
+
+class ConditionStatus(str, Enum):
+    """Status signals of NAMUR NE 107, and `good`."""
+
+    GOOD = "good"
+    FAILURE = "failure"
+    CHECK_FUNCTION = "check_function"
+    OUT_OF_SPECIFICATION = "out_of_specification"
+    MAINTENANCE_REQUIRED = "maintenance_required"
+
+
+@dataclass(frozen=True, slots=True)
+class SensorCondition:
+    """The microphone's condition.
+
+    Attributes:
+        status: In the words of NE 107.
+        reason: Why, in words a technician understands; empty when good.
+        since_wall: Wall time at which this status began, seconds since the epoch.
+    """
+
+    status: ConditionStatus
+    reason: str
+    since_wall: float
+
+
+_FAILURES = frozenset({Validity.SILENT, Validity.NOT_FINITE})
+_UNFIT = frozenset({Validity.CLIPPED, Validity.OUT_OF_RANGE})
+
+
+class _Bucket:
+    """Evidence over time: full after `on` seconds of it, empty again after `off` seconds without.
+
+    Raised when full, ended when empty: hysteresis, also for evidence that comes and goes.
+
+    Args:
+        on: Seconds of evidence that raise it; 0 raises at once.
+        off: Seconds without any that end it, from full.
+    """
+
+    def __init__(self, on: float, off: float) -> None:
+        self._on = on
+        self._off = off
+        self._fill = 0.0  # 0 to 1
+        self.reason = ""
+        self.raised = False
+
+    def see(self, seconds: float, reason: str) -> None:
+        """Take `seconds` of evidence, or of none when `reason` is empty."""
+        if reason:
+            self._fill = min(1.0, self._fill + (seconds / self._on if self._on else 1.0))
+            self.reason = reason
+            self.raised = self.raised or self._fill >= 1.0
+        else:
+            self._fill = max(0.0, self._fill - (seconds / self._off if self._off else 1.0))
+            self.raised = self.raised and self._fill > 0.0
+
+
+class SensorMonitor:
+    """Follows one microphone. Time is the windows' own; call from one thread.
+
+    Args:
+        config: How patient to be.
+    """
+
+    def __init__(self, config: ConditionConfig | None = None) -> None:
+        config = config or ConditionConfig()
+        self._config = config
+        self._failure = _Bucket(0.0, config.failure_off_seconds)
+        self._unfit = _Bucket(config.specification_on_seconds, config.specification_off_seconds)
+        self._gaps: deque[float] = deque(maxlen=4 * config.gaps_allowed)
+        self._often = False
+        self._counted: dict[str, int] = {}
+        self._last: float | None = None  # monotonic, end of the latest window
+        self._gap_held = False
+        self._condition = SensorCondition(ConditionStatus.CHECK_FUNCTION, "not heard yet", 0.0)
+
+    @property
+    def condition(self) -> SensorCondition:
+        """The latest."""
+        return self._condition
+
+    def observe(self, window: Window, faults: Mapping[str, int] | None = None) -> SensorCondition:
+        """Take in a window, valid or not.
+
+        Args:
+            window: The next of the stream.
+            faults: The source's troubles counted so far (`Source.faults`), when at hand.
+        """
+        now = window.end_monotonic
+        step = window.seconds if self._last is None else now - self._last
+        # A window says nothing of a time before it in which there was none.
+        step = min(max(step, 0.0), window.seconds)
+        self._last = now
+        kind, reason = window.validity, window.reason or window.validity.value
+        warming = kind is Validity.WARM_UP
+        if not warming:  # which says nothing either way
+            self._failure.see(step, reason if kind in _FAILURES else "")
+            self._unfit.see(step, reason if kind in _UNFIT else "")
+        # One gap is in as many windows as overlap it.
+        fresh = kind is Validity.GAP and not self._gap_held
+        self._gap_held = kind is Validity.GAP
+        self._count(now, faults or {}, also=int(fresh))
+        return self._settle(window.end_wall, reason if warming else "")
+
+    def waiting(
+        self, monotonic: float, wall: float, faults: Mapping[str, int] | None = None
+    ) -> SensorCondition:
+        """Say that no window has come, now and then while none does; live sources only.
+
+        Args:
+            monotonic: Now, on the windows' clock, seconds.
+            wall: Now, seconds since the epoch.
+            faults: As for `observe`.
+        """
+        if self._last is None:
+            self._last = monotonic
+        quiet = monotonic - self._last
+        self._count(monotonic, faults or {})
+        if quiet <= self._config.no_sound_seconds:
+            return self._condition
+        self._failure.see(0.0, "no sound comes: the microphone is gone, or not connected")
+        return self._settle(wall, "")
+
+    def _count(self, now: float, faults: Mapping[str, int], *, also: int = 0) -> None:
+        for name in _INTERRUPTIONS:
+            also += max(0, faults.get(name, 0) - self._counted.get(name, 0))
+            self._counted[name] = max(faults.get(name, 0), self._counted.get(name, 0))
+        # More than the deque holds is as good as full.
+        self._gaps.extend([now] * min(also, 4 * self._config.gaps_allowed))
+        while self._gaps and self._gaps[0] <= now - self._config.gap_seconds:
+            self._gaps.popleft()
+        least = self._config.gaps_allowed / (2 if self._often else 1)
+        self._often = len(self._gaps) > least
+
+    def _settle(self, wall: float, warming: str) -> SensorCondition:
+        status, reason = ConditionStatus.GOOD, ""
+        if self._failure.raised:
+            status, reason = ConditionStatus.FAILURE, self._failure.reason
+        elif warming:
+            status, reason = ConditionStatus.CHECK_FUNCTION, warming
+        elif self._unfit.raised:
+            status, reason = ConditionStatus.OUT_OF_SPECIFICATION, self._unfit.reason
+        elif self._often:
+            span = self._config.gap_seconds / 60
+            status = ConditionStatus.MAINTENANCE_REQUIRED
+            reason = f"sound was lost {len(self._gaps)} times within {span:.0f} minutes: "
+            reason += "check the cable, the socket and the load of this device"
+        if status is not self._condition.status:
+            self._condition = SensorCondition(status, reason, wall)
+        elif _NUMBER.sub("", reason) != _NUMBER.sub("", self._condition.reason):
+            self._condition = SensorCondition(status, reason, self._condition.since_wall)
+        return self._condition
