@@ -132,10 +132,111 @@ class Score:
 
 
 class Level(str, Enum):
-    """State of the machine's alarm (vocabulary of OPC UA Part 9 and ISO 13374)."""
+    """Severity of the machine's alarm (ISO 13374: normal, alert, alarm)."""
 
     NORMAL = "normal"
+    ALERT = "alert"
     ALARM = "alarm"
+
+    @property
+    def rank(self) -> int:
+        """0 for normal, 1 for alert, 2 for alarm."""
+        return _RANKS[self.value]
+
+
+_RANKS = {"normal": 0, "alert": 1, "alarm": 2}
+
+
+class MachineState(str, Enum):
+    """What the machine does, as far as its sound tells."""
+
+    RUNNING = "running"
+    IDLE = "idle"  # like the idle or noise recordings
+    UNKNOWN = "unknown"  # the sound could not be judged
+
+
+class Shelving(str, Enum):
+    """Whether an operator has taken the alarm out of view (OPC UA Part 9, ShelvedStateMachine)."""
+
+    UNSHELVED = "unshelved"
+    TIMED = "timed"
+    ONE_SHOT = "one_shot"  # until the present alarm has ended
+
+
+class EventKind(str, Enum):
+    """What happened to an alarm."""
+
+    ALERT = "alert"  # risen from normal to alert
+    RAISED = "raised"  # risen to alarm, from normal or alert
+    LOWERED = "lowered"  # fallen from alarm to alert
+    CLEARED = "cleared"  # back to normal
+    REALARM = "realarm"  # still in alarm, and nobody has acknowledged it
+    ACKNOWLEDGED = "acknowledged"
+    SHELVED = "shelved"
+    UNSHELVED = "unshelved"  # by an operator, or because its time was up
+    SILENCED = "silenced"  # re-alarms stopped, without an acknowledgement
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmStatus:
+    """The alarm of a machine as it stands.
+
+    Attributes:
+        level: Its severity, whether or not it is shelved.
+        since_wall: When that level began, seconds since the epoch.
+        alarm_id: Id of the present alarm, from leaving normal to coming back; empty when normal.
+        acknowledged: An operator has seen it; True when normal.
+        latched: The machine sounds healthy again, but the alarm waits to be acknowledged.
+        shelving: Whether it is out of view; a shelved alarm raises nothing.
+        shelved_until_wall: When that ends at the latest, seconds since the epoch; None unshelved.
+        silenced: No re-alarm is given until it rises anew.
+    """
+
+    level: Level
+    since_wall: float
+    alarm_id: str = ""
+    acknowledged: bool = True
+    latched: bool = False
+    shelving: Shelving = Shelving.UNSHELVED
+    shelved_until_wall: float | None = None
+    silenced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmEvent:
+    """Something that happened to an alarm, whole in itself: it can be told again after a restart.
+
+    Attributes:
+        id: The same however often it is told.
+        kind: What happened.
+        alarm_id: The alarm; empty for a shelving while all is normal.
+        wall: When, seconds since the epoch.
+        status: The alarm afterwards.
+        previous: Level before it.
+        threshold: The score above which a window counts as anomalous.
+        score: Score of the latest window; None when it could not be judged, or there is none.
+        window: Its index; None before the first.
+        window_wall: Wall time of its first sample, seconds since the epoch.
+        window_seconds: Its length, seconds.
+        origin: File or device it was heard from.
+        operator: Who asked for it; empty when nobody did.
+        note: What they said.
+    """
+
+    id: str
+    kind: EventKind
+    alarm_id: str
+    wall: float
+    status: AlarmStatus
+    previous: Level
+    threshold: float
+    score: float | None = None
+    window: int | None = None
+    window_wall: float = 0.0
+    window_seconds: float = 0.0
+    origin: str = ""
+    operator: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +246,16 @@ class Decision:
     Attributes:
         score: The score decided on.
         threshold: The score above which a window counts as anomalous.
-        exceeded: Whether this window did.
+        exceeded: Whether this window did (never while the machine is idle and that suppresses).
         level: Alarm level after this window.
-        changed: True on the window that raised or cleared the alarm.
+        changed: True on the window that raised or cleared the alarm before the world's eyes: never
+            while it is shelved.
         since_wall: Wall time at which the present level began, seconds since the epoch.
         alarm_id: Stable id of the present alarm; empty when normal and unchanged.
+        state: What the machine does.
+        alert_threshold: The score above which a window speaks for an alert; None without alerts.
+        status: The alarm in full; None only from those who do not know it.
+        events: What this window did to it, in order.
     """
 
     score: Score
@@ -159,3 +265,7 @@ class Decision:
     changed: bool
     since_wall: float
     alarm_id: str = ""
+    state: MachineState = MachineState.UNKNOWN
+    alert_threshold: float | None = None
+    status: AlarmStatus | None = None
+    events: tuple[AlarmEvent, ...] = ()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from agent.frames import Decision
+from agent.frames import AlarmEvent, Decision
 
 
 class Publisher(Protocol):
@@ -38,4 +38,23 @@ class Publisher(Protocol):
 
     def state(self) -> str:
         """A few words for the heartbeat; empty when there is nothing to say."""
+        ...
+
+
+@runtime_checkable
+class EventPublisher(Protocol):
+    """A publisher that is told of every alarm event by itself, whatever brought it about.
+
+    An acknowledgement, the end of a shelving or a re-alarm does not wait for a window, and what was
+    decided just before a crash is told again after it. `publish` then has the windows alone to
+    tell of; the alarm's state (`AlarmEvent.status`) changes with the events.
+    """
+
+    def notify(self, machine: str, event: AlarmEvent) -> None:
+        """Tell of an event. Called from any thread, in the order of the events; must not wait.
+
+        Args:
+            machine: Name of the machine.
+            event: What happened; an event told twice has the same id.
+        """
         ...
