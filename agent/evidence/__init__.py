@@ -1,0 +1,1 @@
+"""What was heard when an alarm was raised, kept for the person who asks why."""

@@ -1,0 +1,153 @@
+"""`evidence.json`: what was judged when an alarm was raised, and by what."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import Field, ValidationError
+
+from agent.errors import AuscultError
+from agent.schema import Strict, explain
+
+RECORD = "evidence.json"
+SOUND = "sound.flac"
+PICTURE = "spectrogram.png"
+FEEDBACK = "feedback.json"
+
+# An alarm's id becomes a folder's name, and may come from outside with a command.
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_Model = TypeVar("_Model", bound=Strict)
+_LIMIT = 4 * 2**20  # bytes of JSON; a real one has some kilobytes
+
+
+class JudgedWindow(Strict):
+    """One window that the sound holds."""
+
+    start: Annotated[float, Field(description="Its first sample in `sound.flac`, seconds")]
+    seconds: Annotated[float, Field(gt=0, description="Length, seconds")]
+    time: Annotated[str, Field(description="Its first sample by the clock, ISO 8601 UTC")]
+    validity: Annotated[str, Field(description="`valid`, or why it could not be judged")]
+    score: Annotated[float | None, Field(description="Anomaly score; null when invalid")]
+    exceeded: Annotated[bool, Field(description="Whether that was above the threshold")]
+    whole: Annotated[
+        bool, Field(description="Whether `sound.flac` holds all of it, with no sound lost inside")
+    ]
+    neighbour: Annotated[
+        str, Field(description="Healthy recording it was nearest to; empty when invalid")
+    ] = ""
+    neighbour_start: Annotated[
+        float | None, Field(description="Where in that recording, seconds")
+    ] = None
+
+
+class LostSound(Strict):
+    """Sound missing inside `sound.flac`."""
+
+    at: Annotated[float, Field(ge=0, description="Where, seconds")]
+    seconds: Annotated[float, Field(ge=0, description="How much")]
+
+
+class EvidenceRecord(Strict):
+    """`evidence.json`."""
+
+    schema_version: Literal[1] = 1
+    alarm_id: Annotated[str, Field(description="The alarm")]
+    device: Annotated[str, Field(description="Device that raised it")]
+    machine: Annotated[str, Field(description="Machine it was raised for")]
+    raised: Annotated[str, Field(description="When, ISO 8601 UTC")]
+    raised_at: Annotated[float, Field(description="The same moment in `sound.flac`, seconds")]
+    cleared: Annotated[
+        str | None, Field(description="When it was cleared, if while sound was kept; else null")
+    ] = None
+    complete: Annotated[
+        bool,
+        Field(description="False while more sound may be added, or when the agent was cut off"),
+    ]
+    threshold: Annotated[float, Field(description="Score above which a window counted")]
+    score: Annotated[float | None, Field(description="Score of the window that raised it")]
+    sound_start: Annotated[str, Field(description="First sample of `sound.flac`, ISO 8601 UTC")]
+    rate: Annotated[int, Field(gt=0, description="Samples a second of `sound.flac`")]
+    seconds: Annotated[float, Field(ge=0, description="Length of `sound.flac`")]
+    lost: Annotated[tuple[LostSound, ...], Field(description="Sound that was lost inside it")] = ()
+    windows: Annotated[tuple[JudgedWindow, ...], Field(description="In order of time")] = ()
+
+
+class Feedback(Strict):
+    """`feedback.json`: what a person said of an alarm."""
+
+    verdict: Annotated[
+        Literal["normal", "anomalous"],
+        Field(description="`normal`: the machine was well, its sound may join the bank"),
+    ]
+    time: Annotated[str, Field(description="When it was said, ISO 8601 UTC")]
+    by: Annotated[str, Field(max_length=200, description="Who said it")] = ""
+    comment: Annotated[str, Field(max_length=2000, description="What else was said")] = ""
+    accepted: Annotated[
+        str | None, Field(description="Bank version its windows joined; null while pending")
+    ] = None
+
+
+def alarm_folder(root: Path, machine: str, alarm_id: str) -> Path:
+    """Where an alarm's evidence is kept.
+
+    Args:
+        root: `evidence/` in the state directory.
+        machine: The machine's name, as the configuration allows.
+        alarm_id: The alarm.
+
+    Raises:
+        AuscultError: The id could not be an alarm's (and might lead out of the folder).
+    """
+    if not _ID.fullmatch(alarm_id):
+        raise AuscultError(
+            f"'{alarm_id[:70]}' is not the id of an alarm",
+            remedy="Copy `alarm_id` from the alarm's message.",
+        )
+    return root / machine / alarm_id
+
+
+def read_record(folder: Path) -> EvidenceRecord:
+    """Read an alarm's `evidence.json`.
+
+    Raises:
+        AuscultError: It is missing, damaged, or not what this version writes.
+    """
+    return _parse(folder / RECORD, EvidenceRecord)
+
+
+def read_feedback(folder: Path) -> Feedback | None:
+    """Read what was said of an alarm; None when nothing was.
+
+    Raises:
+        AuscultError: It is damaged.
+    """
+    place = folder / FEEDBACK
+    return _parse(place, Feedback) if place.exists() else None
+
+
+def _parse(place: Path, model: type[_Model]) -> _Model:
+    try:
+        return model.model_validate_json(_bytes(place))
+    except ValidationError as fault:
+        raise AuscultError(
+            explain(fault), where=place, remedy="It is damaged: remove the alarm's folder."
+        ) from fault
+
+
+def _bytes(place: Path) -> bytes:
+    try:
+        if place.stat().st_size > _LIMIT:
+            raise AuscultError(
+                "is far too large", where=place, remedy="It is damaged: remove the alarm's folder."
+            )
+        return place.read_bytes()
+    except FileNotFoundError as fault:
+        raise AuscultError(
+            "there is no evidence of this alarm",
+            where=place.parent,
+            remedy="Was it kept (`evidence` in agent.yaml), or is it older than what is kept?",
+        ) from fault
+    except OSError as fault:
+        raise AuscultError(f"cannot be read: {fault.strerror}", where=place) from fault

@@ -1,0 +1,204 @@
+"""Listens in on one machine's pipeline and gathers the evidence of its alarms."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from agent.bundle.manifest import Row
+from agent.errors import AuscultError
+from agent.evidence.record import EvidenceRecord, JudgedWindow, LostSound, alarm_folder
+from agent.evidence.ring import AudioRing, Clip
+from agent.evidence.write import EvidenceWriter, Job
+from agent.frames import AudioBlock, Decision, Level, Window
+from agent.publish.messages import utc
+
+log = logging.getLogger(__name__)
+
+# Scoring may be this far behind capture, seconds, before the oldest sound is lost to evidence.
+LAG_SECONDS = 20.0
+_NOTES_KEPT = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class _Note:
+    """What is remembered of a judged window: all but its samples."""
+
+    monotonic: float
+    seconds: float
+    wall: float
+    validity: str
+    score: float | None
+    exceeded: bool
+    neighbour: str
+    neighbour_start: float | None
+
+
+@dataclass(slots=True)
+class _Open:
+    """An alarm whose evidence is still gathered."""
+
+    alarm_id: str
+    folder: Path
+    raised: float  # monotonic, end of the window that raised it
+    raised_wall: float
+    threshold: float
+    score: float | None
+    until: float  # monotonic
+    reference: str
+    cleared_wall: float | None = field(default=None)
+
+
+class EvidenceRecorder:
+    """Evidence of one machine's alarms.
+
+    The first writing is at the alarm itself, so that it is on the disk even if power fails in the
+    next minute; the second, when enough of the alarm was heard or it was cleared, replaces it.
+
+    Args:
+        device: This device's name.
+        machine: The machine's.
+        writer: Does the writing, started.
+    """
+
+    def __init__(self, device: str, machine: str, writer: EvidenceWriter) -> None:
+        self._device = device
+        self._machine = machine
+        self._writer = writer
+        config = writer.config
+        self._ring = AudioRing(config.before_seconds + config.during_seconds + LAG_SECONDS)
+        self._notes: deque[_Note] = deque(maxlen=_NOTES_KEPT)
+        self._open: _Open | None = None
+        self._last_id = ""
+        self._reference = ""
+
+    def hear(self, block: AudioBlock) -> None:
+        """Take a captured block."""
+        self._ring.hear(block)
+
+    def judged(self, decision: Decision, rows: Sequence[Row]) -> str:
+        """Take a decision; gives where the present alarm's evidence is kept, or nothing."""
+        window = decision.score.window
+        self._notes.append(_note(decision, rows))
+        oldest = window.end_monotonic - self._writer.config.before_seconds - LAG_SECONDS
+        while self._notes and self._notes[0].monotonic < oldest - window.seconds:
+            if self._open is not None:
+                break
+            self._notes.popleft()
+        alarmed = decision.level is Level.ALARM and bool(decision.alarm_id)
+        if alarmed and decision.alarm_id != self._last_id:
+            self._finish(window)
+            self._begin(decision)
+        elif self._open is not None:
+            if not alarmed:
+                self._open.cleared_wall = window.end_wall
+                self._finish(window)
+            elif window.end_monotonic >= self._open.until:
+                self._finish(window)
+        # The message that clears an alarm bears its id, and so its evidence.
+        return self._reference if decision.alarm_id == self._last_id else ""
+
+    def close(self) -> None:
+        """Write what was heard of an alarm that still lasts; the pipeline has ended."""
+        if self._open is not None:
+            self._write(self._open, self._notes[-1].monotonic + self._notes[-1].seconds)
+            self._open = None
+
+    def _begin(self, decision: Decision) -> None:
+        self._last_id, self._reference = decision.alarm_id, ""
+        window = decision.score.window
+        try:
+            folder = alarm_folder(self._writer.root, self._machine, decision.alarm_id)
+        except AuscultError as fault:
+            log.warning("%s: no evidence: %s", self._machine, fault)
+            return
+        reference = f"evidence/{self._machine}/{decision.alarm_id}"
+        if folder.exists():
+            # The alarm outlived a restart: what was kept when it was raised stays.
+            self._reference = reference
+            return
+        opened = _Open(
+            decision.alarm_id,
+            folder,
+            window.end_monotonic,
+            window.end_wall,
+            decision.threshold,
+            decision.score.value,
+            window.end_monotonic + self._writer.config.during_seconds,
+            reference,
+        )
+        if self._write(opened, window.end_monotonic, complete=False):
+            self._open = opened
+            self._reference = reference
+
+    def _finish(self, window: Window) -> None:
+        opened, self._open = self._open, None
+        if opened is not None:
+            self._write(opened, min(opened.until, window.end_monotonic))
+
+    def _write(self, opened: _Open, end: float, *, complete: bool = True) -> bool:
+        begin = opened.raised - self._writer.config.before_seconds
+        clip = self._ring.cut(begin, end)
+        if clip is None:
+            log.warning("%s: no evidence: the sound is no longer held", self._machine)
+            self._writer.skipped += 1
+            return False
+        record = EvidenceRecord(
+            alarm_id=opened.alarm_id,
+            device=self._device,
+            machine=self._machine,
+            raised=utc(opened.raised_wall),
+            raised_at=round(clip.place(opened.raised), 6),
+            cleared=None if opened.cleared_wall is None else utc(opened.cleared_wall),
+            complete=complete,
+            threshold=opened.threshold,
+            score=opened.score,
+            sound_start=utc(clip.wall),
+            rate=clip.rate,
+            seconds=round(clip.seconds, 6),
+            lost=tuple(LostSound(at=gap.at, seconds=gap.seconds) for gap in clip.gaps),
+            windows=tuple(
+                _judged(note, clip)
+                for note in self._notes
+                if note.monotonic + note.seconds > clip.monotonic and note.monotonic < end
+            ),
+        )
+        return self._writer.offer(Job(opened.folder, clip, record))
+
+
+def _note(decision: Decision, rows: Sequence[Row]) -> _Note:
+    score = decision.score
+    row = None
+    if score.neighbour is not None and 0 <= score.neighbour < len(rows):
+        row = rows[score.neighbour]
+    return _Note(
+        score.window.monotonic,
+        score.window.seconds,
+        score.window.wall,
+        score.window.validity.value,
+        score.value,
+        decision.exceeded,
+        row.source if row else "",
+        row.start if row else None,
+    )
+
+
+def _judged(note: _Note, clip: Clip) -> JudgedWindow:
+    start = clip.place(note.monotonic)
+    end = clip.place(note.monotonic + note.seconds)
+    slack = 1.5 / clip.rate
+    whole = start >= -slack and end <= clip.seconds + slack and end - start > note.seconds - slack
+    return JudgedWindow(
+        start=round(start, 6),
+        seconds=note.seconds,
+        time=utc(note.wall),
+        validity=note.validity,
+        score=note.score,
+        exceeded=note.exceeded,
+        whole=whole,
+        neighbour=note.neighbour,
+        neighbour_start=note.neighbour_start,
+    )

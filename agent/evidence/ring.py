@@ -1,0 +1,125 @@
+"""The latest sound of one machine, in bounded memory."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from agent.frames import AudioBlock, Samples
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Sound that was lost inside a clip.
+
+    Attributes:
+        at: Where in the clip's samples, seconds.
+        seconds: How much is missing there.
+    """
+
+    at: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A stretch of recent sound.
+
+    Attributes:
+        samples: float32, shape `(n,)`; what was lost is left out, not filled in.
+        rate: Samples a second.
+        monotonic: Monotonic time of the first sample, seconds.
+        wall: Wall time of the first sample, seconds since the epoch.
+        gaps: Where sound was lost.
+    """
+
+    samples: Samples
+    rate: int
+    monotonic: float
+    wall: float
+    gaps: tuple[Gap, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """Length of the samples, seconds."""
+        return len(self.samples) / self.rate
+
+    def place(self, monotonic: float) -> float:
+        """Where in the samples a moment is, seconds from the first; gaps taken into account."""
+        position = monotonic - self.monotonic
+        for gap in self.gaps:
+            if position > gap.at:
+                position = max(gap.at, position - gap.seconds)
+        return position
+
+
+class AudioRing:
+    """Keeps the latest blocks. One thread adds, any may cut.
+
+    Args:
+        seconds: How much is kept; a block more at most.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._blocks: deque[AudioBlock] = deque()
+        self._held = 0
+        self._lock = threading.Lock()
+
+    def hear(self, block: AudioBlock) -> None:
+        """Add a block; its samples are copied."""
+        if len(block.samples) == 0:
+            return
+        kept = replace(block, samples=np.array(block.samples, dtype=np.float32))
+        with self._lock:
+            if self._blocks and self._blocks[-1].rate != block.rate:
+                # Another encoder's rate: the two cannot be joined.
+                self._blocks.clear()
+                self._held = 0
+            self._blocks.append(kept)
+            self._held += len(kept.samples)
+            while self._held - len(self._blocks[0].samples) >= self._seconds * block.rate:
+                self._held -= len(self._blocks.popleft().samples)
+
+    def cut(self, begin: float, end: float) -> Clip | None:
+        """The sound between two moments, as far as it is still held.
+
+        Args:
+            begin: Monotonic time, seconds.
+            end: Monotonic time, seconds.
+
+        Returns:
+            The clip, or None when nothing of it is held.
+        """
+        with self._lock:
+            blocks = list(self._blocks)
+        pieces: list[Samples] = []
+        gaps: list[Gap] = []
+        first: AudioBlock | None = None
+        skipped, length, expected = 0, 0, 0.0
+        for block in blocks:
+            size, rate = len(block.samples), block.rate
+            start = min(size, max(0, round((begin - block.monotonic) * rate)))
+            stop = min(size, max(0, round((end - block.monotonic) * rate)))
+            if stop > start:
+                if first is None:
+                    first, skipped = block, start
+                elif block.gap_before:
+                    missing = max(0.0, block.monotonic - expected)
+                    gaps.append(Gap(length / rate, missing))
+                pieces.append(block.samples[start:stop])
+                length += stop - start
+            expected = block.monotonic + size / rate
+        if first is None:
+            return None
+        offset = skipped / first.rate
+        return Clip(
+            np.concatenate(pieces),
+            first.rate,
+            first.monotonic + offset,
+            first.wall + offset,
+            tuple(gaps),
+        )

@@ -1,0 +1,192 @@
+"""Writes evidence in a thread of its own: scoring never waits for a disk."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import queue
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from agent.errors import AuscultError
+from agent.evidence.config import EvidenceConfig
+from agent.evidence.disk import has_room, prune
+from agent.evidence.record import PICTURE, RECORD, SOUND, EvidenceRecord
+from agent.evidence.ring import Clip
+from agent.evidence.spectrogram import spectrogram_png
+from agent.frames import Samples
+
+log = logging.getLogger(__name__)
+
+# A minute of sound at 16 kHz is 4 MB in memory; so many may wait for a slow disk.
+_WAITING = 4
+_STOP_SECONDS = 5.0
+_NICENESS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One alarm's evidence, to be written (again, when there is more of it).
+
+    Attributes:
+        folder: The alarm's.
+        clip: Its sound.
+        record: What was judged.
+    """
+
+    folder: Path
+    clip: Clip
+    record: EvidenceRecord
+
+
+class EvidenceWriter:
+    """Writes jobs in order, for all machines. What cannot be written is counted and left out.
+
+    Args:
+        root: `evidence/` in the state directory.
+        config: What may be kept.
+    """
+
+    def __init__(self, root: Path, config: EvidenceConfig) -> None:
+        self.root = root
+        self.config = config
+        self.written = 0
+        self.skipped = 0
+        self._jobs: queue.Queue[Job | None] = queue.Queue(_WAITING)
+        self._thread: threading.Thread | None = None
+        self._room = True
+
+    def start(self) -> None:
+        """Begin. Never raises: an agent without a place for evidence still raises alarms."""
+        self._thread = threading.Thread(target=self._run, name="evidence", daemon=True)
+        self._thread.start()
+
+    def offer(self, job: Job) -> bool:
+        """Have a job written, without waiting; False when it is skipped."""
+        if not self._room and not job.record.complete:
+            # The disk was full at the last look; the writer looks again with each job.
+            self._look()
+        if not self._room:
+            self._skip(job.folder, "the disk is too full")
+            return False
+        try:
+            self._jobs.put_nowait(job)
+        except queue.Full:
+            self._skip(job.folder, "too many wait")
+            return False
+        return True
+
+    def stop(self) -> None:
+        """Write what waits, within a few seconds. Idempotent."""
+        if self._thread is None:
+            return
+        with contextlib.suppress(queue.Full):
+            self._jobs.put(None, timeout=_STOP_SECONDS)
+        self._thread.join(_STOP_SECONDS)
+        self._thread = None
+
+    def state(self) -> str:
+        """A few words for the heartbeat; empty when all was written."""
+        return f"evidence of {self.skipped} alarms was not kept" if self.skipped else ""
+
+    def _run(self) -> None:
+        # Linux: a thread has a priority of its own. Others refuse, and do without.
+        with contextlib.suppress(OSError, AttributeError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        while (job := self._jobs.get()) is not None:
+            self._try(job)
+
+    def _try(self, job: Job) -> None:
+        try:
+            self._write(job)
+        except OSError as fault:
+            self._skip(job.folder, fault.strerror or str(fault))
+        except (soundfile.SoundFileError, AuscultError, ValueError, MemoryError) as fault:
+            self._skip(job.folder, str(fault))
+        except Exception:
+            log.exception("evidence: unexpected fault")
+            self._skip(job.folder, "an unexpected fault")
+
+    def _write(self, job: Job) -> None:
+        self._look(more=4 * len(job.clip.samples))
+        if not self._room:
+            self._skip(job.folder, "the disk is too full")
+            return
+        if job.record.complete or not (job.folder / RECORD).exists():
+            write_evidence(job)
+            self.written += 1
+        prune(self.root, self.config, keep=job.folder)
+
+    def _look(self, more: int = 0) -> None:
+        try:
+            self._room = has_room(self.root, self.config.free_share, more=more)
+        except OSError:
+            self._room = True  # the write will tell
+
+    def _skip(self, folder: Path, why: str) -> None:
+        self.skipped += 1
+        log.warning("evidence of alarm %s not kept: %s (%d so far)", folder.name, why, self.skipped)
+
+
+def write_evidence(job: Job) -> None:
+    """Write sound, picture and record, the record last; earlier ones are replaced one by one.
+
+    Raises:
+        OSError: The disk is full or gone.
+        soundfile.SoundFileError: The sound could not be written.
+    """
+    job.folder.mkdir(parents=True, exist_ok=True)
+    draft = job.folder / f".{SOUND}"
+    write_flac(draft, job.clip.samples, job.clip.rate)
+    draft.replace(job.folder / SOUND)
+    picture = spectrogram_png(
+        job.clip.samples, job.clip.rate, marks=[job.record.raised_at], title=job.record.sound_start
+    )
+    _replace(job.folder / PICTURE, picture)
+    _replace(job.folder / RECORD, (job.record.model_dump_json(indent=1) + "\n").encode())
+
+
+def write_flac(path: Path, samples: Samples, rate: int) -> None:
+    """Write sound as 24-bit FLAC and force it to the disk; a failed file is removed.
+
+    Args:
+        path: The file.
+        samples: float32, shape `(n,)`; beyond full scale it is cut, what is not finite is 0.
+        rate: Samples a second.
+
+    Raises:
+        OSError: It could not be written in full.
+        soundfile.SoundFileError: Nor could the encoder be made.
+    """
+    clean = np.clip(np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0), -1.0, 1.0)
+    try:
+        soundfile.write(str(path), clean, rate, format="FLAC", subtype="PCM_24")
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        # libsndfile is silent about some short writes.
+        short = soundfile.info(str(path)).frames != len(clean)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    if short:
+        path.unlink()
+        raise OSError(errno.ENOSPC, "it was not written in full", str(path))
+
+
+def _replace(path: Path, data: bytes) -> None:
+    draft = path.with_name(f".{path.name}")
+    try:
+        with draft.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,329 @@
+"""Evidence of alarms: what is kept, for how long, and that nothing waits for it."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import zlib
+
+import numpy as np
+import pytest
+import soundfile
+from support.bundles import FAULTY_HZ, RATE, tone
+
+from agent.bundle.manifest import Row
+from agent.errors import AuscultError
+from agent.evidence import write as writing
+from agent.evidence.config import EvidenceConfig
+from agent.evidence.disk import has_room, prune
+from agent.evidence.record import (
+    PICTURE,
+    RECORD,
+    SOUND,
+    alarm_folder,
+    read_record,
+)
+from agent.evidence.recorder import EvidenceRecorder
+from agent.evidence.ring import AudioRing
+from agent.evidence.spectrogram import HEIGHT, WIDTH, power_db, spectrogram_png
+from agent.evidence.write import EvidenceWriter
+from agent.frames import AudioBlock, Decision, Level, Score, Window
+
+ROWS = (
+    Row(source="h0.wav", start=0.0, group="h0.wav"),
+    Row(source="h1.wav", start=2.5, group="h1.wav"),
+)
+CONFIG = EvidenceConfig(before_seconds=3, during_seconds=2)
+
+
+def block(sound, at, *, gap=False):
+    return AudioBlock(sound, RATE, at, 1e9 + at, gap_before=gap, origin="feed")
+
+
+def decision(at, *, level=Level.NORMAL, alarm="", score=0.01, changed=False):
+    window = Window(np.zeros(RATE, np.float32), RATE, int(at), at, 1e9 + at)
+    return Decision(
+        Score(window, score, 1 if score is not None else None, 0.01),
+        0.05, score is not None and score > 0.05, level, changed, 1e9 + at, alarm,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def writer(tmp_path):
+    writer = EvidenceWriter(tmp_path / "evidence", CONFIG)
+    writer.start()
+    yield writer
+    writer.stop()
+
+
+def settle(writer):
+    """Wait until what was offered is written."""
+    deadline = time.monotonic() + 10
+    writer._jobs.put(None)
+    writer._thread.join(deadline - time.monotonic())
+    assert not writer._thread.is_alive()
+    writer.start()
+
+
+def play(recorder, *, seconds=12, raised=6, cleared=None, alarm="a1"):
+    """A second a step; the fault begins a second before the alarm."""
+    references = []
+    for at in range(seconds):
+        faulty = at >= raised - 1 and (cleared is None or at < cleared)
+        recorder.hear(block(tone(1, FAULTY_HZ if faulty else 440, seed=at), float(at)))
+        alarmed = at >= raised and (cleared is None or at < cleared)
+        references.append(
+            recorder.judged(
+                decision(
+                    float(at),
+                    level=Level.ALARM if alarmed else Level.NORMAL,
+                    alarm=alarm if alarmed or at == cleared else "",
+                    score=0.5 if faulty else 0.01,
+                    changed=at in (raised, cleared),
+                ),
+                ROWS,
+            )
+        )
+    return references
+
+
+def test_an_alarm_leaves_sound_picture_and_record(tmp_path, writer):
+    recorder = EvidenceRecorder("dev", "pump", writer)
+    references = play(recorder)
+    settle(writer)
+    folder = tmp_path / "evidence" / "pump" / "a1"
+    assert references[5] == ""
+    assert references[6] == references[11] == "evidence/pump/a1"
+    assert sorted(path.name for path in folder.iterdir()) == sorted([RECORD, SOUND, PICTURE])
+    record = read_record(folder)
+    sound, rate = soundfile.read(folder / SOUND, dtype="float32")
+    # Three seconds up to the end of the window that raised it (7 s), and two of the alarm.
+    assert rate == RATE
+    assert len(sound) == 5 * RATE
+    assert np.abs(sound[:RATE] - tone(1, seed=4)).max() < 1e-6
+    assert record.complete
+    assert record.seconds == 5
+    assert record.raised_at == 3
+    assert record.score == 0.5
+    assert [(w.start, w.exceeded, w.whole) for w in record.windows] == [
+        (0, False, True), (1, True, True), (2, True, True), (3, True, True), (4, True, True),
+    ]  # fmt: skip
+    assert (record.windows[0].neighbour, record.windows[0].neighbour_start) == ("h1.wav", 2.5)
+
+
+def test_evidence_is_on_disk_at_the_alarm_and_grows_until_it_is_cleared(tmp_path, writer):
+    recorder = EvidenceRecorder("dev", "pump", writer)
+    folder = tmp_path / "evidence" / "pump" / "a1"
+    play(recorder, seconds=7)
+    settle(writer)
+    assert not read_record(folder).complete
+    assert read_record(folder).seconds == 3
+    again = EvidenceRecorder("dev", "pump", writer)
+    references = play(again, cleared=8, alarm="a2")
+    assert references[8] == "evidence/pump/a2"  # the message that clears it names it too
+    assert references[9] == ""
+    settle(writer)
+    record = read_record(folder.parent / "a2")
+    assert record.complete
+    assert record.cleared is not None
+    assert record.seconds == pytest.approx(5)
+
+
+def test_an_alarm_that_outlives_a_restart_keeps_its_first_evidence(tmp_path, writer):
+    play(EvidenceRecorder("dev", "pump", writer))
+    settle(writer)
+    before = (tmp_path / "evidence/pump/a1" / SOUND).read_bytes()
+    references = play(EvidenceRecorder("dev", "pump", writer), raised=2)
+    settle(writer)
+    assert references[2] == "evidence/pump/a1"
+    assert (tmp_path / "evidence/pump/a1" / SOUND).read_bytes() == before
+
+
+def test_the_ring_holds_no_more_than_asked_and_tells_gaps():
+    ring = AudioRing(3.0)
+    for at in range(100):
+        ring.hear(
+            block(np.full(RATE, at, np.float32), at + (5.0 if at >= 99 else 0.0), gap=at == 99)
+        )
+    assert ring._held <= 4 * RATE
+    clip = ring.cut(97.5, 200)
+    assert clip.monotonic == 97.5
+    assert clip.seconds == 2.5
+    (gap,) = clip.gaps
+    assert (gap.at, gap.seconds) == (1.5, 5.0)
+    assert clip.place(98.0) == 0.5
+    assert clip.place(104.5) == 2.0
+    assert clip.place(101.0) == 1.5  # inside what was lost
+    assert ring.cut(0, 50) is None
+
+
+def test_the_ring_copies_what_the_source_may_reuse():
+    ring = AudioRing(3.0)
+    shared = np.ones(RATE, np.float32)
+    ring.hear(block(shared, 0.0))
+    shared[:] = 7
+    assert ring.cut(0, 1).samples.max() == 1
+
+
+def test_a_slow_disk_never_holds_scoring_up(tmp_path, monkeypatch):
+    release = threading.Event()
+    monkeypatch.setattr(writing, "write_evidence", lambda job: release.wait(20))
+    writer = EvidenceWriter(tmp_path / "evidence", CONFIG)
+    writer.start()
+    try:
+        began = time.monotonic()
+        references = [
+            play(EvidenceRecorder("dev", "pump", writer), alarm=f"a{n}", seconds=8)[7]
+            for n in range(8)
+        ]
+        assert time.monotonic() - began < 3
+        # One is being written and four wait; the rest are told of as not kept.
+        assert references.count("") >= 2
+        assert writer.skipped >= 2
+        assert "not kept" in writer.state()
+    finally:
+        release.set()
+        writer.stop()
+
+
+@pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), RuntimeError("odd")])
+def test_a_disk_that_fails_costs_the_evidence_only(tmp_path, monkeypatch, fault, caplog):
+    def fail(*_args):
+        raise fault
+
+    monkeypatch.setattr(writing, "write_flac", fail)
+    writer = EvidenceWriter(tmp_path / "evidence", CONFIG)
+    writer.start()
+    play(EvidenceRecorder("dev", "pump", writer))
+    settle(writer)
+    assert writer.skipped == 2
+    assert "not kept" in caplog.text
+    writer.stop()
+
+
+def test_no_evidence_is_promised_on_a_full_disk(tmp_path):
+    writer = EvidenceWriter(tmp_path / "evidence", CONFIG.model_copy(update={"free_share": 0.9999}))
+    writer.start()
+    play(EvidenceRecorder("dev", "pump", writer), alarm="a1")
+    settle(writer)
+    references = play(EvidenceRecorder("dev", "pump", writer), alarm="a2")
+    writer.stop()
+    assert references[7] == ""
+    assert not list((tmp_path).rglob("*.flac"))
+    assert writer.skipped == 3
+
+
+def fill(root, machine, alarm, age_days, size=1000):
+    folder = root / machine / alarm
+    folder.mkdir(parents=True)
+    path = folder / SOUND
+    path.write_bytes(bytes(size))
+    then = time.time() - age_days * 86400
+    os.utime(path, (then, then))
+    return folder
+
+
+def test_retention_by_age_and_count(tmp_path):
+    for n in range(6):
+        fill(tmp_path, "pump", f"p{n}", age_days=n)
+    fill(tmp_path, "fan", "f0", age_days=3)
+    (tmp_path / "stranger.txt").write_text("not ours")
+    outside = tmp_path.parent / "outside"
+    outside.mkdir()
+    (outside / "precious").write_text("x")
+    (tmp_path / "pump" / "link").symlink_to(outside)
+    config = CONFIG.model_copy(update={"keep_days": 4.5, "keep_alarms": 3})
+    assert prune(tmp_path, config) == 3
+    assert sorted(p.name for p in (tmp_path / "pump").iterdir()) == ["link", "p0", "p1", "p2"]
+    assert (tmp_path / "fan" / "f0").exists()
+    assert (outside / "precious").exists()
+    assert (tmp_path / "stranger.txt").exists()
+
+
+def test_retention_by_share_of_the_disk_takes_the_oldest(tmp_path, monkeypatch):
+    for n in range(5):
+        fill(tmp_path, "pump", f"p{n}", age_days=n / 10)
+    import shutil
+
+    usage = type(shutil.disk_usage(tmp_path))(30_000, 0, 30_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    newest = tmp_path / "pump" / "p4"
+    prune(tmp_path, CONFIG.model_copy(update={"disk_share": 0.1}), keep=newest)
+    # 3000 bytes allowed: the oldest go, but for the one being written.
+    assert sorted(p.name for p in (tmp_path / "pump").iterdir()) == ["p0", "p1", "p4"]
+
+
+def test_what_waits_for_acceptance_is_counted_last(tmp_path):
+    for n in range(3):
+        fill(tmp_path, "pump", f"p{n}", age_days=n)
+    (tmp_path / "pump" / "p2" / "feedback.json").write_text(
+        '{"verdict": "normal", "time": "2025-01-01T00:00:00Z"}'
+    )
+    prune(tmp_path, CONFIG.model_copy(update={"keep_alarms": 1}))
+    assert [p.name for p in (tmp_path / "pump").iterdir()] == ["p2"]
+
+
+def test_room_is_asked_of_the_nearest_folder(tmp_path):
+    assert has_room(tmp_path / "not" / "yet", 0.0)
+    assert not has_room(tmp_path, 0.0, more=1 << 62)
+
+
+@pytest.mark.parametrize("alarm", ["", "..", "../x", "a/b", "a" * 65, ".hidden", "a\0b", "a b"])
+def test_an_alarm_id_leads_nowhere_else(tmp_path, alarm):
+    with pytest.raises(AuscultError, match="not the id"):
+        alarm_folder(tmp_path, "pump", alarm)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"\xff\xfe", b'{"alarm_id": 1}', b"[" * 100_000]
+)
+def test_a_damaged_record_is_named(tmp_path, content):
+    (tmp_path / RECORD).write_bytes(content)
+    with pytest.raises(AuscultError, match=r"evidence\.json"):
+        read_record(tmp_path)
+
+
+def decode_png(data):
+    """Pixels of an unfiltered indexed PNG, checking every chunk's CRC."""
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    at, chunks = 8, {}
+    while at < len(data):
+        size = int.from_bytes(data[at : at + 4], "big")
+        kind, body = data[at + 4 : at + 8], data[at + 8 : at + 8 + size]
+        assert zlib.crc32(kind + body) == int.from_bytes(
+            data[at + 8 + size : at + 12 + size], "big"
+        )
+        chunks[kind] = body
+        at += 12 + size
+    width, height = (int.from_bytes(chunks[b"IHDR"][n : n + 4], "big") for n in (0, 4))
+    lines = np.frombuffer(zlib.decompress(chunks[b"IDAT"]), np.uint8).reshape(height, width + 1)
+    assert not lines[:, 0].any()
+    return lines[:, 1:]
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 48000])
+def test_the_picture_shows_a_tone_where_it_is(rate):
+    seconds, hertz = 10, rate / 8
+    time_ = np.arange(seconds * rate) / rate
+    sound = 0.3 * np.sin(2 * np.pi * hertz * time_) * (time_ >= 5)
+    sound += 1e-4 * np.random.default_rng(0).standard_normal(len(sound))
+    pixels = decode_png(spectrogram_png(sound.astype(np.float32), rate, marks=[5.0]))
+    plot = pixels[30 : 30 + HEIGHT, 56 : 56 + WIDTH].astype(int)
+    # A quarter of the way up (an eighth of the rate is a quarter of its half).
+    line = np.argmax(plot[:, 3 * WIDTH // 4])
+    assert line == pytest.approx(HEIGHT * 0.75, abs=4)
+    assert plot[line, 3 * WIDTH // 4] > 200
+    assert plot[line, WIDTH // 4] < 120
+    assert (plot[:, WIDTH // 2] == 253).all()  # the mark
+
+
+def test_pictures_of_odd_sound_do_not_fail():
+    for sound in (
+        np.zeros(1, np.float32),
+        np.full(100, np.nan, np.float32),
+        np.zeros(20_000, np.float32),
+        np.full(20_000, 3e38, np.float32),
+    ):
+        decode_png(spectrogram_png(sound, 16000))
+    assert power_db(np.ones(5000, np.float32), 16000).shape[1] == WIDTH
