@@ -22,6 +22,7 @@ FORBIDDEN = {"DFT", "STFT", "If", "Loop", "Scan", "NonZero"}
         ("loudness", "", 1.0, 1),
         ("log_mel", "", 1.0, 1),
         ("mn04", "block12_freq", 1.0, 1),
+        ("mn04", "block12_bands", 1.0, 1),
         ("mn04", "multi", 1.0, 1),
         ("dual_path", "", 1.3, 2),
     ],

@@ -22,7 +22,7 @@ from trainer.encoders.spectrum import Spectrogram, mel_filters
 
 CHECKPOINT = "mn04_as_mAP_432.pt"
 PUBLISHED = f"https://github.com/fschmid56/EfficientAT/releases (file {CHECKPOINT}, MIT licence)"
-FEATURES = ("block12_freq", "last", "multi")
+FEATURES = ("block12_freq", "block12_bands", "last", "multi")
 
 _RATE = 32000
 _MELS = 128
@@ -72,6 +72,8 @@ class Mn04(Encoder):
     Args:
         window_seconds: Length of the waveform, seconds.
         features: `block12_freq`: block 12 averaged over time only (48 channels x 8 bands, 384);
+            `block12_bands`: the same, each band brought to unit length, so that the cosine of two
+            embeddings is the mean of the bands' cosines and no band drowns the others;
             `last`: the last convolution averaged over time and frequency (384); `multi`: averages
             of blocks 6 to 15, then `last` (816). Layers that aren't needed are left out.
 
@@ -93,13 +95,14 @@ class Mn04(Encoder):
         self.window_samples = round(window_seconds * _RATE)
         self.front_end = MelFrontEnd()
         # Index i of `features` is block i of the paper; 0 is the stem, 16 the last convolution.
-        depth = _BLOCK12 if self.features_name == "block12_freq" else len(_BLOCKS)
+        by_band = self.features_name in ("block12_freq", "block12_bands")
+        depth = _BLOCK12 if by_band else len(_BLOCKS)
         layers: list[nn.Module] = [_Conv(1, _STEM, 3, stride=2, act=nn.Hardswish)]
         before = _STEM
         for spec in _BLOCKS[:depth]:
             layers.append(_Block(before, spec))
             before = spec.out
-        if self.features_name == "block12_freq":
+        if by_band:
             self.dim = before * _BLOCK12_FREQUENCIES
         else:
             layers.append(_Conv(before, _LAST, 1, act=nn.Hardswish))
@@ -122,7 +125,10 @@ class Mn04(Encoder):
             return torch.cat(means, dim=1)
         if self.features_name == "last":
             return x.mean(dim=(2, 3))
-        return x.mean(dim=3).flatten(1)
+        bands = x.mean(dim=3)
+        if self.features_name == "block12_bands":
+            bands = nn.functional.normalize(bands, dim=1)
+        return bands.flatten(1)
 
     def quantization_excludes(self) -> tuple[type[nn.Module], ...]:
         """The mel front end."""
