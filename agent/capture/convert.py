@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import soxr
@@ -24,9 +24,9 @@ class Converter:
         self._channel = channel
         self._rate = rate
         self._origin = origin
-        self._resample: Callable[[Samples], Samples] | None = None
-        self._delay: Callable[[], float] = float
+        self._resampler: Any = None
         self._gap = False
+        self._next = 0.0  # when what is held back was heard
 
     def __call__(
         self, frames: Matrix, rate: float, monotonic: float, *, lost: bool = False
@@ -45,23 +45,35 @@ class Converter:
         mono = frames.mean(axis=1) if self._channel is None else frames[:, self._channel]
         samples: Samples = np.ascontiguousarray(mono, dtype=np.float32)
         self._gap = self._gap or lost
-        wanted = self._rate or round(rate)
+        self._rate = wanted = self._rate or round(rate)
+        end = monotonic + len(samples) / rate
         if rate != wanted:
-            if self._resample is None or self._gap:
+            if self._resampler is None or self._gap:
                 # Also after lost sound: a filter must not smear what came before over it.
-                stream = soxr.ResampleStream(rate, wanted, 1, dtype="float32", quality="HQ")
-                self._resample, self._delay = stream.resample_chunk, stream.delay
+                self._resampler = soxr.ResampleStream(rate, wanted, 1, "float32", quality="HQ")
             # What it holds back was heard before this piece.
-            monotonic -= self._delay() / wanted
-            samples = self._resample(samples)
-        gap = self._gap
+            monotonic -= self._resampler.delay() / wanted
+            samples = self._resampler.resample_chunk(samples)
+            end -= self._resampler.delay() / wanted
+        self._next = end
+        block = self._block(samples, monotonic)
         if len(samples):
             self._gap = False
+        return block
+
+    def flush(self) -> AudioBlock:
+        """What is held back at a stream's good end, perhaps nothing. The last call."""
+        samples: Samples = np.empty(0, np.float32)
+        if self._resampler is not None:
+            samples = self._resampler.resample_chunk(samples, last=True)
+        return self._block(samples, self._next)
+
+    def _block(self, samples: Samples, monotonic: float) -> AudioBlock:
         return AudioBlock(
             samples=samples,
-            rate=wanted,
+            rate=self._rate or 0,
             monotonic=monotonic,
             wall=time.time() - (time.monotonic() - monotonic),
-            gap_before=gap,
+            gap_before=self._gap,
             origin=self._origin,
         )

@@ -39,7 +39,7 @@ class Piece:
         frames: float32, shape `(n, channels)`.
         rate: The device's rate, Hz.
         monotonic: Monotonic time of its first sample, seconds.
-        age: Time from the opening of the stream to its first sample, seconds.
+        age: Time since the first sample of this opening, seconds.
         lost: Sound was lost before it.
         device: Where it was heard.
     """
@@ -225,7 +225,7 @@ class _Reader(threading.Thread):
 
     def _read(self, stream: Any, device: InputDevice) -> None:
         rate = float(stream.samplerate)
-        clock, opened = ArrivalClock(rate), time.monotonic()
+        clock, first = ArrivalClock(rate), None
         while not self.ended.wait(_POLL_SECONDS):
             if portaudio.refresh_wanted():
                 raise portaudio.PausedError("pausing while another microphone is looked for")
@@ -233,9 +233,9 @@ class _Reader(threading.Thread):
                 continue
             frames, overflowed = stream.read(count)
             monotonic, late = clock.place(len(frames), time.monotonic())
-            piece = Piece(
-                frames, rate, monotonic, max(0.0, monotonic - opened), overflowed or late, device
-            )
+            # Counted from the first sample: some drivers give none for a while.
+            first = monotonic if first is None else first
+            piece = Piece(frames, rate, monotonic, monotonic - first, overflowed or late, device)
             with _guard:
                 listeners = list(self.listeners)
             for listener in listeners:

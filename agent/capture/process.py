@@ -129,24 +129,34 @@ class ProcessSource:
             convert = Converter(self._config.channel, self._rate, self._name)
             # Bursts are the way of networks; what a stream lost, its decoder fills with zeros.
             clock = ArrivalClock(form.rate, notice_loss=False)
-            began, wall, given, opened = time.monotonic(), time.time(), 0, None
-            for data in self._gathered(chunks, form):
-                rest += data
-                whole = len(rest) - len(rest) % form.frame_bytes
-                frames, rest = decode(rest[:whole], form), rest[whole:]
-                if len(frames) == 0:
-                    continue
-                monotonic, _ = clock.place(len(frames), time.monotonic())
-                opened = monotonic if opened is None else opened
-                block = convert(frames, form.rate, monotonic)
+            began, wall, given = time.monotonic(), time.time(), 0
+            opened: float | None = None
+
+            def placed(block: AudioBlock) -> AudioBlock:
+                nonlocal given, opened
                 if not self.live:
                     # Clocks as of a replay: the start, plus the position.
                     offset = given / self._rate
                     block = replace(block, monotonic=began + offset, wall=wall + offset)
                 given += len(block.samples)
-                if len(block.samples):
-                    settling = block.monotonic - opened < self._config.warm_up_seconds
-                    yield replace(block, settling=settling)
+                opened = block.monotonic if opened is None else opened
+                settling = block.monotonic - opened < self._config.warm_up_seconds
+                return replace(block, settling=settling)
+
+            try:
+                for data in self._gathered(chunks, form):
+                    rest += data
+                    whole = len(rest) - len(rest) % form.frame_bytes
+                    frames, rest = decode(rest[:whole], form), rest[whole:]
+                    if len(frames):
+                        monotonic, _ = clock.place(len(frames), time.monotonic())
+                        block = convert(frames, form.rate, monotonic)
+                        if len(block.samples):
+                            yield placed(block)
+            except _EndedError:
+                if len((tail := convert.flush()).samples):
+                    yield placed(tail)
+                raise
 
     def _format(self, chunks: Iterator[bytes]) -> tuple[PcmFormat, bytes]:
         """How the samples are written, and those of them that have been read with the header."""
@@ -171,15 +181,18 @@ class ProcessSource:
     def _gathered(self, chunks: Iterator[bytes], form: PcmFormat) -> Iterator[bytes]:
         """The chunks; live, what comes in the first moment as one."""
         if self.live:
-            store, length, until = [], 0, 0.0
-            for data in chunks:
-                until = until or time.monotonic() + _GATHER_SECONDS
-                store.append(data)
-                length += len(data)
-                full = length > _GATHER_MOST * form.rate * form.frame_bytes
-                if full or time.monotonic() >= until:
-                    break
-            yield b"".join(store)
+            store, until = b"", 0.0
+            most = _GATHER_MOST * form.rate * form.frame_bytes
+            try:
+                for data in chunks:
+                    store += data
+                    until = until or time.monotonic() + _GATHER_SECONDS
+                    if len(store) > most or time.monotonic() >= until:
+                        break
+            except AudioError:
+                yield store
+                raise
+            yield store
         yield from chunks
 
     def _chunks(self, stream: Stream) -> Iterator[bytes]:

@@ -18,7 +18,8 @@ _NEEDED = ("pulseaudio", "pactl", "paplay")
 class SoundServer:
     """Use as a context manager; `env` is for the processes that shall listen."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, channels: int = 1) -> None:
+        self._channels = channels
         absent = [tool for tool in _NEEDED if shutil.which(tool) is None]
         if absent:
             pytest.skip(
@@ -27,10 +28,9 @@ class SoundServer:
         folder.mkdir(parents=True)
         runtime = folder / "run"
         runtime.mkdir(mode=0o700)
-        (folder / ".asoundrc").write_text(
-            "pcm.!default { type pulse }\n"
-            f'pcm.{NAME} {{ type pulse device "{NAME}" hint {{ show on description "virtual mic" }} }}\n'
-        )
+        self._asoundrc = folder / ".asoundrc"
+        self._asoundrc.write_text("pcm.!default { type pulse }\n")
+        self.announce(NAME)
         self.env = {
             **os.environ,
             "HOME": str(folder),
@@ -83,10 +83,20 @@ class SoundServer:
             self._server.wait()
             self._server = None
 
-    def plug(self) -> None:
-        self._pactl("load-module", "module-null-sink", "sink_name=mic", "rate=48000", "channels=1")
+    def announce(self, name: str) -> None:
+        """Let ALSA know of a microphone, which PortAudio then sees when next initialised."""
+        with self._asoundrc.open("a") as file:
+            file.write(
+                f'pcm.{name} {{ type pulse device "{name}" hint {{ show on description "{name}" }} }}\n'
+            )
+
+    def plug(self, name: str = NAME, sink: str = "mic") -> None:
         self._pactl(
-            "load-module", "module-remap-source", f"source_name={NAME}", "master=mic.monitor"
+            "load-module", "module-null-sink", f"sink_name={sink}", "rate=48000",
+            f"channels={self._channels}",
+        )  # fmt: skip
+        self._pactl(
+            "load-module", "module-remap-source", f"source_name={name}", f"master={sink}.monitor"
         )
 
     def unplug(self) -> None:
@@ -98,10 +108,10 @@ class SoundServer:
         assert self._server is not None
         self._server.send_signal(signal_number)
 
-    def play(self, file: Path) -> None:
+    def play(self, file: Path, sink: str = "mic") -> None:
         self._players.append(
             subprocess.Popen(
-                ["paplay", "-d", "mic", str(file)], env=self.env, stderr=subprocess.DEVNULL
+                ["paplay", "-d", sink, str(file)], env=self.env, stderr=subprocess.DEVNULL
             )
         )
 
