@@ -41,6 +41,7 @@ def write_config(
             }
         ],
         "mqtt": {"host": host, "port": port, "prefix": PREFIX},
+        "state_dir": "state",
     }
     path.write_text(
         "# For a real microphone, replace `source` by: microphone\n"

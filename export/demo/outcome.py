@@ -71,9 +71,11 @@ class Record:
             self.windows.append(heard)
             return heard
         if kind == "event":
-            end = message["window"] * self.hop + message["seconds"]
-            (self.raised if message["event"] == "raised" else self.cleared).append(end)
-            return str(message["event"])
+            data = message["data"]
+            end = data["window"] * self.hop + data["seconds"]
+            if data["event"] in ("raised", "cleared"):
+                (self.raised if data["event"] == "raised" else self.cleared).append(end)
+            return str(data["event"])
         return None
 
 
