@@ -1,92 +1,143 @@
-"""Scores become an alarm: raised by N anomalous windows of M, cleared by a quiet stretch."""
+"""Scores become levels: normal, alert, alarm, each by N of M windows above its own threshold."""
 
 from __future__ import annotations
 
-import uuid
-from collections import deque
 from collections.abc import Callable
 
 from agent.decide.config import DecideConfig
-from agent.frames import Decision, Level, Score
+from agent.decide.evidence import Evidence, Rule
+from agent.decide.life import AlarmLife, new_alarm_id
+from agent.decide.memory import AlarmMemory
+from agent.frames import AlarmEvent, Decision, Level, MachineState, Score
 
-
-def _new_id() -> str:
-    return uuid.uuid4().hex
+# Windows older than this many of the stretches that raise an alarm are no evidence any more.
+_FORGET_STRETCHES = 10
+_FORGET_AT_LEAST = 60.0
 
 
 class AlarmDecider:
-    """The alarm of one machine.
+    """The alarm of one machine. Not thread-safe: its owner lets one call in at a time.
 
-    A valid window is anomalous when its score is above the threshold. `raise_windows` anomalous
-    ones among the latest `of_windows` valid ones raise the alarm; `clear_windows` valid ones in a
-    row, each below the threshold by the hysteresis, clear it. An invalid window says nothing about
-    the machine: it neither raises nor clears, nor does it break a row.
+    An invalid window, and one of an idle machine unless that is ignored, says nothing about the
+    machine: it neither raises nor clears, nor does it break a row.
 
     Args:
-        config: The counts, and a threshold that replaces the bundle's.
-        threshold: The bundle's threshold, in units of the score.
+        config: Counts and habits.
+        threshold: A window scoring above this is anomalous (see `agent.decide.thresholds`).
+        alert_threshold: The same for an alert; None for no alerts.
+        hop_seconds: Step between windows, for how long evidence is kept.
+        memory: Where an earlier run stopped; None begins at normal.
         new_id: Makes the id of a new alarm.
     """
 
     def __init__(
-        self, config: DecideConfig, threshold: float, *, new_id: Callable[[], str] = _new_id
+        self,
+        config: DecideConfig,
+        threshold: float,
+        *,
+        alert_threshold: float | None = None,
+        hop_seconds: float = 1.0,
+        memory: AlarmMemory | None = None,
+        new_id: Callable[[], str] = new_alarm_id,
     ) -> None:
-        self.threshold = threshold if config.threshold is None else config.threshold
-        # By its size: a normalised score, and with it the threshold, may be negative.
-        self._clear_below = self.threshold - config.hysteresis * abs(self.threshold)
         self._config = config
-        self._new_id = new_id
-        self._recent: deque[bool] = deque(maxlen=config.of_windows)
-        self._quiet = 0
-        self._level = Level.NORMAL
-        self._since: float | None = None
-        self._alarm_id = ""
+        self._hop = hop_seconds
+        self.life = AlarmLife(config, memory, new_id)
+        self._set(threshold, alert_threshold, memory or AlarmMemory())
 
-    def decide(self, score: Score) -> Decision:
+    @property
+    def threshold(self) -> float:
+        """A window scoring above this is anomalous."""
+        return self._alarm.rule.threshold
+
+    @property
+    def alert_threshold(self) -> float | None:
+        """A window scoring above this speaks for an alert; None without alerts."""
+        return None if self._alert is None else self._alert.rule.threshold
+
+    def memory(self) -> AlarmMemory:
+        """All that the next run must know."""
+        return self.life.memory().model_copy(
+            update={
+                "alarm_active": self._alarm.active,
+                "alert_active": self._alert is not None and self._alert.active,
+            }
+        )
+
+    def use_thresholds(self, threshold: float, alert_threshold: float | None) -> None:
+        """Judge by others from now on; evidence by the old ones is dropped, the alarm stays."""
+        self._set(threshold, alert_threshold, self.memory())
+
+    def decide(self, score: Score, state: MachineState = MachineState.RUNNING) -> Decision:
         """Take the next window's score into account.
 
         Args:
             score: Of the next window; its value is None when the window is invalid.
+            state: What the machine does in that window.
         """
-        now = score.window.end_wall
-        if self._since is None:
-            self._since = now
-        exceeded = score.value is not None and score.value > self.threshold
-        changed, alarm_id = False, self._alarm_id
-        if score.value is not None:
-            changed = (
-                self._judge_quiet(score.value)
-                if self._level is Level.ALARM
-                else self._judge_raise(exceeded)
-            )
-        if changed:
-            self._since = now
-            # The window that clears an alarm still bears its id.
-            alarm_id = self._alarm_id
-            if self._level is Level.NORMAL:
-                self._alarm_id = ""
+        window, value = score.window, score.value
+        announced = self.life.announced
+        self.life.at(window.end_monotonic, window.end_wall)
+        standing = self.life.status.alarm_id
+        suppressed = state is MachineState.IDLE and self._config.idle == "suppress"
+        exceeded = False
+        if value is not None and not suppressed:
+            exceeded = value > self.threshold
+            self._alarm.observe(value, window.end_monotonic)
+            if self._alert is not None:
+                self._alert.observe(value, window.end_monotonic)
+            self.life.settle(self._condition(), score, self.threshold)
+        status = self.life.status
         return Decision(
             score=score,
             threshold=self.threshold,
             exceeded=exceeded,
-            level=self._level,
-            changed=changed,
-            since_wall=self._since,
-            alarm_id=alarm_id,
+            level=status.level,
+            changed=(announced is Level.ALARM) != (self.life.announced is Level.ALARM),
+            since_wall=status.since_wall,
+            # The window that clears an alarm still bears its id.
+            alarm_id=status.alarm_id or standing,
+            state=MachineState.UNKNOWN if value is None else state,
+            alert_threshold=self.alert_threshold,
+            status=status,
+            events=self.life.take(),
         )
 
-    def _judge_raise(self, exceeded: bool) -> bool:
-        self._recent.append(exceeded)
-        if sum(self._recent) < self._config.raise_windows:
-            return False
-        self._level, self._alarm_id, self._quiet = Level.ALARM, self._new_id(), 0
-        return True
+    def tick(self, monotonic: float, wall: float) -> tuple[AlarmEvent, ...]:
+        """Let time pass without a window: shelvings end, reminders fall due.
 
-    def _judge_quiet(self, value: float) -> bool:
-        self._quiet = self._quiet + 1 if value <= self._clear_below else 0
-        if self._quiet < self._config.clear_windows:
-            return False
-        self._level = Level.NORMAL
-        # What raised the old alarm must not help to raise the next.
-        self._recent.clear()
-        return True
+        Args:
+            monotonic: Now, seconds.
+            wall: Now, seconds since the epoch.
+        """
+        self.life.at(monotonic, wall)
+        return self.life.take()
+
+    def _condition(self) -> Level:
+        if self._alarm.active:
+            return Level.ALARM
+        return Level.ALERT if self._alert is not None and self._alert.active else Level.NORMAL
+
+    def _set(self, alarm: float, alert: float | None, memory: AlarmMemory) -> None:
+        config = self._config
+        rule = self._rule(alarm, config.raise_windows, config.of_windows)
+        self._alarm = Evidence(rule, active=memory.alarm_active)
+        self._alert: Evidence | None = None
+        if alert is not None and config.alert is not None:
+            # Above the alarm's, an alert would never come first.
+            alert = min(alert, alarm)
+            rule = self._rule(alert, config.alert.raise_windows, config.alert.of_windows)
+            self._alert = Evidence(rule, active=memory.alert_active)
+
+    def _rule(self, threshold: float, raise_windows: int, of_windows: int) -> Rule:
+        config = self._config
+        forget = max(_FORGET_AT_LEAST, _FORGET_STRETCHES * of_windows * self._hop)
+        return Rule(
+            threshold=threshold,
+            # By its size: a normalised score, and with it the threshold, may be negative.
+            clear_below=threshold - config.hysteresis * abs(threshold),
+            raise_windows=raise_windows,
+            of_windows=of_windows,
+            clear_windows=config.clear_windows,
+            forget_seconds=forget if config.forget_seconds is None else config.forget_seconds,
+        )

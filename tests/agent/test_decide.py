@@ -90,8 +90,8 @@ def test_what_raised_one_alarm_does_not_help_to_raise_the_next():
     assert changes([5, 5, 0, 5, 0, 0], **config) == [(1, "alarm"), (2, "normal")]
 
 
-def test_configured_threshold_replaces_the_bundles():
-    decider = AlarmDecider(DecideConfig(threshold=9.0), 1.0)
+def test_decides_by_the_threshold_given():
+    decider = AlarmDecider(DecideConfig(), 9.0)
     (score,) = scores([5.0])
     decision = decider.decide(score)
     assert (decision.exceeded, decision.threshold, decision.level) == (False, 9.0, Level.NORMAL)

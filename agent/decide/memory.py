@@ -1,0 +1,62 @@
+"""What of an alarm must outlive the process."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, FiniteFloat
+
+from agent.frames import AlarmEvent, Level, Shelving
+from agent.schema import Strict
+
+SCHEMA_VERSION = 1
+
+
+class AlarmMemory(Strict):
+    """A machine's alarm between two runs of the agent.
+
+    Monotonic time means nothing to the next run, so what runs out is kept as the time left when
+    this was taken, and that moment by the clock: a clock that jumps can neither prolong a shelving
+    beyond what was left nor make it endless.
+    """
+
+    schema_version: Annotated[int, Field(ge=1, le=SCHEMA_VERSION, description="Schema")] = (
+        SCHEMA_VERSION
+    )
+    saved_wall: Annotated[
+        FiniteFloat, Field(description="When this was taken, seconds since the epoch")
+    ] = 0.0
+    level: Annotated[Level, Field(description="Severity")] = Level.NORMAL
+    announced: Annotated[
+        Level, Field(description="Severity that was told last; differs while shelved")
+    ] = Level.NORMAL
+    since_wall: Annotated[
+        FiniteFloat | None, Field(description="When the level began, seconds since the epoch")
+    ] = None
+    alarm_id: Annotated[str, Field(description="Id of the present alarm; empty when normal")] = ""
+    acknowledged: Annotated[bool, Field(description="An operator has seen it")] = True
+    alarm_active: Annotated[bool, Field(description="The condition for an alarm holds")] = False
+    alert_active: Annotated[bool, Field(description="The condition for an alert holds")] = False
+    shelving: Annotated[Shelving, Field(description="Whether it is out of view")] = (
+        Shelving.UNSHELVED
+    )
+    shelved_seconds: Annotated[
+        FiniteFloat, Field(ge=0, description="Time left of the shelving, seconds")
+    ] = 0.0
+    silenced: Annotated[bool, Field(description="No re-alarm until it rises anew")] = False
+    silenced_seconds: Annotated[
+        FiniteFloat | None, Field(ge=0, description="Time left of that; null for no end")
+    ] = None
+    told: Annotated[int, Field(ge=0, description="Events of the present alarm so far")] = 0
+    raised: Annotated[int, Field(ge=0, description="Alarms raised, ever")] = 0
+    untold: Annotated[
+        tuple[AlarmEvent, ...],
+        Field(description="Events decided on that the publishers may not have been given yet"),
+    ] = ()
+
+    @property
+    def condition(self) -> Level:
+        """What the evidence said last."""
+        if self.alarm_active:
+            return Level.ALARM
+        return Level.ALERT if self.alert_active else Level.NORMAL
