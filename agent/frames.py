@@ -174,7 +174,8 @@ class EventKind(str, Enum):
     ACKNOWLEDGED = "acknowledged"
     SHELVED = "shelved"
     UNSHELVED = "unshelved"  # by an operator, or because its time was up
-    SILENCED = "silenced"  # re-alarms stopped, without an acknowledgement
+    MUTED = "muted"  # the machine is being worked on: nothing counts as evidence
+    UNMUTED = "unmuted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +190,8 @@ class AlarmStatus:
         latched: The machine sounds healthy again, but the alarm waits to be acknowledged.
         shelving: Whether it is out of view; a shelved alarm raises nothing.
         shelved_until_wall: When that ends at the latest, seconds since the epoch; None unshelved.
-        silenced: No re-alarm is given until it rises anew.
+        muted_until_wall: Until when the machine is being worked on, seconds since the epoch: till
+            then no window counts as evidence; None when it isn't.
     """
 
     level: Level
@@ -199,7 +201,7 @@ class AlarmStatus:
     latched: bool = False
     shelving: Shelving = Shelving.UNSHELVED
     shelved_until_wall: float | None = None
-    silenced: bool = False
+    muted_until_wall: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

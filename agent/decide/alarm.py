@@ -18,8 +18,8 @@ _FORGET_AT_LEAST = 60.0
 class AlarmDecider:
     """The alarm of one machine. Not thread-safe: its owner lets one call in at a time.
 
-    An invalid window, and one of an idle machine unless that is ignored, says nothing about the
-    machine: it neither raises nor clears, nor does it break a row.
+    An invalid window, one of an idle machine unless that is ignored, and one of a machine that is
+    being worked on say nothing: they neither raise nor clear.
 
     Args:
         config: Counts and habits.
@@ -80,6 +80,10 @@ class AlarmDecider:
         self.life.at(window.end_monotonic, window.end_wall)
         standing = self.life.status.alarm_id
         suppressed = state is MachineState.IDLE and self._config.idle == "suppress"
+        if self.life.muted:
+            # What is heard while people work on the machine must not help to raise anything later.
+            suppressed = True
+            self._forget()
         exceeded = False
         if value is not None and not suppressed:
             exceeded = value > self.threshold
@@ -112,6 +116,11 @@ class AlarmDecider:
         """
         self.life.at(monotonic, wall)
         return self.life.take()
+
+    def _forget(self) -> None:
+        for evidence in (self._alarm, self._alert):
+            if evidence is not None:
+                evidence.forget()
 
     def _condition(self) -> Level:
         if self._alarm.active:

@@ -119,7 +119,7 @@ class DecideConfig(Strict):
         Field(gt=0, description="Remind of an unacknowledged alarm at this interval; null never"),
     ] = None
     shelve_max_seconds: Annotated[
-        FiniteFloat, Field(gt=0, description="Longest time an alarm may be shelved for")
+        FiniteFloat, Field(gt=0, description="Longest time an alarm may be shelved or muted for")
     ] = 604_800.0
     idle: Annotated[
         Literal["suppress", "ignore"],

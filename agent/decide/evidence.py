@@ -57,6 +57,11 @@ class Evidence:
         else:
             self._observe_loud(value, now)
 
+    def forget(self) -> None:
+        """Begin to count anew; whether the condition holds stays as it is."""
+        self._recent.clear()
+        self._quiet = 0
+
     def _observe_loud(self, value: float, now: float) -> None:
         self._recent.append((now, value > self.rule.threshold))
         while now - self._recent[0][0] > self.rule.forget_seconds:

@@ -2,7 +2,7 @@
 
     acknowledge                     an operator has seen it; a latched alarm then ends when quiet
     shelve (timed, one shot)        out of view: the life goes on, but nothing rises for the world
-    silence                         no re-alarm until it rises anew
+    mute                            the machine is being worked on: nothing counts as evidence
 
 A pure state machine: time comes in with each call (monotonic for durations, wall for people), and
 what is to be told goes out as events.
@@ -54,7 +54,7 @@ class AlarmLife:
         self._memory = memory or AlarmMemory()
         self._now = _NOT_YET
         self._wall = self._memory.saved_wall
-        self._shelf_end = self._silence_end = _NEVER
+        self._shelf_end = self._mute_end = _NEVER
         self._annunciated = 0.0
         self._condition = self._memory.condition
         self._threshold = 0.0
@@ -72,8 +72,12 @@ class AlarmLife:
             acknowledged=memory.acknowledged,
             latched=self._condition.rank < memory.level.rank,
             shelving=memory.shelving,
-            shelved_until_wall=self._wall + self._shelved_seconds() if self._shelved else None,
-            silenced=memory.silenced,
+            shelved_until_wall=self._wall + self._left(self._shelf_end, memory.shelved_seconds)
+            if self._shelved
+            else None,
+            muted_until_wall=self._wall + self._left(self._mute_end, memory.muted_seconds)
+            if memory.muted
+            else None,
         )
 
     @property
@@ -93,13 +97,11 @@ class AlarmLife:
 
     def memory(self) -> AlarmMemory:
         """What the next run must know; which conditions hold is not known here."""
-        ends = self._memory.silenced and self._silence_end < _NEVER
-        return self._memory.model_copy(
-            update={
-                "saved_wall": self._wall,
-                "shelved_seconds": self._shelved_seconds() if self._shelved else 0.0,
-                "silenced_seconds": max(0.0, self._silence_end - self._now) if ends else None,
-            }
+        memory = self._memory
+        shelf = self._left(self._shelf_end, memory.shelved_seconds) if self._shelved else 0.0
+        mute = self._left(self._mute_end, memory.muted_seconds) if memory.muted else 0.0
+        return memory.model_copy(
+            update={"saved_wall": self._wall, "shelved_seconds": shelf, "muted_seconds": mute}
         )
 
     def told(self, events: tuple[AlarmEvent, ...]) -> None:
@@ -114,7 +116,7 @@ class AlarmLife:
         return events
 
     def at(self, monotonic: float, wall: float) -> None:
-        """It is so late now: shelvings and silences may end, a reminder fall due.
+        """It is so late now: shelving and muting may end, a reminder fall due.
 
         Args:
             monotonic: Now, seconds; a time before the last one counts as the last one.
@@ -129,14 +131,14 @@ class AlarmLife:
             away = max(0.0, wall - memory.saved_wall)
             if self._shelved:
                 self._shelf_end = self._now + max(0.0, memory.shelved_seconds - away)
-            if memory.silenced_seconds is not None:
-                self._silence_end = self._now + max(0.0, memory.silenced_seconds - away)
+            if memory.muted:
+                self._mute_end = self._now + max(0.0, memory.muted_seconds - away)
         if memory.since_wall is None:
             self._update(since_wall=wall)
         if self._now >= self._shelf_end:
             self._end_shelving("", "its time is up")
-        if memory.silenced and self._now >= self._silence_end:
-            self._update(silenced=False)
+        if self._now >= self._mute_end:
+            self._end_mute("", "its time is up")
         self._remind()
 
     def settle(self, condition: Level, score: Score, threshold: float) -> None:
@@ -179,14 +181,11 @@ class AlarmLife:
         Raises:
             CommandError: The time is not within bounds, or one shot without an alarm.
         """
-        most = self._config.shelve_max_seconds
         if seconds is None:
             self._standing("shelve once", "")
-        elif not 0.0 < seconds <= most:
-            raise CommandError(
-                f"an alarm cannot be shelved for {seconds:g} s",
-                remedy=f"Give more than 0 and at most {most:g} s (decide.shelve_max_seconds).",
-            )
+        else:
+            self._within(seconds, "shelved")
+        most = self._config.shelve_max_seconds
         self._shelf_end = self._now + (most if seconds is None else seconds)
         self._update(shelving=Shelving.ONE_SHOT if seconds is None else Shelving.TIMED)
         self._tell(EventKind.SHELVED, operator=operator, note=note)
@@ -195,41 +194,55 @@ class AlarmLife:
         """Bring it back into view, and raise what rose in the meantime. Idempotent."""
         self._end_shelving(operator, note)
 
-    def silence(self, *, seconds: float | None = None, operator: str = "", note: str = "") -> None:
-        """Give no re-alarm until it rises anew, or for a time.
+    @property
+    def muted(self) -> bool:
+        """Whether the machine is being worked on."""
+        return self._memory.muted
+
+    def mute(self, seconds: float, *, operator: str = "", note: str = "") -> None:
+        """The machine is being worked on: until that is over no window counts as evidence.
+
+        Args:
+            seconds: For how long.
+            operator: Who.
+            note: Why.
 
         Raises:
-            CommandError: No alarm stands, or the time is not positive.
+            CommandError: The time is not within bounds.
         """
-        self._standing("silence", "")
-        if seconds is not None and not 0.0 < seconds < _NEVER:
-            raise CommandError(
-                f"an alarm cannot be silenced for {seconds:g} s", remedy="Give more than 0 s."
-            )
-        self._silence_end = _NEVER if seconds is None else self._now + seconds
-        self._update(silenced=True)
-        self._tell(EventKind.SILENCED, operator=operator, note=note)
+        self._within(seconds, "muted")
+        self._mute_end = self._now + seconds
+        self._update(muted=True)
+        self._tell(EventKind.MUTED, operator=operator, note=note)
+
+    def unmute(self, *, operator: str = "", note: str = "") -> None:
+        """Listen again. Idempotent."""
+        self._end_mute(operator, note)
 
     @property
     def _shelved(self) -> bool:
         return self._memory.shelving is not Shelving.UNSHELVED
 
-    def _shelved_seconds(self) -> float:
-        if self._now == _NOT_YET:
-            return self._memory.shelved_seconds
-        return max(0.0, self._shelf_end - self._now)
+    def _left(self, end: float, remembered: float) -> float:
+        return remembered if self._now == _NOT_YET else max(0.0, end - self._now)
+
+    def _within(self, seconds: float, what: str) -> None:
+        most = self._config.shelve_max_seconds
+        if not 0.0 < seconds <= most:
+            raise CommandError(
+                f"an alarm cannot be {what} for {seconds:g} s",
+                remedy=f"Give more than 0 and at most {most:g} s (decide.shelve_max_seconds).",
+            )
 
     def _follow(self) -> None:
         memory, condition = self._memory, self._condition
         held = memory.level is Level.ALARM and self._config.latch and not memory.acknowledged
         if condition.rank > memory.level.rank:
-            self._silence_end = _NEVER
             self._update(
                 level=condition,
                 since_wall=self._wall,
                 alarm_id=memory.alarm_id or self._new_id(),
                 acknowledged=False,
-                silenced=False,
             )
         elif condition.rank < memory.level.rank and not held:
             self._update(level=condition, since_wall=self._wall)
@@ -237,7 +250,7 @@ class AlarmLife:
         if self._memory.level is Level.NORMAL and self._memory.alarm_id:
             if self._memory.shelving is Shelving.ONE_SHOT:
                 self._end_shelving("", "the alarm has ended")
-            self._update(alarm_id="", acknowledged=True, silenced=False, told=0)
+            self._update(alarm_id="", acknowledged=True, told=0)
 
     def _announce(self) -> None:
         """Tell of a level that differs from what was told; nothing rises out of a shelf."""
@@ -260,13 +273,19 @@ class AlarmLife:
             self._tell(EventKind.UNSHELVED, operator=operator, note=note)
             self._announce()
 
+    def _end_mute(self, operator: str, note: str) -> None:
+        if self._memory.muted:
+            self._mute_end, self._annunciated = _NEVER, self._now
+            self._update(muted=False)
+            self._tell(EventKind.UNMUTED, operator=operator, note=note)
+
     def _remind(self) -> None:
         memory, interval = self._memory, self._config.realarm_seconds
         if (
             interval is not None
             and self._now - self._annunciated >= interval
             and memory.level is memory.announced is Level.ALARM
-            and not (self._shelved or memory.acknowledged or memory.silenced)
+            and not (self._shelved or memory.acknowledged or memory.muted)
         ):
             self._annunciated = self._now
             self._tell(EventKind.REALARM)

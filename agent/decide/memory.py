@@ -43,10 +43,10 @@ class AlarmMemory(Strict):
     shelved_seconds: Annotated[
         FiniteFloat, Field(ge=0, description="Time left of the shelving, seconds")
     ] = 0.0
-    silenced: Annotated[bool, Field(description="No re-alarm until it rises anew")] = False
-    silenced_seconds: Annotated[
-        FiniteFloat | None, Field(ge=0, description="Time left of that; null for no end")
-    ] = None
+    muted: Annotated[bool, Field(description="The machine is being worked on")] = False
+    muted_seconds: Annotated[FiniteFloat, Field(ge=0, description="Time left of that, seconds")] = (
+        0.0
+    )
     told: Annotated[int, Field(ge=0, description="Events of the present alarm so far")] = 0
     raised: Annotated[int, Field(ge=0, description="Alarms raised, ever")] = 0
     untold: Annotated[

@@ -71,7 +71,7 @@ LOUD, MIDDLE, QUIET = 5.0, 0.7, 0.0
 STEP = st.one_of(
     st.sampled_from([LOUD, LOUD, MIDDLE, QUIET, QUIET, None]),
     st.sampled_from(
-        ["acknowledge", "shelve", "shelve_once", "unshelve", "silence", "wait", "idle"]
+        ["acknowledge", "shelve", "shelve_once", "unshelve", "mute", "unmute", "wait", "idle"]
     ),
 )
 CONFIG = st.fixed_dictionaries(
@@ -89,9 +89,9 @@ CONFIG = st.fixed_dictionaries(
 def play(story, steps):
     """Do the steps; yields each with the decision it brought, if any."""
     for step in steps:
-        if step in {"acknowledge", "shelve", "shelve_once", "unshelve", "silence"}:
+        if step in {"acknowledge", "shelve", "shelve_once", "unshelve", "mute", "unmute"}:
             name = "shelve" if step == "shelve_once" else step
-            arguments = {"seconds": 5.0} if step == "shelve" else {}
+            arguments = {"seconds": 5.0} if step in {"shelve", "mute"} else {}
             with contextlib.suppress(CommandError):
                 story.do(name, **arguments)
             yield step, None
@@ -174,7 +174,7 @@ def test_a_restart_anywhere_changes_nothing_but_the_evidence(config, steps, at):
     assert after.alarm_id == before.alarm_id
     assert after.acknowledged == before.acknowledged
     assert after.latched == before.latched
-    assert (after.shelving, after.silenced) == (before.shelving, before.silenced)
+    assert (after.shelving, after.muted_until_wall) == (before.shelving, before.muted_until_wall)
     # The same alarm is not raised a second time.
     assert not RISING.intersection(event.kind for event in again.events)
     if before.level is Level.ALARM:
@@ -236,19 +236,34 @@ def test_one_shot_lasts_as_long_as_the_alarm():
     assert story.kinds()[-1] == "raised"
 
 
-def test_reminders_until_acknowledged_or_silenced():
+def test_reminders_until_acknowledged_but_not_while_muted():
     story = Story(alert=None, realarm_seconds=60.0)
     story.windows(LOUD, LOUD)
     assert [story.wait(30.0) for _ in range(4)] == [[], ["realarm"], [], ["realarm"]]
-    story.do("silence")
-    assert story.wait(600.0) == []
-    story.windows(QUIET, QUIET, LOUD, LOUD)
-    assert story.wait(60.0) == ["realarm"]
-    story.do("silence", seconds=100.0)
+    story.do("mute", seconds=100.0)
     assert story.wait(99.0) == []
-    assert story.wait(1.0) == ["realarm"]
+    assert story.wait(1.0) == ["unmuted"]
+    assert story.wait(60.0) == ["realarm"]
     story.do("acknowledge")
     assert story.wait(1e6) == []
+
+
+def test_what_is_heard_while_people_work_on_the_machine_counts_for_nothing():
+    story = Story(alert=None)
+    story.window(LOUD)
+    story.do("mute", seconds=10.0)
+    story.windows(*[LOUD] * 9)
+    story.wait(1.0)
+    story.window(LOUD)
+    assert story.kinds() == ["muted", "unmuted"]
+    story.window(LOUD)
+    assert story.kinds()[-1] == "raised"
+    story.do("mute", seconds=100.0)
+    story.windows(*[QUIET] * 9)
+    assert story.life.status.level is Level.ALARM
+    assert story.do("unmute") == ["unmuted"]
+    story.windows(QUIET, QUIET)
+    assert story.kinds()[-1] == "cleared"
 
 
 def test_a_risen_alert_wants_to_be_acknowledged_anew():
