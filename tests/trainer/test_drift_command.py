@@ -10,6 +10,7 @@ import pytest
 import soundfile
 from click.testing import CliRunner, Result
 
+from agent.bundle.load import open_bundle
 from agent.drift.baseline import DriftError
 from trainer.commands.drift import drift
 from trainer.drift.charts import decide
@@ -179,3 +180,34 @@ def test_bearings_run_to_failure_are_warned_of_in_their_second_half(
         warnings = found["monitors"]["dtmm"]["warnings"]
         assert warnings, path.stem
         assert warnings[0] >= found["n"] / 2
+
+
+def test_bundle_embeds_a_folder_and_every_channel_of_an_npz(tmp_path: Path) -> None:
+    from support.bundles import FAULTY_HZ, build_bundle, tone
+
+    bundle = build_bundle(tmp_path / "bundle")
+    info = json.loads((bundle / "manifest.json").read_text())["encoder"]
+    rate, dim = info["sample_rate"], info["dim"]
+    folder = tmp_path / "takes"
+    folder.mkdir()
+    for index in range(60):
+        sound = tone(1, FAULTY_HZ, seed=index) if index >= 45 else tone(1, seed=index)
+        soundfile.write(folder / f"{index}.wav", sound, rate, subtype="FLOAT")
+    out = tmp_path / "found.json"
+    done = call(folder, "--bundle", bundle, "--baseline", 0.5, "--json", out)
+    assert done.exit_code == 0, done.output
+    found = json.loads(out.read_text())
+    assert found["n"] == 60
+    assert 45 <= found["monitors"]["dtmm"]["first_warning"] < 58
+    x = np.stack(
+        [np.stack([tone(1, seed=2 * i), tone(1, seed=2 * i + 1)], axis=1) for i in range(4)]
+    )
+    x[2, 5, 0] = np.nan
+    opened = open_bundle(bundle)
+    path = saved(tmp_path / "run.npz", x)
+    read = read_sequence(path, rate=rate, bundle=opened, window_seconds=1.0)
+    assert read.features.shape == (4, 2 * dim)
+    assert np.isnan(read.features[2]).all()
+    np.testing.assert_allclose(
+        read.features[0, :dim], opened.encoder.encode(x[0, :, 0][None])[0], rtol=1e-4, atol=1e-5
+    )
