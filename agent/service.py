@@ -12,10 +12,14 @@ from agent.bundle.load import Bundle, open_bundle
 from agent.capture.source import open_source
 from agent.config import AgentConfig, MachineConfig
 from agent.pipeline import Pipeline
+from agent.publish.about import bundle_info
 from agent.publish.console import ConsolePublisher
 from agent.publish.jsonl import JsonlPublisher
 from agent.publish.mqtt import MqttPublisher
+from agent.publish.payloads import BundleInfo
 from agent.publish.publisher import Publisher
+from agent.request.commands import Handler
+from agent.request.dispatch import Dispatcher
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +42,10 @@ class Agent:
         self._stopping = False
         self._bundles: dict[Path, Bundle] = {}
         self._publishers: list[Publisher] = []
+        self._requests: Dispatcher | None = None
         self.pipelines: list[Pipeline] = []
+        #: Who carries out which command; registered before `start`.
+        self.handlers: dict[str, Handler] = {}
 
     def prepare(self) -> None:
         """Open and verify every bundle.
@@ -76,7 +83,11 @@ class Agent:
             publishers.append(JsonlPublisher(self._config.jsonl, device, names))
         broker = None
         if self._config.mqtt is not None:
-            broker = MqttPublisher(self._config.mqtt, device, names)
+            folder = self._config.state_path / "outbox"
+            broker = MqttPublisher(self._config.mqtt, device, names, folder)
+            self._requests = Dispatcher(device, names, self.handlers, broker.respond)
+            broker.tell_about(self._bundle_infos, lambda: self.pipelines)
+            broker.listen_to(self._requests)
             publishers.append(broker)
         for publisher in publishers:
             publisher.start()
@@ -86,6 +97,15 @@ class Agent:
             broker.wait_connected(_BROKER_SECONDS)
         for pipeline in self.pipelines:
             pipeline.start()
+        if self._requests is not None:
+            self._requests.start()
+
+    def _bundle_infos(self) -> dict[str, BundleInfo]:
+        found = {}
+        for machine in self._config.machines:
+            bundle = self._bundles[machine.bundle.resolve()]
+            found[machine.name] = bundle_info(bundle.path, bundle.manifest, len(bundle.rows))
+        return found
 
     def _pipeline(self, machine: MachineConfig) -> Pipeline:
         bundle = self._bundles[machine.bundle.resolve()]
@@ -118,6 +138,8 @@ class Agent:
 
     def stop(self) -> None:
         """End everything within a few seconds, the publishers last so that they hear it all."""
+        if self._requests is not None:
+            self._requests.stop()
         for pipeline in self.pipelines:
             pipeline.stop()
         for pipeline in self.pipelines:

@@ -70,7 +70,8 @@ def listen(port: int, bundle: Path, stream: list[Path], folder: Path) -> list[di
     machine = {"name": "drone", "bundle": str(bundle), "source": source}
     mqtt = {"host": "127.0.0.1", "port": port}
     # JSON is YAML.
-    config.write_text(json.dumps({"device": "bench", "mqtt": mqtt, "machines": [machine]}))
+    data = {"device": "bench", "mqtt": mqtt, "machines": [machine], "state_dir": "state"}
+    config.write_text(json.dumps(data))
     subscriber = subprocess.Popen(
         [
             "mosquitto_sub",
@@ -145,7 +146,7 @@ def _judge(
 ) -> dict[str, Any]:
     """False alarms before the splice, and windows from the splice to the first alarm after it."""
     splice = sum(soundfile.info(path).duration for path in healthy)
-    events = [m for m in messages if m["topic"] == "event"]
+    events = [m["data"] for m in messages if m["topic"] == "event"]
     # A window's place in the stream: its number times the hop of 1 s, and its length.
     raised = [e["window"] + e["seconds"] for e in events if e["event"] == "raised"]
     after = [second for second in raised if second > splice]

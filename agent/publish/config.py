@@ -30,6 +30,21 @@ class TlsConfig(Strict):
         return self
 
 
+class HomeAssistantConfig(Strict):
+    """Whether Home Assistant is to find the device by itself."""
+
+    enabled: Annotated[
+        bool, Field(description="Announce it; set back to false, it is removed there again")
+    ] = False
+    discovery_prefix: Annotated[
+        str,
+        Field(
+            pattern=r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$",
+            description="First level of Home Assistant's discovery topics",
+        ),
+    ] = "homeassistant"
+
+
 class MqttConfig(Strict):
     """The broker that scores and alarms are published to."""
 
@@ -66,13 +81,32 @@ class MqttConfig(Strict):
     reconnect_max_seconds: Annotated[
         float, Field(ge=1, description="Longest wait between attempts to connect, seconds")
     ] = 60.0
-    max_pending_events: Annotated[
+    session_expiry_seconds: Annotated[
         int,
         Field(
-            ge=1,
-            description="Alarm events kept in memory while the broker is away; then the oldest go",
+            ge=0,
+            le=0xFFFFFFFF,
+            description="The broker keeps commands for us while we are away for at most this "
+            "(MQTT 5), seconds",
         ),
-    ] = 10_000
+    ] = 86_400
+    score_expiry_seconds: Annotated[
+        int, Field(ge=1, description="A score not delivered within this is stale (MQTT 5), seconds")
+    ] = 60
+    health_seconds: Annotated[
+        float, Field(ge=1, description="Step between `health` messages, seconds")
+    ] = 60.0
+    outbox_max_bytes: Annotated[
+        int,
+        Field(
+            ge=100_000,
+            description="Beyond this size on disk delivered alarm events are forgotten, oldest "
+            "first; undelivered ones never are",
+        ),
+    ] = 50_000_000
+    home_assistant: Annotated[
+        HomeAssistantConfig, Field(description="Home Assistant's discovery of the device")
+    ] = HomeAssistantConfig()
 
     @model_validator(mode="after")
     def _user(self) -> MqttConfig:

@@ -1,4 +1,4 @@
-"""What the agent tells the world, as plain data: pure functions, their fields in docs/mqtt.md."""
+"""What the agent tells the world, as plain data: pure functions from a decision to a payload."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ from typing import Any, TypeAlias
 
 from agent import __version__
 from agent.frames import Decision, Level, Window
+from agent.publish.payloads import Alarm, AlarmEvent, AlarmEventData, Drift, Score, Status
+from agent.schema import Strict
 
 Message: TypeAlias = dict[str, Any]
+
+CLOUD_EVENT = "application/cloudevents+json"
 
 
 def utc(seconds: float) -> str:
@@ -32,34 +36,34 @@ def encode(message: Message) -> bytes:
 def score_message(device: str, machine: str, decision: Decision) -> Message:
     """One window judged, or why it could not be (`<machine>/score`)."""
     score, window = decision.score, decision.score.window
-    return {
-        "device": device,
-        "machine": machine,
-        "time": utc(window.end_wall),
-        **_place(window),
-        "validity": window.validity.value,
-        "reason": window.reason,
-        "score": score.value,
-        "threshold": decision.threshold,
-        "exceeded": decision.exceeded,
-        "level": decision.level.value,
-        "inference_seconds": round(score.inference_seconds, 6),
-    }
+    return _message(
+        Score(
+            **_place(device, machine, window),
+            validity=window.validity,
+            reason=window.reason,
+            score=score.value,
+            threshold=decision.threshold,
+            exceeded=decision.exceeded,
+            level=decision.level,
+            inference_seconds=round(score.inference_seconds, 6),
+        )
+    )
 
 
 def alarm_message(device: str, machine: str, decision: Decision) -> Message:
     """The machine's alarm as it now stands (`<machine>/alarm`, retained)."""
-    alarmed = decision.level is Level.ALARM
-    return {
-        "device": device,
-        "machine": machine,
-        "time": utc(decision.score.window.end_wall),
-        "level": decision.level.value,
-        "since": utc(decision.since_wall),
-        "alarm_id": decision.alarm_id if alarmed else None,
-        "score": decision.score.value,
-        "threshold": decision.threshold,
-    }
+    return _message(
+        Alarm(
+            device=device,
+            machine=machine,
+            time=utc(decision.score.window.end_wall),
+            level=decision.level,
+            since=utc(decision.since_wall),
+            alarm_id=None if decision.level is Level.NORMAL else decision.alarm_id,
+            score=decision.score.value,
+            threshold=decision.threshold,
+        )
+    )
 
 
 def event_message(device: str, machine: str, decision: Decision) -> Message:
@@ -67,20 +71,61 @@ def event_message(device: str, machine: str, decision: Decision) -> Message:
 
     The id follows from the alarm's, so a message delivered twice can be told from two events.
     """
-    kind = "raised" if decision.level is Level.ALARM else "cleared"
-    window = decision.score.window
-    return {
-        "id": f"{decision.alarm_id}-{kind}",
-        "event": kind,
-        "alarm_id": decision.alarm_id,
-        "device": device,
-        "machine": machine,
-        "time": utc(window.end_wall),
-        **_place(window),
-        "score": decision.score.value,
-        "threshold": decision.threshold,
-        "level": decision.level.value,
-    }
+    data = AlarmEventData(
+        **_place(device, machine, decision.score.window),
+        event="cleared" if decision.level is Level.NORMAL else "raised",
+        alarm_id=decision.alarm_id,
+        score=decision.score.value,
+        threshold=decision.threshold,
+        level=decision.level,
+    )
+    return _message(
+        AlarmEvent(
+            id=f"{decision.alarm_id}-{data.event}",
+            source=f"/auscult/{device}",
+            type=f"auscult.alarm.{data.event}",
+            subject=machine,
+            time=data.time,
+            data=data,
+        )
+    )
+
+
+def drift_message(
+    device: str,
+    machine: str,
+    *,
+    time: float,
+    active: bool,
+    exceeded: bool,
+    distance: float,
+    threshold: float,
+    reference: int,
+) -> Message:
+    """An evaluation of the drift monitor (`<machine>/drift`, retained).
+
+    Args:
+        device: This device's name.
+        machine: The machine.
+        time: End of the newest window evaluated, seconds since the epoch.
+        active: Whether a warning stands.
+        exceeded: Whether this evaluation was above the threshold.
+        distance: Distance to the nearest normal state, nats.
+        threshold: The distance that counts as drift, nats.
+        reference: Which normal state was nearest; 0 is the baseline.
+    """
+    return _message(
+        Drift(
+            device=device,
+            machine=machine,
+            time=utc(time),
+            active=active,
+            exceeded=exceeded,
+            distance=distance,
+            threshold=threshold,
+            reference=reference,
+        )
+    )
 
 
 def status_message(
@@ -95,19 +140,28 @@ def status_message(
         time: When, seconds since the epoch; None in the last will, which is written beforehand.
         reason: Why it is offline.
     """
+    return Status.model_validate(
+        {
+            "device": device,
+            "status": status,
+            "time": None if time is None else utc(time),
+            "reason": reason,
+            "machines": list(machines),
+            "version": __version__,
+        }
+    ).model_dump(mode="json")
+
+
+def _message(payload: Strict) -> Message:
+    return payload.model_dump(mode="json")
+
+
+def _place(device: str, machine: str, window: Window) -> Message:
+    """Which window, and where in the sound it lies."""
     return {
         "device": device,
-        "status": status,
-        "time": None if time is None else utc(time),
-        "reason": reason,
-        "machines": list(machines),
-        "version": __version__,
-    }
-
-
-def _place(window: Window) -> Message:
-    """Where in the sound a window lies."""
-    return {
+        "machine": machine,
+        "time": utc(window.end_wall),
         "window": window.index,
         "start": utc(window.wall),
         "seconds": round(window.seconds, 3),

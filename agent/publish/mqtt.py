@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import logging
 import random
-import ssl
 import threading
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
 
-import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
-
-from agent.errors import ConfigError, DeliveryError
+from agent.errors import DeliveryError
 from agent.frames import Decision
+from agent.publish.about import Listening, health_message, info_message
+from agent.publish.announce import Announcement
 from agent.publish.config import MqttConfig
+from agent.publish.connection import Connection
+from agent.publish.home_assistant import discovery_message
 from agent.publish.messages import (
+    CLOUD_EVENT,
     Message,
     alarm_message,
     encode,
@@ -24,18 +26,29 @@ from agent.publish.messages import (
     score_message,
     status_message,
 )
-from agent.publish.outbox import MemoryOutbox, Outgoing
+from agent.publish.outbox import Outbox
+from agent.publish.outgoing import Outgoing
+from agent.publish.payloads import BundleInfo
+from agent.publish.store import EventStore
 
 log = logging.getLogger(__name__)
 
-_CONNECT_SECONDS = 5.0  # for the TCP connection, and again for the broker's answer
-# Some brokers never answer a version they don't know: the next is tried sooner.
-_VERSION_SECONDS = 2.5
-_POLL_SECONDS = 0.1
 _FIRST_WAIT_SECONDS = 1.0
 _FLUSH_SECONDS = 2.0  # at the end, for what is still to be acknowledged
-_UNDER_WAY = 20  # events sent and not yet acknowledged
-_VERSIONS = {MQTTProtocolVersion.MQTTv5: "5", MQTTProtocolVersion.MQTTv311: "3.1.1"}
+_TELL_REFUSED_SECONDS = 60.0
+
+
+class Requests(Protocol):
+    """Takes commands; `agent.request.Dispatcher`."""
+
+    @property
+    def commands(self) -> Sequence[str]:
+        """Those that can be carried out."""
+        ...
+
+    def take(self, command: str, payload: bytes, *, retained: bool) -> None:
+        """A request has arrived. Never raises, never waits."""
+        ...
 
 
 class MqttPublisher:
@@ -43,33 +56,54 @@ class MqttPublisher:
 
     A single thread owns it: it connects, sends what the outbox holds, and connects again with
     growing waits, for ever. Others only put messages into the outbox, so nothing the network does
-    reaches them. MQTT 5 is tried first, then 3.1.1, and what worked is kept.
+    reaches them; an alarm event alone makes its caller wait, until it is on the disk.
 
     Args:
         config: The broker and how to log in.
         device: This device's name.
         machines: The machines it listens to.
+        folder: Where undelivered alarm events are kept.
+        drifting: The machines whose drift is followed (`publish_drift`).
     """
 
-    def __init__(self, config: MqttConfig, device: str, machines: Sequence[str]) -> None:
+    def __init__(
+        self,
+        config: MqttConfig,
+        device: str,
+        machines: Sequence[str],
+        folder: Path,
+        *,
+        drifting: Collection[str] = (),
+    ) -> None:
         self._config = config
         self._device = device
         self._machines = tuple(machines)
+        self._drifting = frozenset(drifting)
         self._base = f"{config.prefix}/{device}"
-        self._outbox = MemoryOutbox(config.max_pending_events)
-        self._password: str | None = None
-        self._protocol = (
-            MQTTProtocolVersion.MQTTv311
-            if config.version == "3.1.1"
-            else MQTTProtocolVersion.MQTTv5
-        )
+        self._outbox = Outbox(EventStore(folder, config.outbox_max_bytes))
         self._stop = threading.Event()
+        self._connection = Connection(
+            config,
+            config.client_id or f"auscult-{device}",
+            self._status("offline", reason="connection lost", at=None),
+            on_answered=self._on_answered,
+            on_message=self._on_message,
+            stopping=self._stop,
+        )
+        self._announcement = Announcement(
+            config.home_assistant, device, self._outbox, self._discovery
+        )
         self._thread: threading.Thread | None = None
-        self._answer: Any = None  # the broker's to our request to connect
-        self._unanswered: set[int] = set()  # what it has yet to acknowledge
+        self._requests: Requests | None = None
+        self._bundles: Callable[[], Mapping[str, BundleInfo]] | None = None
+        self._listening: Callable[[], Sequence[Listening]] | None = None
+        self._unanswered: dict[int, Outgoing] = {}  # what the broker has yet to acknowledge
         self._refused = 0
+        self._refusal_told: dict[str, float] = {}
         self._up = threading.Event()
+        self._began = time.monotonic()
         self._away_since: float | None = None
+        self._health_due = 0.0
         self.connections = 0
 
     @property
@@ -77,49 +111,99 @@ class MqttPublisher:
         """`host:port`, for people."""
         return f"{self._config.host}:{self._config.broker_port}"
 
+    @property
+    def outbox(self) -> Outbox:
+        """What waits for the broker."""
+        return self._outbox
+
+    def tell_about(
+        self,
+        bundles: Callable[[], Mapping[str, BundleInfo]],
+        listening: Callable[[], Sequence[Listening]],
+    ) -> None:
+        """Publish `info` and `health` from now on; call before `start`.
+
+        Args:
+            bundles: By machine, the bundle it is judged with now.
+            listening: The machines' pipelines.
+        """
+        self._bundles, self._listening = bundles, listening
+
+    def listen_to(self, requests: Requests) -> None:
+        """Take commands from now on; call before `start`."""
+        self._requests = requests
+
     def start(self) -> None:
-        """Read the password and certificates, then connect in the background.
+        """Read the password and certificates, open the outbox, then connect in the background.
 
         Raises:
-            ConfigError: A file that the configuration names cannot be used.
+            ConfigError: A file that the configuration names cannot be used, or another agent uses
+                the outbox.
         """
-        self._password = _password(self._config)
-        self._new_client()  # finds a missing or broken certificate now, not at night
-        self._away_since = time.monotonic()
+        self._connection.prepare()
+        self._outbox.start()
+        self._announcement.begin()
+        self.publish_info()
+        self._began = self._away_since = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
         self._thread.start()
 
     def publish(self, machine: str, decision: Decision, *, first: bool) -> None:
-        """Queue the window's score, and what changed with it."""
-        topic = f"{self._base}/{machine}"
-        score = score_message(self._device, machine, decision)
-        self._outbox.put_telemetry(Outgoing(f"{topic}/score", encode(score), 0, retain=False))
-        if decision.changed or first:
-            state = alarm_message(self._device, machine, decision)
-            self._outbox.put_state(Outgoing(f"{topic}/alarm", encode(state), 1, retain=True))
+        """Queue the window's score, and what changed with it; an event is on disk thereafter."""
         if decision.changed:
             event = event_message(self._device, machine, decision)
-            fits = self._outbox.put_event(Outgoing(f"{topic}/event", encode(event), 1, False))
-            if not fits:
-                log.error(
-                    "%s: more than %d alarm events wait for the broker; the oldest was dropped "
-                    "(%d so far)",
-                    self.broker, self._config.max_pending_events, self._outbox.dropped_events,
-                )  # fmt: skip
+            self._outbox.put_event(
+                Outgoing(
+                    self._topic(machine, "event"), encode(event), 1, retain=False,
+                    id=event["id"], content_type=CLOUD_EVENT,
+                )
+            )  # fmt: skip
+        if decision.changed or first:
+            state = alarm_message(self._device, machine, decision)
+            self._put_state(self._topic(machine, "alarm"), state)
+        score = score_message(self._device, machine, decision)
+        self._outbox.put_telemetry(
+            Outgoing(
+                self._topic(machine, "score"), encode(score), 0, retain=False,
+                expiry_seconds=self._config.score_expiry_seconds,
+            )
+        )  # fmt: skip
+
+    def publish_drift(self, machine: str, message: Message) -> None:
+        """Queue an evaluation of a machine's drift, as `messages.drift_message` makes it."""
+        self._put_state(self._topic(machine, "drift"), message)
+
+    def publish_info(self) -> None:
+        """Queue `info`: at the start, and whenever a bundle has changed."""
+        if self._bundles is not None:
+            commands = () if self._requests is None else self._requests.commands
+            message = info_message(self._device, self._bundles(), commands)
+            self._put_state(f"{self._base}/info", message)
+
+    def respond(self, command: str, message: Message) -> None:
+        """Queue the answer to a command."""
+        topic = f"{self._base}/response/{command}"
+        self._outbox.put_reply(Outgoing(topic, encode(message), 1, retain=False))
 
     def wait_connected(self, seconds: float) -> bool:
         """Wait until the broker is there; False when it isn't in time."""
         return self._up.wait(seconds)
 
     def stop(self) -> None:
-        """Send what waits, say `offline`, disconnect: a couple of seconds at most."""
+        """Send what waits, say `offline`, disconnect: a couple of seconds at most. Idempotent."""
         if self._thread is None:
             return
         self._stop.set()
         self._thread.join(_FLUSH_SECONDS + 1.0)
         self._thread = None
+        self._outbox.stop()
         if pending := self._outbox.pending_events():
-            log.error("%s: %d alarm events were not delivered", self.broker, pending)
+            log.warning(
+                "%s: %d alarm events were not delivered; they are kept for the next start",
+                self.broker, pending,
+            )  # fmt: skip
+        if lost := self._outbox.store.unsaved:
+            log.error("%s: %d alarm events are lost: the disk refused them", self.broker, lost)
 
     def state(self) -> str:
         """Connected or since when not, and what waits or was dropped."""
@@ -128,11 +212,27 @@ class MqttPublisher:
             parts.append(f"broker away for {time.monotonic() - self._away_since:.0f} s")
         if pending := self._outbox.pending_events():
             parts.append(f"{pending} alarm events wait")
+        if unsaved := self._outbox.store.unsaved:
+            parts.append(f"{unsaved} of them in memory alone, the disk refuses them")
         if self._refused:
             parts.append(f"{self._refused} messages refused by the broker")
-        if self._outbox.dropped_events:
-            parts.append(f"{self._outbox.dropped_events} alarm events dropped")
         return ", ".join(parts)
+
+    def _topic(self, machine: str, kind: str) -> str:
+        return f"{self._base}/{machine}/{kind}"
+
+    def _put_state(self, topic: str, message: Message) -> None:
+        self._outbox.put_state(Outgoing(topic, encode(message), 1, retain=True))
+
+    def _discovery(self, removed: Mapping[str, str]) -> Message:
+        return discovery_message(
+            self._base,
+            self._device,
+            self._machines,
+            drifting=self._drifting,
+            commands=() if self._requests is None else self._requests.commands,
+            removed=removed,
+        )
 
     # Everything below runs in the thread that owns the connection.
 
@@ -156,8 +256,16 @@ class MqttPublisher:
             # Every step is told once; when the longest is reached, the heartbeat goes on telling.
             told = wait >= self._config.reconnect_max_seconds
             # A plant's devices must not all return in the same instant after a power cut.
-            self._stop.wait(wait * random.uniform(0.8, 1.2))  # noqa: S311 - no secret
+            self._pause(wait * random.uniform(0.8, 1.2))  # noqa: S311 - no secret
             wait = min(2 * wait, self._config.reconnect_max_seconds)
+
+    def _pause(self, seconds: float) -> None:
+        """Wait for the next attempt; what the disk refused is offered to it again meanwhile."""
+        deadline = time.monotonic() + seconds
+        while not self._stop.wait(min(1.0, max(0.0, deadline - time.monotonic()))):
+            self._outbox.settle()
+            if time.monotonic() >= deadline:
+                return
 
     def _session(self) -> None:
         """Connect and serve; returns when stopped.
@@ -165,199 +273,118 @@ class MqttPublisher:
         Raises:
             DeliveryError: The broker cannot be reached, refuses us, or went away.
         """
-        client = self._connect()
-        log.info("%s: connected (MQTT %s)", self.broker, _VERSIONS[self._protocol])
+        self._connection.open()
+        log.info("%s: connected (MQTT %s)", self.broker, self._connection.version)
         self.connections += 1
         self._away_since = None
         self._outbox.connected()
         self._up.set()
         try:
             self._unanswered.clear()
-            self._send(client, self._status("online"))
+            self._send(self._status("online"))
+            if self._requests is not None:
+                self._connection.subscribe(f"{self._base}/request/+")
+            self._health_due = time.monotonic()
             while not self._stop.is_set():
-                self._pump(client)
-                self._turn(client)
-            self._finish(client)
+                self._tell_health()
+                self._pump()
+                self._connection.turn()
+                self._outbox.settle()
+            self._finish()
         finally:
             self._up.clear()
             self._outbox.disconnected()
-            _hang_up(client)
+            self._connection.close()
 
-    def _connect(self) -> paho.Client:
-        """A connected client, of the MQTT version the broker speaks."""
-        versions = [self._protocol]
-        if self._config.version == "auto":
-            versions += [version for version in _VERSIONS if version is not self._protocol]
-        problem = ""
-        for version in versions:
-            client = self._new_client(version)
-            try:
-                client.connect(
-                    self._config.host, self._config.broker_port, self._config.keepalive_seconds
-                )
-            except OSError as fault:
-                # Also a certificate that doesn't verify: ssl's errors are OSErrors.
-                raise DeliveryError(f"not reached ({fault.strerror or fault})") from fault
-            patience = _CONNECT_SECONDS if version is versions[-1] else _VERSION_SECONDS
-            answer = self._await_answer(client, patience)
-            if answer is None:
-                # Some brokers just close, or say nothing, when they don't know the version.
-                problem = "it does not answer the request to connect"
-            elif not answer.is_failure:
-                self._protocol = version
-                return client
-            elif "protocol version" in str(answer).lower():
-                problem = f"it refuses the protocol ({answer})"
-            else:
-                _hang_up(client)
-                raise DeliveryError(
-                    f"it refuses us ({answer})",
-                    remedy="Check `mqtt.username`, the password file and the broker's rules",
-                )
-            _hang_up(client)
-        raise DeliveryError(problem)
-
-    def _await_answer(self, client: paho.Client, seconds: float) -> Any:
-        """The broker's answer to the request to connect; None when it closes or says nothing."""
-        self._answer = None
-        deadline = time.monotonic() + seconds
-        while self._answer is None and time.monotonic() < deadline and not self._stop.is_set():
-            if client.loop(_POLL_SECONDS) != paho.MQTT_ERR_SUCCESS:
-                break
-        return self._answer
-
-    def _new_client(self, version: MQTTProtocolVersion | None = None) -> paho.Client:
-        client = paho.Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=self._config.client_id or f"auscult-{self._device}",
-            protocol=version or self._protocol,
-            reconnect_on_failure=False,
+    def _tell_health(self) -> None:
+        if self._listening is None or time.monotonic() < self._health_due:
+            return
+        step = self._config.health_seconds
+        self._health_due = time.monotonic() + step
+        message = health_message(
+            self._device,
+            self._listening(),
+            self._outbox,
+            uptime=time.monotonic() - self._began,
+            reconnects=self.connections - 1,
+            refused=self._refused,
         )
-        client.connect_timeout = _CONNECT_SECONDS
-        if self._config.username is not None:
-            client.username_pw_set(self._config.username, self._password)
-        if self._config.tls is not None:
-            _secure(client, self._config)
-        will = self._status("offline", reason="connection lost", at=None)
-        client.will_set(will.topic, will.payload, qos=1, retain=True)
-        client.on_connect = self._on_connect
-        client.on_publish = self._on_publish
-        return client
+        # Retained for who comes later, but not for ever: old health is no health.
+        self._outbox.put_telemetry(
+            Outgoing(
+                f"{self._base}/health", encode(message), 0, retain=True,
+                expiry_seconds=max(1, round(3 * step)),
+            )
+        )  # fmt: skip
 
-    def _on_connect(
-        self, _client: paho.Client, _data: Any, _flags: Any, reason: Any, _properties: Any
-    ) -> None:
-        self._answer = reason
+    def _pump(self) -> None:
+        """Send what is due: states, then events, then answers, then telemetry."""
+        outbox = self._outbox
+        while self._room() and (state := outbox.next_state()) is not None:
+            self._send(state)
+        while self._room() and (event := outbox.next_event()) is not None:
+            outbox.sent(self._send(event))
+        while self._room() and (reply := outbox.next_reply()) is not None:
+            self._send(reply)
+        while (telemetry := outbox.next_telemetry()) is not None:
+            self._send(telemetry)
 
-    def _on_publish(
-        self, _client: paho.Client, _data: Any, mid: int, reason: Any, _properties: Any
-    ) -> None:
-        self._unanswered.discard(mid)
-        self._outbox.acknowledged(mid)
-        if reason is not None and reason.is_failure:
-            self._refused += 1
-            # Offering it again would be refused again, and hold up all that comes after it.
-            log.error("%s: the broker refused a message (%s)", self.broker, reason)
+    def _room(self) -> int:
+        """Messages that may be under way beside those that are."""
+        return max(0, self._connection.window - len(self._unanswered))
 
-    def _status(self, status: str, *, reason: str = "", at: float | None = 0.0) -> Outgoing:
-        moment = None if at is None else time.time()
-        message: Message = status_message(
-            self._device, status, machines=self._machines, time=moment, reason=reason
-        )
-        return Outgoing(f"{self._base}/status", encode(message), qos=1, retain=True)
-
-    def _pump(self, client: paho.Client) -> None:
-        """Send what is due: states, then events, then telemetry."""
-        while (state := self._outbox.next_state()) is not None:
-            self._send(client, state)
-        while (event := self._outbox.next_event(_UNDER_WAY)) is not None:
-            self._outbox.sent(event, self._send(client, event))
-        while (telemetry := self._outbox.next_telemetry()) is not None:
-            self._send(client, telemetry)
-
-    def _send(self, client: paho.Client, message: Outgoing) -> int:
-        info = client.publish(message.topic, message.payload, message.qos, message.retain)
-        if info.rc != paho.MQTT_ERR_SUCCESS:
-            raise DeliveryError(f"the connection was lost ({paho.error_string(info.rc)})")
+    def _send(self, message: Outgoing) -> int:
+        mid = self._connection.send(message)
         if message.qos:
-            self._unanswered.add(info.mid)
-        return info.mid
+            self._unanswered[mid] = message
+        return mid
 
-    def _turn(self, client: paho.Client) -> None:
-        """One turn of the network: reads, writes, keeps alive."""
-        code = client.loop(_POLL_SECONDS)
-        if code != paho.MQTT_ERR_SUCCESS:
-            raise DeliveryError(f"the connection was lost ({paho.error_string(code)})")
-
-    def _finish(self, client: paho.Client) -> None:
+    def _finish(self) -> None:
         """Send the rest, then `offline`, and wait for the broker to have it all."""
         deadline = time.monotonic() + _FLUSH_SECONDS
         said = False
         while time.monotonic() < deadline:
-            self._pump(client)
-            if not said and not self._outbox.pending_events():
-                self._send(client, self._status("offline", reason="stopped"))
+            self._pump()
+            if not said and not self._outbox.waiting():
+                self._send(self._status("offline", reason="stopped"))
                 said = True
             if said and not self._unanswered:
                 break
-            self._turn(client)
-        client.disconnect()
+            self._connection.turn()
+            self._outbox.settle()
+        if not said:
+            self._send(self._status("offline", reason="stopped"))
+        self._connection.farewell()
 
+    def _on_answered(self, mid: int, refusal: str) -> None:
+        message = self._unanswered.pop(mid, None)
+        is_event = self._outbox.acknowledged(mid, refused=bool(refusal))
+        if message is None:
+            return
+        if refusal:
+            self._tell_refused(message, refusal, is_event=is_event)
+        elif message.retain:
+            self._announcement.taken(message)
 
-def _hang_up(client: paho.Client) -> None:
-    """Close the socket without a farewell; after `disconnect` this changes nothing."""
-    if (sock := client.socket()) is not None:
-        sock.close()
+    def _tell_refused(self, message: Outgoing, refusal: str, *, is_event: bool) -> None:
+        self._refused += 1
+        now = time.monotonic()
+        if now < self._refusal_told.get(message.topic, 0.0):
+            return
+        self._refusal_told[message.topic] = now + _TELL_REFUSED_SECONDS
+        log.error(
+            "%s: the broker refused a message to %s (%s); check its access rules. %s",
+            self.broker, message.topic, refusal,
+            "The alarm event is kept and offered again" if is_event else "It is not offered again",
+        )  # fmt: skip
 
+    def _on_message(self, topic: str, payload: bytes, retained: bool) -> None:
+        if self._requests is not None:
+            self._requests.take(topic.rpartition("/")[2], payload, retained=retained)
 
-def _password(config: MqttConfig) -> str | None:
-    """The first line of the password file.
-
-    Raises:
-        ConfigError: It cannot be read, or is empty.
-    """
-    path = config.password_file
-    if path is None:
-        return None
-    remedy = "Put the password on its first line, readable by the agent's user only (chmod 600)."
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as fault:
-        raise ConfigError(
-            f"the password file cannot be read: {fault.strerror}", where=path, remedy=remedy
-        ) from fault
-    except UnicodeDecodeError as fault:
-        raise ConfigError("the password file is not UTF-8", where=path, remedy=remedy) from fault
-    password = text.splitlines()[0] if text else ""
-    if not password:
-        raise ConfigError("the password file's first line is empty", where=path, remedy=remedy)
-    if path.stat().st_mode & 0o007:
-        log.warning("%s: every user of this device can read the password (chmod 600)", path)
-    return password
-
-
-def _secure(client: paho.Client, config: MqttConfig) -> None:
-    tls = config.tls
-    assert tls is not None
-    for field in ("ca_file", "cert_file", "key_file"):
-        path = getattr(tls, field)
-        if path is not None and not path.is_file():
-            raise ConfigError(
-                "there is no such file", where=path, remedy=f"Check `mqtt.tls.{field}`."
-            )
-    try:
-        context = ssl.create_default_context(cafile=tls.ca_file)
-        if tls.cert_file is not None:
-            context.load_cert_chain(tls.cert_file, tls.key_file, password=_no_passphrase)
-    except (OSError, ValueError) as fault:
-        raise ConfigError(
-            f"the TLS files cannot be used: {fault}",
-            where=tls.cert_file or tls.ca_file,
-            remedy="They must be PEM, the key without a pass phrase and matching the certificate.",
-        ) from fault
-    client.tls_set_context(context)
-
-
-def _no_passphrase() -> str:
-    """Where OpenSSL would ask at the terminal, for which nobody is there."""
-    raise ValueError("the key has a pass phrase")
+    def _status(self, status: str, *, reason: str = "", at: float | None = 0.0) -> Outgoing:
+        moment = None if at is None else time.time()
+        message = status_message(
+            self._device, status, machines=self._machines, time=moment, reason=reason
+        )
+        return Outgoing(f"{self._base}/status", encode(message), qos=1, retain=True)

@@ -1,62 +1,67 @@
-"""Messages on their way to the broker, in memory: what waits, what is under way, what was lost."""
+"""Messages on their way to the broker: what waits, what is under way, what was lost."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
-from dataclasses import dataclass
+
+from agent.publish.outgoing import Outgoing
+from agent.publish.store import EventStore, StoredEvent
+
+_READ_AHEAD = 50
+_REFUSED_SECONDS = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """A message for the broker.
+class Outbox:
+    """Four kinds of message, each with its own promise; safe for many writers and one sender.
 
-    Attributes:
-        topic: Full topic.
-        payload: Bytes.
-        qos: 0 or 1.
-        retain: The broker keeps it for those who subscribe later.
-    """
-
-    topic: str
-    payload: bytes
-    qos: int
-    retain: bool
-
-
-class MemoryOutbox:
-    """Three kinds of message, each with its own promise; safe for many writers and one sender.
-
-    - Events (alarms raised and cleared) wait for the broker in order, at most `max_events`; then
-      the oldest is dropped and counted. One that was sent but not acknowledged is offered again.
+    - Events (alarms raised, cleared...) are on disk before they are offered to the broker, and are
+      offered again, in order, until it has acknowledged them, over restarts too (`EventStore`).
     - States (retained): sent as they come while the broker is there; at each connection the latest
       of each topic is offered again.
+    - Replies to commands wait for the next moment of sending, a bounded number of them.
     - Telemetry: sent when the broker is there, dropped and counted when it isn't.
 
-    It does not survive the process; a durable one takes its place without other changes.
-
     Args:
-        max_events: Events kept.
-        max_telemetry: Telemetry, and states, kept for the next moment of sending.
+        store: Where events are kept; started and stopped here.
+        max_volatile: Telemetry, states and replies kept for the next moment of sending, of each.
     """
 
-    def __init__(self, max_events: int, max_telemetry: int = 4096) -> None:
+    def __init__(self, store: EventStore, max_volatile: int = 4096) -> None:
+        self.store = store
+        # Held for moments only: who puts telemetry must never wait for the disk.
         self._lock = threading.Lock()
-        self._max_events = max_events
-        self._events: deque[Outgoing] = deque()
-        self._telemetry: deque[Outgoing] = deque(maxlen=max_telemetry)
+        self._telemetry: deque[Outgoing] = deque(maxlen=max_volatile)
+        self._replies: deque[Outgoing] = deque(maxlen=max_volatile)
         self._states: dict[str, Outgoing] = {}
-        self._due: deque[Outgoing] = deque(maxlen=max_telemetry)  # states not yet offered
-        self._under_way: dict[int, Outgoing] = {}
+        self._due: deque[Outgoing] = deque(maxlen=max_volatile)  # states not yet offered
         self._connected = False
-        self.dropped_events = 0
+        # The sender's alone:
+        self._ready: deque[StoredEvent] = deque()
+        self._cursor = 0
+        self._generation = -1
+        self._under_way: dict[int, StoredEvent] = {}
+        self._refused: dict[str, float] = {}
+        self._acknowledged: list[str] = []
         self.dropped_telemetry = 0
 
+    def start(self) -> None:
+        """Open the store.
+
+        Raises:
+            ConfigError: Another agent uses its folder.
+        """
+        self.store.start()
+
+    def stop(self) -> None:
+        """Close the store; what is undelivered stays in it. Idempotent."""
+        self.settle()
+        self.store.stop()
+
     def put_event(self, message: Outgoing) -> bool:
-        """Queue an event; False when the oldest had to go for it."""
-        with self._lock:
-            self._events.append(message)
-            return self._bound()
+        """Take an event; False when the disk refused it and it is in memory alone."""
+        return self.store.add(message)
 
     def put_state(self, message: Outgoing) -> None:
         """Queue a state, from now on the topic's latest."""
@@ -64,6 +69,11 @@ class MemoryOutbox:
             self._states[message.topic] = message
             if self._connected:
                 self._due.append(message)
+
+    def put_reply(self, message: Outgoing) -> None:
+        """Queue the answer to a command."""
+        with self._lock:
+            self._replies.append(message)
 
     def put_telemetry(self, message: Outgoing) -> None:
         """Queue telemetry, or count it as dropped when the broker is away."""
@@ -74,48 +84,73 @@ class MemoryOutbox:
                 self._telemetry.append(message)
 
     def connected(self) -> None:
-        """The broker is there: the latest states are due again."""
+        """The broker is there: the latest states are due again, and every undelivered event."""
         with self._lock:
             self._connected = True
             self._due.clear()
             self._due.extend(self._states.values())
+        self._under_way.clear()
+        self._refused.clear()
+        self._rewind()
 
     def disconnected(self) -> None:
-        """The broker is gone: what it has not acknowledged goes back to the front, in order."""
+        """The broker is gone: what it has not acknowledged will be offered again, in order."""
         with self._lock:
             self._connected = False
             self.dropped_telemetry += len(self._telemetry)
             self._telemetry.clear()
-            self._events.extendleft(reversed(self._under_way.values()))
-            self._under_way.clear()
-            self._bound()
+        self._under_way.clear()
+        self._rewind()
 
-    def next_event(self, limit: int) -> Outgoing | None:
-        """The event to send next; None when there is none or `limit` are under way."""
-        with self._lock:
-            if not self._events or len(self._under_way) >= limit:
-                return None
-            return self._events[0]
+    def next_event(self) -> Outgoing | None:
+        """The event to send next; None when there is none."""
+        if not self._ready:
+            self._read()
+        return self._ready[0].message if self._ready else None
 
-    def sent(self, event: Outgoing, mid: int) -> None:
+    def sent(self, mid: int) -> None:
         """The event that `next_event` gave is under way as `mid`."""
-        with self._lock:
-            # A writer may have pushed it out meanwhile; then it was counted as dropped, wrongly.
-            if self._events and self._events[0] is event:
-                self._events.popleft()
-            else:
-                self.dropped_events -= 1
-            self._under_way[mid] = event
+        self._under_way[mid] = self._ready.popleft()
 
-    def acknowledged(self, mid: int) -> None:
-        """The broker has `mid`; numbers of other messages are ignored."""
-        with self._lock:
-            self._under_way.pop(mid, None)
+    def acknowledged(self, mid: int, *, refused: bool = False) -> bool:
+        """The broker has answered `mid`; numbers of other messages are ignored.
+
+        Args:
+            mid: Number of the message.
+            refused: It will not have it (its access rules, a quota): the event stays, later ones
+                go before it, and it is offered again after a while.
+
+        Returns:
+            Whether it was an event.
+        """
+        event = self._under_way.pop(mid, None)
+        if event is None:
+            return False
+        if refused:
+            self._refused[event.message.id] = time.monotonic() + _REFUSED_SECONDS
+        else:
+            self._acknowledged.append(event.message.id)
+        return True
+
+    def settle(self) -> None:
+        """Write down what was acknowledged; the sender calls it once a turn."""
+        if self._acknowledged:
+            self.store.delivered(self._acknowledged)
+            self._acknowledged.clear()
+        self.store.settle()
+        if self._refused and time.monotonic() >= min(self._refused.values()):
+            self._refused.clear()
+            self._rewind()
 
     def next_state(self) -> Outgoing | None:
         """A state that is due, which is then no longer."""
         with self._lock:
             return self._due.popleft() if self._due else None
+
+    def next_reply(self) -> Outgoing | None:
+        """An answer to send, which is then gone."""
+        with self._lock:
+            return self._replies.popleft() if self._replies else None
 
     def next_telemetry(self) -> Outgoing | None:
         """Telemetry to send, which is then gone."""
@@ -124,13 +159,29 @@ class MemoryOutbox:
 
     def pending_events(self) -> int:
         """Events that the broker has not acknowledged."""
-        with self._lock:
-            return len(self._events) + len(self._under_way)
+        return self.store.undelivered
 
-    def _bound(self) -> bool:
-        kept = True
-        while len(self._events) > self._max_events:
-            self._events.popleft()
-            self.dropped_events += 1
-            kept = False
-        return kept
+    def waiting(self) -> int:
+        """Those of them that the broker has not answered, not even by refusing them for now."""
+        return self.store.undelivered - len(self._refused) - len(self._acknowledged)
+
+    def _rewind(self) -> None:
+        self._ready.clear()
+        self._cursor = 0
+
+    def _read(self) -> None:
+        """Read on in the store; from the beginning when it has been opened anew."""
+        offered = len(self._under_way) + len(self._refused) + len(self._acknowledged)
+        if self.store.ready and self.store.undelivered <= offered:
+            return
+        events = self.store.pending(self._cursor, _READ_AHEAD)
+        if self._generation != self.store.generation:
+            self._generation = self.store.generation
+            self._rewind()
+            events = self.store.pending(self._cursor, _READ_AHEAD)
+        if not events:
+            return
+        self._cursor = events[-1].seq
+        passed = {event.message.id for event in self._under_way.values()}
+        passed.update(self._refused, self._acknowledged)
+        self._ready.extend(event for event in events if event.message.id not in passed)

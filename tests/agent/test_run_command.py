@@ -57,7 +57,8 @@ def test_replay_ends_by_itself_with_a_summary(plant, tmp_path):
     assert "Traceback" not in done.stderr
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert sum(line["kind"] == "score" for line in lines) == 59
-    assert [line["event"] for line in lines if line["kind"] == "event"] == ["raised", "cleared"]
+    events = [line["data"]["event"] for line in lines if line["kind"] == "event"]
+    assert events == ["raised", "cleared"]
 
 
 def test_alarm_reaches_a_real_broker(plant, tmp_path):
@@ -65,7 +66,8 @@ def test_alarm_reaches_a_real_broker(plant, tmp_path):
         done = run(plant(extra=f"mqtt: {{host: 127.0.0.1, port: {broker.port}}}"))
         assert done.returncode == 0, done.stderr
         live.wait("status", lambda m: m["status"] == "offline" and m["reason"] == "stopped")
-        assert [event["event"] for event in live.of("dev/pump/event")] == ["raised", "cleared"]
+        events = [event["data"]["event"] for event in live.of("dev/pump/event")]
+        assert events == ["raised", "cleared"]
         assert [alarm["level"] for alarm in live.of("dev/pump/alarm")] == [
             "normal",
             "alarm",
@@ -103,7 +105,21 @@ def test_scoring_goes_on_without_a_broker(plant):
     assert done.returncode == 0
     assert "59 windows" in done.stdout
     assert "not reached (Connection refused)" in done.stderr
-    assert "2 alarm events were not delivered" in done.stderr
+    assert "2 alarm events were not delivered; they are kept for the next start" in done.stderr
+
+
+def test_alarms_of_a_run_without_a_broker_are_delivered_by_the_next(plant, tmp_path):
+    port = free_port()
+    config = plant(extra=f"mqtt: {{host: 127.0.0.1, port: {port}}}\nstate_dir: state\n")
+    assert run(config).returncode == 0
+    with Broker(tmp_path / "broker", port=port), Subscriber(port) as live:
+        done = run(config)
+        assert "2 alarm events of an earlier run" in done.stderr
+        ids = [event["id"] for event in live.of("dev/pump/event")]
+        assert len(set(ids)) == 4
+        info = live.wait("dev/info")["machines"]["pump"]
+        assert info["bundle"] == "bundle"
+        assert info["rows"] > 0
 
 
 def flip(path):

@@ -29,7 +29,8 @@ def play(scores, events=()):
             },
         )
     for window, kind in events:
-        record.take(f"{TOPIC}/event", {"window": window, "seconds": 10.0, "event": kind})
+        data = {"window": window, "seconds": 10.0, "event": kind}
+        record.take(f"{TOPIC}/event", {"data": data})
     return record
 
 

@@ -36,8 +36,14 @@ def _answers(port: int) -> bool:
 class Broker:
     """Use as a context manager; `stop` and `start` make an outage."""
 
-    def __init__(self, folder: Path, lines: tuple[str, ...] = ("allow_anonymous true",)) -> None:
-        self.port = free_port()
+    def __init__(
+        self,
+        folder: Path,
+        lines: tuple[str, ...] = ("allow_anonymous true",),
+        *,
+        port: int | None = None,
+    ) -> None:
+        self.port = port or free_port()
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.config = folder / "mosquitto.conf"
@@ -89,7 +95,9 @@ class Subscriber:
 
     def _on_message(self, _client, _data, message) -> None:
         with self._new:
-            self.messages.append((message.topic, json.loads(message.payload), message.retain))
+            # An empty payload removes what was retained.
+            payload = json.loads(message.payload or "null")
+            self.messages.append((message.topic, payload, message.retain))
             self._new.notify_all()
 
     def __enter__(self):

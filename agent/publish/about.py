@@ -1,0 +1,171 @@
+"""What the agent tells of itself: `info` at each connection, `health` now and then."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from agent import __version__
+from agent.bundle.manifest import Manifest
+from agent.publish.messages import Message, utc
+from agent.publish.outbox import Outbox
+from agent.publish.payloads import BundleInfo, Health, Info, MachineHealth, OutboxHealth
+
+
+class Counts(Protocol):
+    """What became of a machine's windows so far; the pipeline's `Tally`."""
+
+    @property
+    def windows(self) -> int:
+        """Windows that reached a decision."""
+        ...
+
+    @property
+    def exceeded(self) -> int:
+        """Those above the threshold."""
+        ...
+
+    @property
+    def invalid(self) -> Mapping[str, int]:
+        """Those that could not be judged, by validity."""
+        ...
+
+    @property
+    def dropped(self) -> int:
+        """Windows dropped unjudged."""
+        ...
+
+    @property
+    def raised(self) -> int:
+        """Alarms raised."""
+        ...
+
+    @property
+    def inference_seconds(self) -> float:
+        """Time the encoder took."""
+        ...
+
+    @property
+    def last_window(self) -> float | None:
+        """Monotonic time of the latest decision, None before the first."""
+        ...
+
+
+class Listening(Protocol):
+    """One machine's path from sound to decision, as far as its health is concerned; `Pipeline`."""
+
+    @property
+    def name(self) -> str:
+        """The machine."""
+        ...
+
+    @property
+    def tally(self) -> Counts:
+        """Its counts."""
+        ...
+
+    def faults(self) -> Mapping[str, int]:
+        """Troubles of its source."""
+        ...
+
+
+def bundle_info(path: Path, manifest: Manifest, rows: int) -> BundleInfo:
+    """What `info` tells of a bundle.
+
+    Args:
+        path: Its folder.
+        manifest: Its manifest.
+        rows: Rows of its memory bank.
+    """
+    return BundleInfo(
+        bundle=path.resolve().name,
+        manifest_sha256=hashlib.sha256(manifest.model_dump_json().encode()).hexdigest(),
+        created=manifest.created,
+        auscult_version=manifest.auscult_version,
+        trained_on=manifest.trained_on.machine,
+        preset=manifest.trained_on.preset,
+        encoder=manifest.encoder.kind,
+        precision=manifest.encoder.precision,
+        sample_rate=manifest.encoder.sample_rate,
+        window_seconds=manifest.window_seconds,
+        rows=rows,
+        threshold=manifest.threshold.value,
+        caveat=manifest.threshold.caveat,
+    )
+
+
+def info_message(
+    device: str, bundles: Mapping[str, BundleInfo], commands: Sequence[str]
+) -> Message:
+    """What the agent is made of (`info`, retained).
+
+    Args:
+        device: This device's name.
+        bundles: By machine, its bundle.
+        commands: Commands it takes.
+    """
+    return Info(
+        device=device,
+        time=utc(time.time()),
+        version=__version__,
+        python=platform.python_version(),
+        platform=f"{platform.system()} {platform.release()} {platform.machine()}",
+        machines=dict(bundles),
+        commands=sorted(commands),
+    ).model_dump(mode="json")
+
+
+def health_message(
+    device: str,
+    machines: Sequence[Listening],
+    outbox: Outbox,
+    *,
+    uptime: float,
+    reconnects: int,
+    refused: int,
+) -> Message:
+    """How the agent is (`health`).
+
+    Args:
+        device: This device's name.
+        machines: What is listened to.
+        outbox: What is on its way.
+        uptime: Since the start, seconds.
+        reconnects: Connections to the broker after the first.
+        refused: Messages the broker refused.
+    """
+    store = outbox.store
+    return Health(
+        device=device,
+        time=utc(time.time()),
+        uptime_seconds=round(uptime, 1),
+        reconnects=reconnects,
+        outbox=OutboxHealth(
+            undelivered=store.undelivered,
+            unsaved=store.unsaved,
+            disk_failures=store.failures,
+            damaged_files=store.damaged,
+            dropped_telemetry=outbox.dropped_telemetry,
+            refused=refused,
+        ),
+        machines={machine.name: _health_of(machine) for machine in machines},
+    ).model_dump(mode="json")
+
+
+def _health_of(machine: Listening) -> MachineHealth:
+    tally, last = machine.tally, machine.tally.last_window
+    return MachineHealth(
+        windows=tally.windows,
+        invalid=dict(tally.invalid),
+        exceeded=tally.exceeded,
+        raised=tally.raised,
+        dropped=tally.dropped,
+        faults=dict(machine.faults()),
+        # The tally keeps monotonic time; people read a clock.
+        last_window=None if last is None else utc(time.time() - (time.monotonic() - last)),
+        inference_seconds=round(tally.inference_seconds, 3),
+    )

@@ -1,0 +1,320 @@
+"""One connection to the broker: how it is opened, in the version of MQTT that the broker speaks."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from agent.errors import ConfigError, DeliveryError
+from agent.publish.config import MqttConfig
+from agent.publish.outgoing import Outgoing
+
+log = logging.getLogger(__name__)
+
+_CONNECT_SECONDS = 5.0  # for the TCP connection, and again for the broker's answer
+# Some brokers never answer a version they don't know: the next is tried sooner.
+_VERSION_SECONDS = 2.5
+POLL_SECONDS = 0.1
+# Sent and not yet acknowledged; a broker may ask for less (MQTT 5, Receive Maximum).
+_UNDER_WAY = 20
+# The largest packet that the broker may send us (MQTT 5): far beyond any command.
+_PACKET_BYTES = 1_000_000
+_VERSIONS = {MQTTProtocolVersion.MQTTv5: "5", MQTTProtocolVersion.MQTTv311: "3.1.1"}
+
+OnAnswered = Callable[[int, str], None]
+"""Told of an acknowledged message: its number, and why it was refused (empty when it wasn't)."""
+OnMessage = Callable[[str, bytes, bool], None]
+"""Told of a message received: topic, payload, whether the broker had it retained."""
+
+
+class Connection:
+    """Opens, serves and closes connections, one at a time, all from one thread.
+
+    The session is persistent: commands that arrive while we are away for a while wait at the
+    broker. MQTT 5 is tried first, then 3.1.1, and what worked is kept.
+
+    Args:
+        config: The broker and how to log in.
+        client_id: Stable, so that the broker knows us again.
+        will: What the broker publishes when the connection is lost.
+        on_answered: Called in `turn` for each message that was acknowledged.
+        on_message: Called in `turn` for each message received; must not raise.
+        stopping: Ends waiting for the broker.
+    """
+
+    def __init__(
+        self,
+        config: MqttConfig,
+        client_id: str,
+        will: Outgoing,
+        *,
+        on_answered: OnAnswered,
+        on_message: OnMessage,
+        stopping: threading.Event,
+    ) -> None:
+        self._config = config
+        self._client_id = client_id
+        self._will = will
+        self._on_answered = on_answered
+        self._on_message = on_message
+        self._stopping = stopping
+        self._password: str | None = None
+        self._protocol = (
+            MQTTProtocolVersion.MQTTv311
+            if config.version == "3.1.1"
+            else MQTTProtocolVersion.MQTTv5
+        )
+        self._client: paho.Client | None = None
+        self._answer: Any = None  # the broker's to our request to connect
+        #: QoS 1 messages that may be sent before the first is acknowledged.
+        self.window = _UNDER_WAY
+
+    @property
+    def version(self) -> str:
+        """The version of MQTT spoken."""
+        return _VERSIONS[self._protocol]
+
+    def prepare(self) -> None:
+        """Read the password and certificates: finds a broken one now, not at night.
+
+        Raises:
+            ConfigError: A file that the configuration names cannot be used.
+        """
+        self._password = _password(self._config)
+        self._new_client(self._protocol)
+
+    def open(self) -> None:
+        """Connect.
+
+        Raises:
+            DeliveryError: The broker cannot be reached or refuses us.
+        """
+        versions = [self._protocol]
+        if self._config.version == "auto":
+            versions += [version for version in _VERSIONS if version is not self._protocol]
+        problem = ""
+        for version in versions:
+            client = self._new_client(version)
+            try:
+                self._call(client, version)
+            except OSError as fault:
+                # Also a certificate that doesn't verify: ssl's errors are OSErrors.
+                raise DeliveryError(f"not reached ({fault.strerror or fault})") from fault
+            patience = _CONNECT_SECONDS if version is versions[-1] else _VERSION_SECONDS
+            answer = self._await_answer(client, patience)
+            if answer is None:
+                # Some brokers just close, or say nothing, when they don't know the version.
+                problem = "it does not answer the request to connect"
+            elif not answer.is_failure:
+                self._protocol, self._client = version, client
+                return
+            elif "protocol version" in str(answer).lower():
+                problem = f"it refuses the protocol ({answer})"
+            else:
+                _hang_up(client)
+                raise DeliveryError(
+                    f"it refuses us ({answer})",
+                    remedy="Check `mqtt.username`, the password file and the broker's rules",
+                )
+            _hang_up(client)
+        raise DeliveryError(problem)
+
+    def subscribe(self, topic: str) -> None:
+        """Ask for the messages of a topic filter, not for those that the broker has retained."""
+        assert self._client is not None
+        if self._protocol == MQTTProtocolVersion.MQTTv5:
+            options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
+            code, _ = self._client.subscribe(topic, options=options)
+        else:
+            code, _ = self._client.subscribe(topic, qos=1)
+        _lost_unless_well(code)
+
+    def send(self, message: Outgoing) -> int:
+        """Send a message.
+
+        Returns:
+            Its number, which `on_answered` gives again when its QoS is 1.
+
+        Raises:
+            DeliveryError: The connection was lost.
+        """
+        assert self._client is not None
+        properties = None
+        if self._protocol == MQTTProtocolVersion.MQTTv5:
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            if message.expiry_seconds is not None:
+                properties.MessageExpiryInterval = message.expiry_seconds
+            if message.content_type:
+                properties.ContentType = message.content_type
+        info = self._client.publish(
+            message.topic, message.payload, message.qos, message.retain, properties
+        )
+        _lost_unless_well(info.rc)
+        return info.mid
+
+    def turn(self) -> None:
+        """One turn of the network, of at most `POLL_SECONDS`: reads, writes, keeps alive.
+
+        Raises:
+            DeliveryError: The connection was lost.
+        """
+        assert self._client is not None
+        _lost_unless_well(self._client.loop(POLL_SECONDS))
+
+    def farewell(self) -> None:
+        """Disconnect politely, so that the broker keeps the last will to itself."""
+        assert self._client is not None
+        self._client.disconnect()
+
+    def close(self) -> None:
+        """Close the socket without a farewell; after `farewell` this changes nothing."""
+        if self._client is not None:
+            _hang_up(self._client)
+            self._client = None
+
+    def _call(self, client: paho.Client, version: MQTTProtocolVersion) -> None:
+        config = self._config
+        if version != MQTTProtocolVersion.MQTTv5:
+            client.connect(config.host, config.broker_port, config.keepalive_seconds)
+            return
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.SessionExpiryInterval = config.session_expiry_seconds
+        properties.MaximumPacketSize = _PACKET_BYTES
+        client.connect(
+            config.host,
+            config.broker_port,
+            config.keepalive_seconds,
+            clean_start=False,
+            properties=properties,
+        )
+
+    def _await_answer(self, client: paho.Client, seconds: float) -> Any:
+        """The broker's answer to the request to connect; None when it closes or says nothing."""
+        self._answer = None
+        deadline = time.monotonic() + seconds
+        while self._answer is None and time.monotonic() < deadline and not self._stopping.is_set():
+            if client.loop(POLL_SECONDS) != paho.MQTT_ERR_SUCCESS:
+                break
+        return self._answer
+
+    def _new_client(self, version: MQTTProtocolVersion) -> paho.Client:
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=self._client_id,
+            # MQTT 5 says it when it connects.
+            clean_session=None if version == MQTTProtocolVersion.MQTTv5 else False,
+            protocol=version,
+            reconnect_on_failure=False,
+        )
+        client.connect_timeout = _CONNECT_SECONDS
+        if self._config.username is not None:
+            client.username_pw_set(self._config.username, self._password)
+        if self._config.tls is not None:
+            _secure(client, self._config)
+        client.will_set(self._will.topic, self._will.payload, qos=1, retain=True)
+        client.on_connect = self._connected
+        client.on_publish = self._published
+        client.on_subscribe = self._subscribed
+        client.on_message = self._received
+        return client
+
+    # paho's callbacks, called within `turn`.
+
+    def _connected(
+        self, _client: paho.Client, _data: Any, _flags: Any, reason: Any, properties: Any
+    ) -> None:
+        self._answer = reason
+        self.window = min(_UNDER_WAY, getattr(properties, "ReceiveMaximum", _UNDER_WAY))
+
+    def _published(
+        self, _client: paho.Client, _data: Any, mid: int, reason: Any, _properties: Any
+    ) -> None:
+        refused = reason is not None and reason.is_failure
+        self._on_answered(mid, str(reason) if refused else "")
+
+    def _subscribed(
+        self, _client: paho.Client, _data: Any, _mid: int, reasons: Any, _properties: Any
+    ) -> None:
+        if any(reason.is_failure for reason in reasons):
+            log.error(
+                "%s: the broker does not let us hear commands (%s): allow this user to read "
+                "`request/+`",
+                self._config.host, reasons[0],
+            )  # fmt: skip
+
+    def _received(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
+        self._on_message(message.topic, bytes(message.payload), message.retain)
+
+
+def _lost_unless_well(code: MQTTErrorCode) -> None:
+    if code != paho.MQTT_ERR_SUCCESS:
+        raise DeliveryError(f"the connection was lost ({paho.error_string(code)})")
+
+
+def _hang_up(client: paho.Client) -> None:
+    """Close the socket without a farewell; after `disconnect` this changes nothing."""
+    if (sock := client.socket()) is not None:
+        sock.close()
+
+
+def _password(config: MqttConfig) -> str | None:
+    """The first line of the password file.
+
+    Raises:
+        ConfigError: It cannot be read, or is empty.
+    """
+    path = config.password_file
+    if path is None:
+        return None
+    remedy = "Put the password on its first line, readable by the agent's user only (chmod 600)."
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as fault:
+        raise ConfigError(
+            f"the password file cannot be read: {fault.strerror}", where=path, remedy=remedy
+        ) from fault
+    except UnicodeDecodeError as fault:
+        raise ConfigError("the password file is not UTF-8", where=path, remedy=remedy) from fault
+    password = text.splitlines()[0] if text else ""
+    if not password:
+        raise ConfigError("the password file's first line is empty", where=path, remedy=remedy)
+    if path.stat().st_mode & 0o007:
+        log.warning("%s: every user of this device can read the password (chmod 600)", path)
+    return password
+
+
+def _secure(client: paho.Client, config: MqttConfig) -> None:
+    tls = config.tls
+    assert tls is not None
+    for field in ("ca_file", "cert_file", "key_file"):
+        path = getattr(tls, field)
+        if path is not None and not path.is_file():
+            raise ConfigError(
+                "there is no such file", where=path, remedy=f"Check `mqtt.tls.{field}`."
+            )
+    try:
+        context = ssl.create_default_context(cafile=tls.ca_file)
+        if tls.cert_file is not None:
+            context.load_cert_chain(tls.cert_file, tls.key_file, password=_no_passphrase)
+    except (OSError, ValueError) as fault:
+        raise ConfigError(
+            f"the TLS files cannot be used: {fault}",
+            where=tls.cert_file or tls.ca_file,
+            remedy="They must be PEM, the key without a pass phrase and matching the certificate.",
+        ) from fault
+    client.tls_set_context(context)
+
+
+def _no_passphrase() -> str:
+    """Where OpenSSL would ask at the terminal, for which nobody is there."""
+    raise ValueError("the key has a pass phrase")

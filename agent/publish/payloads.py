@@ -1,0 +1,224 @@
+"""Every payload the agent publishes, field by field: the one truth for code, schemas and docs.
+
+`python -m agent.schemas` writes docs/schemas/ and the tables of docs/mqtt.md from here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from agent.frames import Level, Validity
+from agent.schema import Strict
+
+_TIME = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$"
+
+Time = Annotated[str, Field(pattern=_TIME)]
+Device = Annotated[str, Field(description="This device")]
+Machine = Annotated[str, Field(description="The machine")]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Status(Strict):
+    """Whether the agent runs."""
+
+    device: Device
+    status: Annotated[Literal["online", "offline"], Field(description="Whether it runs")]
+    time: Annotated[
+        Time | None,
+        Field(
+            description="When; null in the last will, which the broker publishes when the "
+            "connection is lost"
+        ),
+    ]
+    reason: Annotated[
+        Literal["", "stopped", "connection lost"],
+        Field(description="Why it is offline; empty when online"),
+    ]
+    machines: Annotated[list[str], Field(description="The machines it listens to")]
+    version: Annotated[str, Field(description="Version of auscult")]
+
+
+class BundleInfo(Strict):
+    """The bundle a machine is judged with."""
+
+    bundle: Annotated[str, Field(description="Name of its folder")]
+    manifest_sha256: Annotated[str, Field(description="SHA-256 over its manifest: its identity")]
+    created: Annotated[str, Field(description="When it was exported, ISO 8601 UTC")]
+    auscult_version: Annotated[str, Field(description="auscult that exported it")]
+    trained_on: Annotated[str, Field(description="Machine it was trained on")]
+    preset: Annotated[str, Field(description="Preset it was trained with")]
+    encoder: Annotated[str, Field(description="Encoder family")]
+    precision: Annotated[str, Field(description="Arithmetic of the encoder: int8 or float32")]
+    sample_rate: Annotated[int, Field(gt=0, description="Rate of the sound it takes, Hz")]
+    window_seconds: Annotated[float, Field(gt=0, description="Length of a window, seconds")]
+    rows: Annotated[int, Field(ge=0, description="Rows of its memory bank")]
+    threshold: Annotated[float, Field(description="Its threshold, in units of the score")]
+    caveat: Annotated[str, Field(description="Why not to rely on that threshold; else empty")]
+
+
+class Info(Strict):
+    """What the agent is made of."""
+
+    device: Device
+    time: Annotated[Time, Field(description="When this was told")]
+    version: Annotated[str, Field(description="Version of auscult")]
+    python: Annotated[str, Field(description="Version of Python")]
+    platform: Annotated[str, Field(description="Operating system and processor")]
+    machines: Annotated[dict[str, BundleInfo], Field(description="By machine, its bundle")]
+    commands: Annotated[list[str], Field(description="Commands that `request/` takes")]
+
+
+class MachineHealth(Strict):
+    """How the listening to one machine goes; counts since the agent's start."""
+
+    windows: Annotated[Count, Field(description="Windows that reached a decision")]
+    invalid: Annotated[
+        dict[str, Count], Field(description="Those that could not be judged, by `validity`")
+    ]
+    exceeded: Annotated[Count, Field(description="Those above the threshold")]
+    raised: Annotated[Count, Field(description="Alarms raised")]
+    dropped: Annotated[Count, Field(description="Windows dropped: scoring could not keep up")]
+    faults: Annotated[dict[str, Count], Field(description="Troubles of the source, by name")]
+    last_window: Annotated[
+        Time | None, Field(description="When the latest window was decided on; null before it")
+    ]
+    inference_seconds: Annotated[float, Field(ge=0, description="Time the encoder took, seconds")]
+
+
+class OutboxHealth(Strict):
+    """How delivery goes; counts since the agent's start."""
+
+    undelivered: Annotated[Count, Field(description="Alarm events the broker has yet to take")]
+    unsaved: Annotated[
+        Count, Field(description="Those of them in memory alone, as the disk refuses them")
+    ]
+    disk_failures: Annotated[Count, Field(description="Times the disk refused")]
+    damaged_files: Annotated[Count, Field(description="Damaged outbox files set aside")]
+    dropped_telemetry: Annotated[
+        Count, Field(description="Scores dropped while the broker was away")
+    ]
+    refused: Annotated[Count, Field(description="Messages the broker refused")]
+
+
+class Health(Strict):
+    """How the agent is."""
+
+    device: Device
+    time: Annotated[Time, Field(description="When this was told")]
+    uptime_seconds: Annotated[float, Field(ge=0, description="Since the agent's start, seconds")]
+    reconnects: Annotated[Count, Field(description="Connections to the broker after the first")]
+    outbox: Annotated[OutboxHealth, Field(description="How delivery goes")]
+    machines: Annotated[dict[str, MachineHealth], Field(description="By machine, its counts")]
+
+
+class _Place(Strict):
+    """A window, and where in the sound it lies."""
+
+    device: Device
+    machine: Machine
+    time: Annotated[Time, Field(description="End of the window: when its last sample was heard")]
+    window: Annotated[
+        Count,
+        Field(description="Counts the windows of the stream from 0, since the agent's start"),
+    ]
+    start: Annotated[Time, Field(description="Start of the window")]
+    seconds: Annotated[float, Field(gt=0, description="Length of the window, seconds")]
+    origin: Annotated[str, Field(description="File or microphone of its last sample")]
+
+
+class Score(_Place):
+    """One window judged, or why it could not be."""
+
+    validity: Annotated[Validity, Field(description="`valid`, or why the window cannot be judged")]
+    reason: Annotated[str, Field(description="The same in words; empty when valid")]
+    score: Annotated[
+        float | None, Field(description="Anomaly score, larger is stranger; null unless valid")
+    ]
+    threshold: Annotated[float, Field(description="A score above this is anomalous")]
+    exceeded: Annotated[bool, Field(description="Whether this one is")]
+    level: Annotated[Level, Field(description="The machine's alarm after this window")]
+    inference_seconds: Annotated[float, Field(ge=0, description="What encoding it took, seconds")]
+
+
+class Alarm(Strict):
+    """The machine's alarm as it now stands."""
+
+    device: Device
+    machine: Machine
+    time: Annotated[Time, Field(description="End of the window that this state was told at")]
+    level: Annotated[Level, Field(description="Level of the alarm")]
+    since: Annotated[Time, Field(description="Since when")]
+    alarm_id: Annotated[str | None, Field(description="Id of the present alarm; null when normal")]
+    score: Annotated[
+        float | None, Field(description="Score of that window; null when it could not be judged")
+    ]
+    threshold: Annotated[float, Field(description="A score above this is anomalous")]
+
+
+class AlarmEventData(_Place):
+    """What happened to the alarm, and the window that did it."""
+
+    event: Annotated[Literal["raised", "cleared"], Field(description="What happened")]
+    alarm_id: Annotated[
+        str, Field(min_length=1, description="Id of the alarm, common to all its events")
+    ]
+    score: Annotated[
+        float | None, Field(description="Score of the window; null when it could not be judged")
+    ]
+    threshold: Annotated[float, Field(description="A score above this is anomalous")]
+    level: Annotated[Level, Field(description="Level after it")]
+
+
+class AlarmEvent(Strict):
+    """An alarm raised or cleared, as a CloudEvent (CloudEvents 1.0, JSON format)."""
+
+    specversion: Annotated[Literal["1.0"], Field(description="Version of CloudEvents")] = "1.0"
+    id: Annotated[
+        str, Field(min_length=1, description="Id of the event, the same if it is delivered twice")
+    ]
+    source: Annotated[str, Field(min_length=1, description="The device: `/auscult/<device>`")]
+    type: Annotated[
+        str, Field(pattern=r"^auscult\.alarm\.[a-z]+$", description="`auscult.alarm.<event>`")
+    ]
+    subject: Annotated[str, Field(min_length=1, description="The machine")]
+    time: Annotated[Time, Field(description="End of the window that did it")]
+    datacontenttype: Annotated[
+        Literal["application/json"], Field(description="Format of `data`")
+    ] = "application/json"
+    data: Annotated[AlarmEventData, Field(description="What happened")]
+
+
+class Drift(Strict):
+    """Whether the machine's sound has moved away from what it was, slowly or for good."""
+
+    device: Device
+    machine: Machine
+    time: Annotated[Time, Field(description="End of the newest window evaluated")]
+    active: Annotated[bool, Field(description="Whether a warning stands")]
+    exceeded: Annotated[bool, Field(description="Whether this evaluation was above the threshold")]
+    distance: Annotated[
+        float, Field(ge=0, description="Distance to the nearest normal state, nats")
+    ]
+    threshold: Annotated[float, Field(ge=0, description="The distance that counts as drift, nats")]
+    reference: Annotated[int, Field(ge=0, description="Nearest normal state; 0 is the baseline")]
+
+
+class Response(Strict):
+    """The answer to a command."""
+
+    device: Device
+    time: Annotated[Time, Field(description="When it was answered")]
+    command: Annotated[str, Field(description="The command; its topic's last level")]
+    transaction: Annotated[
+        str | None,
+        Field(description="That of the request; null when the request's could not be read"),
+    ]
+    status: Annotated[Literal["ok", "error"], Field(description="Whether it was carried out")]
+    error: Annotated[
+        str | None, Field(description="Why not, and what to do; null when it was carried out")
+    ] = None
+    result: Annotated[
+        dict[str, Any], Field(description="What the command has to say; empty on an error")
+    ] = {}
