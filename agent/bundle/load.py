@@ -24,6 +24,7 @@ from agent.bundle.manifest import (
     ROW_CONSTANTS,
     ROWS,
     SCHEMA_VERSION,
+    SIGNATURE,
     Manifest,
     Row,
     digest_of,
@@ -123,7 +124,7 @@ def read_manifest(path: Path) -> Manifest:
 def _check(manifest: Manifest, place: Path) -> None:
     """What the schema cannot say: names stay in the folder, numbers agree with each other."""
     for name in manifest.files:
-        if not _NAME.fullmatch(name) or name == MANIFEST:
+        if not _NAME.fullmatch(name) or name in {MANIFEST, SIGNATURE}:
             raise BundleError(
                 f"files: '{name}' is not the name of a file in this folder",
                 where=place,
@@ -185,7 +186,9 @@ def verify_bundle(path: Path) -> Manifest:
                 where=place,
                 remedy=_COPY_AGAIN,
             )
-    extra = sorted({entry.name for entry in path.iterdir()} - set(manifest.files) - {MANIFEST})
+    extra = sorted(
+        {entry.name for entry in path.iterdir()} - set(manifest.files) - {MANIFEST, SIGNATURE}
+    )
     if extra:
         log.info("%s: ignoring what the manifest does not list: %s", path, ", ".join(extra))
     unknown = sorted(set(manifest.files) - _KNOWN)

@@ -10,6 +10,7 @@ SHA-256; nothing in it is ever unpickled.
     bank.hnsw           HNSW index over the bank (cosine); rebuilt from bank.npy when absent
     rows.json           one record per row: source file, start, domain, attributes
     healthy_scores.npy  leave-one-recording-out scores of the healthy windows, float32 (rows,)
+    manifest.sig        Ed25519 signature of manifest.json, when it was exported with --sign
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ ROW_CONSTANTS = "rows.npy"
 INDEX = "bank.hnsw"
 ROWS = "rows.json"
 HEALTHY_SCORES = "healthy_scores.npy"
+SIGNATURE = "manifest.sig"
 
 
 class FileRecord(Strict):
@@ -150,6 +152,20 @@ class Quantization(Strict):
     ] = None
 
 
+class Growth(Strict):
+    """How a memory bank came to differ from the exported one (`auscult bank`)."""
+
+    version: Annotated[int, Field(ge=1, description="Number of this version, from 1")]
+    origin: Annotated[str, Field(description="`digest` of the exported bundle it grew from")]
+    parent: Annotated[str, Field(description="`digest` of the bundle it was made of")]
+    change: Annotated[str, Field(description="What was done, in words")]
+    added: Annotated[int, Field(ge=0, description="Rows that are not in its parent")] = 0
+    removed: Annotated[int, Field(ge=0, description="Rows of its parent that it lacks")] = 0
+    forced: Annotated[
+        tuple[str, ...], Field(description="Known alarms that a person let it silence, by id")
+    ] = ()
+
+
 class Manifest(Strict):
     """`manifest.json`."""
 
@@ -170,6 +186,9 @@ class Manifest(Strict):
     notes: Annotated[
         tuple[str, ...], Field(description="Warnings raised in training and export, for people")
     ] = ()
+    growth: Annotated[
+        Growth | None, Field(description="How its bank was changed since export; null as exported")
+    ] = None
     files: Annotated[
         dict[str, FileRecord], Field(description="Every other file of the bundle, by name")
     ]

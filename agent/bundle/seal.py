@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from agent.bundle.manifest import MANIFEST, FileRecord, Manifest, digest_of
+from agent.bundle.manifest import MANIFEST, SIGNATURE, FileRecord, Manifest, digest_of
 from agent.errors import BundleError
 
 _BLOCK = 1 << 20
@@ -96,6 +96,9 @@ def seal(folder: Path, draft: Manifest) -> Manifest:
     files = {}
     for path in sorted(folder.iterdir()):
         if path.name == MANIFEST:
+            continue
+        if path.name == SIGNATURE:
+            path.unlink()  # of an earlier manifest
             continue
         if path.is_symlink() or not path.is_file():
             raise BundleError(

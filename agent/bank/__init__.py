@@ -1,0 +1,1 @@
+"""Growing a bundle's memory bank beside the machine: versions, checks, rollback."""

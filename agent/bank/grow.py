@@ -1,0 +1,402 @@
+"""A new version of a bank: rows added, removed or thinned out, everything learnt from them anew.
+
+Nothing here changes what is in use: `make_version` writes a version beside the others, and only a
+version that passed its checks is written at all.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from agent import __version__
+from agent.bank.probation import KnownAlarm, Verdict, try_alarms
+from agent.bank.sound import ANSWERED
+from agent.bank.versions import Versions
+from agent.bundle.load import Bundle, open_bundle
+from agent.bundle.manifest import (
+    BANK,
+    HEALTHY_SCORES,
+    INDEX,
+    ROW_CONSTANTS,
+    ROWS,
+    Growth,
+    Manifest,
+    Row,
+    ScorerConfig,
+    Threshold,
+)
+from agent.bundle.seal import seal, write_json
+from agent.errors import AuscultError
+from agent.frames import Matrix
+from agent.score.bank import MemoryBank, distances, prepare
+from agent.score.calibrate import calibrate
+from agent.score.fit import FittedScorer, fit_scorer
+from agent.score.index import write_index
+from agent.score.knn import EXACT_UP_TO, KnnScorer
+from agent.score.normalize import Vector, leave_one_out
+
+# What a grown bundle makes anew; every other file is its parent's.
+_REMADE = frozenset({BANK, ROW_CONSTANTS, ROWS, INDEX, HEALTHY_SCORES})
+# By how much the threshold may rise, as a share of its height over the middle healthy score.
+MAX_RISE = 0.5
+
+
+class GrowthError(AuscultError):
+    """A change of the bank that was refused; nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """Rows of a bank to be.
+
+    Attributes:
+        vectors: float32, shape `(n, dim)`, raw.
+        rows: Where each came from.
+        added: How many of them, at the end, are not in the parent.
+        removed: Rows of the parent left out.
+        change: What was done, in words.
+        level_dbfs: 1st and 99th percentile of the levels it covers, dBFS.
+    """
+
+    vectors: Matrix
+    rows: tuple[Row, ...]
+    added: int
+    removed: int
+    change: str
+    level_dbfs: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a change did.
+
+    Attributes:
+        version: Number of the version written.
+        rows: Rows of its bank.
+        added: Rows that are new.
+        removed: Rows that are gone.
+        before: Threshold of the parent.
+        after: Its own.
+        rise: Change of the threshold as a share of the parent's height over the middle healthy
+            score.
+        novel: Share of the new rows that the parent would have called anomalous.
+        alarms: What becomes of the known alarms.
+        notes: What a person should know.
+    """
+
+    version: int
+    rows: int
+    added: int
+    removed: int
+    before: Threshold
+    after: Threshold
+    rise: float
+    novel: float
+    alarms: tuple[Verdict, ...]
+    notes: tuple[str, ...]
+
+
+def draft_add(
+    bundle: Bundle, vectors: Matrix, rows: Sequence[Row], levels: Sequence[float]
+) -> Draft:
+    """The bank with rows more.
+
+    Raises:
+        GrowthError: There is no row to add, or a recording is in the bank already.
+    """
+    if not rows:
+        raise GrowthError("no window of these recordings can be used; nothing was changed")
+    known = {row.group for row in bundle.rows}
+    again = sorted({row.group for row in rows} & known)
+    if again:
+        raise GrowthError(
+            f"in the bank already: {', '.join(again[:5])}{' ...' if again[5:] else ''}",
+            remedy="Leave these recordings out, or remove them from the bank first.",
+        )
+    low, high = bundle.manifest.trained_on.level_dbfs
+    heard = np.percentile(np.asarray(levels, float), [1.0, 99.0])
+    sources = sorted({row.source for row in rows})
+    return Draft(
+        np.concatenate([bundle.scorer.bank.vectors, vectors]),
+        (*bundle.rows, *rows),
+        len(rows),
+        0,
+        f"added {len(rows)} windows of {len(sources)} recordings: {_some(sources)}",
+        (round(min(low, float(heard[0])), 2), round(max(high, float(heard[1])), 2)),
+    )
+
+
+def draft_remove(bundle: Bundle, sources: Sequence[str]) -> Draft:
+    """The bank without some recordings.
+
+    Args:
+        bundle: What to take them from.
+        sources: Recordings by name, as `auscult bank list --rows` shows them; a name that ends in
+            `/` stands for every recording below it (a session).
+
+    Raises:
+        GrowthError: A recording is not in the bank.
+    """
+    doomed: set[str] = set()
+    for name in sources:
+        here = {
+            row.source
+            for row in bundle.rows
+            if row.source == name or (name.endswith("/") and row.source.startswith(name))
+        }
+        if not here:
+            raise GrowthError(
+                f"'{name}' is not in the bank", remedy="See `auscult bank list --rows`."
+            )
+        doomed |= here
+    kept = np.array([row.source not in doomed for row in bundle.rows])
+    return _subset(bundle, kept, f"removed {len(doomed)} recordings: {_some(sorted(doomed))}")
+
+
+def draft_compact(bundle: Bundle, most: int) -> Draft:
+    """The bank thinned out to so many rows that lie as far apart as possible.
+
+    Farthest-first traversal (Gonzalez 1985): each row kept is the one farthest from those kept
+    before, so no dropped row is farther from a kept one than twice the least distance possible.
+    Every recording keeps at least one row while there is room, for the calibration compares
+    recordings.
+
+    Raises:
+        GrowthError: The bank has no more rows than that already.
+    """
+    count = len(bundle.rows)
+    if most >= count:
+        raise GrowthError(f"the bank has {count} rows; {most} or fewer remain without a change")
+    ready = prepare(bundle.scorer.bank.vectors, bundle.manifest.scorer.metric)
+    metric = bundle.manifest.scorer.metric
+    kept = np.zeros(count, bool)
+    firsts = list({row.group: i for i, row in reversed(list(enumerate(bundle.rows)))}.values())
+    chosen = sorted(firsts)[:most]
+    nearest = np.full(count, np.inf, np.float32)
+    while True:
+        for i in chosen:
+            kept[i] = True
+            nearest = np.minimum(nearest, distances(ready[i : i + 1], ready, metric)[0])
+        if int(kept.sum()) >= most:
+            break
+        chosen = [int(np.argmax(np.where(kept, -np.inf, nearest)))]
+    radius = float(nearest[~kept].max())
+    return _subset(
+        bundle, kept, f"compacted to {most} rows; none dropped is farther than {radius:.3g} away"
+    )
+
+
+def _subset(bundle: Bundle, kept: npt.NDArray[np.bool_], change: str) -> Draft:
+    return Draft(
+        bundle.scorer.bank.vectors[kept],
+        tuple(row for row, stays in zip(bundle.rows, kept, strict=True) if stays),
+        0,
+        int((~kept).sum()),
+        change,
+        bundle.manifest.trained_on.level_dbfs,
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def make_version(
+    bundle: Bundle,
+    versions: Versions,
+    draft: Draft,
+    *,
+    alarms: Sequence[KnownAlarm] = (),
+    forced: Sequence[str] = (),
+    max_rise: float = MAX_RISE,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Report:
+    """Calibrate a draft, check it, and write it as a version; it is not used yet.
+
+    Args:
+        bundle: The version in use, opened.
+        versions: Where the new one goes.
+        draft: Its rows.
+        alarms: Known alarms that it must still raise.
+        forced: Ids of those it may silence.
+        max_rise: By how much the threshold may rise, see `MAX_RISE`.
+        tell: Told what is being done.
+
+    Raises:
+        GrowthError: A check failed; the message says which. Nothing was written.
+        BundleError: It cannot be written.
+    """
+    tell("calibrating")
+    parent = bundle.manifest
+    fitted = _fit(draft, parent)
+    tell("checking")
+    scorer = KnnScorer(MemoryBank(draft.vectors, fitted.constants, draft.rows), fitted.config)
+    _finds_itself(draft)
+    novel = 0.0
+    if draft.added:
+        judged, _ = bundle.scorer.score(draft.vectors[-draft.added :])
+        novel = float(np.mean(judged > parent.threshold.value))
+    rise, note = _rise(bundle, fitted)
+    if rise > max_rise:
+        raise GrowthError(
+            f"the threshold would rise from {parent.threshold.value:.4g} to "
+            f"{fitted.threshold.value:.4g}, by {rise:.0%} of its height over healthy sound; "
+            f"{max_rise:.0%} is allowed. Of the new windows {novel:.0%} are anomalous today",
+            remedy="Listen to the recordings: is the machine well in all of them? If so, collect "
+            "it several times, or allow more with --max-rise.",
+        )
+    verdicts = try_alarms(alarms, bundle, scorer, fitted.threshold.value)
+    silenced = [verdict.alarm_id for verdict in verdicts if verdict.silenced]
+    refused = sorted(set(silenced) - set(forced))
+    if refused:
+        raise GrowthError(
+            f"it would silence known alarms: {', '.join(refused)}",
+            remedy="Take out the recordings that sound like them; or, if these alarms were false, "
+            f"repeat with {' '.join(f'--force {alarm}' for alarm in refused)}.",
+        )
+    tell("writing")
+    origin = parent.growth.origin if parent.growth else parent.digest
+    with versions.new() as (number, folder):
+        growth = Growth(
+            version=number,
+            origin=origin,
+            parent=parent.digest,
+            change=draft.change,
+            added=draft.added,
+            removed=draft.removed,
+            forced=tuple(sorted(set(silenced) & set(forced))),
+        )
+        manifest = _manifest(parent, draft, fitted, growth)
+        _write(folder, bundle.path, parent.files, draft, fitted)
+        seal(folder, manifest)
+        # What the agent does first: nothing becomes a version that it would refuse.
+        _as_written(folder, draft, scorer)
+    notes = tuple(text for text in (note, *fitted.notes) if text)
+    return Report(
+        number, len(draft.rows), draft.added, draft.removed, parent.threshold, fitted.threshold,
+        rise, novel, tuple(verdicts), notes,
+    )  # fmt: skip
+
+
+def _fit(draft: Draft, parent: Manifest) -> FittedScorer:
+    groups = [row.group for row in draft.rows]
+    domains = [row.domain for row in draft.rows]
+    rate = parent.threshold.false_alarm_rate
+    try:
+        fitted = fit_scorer(draft.vectors, groups, parent.scorer, rate, domains=domains)
+        answered = np.array([domain == ANSWERED for domain in domains])
+        if not answered.any():
+            return fitted
+        healthy = np.where(answered, np.float32(np.nan), fitted.healthy_scores)
+        threshold = calibrate(healthy, groups, rate, clip=fitted.config.clip, domains=domains)
+    except AuscultError as fault:
+        raise GrowthError(fault.problem, remedy=fault.remedy) from fault
+    return replace(fitted, healthy_scores=healthy, threshold=threshold)
+
+
+def _finds_itself(draft: Draft) -> None:
+    """Every new row must be found as its own nearest: else it was mixed up on the way."""
+    if not draft.added:
+        return
+    plain = np.tile(np.array([1.0, 0.0], np.float32), (len(draft.rows), 1))
+    config = ScorerConfig(metric="euclidean", normalization="none")
+    found = KnnScorer(MemoryBank(draft.vectors, plain, draft.rows), config)
+    new = draft.vectors[-draft.added :]
+    _, nearest = found.score(new)
+    apart = np.linalg.norm(draft.vectors[nearest] - new, axis=1)
+    size = np.maximum(np.linalg.norm(new, axis=1), 1e-12)
+    lost = np.flatnonzero(apart > 1e-3 * size)
+    if len(lost):
+        row = draft.rows[len(draft.rows) - draft.added + int(lost[0])]
+        raise GrowthError(
+            f"{len(lost)} new rows are not found in the new bank (first: {row.source})",
+            remedy="Report this: the bank would not be what was recorded.",
+        )
+
+
+def _rise(bundle: Bundle, fitted: FittedScorer) -> tuple[float, str]:
+    """Rise of the threshold over the parent's height, and a note for people."""
+    parent, after = bundle.manifest, fitted.threshold.value
+    before = parent.threshold.value
+    if fitted.config != parent.scorer:
+        # Scores are on another scale: the parent's rows are judged on it for comparison.
+        plain = leave_one_out(bundle.scorer.bank.vectors, _groups(bundle), fitted.config)
+        before = float(np.nanquantile(plain, 1.0 - parent.threshold.false_alarm_rate))
+        healthy = plain
+    else:
+        healthy = leave_one_out(bundle.scorer.bank.vectors, _groups(bundle), parent.scorer)
+    known: Vector = healthy[np.isfinite(healthy)]
+    middle = float(np.median(known)) if len(known) else 0.0
+    height = max(before - middle, 1e-9)
+    rise = (after - before) / height
+    note = ""
+    if rise < -MAX_RISE:
+        note = (
+            f"the threshold fell from {before:.4g} to {after:.4g}: it was set by hand or on other "
+            "sound before; expect more windows above it"
+        )
+    return rise, note
+
+
+def _groups(bundle: Bundle) -> list[str]:
+    return [row.group for row in bundle.rows]
+
+
+def _manifest(parent: Manifest, draft: Draft, fitted: FittedScorer, growth: Growth) -> Manifest:
+    trained = parent.trained_on.model_copy(update={"level_dbfs": draft.level_dbfs})
+    return parent.model_copy(
+        update={
+            "auscult_version": __version__,
+            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "scorer": fitted.config,
+            "threshold": fitted.threshold,
+            "trained_on": trained,
+            "growth": growth,
+            "files": {},
+            "digest": "",
+        }
+    )
+
+
+def _write(
+    folder: Path,
+    parent: Path,
+    listed: Collection[str],
+    draft: Draft,
+    fitted: FittedScorer,
+) -> None:
+    """Every file but the manifest: the bank anew, the rest from its parent."""
+    for name in listed:
+        if name not in _REMADE:
+            # Copied, not linked: writing over the exported file must not reach the versions.
+            shutil.copyfile(parent / name, folder / name)
+    np.save(folder / BANK, draft.vectors, allow_pickle=False)
+    np.save(folder / ROW_CONSTANTS, fitted.constants, allow_pickle=False)
+    np.save(folder / HEALTHY_SCORES, fitted.healthy_scores, allow_pickle=False)
+    write_json(folder / ROWS, [row.model_dump(mode="json") for row in draft.rows])
+    if len(draft.rows) > EXACT_UP_TO or INDEX in listed:
+        write_index(folder / INDEX, draft.vectors, fitted.config.metric)
+
+
+def _as_written(folder: Path, draft: Draft, scorer: KnnScorer) -> None:
+    """Open the version as the agent will, and hold it to what was calibrated."""
+    opened = open_bundle(folder)
+    try:
+        some = draft.vectors[:: max(1, len(draft.vectors) // 64)]
+        wanted, _ = scorer.score(some)
+        found, _ = opened.scorer.score(some)
+        if not np.allclose(wanted, found, atol=1e-4, rtol=1e-3):
+            raise GrowthError(
+                "the version as written does not score as it was calibrated",
+                where=folder,
+                remedy="Check the disk, and repeat.",
+            )
+    finally:
+        opened.close()

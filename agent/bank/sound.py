@@ -1,0 +1,217 @@
+"""Sound that may join a bank: collected sessions, plain recordings, windows of answered alarms."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from rich.progress import Progress
+
+from agent.bundle.load import Bundle
+from agent.bundle.manifest import Row
+from agent.capture.files import is_audio, read_audio
+from agent.collect.session import SESSION, read_session
+from agent.errors import AuscultError
+from agent.evidence.record import RECORD, SOUND, read_record
+from agent.frames import Matrix, Samples, Validity
+from agent.window.clip import clip_windows
+from agent.window.validity import assess
+
+_BATCH = 16
+# Rows grown on a device say so in their domain: the false-alarm rate is promised there too.
+COLLECTED = "collected"
+# Windows of answered alarms were chosen for their high scores: they join, but calibrate nothing.
+ANSWERED = "answered"
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """One recording that may join.
+
+    Attributes:
+        path: Its file.
+        source: Its name in the bank: stable, and without the folders of this device.
+        label: `healthy`, or what keeps it out.
+        spans: Stretches of it to use, (start, seconds); None for windows throughout.
+        domain: Domain of its rows.
+    """
+
+    path: Path
+    source: str
+    label: str = "healthy"
+    spans: tuple[tuple[float, float], ...] | None = None
+    domain: str = COLLECTED
+
+
+@dataclass(slots=True)
+class Embedded:
+    """Windows turned into rows.
+
+    Attributes:
+        vectors: float32, shape `(n, dim)`.
+        rows: Where each came from.
+        level_dbfs: RMS level of each, dBFS.
+        invalid: Windows left out, by the reason in words.
+        empty: Recordings of which no window could be used.
+    """
+
+    vectors: Matrix
+    rows: list[Row] = field(default_factory=list)
+    level_dbfs: list[float] = field(default_factory=list)
+    invalid: Counter[str] = field(default_factory=Counter)
+    empty: list[str] = field(default_factory=list)
+
+
+def find_sound(places: Sequence[Path], *, label: str | None = None) -> list[Recording]:
+    """The recordings that paths mean, each once, in order.
+
+    Args:
+        places: Sessions of `auscult collect` (or folders of them), alarms' evidence folders, or
+            plain recordings and folders of these.
+        label: What plain recordings hold; None refuses those without a label of their own.
+
+    Raises:
+        AuscultError: A path holds no recording, or a plain recording has no label.
+    """
+    found: dict[Path, Recording] = {}
+    for place in places:
+        here = _find(place, label)
+        if not here:
+            raise AuscultError(
+                "there is no recording here",
+                where=place,
+                remedy="Give a session of `auscult collect`, or WAV or FLAC files.",
+            )
+        for recording in here:
+            found.setdefault(recording.path.resolve(), recording)
+    return list(found.values())
+
+
+def _find(place: Path, label: str | None) -> list[Recording]:
+    if place.is_dir():
+        if (place / SESSION).is_file():
+            session = read_session(place)
+            return [
+                Recording(place / segment.file, f"{session.session}/{segment.file}", session.label)
+                for segment in session.segments
+            ]
+        if (place / RECORD).is_file():
+            return [alarm_sound(place)]
+        return [found for entry in sorted(place.iterdir()) for found in _find(entry, label)]
+    if not is_audio(place):
+        return []
+    if label is None:
+        raise AuscultError(
+            "nothing says what this recording holds",
+            where=place,
+            remedy="Add `--label healthy` if the machine is heard in good order in all of it.",
+        )
+    # By content, so that one file under two names is known again.
+    digest = hashlib.sha256(place.read_bytes()).hexdigest()[:12] if place.is_file() else ""
+    return [Recording(place, f"{place.stem}-{digest}{place.suffix}", label)]
+
+
+def alarm_sound(folder: Path) -> Recording:
+    """The anomalous windows of an alarm's evidence.
+
+    Raises:
+        AuscultError: The evidence is missing or damaged.
+    """
+    record = read_record(folder)
+    spans = tuple(
+        (max(0.0, window.start), window.seconds)
+        for window in record.windows
+        if window.exceeded and window.whole and window.validity == Validity.VALID.value
+    )
+    return Recording(folder / SOUND, f"alarm/{record.alarm_id}", "healthy", spans, ANSWERED)
+
+
+def cut(recording: Recording, bundle: Bundle) -> list[tuple[float, Samples]]:
+    """Windows of a recording at the encoder's rate: (start in seconds, samples).
+
+    Raises:
+        AudioError: It cannot be read.
+    """
+    encoder = bundle.manifest.encoder
+    rate, size = encoder.sample_rate, encoder.window_samples
+    samples = read_audio(recording.path, rate=rate)
+    if recording.spans is None:
+        verdict, _ = assess(samples, rate)
+        if verdict is Validity.TOO_SHORT:
+            return []
+        hop = max(1, round(bundle.manifest.clip_hop_seconds * rate))
+        windows = clip_windows(samples, window_samples=size, hop_samples=hop)
+        return [(start / rate, window) for start, window in windows]
+    found = []
+    for start, seconds in recording.spans:
+        # A window of another length (an older bundle's) is cut anew from the stretch it covered.
+        first = round(start * rate)
+        stretch = samples[first : first + max(size, round(seconds * rate))]
+        if len(stretch) >= size - 1:
+            found += [
+                (start + at / rate, window)
+                for at, window in clip_windows(
+                    np.resize(stretch, size) if len(stretch) < size else stretch,
+                    window_samples=size,
+                    hop_samples=size,
+                )
+            ]
+    return found
+
+
+def embed_sound(
+    recordings: Sequence[Recording], bundle: Bundle, progress: Progress | None = None
+) -> Embedded:
+    """Turn recordings into rows with the bundle's own encoder.
+
+    Args:
+        recordings: All of healthy sound.
+        bundle: Its encoder, started.
+        progress: Told of each recording.
+
+    Raises:
+        AudioError: A recording cannot be read.
+    """
+    encoder = bundle.manifest.encoder
+    result = Embedded(np.empty((0, encoder.dim), np.float32))
+    parts: list[Matrix] = [result.vectors]
+    task = progress.add_task("embedding", total=len(recordings)) if progress else None
+    for recording in recordings:
+        valid: list[tuple[float, Samples]] = []
+        for start, window in cut(recording, bundle):
+            verdict, reason = assess(window, encoder.sample_rate, min_seconds=0.0)
+            if verdict is Validity.VALID:
+                valid.append((start, window))
+            else:
+                result.invalid[reason] += 1
+        used = 0
+        for first in range(0, len(valid), _BATCH):
+            part = valid[first : first + _BATCH]
+            vectors = bundle.encoder.encode(np.stack([window for _, window in part]))
+            good = np.asarray(np.isfinite(vectors).all(axis=1))
+            if not good.all():
+                result.invalid["the encoder gave no finite number for it"] += int((~good).sum())
+            parts.append(vectors[good])
+            for (start, window), kept in zip(part, good, strict=True):
+                if kept:
+                    used += 1
+                    result.rows.append(
+                        Row(
+                            source=recording.source,
+                            start=round(start, 6),
+                            group=recording.source,
+                            domain=recording.domain,
+                        )
+                    )
+                    power = float(np.mean(np.square(window, dtype=np.float64)))
+                    result.level_dbfs.append(10.0 * float(np.log10(max(power, 1e-20))))
+        if not used:
+            result.empty.append(recording.source)
+        if progress and task is not None:
+            progress.advance(task)
+    result.vectors = np.concatenate(parts)
+    return result

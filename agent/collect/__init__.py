@@ -1,0 +1,1 @@
+"""Recording labelled sound on the device, checked while it is recorded."""

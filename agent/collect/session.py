@@ -1,0 +1,99 @@
+"""`session.json`: what a stretch of collected sound is, and what was thrown away of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field, ValidationError, field_validator
+
+from agent.errors import AuscultError
+from agent.schema import Strict, explain
+
+SESSION = "session.json"
+_LIMIT = 16 * 2**20
+
+Label: TypeAlias = Literal["healthy", "idle", "noise"]
+LABELS: tuple[Label, ...] = ("healthy", "idle", "noise")
+
+
+class Segment(Strict):
+    """One file: sound without a gap."""
+
+    file: Annotated[
+        str, Field(pattern=r"^\d{4,6}\.flac$", description="Its name, beside `session.json`")
+    ]
+    start: Annotated[str, Field(description="First sample, ISO 8601 UTC")]
+    seconds: Annotated[float, Field(gt=0, description="Length, seconds")]
+    level_dbfs: Annotated[float, Field(description="RMS level, dBFS")]
+
+
+class Discarded(Strict):
+    """A stretch that was not kept."""
+
+    start: Annotated[str, Field(description="First sample, ISO 8601 UTC")]
+    seconds: Annotated[float, Field(ge=0, description="Length, seconds")]
+    validity: Annotated[str, Field(description="silent, clipped, gap, not_finite or too_short")]
+    reason: Annotated[str, Field(description="In words")]
+
+
+class Session(Strict):
+    """`session.json`."""
+
+    schema_version: Literal[1] = 1
+    session: Annotated[
+        str, Field(pattern=r"^[0-9A-Za-z-]{1,64}$", description="Name of this session's folder")
+    ]
+    device: Annotated[str, Field(description="Device that recorded it")]
+    machine: Annotated[str, Field(description="Machine beside the microphone")]
+    label: Annotated[
+        Label,
+        Field(
+            description="`healthy`: the machine runs in good order; `idle`: it stands still; "
+            "`noise`: it is not heard at all"
+        ),
+    ]
+    origin: Annotated[str, Field(description="Device or file it was heard from")] = ""
+    by: Annotated[str, Field(description="Who asked for it, or the schedule")] = ""
+    comment: Annotated[str, Field(description="What else was said")] = ""
+    started: Annotated[str, Field(description="First sample, ISO 8601 UTC")]
+    clock: Annotated[
+        Literal["synchronised", "unsynchronised", "unknown"],
+        Field(description="Whether the clock that gave these times was synchronised"),
+    ]
+    rate: Annotated[int, Field(gt=0, description="Samples a second of the files")]
+    asked_seconds: Annotated[float, Field(gt=0, description="Length asked for, seconds")]
+    heard_seconds: Annotated[float, Field(ge=0, description="Sound heard, seconds")]
+    kept_seconds: Annotated[float, Field(ge=0, description="Sound in the files, seconds")]
+    complete: Annotated[bool, Field(description="Whether all that was asked for was heard")]
+    ended: Annotated[str, Field(description="Why it ended early; empty when it did not")] = ""
+    segments: tuple[Segment, ...] = ()
+    discarded: Annotated[
+        tuple[Discarded, ...], Field(description="Stretches thrown away, the first 1000")
+    ] = ()
+
+    @field_validator("segments")
+    @classmethod
+    def _once(cls, segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
+        if len({segment.file for segment in segments}) != len(segments):
+            raise ValueError("a file is listed twice")
+        return segments
+
+
+def read_session(folder: Path) -> Session:
+    """Read a session's record.
+
+    Raises:
+        AuscultError: It is missing, damaged, or not what this version writes.
+    """
+    place = folder / SESSION
+    try:
+        if place.stat().st_size > _LIMIT:
+            raise AuscultError("is far too large", where=place, remedy="Collect again.")
+        return Session.model_validate_json(place.read_bytes())
+    except ValidationError as fault:
+        raise AuscultError(
+            explain(fault), where=place, remedy="It is damaged: collect again."
+        ) from fault
+    except OSError as fault:
+        raise AuscultError(f"cannot be read: {fault.strerror}", where=place) from fault
