@@ -22,6 +22,7 @@ from agent.misspelt import explain_with_nearest
 from agent.paths import FilePath
 from agent.publish.config import JsonlConfig, MqttConfig, short_jsonl
 from agent.schema import Strict
+from agent.window.config import ValidityConfig
 
 # One level of an MQTT topic: no '/', '+', '#' or space.
 _TOPIC_PART = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -52,6 +53,10 @@ class MachineConfig(Strict):
         int,
         Field(ge=1, description="Windows that may wait for scoring before the oldest is dropped"),
     ] = 8
+    validity: Annotated[
+        ValidityConfig,
+        Field(description="Which of its windows may be judged, and how its microphone is"),
+    ] = ValidityConfig()
     decide: Annotated[DecideConfig, Field(description="When its alarm is raised and cleared")] = (
         DecideConfig()
     )

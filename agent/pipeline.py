@@ -213,7 +213,10 @@ class Pipeline:
         encoder = self._bundle.manifest.encoder
         hop = self._config.hop_seconds or self._bundle.manifest.hop_seconds
         rolling = RollingWindow(
-            encoder.window_samples, max(1, round(hop * encoder.sample_rate)), encoder.sample_rate
+            encoder.window_samples,
+            max(1, round(hop * encoder.sample_rate)),
+            encoder.sample_rate,
+            levels=self._config.validity.levels(self._bundle.manifest.trained_on.level_dbfs),
         )
         try:
             for block in self._source.blocks():

@@ -66,13 +66,13 @@ class MicrophoneSource(Strict):
     )
     device: Annotated[
         str | None,
-        AfterValidator(_no_index),
         Field(
             min_length=1,
             description="Part of its name (any case), its ALSA id (`hw:CARD=USB,DEV=0`), its "
             "card's id, or its USB socket (`usb:1-1.4`), as `auscult devices` lists them; "
             "null for the default",
         ),
+        AfterValidator(_no_index),
     ] = None
     rate: Annotated[
         int | None,

@@ -36,7 +36,7 @@ _OURS = frozenset({"microphone-reader", "mqtt"})
     type=click.Path(path_type=Path, dir_okay=False),
     help="Also append every message to this file, one JSON object a line.",
 )
-@click.option("--check", is_flag=True, help="Verify configuration and bundles, then end.")
+@click.option("--check", is_flag=True, help="Verify configuration, bundles and sources, then end.")
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
@@ -70,7 +70,11 @@ def run(config_path: Path, jsonl: Path | None, log_level: str, *, check: bool) -
     signal.signal(signal.SIGINT, on_signal)
     agent.prepare()
     if check:
-        click.echo(f"{config_path}: configuration and bundles are in order")
+        from agent.capture.probe import check_source
+
+        for machine in config.machines:
+            click.echo(f"{machine.name}: {check_source(machine.source)}")
+        click.echo(f"{config_path}: configuration, bundles and sources are in order")
         return
     try:
         agent.start()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 from pydantic import Field, FiniteFloat
 
 from agent.schema import Strict
-from agent.window.validity import LOUDER_DB, QUIETER_DB
+from agent.window.validity import LOUDER_DB, QUIETER_DB, LevelRange
 
 
 class ConditionConfig(Strict):
@@ -62,3 +63,15 @@ class ValidityConfig(Strict):
     condition: Annotated[
         ConditionConfig, Field(description="When the microphone is reported as unfit")
     ] = ConditionConfig()
+
+    def levels(self, trained: tuple[float, float]) -> LevelRange:
+        """The levels at which windows may be judged.
+
+        Args:
+            trained: The bundle's `trained_on.level_dbfs`.
+        """
+        return LevelRange(
+            trained,
+            quieter=math.inf if self.quieter_db is None else self.quieter_db,
+            louder=math.inf if self.louder_db is None else self.louder_db,
+        )

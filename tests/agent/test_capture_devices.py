@@ -97,6 +97,7 @@ def test_parts_of_names_must_be_unambiguous_and_the_message_lists_what_there_is(
 
 @pytest.mark.parametrize("index", ["0", "12", "hw:1,0", "hw:1", "plughw:CARD=2,DEV=0"])
 def test_a_number_is_refused(index):
+    assert MicrophoneSource(device=None).device is None
     with pytest.raises(ValidationError, match="a number that changes"):
         MicrophoneSource(device=index)
     MicrophoneSource(device="hw:CARD=USB2,DEV=0")

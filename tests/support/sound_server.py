@@ -73,11 +73,15 @@ class SoundServer:
             time.sleep(0.05)
         self.plug()
 
-    def stop(self) -> None:
+    def hush(self) -> None:
+        """End all that is played."""
         for player in self._players:
             player.kill()
             player.wait()
         self._players.clear()
+
+    def stop(self) -> None:
+        self.hush()
         if self._server is not None:
             self._server.kill()
             self._server.wait()

@@ -1,0 +1,104 @@
+"""A short listen: does this source give sound, and how loud?"""
+
+from __future__ import annotations
+
+import queue
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from agent.capture.config import AnySource, MicrophoneSource, PipeSource, ReplaySource
+from agent.capture.devices import InputDevice
+from agent.capture.hub import Listener
+from agent.capture.level import Level, measure_channels
+from agent.capture.program import describe
+from agent.capture.replay import find_recordings
+from agent.capture.source import open_source
+from agent.errors import AudioError
+
+# A device that is there gives its first sound within this, seconds.
+PATIENCE_SECONDS = 5.0
+_CLOSE_SECONDS = 2.0
+_ANY_RATE = 16000
+_BUSY = "Check that nothing else uses it (fuser -v /dev/snd/*), and its switch and cable."
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What was heard.
+
+    Attributes:
+        device: Where.
+        rate: Rate it was opened at, Hz.
+        levels: One a channel.
+    """
+
+    device: InputDevice
+    rate: float
+    levels: tuple[Level, ...]
+
+
+def probe(config: MicrophoneSource, seconds: float = 0.3) -> Probe:
+    """Open a microphone once and listen.
+
+    Args:
+        config: Which.
+        seconds: Sound to listen to.
+
+    Raises:
+        AudioError: It is not there, cannot be opened, or gives nothing.
+    """
+    listener = Listener(config)
+    listener.start()
+    frames, deadline = [], time.monotonic() + PATIENCE_SECONDS + seconds
+    try:
+        while True:
+            try:
+                piece = listener.pieces.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                raise AudioError(
+                    "gives no sound", where=config.device or "default microphone", remedy=_BUSY
+                ) from None
+            if isinstance(piece, Exception):
+                if isinstance(piece, AudioError):
+                    raise piece
+                raise AudioError(f"failed: {piece}", where=config.device, remedy=_BUSY) from piece
+            frames.append(piece.frames)
+            if sum(map(len, frames)) >= seconds * piece.rate:
+                heard = np.concatenate(frames)
+                return Probe(piece.device, piece.rate, measure_channels(heard))
+    finally:
+        listener.leave(_CLOSE_SECONDS)
+
+
+def check_source(config: AnySource) -> str:
+    """See whether a source gives sound now; for `auscult run --check` and `auscult doctor`.
+
+    Args:
+        config: A machine's `source`. Standard input is not read.
+
+    Returns:
+        What was found, in a few words.
+
+    Raises:
+        AudioError: It gives none; says why and what there is instead.
+    """
+    if isinstance(config, ReplaySource):
+        return f"{len(find_recordings(config.paths))} recordings"
+    if isinstance(config, MicrophoneSource):
+        found = probe(config)
+        channel = max(found.levels, key=lambda level: level.rms)
+        if config.channel is not None:
+            channel = found.levels[config.channel]
+        return f"{found.device} at {found.rate:g} Hz, level {channel.rms:.0f} dBFS"
+    # Not live, a program that cannot begin says why and is not tried again.
+    source = open_source(config.model_copy(update={"live": False}), _ANY_RATE)
+    source.start()
+    if isinstance(config, PipeSource) and config.path is not None:
+        return "a pipe, not read"
+    for block in source.blocks():
+        return f"sound from {block.origin}"
+    raise AudioError(
+        "gives no sound", where=describe(config), remedy="Check the source's input or command."
+    )

@@ -1,0 +1,244 @@
+"""Labelled recordings from a microphone, as training reads them; nothing unfit is kept."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from agent.capture.level import Level, measure
+from agent.errors import AudioError
+from agent.frames import AudioBlock, Samples, Validity
+from agent.window.validity import assess
+
+# Sound is checked, then written, in pieces of so long, seconds.
+_PIECE_SECONDS = 1.0
+# A recording that was cut short is kept from this length: a window of the encoder's, seconds.
+KEPT_SECONDS = 10.0
+_FOLDERS = {"healthy": "normal", "idle": "idle", "noise": "noise"}
+LABELS = tuple(_FOLDERS)
+_REMEDY = {
+    Validity.SILENT: "Check the cable, the mute switch and `device`, then record again.",
+    Validity.CLIPPED: "Lower the gain or move the microphone away, then record again.",
+    Validity.GAP: "Check the cable and what else keeps this device busy, then record again.",
+    Validity.NOT_FINITE: "The driver gives no numbers: try another `device`.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """What recording gave.
+
+    Attributes:
+        files: The recordings kept.
+        seconds: Their length in all.
+        gaps: Times that sound was lost, where a recording ends and the next begins.
+    """
+
+    files: tuple[Path, ...]
+    seconds: float
+    gaps: int
+
+
+@dataclass(slots=True)
+class Recorder:
+    """Writes a stream into clips of a folder in the plain layout.
+
+    Sound is checked second by second before it is written, under a hidden name until it is whole.
+
+    Args:
+        machine: The machine's folder; healthy sound goes to its `normal/`, as training expects.
+        label: `healthy`, `idle` or `noise`.
+        seconds: Sound wanted in all.
+        clip_seconds: Longest recording.
+        about: Further fields of the JSON beside each recording (device, channel...).
+        on_level: Told the level of each second, and how many seconds there are so far.
+    """
+
+    machine: Path
+    label: str
+    seconds: float
+    clip_seconds: float
+    about: Mapping[str, Any]
+    on_level: Callable[[Level, float], None] = lambda _level, _seconds: None
+    take: Take = field(default=Take((), 0.0, 0), init=False)
+    _clip: _Clip | None = field(default=None, init=False)
+
+    def run(self, blocks: Iterable[AudioBlock]) -> Take:
+        """Record until there is enough, or the blocks end.
+
+        Args:
+            blocks: The sound, at any one rate. Blocks in which the microphone settles are left out.
+
+        Returns:
+            What was kept; also in `take` after a fault.
+
+        Raises:
+            AudioError: The sound is silent, clipped or constant; what was fit before it is kept if
+                it is long enough. Or it cannot be written.
+        """
+        try:
+            self._run(blocks)
+        finally:
+            self._close()
+        return self.take
+
+    def _run(self, blocks: Iterable[AudioBlock]) -> None:
+        held: list[Samples] = []
+        began = 0.0
+        for block in blocks:
+            if block.settling:
+                continue
+            if block.gap_before and (held or self._clip is not None):
+                self.take = Take(self.take.files, self.take.seconds, self.take.gaps + 1)
+                held = []
+                self._close()
+            began = began if held else block.wall
+            held.append(block.samples)
+            if sum(map(len, held)) < _PIECE_SECONDS * block.rate:
+                continue
+            piece, held = np.concatenate(held), []
+            kind, reason = assess(piece, block.rate, min_seconds=0.0)
+            if kind is not Validity.VALID:
+                raise AudioError(reason, where=block.origin or None, remedy=_REMEDY[kind])
+            if self._write(piece, block.rate, began):
+                return
+
+    def _write(self, piece: Samples, rate: int, began: float) -> bool:
+        """Write a checked piece; True when there is enough."""
+        wanted = round((self.seconds - self._total()) * rate)
+        while len(piece) and wanted > 0:
+            self._clip = self._clip or self._open(rate, began)
+            room = min(wanted, round(self.clip_seconds * rate) - self._clip.frames)
+            part, piece = piece[:room], piece[room:]
+            self._clip.write(part)
+            self.on_level(measure(part), self._total())
+            began += len(part) / rate
+            wanted -= len(part)
+            if self._clip.frames >= round(self.clip_seconds * rate) or wanted <= 0:
+                self._close(whole=True)
+        return wanted <= 0
+
+    def _total(self) -> float:
+        return self.take.seconds + (self._clip.seconds if self._clip else 0.0)
+
+    def _open(self, rate: int, began: float) -> _Clip:
+        folder = self.machine / _FOLDERS[self.label]
+        device = re.sub(r"[^A-Za-z0-9]+", "-", str(self.about.get("name", ""))).strip("-")
+        time = datetime.fromtimestamp(began, timezone.utc)
+        parts = (self.label, f"{time:%Y%m%dT%H%M%SZ}", device[:30])
+        stem = name = "-".join(part for part in parts if part)
+        number = 1
+        while (folder / f"{name}.flac").exists():  # the clock may have been set back
+            number += 1
+            name = f"{stem}-{number}"
+        return _Clip(folder / f"{name}.flac", rate, time)
+
+    def _close(self, *, whole: bool = False) -> None:
+        """Keep the present recording, or drop it when it was cut too short."""
+        clip, self._clip = self._clip, None
+        if clip is None:
+            return
+        if not whole and clip.seconds < KEPT_SECONDS:
+            clip.drop()
+            return
+        clip.keep({"label": self.label, "machine": self.machine.resolve().name, **self.about})
+        take = self.take
+        self.take = Take((*take.files, clip.path), take.seconds + clip.seconds, take.gaps)
+
+
+class _Clip:
+    """A recording on its way to disk.
+
+    Args:
+        path: Its name once it is whole.
+        rate: Hz.
+        began: When its first sample was heard.
+    """
+
+    def __init__(self, path: Path, rate: int, began: datetime) -> None:
+        self.path = path
+        self.frames = 0
+        self._rate = rate
+        self._began = began
+        self._power = 0.0
+        self._peak = 0.0
+        # Hidden: training looks past such names.
+        self._partial = path.with_name(f".{path.stem}.partial.flac")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # 24 bits: what no microphone exceeds; FLAC stores 16 as small as 16.
+            self._file = soundfile.SoundFile(
+                self._partial, "w", samplerate=rate, channels=1, format="FLAC", subtype="PCM_24"
+            )
+        except (OSError, soundfile.SoundFileError) as fault:
+            raise self._unwritable(fault) from fault
+
+    @property
+    def seconds(self) -> float:
+        """Length so far."""
+        return self.frames / self._rate
+
+    def write(self, samples: Samples) -> None:
+        """Append float32 mono samples."""
+        try:
+            self._file.write(samples)
+        except (OSError, soundfile.SoundFileError) as fault:
+            self.drop()
+            raise self._unwritable(fault) from fault
+        self.frames += len(samples)
+        self._power += float(np.sum(np.square(samples, dtype=np.float64)))
+        self._peak = max(self._peak, float(np.abs(samples).max()))
+
+    def keep(self, about: Mapping[str, Any]) -> None:
+        """Make it whole on disk, and tell of it in a JSON of the same name."""
+        rms = 10 * np.log10(max(self._power / max(self.frames, 1), 1e-20))
+        record = {
+            **about,
+            "file": self.path.name,
+            "started": self._began.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "seconds": round(self.seconds, 3),
+            "rate": self._rate,
+            "level_dbfs": round(float(rms), 2),
+            "peak_dbfs": round(20 * float(np.log10(max(self._peak, 1e-10))), 2),
+        }
+        try:
+            self._file.close()
+            self._check_length()
+            with self._partial.open("rb") as file:
+                os.fsync(file.fileno())
+            text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+            self.path.with_suffix(".json").write_text(text, encoding="utf-8")
+            self._partial.replace(self.path)
+        except (OSError, soundfile.SoundFileError) as fault:
+            self.drop()
+            raise self._unwritable(fault) from fault
+
+    def _check_length(self) -> None:
+        """A full disk is not always told by libsndfile."""
+        if soundfile.info(self._partial).frames != self.frames:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def drop(self) -> None:
+        """Leave nothing of it."""
+        with suppress(soundfile.SoundFileError):  # of a full disk
+            self._file.close()
+        self._partial.unlink(missing_ok=True)
+
+    def _unwritable(self, fault: Exception) -> AudioError:
+        why = getattr(fault, "strerror", None) or getattr(fault, "error_string", None) or fault
+        return AudioError(
+            f"cannot be written: {why}",
+            where=self.path,
+            remedy="Check the folder's permissions and the space on its disk.",
+        )
