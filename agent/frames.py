@@ -223,6 +223,7 @@ class AlarmEvent:
         origin: File or device it was heard from.
         operator: Who asked for it; empty when nobody did.
         note: What they said.
+        evidence: Where the sound of the alarm is kept; empty when it isn't.
     """
 
     id: str
@@ -239,6 +240,7 @@ class AlarmEvent:
     origin: str = ""
     operator: str = ""
     note: str = ""
+    evidence: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +260,7 @@ class Decision:
         alert_threshold: The score above which a window speaks for an alert; None without alerts.
         status: The alarm in full; None only from those who do not know it.
         events: What this window did to it, in order.
+        evidence: Where the sound of the alarm is kept; empty when it isn't.
     """
 
     score: Score
@@ -271,3 +274,4 @@ class Decision:
     alert_threshold: float | None = None
     status: AlarmStatus | None = None
     events: tuple[AlarmEvent, ...] = ()
+    evidence: str = ""

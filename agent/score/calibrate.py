@@ -10,6 +10,7 @@ Wallis 1987).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -67,32 +68,72 @@ def calibrate(
             "over every load it runs at).",
         )
     reduce = np.mean if clip == "mean" else np.max
+    names = [group for group, kept in zip(groups, known, strict=True) if kept]
+    places = where.astype(str).tolist()
+    of_windows = tail_threshold(values, names, places, false_alarm_rate)
+    per_clip, clip_domains = [], []
+    for domain in np.unique(where):
+        for i in np.unique(ids[where == domain]):
+            per_clip.append(float(reduce(values[ids == i])))
+            clip_domains.append(str(domain))
+    of_clips = tail_threshold(
+        np.array(per_clip), list(map(str, range(len(per_clip)))), clip_domains, false_alarm_rate
+    )
+    return Threshold(
+        value=of_windows.value,
+        false_alarm_rate=false_alarm_rate,
+        clip_value=of_clips.value,
+        method=f"leave-one-recording-out healthy scores, {of_windows.how}",
+        healthy_windows=len(values),
+        healthy_recordings=recordings,
+        caveat=of_windows.caveat,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """A threshold and what is to be said of it.
+
+    Attributes:
+        value: The threshold.
+        rate: Share of healthy windows above it, in each domain.
+        how: How it was found, in words.
+        caveat: Why not to rely on it; empty when there is no reason.
+    """
+
+    value: float
+    rate: float
+    how: str
+    caveat: str
+
+
+def tail_threshold(
+    values: npt.NDArray[np.float64], groups: Sequence[str], domains: Sequence[str], rate: float
+) -> Tail:
+    """The highest of the domains' upper quantiles.
+
+    Args:
+        values: Healthy scores, finite, shape `(n,)`, n >= 1.
+        groups: Recording of each.
+        domains: Domain of each.
+        rate: Share of windows allowed above it, in (0, 1).
+    """
+    ids, where = group_ids(groups), group_ids(domains)
     found = []
     for domain in np.unique(where):
         inside = where == domain
-        per_clip = np.array([reduce(values[ids == i]) for i in np.unique(ids[inside])])
-        value, how = upper_quantile(values[inside], false_alarm_rate)
-        found.append((value, upper_quantile(per_clip, false_alarm_rate)[0], how, len(per_clip)))
-    value, _, how, fewest = max(found)
+        found.append((*upper_quantile(values[inside], rate), len(np.unique(ids[inside]))))
+    value, how, fewest = max(found)
     if len(found) > 1:
         how = f"{how}, the highest of {len(found)} domains"
-    clip_value = max(of_clips for _, of_clips, _, _ in found)
     floor = 1.0 / (fewest + 1)
     caveat = ""
-    if false_alarm_rate < floor:
+    if rate < floor:
         caveat = (
             f"{fewest} independent recordings support no rate below {floor:.3g} without a "
-            f"model of the tail; {false_alarm_rate:.3g} is extrapolated from it"
+            f"model of the tail; {rate:.3g} is extrapolated from it"
         )
-    return Threshold(
-        value=float(value),
-        false_alarm_rate=false_alarm_rate,
-        clip_value=float(clip_value),
-        method=f"leave-one-recording-out healthy scores, {how}",
-        healthy_windows=len(values),
-        healthy_recordings=recordings,
-        caveat=caveat,
-    )
+    return Tail(float(value), rate, how, caveat)
 
 
 def upper_quantile(values: npt.NDArray[np.float64], rate: float) -> tuple[float, str]:

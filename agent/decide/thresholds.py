@@ -1,0 +1,147 @@
+"""The thresholds a machine is judged by: configured, promised in days, or the bundle's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from agent.bundle.manifest import HEALTHY_SCORES, Manifest, Row
+from agent.decide.config import DecideConfig, FalseAlarms
+from agent.errors import ConfigError
+from agent.score.calibrate import Tail, tail_threshold
+from agent.score.rate import Counting, measure_correlation, window_rate
+
+# An early warning may be wrong so many times as often as the alarm.
+_ALERTS_AN_ALARM = 4.0
+# With fewer healthy windows an alert's quantile is guesswork.
+_FEWEST_WINDOWS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """What windows are compared with.
+
+    Attributes:
+        alarm: A window scoring above this is anomalous.
+        alert: The same for an alert; None without alerts.
+        notes: What a person should know of how they were found.
+    """
+
+    alarm: float
+    alert: float | None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Healthy:
+    """The bundle's healthy scores.
+
+    Attributes:
+        scores: Leave-one-recording-out, float32 `(n,)`.
+        rows: Where each came from.
+    """
+
+    scores: npt.NDArray[np.float32]
+    rows: Sequence[Row]
+
+
+def find_thresholds(
+    config: DecideConfig, manifest: Manifest, healthy: Healthy | None, hop_seconds: float
+) -> Thresholds:
+    """Find both thresholds.
+
+    Args:
+        config: What the user asks for.
+        manifest: The bundle's.
+        healthy: Its healthy scores; None when it was exported without.
+        hop_seconds: Step between windows on this device.
+
+    Raises:
+        ConfigError: A promise in days is asked for of a bundle without healthy scores.
+    """
+    notes: list[str] = []
+    alarm = manifest.threshold.value if config.threshold is None else config.threshold
+    if config.false_alarms is not None:
+        found = _promised(
+            config.false_alarms, config.raise_windows, config.of_windows,
+            config, manifest, healthy, hop_seconds,
+        )  # fmt: skip
+        alarm = found.value
+        notes.append(_words("alarm", config.false_alarms, found))
+    alert = _alert(config, manifest, healthy, hop_seconds, notes)
+    return Thresholds(alarm, None if alert is None else min(alert, alarm), tuple(notes))
+
+
+def _alert(
+    config: DecideConfig,
+    manifest: Manifest,
+    healthy: Healthy | None,
+    hop_seconds: float,
+    notes: list[str],
+) -> float | None:
+    asked = config.alert
+    if asked is None or asked.threshold is not None:
+        return None if asked is None else asked.threshold
+    promise = asked.false_alarms
+    if promise is None and config.false_alarms is not None:
+        promise = config.false_alarms.model_copy(
+            update={"at_most": _ALERTS_AN_ALARM * config.false_alarms.at_most}
+        )
+    if promise is not None:
+        found = _promised(
+            promise, asked.raise_windows, asked.of_windows, config, manifest, healthy, hop_seconds
+        )
+        notes.append(_words("alert", promise, found))
+        return found.value
+    known = 0 if healthy is None else int(np.isfinite(healthy.scores).sum())
+    if healthy is None or known < _FEWEST_WINDOWS:
+        notes.append(
+            f"no alerts are given: the bundle has {known} healthy scores, and a threshold for them "
+            f"takes {_FEWEST_WINDOWS}"
+        )
+        return None
+    return _tail(healthy, asked.windows_above).value
+
+
+def _promised(
+    promise: FalseAlarms,
+    raise_windows: int,
+    of_windows: int,
+    config: DecideConfig,
+    manifest: Manifest,
+    healthy: Healthy | None,
+    hop_seconds: float,
+) -> Tail:
+    if healthy is None or np.isfinite(healthy.scores).sum() < 2:
+        raise ConfigError(
+            f"false_alarms needs the healthy scores, and the bundle has no {HEALTHY_SCORES}",
+            where="decide",
+            remedy="Export the bundle again, or give decide.threshold instead.",
+        )
+    counting = Counting(
+        hop_seconds, manifest.window_seconds, raise_windows, of_windows, config.clear_windows
+    )
+    correlation = measure_correlation(healthy.scores, healthy.rows, manifest.window_seconds)
+    return _tail(healthy, window_rate(promise.per_second, counting, correlation))
+
+
+def _tail(healthy: Healthy, rate: float) -> Tail:
+    known = np.isfinite(healthy.scores)
+    rows = [row for row, kept in zip(healthy.rows, known, strict=True) if kept]
+    return tail_threshold(
+        healthy.scores[known].astype(np.float64),
+        [row.group for row in rows],
+        [row.domain for row in rows],
+        rate,
+    )
+
+
+def _words(level: str, promise: FalseAlarms, found: Tail) -> str:
+    text = (
+        f"{level} above {found.value:.4g}, for at most {promise.at_most:g} false in "
+        f"{promise.per_days:g} days: {found.rate:.2g} of the windows may exceed it ({found.how})"
+    )
+    return f"{text}; {found.caveat}" if found.caveat else text

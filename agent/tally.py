@@ -1,0 +1,86 @@
+"""Counts of one machine's windows and alarms, for the log and for `health`."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+
+from agent.frames import AlarmEvent, Decision, EventKind, Level, Validity
+
+# Alarms remembered for the summary: a bound, for an agent that runs for years.
+_ALARMS_KEPT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmChange:
+    """An alarm raised or cleared.
+
+    Attributes:
+        raised: Raised, else cleared (or lowered to an alert).
+        stream_seconds: End of the window that did it, from the beginning of the stream.
+        window: Its index.
+        origin: File or device it was heard from.
+        alarm_id: The alarm.
+    """
+
+    raised: bool
+    stream_seconds: float
+    window: int
+    origin: str
+    alarm_id: str
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of a machine's windows so far.
+
+    Attributes:
+        windows: Windows that reached a decision.
+        exceeded: Those that scored above the threshold.
+        idle: Those in which the machine stood idle.
+        invalid: Those that could not be judged, by validity.
+        dropped: Windows dropped unjudged because scoring could not keep up.
+        alarms: The latest alarms raised and cleared.
+        raised: Alarms raised.
+        alerts: Alerts given that had not been alarms before.
+        stream_seconds: Length of the stream judged.
+        elapsed_seconds: Time it took.
+        inference_seconds: Time the encoder took of that.
+        last_window: Monotonic time of the latest decision, None before the first.
+    """
+
+    windows: int = 0
+    exceeded: int = 0
+    idle: int = 0
+    invalid: Counter[str] = field(default_factory=Counter)
+    dropped: int = 0
+    alarms: deque[AlarmChange] = field(default_factory=lambda: deque(maxlen=_ALARMS_KEPT))
+    raised: int = 0
+    alerts: int = 0
+    stream_seconds: float = 0.0
+    elapsed_seconds: float = 0.0
+    inference_seconds: float = 0.0
+    last_window: float | None = None
+
+    def count(self, decision: Decision, *, idle: bool) -> None:
+        """Take a decision into account."""
+        window = decision.score.window
+        self.windows += 1
+        self.exceeded += decision.exceeded
+        self.idle += idle
+        self.inference_seconds += decision.score.inference_seconds
+        if window.validity is not Validity.VALID:
+            self.invalid[window.validity.value] += 1
+
+    def count_event(self, event: AlarmEvent) -> None:
+        """Take an alarm event into account."""
+        raised = event.kind is EventKind.RAISED
+        fallen = event.kind in {EventKind.LOWERED, EventKind.CLEARED}
+        self.raised += raised
+        self.alerts += event.kind is EventKind.ALERT
+        if raised or (fallen and event.previous is Level.ALARM):
+            self.alarms.append(
+                AlarmChange(
+                    raised, self.stream_seconds, event.window or 0, event.origin, event.alarm_id
+                )
+            )
