@@ -4,18 +4,35 @@ from __future__ import annotations
 
 import logging
 
-from agent.frames import Decision, Level, Validity, Window
+from agent.frames import AlarmEvent, Decision, EventKind, Validity, Window
+from agent.window.condition import ConditionStatus, SensorCondition
 
 log = logging.getLogger(__name__)
 
 
+_LEVELS = {
+    EventKind.ALERT: logging.WARNING,
+    EventKind.RAISED: logging.ERROR,
+    EventKind.REALARM: logging.ERROR,
+    EventKind.LOWERED: logging.WARNING,
+    EventKind.CLEARED: logging.WARNING,
+}
+_WORDS = {
+    EventKind.ALERT: "alert raised",
+    EventKind.RAISED: "ALARM raised",
+    EventKind.REALARM: "ALARM still standing, unacknowledged",
+    EventKind.LOWERED: "alarm lowered to an alert",
+}
+
+
 class ConsolePublisher:
-    """Logs each alarm raised and cleared, and the start and end of each invalid stretch."""
+    """Logs what happens to alarms and microphones, and where stretches cannot be judged."""
 
     def __init__(self) -> None:
         # Machine -> first window of the present invalid stretch, and its latest reason.
         self._invalid: dict[str, tuple[Window, Validity]] = {}
         self._alarm_since: dict[str, float] = {}
+        self._sensors: dict[str, ConditionStatus] = {}
 
     def start(self) -> None:
         """Nothing to begin."""
@@ -24,25 +41,45 @@ class ConsolePublisher:
         """Log what changed with this window."""
         score, window = decision.score, decision.score.window
         self._tell_validity(machine, window)
-        if decision.changed and decision.level is Level.ALARM:
-            self._alarm_since[machine] = window.end_monotonic
-            log.error(
-                "%s: ALARM raised, score %.4g above threshold %.4g (window %d of %s, alarm %s)",
-                machine, score.value, decision.threshold, window.index, window.origin,
-                decision.alarm_id,
-            )  # fmt: skip
-        elif decision.changed:
-            lasted = window.end_monotonic - self._alarm_since.pop(machine, window.end_monotonic)
-            log.warning(
-                "%s: alarm cleared after %.0f s (window %d of %s, alarm %s)",
-                machine, lasted, window.index, window.origin, decision.alarm_id,
-            )  # fmt: skip
-        elif first and window.validity is Validity.VALID:
+        if first and window.validity is Validity.VALID:
             log.info(
                 "%s: first window judged, score %.4g, threshold %.4g",
                 machine, score.value, decision.threshold,
             )  # fmt: skip
         log.debug("%s: window %d score %s", machine, window.index, score.value)
+
+    def tell(self, machine: str, event: AlarmEvent) -> None:
+        """Log what happened to an alarm."""
+        words, lasted = _WORDS.get(event.kind, f"alarm {event.kind.value}"), ""
+        if event.kind in (EventKind.ALERT, EventKind.RAISED):
+            self._alarm_since.setdefault(machine, event.wall)
+        elif event.kind is EventKind.CLEARED and machine in self._alarm_since:
+            lasted = f" after {max(0.0, event.wall - self._alarm_since.pop(machine)):.0f} s"
+        score = "" if event.score is None else f", score {event.score:.4g}"
+        where = "" if event.window is None else f", window {event.window} of {event.origin}"
+        by = f" by {event.operator}" if event.operator else ""
+        log.log(
+            _LEVELS.get(event.kind, logging.INFO),
+            "%s: %s%s%s%s, threshold %.4g%s (alarm %s)%s",
+            machine, words, by, lasted, score, event.threshold, where, event.alarm_id or "none",
+            f": {event.note}" if event.note else "",
+        )  # fmt: skip
+
+    def sensor(self, machine: str, condition: SensorCondition) -> None:
+        """Log the condition of a microphone, when another than the last."""
+        before = self._sensors.get(machine)
+        self._sensors[machine] = condition.status
+        if condition.status is before:
+            return
+        if condition.status is ConditionStatus.GOOD:
+            log.info("%s: microphone good", machine)
+        else:
+            grave = condition.status is ConditionStatus.FAILURE
+            log.log(
+                logging.ERROR if grave else logging.WARNING,
+                "%s: microphone: %s (%s)",
+                machine, condition.status.value.replace("_", " "), condition.reason,
+            )  # fmt: skip
 
     def _tell_validity(self, machine: str, window: Window) -> None:
         before = self._invalid.get(machine)

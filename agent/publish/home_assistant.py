@@ -110,10 +110,9 @@ def _components(
         f"{key}_microphone": problem(
             "microphone",
             "microphone",
-            "score",
-            "value_json.validity != 'valid'",
+            "sensor",
+            "value_json.status != 'good'",
             entity_category="diagnostic",
-            expire_after=_SCORE_EXPIRES,
         ),
         f"{key}_score": component(
             "score",

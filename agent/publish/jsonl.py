@@ -10,7 +10,7 @@ from io import BufferedWriter
 from pathlib import Path
 
 from agent.errors import ConfigError
-from agent.frames import Decision
+from agent.frames import AlarmEvent, AlarmStatus, Decision
 from agent.publish.config import JsonlConfig
 from agent.publish.messages import (
     Message,
@@ -18,14 +18,18 @@ from agent.publish.messages import (
     encode,
     event_message,
     score_message,
+    sensor_message,
     status_message,
+    status_of,
 )
+from agent.publish.news import AlarmNews
+from agent.window.condition import SensorCondition
 
 log = logging.getLogger(__name__)
 
 
 class JsonlPublisher:
-    """Appends messages to a file, each with its `kind`: status, score, alarm or event.
+    """Appends messages to a file, each with its `kind`: status, score, alarm, event or sensor.
 
     The file is bounded: at `max_bytes` it is renamed to `<path>.1` (and that to `.2`...). A full
     disk loses lines, which are counted, and writing is tried again with every line.
@@ -42,6 +46,7 @@ class JsonlPublisher:
         self._machines = tuple(machines)
         self._lock = threading.Lock()  # several machines write to one file
         self._file: BufferedWriter | None = None
+        self._news = AlarmNews()
         self._lost = 0
         self._running = False
 
@@ -64,12 +69,23 @@ class JsonlPublisher:
         self._write("status", self._status("online"))
 
     def publish(self, machine: str, decision: Decision, *, first: bool) -> None:
-        """Write the window's score, and what changed with it."""
+        """Write the window's score, and the alarm's state when that is new."""
         self._write("score", score_message(self._device, machine, decision))
-        if decision.changed or first:
-            self._write("alarm", alarm_message(self._device, machine, decision))
-        if decision.changed:
-            self._write("event", event_message(self._device, machine, decision))
+        status = status_of(decision)
+        if self._news.note(machine, status) or first:
+            moment, score = decision.score.window.end_wall, decision.score.value
+            self._write_alarm(machine, status, moment, score, decision.threshold)
+
+    def tell(self, machine: str, event: AlarmEvent) -> None:
+        """Write an alarm's event, and the state it led to."""
+        self._news.note(machine, event.status)
+        self._write_alarm(machine, event.status, event.wall, event.score, event.threshold)
+        self._write("event", event_message(self._device, machine, event))
+
+    def sensor(self, machine: str, condition: SensorCondition) -> None:
+        """Write the condition of a machine's microphone."""
+        message = sensor_message(self._device, machine, condition, time=time.time())
+        self._write("sensor", message)
 
     def stop(self) -> None:
         """Write `offline` and close the file."""
@@ -83,6 +99,19 @@ class JsonlPublisher:
     def state(self) -> str:
         """Lines lost, if any were."""
         return f"{self._lost} lines not written to {self._config.path}" if self._lost else ""
+
+    def _write_alarm(
+        self,
+        machine: str,
+        status: AlarmStatus,
+        moment: float,
+        score: float | None,
+        threshold: float,
+    ) -> None:
+        message = alarm_message(
+            self._device, machine, status, time=moment, score=score, threshold=threshold
+        )
+        self._write("alarm", message)
 
     def _status(self, status: str, reason: str = "") -> Message:
         return status_message(

@@ -8,9 +8,18 @@ from datetime import datetime, timezone
 from typing import Any, TypeAlias
 
 from agent import __version__
-from agent.frames import Decision, Level, Window
-from agent.publish.payloads import Alarm, AlarmEvent, AlarmEventData, Drift, Score, Status
+from agent.frames import AlarmEvent, AlarmStatus, Decision, Level, Window
+from agent.publish.payloads import (
+    Alarm,
+    AlarmEventData,
+    CloudEvent,
+    Drift,
+    Score,
+    Sensor,
+    Status,
+)
 from agent.schema import Strict
+from agent.window.condition import SensorCondition
 
 Message: TypeAlias = dict[str, Any]
 
@@ -43,50 +52,100 @@ def score_message(device: str, machine: str, decision: Decision) -> Message:
             reason=window.reason,
             score=score.value,
             threshold=decision.threshold,
+            alert_threshold=decision.alert_threshold,
             exceeded=decision.exceeded,
             level=decision.level,
+            state=decision.state,
             inference_seconds=round(score.inference_seconds, 6),
         )
     )
 
 
-def alarm_message(device: str, machine: str, decision: Decision) -> Message:
-    """The machine's alarm as it now stands (`<machine>/alarm`, retained)."""
+def alarm_message(
+    device: str,
+    machine: str,
+    status: AlarmStatus,
+    *,
+    time: float,
+    score: float | None,
+    threshold: float,
+) -> Message:
+    """The machine's alarm as it now stands (`<machine>/alarm`, retained).
+
+    Args:
+        device: This device's name.
+        machine: The machine.
+        status: Its alarm.
+        time: When that was so, seconds since the epoch.
+        score: Of the latest window; None when it could not be judged.
+        threshold: A score above this is anomalous.
+    """
     return _message(
         Alarm(
             device=device,
             machine=machine,
-            time=utc(decision.score.window.end_wall),
-            level=decision.level,
-            since=utc(decision.since_wall),
-            alarm_id=None if decision.level is Level.NORMAL else decision.alarm_id,
-            score=decision.score.value,
-            threshold=decision.threshold,
+            time=utc(time),
+            score=score,
+            threshold=threshold,
+            **_standing(status),
         )
     )
 
 
-def event_message(device: str, machine: str, decision: Decision) -> Message:
-    """An alarm raised or cleared (`<machine>/event`); `decision.changed` must hold.
+def status_of(decision: Decision) -> AlarmStatus:
+    """The alarm after a decision, also one that says no more than its level."""
+    if decision.status is not None:
+        return decision.status
+    normal = decision.level is Level.NORMAL
+    return AlarmStatus(
+        decision.level, decision.since_wall, "" if normal else decision.alarm_id, normal
+    )
 
-    The id follows from the alarm's, so a message delivered twice can be told from two events.
-    """
+
+def event_message(device: str, machine: str, event: AlarmEvent) -> Message:
+    """Something that happened to the alarm (`<machine>/event`)."""
+    none = event.window is None
     data = AlarmEventData(
-        **_place(device, machine, decision.score.window),
-        event="cleared" if decision.level is Level.NORMAL else "raised",
-        alarm_id=decision.alarm_id,
-        score=decision.score.value,
-        threshold=decision.threshold,
-        level=decision.level,
+        **{**_standing(event.status), "alarm_id": event.alarm_id or None},
+        device=device,
+        machine=machine,
+        time=utc(event.wall),
+        event=event.kind,
+        previous=event.previous,
+        window=event.window,
+        start=None if none else utc(event.window_wall),
+        seconds=None if none else round(event.window_seconds, 3),
+        origin=event.origin,
+        score=event.score,
+        threshold=event.threshold,
+        operator=event.operator,
+        note=event.note,
+        evidence=event.evidence,
     )
     return _message(
-        AlarmEvent(
-            id=f"{decision.alarm_id}-{data.event}",
+        CloudEvent(
+            id=event.id,
             source=f"/auscult/{device}",
-            type=f"auscult.alarm.{data.event}",
+            type=f"auscult.alarm.{event.kind.value}",
             subject=machine,
             time=data.time,
             data=data,
+        )
+    )
+
+
+def sensor_message(
+    device: str, machine: str, condition: SensorCondition, *, time: float
+) -> Message:
+    """The condition of a machine's microphone (`<machine>/sensor`, retained)."""
+    return _message(
+        Sensor(
+            device=device,
+            machine=machine,
+            time=utc(time),
+            status=condition.status,
+            reason=condition.reason,
+            since=utc(condition.since_wall),
         )
     )
 
@@ -154,6 +213,24 @@ def status_message(
 
 def _message(payload: Strict) -> Message:
     return payload.model_dump(mode="json")
+
+
+def _standing(status: AlarmStatus) -> Message:
+    """How an alarm stands."""
+    return {
+        "level": status.level,
+        "since": utc(status.since_wall),
+        "alarm_id": status.alarm_id or None,
+        "acknowledged": status.acknowledged,
+        "latched": status.latched,
+        "shelving": status.shelving,
+        "shelved_until": _maybe(status.shelved_until_wall),
+        "muted_until": _maybe(status.muted_until_wall),
+    }
+
+
+def _maybe(seconds: float | None) -> str | None:
+    return None if seconds is None else utc(seconds)
 
 
 def _place(device: str, machine: str, window: Window) -> Message:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from agent.errors import DeliveryError
-from agent.frames import Decision
+from agent.frames import AlarmEvent, AlarmStatus, Decision
 from agent.publish.about import Listening, health_message, info_message
 from agent.publish.announce import Announcement
 from agent.publish.config import MqttConfig
@@ -24,12 +24,16 @@ from agent.publish.messages import (
     encode,
     event_message,
     score_message,
+    sensor_message,
     status_message,
+    status_of,
 )
+from agent.publish.news import AlarmNews
 from agent.publish.outbox import Outbox
 from agent.publish.outgoing import Outgoing
 from agent.publish.payloads import BundleInfo
 from agent.publish.store import EventStore
+from agent.window.condition import SensorCondition
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +85,7 @@ class MqttPublisher:
         self._drifting = frozenset(drifting)
         self._base = f"{config.prefix}/{device}"
         self._outbox = Outbox(EventStore(folder, config.outbox_max_bytes))
+        self._news = AlarmNews()
         self._stop = threading.Event()
         self._connection = Connection(
             config,
@@ -149,25 +154,35 @@ class MqttPublisher:
         self._thread.start()
 
     def publish(self, machine: str, decision: Decision, *, first: bool) -> None:
-        """Queue the window's score, and what changed with it; an event is on disk thereafter."""
-        if decision.changed:
-            event = event_message(self._device, machine, decision)
-            self._outbox.put_event(
-                Outgoing(
-                    self._topic(machine, "event"), encode(event), 1, retain=False,
-                    id=event["id"], content_type=CLOUD_EVENT,
-                )
-            )  # fmt: skip
-        if decision.changed or first:
-            state = alarm_message(self._device, machine, decision)
-            self._put_state(self._topic(machine, "alarm"), state)
-        score = score_message(self._device, machine, decision)
+        """Queue the window's score, and the alarm's state when that is new."""
+        status = status_of(decision)
+        if self._news.note(machine, status) or first:
+            moment, score = decision.score.window.end_wall, decision.score.value
+            self._put_alarm(machine, status, moment, score, decision.threshold)
+        message = score_message(self._device, machine, decision)
         self._outbox.put_telemetry(
             Outgoing(
-                self._topic(machine, "score"), encode(score), 0, retain=False,
+                self._topic(machine, "score"), encode(message), 0, retain=False,
                 expiry_seconds=self._config.score_expiry_seconds,
             )
         )  # fmt: skip
+
+    def tell(self, machine: str, event: AlarmEvent) -> None:
+        """Take an alarm's event, which is on disk thereafter, and the state it led to."""
+        message = event_message(self._device, machine, event)
+        self._outbox.put_event(
+            Outgoing(
+                self._topic(machine, "event"), encode(message), 1, retain=False,
+                id=event.id, content_type=CLOUD_EVENT,
+            )
+        )  # fmt: skip
+        self._news.note(machine, event.status)
+        self._put_alarm(machine, event.status, event.wall, event.score, event.threshold)
+
+    def sensor(self, machine: str, condition: SensorCondition) -> None:
+        """Queue the condition of a machine's microphone."""
+        message = sensor_message(self._device, machine, condition, time=time.time())
+        self._put_state(self._topic(machine, "sensor"), message)
 
     def publish_drift(self, machine: str, message: Message) -> None:
         """Queue an evaluation of a machine's drift, as `messages.drift_message` makes it."""
@@ -220,6 +235,19 @@ class MqttPublisher:
 
     def _topic(self, machine: str, kind: str) -> str:
         return f"{self._base}/{machine}/{kind}"
+
+    def _put_alarm(
+        self,
+        machine: str,
+        status: AlarmStatus,
+        moment: float,
+        score: float | None,
+        threshold: float,
+    ) -> None:
+        message = alarm_message(
+            self._device, machine, status, time=moment, score=score, threshold=threshold
+        )
+        self._put_state(self._topic(machine, "alarm"), message)
 
     def _put_state(self, topic: str, message: Message) -> None:
         self._outbox.put_state(Outgoing(topic, encode(message), 1, retain=True))

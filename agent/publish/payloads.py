@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from agent.frames import Level, Validity
+from agent.frames import EventKind, Level, MachineState, Shelving, Validity
 from agent.schema import Strict
+from agent.window.condition import ConditionStatus
 
 _TIME = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$"
 
@@ -137,42 +138,90 @@ class Score(_Place):
         float | None, Field(description="Anomaly score, larger is stranger; null unless valid")
     ]
     threshold: Annotated[float, Field(description="A score above this is anomalous")]
-    exceeded: Annotated[bool, Field(description="Whether this one is")]
+    alert_threshold: Annotated[
+        float | None, Field(description="One above this speaks for an alert; null without alerts")
+    ]
+    exceeded: Annotated[bool, Field(description="Whether this one is anomalous, and counts")]
     level: Annotated[Level, Field(description="The machine's alarm after this window")]
+    state: Annotated[MachineState, Field(description="What the machine does, by its sound")]
     inference_seconds: Annotated[float, Field(ge=0, description="What encoding it took, seconds")]
 
 
-class Alarm(Strict):
+class _Standing(Strict):
+    """The alarm as it stands."""
+
+    level: Annotated[Level, Field(description="Severity, whether or not it is shelved")]
+    since: Annotated[Time, Field(description="When that level began")]
+    alarm_id: Annotated[
+        str | None,
+        Field(description="The alarm, from leaving normal to coming back; null when normal"),
+    ]
+    acknowledged: Annotated[bool, Field(description="An operator has seen it; true when normal")]
+    latched: Annotated[
+        bool,
+        Field(description="The machine sounds healthy again; the alarm waits to be acknowledged"),
+    ]
+    shelving: Annotated[Shelving, Field(description="Whether an operator took it out of view")]
+    shelved_until: Annotated[
+        Time | None, Field(description="When that ends at the latest; null when unshelved")
+    ]
+    muted_until: Annotated[
+        Time | None,
+        Field(description="Until when the machine is being worked on; null when it isn't"),
+    ]
+    score: Annotated[
+        float | None,
+        Field(description="Score of the latest window; null when it could not be judged"),
+    ]
+    threshold: Annotated[float, Field(description="A score above this is anomalous")]
+
+
+class Alarm(_Standing):
     """The machine's alarm as it now stands."""
 
     device: Device
     machine: Machine
-    time: Annotated[Time, Field(description="End of the window that this state was told at")]
-    level: Annotated[Level, Field(description="Level of the alarm")]
+    time: Annotated[Time, Field(description="When this was so")]
+
+
+class AlarmEventData(_Standing):
+    """What happened to the alarm, how it stands afterwards, and the window it was heard in."""
+
+    device: Device
+    machine: Machine
+    time: Annotated[Time, Field(description="When it happened")]
+    event: Annotated[EventKind, Field(description="What happened")]
+    previous: Annotated[Level, Field(description="Level before it")]
+    window: Annotated[
+        Count | None, Field(description="Index of the latest window; null when there is none yet")
+    ]
+    start: Annotated[Time | None, Field(description="Its start; null when there is none")]
+    seconds: Annotated[
+        float | None, Field(gt=0, description="Its length, seconds; null when there is none")
+    ]
+    origin: Annotated[str, Field(description="File or microphone it was heard from")]
+    operator: Annotated[str, Field(description="Who asked for it; empty when nobody did")]
+    note: Annotated[str, Field(description="What they said to it")]
+    evidence: Annotated[
+        str, Field(description="Where the sound of the alarm is kept; empty when it isn't")
+    ]
+
+
+class Sensor(Strict):
+    """The condition of a machine's microphone, apart from the machine's."""
+
+    device: Device
+    machine: Machine
+    time: Annotated[Time, Field(description="When this was told")]
+    status: Annotated[
+        ConditionStatus, Field(description="`good`, or a status signal of NAMUR NE 107")
+    ]
+    reason: Annotated[str, Field(description="Why, in words; empty when good")]
     since: Annotated[Time, Field(description="Since when")]
-    alarm_id: Annotated[str | None, Field(description="Id of the present alarm; null when normal")]
-    score: Annotated[
-        float | None, Field(description="Score of that window; null when it could not be judged")
-    ]
-    threshold: Annotated[float, Field(description="A score above this is anomalous")]
 
 
-class AlarmEventData(_Place):
-    """What happened to the alarm, and the window that did it."""
-
-    event: Annotated[Literal["raised", "cleared"], Field(description="What happened")]
-    alarm_id: Annotated[
-        str, Field(min_length=1, description="Id of the alarm, common to all its events")
-    ]
-    score: Annotated[
-        float | None, Field(description="Score of the window; null when it could not be judged")
-    ]
-    threshold: Annotated[float, Field(description="A score above this is anomalous")]
-    level: Annotated[Level, Field(description="Level after it")]
-
-
-class AlarmEvent(Strict):
-    """An alarm raised or cleared, as a CloudEvent (CloudEvents 1.0, JSON format)."""
+class CloudEvent(Strict):
+    """Something that happened to an alarm, as a CloudEvent (CloudEvents 1.0, JSON format)."""
 
     specversion: Annotated[Literal["1.0"], Field(description="Version of CloudEvents")] = "1.0"
     id: Annotated[
@@ -183,7 +232,7 @@ class AlarmEvent(Strict):
         str, Field(pattern=r"^auscult\.alarm\.[a-z]+$", description="`auscult.alarm.<event>`")
     ]
     subject: Annotated[str, Field(min_length=1, description="The machine")]
-    time: Annotated[Time, Field(description="End of the window that did it")]
+    time: Annotated[Time, Field(description="When it happened")]
     datacontenttype: Annotated[
         Literal["application/json"], Field(description="Format of `data`")
     ] = "application/json"

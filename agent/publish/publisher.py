@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from agent.frames import AlarmEvent, Decision
+from agent.window.condition import SensorCondition
 
 
 class Publisher(Protocol):
-    """Takes decisions. Called from the scoring threads of all machines, so it must never wait.
+    """Takes what is to be told. Called from the threads of all machines.
 
-    A fault of the outside (a broker away, a full disk) is the publisher's own to handle: it is
-    logged and counted, and never raised to a pipeline.
+    It must never wait for a network. For the disk it may, so that an alarm's event is safe there
+    when `tell` returns. A fault of the outside (a broker away, a full disk) is the publisher's own
+    to handle: it is logged and counted, and never raised to a pipeline.
     """
 
     def start(self) -> None:
@@ -23,12 +25,33 @@ class Publisher(Protocol):
         ...
 
     def publish(self, machine: str, decision: Decision, *, first: bool) -> None:
-        """Tell of a window.
+        """Tell of a window, and of the alarm's state when that is new.
 
         Args:
             machine: Name of the machine.
             decision: What was decided on it.
             first: It is the machine's first since the start: the alarm's state is new to all.
+        """
+        ...
+
+    def tell(self, machine: str, event: AlarmEvent) -> None:
+        """Something happened to the alarm: the event, and the state it led to (`event.status`).
+
+        An acknowledgement, the end of a shelving or a reminder does not wait for a window, and what
+        was decided just before a crash is told again after it.
+
+        Args:
+            machine: Name of the machine.
+            event: What happened; an event told twice has the same id.
+        """
+        ...
+
+    def sensor(self, machine: str, condition: SensorCondition) -> None:
+        """The condition of the machine's microphone is new.
+
+        Args:
+            machine: Name of the machine.
+            condition: How it is now.
         """
         ...
 
@@ -38,23 +61,4 @@ class Publisher(Protocol):
 
     def state(self) -> str:
         """A few words for the heartbeat; empty when there is nothing to say."""
-        ...
-
-
-@runtime_checkable
-class EventPublisher(Protocol):
-    """A publisher that is told of every alarm event by itself, whatever brought it about.
-
-    An acknowledgement, the end of a shelving or a re-alarm does not wait for a window, and what was
-    decided just before a crash is told again after it. `publish` then has the windows alone to
-    tell of; the alarm's state (`AlarmEvent.status`) changes with the events.
-    """
-
-    def notify(self, machine: str, event: AlarmEvent) -> None:
-        """Tell of an event. Called from any thread, in the order of the events; must not wait.
-
-        Args:
-            machine: Name of the machine.
-            event: What happened; an event told twice has the same id.
-        """
         ...

@@ -15,37 +15,75 @@ import pytest
 from support.broker import Broker, Subscriber, free_port
 
 from agent.errors import ConfigError
-from agent.frames import Decision, Level, Score, Validity, Window
+from agent.frames import (
+    AlarmEvent,
+    AlarmStatus,
+    Decision,
+    EventKind,
+    Level,
+    MachineState,
+    Score,
+    Validity,
+    Window,
+)
 from agent.publish import messages
 from agent.publish.config import JsonlConfig, MqttConfig, TlsConfig
 from agent.publish.jsonl import JsonlPublisher
 from agent.publish.mqtt import MqttPublisher
 
 
-def decision(index=0, level=Level.NORMAL, *, changed=False, value=0.5, alarm_id=""):
-    validity = Validity.VALID if value is not None else Validity.SILENT
-    reason = "" if value is not None else "dead"
-    window = Window(
+def window_at(index, *, valid=True):
+    validity, reason = (Validity.VALID, "") if valid else (Validity.SILENT, "dead")
+    return Window(
         np.zeros(8000, np.float32), 8000, index, float(index), 1e9 + index, validity, reason, "mic"
     )
+
+
+def decision(index=0, level=Level.NORMAL, *, value=0.5, status=None):
+    window = window_at(index, valid=value is not None)
     score = Score(window, value, None if value is None else 3, 0.01)
+    status = status or AlarmStatus(level, 1e9)
     return Decision(
         score,
         0.4,
         exceeded=bool(value and value > 0.4),
         level=level,
-        changed=changed,
+        changed=False,
         since_wall=1e9,
-        alarm_id=alarm_id,
+        state=MachineState.RUNNING,
+        status=status,
+    )
+
+
+def event(kind, index, alarm_id):
+    """As the decider makes them."""
+    risen = kind is EventKind.RAISED
+    status = AlarmStatus(
+        Level.ALARM if risen else Level.NORMAL, 1e9 + index, alarm_id if risen else "", not risen
+    )
+    window = window_at(index)
+    return AlarmEvent(
+        f"{alarm_id}-{kind.value}",
+        kind,
+        alarm_id,
+        window.end_wall,
+        status,
+        Level.NORMAL if risen else Level.ALARM,
+        0.4,
+        0.5,
+        index,
+        window.wall,
+        window.seconds,
+        window.origin,
     )
 
 
 def raised(index, alarm_id):
-    return decision(index, Level.ALARM, changed=True, alarm_id=alarm_id)
+    return event(EventKind.RAISED, index, alarm_id)
 
 
 def cleared(index, alarm_id):
-    return decision(index, Level.NORMAL, changed=True, value=0.1, alarm_id=alarm_id)
+    return event(EventKind.CLEARED, index, alarm_id)
 
 
 @pytest.fixture
@@ -78,10 +116,11 @@ def test_topics_payloads_and_retention(broker, publisher_on):
         assert publisher.wait_connected(5)
         publisher.publish("pump", decision(0), first=True)
         publisher.publish("pump", decision(1, value=None), first=False)
-        publisher.publish("pump", raised(2, "a1"), first=False)
+        publisher.tell("pump", raised(2, "a1"))
         live.wait("pump/event")
         live.wait("pump/alarm", lambda m: m["level"] == "alarm")
-        live.wait("pump/score", lambda m: m["window"] == 2)
+        publisher.publish("pump", decision(3, Level.ALARM), first=False)
+        live.wait("pump/score", lambda m: m["window"] == 3)
         assert live.of("auscult/dev/status")[0]["status"] == "online"
         ok, invalid, _ = live.of("auscult/dev/pump/score")
         assert (ok["score"], ok["exceeded"], ok["validity"], ok["threshold"]) == (
@@ -135,8 +174,8 @@ def test_events_of_an_outage_arrive_in_order_once_it_ends(broker, publisher_on, 
     broker.stop()
     expected = []
     for n in range(30):
-        publisher.publish("pump", raised(2 * n, f"a{n}"), first=False)
-        publisher.publish("pump", cleared(2 * n + 1, f"a{n}"), first=False)
+        publisher.tell("pump", raised(2 * n, f"a{n}"))
+        publisher.tell("pump", cleared(2 * n + 1, f"a{n}"))
         expected += [f"a{n}-raised", f"a{n}-cleared"]
     time.sleep(1)
     assert "60 alarm events wait" in publisher.state()
@@ -169,7 +208,7 @@ def test_no_event_is_lost_over_restarts_under_load(tmp_path, publisher_on):
 
         def load():
             for n in range(400):
-                publisher.publish("pump", raised(n, f"a{n}"), first=False)
+                publisher.tell("pump", raised(n, f"a{n}"))
                 time.sleep(0.01)
 
         thread = threading.Thread(target=load)
@@ -211,7 +250,7 @@ def test_an_absent_broker_costs_the_caller_nothing_and_the_log_a_line_a_step(pub
 
 def test_stopping_with_undelivered_events_says_so(publisher_on, caplog):
     publisher = publisher_on(free_port())
-    publisher.publish("pump", raised(0, "a"), first=True)
+    publisher.tell("pump", raised(0, "a"))
     publisher.stop()
     assert "1 alarm events were not delivered; they are kept for the next start" in caplog.text
 
@@ -238,13 +277,13 @@ def test_password_and_acl_of_a_real_broker(tmp_path, publisher_on, caplog):
         with Subscriber(broker.port, prepare=lambda c: c.username_pw_set("reader", "r")) as live:
             publisher = publisher_on(broker.port, username="agent", password_file=secret)
             assert publisher.wait_connected(5)
-            publisher.publish("pump", raised(0, "a"), first=True)
+            publisher.tell("pump", raised(0, "a"))
             assert live.wait("dev/pump/event")["id"] == "a-raised"
         other = publisher_on(
             broker.port, username="agent", password_file=secret, prefix="elsewhere", client_id="o"
         )
         assert other.wait_connected(5)
-        other.publish("pump", raised(0, "b"), first=True)
+        other.tell("pump", raised(0, "b"))
         deadline = time.monotonic() + 5
         while "refused by the broker" not in other.state() and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -404,7 +443,7 @@ def test_against_the_embedded_broker_that_speaks_3_1_1_only(publisher_on):
     try:
         publisher = publisher_on(port)
         assert publisher.wait_connected(10)
-        publisher.publish("pump", raised(0, "a"), first=True)
+        publisher.tell("pump", raised(0, "a"))
         deadline = time.monotonic() + 5
         while publisher._outbox.pending_events() and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -421,9 +460,9 @@ def test_json_lines_hold_every_message_and_the_file_is_bounded(tmp_path):
     publisher = JsonlPublisher(JsonlConfig(path=path, max_bytes=10_000, backups=1), "dev", ["pump"])
     publisher.start()
     publisher.publish("pump", decision(0), first=True)
-    publisher.publish("pump", raised(1, "a"), first=False)
+    publisher.tell("pump", raised(1, "a"))
     kinds = [json.loads(line)["kind"] for line in path.read_text().splitlines()]
-    assert kinds == ["status", "score", "alarm", "score", "alarm", "event"]
+    assert kinds == ["status", "score", "alarm", "alarm", "event"]
     for n in range(200):
         publisher.publish("pump", decision(n), first=False)
     publisher.stop()
@@ -439,7 +478,7 @@ def test_a_full_disk_loses_lines_but_nothing_else(tmp_path, caplog):
     publisher.start()
     for n in range(3):
         publisher.publish("pump", decision(n), first=False)
-    assert publisher.state().startswith("4 lines not written")
+    assert publisher.state().startswith("5 lines not written")
     assert caplog.text.count("could not be written") == 1
     publisher.stop()
 
