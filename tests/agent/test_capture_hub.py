@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -136,6 +137,54 @@ def test_a_microphone_that_appears_later_is_found_by_a_short_pause_of_the_others
     walls = [line["wall"] for line in first]
     assert 0.2 < max(np.diff(walls)) < 6
     assert [line["opened"] for line in both.opened()].count(NAME) == 2
+
+
+def test_a_stream_that_is_open_and_gives_nothing_is_opened_again(tmp_path, server, listen):
+    one = listen(60, {"device": NAME, "stall_seconds": 2, "reopen_max_seconds": 1})
+    file = write(tmp_path / "a.wav", tone(40, 440, rate=48000), rate=48000)
+    server.play(file)
+    one.wait(lambda: one.heard(0, 440))
+    server.suspend(True)
+    one.wait(lambda: "no sound came for 2 s; opening it again" in one.log)
+    server.suspend(False)
+    back = time.time()
+    one.wait(lambda: len(one.heard(0, 440, back)) > 5)
+    assert "listening after" in one.log
+    assert sum(line["gap"] for line in one.lines(who=0)) == 1
+    assert one.lines(who=0)[-1]["faults"]["reopened"] == 1
+
+
+def test_sound_lost_because_this_process_was_late_is_a_gap_and_is_counted(tmp_path, server, listen):
+    one = listen(60, {"device": NAME})
+    server.play(write(tmp_path / "a.wav", tone(40, 440, rate=48000), rate=48000))
+    one.wait(lambda: len(one.heard(0, 440)) > 10)
+    one.process.send_signal(signal.SIGSTOP)
+    time.sleep(6)
+    one.process.send_signal(signal.SIGCONT)
+    one.wait(lambda: any(line["gap"] for line in one.lines(who=0)))
+    since = time.time()
+    one.wait(lambda: len(one.heard(0, 440, since)) > 12)
+    lines = one.lines(who=0)
+    faults = lines[-1]["faults"]
+    assert faults.get("overruns", 0) + faults.get("reopened", 0) >= 1
+    # After the gap the clock is right again.
+    last = lines[-1]
+    assert last["wall"] + last["seconds"] == pytest.approx(last["at"], abs=1.5)
+
+
+@pytest.mark.parametrize("pieces", [50, 150])
+def test_a_listener_that_is_late_loses_its_own_sound_and_knows(pieces):
+    listener = hub.Listener(MicrophoneSource(device="x"))
+    frames = np.zeros((10, 1), np.float32)
+    for n in range(pieces):
+        listener.put(hub.Piece(frames, 100.0, n / 10, n / 10, lost=False, device=None))
+    kept = listener.pieces.qsize()
+    for _ in range(kept):
+        assert not listener.pieces.get_nowait().lost
+    listener.put(hub.Piece(frames, 100.0, 99.0, 99.0, lost=False, device=None))
+    assert listener.pieces.get_nowait().lost is (pieces > kept)
+    assert listener.overruns == pieces - kept
+    assert kept == min(pieces, 100)
 
 
 def test_two_rates_of_one_device_are_refused_before_listening():

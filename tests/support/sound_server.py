@@ -108,6 +108,11 @@ class SoundServer:
         self._pactl("unload-module", "module-remap-source")
         self._pactl("unload-module", "module-null-sink")
 
+    def suspend(self, suspended: bool, sink: str = "mic") -> None:
+        """The microphone stays, and so do streams from it, but gives nothing."""
+        self._pactl("suspend-source", NAME, str(int(suspended)))
+        self._pactl("suspend-sink", sink, str(int(suspended)))
+
     def freeze(self, signal_number: int) -> None:
         assert self._server is not None
         self._server.send_signal(signal_number)
