@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from agent.bundle.manifest import ScorerConfig
 from agent.errors import ConfigError
@@ -17,6 +17,8 @@ _PLACES = (
     Path(__file__).parent / "configs" / "presets",
     Path(__file__).parent.parent / "configs" / "presets",
 )
+# Kinds that mean nothing without their published weights.
+_PRETRAINED = {"mn04", "beats", "eat", "m2d", "dasheng", "muq"}
 
 
 class EncoderConfig(Strict):
@@ -26,6 +28,7 @@ class EncoderConfig(Strict):
         Literal[
             "loudness",
             "log_mel",
+            "spectral_shape",
             "dual_path",
             "mn04",
             "beats",
@@ -163,6 +166,16 @@ class Preset(Strict):
     published: Annotated[
         dict[str, Any], Field(description="Figures its source reports, as data")
     ] = {}
+
+    @model_validator(mode="after")
+    def _weights(self) -> Preset:
+        encoder = self.encoder
+        if encoder.kind in _PRETRAINED and encoder.weights is None and encoder.size != "tiny":
+            raise ValueError(
+                f"encoder.weights: {encoder.kind} is pre-trained, name its checkpoint; "
+                "without one it would judge by random numbers"
+            )
+        return self
 
 
 def preset_names() -> list[str]:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from agent.window.validity import assess
 from rich.progress import Progress
 
 from agent.bundle.manifest import Row
@@ -16,6 +15,7 @@ from agent.capture.files import read_audio
 from agent.errors import AudioError
 from agent.frames import Validity
 from agent.window.clip import clip_windows
+from agent.window.validity import assess
 from trainer.recordings.model import Machine, Recording
 
 # With fewer recordings than this, a long one is split into several groups, so that leave-one-out

@@ -22,7 +22,8 @@ FORBIDDEN = {"DFT", "STFT", "If", "Loop", "Scan", "NonZero"}
         ("loudness", "", 1.0, 1),
         ("log_mel", "", 1.0, 1),
         ("mn04", "block12_freq", 1.0, 1),
-        ("mn04", "block12_bands", 1.0, 1),
+        ("mn04", "block12_balanced", 1.0, 1),
+        ("spectral_shape", "", 1.0, 1),
         ("mn04", "multi", 1.0, 1),
         ("dual_path", "", 1.3, 2),
     ],
@@ -64,7 +65,8 @@ def test_onnxruntime_gives_what_torch_gives(tmp_path, kind, features, seconds, m
             expected = encoder(torch.from_numpy(waveform)).numpy()
         (found,) = session.run(None, {"waveform": waveform})
         assert found.shape == (batch, encoder.dim)
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-5)
+        # A logarithm magnifies the rounding of a bin that holds almost nothing.
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_dual_path_halves_have_unit_length_and_depend_on_the_seed():

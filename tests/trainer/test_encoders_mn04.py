@@ -42,10 +42,11 @@ def test_features_are_the_reference_implementations(shared, golden, waveforms, f
     np.testing.assert_allclose(found, golden[oracle], atol=1e-5)
 
 
-def test_each_band_has_unit_length(shared, golden, waveforms):
-    found = _mn04(shared, "block12_bands")(waveforms).numpy().reshape(2, 48, 8)
+def test_bands_then_channels_are_brought_to_unit_length(shared, golden, waveforms):
+    found = _mn04(shared, "block12_balanced")(waveforms).numpy().reshape(2, 48, 8)
     oracle = golden["block12_freq"].reshape(2, 48, 8)
     oracle = oracle / np.linalg.norm(oracle, axis=1, keepdims=True)
+    oracle = oracle / np.linalg.norm(oracle, axis=2, keepdims=True)
     np.testing.assert_allclose(found, oracle, atol=1e-5)
 
 
@@ -107,7 +108,7 @@ def test_a_damaged_or_foreign_checkpoint_is_refused(shared, tmp_path):
 
 
 def test_unknown_features_name_the_known_ones():
-    with pytest.raises(ConfigError, match="block12_freq, block12_bands, last, multi"):
+    with pytest.raises(ConfigError, match="block12_freq, block12_balanced, last, multi"):
         build_encoder(
             EncoderConfig(kind="mn04", features="block99"), window_seconds=1, weights=None, seed=0
         )

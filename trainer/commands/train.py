@@ -9,7 +9,9 @@ import click
 
 @click.command()
 @click.argument("data", type=click.Path(path_type=Path))
-@click.option("--preset", default="dual_path", show_default=True, help="Preset name, or a .yaml.")
+@click.option(
+    "--preset", default="spectral_shape", show_default=True, help="Preset name, or a .yaml."
+)
 @click.option("--machine", default=None, help="Which machine of DATA; needed when it has several.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder to write.")
 @click.option("--seed", default=0, show_default=True, help="Random seed.")

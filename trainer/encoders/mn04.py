@@ -22,7 +22,7 @@ from trainer.encoders.spectrum import Spectrogram, mel_filters
 
 CHECKPOINT = "mn04_as_mAP_432.pt"
 PUBLISHED = f"https://github.com/fschmid56/EfficientAT/releases (file {CHECKPOINT}, MIT licence)"
-FEATURES = ("block12_freq", "block12_bands", "last", "multi")
+FEATURES = ("block12_freq", "block12_balanced", "last", "multi")
 
 _RATE = 32000
 _MELS = 128
@@ -72,8 +72,8 @@ class Mn04(Encoder):
     Args:
         window_seconds: Length of the waveform, seconds.
         features: `block12_freq`: block 12 averaged over time only (48 channels x 8 bands, 384);
-            `block12_bands`: the same, each band brought to unit length, so that the cosine of two
-            embeddings is the mean of the bands' cosines and no band drowns the others;
+            `block12_balanced`: the same, each band and then each channel brought to unit length, so
+            that neither a loud band nor a busy channel drowns the others;
             `last`: the last convolution averaged over time and frequency (384); `multi`: averages
             of blocks 6 to 15, then `last` (816). Layers that aren't needed are left out.
 
@@ -95,7 +95,7 @@ class Mn04(Encoder):
         self.window_samples = round(window_seconds * _RATE)
         self.front_end = MelFrontEnd()
         # Index i of `features` is block i of the paper; 0 is the stem, 16 the last convolution.
-        by_band = self.features_name in ("block12_freq", "block12_bands")
+        by_band = self.features_name in ("block12_freq", "block12_balanced")
         depth = _BLOCK12 if by_band else len(_BLOCKS)
         layers: list[nn.Module] = [_Conv(1, _STEM, 3, stride=2, act=nn.Hardswish)]
         before = _STEM
@@ -126,8 +126,8 @@ class Mn04(Encoder):
         if self.features_name == "last":
             return x.mean(dim=(2, 3))
         bands = x.mean(dim=3)
-        if self.features_name == "block12_bands":
-            bands = nn.functional.normalize(bands, dim=1)
+        if self.features_name == "block12_balanced":
+            bands = nn.functional.normalize(nn.functional.normalize(bands, dim=1), dim=2)
         return bands.flatten(1)
 
     def quantization_excludes(self) -> tuple[type[nn.Module], ...]:

@@ -13,6 +13,7 @@ from trainer.encoders.floors import LogMel, Loudness
 from trainer.encoders.mn04 import PUBLISHED, Mn04
 from trainer.encoders.pretrained.encoder import build_pretrained
 from trainer.encoders.pretrained.families import FAMILIES
+from trainer.encoders.shape import SpectralShape
 from trainer.preset import EncoderConfig
 
 _SHORTEST_DUAL_PATH = 1.0  # seconds: shorter, and the strided convolutions have nothing to see
@@ -88,6 +89,8 @@ def _build(
         if members > 1:
             return DualPathEnsemble(window_seconds=window_seconds, members=members)
         return DualPath(window_seconds=window_seconds)
+    if config.kind == "spectral_shape":
+        return SpectralShape(window_seconds=window_seconds)
     if config.kind == "log_mel":
         return LogMel(window_seconds=window_seconds)
     return Loudness(window_seconds=window_seconds)
