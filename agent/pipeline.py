@@ -5,126 +5,60 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from agent.bundle.load import Bundle
+from agent.bundle.manifest import Row
 from agent.capture.source import Source
 from agent.config import MachineConfig
 from agent.decide.alarm import AlarmDecider
-from agent.errors import AuscultError
-from agent.frames import Decision, Embedding, Level, Score, Validity, Window
+from agent.decide.keeper import AlarmKeeper
+from agent.decide.thresholds import Thresholds, find_thresholds
+from agent.errors import AuscultError, BundleError
+from agent.frames import (
+    AlarmEvent,
+    AudioBlock,
+    Decision,
+    Embedding,
+    MachineState,
+    Score,
+    Validity,
+    Window,
+)
 from agent.publish.publisher import Publisher
+from agent.state import AlarmFile
+from agent.tally import Tally
+from agent.window.condition import SensorCondition, SensorMonitor
+from agent.window.queue import WindowQueue
 from agent.window.rolling import RollingWindow
 
 log = logging.getLogger(__name__)
 
 # So many windows in a row that the encoder fails on are not the sound's fault.
 _FAILURES_ALLOWED = 10
-# Alarms remembered for the summary: a bound, for an agent that runs for years.
-_ALARMS_KEPT = 1000
+# While no window comes, time passes in steps of this, seconds.
+_TICK_SECONDS = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class AlarmChange:
-    """An alarm raised or cleared.
+class Recorder(Protocol):
+    """Keeps the sound of alarms; `agent.evidence.recorder.EvidenceRecorder`."""
 
-    Attributes:
-        raised: Raised, else cleared.
-        stream_seconds: End of the window that did it, from the beginning of the stream.
-        window: Its index.
-        origin: File or device it was heard from.
-        alarm_id: The alarm.
-    """
+    def hear(self, block: AudioBlock) -> None:
+        """Take a captured block; from the capturing thread."""
+        ...
 
-    raised: bool
-    stream_seconds: float
-    window: int
-    origin: str
-    alarm_id: str
+    def judged(self, decision: Decision, rows: Sequence[Row]) -> str:
+        """Take a decision; gives where the present alarm's evidence is kept, or nothing."""
+        ...
 
-
-@dataclass(slots=True)
-class Tally:
-    """What became of a machine's windows so far. Written by the scoring thread alone.
-
-    Attributes:
-        windows: Windows that reached a decision.
-        exceeded: Those that scored above the threshold.
-        invalid: Those that could not be judged, by validity.
-        dropped: Windows dropped unjudged because scoring could not keep up.
-        alarms: The latest alarms raised and cleared.
-        raised: Alarms raised.
-        stream_seconds: Length of the stream judged.
-        elapsed_seconds: Time it took.
-        inference_seconds: Time the encoder took of that.
-        last_window: Monotonic time of the latest decision, None before the first.
-    """
-
-    windows: int = 0
-    exceeded: int = 0
-    invalid: Counter[str] = field(default_factory=Counter)
-    dropped: int = 0
-    alarms: deque[AlarmChange] = field(default_factory=lambda: deque(maxlen=_ALARMS_KEPT))
-    raised: int = 0
-    stream_seconds: float = 0.0
-    elapsed_seconds: float = 0.0
-    inference_seconds: float = 0.0
-    last_window: float | None = None
-
-
-class WindowQueue:
-    """Windows between capture and scoring: bounded, in order.
-
-    Args:
-        size: Windows held.
-        drop: When full, drop the oldest (live sound goes on regardless); else make `put` wait.
-    """
-
-    def __init__(self, size: int, *, drop: bool) -> None:
-        self._size = size
-        self._drop = drop
-        self._items: deque[Window] = deque()
-        self._changed = threading.Condition()
-        self._closed = False
-        self.dropped = 0
-
-    def put(self, window: Window) -> bool:
-        """Add a window; False when the queue is closed."""
-        with self._changed:
-            while len(self._items) >= self._size and not self._closed:
-                if self._drop:
-                    self._items.popleft()
-                    self.dropped += 1
-                else:
-                    self._changed.wait()
-            if self._closed:
-                return False
-            self._items.append(window)
-            self._changed.notify_all()
-            return True
-
-    def get(self) -> Window | None:
-        """The oldest window; None when the queue is closed and empty."""
-        with self._changed:
-            while not self._items and not self._closed:
-                self._changed.wait()
-            if not self._items:
-                return None
-            window = self._items.popleft()
-            self._changed.notify_all()
-            return window
-
-    def close(self, *, discard: bool = False) -> None:
-        """Take no more; what is held is still given, unless discarded."""
-        with self._changed:
-            self._closed = True
-            if discard:
-                self._items.clear()
-            self._changed.notify_all()
+    def close(self) -> None:
+        """The pipeline has ended."""
+        ...
 
 
 class Pipeline:
@@ -136,6 +70,9 @@ class Pipeline:
         source: Where its sound comes from, at the encoder's rate.
         publishers: Told of every decision.
         on_end: Called once from a thread of the pipeline when it has ended, well or not.
+        state: Folder that keeps the alarm from one run to the next; None for nowhere. Of a source
+            that isn't live nothing is kept: its alarm would stand before the next run began.
+        recorder: Keeps the sound of alarms.
     """
 
     def __init__(
@@ -145,6 +82,9 @@ class Pipeline:
         source: Source,
         publishers: Sequence[Publisher],
         on_end: Callable[[], None] = lambda: None,
+        *,
+        state: Path | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self.name = config.name
         self.tally = Tally()
@@ -154,18 +94,44 @@ class Pipeline:
         self._source = source
         self._publishers = publishers
         self._on_end = on_end
+        self._state = state
+        self._recorder = recorder
         self._stopping = False
         self._ended = threading.Event()
         self._threads: list[threading.Thread] = []
         self._queue: WindowQueue | None = None
+        self._keeper: AlarmKeeper | None = None
+        self._sensor = SensorMonitor(config.validity.condition)
+        self._sensor_told: SensorCondition | None = None
+        self._in_use = threading.Lock()  # held while the bundle judges a window
 
     def start(self) -> None:
-        """Begin to listen.
+        """Take up the alarm where it was left, and begin to listen.
 
         Raises:
             AudioError: The source can never work as configured.
+            ConfigError: The bundle cannot give the thresholds that are asked for.
         """
+        thresholds = self._thresholds(self._bundle)
         self._source.start()
+        file = memory = None
+        if self._state is not None and self._source.live:
+            file = AlarmFile(self._state / f"{self.name}.json")
+            memory = file.load()
+        decider = AlarmDecider(
+            self._config.decide,
+            thresholds.alarm,
+            alert_threshold=thresholds.alert,
+            hop_seconds=self._hop(self._bundle),
+            memory=memory,
+        )
+        self._keeper = AlarmKeeper(decider, self._tell, file)
+        if memory is not None and memory.alarm_id:
+            log.warning(
+                "%s: %s %s stood when the agent ended, and stands",
+                self.name, memory.level.value, memory.alarm_id,
+            )  # fmt: skip
+        self._keeper.resume()
         self._queue = WindowQueue(self._config.queue_windows, drop=self._source.live)
         self._threads = [
             threading.Thread(target=target, name=f"{self.name}-{name}", daemon=True)
@@ -208,18 +174,71 @@ class Pipeline:
         dropped = 0 if self._queue is None else self._queue.dropped
         return {**self._source.faults(), **({"dropped_windows": dropped} if dropped else {})}
 
+    @property
+    def alarm(self) -> AlarmKeeper:
+        """The machine's alarm, for the operator's commands; from `start` on, from any thread."""
+        if self._keeper is None:
+            raise AuscultError(f"{self.name} is not listened to yet", remedy="Try again shortly.")
+        return self._keeper
+
+    @property
+    def sensor(self) -> SensorCondition:
+        """The microphone's condition."""
+        return self._sensor.condition
+
+    def use_bundle(self, bundle: Bundle) -> Bundle:
+        """Judge with another bundle from the next window on; the alarm stays as it is.
+
+        Args:
+            bundle: Opened; it takes windows like those of the present one.
+
+        Returns:
+            The bundle used so far, of no more use here.
+
+        Raises:
+            BundleError: Its windows are others; only a restart can change those.
+            ConfigError: It cannot give the thresholds that are asked for.
+        """
+        new, old = bundle.manifest.encoder, self._bundle.manifest.encoder
+        if (new.sample_rate, new.window_samples) != (old.sample_rate, old.window_samples):
+            raise BundleError(
+                f"takes windows of {new.window_samples} samples at {new.sample_rate} Hz, where the "
+                f"present bundle takes {old.window_samples} at {old.sample_rate} Hz",
+                where=bundle.path,
+                remedy="Restart the agent to change to it.",
+            )
+        thresholds = self._thresholds(bundle)
+        with self._in_use:
+            previous, self._bundle = self._bundle, bundle
+            if self._keeper is not None:
+                self._keeper.use_thresholds(thresholds.alarm, thresholds.alert)
+        return previous
+
+    def _thresholds(self, bundle: Bundle) -> Thresholds:
+        found = find_thresholds(
+            self._config.decide, bundle.manifest, bundle.healthy, self._hop(bundle)
+        )
+        for note in found.notes:
+            log.info("%s: %s", self.name, note)
+        return found
+
+    def _hop(self, bundle: Bundle) -> float:
+        return self._config.hop_seconds or bundle.manifest.hop_seconds
+
     def _capture(self) -> None:
         assert self._queue is not None
-        encoder = self._bundle.manifest.encoder
-        hop = self._config.hop_seconds or self._bundle.manifest.hop_seconds
+        manifest = self._bundle.manifest
+        encoder = manifest.encoder
         rolling = RollingWindow(
             encoder.window_samples,
-            max(1, round(hop * encoder.sample_rate)),
+            max(1, round(self._hop(self._bundle) * encoder.sample_rate)),
             encoder.sample_rate,
-            levels=self._config.validity.levels(self._bundle.manifest.trained_on.level_dbfs),
+            levels=self._config.validity.levels(manifest.trained_on.level_dbfs),
         )
         try:
             for block in self._source.blocks():
+                if self._recorder is not None:
+                    self._recorder.hear(block)
                 for window in rolling.push(block):
                     if not self._queue.put(window):
                         return
@@ -231,69 +250,98 @@ class Pipeline:
 
     def _score(self) -> None:
         assert self._queue is not None
-        decider = AlarmDecider(self._config.decide, self._bundle.manifest.threshold.value)
         began, origin, failures = time.monotonic(), None, 0
+        patience = _TICK_SECONDS if self.live else None
         try:
-            while (window := self._queue.get()) is not None:
+            while True:
+                window = self._queue.get(patience)
+                if window is None:
+                    if self._queue.over:
+                        break
+                    self._pass_time()
+                    continue
                 origin = window.monotonic if origin is None else origin
                 try:
-                    score, failures = self._judge(window), 0
+                    (score, state), failures = self._judge(window), 0
                 except (AuscultError, ValueError, RuntimeError, MemoryError) as fault:
                     failures += 1
                     if failures >= _FAILURES_ALLOWED:
                         raise
                     log.warning("%s: window %d not scored: %s", self.name, window.index, fault)
                     score = _unjudged(window, f"scoring failed: {fault}")
-                decision = decider.decide(score)
-                self._count(decision, began, origin)
+                    state = MachineState.UNKNOWN
+                self.tally.stream_seconds = window.end_monotonic - origin
+                decision = self.alarm.decide(score, state, self._witness)
+                self._count(decision, began)
                 self._publish(decision)
+                self._publish_sensor(self._sensor.observe(window, self._source.faults()))
         except Exception as fault:  # noqa: BLE001 - a thread must not die unheard
             self._fail(fault)
         finally:
             # Should scoring have failed, capture must not wait for it.
             self._source.stop()
             self._queue.close(discard=True)
+            if self._recorder is not None:
+                self._recorder.close()
             self._ended.set()
             self._on_end()
 
-    def _judge(self, window: Window) -> Score:
-        if window.validity is not Validity.VALID:
-            return Score(window, None)
-        began = time.perf_counter()
-        (vector,) = self._bundle.encoder.encode(window.samples[None])
-        embedding = Embedding(window, vector, time.perf_counter() - began)
-        (value,), (neighbour,) = self._bundle.scorer.score(embedding.vector[None])
-        if not np.isfinite(value):
-            # Nothing is above a NaN: taken for a score, it would be silence for ever.
-            return _unjudged(window, "the encoder gave no finite number for it")
-        return Score(window, float(value), int(neighbour), embedding.inference_seconds)
+    def _pass_time(self) -> None:
+        """No window comes: shelvings end all the same, and the microphone may have failed."""
+        self.alarm.tick()
+        now, wall = time.monotonic(), time.time()
+        self._publish_sensor(self._sensor.waiting(now, wall, self._source.faults()))
 
-    def _count(self, decision: Decision, began: float, origin: float) -> None:
-        score, window, tally = decision.score, decision.score.window, self.tally
-        now = time.monotonic()
-        tally.windows += 1
-        tally.exceeded += decision.exceeded
-        tally.dropped = 0 if self._queue is None else self._queue.dropped
-        tally.stream_seconds = window.end_monotonic - origin
-        tally.elapsed_seconds = now - began
-        tally.inference_seconds += score.inference_seconds
-        tally.last_window = now
+    def _judge(self, window: Window) -> tuple[Score, MachineState]:
         if window.validity is not Validity.VALID:
-            tally.invalid[window.validity.value] += 1
-        if decision.changed:
-            raised = decision.level is Level.ALARM
-            tally.raised += raised
-            tally.alarms.append(
-                AlarmChange(
-                    raised, tally.stream_seconds, window.index, window.origin, decision.alarm_id
-                )
-            )
+            return Score(window, None), MachineState.UNKNOWN
+        with self._in_use:
+            bundle = self._bundle
+            began = time.perf_counter()
+            (vector,) = bundle.encoder.encode(window.samples[None])
+            embedding = Embedding(window, vector, time.perf_counter() - began)
+            (value,), (neighbour,) = bundle.scorer.score(embedding.vector[None])
+            if not np.isfinite(value):
+                # Nothing is above a NaN: taken for a score, it would be silence for ever.
+                reason = "the encoder gave no finite number for it"
+                return _unjudged(window, reason), MachineState.UNKNOWN
+            idle = bundle.gate is not None and bool(bundle.gate.idle(embedding.vector[None])[0])
+        score = Score(window, float(value), int(neighbour), embedding.inference_seconds)
+        return score, MachineState.IDLE if idle else MachineState.RUNNING
+
+    def _witness(self, decision: Decision) -> str:
+        if self._recorder is None:
+            return ""
+        try:
+            return self._recorder.judged(decision, self._bundle.rows)
+        except Exception:
+            log.exception("%s: the alarm's evidence is not kept", self.name)
+            return ""
+
+    def _count(self, decision: Decision, began: float) -> None:
+        now, tally = time.monotonic(), self.tally
+        tally.count(decision)
+        tally.dropped = 0 if self._queue is None else self._queue.dropped
+        tally.elapsed_seconds = now - began
+        tally.last_window = now
+
+    def _tell(self, event: AlarmEvent) -> None:
+        self.tally.count_event(event)
+        self._each(lambda publisher: publisher.tell(self.name, event))
 
     def _publish(self, decision: Decision) -> None:
         first = self.tally.windows == 1
+        self._each(lambda publisher: publisher.publish(self.name, decision, first=first))
+
+    def _publish_sensor(self, condition: SensorCondition) -> None:
+        if condition != self._sensor_told:
+            self._sensor_told = condition
+            self._each(lambda publisher: publisher.sensor(self.name, condition))
+
+    def _each(self, act: Callable[[Publisher], None]) -> None:
         for publisher in self._publishers:
             try:
-                publisher.publish(self.name, decision, first=first)
+                act(publisher)
             except Exception:  # noqa: PERF203 - one way of telling must not silence the others
                 log.exception("%s: %s failed", self.name, type(publisher).__name__)
 

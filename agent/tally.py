@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from dataclasses import dataclass, field
 
-from agent.frames import AlarmEvent, Decision, EventKind, Level, Validity
+from agent.frames import AlarmEvent, Decision, EventKind, Level, MachineState, Validity
 
 # Alarms remembered for the summary: a bound, for an agent that runs for years.
 _ALARMS_KEPT = 1000
@@ -62,12 +62,12 @@ class Tally:
     inference_seconds: float = 0.0
     last_window: float | None = None
 
-    def count(self, decision: Decision, *, idle: bool) -> None:
+    def count(self, decision: Decision) -> None:
         """Take a decision into account."""
         window = decision.score.window
         self.windows += 1
         self.exceeded += decision.exceeded
-        self.idle += idle
+        self.idle += decision.state is MachineState.IDLE
         self.inference_seconds += decision.score.inference_seconds
         if window.validity is not Validity.VALID:
             self.invalid[window.validity.value] += 1

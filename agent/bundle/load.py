@@ -18,6 +18,8 @@ from pydantic import TypeAdapter, ValidationError
 from agent.bundle.manifest import (
     BANK,
     ENCODER,
+    GATE,
+    GATE_ROWS,
     HEALTHY_SCORES,
     INDEX,
     MANIFEST,
@@ -34,12 +36,14 @@ from agent.errors import BundleError
 from agent.frames import Matrix
 from agent.schema import explain
 from agent.score.bank import MemoryBank
+from agent.score.calibrate import HealthyScores
+from agent.score.gate import IdleGate
 from agent.score.knn import KnnScorer
 
 log = logging.getLogger(__name__)
 
 REQUIRED = (ENCODER, BANK, ROW_CONSTANTS, ROWS)
-_KNOWN = {*REQUIRED, INDEX, HEALTHY_SCORES}
+_KNOWN = {*REQUIRED, INDEX, HEALTHY_SCORES, GATE, GATE_ROWS}
 # A plain name inside the folder: nothing that could lead out of it.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _MANIFEST_LIMIT = 16 * 2**20  # bytes; a real one has a few kilobytes
@@ -57,6 +61,8 @@ class Bundle:
         scorer: Its memory bank, ready to score.
         rows: Where each row of the bank came from.
         path: Its folder.
+        healthy: Its healthy scores; None when it was exported without.
+        gate: Tells an idle machine; None when it was exported without.
     """
 
     manifest: Manifest
@@ -64,6 +70,8 @@ class Bundle:
     scorer: KnnScorer
     rows: tuple[Row, ...]
     path: Path
+    healthy: HealthyScores | None = None
+    gate: IdleGate | None = None
 
     def close(self) -> None:
         """Free the encoder's session."""
@@ -238,15 +246,51 @@ def open_bundle(path: Path, *, threads: int = 1, providers: Sequence[str] = (CPU
         raise BundleError(f"the memory bank cannot be used: {fault}", where=path) from fault
     encoder = OnnxEncoder(path / ENCODER, manifest.encoder, threads=threads, providers=providers)
     encoder.start()
-    return Bundle(manifest, encoder, scorer, rows, path)
+    return Bundle(
+        manifest,
+        encoder,
+        scorer,
+        rows,
+        path,
+        healthy=_healthy(path, manifest, rows),
+        gate=_gate(path, manifest, vectors),
+    )
+
+
+def _healthy(path: Path, manifest: Manifest, rows: tuple[Row, ...]) -> HealthyScores | None:
+    if HEALTHY_SCORES not in manifest.files:
+        return None
+    place = path / HEALTHY_SCORES
+    scores = _load(place)
+    # NaN is allowed: what could not be scored for want of other recordings.
+    if getattr(scores, "dtype", None) != np.float32 or scores.shape != (len(rows),):
+        raise BundleError(
+            f"should hold float32 ({len(rows)},), one score a row", where=place, remedy=_COPY_AGAIN
+        )
+    return HealthyScores(scores, rows)
+
+
+def _gate(path: Path, manifest: Manifest, healthy: Matrix) -> IdleGate | None:
+    config = manifest.gate
+    if config is None:
+        return None
+    if GATE not in manifest.files or not math.isfinite(config.margin + config.reach):
+        raise BundleError(
+            f"gate: needs {GATE} and finite numbers", where=path / MANIFEST, remedy=_COPY_AGAIN
+        )
+    vectors = _array(path / GATE, manifest.encoder.dim, "(rows, encoder.dim)")
+    if len(vectors) != config.rows:
+        raise BundleError(
+            f"holds {len(vectors)} rows where the manifest says {config.rows}",
+            where=path / GATE,
+            remedy=_COPY_AGAIN,
+        )
+    return IdleGate(vectors, healthy, manifest.scorer.metric, config)
 
 
 def _array(path: Path, columns: int, shape: str) -> Matrix:
     """A finite float32 matrix with so many columns."""
-    try:
-        array: Any = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as fault:
-        raise BundleError(f"is not a NumPy array: {fault}", where=path) from fault
+    array = _load(path)
     fits = getattr(array, "dtype", None) == np.float32 and array.shape[1:] == (columns,)
     if not fits or not np.isfinite(array).all():
         found = f"{getattr(array, 'dtype', type(array))} {getattr(array, 'shape', '')}"
@@ -256,6 +300,13 @@ def _array(path: Path, columns: int, shape: str) -> Matrix:
             remedy="Export the bundle again with `auscult export`.",
         )
     return np.ascontiguousarray(array)
+
+
+def _load(path: Path) -> Any:
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as fault:
+        raise BundleError(f"is not a NumPy array: {fault}", where=path) from fault
 
 
 def _rows(path: Path) -> tuple[Row, ...]:

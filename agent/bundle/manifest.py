@@ -10,6 +10,8 @@ SHA-256; nothing in it is ever unpickled.
     bank.hnsw           HNSW index over the bank (cosine); rebuilt from bank.npy when absent
     rows.json           one record per row: source file, start, domain, attributes
     healthy_scores.npy  leave-one-recording-out scores of the healthy windows, float32 (rows,)
+    gate.npy            embeddings of idle and noise recordings, float32 (n, dim), if there are any
+    gate.json           one record per row of it, as in rows.json
     manifest.sig        Ed25519 signature of manifest.json, when it was exported with --sign
 """
 
@@ -31,6 +33,8 @@ ROW_CONSTANTS = "rows.npy"
 INDEX = "bank.hnsw"
 ROWS = "rows.json"
 HEALTHY_SCORES = "healthy_scores.npy"
+GATE = "gate.npy"
+GATE_ROWS = "gate.json"
 SIGNATURE = "manifest.sig"
 
 
@@ -95,6 +99,30 @@ class Threshold(Strict):
     caveat: Annotated[
         str, Field(description="Why not to rely on the rate, when there is reason; else empty")
     ] = ""
+
+
+class Gate(Strict):
+    """When a window counts as idle: by its distance to idle and noise recordings."""
+
+    margin: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="A window is idle when log(distance to the healthy bank / distance to the "
+            "gate's) is above this...",
+        ),
+    ]
+    reach: Annotated[
+        float, Field(ge=0, description="...and its distance to the gate's rows is at most this")
+    ]
+    rows: Annotated[int, Field(ge=2, description="Rows of `gate.npy`")]
+    recordings: Annotated[int, Field(ge=2, description="Recordings they came from")]
+    healthy_as_idle: Annotated[
+        float, Field(ge=0, le=1, description="Share of healthy windows that it calls idle")
+    ]
+    idle_as_idle: Annotated[
+        float, Field(ge=0, le=1, description="Share of idle and noise windows that it calls idle")
+    ]
 
 
 class TrainedOn(Strict):
@@ -186,6 +214,10 @@ class Manifest(Strict):
     notes: Annotated[
         tuple[str, ...], Field(description="Warnings raised in training and export, for people")
     ] = ()
+    gate: Annotated[
+        Gate | None,
+        Field(description="Tells an idle machine; null without idle or noise recordings"),
+    ] = None
     growth: Annotated[
         Growth | None, Field(description="How its bank was changed since export; null as exported")
     ] = None

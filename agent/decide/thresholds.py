@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from agent.bundle.manifest import HEALTHY_SCORES, Manifest, Row
+from agent.bundle.manifest import HEALTHY_SCORES, Manifest
 from agent.decide.config import DecideConfig, FalseAlarms
 from agent.errors import ConfigError
-from agent.score.calibrate import Tail, tail_threshold
+from agent.score.calibrate import HealthyScores, Tail, tail_threshold
 from agent.score.rate import Counting, measure_correlation, window_rate
 
 # An early warning may be wrong so many times as often as the alarm.
@@ -35,21 +33,8 @@ class Thresholds:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Healthy:
-    """The bundle's healthy scores.
-
-    Attributes:
-        scores: Leave-one-recording-out, float32 `(n,)`.
-        rows: Where each came from.
-    """
-
-    scores: npt.NDArray[np.float32]
-    rows: Sequence[Row]
-
-
 def find_thresholds(
-    config: DecideConfig, manifest: Manifest, healthy: Healthy | None, hop_seconds: float
+    config: DecideConfig, manifest: Manifest, healthy: HealthyScores | None, hop_seconds: float
 ) -> Thresholds:
     """Find both thresholds.
 
@@ -78,7 +63,7 @@ def find_thresholds(
 def _alert(
     config: DecideConfig,
     manifest: Manifest,
-    healthy: Healthy | None,
+    healthy: HealthyScores | None,
     hop_seconds: float,
     notes: list[str],
 ) -> float | None:
@@ -112,7 +97,7 @@ def _promised(
     of_windows: int,
     config: DecideConfig,
     manifest: Manifest,
-    healthy: Healthy | None,
+    healthy: HealthyScores | None,
     hop_seconds: float,
 ) -> Tail:
     if healthy is None or np.isfinite(healthy.scores).sum() < 2:
@@ -125,10 +110,10 @@ def _promised(
         hop_seconds, manifest.window_seconds, raise_windows, of_windows, config.clear_windows
     )
     correlation = measure_correlation(healthy.scores, healthy.rows, manifest.window_seconds)
-    return _tail(healthy, window_rate(promise.per_second, counting, correlation))
+    return _tail(healthy, window_rate(promise.per_second, counting, correlation), sure=True)
 
 
-def _tail(healthy: Healthy, rate: float) -> Tail:
+def _tail(healthy: HealthyScores, rate: float, *, sure: bool = False) -> Tail:
     known = np.isfinite(healthy.scores)
     rows = [row for row, kept in zip(healthy.rows, known, strict=True) if kept]
     return tail_threshold(
@@ -136,6 +121,7 @@ def _tail(healthy: Healthy, rate: float) -> Tail:
         [row.group for row in rows],
         [row.domain for row in rows],
         rate,
+        sure=sure,
     )
 
 

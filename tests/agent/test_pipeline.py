@@ -15,8 +15,10 @@ from agent.capture.source import open_source
 from agent.config import MachineConfig
 from agent.decide.config import DecideConfig
 from agent.errors import AudioError, BundleError
-from agent.frames import AudioBlock, Decision, Level, Validity
-from agent.pipeline import Pipeline, WindowQueue
+from agent.frames import AlarmEvent, AudioBlock, Decision, Level, Validity
+from agent.pipeline import Pipeline
+from agent.window.condition import SensorCondition
+from agent.window.queue import WindowQueue
 
 
 class Listener:
@@ -25,9 +27,17 @@ class Listener:
     def __init__(self, delay: float = 0.0) -> None:
         self.decisions: list[Decision] = []
         self.firsts: list[bool] = []
+        self.events: list[AlarmEvent] = []
+        self.conditions: list[SensorCondition] = []
         self.delay = delay
 
     def start(self) -> None: ...
+
+    def tell(self, machine, event) -> None:
+        self.events.append(event)
+
+    def sensor(self, machine, condition) -> None:
+        self.conditions.append(condition)
 
     def publish(self, machine, decision, *, first) -> None:
         time.sleep(self.delay)
