@@ -11,8 +11,10 @@ from trainer.encoders.spectrum import Spectrogram
 _RATE = 16000
 _FRAME = 1024  # samples, 64 ms: bins of 15.6 Hz
 _HOP = 512
-# A bin's floor, about -120 dBFS: below it lies rounding, not sound.
-_LEAST_POWER = 1e-12
+# A bin's floor, relative to the window's mean bin: 80 dB below it lies rounding, not sound. Relative,
+# so that a quiet recording has the shape of a loud one.
+_FLOOR = 1e-8
+_NOTHING = 1e-20  # keeps digital silence from dividing by zero
 
 
 class SpectralShape(Encoder):
@@ -51,7 +53,7 @@ class _MeanLogSpectrum(nn.Module):
         self.spectrogram = Spectrogram(_FRAME, _HOP, power=True)
 
     def forward(self, waveform: Tensor) -> Tensor:
-        # Scaled so that a full-scale sine is about 1, whatever the frame length.
-        power = self.spectrogram(waveform) * (4.0 / _FRAME) ** 2
-        spectrum = torch.log(power + _LEAST_POWER).mean(dim=1)
+        power = self.spectrogram(waveform)
+        level = power.mean(dim=(1, 2), keepdim=True) + _NOTHING
+        spectrum = torch.log(power / level + _FLOOR).mean(dim=1)
         return spectrum - spectrum.mean(dim=1, keepdim=True)
