@@ -8,12 +8,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from agent.bundle.load import Bundle
-from agent.bundle.manifest import Row
 from agent.capture.source import Source
 from agent.config import MachineConfig
 from agent.decide.alarm import AlarmDecider
@@ -22,7 +20,6 @@ from agent.decide.thresholds import Thresholds, find_thresholds
 from agent.errors import AuscultError, BundleError
 from agent.frames import (
     AlarmEvent,
-    AudioBlock,
     Decision,
     Embedding,
     MachineState,
@@ -33,6 +30,7 @@ from agent.frames import (
 from agent.publish.publisher import Publisher
 from agent.state import AlarmFile
 from agent.tally import Tally
+from agent.taps import Tap, Taps
 from agent.window.condition import SensorCondition, SensorMonitor
 from agent.window.queue import WindowQueue
 from agent.window.rolling import RollingWindow
@@ -43,22 +41,6 @@ log = logging.getLogger(__name__)
 _FAILURES_ALLOWED = 10
 # While no window comes, time passes in steps of this, seconds.
 _TICK_SECONDS = 1.0
-
-
-class Recorder(Protocol):
-    """Keeps the sound of alarms; `agent.evidence.recorder.EvidenceRecorder`."""
-
-    def hear(self, block: AudioBlock) -> None:
-        """Take a captured block; from the capturing thread."""
-        ...
-
-    def judged(self, decision: Decision, rows: Sequence[Row]) -> str:
-        """Take a decision; gives where the present alarm's evidence is kept, or nothing."""
-        ...
-
-    def close(self) -> None:
-        """The pipeline has ended."""
-        ...
 
 
 class Pipeline:
@@ -72,7 +54,7 @@ class Pipeline:
         on_end: Called once from a thread of the pipeline when it has ended, well or not.
         state: Folder that keeps the alarm from one run to the next; None for nowhere. Of a source
             that isn't live nothing is kept: its alarm would stand before the next run began.
-        recorder: Keeps the sound of alarms.
+        taps: Listen in.
     """
 
     def __init__(
@@ -84,7 +66,7 @@ class Pipeline:
         on_end: Callable[[], None] = lambda: None,
         *,
         state: Path | None = None,
-        recorder: Recorder | None = None,
+        taps: Sequence[Tap] = (),
     ) -> None:
         self.name = config.name
         self.tally = Tally()
@@ -95,7 +77,7 @@ class Pipeline:
         self._publishers = publishers
         self._on_end = on_end
         self._state = state
-        self._recorder = recorder
+        self._taps = Taps(taps)
         self._stopping = False
         self._ended = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -237,8 +219,7 @@ class Pipeline:
         )
         try:
             for block in self._source.blocks():
-                if self._recorder is not None:
-                    self._recorder.hear(block)
+                self._taps.hear(block)
                 for window in rolling.push(block):
                     if not self._queue.put(window):
                         return
@@ -271,7 +252,7 @@ class Pipeline:
                     score = _unjudged(window, f"scoring failed: {fault}")
                     state = MachineState.UNKNOWN
                 self.tally.stream_seconds = window.end_monotonic - origin
-                decision = self.alarm.decide(score, state, self._witness)
+                decision = self.alarm.decide(score, state, self._listened)
                 self._count(decision, began)
                 self._publish(decision)
                 self._publish_sensor(self._sensor.observe(window, self._source.faults()))
@@ -281,8 +262,7 @@ class Pipeline:
             # Should scoring have failed, capture must not wait for it.
             self._source.stop()
             self._queue.close(discard=True)
-            if self._recorder is not None:
-                self._recorder.close()
+            self._taps.close()
             self._ended.set()
             self._on_end()
 
@@ -309,14 +289,8 @@ class Pipeline:
         score = Score(window, float(value), int(neighbour), embedding.inference_seconds)
         return score, MachineState.IDLE if idle else MachineState.RUNNING
 
-    def _witness(self, decision: Decision) -> str:
-        if self._recorder is None:
-            return ""
-        try:
-            return self._recorder.judged(decision, self._bundle.rows)
-        except Exception:
-            log.exception("%s: the alarm's evidence is not kept", self.name)
-            return ""
+    def _listened(self, decision: Decision) -> str:
+        return self._taps.judged(decision, self._bundle.rows)
 
     def _count(self, decision: Decision, began: float) -> None:
         now, tally = time.monotonic(), self.tally
