@@ -14,10 +14,13 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BeforeValidator, Field, FiniteFloat, ValidationError, model_validator
 
+from agent.bundle.config import BundlesConfig
 from agent.capture.config import SourceConfig
+from agent.collect.config import CollectConfig
 from agent.decide.config import DecideConfig
 from agent.encode.config import InferenceConfig
 from agent.errors import ConfigError
+from agent.evidence.config import EvidenceConfig
 from agent.misspelt import explain_with_nearest
 from agent.paths import FilePath
 from agent.publish.config import JsonlConfig, MqttConfig, short_jsonl
@@ -85,6 +88,15 @@ class AgentConfig(Strict):
     ] = None
     inference: Annotated[InferenceConfig, Field(description="How the encoder is run")] = (
         InferenceConfig()
+    )
+    bundles: Annotated[
+        BundlesConfig, Field(description="Which bundles are trusted, and how a new one is taken up")
+    ] = BundlesConfig()
+    evidence: Annotated[EvidenceConfig, Field(description="What is kept of an alarm")] = (
+        EvidenceConfig()
+    )
+    collect: Annotated[CollectConfig, Field(description="Sound recorded on the device")] = (
+        CollectConfig()
     )
     state_dir: Annotated[
         FilePath | None,

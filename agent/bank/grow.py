@@ -1,4 +1,4 @@
-"""A new version of a bank: rows added, removed or thinned out, everything learnt from them anew.
+"""A new version of a bank: everything that is learnt from its rows anew, checked, and written.
 
 Nothing here changes what is in use: `make_version` writes a version beside the others, and only a
 version that passed its checks is written at all.
@@ -13,64 +13,41 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from agent import __version__
+from agent.bank.draft import Draft, GrowthError
 from agent.bank.probation import KnownAlarm, Verdict, try_alarms
 from agent.bank.sound import ANSWERED
 from agent.bank.versions import Versions
 from agent.bundle.load import Bundle, open_bundle
 from agent.bundle.manifest import (
     BANK,
+    GATE,
+    GATE_ROWS,
     HEALTHY_SCORES,
     INDEX,
     ROW_CONSTANTS,
     ROWS,
+    Gate,
     Growth,
     Manifest,
-    Row,
     ScorerConfig,
     Threshold,
 )
 from agent.bundle.seal import seal, write_json
 from agent.errors import AuscultError
-from agent.frames import Matrix
-from agent.score.bank import MemoryBank, distances, prepare
+from agent.score.bank import MemoryBank
 from agent.score.calibrate import calibrate
 from agent.score.fit import FittedScorer, fit_scorer
+from agent.score.gate import IdleGate, fit_gate
 from agent.score.index import write_index
 from agent.score.knn import EXACT_UP_TO, KnnScorer
 from agent.score.normalize import Vector, leave_one_out
 
 # What a grown bundle makes anew; every other file is its parent's.
-_REMADE = frozenset({BANK, ROW_CONSTANTS, ROWS, INDEX, HEALTHY_SCORES})
+_REMADE = frozenset({BANK, ROW_CONSTANTS, ROWS, INDEX, HEALTHY_SCORES, GATE, GATE_ROWS})
 # By how much the threshold may rise, as a share of its height over the middle healthy score.
 MAX_RISE = 0.5
-
-
-class GrowthError(AuscultError):
-    """A change of the bank that was refused; nothing was written."""
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """Rows of a bank to be.
-
-    Attributes:
-        vectors: float32, shape `(n, dim)`, raw.
-        rows: Where each came from.
-        added: How many of them, at the end, are not in the parent.
-        removed: Rows of the parent left out.
-        change: What was done, in words.
-        level_dbfs: 1st and 99th percentile of the levels it covers, dBFS.
-    """
-
-    vectors: Matrix
-    rows: tuple[Row, ...]
-    added: int
-    removed: int
-    change: str
-    level_dbfs: tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,111 +78,6 @@ class Report:
     novel: float
     alarms: tuple[Verdict, ...]
     notes: tuple[str, ...]
-
-
-def draft_add(
-    bundle: Bundle, vectors: Matrix, rows: Sequence[Row], levels: Sequence[float]
-) -> Draft:
-    """The bank with rows more.
-
-    Raises:
-        GrowthError: There is no row to add, or a recording is in the bank already.
-    """
-    if not rows:
-        raise GrowthError("no window of these recordings can be used; nothing was changed")
-    known = {row.group for row in bundle.rows}
-    again = sorted({row.group for row in rows} & known)
-    if again:
-        raise GrowthError(
-            f"in the bank already: {', '.join(again[:5])}{' ...' if again[5:] else ''}",
-            remedy="Leave these recordings out, or remove them from the bank first.",
-        )
-    low, high = bundle.manifest.trained_on.level_dbfs
-    heard = np.percentile(np.asarray(levels, float), [1.0, 99.0])
-    sources = sorted({row.source for row in rows})
-    return Draft(
-        np.concatenate([bundle.scorer.bank.vectors, vectors]),
-        (*bundle.rows, *rows),
-        len(rows),
-        0,
-        f"added {len(rows)} windows of {len(sources)} recordings: {_some(sources)}",
-        (round(min(low, float(heard[0])), 2), round(max(high, float(heard[1])), 2)),
-    )
-
-
-def draft_remove(bundle: Bundle, sources: Sequence[str]) -> Draft:
-    """The bank without some recordings.
-
-    Args:
-        bundle: What to take them from.
-        sources: Recordings by name, as `auscult bank list --rows` shows them; a name that ends in
-            `/` stands for every recording below it (a session).
-
-    Raises:
-        GrowthError: A recording is not in the bank.
-    """
-    doomed: set[str] = set()
-    for name in sources:
-        here = {
-            row.source
-            for row in bundle.rows
-            if row.source == name or (name.endswith("/") and row.source.startswith(name))
-        }
-        if not here:
-            raise GrowthError(
-                f"'{name}' is not in the bank", remedy="See `auscult bank list --rows`."
-            )
-        doomed |= here
-    kept = np.array([row.source not in doomed for row in bundle.rows])
-    return _subset(bundle, kept, f"removed {len(doomed)} recordings: {_some(sorted(doomed))}")
-
-
-def draft_compact(bundle: Bundle, most: int) -> Draft:
-    """The bank thinned out to so many rows that lie as far apart as possible.
-
-    Farthest-first traversal (Gonzalez 1985): each row kept is the one farthest from those kept
-    before, so no dropped row is farther from a kept one than twice the least distance possible.
-    Every recording keeps at least one row while there is room, for the calibration compares
-    recordings.
-
-    Raises:
-        GrowthError: The bank has no more rows than that already.
-    """
-    count = len(bundle.rows)
-    if most >= count:
-        raise GrowthError(f"the bank has {count} rows; {most} or fewer remain without a change")
-    ready = prepare(bundle.scorer.bank.vectors, bundle.manifest.scorer.metric)
-    metric = bundle.manifest.scorer.metric
-    kept = np.zeros(count, bool)
-    firsts = list({row.group: i for i, row in reversed(list(enumerate(bundle.rows)))}.values())
-    chosen = sorted(firsts)[:most]
-    nearest = np.full(count, np.inf, np.float32)
-    while True:
-        for i in chosen:
-            kept[i] = True
-            nearest = np.minimum(nearest, distances(ready[i : i + 1], ready, metric)[0])
-        if int(kept.sum()) >= most:
-            break
-        chosen = [int(np.argmax(np.where(kept, -np.inf, nearest)))]
-    radius = float(nearest[~kept].max())
-    return _subset(
-        bundle, kept, f"compacted to {most} rows; none dropped is farther than {radius:.3g} away"
-    )
-
-
-def _subset(bundle: Bundle, kept: npt.NDArray[np.bool_], change: str) -> Draft:
-    return Draft(
-        bundle.scorer.bank.vectors[kept],
-        tuple(row for row, stays in zip(bundle.rows, kept, strict=True) if stays),
-        0,
-        int((~kept).sum()),
-        change,
-        bundle.manifest.trained_on.level_dbfs,
-    )
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def make_version(
@@ -239,6 +111,7 @@ def make_version(
     tell("checking")
     scorer = KnnScorer(MemoryBank(draft.vectors, fitted.constants, draft.rows), fitted.config)
     _finds_itself(draft)
+    gate, gate_note = _gate(draft, fitted)
     novel = 0.0
     if draft.added:
         judged, _ = bundle.scorer.score(draft.vectors[-draft.added :])
@@ -252,7 +125,7 @@ def make_version(
             remedy="Listen to the recordings: is the machine well in all of them? If so, collect "
             "it several times, or allow more with --max-rise.",
         )
-    verdicts = try_alarms(alarms, bundle, scorer, fitted.threshold.value)
+    verdicts = try_alarms(alarms, bundle, scorer, fitted.threshold.value, gate)
     silenced = [verdict.alarm_id for verdict in verdicts if verdict.silenced]
     refused = sorted(set(silenced) - set(forced))
     if refused:
@@ -273,12 +146,12 @@ def make_version(
             removed=draft.removed,
             forced=tuple(sorted(set(silenced) & set(forced))),
         )
-        manifest = _manifest(parent, draft, fitted, growth)
+        manifest = _manifest(parent, draft, fitted, growth, None if gate is None else gate.config)
         _write(folder, bundle.path, parent.files, draft, fitted)
         seal(folder, manifest)
         # What the agent does first: nothing becomes a version that it would refuse.
         _as_written(folder, draft, scorer)
-    notes = tuple(text for text in (note, *fitted.notes) if text)
+    notes = tuple(text for text in (note, gate_note, *fitted.notes) if text)
     return Report(
         number, len(draft.rows), draft.added, draft.removed, parent.threshold, fitted.threshold,
         rise, novel, tuple(verdicts), notes,
@@ -299,6 +172,23 @@ def _fit(draft: Draft, parent: Manifest) -> FittedScorer:
     except AuscultError as fault:
         raise GrowthError(fault.problem, remedy=fault.remedy) from fault
     return replace(fitted, healthy_scores=healthy, threshold=threshold)
+
+
+def _gate(draft: Draft, fitted: FittedScorer) -> tuple[IdleGate | None, str]:
+    """The idle gate, fitted anew to the healthy rows as they now are."""
+    if not draft.gate_rows:
+        return None, ""
+    metric = fitted.config.metric
+    config, note = fit_gate(
+        draft.gate_vectors,
+        [row.group for row in draft.gate_rows],
+        draft.vectors,
+        [row.group for row in draft.rows],
+        metric,
+    )
+    if config is None:
+        return None, note
+    return IdleGate(draft.gate_vectors, draft.vectors, metric, config), note
 
 
 def _finds_itself(draft: Draft) -> None:
@@ -349,7 +239,9 @@ def _groups(bundle: Bundle) -> list[str]:
     return [row.group for row in bundle.rows]
 
 
-def _manifest(parent: Manifest, draft: Draft, fitted: FittedScorer, growth: Growth) -> Manifest:
+def _manifest(
+    parent: Manifest, draft: Draft, fitted: FittedScorer, growth: Growth, gate: Gate | None
+) -> Manifest:
     trained = parent.trained_on.model_copy(update={"level_dbfs": draft.level_dbfs})
     return parent.model_copy(
         update={
@@ -359,6 +251,7 @@ def _manifest(parent: Manifest, draft: Draft, fitted: FittedScorer, growth: Grow
             "threshold": fitted.threshold,
             "trained_on": trained,
             "growth": growth,
+            "gate": gate,
             "files": {},
             "digest": "",
         }
@@ -381,6 +274,9 @@ def _write(
     np.save(folder / ROW_CONSTANTS, fitted.constants, allow_pickle=False)
     np.save(folder / HEALTHY_SCORES, fitted.healthy_scores, allow_pickle=False)
     write_json(folder / ROWS, [row.model_dump(mode="json") for row in draft.rows])
+    if draft.gate_rows:
+        np.save(folder / GATE, draft.gate_vectors, allow_pickle=False)
+        write_json(folder / GATE_ROWS, [row.model_dump(mode="json") for row in draft.gate_rows])
     if len(draft.rows) > EXACT_UP_TO or INDEX in listed:
         write_index(folder / INDEX, draft.vectors, fitted.config.metric)
 

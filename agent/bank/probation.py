@@ -14,6 +14,7 @@ from agent.bundle.load import Bundle
 from agent.errors import AuscultError
 from agent.evidence.record import RECORD, read_feedback
 from agent.frames import Matrix
+from agent.score.gate import IdleGate
 from agent.score.knn import KnnScorer
 
 log = logging.getLogger(__name__)
@@ -86,7 +87,11 @@ def known_alarms(root: Path, bundle: Bundle) -> tuple[list[KnownAlarm], list[str
 
 
 def try_alarms(
-    alarms: Sequence[KnownAlarm], bundle: Bundle, scorer: KnnScorer, threshold: float
+    alarms: Sequence[KnownAlarm],
+    bundle: Bundle,
+    scorer: KnnScorer,
+    threshold: float,
+    gate: IdleGate | None = None,
 ) -> list[Verdict]:
     """Score known alarms before and after.
 
@@ -95,6 +100,7 @@ def try_alarms(
         bundle: The bank in use.
         scorer: The bank to be.
         threshold: Its threshold.
+        gate: Its idle gate: what it calls idle raises no alarm.
     """
     verdicts = []
     for alarm in alarms:
@@ -102,7 +108,8 @@ def try_alarms(
         # Raised by an older bundle, an alarm may be none to today's: it cannot be silenced.
         heard = before > bundle.manifest.threshold.value
         after, _ = scorer.score(alarm.vectors)
-        verdicts.append(
-            Verdict(alarm.alarm_id, int(heard.sum()), int((after[heard] > threshold).sum()))
-        )
+        still = after > threshold
+        if gate is not None:
+            still &= ~gate.idle(alarm.vectors)
+        verdicts.append(Verdict(alarm.alarm_id, int(heard.sum()), int(still[heard].sum())))
     return verdicts

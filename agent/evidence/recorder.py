@@ -93,7 +93,7 @@ class EvidenceRecorder:
             self._finish(window)
             self._begin(decision)
         elif self._open is not None:
-            if not alarmed:
+            if decision.level is Level.NORMAL:
                 self._open.cleared_wall = window.end_wall
                 self._finish(window)
             elif window.end_monotonic >= self._open.until:

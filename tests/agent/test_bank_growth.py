@@ -10,7 +10,8 @@ import pytest
 import soundfile
 from support.bundles import FAULTY_HZ, RATE, build_bundle, tone, write
 
-from agent.bank.grow import GrowthError, draft_add, draft_compact, draft_remove, make_version
+from agent.bank.draft import GrowthError, draft_add, draft_compact, draft_remove
+from agent.bank.grow import make_version
 from agent.bank.probation import known_alarms
 from agent.bank.sound import embed_sound, find_sound
 from agent.bank.versions import Versions, active_bundle, beside
@@ -44,7 +45,7 @@ def add(path, versions, place, **options):
     bundle = open_bundle(path)
     try:
         sound = embed_sound(find_sound([place], label="healthy"), bundle)
-        draft = draft_add(bundle, sound.vectors, sound.rows, sound.level_dbfs)
+        draft = draft_add(bundle, sound)
         return make_version(bundle, versions, draft, **options)
     finally:
         bundle.close()
@@ -244,6 +245,49 @@ def test_an_answered_alarm_joins_by_its_anomalous_windows(bundle_path, versions,
     assert report.after.value < 0.05
     assert report.after.healthy_windows == 5
     assert not score(versions.path(1), NEW_HZ)
+
+
+def test_noise_joins_the_gate_and_never_the_bank(bundle_path, versions, new_sound, tmp_path):
+    rng = np.random.default_rng(0)
+    for n in range(4):
+        noise = (0.02 * rng.standard_normal(3 * RATE)).astype(np.float32)
+        write(tmp_path / "noise" / f"q{n}.wav", noise)
+    bundle = open_bundle(bundle_path)
+    healthy = embed_sound(find_sound([new_sound], label="healthy"), bundle)
+    quiet = embed_sound(find_sound([tmp_path / "noise"], label="noise"), bundle)
+    make_version(bundle, versions, draft_add(bundle, healthy, quiet))
+    bundle.close()
+    grown = open_bundle(versions.path(1))
+    assert {row.source[:1] for row in grown.rows} == {"h", "n"}
+    idle = (0.02 * rng.standard_normal((1, RATE))).astype(np.float32)
+    assert grown.gate is not None
+    assert grown.gate.idle(grown.encoder.encode(idle)).all()
+    for hertz in (440, NEW_HZ, FAULTY_HZ):
+        assert not grown.gate.idle(grown.encoder.encode(tone(1, hertz, seed=5)[None])).any()
+    # Growing on keeps the gate's rows, and fits it to the healthy rows as they then are.
+    again = make_version(grown, versions, draft_remove(grown, ["h0.wav"]))
+    kept = open_bundle(versions.path(again.version))
+    assert kept.gate is not None
+    with pytest.raises(GrowthError, match="already"):
+        draft_add(kept, healthy, quiet)
+    removed = draft_remove(kept, [kept.rows[-1].source, quiet.rows[0].source])
+    assert (len(removed.gate_rows), removed.removed) == (15, 5)
+    grown.close()
+    kept.close()
+
+
+def test_a_gate_that_would_hush_a_known_alarm_is_refused(bundle_path, versions, tmp_path):
+    root = tmp_path / "evidence"
+    evidence(root, "real", FAULTY_HZ)
+    known, _ = alarms(bundle_path, root)
+    for n in range(4):
+        write(tmp_path / "idle" / f"i{n}.wav", tone(3, FAULTY_HZ, seed=n))
+    bundle = open_bundle(bundle_path)
+    quiet = embed_sound(find_sound([tmp_path / "idle"], label="idle"), bundle)
+    nothing = embed_sound([], bundle)
+    with pytest.raises(GrowthError, match="silence known alarms: real"):
+        make_version(bundle, versions, draft_add(bundle, nothing, quiet), alarms=known)
+    bundle.close()
 
 
 def test_remove_takes_recordings_out(bundle_path, versions, new_sound):

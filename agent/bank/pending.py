@@ -1,0 +1,119 @@
+"""Alarms that an operator called normal: they wait until somebody accepts them into the bank."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from agent.bank.sound import Recording, alarm_sound
+from agent.bundle.seal import write_json
+from agent.errors import AuscultError
+from agent.evidence.record import (
+    FEEDBACK,
+    RECORD,
+    EvidenceRecord,
+    Feedback,
+    alarm_folder,
+    read_feedback,
+    read_record,
+)
+
+
+def all_pending(root: Path) -> list[tuple[EvidenceRecord, Feedback]]:
+    """Alarms of a machine that were answered `normal` and not accepted yet, the oldest first.
+
+    Args:
+        root: The machine's evidence.
+
+    Raises:
+        AuscultError: A record is damaged.
+    """
+    found = []
+    for folder in sorted(root.iterdir()) if root.is_dir() else ():
+        if not (folder / RECORD).is_file():
+            continue
+        feedback = read_feedback(folder)
+        if feedback is not None and feedback.verdict == "normal" and feedback.accepted is None:
+            found.append((read_record(folder), feedback))
+    return sorted(found, key=lambda pair: pair[0].raised)
+
+
+def pending_sound(root: Path, alarm_id: str) -> Recording:
+    """The sound of an alarm that waits.
+
+    Raises:
+        AuscultError: It has no evidence, nobody called it normal, it is accepted already, or it
+            holds no whole window.
+    """
+    folder = alarm_folder(root.parent, root.name, alarm_id)
+    recording = alarm_sound(folder)
+    feedback = read_feedback(folder)
+    if feedback is None or feedback.verdict != "normal":
+        raise AuscultError(
+            f"nobody has said that alarm {alarm_id} was normal",
+            remedy="Answer it first, with the `feedback` command.",
+        )
+    if feedback.accepted is not None:
+        raise AuscultError(f"alarm {alarm_id} joined with version {feedback.accepted} already")
+    if not recording.spans:
+        raise AuscultError(f"the evidence of alarm {alarm_id} holds no whole anomalous window")
+    return recording
+
+
+def mark_accepted(root: Path, alarm_id: str, version: int) -> None:
+    """Remember the version that an alarm's windows joined."""
+    folder = alarm_folder(root.parent, root.name, alarm_id)
+    feedback = read_feedback(folder)
+    if feedback is not None:
+        _write(folder, feedback.model_copy(update={"accepted": str(version)}))
+
+
+def feedback_handler(root: Path) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
+    """Carries out the `feedback` command.
+
+    Args:
+        root: `evidence/` in the state directory.
+
+    Returns:
+        A handler of checked fields; it raises AuscultError when there is no evidence of the alarm.
+    """
+
+    def handle(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+        alarm_id = fields.get("alarm_id")
+        if alarm_id is None:
+            raise AuscultError(
+                "single windows are not kept: only those of an alarm can be answered",
+                remedy="Give `alarm_id`.",
+            )
+        folder = alarm_folder(root, str(fields["machine"]), str(alarm_id))
+        record = read_record(folder)
+        try:
+            before = read_feedback(folder)
+        except AuscultError:
+            before = None
+        if before is not None and before.accepted is not None:
+            raise AuscultError(
+                f"its windows are in the bank since version {before.accepted}",
+                remedy="Take them out first: `auscult bank remove alarm/" + str(alarm_id) + "`.",
+            )
+        feedback = Feedback(
+            verdict=fields["verdict"],
+            time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            by=str(fields.get("operator", ""))[:200],
+            comment=str(fields.get("comment", ""))[:2000],
+        )
+        _write(folder, feedback)
+        windows = sum(window.exceeded and window.whole for window in record.windows)
+        return {
+            "alarm_id": str(alarm_id),
+            "verdict": feedback.verdict,
+            "pending_windows": windows if feedback.verdict == "normal" else 0,
+        }
+
+    return handle
+
+
+def _write(folder: Path, feedback: Feedback) -> None:
+    write_json(folder / FEEDBACK, feedback.model_dump(mode="json"))

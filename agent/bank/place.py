@@ -1,0 +1,119 @@
+"""Which bank is meant: a bundle by itself, or the one that a machine of an agent uses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from agent.bank.versions import Versions, active_bundle, beside
+from agent.bundle.load import Bundle, open_bundle
+from agent.config import AgentConfig, MachineConfig
+from agent.errors import ConfigError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+# A state directory without evidence has no folder of this name.
+_NOWHERE = Path("/nonexistent")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A bank to look at or change; use it as a context.
+
+    Attributes:
+        versions: Its versions.
+        bundle: The one in use, opened.
+        evidence: The machine's known alarms.
+    """
+
+    versions: Versions
+    evidence: Path
+    opened: Bundle | None
+
+    @property
+    def bundle(self) -> Bundle:
+        """The version in use, opened."""
+        assert self.opened is not None
+        return self.opened
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        fault: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Free the encoder."""
+        if self.opened is not None:
+            self.opened.close()
+
+
+def machine_versions(config: AgentConfig, machine: MachineConfig) -> list[Path]:
+    """Where versions of a machine's bundle may be, the preferred first: its own, then those of all
+    who use the bundle.
+    """
+    return [config.state_path / "bank" / machine.name, beside(machine.bundle)]
+
+
+def place_of_bundle(
+    bundle: Path, folder: Path | None, evidence: Path | None, *, current: bool = True
+) -> Place:
+    """A bundle's bank.
+
+    Args:
+        bundle: As exported.
+        folder: Of its versions; beside it when None.
+        evidence: Of known alarms.
+        current: Also open the version in use.
+
+    Raises:
+        BundleError: It cannot be opened.
+    """
+    versions = Versions(bundle, folder or beside(bundle))
+    opened = _open(versions) if current else None
+    return Place(versions, evidence or _NOWHERE, opened)
+
+
+def place_of_machine(
+    config: AgentConfig,
+    name: str | None,
+    folder: Path | None,
+    evidence: Path | None,
+    *,
+    current: bool = True,
+) -> Place:
+    """The bank that a machine uses, in the agent's state directory.
+
+    Args:
+        config: The agent's.
+        name: The machine; the only one when None.
+        folder: Of its versions, in place of the state directory's.
+        evidence: Of known alarms, in place of the state directory's.
+        current: Also open the version in use.
+
+    Raises:
+        ConfigError: There is no such machine.
+        BundleError: Its bundle cannot be opened.
+    """
+    names = [machine.name for machine in config.machines]
+    if name is None and len(names) == 1:
+        name = names[0]
+    if name not in names:
+        raise ConfigError(
+            "several machines are listened to" if name is None else f"there is no machine '{name}'",
+            remedy=f"Give --machine: {', '.join(names)}.",
+        )
+    machine = next(one for one in config.machines if one.name == name)
+    versions = Versions(machine.bundle, folder or machine_versions(config, machine)[0])
+    opened = _open(versions, threads=config.inference.threads) if current else None
+    return Place(versions, evidence or config.state_path / "evidence" / machine.name, opened)
+
+
+def _open(versions: Versions, **options: Any) -> Bundle:
+    return open_bundle(active_bundle(versions.original, [versions.folder]), **options)

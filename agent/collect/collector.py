@@ -1,0 +1,235 @@
+"""Collects on the running agent: by command, by order of `auscult collect`, and by schedule."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from agent.bundle.manifest import Row
+from agent.collect.config import CollectConfig
+from agent.collect.recording import ClockQuality, Order, Recording, discard_empty, summary
+from agent.collect.schedule import Schedule, Schedules
+from agent.collect.spool import CollectAnswer, CollectOrder, Spool
+from agent.errors import AuscultError
+from agent.frames import AudioBlock, Decision
+
+log = logging.getLogger(__name__)
+
+_STEP_SECONDS = 0.5
+_SCHEDULE_SECONDS = 20.0
+# Sound that comes so much more slowly than time passes will not come any more.
+_PATIENCE, _GRACE_SECONDS = 1.5, 60.0
+
+
+class CollectTap:
+    """Listens in on one machine's capture while it is collected from."""
+
+    def __init__(self) -> None:
+        self.recording: Recording | None = None
+
+    def hear(self, block: AudioBlock) -> None:
+        """Take a captured block."""
+        recording = self.recording
+        if recording is not None:
+            recording.hear(block)
+
+    def judged(self, decision: Decision, rows: Sequence[Row]) -> str:  # noqa: ARG002
+        """Decisions are no matter of collection."""
+        return ""
+
+    def close(self) -> None:
+        """The pipeline has ended; what was heard is kept when the collector stops."""
+
+
+class Collector:
+    """Runs sessions for all machines, one at a time each.
+
+    Args:
+        state: The state directory.
+        device: This device's name.
+        machines: Those that can be collected from.
+        config: Segment length and disk limit.
+        clock: Tells how good the clock is.
+    """
+
+    def __init__(
+        self,
+        state: Path,
+        device: str,
+        machines: Sequence[str],
+        config: CollectConfig,
+        clock: Callable[[], ClockQuality] = lambda: "unknown",
+    ) -> None:
+        self.taps: Mapping[str, CollectTap] = {name: CollectTap() for name in machines}
+        self._root = state / "collected"
+        self._device = device
+        self._config = config
+        self._clock = clock
+        self._spool = Spool(state / "collect")
+        self._schedules = Schedules(state / "collect" / "schedules.json")
+        self._lock = threading.Lock()
+        self._deadlines: dict[str, float] = {}
+        self._names: dict[str, str] = {}  # of the order answered, by machine
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._told = ""
+        self._due = 0.0  # monotonic, the next look at the schedules
+
+    def start(self) -> None:
+        """Begin. Never raises: an agent that cannot collect still listens."""
+        try:
+            if not self._spool.serve():
+                log.warning("another agent uses %s: no orders are taken", self._spool.root)
+        except OSError as fault:
+            log.warning("%s: no orders are taken: %s", self._spool.root, fault.strerror)
+        self._thread = threading.Thread(target=self._run, name="collector", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End every session; what was heard is kept. Idempotent."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(2.0)
+            self._thread = None
+        for machine, tap in self.taps.items():
+            recording, tap.recording = tap.recording, None
+            if recording is not None:
+                recording.stop("the agent was stopped")
+                self._close(machine, recording)
+        self._spool.leave()
+
+    def begin(self, order: Order) -> Recording:
+        """Begin a session.
+
+        Raises:
+            AuscultError: The machine is unknown or being collected from, or the disk is too full.
+        """
+        tap = self.taps.get(order.machine)
+        if tap is None:
+            raise AuscultError(
+                f"there is no machine '{order.machine}'",
+                remedy=f"This agent listens to {', '.join(self.taps)}.",
+            )
+        with self._lock:
+            if tap.recording is not None and not tap.recording.done:
+                raise AuscultError(
+                    f"'{order.machine}' is being collected from already", remedy="Ask again later."
+                )
+            recording = Recording(self._root, self._device, order, self._config, self._clock)
+            recording.open()
+            recording.start()
+            limit = _PATIENCE * order.seconds + _GRACE_SECONDS
+            self._deadlines[order.machine] = time.monotonic() + limit
+            tap.recording = recording
+        log.info(
+            "%s: collecting %.0f s of %s sound (%s)",
+            order.machine, order.seconds, order.label, recording.session,
+        )  # fmt: skip
+        return recording
+
+    def handle(self, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Carry out the `collect` command; its fields were checked.
+
+        Returns:
+            The session's name, and where it is recorded, below the state directory.
+
+        Raises:
+            AuscultError: As `begin`.
+        """
+        recording = self.begin(
+            Order(
+                fields["machine"],
+                fields["label"],
+                float(fields["seconds"]),
+                by=str(fields.get("operator", "")),
+                comment=str(fields.get("comment", "")),
+            )
+        )
+        place = recording.folder.relative_to(self._root.parent)
+        return {"session": recording.session, "folder": place.as_posix()}
+
+    def _run(self) -> None:
+        while not self._stop.wait(_STEP_SECONDS):
+            self._step()
+
+    def _step(self) -> None:
+        try:
+            self._reap()
+            self._serve_orders()
+            if time.monotonic() >= self._due:
+                self._due = time.monotonic() + _SCHEDULE_SECONDS
+                self._serve_schedules()
+                self._told = ""
+        except AuscultError as fault:
+            self._tell_once(str(fault))
+        except Exception:
+            log.exception("collector")
+
+    def _tell_once(self, text: str) -> None:
+        if text != self._told:
+            log.warning("collect: %s", text)
+            self._told = text
+
+    def _serve_orders(self) -> None:
+        for name, order in self._spool.orders():
+            self._spool.answer(name, self._obey(name, order))
+
+    def _obey(self, name: str, order: CollectOrder | AuscultError) -> CollectAnswer:
+        try:
+            if isinstance(order, AuscultError):
+                raise order
+            recording = self.begin(_order(order))
+        except AuscultError as fault:
+            return CollectAnswer(status="refused", message=str(fault))
+        self._names[order.machine] = name
+        return CollectAnswer(status="recording", folder=str(recording.folder))
+
+    def _serve_schedules(self) -> None:
+        for entry in self._schedules.due(datetime.now().astimezone()):
+            self._keep_to(entry)
+
+    def _keep_to(self, entry: Schedule) -> None:
+        try:
+            self.begin(_order(entry.order, by=f"schedule {entry.name} at {entry.at}"))
+        except AuscultError as fault:
+            log.warning("schedule %s: %s", entry.name, fault)
+
+    def _reap(self) -> None:
+        for machine, tap in self.taps.items():
+            recording = tap.recording
+            if recording is None:
+                continue
+            if not recording.done and time.monotonic() > self._deadlines[machine]:
+                recording.stop("the microphone gave too little sound")
+            if recording.done:
+                tap.recording = None
+                self._close(machine, recording)
+
+    def _close(self, machine: str, recording: Recording) -> None:
+        session = recording.result()
+        text = summary(session)
+        empty = discard_empty(recording)
+        log.log(
+            logging.WARNING if empty or session.ended else logging.INFO,
+            "%s: collected %s sound: %s", machine, session.label, text,
+        )  # fmt: skip
+        name = self._names.pop(machine, None)
+        if name is not None:
+            answer = CollectAnswer(
+                status="refused" if empty else "done",
+                message=text,
+                folder="" if empty else str(recording.folder),
+            )
+            try:
+                self._spool.answer(name, answer)
+            except AuscultError as fault:
+                log.warning("collect: %s", fault)
+
+
+def _order(order: CollectOrder, by: str = "") -> Order:
+    return Order(order.machine, order.label, order.seconds, by or order.by, order.comment)

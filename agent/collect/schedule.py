@@ -1,0 +1,119 @@
+"""Recordings at a time of day, remembered in the state directory until they are all done."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from agent.bundle.seal import write_json
+from agent.collect.spool import CollectOrder
+from agent.errors import AuscultError
+from agent.schema import Strict, explain
+
+# A device that was off at the time still records when it is up again within so long, seconds.
+_LATE = 900.0
+_MOST = 100
+_TIME = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
+
+
+class Schedule(Strict):
+    """One entry of `collect/schedules.json`."""
+
+    name: Annotated[str, Field(pattern=r"^[0-9a-f]{6}$", description="To cancel it by")]
+    at: Annotated[str, Field(pattern=_TIME.pattern, description="HH:MM, this device's local time")]
+    times: Annotated[int, Field(ge=0, le=3660, description="How often still")]
+    last: Annotated[str, Field(description="Day of the latest, YYYY-MM-DD; empty before")] = ""
+    order: CollectOrder
+
+
+_SCHEDULES = TypeAdapter(tuple[Schedule, ...])
+
+
+class Schedules:
+    """The entries of one state directory. The command adds and cancels, the agent carries out.
+
+    Args:
+        path: `collect/schedules.json`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def all(self) -> tuple[Schedule, ...]:
+        """The entries.
+
+        Raises:
+            AuscultError: The file is damaged.
+        """
+        try:
+            return _SCHEDULES.validate_python(json.loads(self._path.read_bytes()), strict=False)
+        except FileNotFoundError:
+            return ()
+        except OSError as fault:
+            raise AuscultError(f"cannot be read: {fault.strerror}", where=self._path) from fault
+        except (ValidationError, ValueError, RecursionError) as fault:
+            what = explain(fault) if isinstance(fault, ValidationError) else str(fault)
+            raise AuscultError(
+                f"is damaged: {what}", where=self._path, remedy="Remove it and schedule again."
+            ) from fault
+
+    def add(self, at: str, times: int, order: CollectOrder) -> Schedule:
+        """Record at `HH:MM` on so many days.
+
+        Raises:
+            AuscultError: The time is none, or there are too many entries.
+        """
+        if not _TIME.fullmatch(at):
+            raise AuscultError(f"'{at}' is not a time of day", remedy="Write it as HH:MM.")
+        present = self.all()
+        if len(present) >= _MOST:
+            raise AuscultError(f"there are {_MOST} schedules already", remedy="Cancel some.")
+        entry = Schedule(name=secrets.token_hex(3), at=at, times=times, order=order)
+        self._save((*present, entry))
+        return entry
+
+    def cancel(self, name: str) -> None:
+        """Take an entry out.
+
+        Raises:
+            AuscultError: There is none of that name.
+        """
+        present = self.all()
+        left = tuple(entry for entry in present if entry.name != name)
+        if len(left) == len(present):
+            raise AuscultError(
+                f"there is no schedule '{name}'", remedy="See `auscult collect --list`."
+            )
+        self._save(left)
+
+    def due(self, now: datetime) -> Iterator[Schedule]:
+        """Take what is due: each entry once a day, marked before it is given.
+
+        Args:
+            now: Local time.
+
+        Raises:
+            AuscultError: The file is damaged or cannot be written.
+        """
+        today = now.strftime("%Y-%m-%d")
+        present = list(self.all())
+        for i, entry in enumerate(present):
+            hour, minute = map(int, entry.at.split(":"))
+            late = (now - now.replace(hour=hour, minute=minute, second=0, microsecond=0)).seconds
+            begun = now.replace(hour=hour, minute=minute, second=0, microsecond=0) <= now
+            if not begun or late > _LATE or entry.last == today:
+                continue
+            present[i] = entry.model_copy(update={"last": today, "times": entry.times - 1})
+            self._save(tuple(one for one in present if one.times > 0))
+            yield entry
+
+    def _save(self, entries: tuple[Schedule, ...]) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(self._path, [entry.model_dump(mode="json") for entry in entries])

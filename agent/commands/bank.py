@@ -1,0 +1,275 @@
+"""`auscult bank`: what a bundle calls healthy, extended beside the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from agent.bank.grow import Report
+    from agent.bank.place import Place
+
+
+@click.group(short_help="Extend a bundle's memory bank.")
+def bank() -> None:
+    """Extend, thin out and roll back what a bundle calls healthy.
+
+    Each change is a new version beside the bundle, checked before it is used; the bundle as
+    exported is never touched. A running agent takes the version in use up by itself. Name either a
+    bundle, or a machine of an agent's configuration.
+    """
+
+
+def _which(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that say which bank is meant."""
+    for option in (
+        click.option("--versions", type=click.Path(path_type=Path), help="Where its versions are."
+                     "  [default: BUNDLE.versions, or the agent's state directory]"),
+        click.option("--machine", help="A machine of --config.  [default: the only one]"),
+        click.option("--config", "config_path", type=click.Path(path_type=Path),
+                     help="An agent's configuration, in place of --bundle."),
+        click.option("--bundle", "bundle_path", type=click.Path(path_type=Path),
+                     help="Folder that `auscult export` wrote."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def _checks(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of every change."""
+    for option in (
+        click.option("--json", "json_path", type=click.Path(path_type=Path),
+                     help="Also write what it did here."),
+        click.option("--no-use", is_flag=True, help="Make the version, but do not use it yet."),
+        click.option("--max-rise", type=click.FloatRange(min=0), default=0.5, show_default=True,
+                     help="By how much the threshold may rise, as a share of its height over "
+                     "healthy sound."),
+        click.option("--force", "forced", multiple=True, metavar="ALARM",
+                     help="Let it silence this known alarm; may be repeated."),
+        click.option("--evidence", type=click.Path(path_type=Path),
+                     help="Evidence of known alarms, which it must not silence.  "
+                     "[default: the machine's in the state directory]"),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+@bank.command("add")
+@click.argument(
+    "sound", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SOUND..."
+)
+@click.option(
+    "--label",
+    type=click.Choice(["healthy", "idle", "noise"]),
+    help="What plain recordings hold; sessions of `auscult collect` say it themselves.",
+)
+@_checks
+@_which
+def add(sound: tuple[Path, ...], label: str | None, **options: Any) -> None:
+    """Add SOUND: sessions of `auscult collect`, or recordings.
+
+    Sound of the healthy machine joins the bank; sound of the idle machine or of its surroundings
+    never does, it joins the idle gate.
+    """
+    from agent.bank.draft import draft_add
+    from agent.bank.sound import embed_sound, find_sound
+
+    found = find_sound(sound, label=label)
+    with _place(options) as place:
+        with _progress() as progress:
+            healthy = embed_sound(
+                [one for one in found if one.label == "healthy"], place.bundle, progress
+            )
+            quiet = embed_sound(
+                [one for one in found if one.label != "healthy"], place.bundle, progress
+            )
+        for why, count in (healthy.invalid + quiet.invalid).items():
+            click.echo(f"left out {count} windows: {why}", err=True)
+        _make(place, draft_add(place.bundle, healthy, quiet), options)
+
+
+@bank.command("accept")
+@click.argument("alarms", nargs=-1, required=True, metavar="ALARM...")
+@_checks
+@_which
+def accept(alarms: tuple[str, ...], **options: Any) -> None:
+    """Add the windows of ALARMs that an operator answered with "that was normal"."""
+    from agent.bank.draft import draft_add
+    from agent.bank.pending import mark_accepted, pending_sound
+    from agent.bank.sound import embed_sound
+
+    with _place(options) as place:
+        sound = [pending_sound(place.evidence, alarm) for alarm in alarms]
+        report = _make(place, draft_add(place.bundle, embed_sound(sound, place.bundle)), options)
+        for alarm in alarms:
+            mark_accepted(place.evidence, alarm, report.version)
+
+
+@bank.command("pending")
+@_which
+def pending(**options: Any) -> None:
+    """List the alarms that were answered with "that was normal" and wait for `accept`."""
+    from agent.bank.pending import all_pending
+
+    with _place(options, current=False) as place:
+        for record, feedback in all_pending(place.evidence):
+            click.echo(
+                f"{record.alarm_id}\t{record.raised}\tscore {record.score}\t"
+                f"{feedback.by or '-'}\t{feedback.comment}"
+            )
+
+
+@bank.command("remove")
+@click.argument("recordings", nargs=-1, required=True, metavar="RECORDING...")
+@_checks
+@_which
+def remove(recordings: tuple[str, ...], **options: Any) -> None:
+    """Take RECORDINGs out, by their names in `list --rows`; `SESSION/` means a whole session."""
+    from agent.bank.draft import draft_remove
+
+    with _place(options) as place:
+        _make(place, draft_remove(place.bundle, recordings), options)
+
+
+@bank.command("compact")
+@click.option("--rows", type=click.IntRange(min=2), required=True, help="Rows that may remain.")
+@_checks
+@_which
+def compact(rows: int, **options: Any) -> None:
+    """Thin the bank out to the rows that lie farthest apart."""
+    from agent.bank.draft import draft_compact
+
+    with _place(options) as place:
+        _make(place, draft_compact(place.bundle, rows), options)
+
+
+@bank.command("list")
+@click.option("--rows", is_flag=True, help="List the recordings of the version in use instead.")
+@_which
+def list_(*, rows: bool, **options: Any) -> None:
+    """List the versions; `*` marks the one in use."""
+    with _place(options) as place:
+        if rows:
+            counts: dict[tuple[str, str], int] = {}
+            for row in place.bundle.rows:
+                counts[row.source, row.domain] = counts.get((row.source, row.domain), 0) + 1
+            for (source, domain), count in counts.items():
+                click.echo(f"{source}\t{domain}\t{count} rows")
+            return
+        for version in place.versions.all():
+            mark = "*" if version.current else " "
+            if version.manifest is None:
+                click.echo(f"{mark} {version.number}\tcannot be read\t{version.path}")
+                continue
+            change = version.manifest.growth.change if version.manifest.growth else "as exported"
+            click.echo(
+                f"{mark} {version.number}\t{version.manifest.created}\t"
+                f"threshold {version.manifest.threshold.value:.4g}\t{change}"
+            )
+
+
+@bank.command("use")
+@click.argument("number", type=click.IntRange(min=0))
+@_which
+def use(number: int, **options: Any) -> None:
+    """Use version NUMBER from now on; 0 is the bundle as exported."""
+    with _place(options, current=False) as place:
+        place.versions.use(number)
+        click.echo(f"in use: version {place.versions.current()}")
+
+
+@bank.command("rollback")
+@_which
+def rollback(**options: Any) -> None:
+    """Go back to what the version in use was made of."""
+    with _place(options, current=False) as place:
+        click.echo(f"in use: version {place.versions.rollback()}")
+
+
+def _place(options: dict[str, Any], *, current: bool = True) -> Place:
+    from agent.bank.place import place_of_bundle, place_of_machine
+    from agent.config import load_config
+
+    bundle, config = options["bundle_path"], options["config_path"]
+    if (bundle is None) == (config is None):
+        raise click.UsageError("give either --bundle or --config")
+    evidence = options.get("evidence")
+    if bundle is not None:
+        return place_of_bundle(bundle, options["versions"], evidence, current=current)
+    return place_of_machine(
+        load_config(config), options["machine"], options["versions"], evidence, current=current
+    )
+
+
+def _make(place: Place, draft: Any, options: dict[str, Any]) -> Report:
+    """Make a version, use it, and tell."""
+    from agent.bank.grow import make_version
+    from agent.bank.probation import known_alarms
+
+    alarms, bad = known_alarms(place.evidence, place.bundle)
+    for problem in bad:
+        click.echo(f"auscult: a known alarm could not be held against it: {problem}", err=True)
+    report = make_version(
+        place.bundle,
+        place.versions,
+        draft,
+        alarms=alarms,
+        forced=options["forced"],
+        max_rise=options["max_rise"],
+        tell=lambda text: click.echo(f"{text}...", err=True),
+    )
+    click.echo(
+        f"version {report.version}: {report.rows} rows ({report.added} added, "
+        f"{report.removed} removed); threshold {report.before.value:.4g} -> "
+        f"{report.after.value:.4g}"
+    )
+    if report.added:
+        click.echo(f"of the new windows {report.novel:.0%} were above the threshold until now")
+    if report.alarms:
+        kept = sum(not verdict.silenced for verdict in report.alarms)
+        click.echo(f"{kept} of {len(report.alarms)} known alarms would be raised again")
+    for note in report.notes:
+        click.echo(f"note: {note}")
+    if options["no_use"]:
+        click.echo(f"not in use yet: auscult bank use {report.version}")
+    else:
+        place.versions.use(report.version)
+        place.versions.tidy()
+        click.echo("in use; `auscult bank rollback` goes back")
+    if options["json_path"] is not None:
+        _write(options["json_path"], report)
+    return report
+
+
+def _write(path: Path, report: Report) -> None:
+    from agent.bundle.seal import write_json
+
+    write_json(
+        path,
+        {
+            "version": report.version,
+            "rows": report.rows,
+            "added": report.added,
+            "removed": report.removed,
+            "threshold_before": report.before.model_dump(mode="json"),
+            "threshold_after": report.after.model_dump(mode="json"),
+            "rise": report.rise,
+            "novel": report.novel,
+            "alarms": [
+                {"alarm_id": one.alarm_id, "before": one.before, "after": one.after}
+                for one in report.alarms
+            ],
+            "notes": list(report.notes),
+        },
+    )
+
+
+def _progress() -> Any:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    return Progress(console=console, disable=not console.is_terminal)

@@ -1,0 +1,212 @@
+"""`auscult collect`: record labelled sound on the device, for the bank and the gate."""
+
+from __future__ import annotations
+
+import getpass
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from agent.collect.recording import Order
+    from agent.collect.spool import CollectOrder, Spool
+    from agent.config import AgentConfig
+
+
+@click.command(short_help="Record labelled sound on the device.")
+@click.option(
+    "--config",
+    "config_path",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The agent's configuration.",
+)
+@click.option("--machine", help="Machine to record.  [default: the only one]")
+@click.option(
+    "--label",
+    type=click.Choice(["healthy", "idle", "noise"]),
+    help="healthy: it runs in good order; idle: it stands still; noise: it is not heard at all.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=2, max=86_400),
+    help="How much sound to record.",
+)
+@click.option("--comment", default="", help="What else to remember of it.")
+@click.option(
+    "--schedule", metavar="HH:MM", help="Record every day at this local time, by the running agent."
+)
+@click.option(
+    "--times",
+    type=click.IntRange(min=1, max=3660),
+    default=7,
+    show_default=True,
+    help="On how many days, with --schedule.",
+)
+@click.option("--list", "show", is_flag=True, help="List what was recorded and what is scheduled.")
+@click.option("--cancel", metavar="NAME", help="Cancel a schedule.")
+def collect(
+    config_path: Path,
+    machine: str | None,
+    label: str | None,
+    seconds: float | None,
+    comment: str,
+    schedule: str | None,
+    times: int,
+    cancel: str | None,
+    *,
+    show: bool,
+) -> None:
+    """Record sound of a known kind; silence and clipping are left out.
+
+    While the agent runs, it does the recording, and goes on listening; otherwise this command opens
+    the microphone itself. Ends with code 1 when nothing could be kept.
+    """
+    from agent.collect.recording import Order
+    from agent.collect.schedule import Schedules
+    from agent.collect.session import LABELS
+    from agent.collect.spool import CollectOrder, Spool
+    from agent.config import load_config
+
+    config = load_config(config_path)
+    state = config.state_path
+    schedules = Schedules(state / "collect" / "schedules.json")
+    if show:
+        _list(config)
+        return
+    if cancel is not None:
+        schedules.cancel(cancel)
+        click.echo(f"cancelled schedule {cancel}")
+        return
+    if label is None or seconds is None:
+        raise click.UsageError("--label and --seconds are needed")
+    name = _machine(config, machine)
+    order = Order(
+        name,
+        next(one for one in LABELS if one == label),
+        seconds,
+        by=getpass.getuser(),
+        comment=comment,
+    )
+    written = CollectOrder(
+        machine=name, label=order.label, seconds=seconds, by=order.by, comment=comment
+    )
+    if schedule is not None:
+        entry = schedules.add(schedule, times, written)
+        click.echo(
+            f"schedule {entry.name}: {seconds:g} s of {label} sound of {name} at {schedule} on "
+            f"{times} days, while the agent runs"
+        )
+        return
+    spool = Spool(state / "collect")
+    if spool.served():
+        _by_agent(spool, written)
+    else:
+        _by_ourselves(config, order)
+
+
+def _machine(config: AgentConfig, name: str | None) -> str:
+    from agent.errors import ConfigError
+
+    names = [machine.name for machine in config.machines]
+    if name is None and len(names) == 1:
+        return names[0]
+    if name not in names:
+        raise ConfigError(
+            "several machines are listened to" if name is None else f"there is no machine '{name}'",
+            remedy=f"Give --machine: {', '.join(names)}.",
+        )
+    assert name is not None
+    return name
+
+
+def _by_agent(spool: Spool, order: CollectOrder) -> None:
+    """Leave an order and wait for the answer."""
+    from agent.errors import AuscultError
+
+    ticket = spool.order(order)
+    deadline = time.monotonic() + 1.5 * order.seconds + 90
+    shown = False
+    while time.monotonic() < deadline:
+        answer = spool.answered(ticket)
+        if answer is not None and answer.status == "recording" and not shown:
+            click.echo(f"the agent is recording {order.seconds:g} s into {answer.folder}")
+            shown = True
+        elif answer is not None and answer.status == "done":
+            click.echo(f"{answer.folder}: {answer.message}")
+            return
+        elif answer is not None and answer.status == "refused":
+            raise click.ClickException(answer.message)
+        if not spool.served():
+            break
+        time.sleep(0.3)
+    raise AuscultError(
+        "the agent does not answer", remedy="See its log; what was recorded by then is kept."
+    )
+
+
+def _by_ourselves(config: AgentConfig, order: Order) -> None:
+    """Open the machine's source and record it here."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from agent.bundle.load import read_manifest
+    from agent.capture.source import open_source
+    from agent.collect.recording import Recording, discard_empty, summary
+
+    machine = next(one for one in config.machines if one.name == order.machine)
+    rate = read_manifest(machine.bundle).encoder.sample_rate
+    source = open_source(machine.source, rate)
+    recording = Recording(
+        config.state_path / "collected", config.device_name, order, config.collect
+    )
+    source.start()
+    recording.open()
+    console = Console(stderr=True)
+    heard = 0.0
+    with Progress(console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task(f"{order.label} sound of {order.machine}", total=order.seconds)
+        try:
+            for block in source.blocks():
+                recording.take(block)
+                heard += len(block.samples) / block.rate
+                progress.update(task, completed=min(heard, order.seconds))
+                if recording.done:
+                    break
+            recording.finish("the source ended")
+        except KeyboardInterrupt:
+            recording.finish("stopped by Ctrl-C")
+        finally:
+            source.stop()
+            recording.finish("the source failed")
+    text = summary(recording.result())
+    if discard_empty(recording):
+        raise click.ClickException(f"nothing was kept: {text}")
+    click.echo(f"{recording.folder}: {text}")
+
+
+def _list(config: AgentConfig) -> None:
+    from agent.collect.schedule import Schedules
+    from agent.collect.session import SESSION, read_session
+    from agent.errors import AuscultError
+
+    state = config.state_path
+    for place in sorted((state / "collected").glob(f"*/*/*/{SESSION}")):
+        try:
+            session = read_session(place.parent)
+        except AuscultError as fault:
+            click.echo(str(fault), err=True)
+            continue
+        end = f"\tended early: {session.ended}" if session.ended else ""
+        click.echo(
+            f"{place.parent}\t{session.label}\t{session.started}\t"
+            f"{session.kept_seconds:.0f} s in {len(session.segments)} files{end}"
+        )
+    for entry in Schedules(state / "collect" / "schedules.json").all():
+        order = entry.order
+        click.echo(
+            f"schedule {entry.name}\t{order.machine}\t{order.label}\t{order.seconds:g} s at "
+            f"{entry.at}\t{entry.times} days left"
+        )

@@ -1,0 +1,104 @@
+"""`auscult bank` and the `feedback` command, from alarm to accepted window."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from support.bundles import FAULTY_HZ, tone, write
+from test_bank_growth import NEW_HZ, evidence, score
+
+from agent.bank.pending import feedback_handler
+from agent.commands.bank import bank
+from agent.errors import AuscultError
+
+
+@pytest.fixture
+def home(tmp_path, tiny_bundle):
+    shutil.copytree(tiny_bundle, tmp_path / "pump")
+    for n in range(4):
+        write(tmp_path / "new" / f"n{n}.wav", tone(3, NEW_HZ, seed=100 + n))
+    (tmp_path / "agent.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "state_dir": "state",
+                "machines": [{"name": "pump", "bundle": "pump", "source": "replay:new"}],
+            }
+        )
+    )
+    return tmp_path
+
+
+def run(*args, code=0):
+    done = CliRunner().invoke(bank, [str(arg) for arg in args])
+    assert done.exit_code == code, (done.output, done.exception)
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.output
+
+
+def test_add_list_rollback_of_a_bundle(home):
+    which = ("--bundle", home / "pump")
+    out = run("add", home / "new", "--label", "healthy", "--json", home / "r.json", *which)
+    assert "version 1: 25 rows (20 added, 0 removed)" in out
+    assert json.loads((home / "r.json").read_text())["novel"] == 1.0
+    assert not score(home / "pump.versions" / "0001", NEW_HZ)
+    assert "* 1\t" in run("list", *which)
+    assert run("list", "--rows", *which).count("collected\t5 rows") == 4
+    run("compact", "--rows", "12", "--no-use", *which)
+    assert "* 1\t" in run("list", *which)
+    assert "version 2" in run("use", "2", *which)
+    assert "version 1" in run("rollback", *which)
+    assert "version 0" in run("rollback", *which)
+    assert "* 0\t" in run("list", *which)
+
+
+def test_a_machine_grows_in_the_state_directory(home):
+    which = ("--config", home / "agent.yaml")
+    run("add", home / "new", "--label", "healthy", *which)
+    assert (home / "state" / "bank" / "pump" / "0001").is_dir()
+    assert not (home / "pump.versions").exists()
+    # A version that cannot be opened any more can still be left.
+    (home / "state" / "bank" / "pump" / "0001" / "bank.npy").write_bytes(b"")
+    assert "version 0" in run("rollback", *which)
+
+
+def test_an_alarm_is_answered_then_accepted(home):
+    which = ("--config", home / "agent.yaml")
+    root = home / "state" / "evidence" / "pump"
+    evidence(root, "a1", NEW_HZ)
+    evidence(root, "a2", FAULTY_HZ)
+    with pytest.raises(AuscultError, match="nobody has said"):
+        CliRunner().invoke(bank, ["accept", "a1", *map(str, which)], catch_exceptions=False)
+    handle = feedback_handler(home / "state" / "evidence")
+    answer = handle({"machine": "pump", "alarm_id": "a1", "verdict": "normal", "operator": "anna"})
+    assert answer["pending_windows"] == 3
+    assert run("pending", *which).startswith("a1\t")
+    out = run("accept", "a1", *which)
+    assert "1 of 1 known alarms would be raised again" in out  # a2; a1 is known to be false
+    assert run("pending", *which) == ""
+    assert not score(home / "state" / "bank" / "pump" / "0001", NEW_HZ)
+    with pytest.raises(AuscultError, match="in the bank since version 1"):
+        handle({"machine": "pump", "alarm_id": "a1", "verdict": "anomalous"})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"alarm_id": "absent", "verdict": "normal"},
+        {"alarm_id": "../../pump", "verdict": "normal"},
+        {"window": 3, "verdict": "normal"},
+    ],
+)
+def test_feedback_on_nothing_changes_nothing(home, fields):
+    handle = feedback_handler(home / "state" / "evidence")
+    with pytest.raises(AuscultError):
+        handle({"machine": "pump", **fields})
+    assert not (home / "state").exists()
+
+
+def test_either_a_bundle_or_a_configuration(home):
+    assert "either --bundle or --config" in run("list", code=2)

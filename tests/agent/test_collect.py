@@ -1,0 +1,296 @@
+"""Collecting labelled sound: what is kept, what is thrown away, who may ask, and when."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import datetime
+
+import numpy as np
+import pytest
+import soundfile
+import yaml
+from click.testing import CliRunner
+from support.bundles import RATE, tone, write
+
+from agent.bank.sound import find_sound
+from agent.collect import recording as recording_module
+from agent.collect.collector import Collector
+from agent.collect.config import CollectConfig
+from agent.collect.recording import Order, Recording, discard_empty, summary
+from agent.collect.schedule import Schedules
+from agent.collect.session import read_session
+from agent.collect.spool import CollectAnswer, CollectOrder, Spool
+from agent.commands.collect import collect
+from agent.errors import AuscultError
+from agent.frames import AudioBlock
+
+CONFIG = CollectConfig(segment_seconds=4, free_share=0)
+
+
+def blocks(sound, size=1000, gaps=(), start=0.0):
+    for n, at in enumerate(range(0, len(sound), size)):
+        at_seconds = start + at / RATE
+        yield AudioBlock(
+            sound[at : at + size], RATE, at_seconds, 1e9 + at_seconds, n in gaps, "mic"
+        )
+
+
+def record(tmp_path, sound, seconds, *, gaps=(), config=CONFIG):
+    one = Recording(tmp_path, "dev", Order("pump", "healthy", seconds, by="me"), config)
+    one.open()
+    for block in blocks(sound, gaps=gaps):
+        one.take(block)
+    one.finish("the source ended")
+    return one
+
+
+def test_sound_is_kept_in_files_with_what_it_is(tmp_path):
+    sound = tone(12)
+    one = record(tmp_path, sound, 10)
+    session = read_session(one.folder)
+    assert one.folder.parent == tmp_path / "pump" / "healthy"
+    assert (session.label, session.machine, session.device, session.by) == (
+        "healthy", "pump", "dev", "me",
+    )  # fmt: skip
+    assert session.complete
+    assert session.clock == "unknown"
+    assert [segment.seconds for segment in session.segments] == [4, 4, 2]
+    assert session.segments[1].start == "2001-09-09T01:46:44.000Z"
+    assert session.segments[0].level_dbfs == pytest.approx(-17, abs=0.1)
+    heard = np.concatenate([soundfile.read(one.folder / s.file)[0] for s in session.segments])
+    assert np.abs(heard - sound[: 10 * RATE]).max() < 1e-6
+    names = sorted(path.name for path in one.folder.iterdir())
+    assert names == ["0000.flac", "0001.flac", "0002.flac", "session.json"]
+    assert [found.label for found in find_sound([tmp_path / "pump"])] == ["healthy"] * 3
+
+
+def test_silence_clipping_and_gaps_are_thrown_away_and_said(tmp_path):
+    loud = np.clip(8 * tone(2), -1, 1)
+    sound = np.concatenate([tone(3), np.zeros(2 * RATE, np.float32), tone(3), loud, tone(3)])
+    one = record(tmp_path, sound, 13)
+    session = read_session(one.folder)
+    assert [s.seconds for s in session.segments] == [3, 3, 3]
+    assert [(d.validity, d.seconds) for d in session.discarded] == [
+        ("silent", 1), ("silent", 1), ("clipped", 1), ("clipped", 1),
+    ]  # fmt: skip
+    text = summary(session)
+    assert "9 of 13 s kept in 3 files" in text
+    assert "2 s clipped, 2 s silent" in text
+
+
+def test_no_file_spans_a_gap(tmp_path):
+    one = record(tmp_path, tone(9), 9, gaps=(44,))  # at 5.5 s
+    session = read_session(one.folder)
+    assert [s.seconds for s in session.segments] == [4, 3.5]
+    assert [(d.validity, d.seconds) for d in session.discarded] == [("too_short", 1.5)]
+
+
+def test_nothing_worth_keeping_leaves_nothing(tmp_path):
+    one = record(tmp_path, np.zeros(5 * RATE, np.float32), 5)
+    assert discard_empty(one)
+    assert not one.folder.exists()
+    assert "0 of 5 s kept" in summary(one.result())
+
+
+def test_a_source_that_ends_early_is_kept_and_named(tmp_path):
+    session = read_session(record(tmp_path, tone(3), 10).folder)
+    assert not session.complete
+    assert session.ended == "the source ended"
+    assert session.kept_seconds == 3
+
+
+def test_what_was_written_before_the_disk_failed_is_kept(tmp_path, monkeypatch):
+    calls = []
+
+    class Full(soundfile.SoundFile):
+        def __init__(self, *args, **kw):
+            calls.append("w" in args)
+            if sum(calls) == 2:
+                raise OSError(28, "No space left on device")
+            super().__init__(*args, **kw)
+
+    monkeypatch.setattr(recording_module.soundfile, "SoundFile", Full)
+    one = record(tmp_path, tone(9), 9)
+    session = one.result()
+    assert one.done
+    assert [s.seconds for s in session.segments] == [4]
+    assert "No space" in session.ended
+
+
+def test_a_full_disk_is_refused_before_it_begins(tmp_path):
+    one = Recording(tmp_path, "d", Order("p", "idle", 5), CollectConfig(free_share=0.9999))
+    with pytest.raises(AuscultError, match="of the disk is free"):
+        one.open()
+
+
+@pytest.fixture
+def collector(tmp_path):
+    collector = Collector(tmp_path, "dev", ["pump", "fan"], CONFIG)
+    collector.start()
+    yield collector
+    collector.stop()
+
+
+def feed(collector, machine, seconds, *, start=0.0):
+    for block in blocks(tone(seconds), start=start):
+        collector.taps[machine].hear(block)
+
+
+def until(condition, seconds=10):
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert condition()
+
+
+def test_the_command_records_from_the_running_pipeline(tmp_path, collector):
+    feed(collector, "pump", 3)  # nobody asked yet
+    answer = collector.handle(
+        {"machine": "pump", "label": "noise", "seconds": 4.0, "operator": "anna", "comment": "x"}
+    )
+    with pytest.raises(AuscultError, match="collected from already"):
+        collector.handle({"machine": "pump", "label": "idle", "seconds": 4.0})
+    with pytest.raises(AuscultError, match="there is no machine 'press'"):
+        collector.handle({"machine": "press", "label": "idle", "seconds": 4.0})
+    feed(collector, "pump", 6)
+    until(lambda: collector.taps["pump"].recording is None)
+    session = read_session(tmp_path / answer["folder"])
+    assert answer["folder"] == f"collected/pump/noise/{answer['session']}"
+    assert (session.kept_seconds, session.by, session.comment) == (4, "anna", "x")
+    collector.handle({"machine": "pump", "label": "idle", "seconds": 4.0})
+
+
+def test_stopping_the_agent_keeps_what_was_heard(tmp_path, collector):
+    folder = (
+        tmp_path / collector.handle({"machine": "fan", "label": "idle", "seconds": 100})["folder"]
+    )
+    feed(collector, "fan", 6)
+    collector.stop()
+    session = read_session(folder)
+    assert session.kept_seconds == 6
+    assert session.ended == "the agent was stopped"
+
+
+def test_orders_from_the_command_line_are_answered(tmp_path, collector):
+    spool = Spool(tmp_path / "collect")
+    assert spool.served()
+    ticket = spool.order(CollectOrder(machine="pump", label="healthy", seconds=3))
+    until(lambda: spool.answered(ticket) is not None)
+    assert spool.answered(ticket).status == "recording"
+    feed(collector, "pump", 4)
+    until(lambda: spool.answered(ticket).status == "done")
+    assert "3 of 3 s kept" in spool.answered(ticket).message
+    refused = spool.order(CollectOrder(machine="press", label="healthy", seconds=3))
+    until(lambda: spool.answered(refused) is not None)
+    assert spool.answered(refused).status == "refused"
+    collector.stop()
+    assert not spool.served()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[1]", b"\xff", b"[" * 50_000, b'{"machine": "pump"}', b'{"seconds": 1e999}',
+     b'{"machine":"pump","label":"healthy","seconds":-1}', b" " * 100_000],
+)  # fmt: skip
+def test_hostile_orders_are_refused(tmp_path, collector, content):
+    orders = tmp_path / "collect" / "orders"
+    (orders / "0123456789abcdef.json").write_bytes(content)
+    (orders / "..%2f.json").write_bytes(b"{}")
+    (orders / "fedcba9876543210.json").symlink_to("/etc/passwd")
+    spool = Spool(tmp_path / "collect")
+    until(lambda: spool.answered("0123456789abcdef") is not None)
+    assert spool.answered("0123456789abcdef").status == "refused"
+    until(lambda: spool.answered("fedcba9876543210") is not None)
+    assert not (tmp_path / "collected").exists()
+
+
+def test_schedules_come_due_once_a_day_and_end(tmp_path):
+    schedules = Schedules(tmp_path / "collect" / "schedules.json")
+    order = CollectOrder(machine="pump", label="idle", seconds=60)
+    entry = schedules.add("03:00", 2, order)
+
+    def due(text):
+        return [found.name for found in schedules.due(datetime.fromisoformat(text))]
+
+    assert due("2025-01-01T02:59:59") == []
+    assert due("2025-01-01T03:00:10") == [entry.name]
+    assert due("2025-01-01T03:05:00") == []  # done today, also after a restart
+    assert due("2025-01-02T04:00:00") == []  # too late for today
+    assert due("2025-01-03T03:14:00") == [entry.name]
+    assert schedules.all() == ()
+    with pytest.raises(AuscultError, match="not a time of day"):
+        schedules.add("25:00", 1, order)
+    with pytest.raises(AuscultError, match="no schedule"):
+        schedules.cancel("abc")
+    (tmp_path / "collect" / "schedules.json").write_text('[{"at": 3}]')
+    with pytest.raises(AuscultError, match="is damaged"):
+        schedules.all()
+
+
+@pytest.fixture
+def config(tmp_path, tiny_bundle):
+    write(tmp_path / "sound" / "a.wav", tone(8))
+    path = tmp_path / "agent.yaml"
+    path.write_text(
+        yaml.safe_dump(
+            {
+                "state_dir": str(tmp_path / "state"),
+                "collect": {"free_share": 0},
+                "machines": [
+                    {
+                        "name": "pump",
+                        "bundle": str(tiny_bundle),
+                        "source": {
+                            "kind": "replay",
+                            "paths": [str(tmp_path / "sound")],
+                            "speed": "max",
+                        },
+                    }
+                ],
+            }
+        )
+    )
+    return path
+
+
+def test_without_an_agent_the_command_records_itself(tmp_path, config):
+    run = CliRunner().invoke(
+        collect, ["--config", str(config), "--label", "healthy", "--seconds", "6"]
+    )
+    assert run.exit_code == 0, run.output
+    assert "6 of 6 s kept in 1 files" in run.output
+    (place,) = (tmp_path / "state" / "collected" / "pump" / "healthy").iterdir()
+    assert json.loads((place / "session.json").read_text())["complete"]
+    listed = CliRunner().invoke(collect, ["--config", str(config), "--list"])
+    assert str(place) in listed.output
+
+
+def test_the_command_refuses_a_dead_microphone(tmp_path, config):
+    write(tmp_path / "sound" / "a.wav", np.zeros(8 * RATE, np.float32))
+    run = CliRunner().invoke(
+        collect, ["--config", str(config), "--label", "healthy", "--seconds", "6"]
+    )
+    assert run.exit_code == 1
+    assert "nothing was kept" in run.output
+    assert not list((tmp_path / "state").rglob("*.flac"))
+
+
+def test_the_command_schedules_and_cancels(tmp_path, config):
+    options = ["--config", str(config), "--label", "idle", "--seconds", "60"]
+    run = CliRunner().invoke(collect, [*options, "--schedule", "04:30", "--times", "3"])
+    assert run.exit_code == 0, run.output
+    name = run.output.split()[1].rstrip(":")
+    assert "04:30\t3 days left" in CliRunner().invoke(collect, [*options, "--list"]).output
+    assert CliRunner().invoke(collect, [*options, "--cancel", name]).exit_code == 0
+    assert "04:30" not in CliRunner().invoke(collect, [*options, "--list"]).output
+
+
+def test_answers_are_read_with_care(tmp_path):
+    spool = Spool(tmp_path)
+    assert spool.answered("0123456789abcdef") is None
+    spool.serve()
+    spool.answer("0123456789abcdef", CollectAnswer(status="done"))
+    assert spool.answered("0123456789abcdef").status == "done"
+    assert not Spool(tmp_path).serve()  # a second agent
+    spool.leave()
