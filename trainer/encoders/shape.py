@@ -11,8 +11,8 @@ from trainer.encoders.spectrum import Spectrogram
 _RATE = 16000
 _FRAME = 1024  # samples, 64 ms: bins of 15.6 Hz
 _HOP = 512
-# A bin's floor, relative to the window's mean bin: 80 dB below it lies rounding, not sound. Relative,
-# so that a quiet recording has the shape of a loud one.
+# A bin's floor, relative to the window's mean bin: 80 dB below it lies rounding, not sound. It is
+# relative so that a quiet recording has the shape of a loud one.
 _FLOOR = 1e-8
 _NOTHING = 1e-20  # keeps digital silence from dividing by zero
 
