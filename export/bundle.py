@@ -21,22 +21,15 @@ from rich.progress import Progress
 from agent import __version__
 from agent.bundle.load import open_bundle
 from agent.bundle.manifest import (
-    BANK,
     ENCODER,
-    HEALTHY_SCORES,
-    INDEX,
-    ROW_CONSTANTS,
-    ROWS,
     EncoderInfo,
     Manifest,
     Quantization,
     TrainedOn,
 )
-from agent.bundle.seal import file_record, new_bundle, seal, write_json
+from agent.bundle.seal import file_record, new_bundle, seal
 from agent.capture.files import audio_info
 from agent.frames import Matrix
-from agent.score.fit import FittedScorer, fit_scorer
-from agent.score.index import write_index
 from export.clips import score_tests
 from export.compare import (
     Comparison,
@@ -46,7 +39,8 @@ from export.compare import (
     similarity,
     window_ms,
 )
-from export.embed import embed, encoder_info
+from export.detector import Detector, make_detector, still_windows, write_files
+from export.embed import encoder_info
 from export.onnx_graph import ExportError, FloatGraph, export_graph, verify_parity
 from export.quantize import Quantized, quantize_static, quantize_weights, spread
 from trainer.learn import HEALTHY
@@ -71,16 +65,6 @@ class Exported:
 
     manifest: Manifest
     comparison: Comparison
-
-
-@dataclass(frozen=True, slots=True)
-class _Detector:
-    """One graph with the bank and threshold made through it."""
-
-    graph: Path
-    info: EncoderInfo
-    vectors: Matrix
-    fitted: FittedScorer
 
 
 def export_run(
@@ -145,6 +129,7 @@ def export_bundle(
             channel=record.channel,
             progress=progress,
         )
+        still = still_windows(machine, record, encoder, progress)
         graph = export_graph(encoder, Path(work) / "float.onnx")
         torch_cosine = verify_parity(
             encoder, graph.path, windows.waveforms[spread(len(windows.rows), _PARITY_WINDOWS)]
@@ -154,10 +139,10 @@ def export_bundle(
         quantized = _quantize(graph, target, windows.waveforms, info, preset, precision, progress)
         exported = info.model_copy(update={"precision": "int8" if quantized else "float32"})
 
-        plain = _detector(graph.path, info, windows, preset, progress)
-        final = (
-            plain if quantized is None else _detector(target, exported, windows, preset, progress)
-        )
+        plain = make_detector(graph.path, info, windows, still, preset, progress)
+        final = plain
+        if quantized is not None:
+            final = make_detector(target, exported, windows, still, preset, progress)
         mean, least = similarity(plain.vectors, final.vectors)
         one = windows.waveforms[:1]
         float_ms = window_ms(graph.path, info, one)
@@ -174,7 +159,7 @@ def export_bundle(
             _within_cosine(comparison, preset.quantization)
 
         draft = _draft(record, machine, windows, final, comparison, quantized)
-        _write_files(folder, final, windows)
+        write_files(folder, final, windows, still)
         manifest = seal(folder, draft)
         if test:
             plain_folder = None
@@ -182,7 +167,7 @@ def export_bundle(
                 plain_folder = Path(work) / "plain"
                 plain_folder.mkdir()
                 shutil.copyfile(graph.path, plain_folder / ENCODER)
-                _write_files(plain_folder, plain, windows)
+                write_files(plain_folder, plain, windows, still)
                 seal(plain_folder, _draft(record, machine, windows, plain, comparison, None))
             change = _test(folder, plain_folder, machine, record, progress)
             if change is not None:
@@ -230,45 +215,11 @@ def _quantize(
     return None
 
 
-def _detector(
-    graph: Path, info: EncoderInfo, windows: WindowSet, preset: Preset, progress: Progress
-) -> _Detector:
-    vectors = embed(
-        graph, info, windows.waveforms, title=f"embedding ({info.precision})", progress=progress
-    )
-    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-    if len(bad):
-        row = windows.rows[int(bad[0])]
-        raise ExportError(
-            f"the encoder gives no finite embedding of the window at {row.start:g} s "
-            f"({len(bad)} windows in all)",
-            where=row.source,
-            remedy="Train again with a smaller learning rate; if that does not help, report it.",
-        )
-    fitted = fit_scorer(
-        vectors,
-        windows.groups,
-        preset.scorer,
-        preset.threshold.false_alarm_rate,
-        domains=[row.domain for row in windows.rows],
-    )
-    return _Detector(graph, info, vectors, fitted)
-
-
-def _write_files(folder: Path, detector: _Detector, windows: WindowSet) -> None:
-    """Everything of a bundle but the graph and the manifest."""
-    np.save(folder / BANK, detector.vectors, allow_pickle=False)
-    np.save(folder / ROW_CONSTANTS, detector.fitted.constants, allow_pickle=False)
-    np.save(folder / HEALTHY_SCORES, detector.fitted.healthy_scores, allow_pickle=False)
-    write_json(folder / ROWS, [row.model_dump(mode="json") for row in windows.rows])
-    write_index(folder / INDEX, detector.vectors, detector.fitted.config.metric)
-
-
 def _draft(
     record: RunRecord,
     machine: Machine,
     windows: WindowSet,
-    detector: _Detector,
+    detector: Detector,
     comparison: Comparison,
     quantized: Quantized | None,
 ) -> Manifest:
@@ -276,6 +227,8 @@ def _draft(
     preset = record.preset
     asked = preset.quantization.mode
     notes = list(detector.fitted.notes)
+    if detector.gate_note:
+        notes.append(detector.gate_note)
     notes.extend(
         f"{count} healthy windows were left out: {why}" for why, count in windows.invalid.items()
     )
@@ -306,6 +259,7 @@ def _draft(
             hmean_change=comparison.test.change if comparison.test else None,
         ),
         notes=tuple(notes),
+        gate=detector.gate,
         files={},
     )
 

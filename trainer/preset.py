@@ -9,6 +9,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from agent.bundle.manifest import ScorerConfig
+from agent.decide.config import FalseAlarms
 from agent.errors import ConfigError
 from agent.schema import Strict, explain
 
@@ -127,6 +128,14 @@ class ThresholdConfig(Strict):
     false_alarm_rate: Annotated[
         float, Field(gt=0, lt=1, description="Share of healthy windows allowed above the threshold")
     ] = 0.01
+    false_alarms: Annotated[
+        FalseAlarms | None,
+        Field(
+            description="Alarms that a healthy machine may raise, with the agent's own counts of "
+            "windows; the share of windows follows from it, and `false_alarm_rate` holds for whole "
+            "recordings alone. null for `false_alarm_rate`"
+        ),
+    ] = None
 
 
 class QuantizationConfig(Strict):

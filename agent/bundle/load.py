@@ -253,7 +253,7 @@ def open_bundle(path: Path, *, threads: int = 1, providers: Sequence[str] = (CPU
         rows,
         path,
         healthy=_healthy(path, manifest, rows),
-        gate=_gate(path, manifest, vectors),
+        gate=_gate(path, manifest, scorer),
     )
 
 
@@ -270,7 +270,7 @@ def _healthy(path: Path, manifest: Manifest, rows: tuple[Row, ...]) -> HealthySc
     return HealthyScores(scores, rows)
 
 
-def _gate(path: Path, manifest: Manifest, healthy: Matrix) -> IdleGate | None:
+def _gate(path: Path, manifest: Manifest, scorer: KnnScorer) -> IdleGate | None:
     config = manifest.gate
     if config is None:
         return None
@@ -285,7 +285,7 @@ def _gate(path: Path, manifest: Manifest, healthy: Matrix) -> IdleGate | None:
             where=path / GATE,
             remedy=_COPY_AGAIN,
         )
-    return IdleGate(vectors, healthy, manifest.scorer.metric, config)
+    return IdleGate(vectors, scorer.ready, manifest.scorer.metric, config)
 
 
 def _array(path: Path, columns: int, shape: str) -> Matrix:

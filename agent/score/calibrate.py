@@ -54,6 +54,8 @@ def calibrate(
     *,
     clip: str = "mean",
     domains: Sequence[str] | None = None,
+    clip_rate: float | None = None,
+    sure: bool = False,
 ) -> Threshold:
     """Find the threshold of windows, and of whole recordings.
 
@@ -66,6 +68,8 @@ def calibrate(
         false_alarm_rate: Share of healthy windows allowed above the threshold, in (0, 1).
         clip: `mean` or `max`: how a recording's windows make its score.
         domains: Domain of each window; one for all when None.
+        clip_rate: The same for whole recordings; that of windows when None.
+        sure: The rate is an upper bound, not the likeliest; see `tail_threshold`.
 
     Returns:
         The threshold with its method and, where the rate is beyond what was recorded, a caveat.
@@ -87,14 +91,17 @@ def calibrate(
     reduce = np.mean if clip == "mean" else np.max
     names = [group for group, kept in zip(groups, known, strict=True) if kept]
     places = where.astype(str).tolist()
-    of_windows = tail_threshold(values, names, places, false_alarm_rate)
+    of_windows = tail_threshold(values, names, places, false_alarm_rate, sure=sure)
     per_clip, clip_domains = [], []
     for domain in np.unique(where):
         for i in np.unique(ids[where == domain]):
             per_clip.append(float(reduce(values[ids == i])))
             clip_domains.append(str(domain))
     of_clips = tail_threshold(
-        np.array(per_clip), list(map(str, range(len(per_clip)))), clip_domains, false_alarm_rate
+        np.array(per_clip),
+        list(map(str, range(len(per_clip)))),
+        clip_domains,
+        false_alarm_rate if clip_rate is None else clip_rate,
     )
     return Threshold(
         value=of_windows.value,

@@ -6,7 +6,7 @@ the code that calibrated the first.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from agent.bundle.manifest import ScorerConfig, Threshold
@@ -42,6 +42,7 @@ def fit_scorer(
     false_alarm_rate: float,
     *,
     domains: Sequence[str] | None = None,
+    promise: Callable[[Vector], float] | None = None,
 ) -> FittedScorer:
     """Check the normalisation, fit the row constants, calibrate the threshold.
 
@@ -51,12 +52,22 @@ def fit_scorer(
         config: Scorer the preset asks for.
         false_alarm_rate: Share of healthy windows allowed above the threshold, in each domain.
         domains: Domain of each row; one for all when None.
+        promise: Turns the healthy scores into the share of windows allowed above the threshold at
+            most; `false_alarm_rate` is that of whole recordings then.
 
     Raises:
         AuscultError: There are fewer than two healthy recordings.
     """
     used, note = trusted(vectors, groups, config)
     healthy = leave_one_out(vectors, groups, used)
-    threshold = calibrate(healthy, groups, false_alarm_rate, clip=used.clip, domains=domains)
+    threshold = calibrate(
+        healthy,
+        groups,
+        false_alarm_rate if promise is None else promise(healthy),
+        clip=used.clip,
+        domains=domains,
+        clip_rate=false_alarm_rate,
+        sure=promise is not None,
+    )
     notes = tuple(text for text in (note, threshold.caveat) if text)
     return FittedScorer(used, fit_constants(vectors, groups, used), healthy, threshold, notes)

@@ -39,16 +39,16 @@ class IdleGate:
 
     Args:
         vectors: Embeddings of idle and noise recordings, float32 `(n, dim)`.
-        healthy: The healthy bank, float32 `(m, dim)`.
+        ready: The healthy bank as `prepare` gives it, float32 `(m, dim)`; shared, not copied.
         metric: Distance.
         config: Margin and reach.
     """
 
-    def __init__(self, vectors: Matrix, healthy: Matrix, metric: Metric, config: Gate) -> None:
+    def __init__(self, vectors: Matrix, ready: Matrix, metric: Metric, config: Gate) -> None:
         self.config = config
         self._metric = metric
         self._gate = prepare(vectors, metric)
-        self._healthy = prepare(healthy, metric)
+        self._healthy = ready
 
     def idle(self, embeddings: Matrix) -> npt.NDArray[np.bool_]:
         """Which embeddings sound idle.

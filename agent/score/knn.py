@@ -50,6 +50,13 @@ class KnnScorer:
         if self._index_path is not None and len(self.bank) > EXACT_UP_TO:
             self._index = _load_index(self._index_path, self._ready, self.config)
 
+    @property
+    def ready(self) -> Matrix:
+        """The bank's vectors as `prepare` gives them, float32 `(rows, dim)`."""
+        self.start()
+        assert self._ready is not None
+        return self._ready
+
     def score(self, embeddings: Matrix) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
         """Judge embeddings.
 
@@ -59,17 +66,16 @@ class KnnScorer:
         Returns:
             Scores float32 `(m,)`, larger is stranger, and the best row of each, int64 `(m,)`.
         """
-        self.start()
-        assert self._ready is not None
+        ready = self.ready
         queries = prepare(embeddings, self.config.metric)
         if self._index is None:
-            return self._rank(distances(queries, self._ready, self.config.metric), None)
+            return self._rank(distances(queries, ready, self.config.metric), None)
         scores = np.empty(len(queries), dtype=np.float32)
         rows = np.empty(len(queries), dtype=np.int64)
         count = min(max(_CANDIDATES, self.config.k), len(self.bank))
         labels, _ = self._index.knn_query(queries, k=count, num_threads=1)
         for i, label in enumerate(labels.astype(np.int64)):
-            table = distances(queries[i : i + 1], self._ready[label], self.config.metric)
+            table = distances(queries[i : i + 1], ready[label], self.config.metric)
             scores[i : i + 1], rows[i : i + 1] = self._rank(table, label)
         return scores, rows
 

@@ -1,0 +1,157 @@
+"""Everything of a bundle that follows from a graph and the recordings: bank, threshold, gate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.progress import Progress
+
+from agent.bundle.manifest import (
+    BANK,
+    GATE,
+    GATE_ROWS,
+    HEALTHY_SCORES,
+    INDEX,
+    ROW_CONSTANTS,
+    ROWS,
+    EncoderInfo,
+    Gate,
+)
+from agent.bundle.seal import write_json
+from agent.decide.config import DecideConfig
+from agent.errors import AudioError
+from agent.frames import Matrix
+from agent.score.fit import FittedScorer, fit_scorer
+from agent.score.gate import fit_gate
+from agent.score.index import write_index
+from agent.score.normalize import Vector
+from agent.score.rate import Counting, measure_correlation, window_rate
+from export.embed import embed
+from export.onnx_graph import ExportError
+from trainer.encoders.base import Encoder
+from trainer.preset import Preset
+from trainer.recordings.model import Machine
+from trainer.run import RunRecord
+from trainer.windows import WindowSet, healthy_windows
+
+# What the gate knows the machine's standing still by; never part of the healthy bank.
+STILL = ("idle", "noise")
+
+
+@dataclass(frozen=True, slots=True)
+class Detector:
+    """One graph with the bank and threshold made through it."""
+
+    graph: Path
+    info: EncoderInfo
+    vectors: Matrix
+    fitted: FittedScorer
+    gate_vectors: Matrix | None = None
+    gate: Gate | None = None
+    gate_note: str = ""
+
+
+def still_windows(
+    machine: Machine, record: RunRecord, encoder: Encoder, progress: Progress
+) -> WindowSet | None:
+    """Windows of the idle machine and of its surroundings; None when nothing can be used."""
+    if not machine.of(*STILL):
+        return None
+    try:
+        return healthy_windows(
+            machine,
+            rate=encoder.sample_rate,
+            window_samples=encoder.window_samples,
+            hop_samples=round(record.preset.window.train_hop_seconds * encoder.sample_rate),
+            roles=STILL,
+            channel=record.channel,
+            progress=progress,
+        )
+    except AudioError:
+        # Digital silence, for one, which the agent calls invalid anyway.
+        return None
+
+
+def make_detector(
+    graph: Path,
+    info: EncoderInfo,
+    windows: WindowSet,
+    still: WindowSet | None,
+    preset: Preset,
+    progress: Progress,
+) -> Detector:
+    """Embed the recordings with a graph, and fit scorer, threshold and gate to them.
+
+    Args:
+        graph: The graph.
+        info: What it takes and gives.
+        windows: Of the healthy machine.
+        still: Of the idle machine and its surroundings; None without.
+        preset: The recipe.
+        progress: Where to show progress.
+
+    Raises:
+        ExportError: An embedding is not finite.
+        AuscultError: Too few healthy recordings.
+    """
+    vectors = _embedded(graph, info, windows, progress)
+    counts, asked = DecideConfig(), preset.threshold.false_alarms
+
+    def promised(scores: Vector) -> float:
+        assert asked is not None
+        seconds = info.window_samples / info.sample_rate
+        counting = Counting(
+            preset.window.hop_seconds,
+            seconds,
+            counts.raise_windows,
+            counts.of_windows,
+            counts.clear_windows,
+        )
+        correlation = measure_correlation(scores, windows.rows, seconds)
+        return window_rate(asked.per_second, counting, correlation)
+
+    fitted = fit_scorer(
+        vectors,
+        windows.groups,
+        preset.scorer,
+        preset.threshold.false_alarm_rate,
+        domains=[row.domain for row in windows.rows],
+        promise=None if asked is None else promised,
+    )
+    if still is None:
+        return Detector(graph, info, vectors, fitted)
+    gate_vectors = _embedded(graph, info, still, progress)
+    gate, note = fit_gate(gate_vectors, still.groups, vectors, windows.groups, fitted.config.metric)
+    return Detector(graph, info, vectors, fitted, gate_vectors, gate, note)
+
+
+def _embedded(graph: Path, info: EncoderInfo, windows: WindowSet, progress: Progress) -> Matrix:
+    vectors = embed(
+        graph, info, windows.waveforms, title=f"embedding ({info.precision})", progress=progress
+    )
+    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if len(bad):
+        row = windows.rows[int(bad[0])]
+        raise ExportError(
+            f"the encoder gives no finite embedding of the window at {row.start:g} s "
+            f"({len(bad)} windows in all)",
+            where=row.source,
+            remedy="Train again with a smaller learning rate; if that does not help, report it.",
+        )
+    return vectors
+
+
+def write_files(
+    folder: Path, detector: Detector, windows: WindowSet, still: WindowSet | None
+) -> None:
+    """Everything of a bundle but the graph and the manifest."""
+    np.save(folder / BANK, detector.vectors, allow_pickle=False)
+    np.save(folder / ROW_CONSTANTS, detector.fitted.constants, allow_pickle=False)
+    np.save(folder / HEALTHY_SCORES, detector.fitted.healthy_scores, allow_pickle=False)
+    write_json(folder / ROWS, [row.model_dump(mode="json") for row in windows.rows])
+    write_index(folder / INDEX, detector.vectors, detector.fitted.config.metric)
+    if still is not None and detector.gate is not None and detector.gate_vectors is not None:
+        np.save(folder / GATE, detector.gate_vectors, allow_pickle=False)
+        write_json(folder / GATE_ROWS, [row.model_dump(mode="json") for row in still.rows])
