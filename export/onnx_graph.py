@@ -123,8 +123,8 @@ def verify_parity(encoder: Encoder, path: Path, waveforms: FloatArray) -> float:
         The smallest cosine similarity of the two embeddings of one window.
 
     Raises:
-        ExportError: Some embedding differs by more than `PARITY` of its length (or of a twentieth of
-            the usual length, where its own is less).
+        ExportError: Some embedding differs by more than `PARITY` of its length (or of a
+            twentieth of the usual length, where its own is less).
     """
     encoder = encoder.eval()
     batch = np.concatenate([waveforms, _synthetic(encoder.window_samples)]).astype(np.float32)
@@ -134,8 +134,8 @@ def verify_parity(encoder: Encoder, path: Path, waveforms: FloatArray) -> float:
         )
     exported = embed(path, encoder_info(encoder, "float32", OPSET), batch)
     length = np.linalg.norm(reference, axis=1)
-    # An encoder may have next to nothing to say of an impulse or of noise; rounding is then measured
-    # by what it says of real sound.
+    # An encoder may have next to nothing to say of an impulse or of noise; rounding is then
+    # measured by what it says of real sound.
     usual = max(0.05 * float(np.median(length[: len(waveforms)])) if len(waveforms) else 0.0, 1e-9)
     error = np.linalg.norm(exported - reference, axis=1) / np.maximum(length, usual)
     if not np.isfinite(exported).all() or error.max() > PARITY:
