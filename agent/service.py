@@ -11,6 +11,7 @@ from pathlib import Path
 from agent.bundle.load import Bundle, open_bundle
 from agent.capture.source import open_source
 from agent.config import AgentConfig, MachineConfig
+from agent.decide.keeper import AlarmKeeper
 from agent.pipeline import Pipeline
 from agent.publish.about import bundle_info
 from agent.publish.console import ConsolePublisher
@@ -18,6 +19,7 @@ from agent.publish.jsonl import JsonlPublisher
 from agent.publish.mqtt import MqttPublisher
 from agent.publish.payloads import BundleInfo
 from agent.publish.publisher import Publisher
+from agent.request.alarms import alarm_handlers
 from agent.request.commands import Handler
 from agent.request.dispatch import Dispatcher
 
@@ -85,6 +87,7 @@ class Agent:
         if self._config.mqtt is not None:
             folder = self._config.state_path / "outbox"
             broker = MqttPublisher(self._config.mqtt, device, names, folder)
+            self.handlers.update(alarm_handlers(self._alarm))
             self._requests = Dispatcher(device, names, self.handlers, broker.respond)
             broker.tell_about(self._bundle_infos, lambda: self.pipelines)
             broker.listen_to(self._requests)
@@ -107,10 +110,20 @@ class Agent:
             found[machine.name] = bundle_info(bundle.path, bundle.manifest, len(bundle.rows))
         return found
 
+    def _alarm(self, machine: str) -> AlarmKeeper:
+        return next(pipeline.alarm for pipeline in self.pipelines if pipeline.name == machine)
+
     def _pipeline(self, machine: MachineConfig) -> Pipeline:
         bundle = self._bundles[machine.bundle.resolve()]
         source = open_source(machine.source, bundle.manifest.encoder.sample_rate)
-        return Pipeline(machine, bundle, source, self._publishers, on_end=self._wake.set)
+        return Pipeline(
+            machine,
+            bundle,
+            source,
+            self._publishers,
+            on_end=self._wake.set,
+            state=self._config.state_path / "state",
+        )
 
     def wait(self, heartbeat: Callable[[], None] = lambda: None) -> None:
         """Wait for the end: every stream over, `request_stop`, or a pipeline at fault.

@@ -87,7 +87,7 @@ def alarm_message(
             time=utc(time),
             score=score,
             threshold=threshold,
-            **_standing(status),
+            **standing(status),
         )
     )
 
@@ -106,7 +106,7 @@ def event_message(device: str, machine: str, event: AlarmEvent) -> Message:
     """Something that happened to the alarm (`<machine>/event`)."""
     none = event.window is None
     data = AlarmEventData(
-        **{**_standing(event.status), "alarm_id": event.alarm_id or None},
+        **{**standing(event.status), "alarm_id": event.alarm_id or None},
         device=device,
         machine=machine,
         time=utc(event.wall),
@@ -124,11 +124,13 @@ def event_message(device: str, machine: str, event: AlarmEvent) -> Message:
     )
     return _message(
         CloudEvent(
+            specversion="1.0",
             id=event.id,
             source=f"/auscult/{device}",
             type=f"auscult.alarm.{event.kind.value}",
             subject=machine,
             time=data.time,
+            datacontenttype="application/json",
             data=data,
         )
     )
@@ -215,15 +217,15 @@ def _message(payload: Strict) -> Message:
     return payload.model_dump(mode="json")
 
 
-def _standing(status: AlarmStatus) -> Message:
-    """How an alarm stands."""
+def standing(status: AlarmStatus) -> Message:
+    """How an alarm stands, as `alarm` and `event` tell it."""
     return {
-        "level": status.level,
+        "level": status.level.value,
         "since": utc(status.since_wall),
         "alarm_id": status.alarm_id or None,
         "acknowledged": status.acknowledged,
         "latched": status.latched,
-        "shelving": status.shelving,
+        "shelving": status.shelving.value,
         "shelved_until": _maybe(status.shelved_until_wall),
         "muted_until": _maybe(status.muted_until_wall),
     }

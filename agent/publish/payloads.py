@@ -223,7 +223,7 @@ class Sensor(Strict):
 class CloudEvent(Strict):
     """Something that happened to an alarm, as a CloudEvent (CloudEvents 1.0, JSON format)."""
 
-    specversion: Annotated[Literal["1.0"], Field(description="Version of CloudEvents")] = "1.0"
+    specversion: Annotated[Literal["1.0"], Field(description="Version of CloudEvents")]
     id: Annotated[
         str, Field(min_length=1, description="Id of the event, the same if it is delivered twice")
     ]
@@ -233,9 +233,7 @@ class CloudEvent(Strict):
     ]
     subject: Annotated[str, Field(min_length=1, description="The machine")]
     time: Annotated[Time, Field(description="When it happened")]
-    datacontenttype: Annotated[
-        Literal["application/json"], Field(description="Format of `data`")
-    ] = "application/json"
+    datacontenttype: Annotated[Literal["application/json"], Field(description="Format of `data`")]
     data: Annotated[AlarmEventData, Field(description="What happened")]
 
 
@@ -267,7 +265,7 @@ class Response(Strict):
     status: Annotated[Literal["ok", "error"], Field(description="Whether it was carried out")]
     error: Annotated[
         str | None, Field(description="Why not, and what to do; null when it was carried out")
-    ] = None
+    ]
     result: Annotated[
         dict[str, Any], Field(description="What the command has to say; empty on an error")
-    ] = {}
+    ]

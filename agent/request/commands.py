@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, FiniteFloat, model_validator
+from pydantic import Field, FiniteFloat
 
 from agent.schema import Strict
 
 Handler: TypeAlias = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 """Carries a command out: its fields -> the answer's `result`; raises AuscultError to refuse it."""
 
-# What is remembered with an alarm or a recording, and shown to people.
-_Words = Annotated[str, Field(max_length=1000)]
 _DAY = 86_400
 
 
@@ -29,8 +27,10 @@ class Request(Strict):
         ),
     ]
     machine: Annotated[str, Field(min_length=1, max_length=200, description="The machine")]
-    operator: Annotated[_Words, Field(description="Who asks")] = ""
-    comment: Annotated[_Words, Field(description="Why, in the operator's words")] = ""
+    operator: Annotated[str, Field(max_length=200, description="Who asks")] = ""
+    comment: Annotated[
+        str, Field(max_length=1000, description="Why; told with the event, kept with the recording")
+    ] = ""
 
 
 class Ack(Request):
@@ -47,42 +47,38 @@ class Ack(Request):
 
 
 class Shelve(Request):
-    """Take the machine's alarm off the list for a time; it goes on being judged."""
+    """Take the machine's alarm out of view for a time; the machine goes on being judged."""
 
     seconds: Annotated[
-        FiniteFloat,
-        Field(ge=0, le=30 * _DAY, description="For how long, seconds; 0 ends it now"),
+        FiniteFloat | None,
+        Field(
+            ge=0,
+            description="For how long, seconds, at most `decide.shelve_max_seconds`; 0 ends it; "
+            "null until the present alarm has ended",
+        ),
     ]
 
 
 class Mute(Request):
-    """Raise no alarm for a time, while the machine is being worked on."""
+    """The machine is being worked on: for a time, nothing that is heard counts."""
 
     seconds: Annotated[
-        FiniteFloat, Field(ge=0, le=7 * _DAY, description="For how long, seconds; 0 ends it now")
+        FiniteFloat,
+        Field(
+            ge=0,
+            description="For how long, seconds, at most `decide.shelve_max_seconds`; 0 ends it now",
+        ),
     ]
 
 
 class Feedback(Request):
-    """What an alarm or a window really was."""
+    """What an alarm really was."""
 
+    alarm_id: Annotated[str, Field(min_length=1, max_length=100, description="The alarm meant")]
     verdict: Annotated[
         Literal["normal", "anomalous"],
-        Field(description="normal: the sound was healthy, and is proposed for the memory bank"),
+        Field(description="normal: the machine was well, and its sound may join the memory bank"),
     ]
-    alarm_id: Annotated[
-        str | None,
-        Field(min_length=1, max_length=100, description="The alarm meant; null with `window`"),
-    ] = None
-    window: Annotated[
-        int | None, Field(ge=0, description="Index of the window meant; null with `alarm_id`")
-    ] = None
-
-    @model_validator(mode="after")
-    def _one(self) -> Feedback:
-        if (self.alarm_id is None) == (self.window is None):
-            raise ValueError("name either alarm_id or window")
-        return self
 
 
 class Collect(Request):

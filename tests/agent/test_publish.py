@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -230,6 +233,122 @@ def test_no_event_is_lost_over_restarts_under_load(tmp_path, publisher_on):
         assert publisher.connections == 3
         ids = [message["id"] for message in live.of("event")]
         assert sorted(set(ids), key=ids.index) == sorted(set(ids), key=lambda i: int(i[1:-7]))
+
+
+RAISER = """
+import sys, time
+from pathlib import Path
+import tests_path  # noqa: F401
+from test_publish import raised
+from agent.publish.config import MqttConfig
+from agent.publish.mqtt import MqttPublisher
+port, folder, first = int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+config = MqttConfig(host="127.0.0.1", port=port, reconnect_max_seconds=1)
+publisher = MqttPublisher(config, "dev", ["pump"], folder)
+publisher.start()
+for n in range(first, first + 100_000):
+    publisher.tell("pump", raised(n, f"a{n}"))
+    print(n, flush=True)
+    time.sleep(0.002)
+"""
+
+
+def test_killed_at_any_instant_beside_a_broker_that_comes_and_goes_no_event_is_lost(tmp_path):
+    """Every event that `tell` has returned from is heard, in order, whatever dies when."""
+    here = Path(__file__).parent
+    (tmp_path / "tests_path.py").write_text(
+        f"import sys; sys.path[:0] = {[str(here), str(here.parent)]}"
+    )
+    chance, told, first = random.Random(3), [], 0
+    lines = (
+        "allow_anonymous true",
+        "persistence true",
+        f"persistence_location {tmp_path}/",
+        "max_queued_messages 0",
+    )
+    with (
+        Broker(tmp_path / "broker", lines) as broker,
+        Subscriber(broker.port, session="control-room") as live,
+    ):
+        for run in range(6):
+            process = subprocess.Popen(
+                [sys.executable, "-c", RAISER, str(broker.port), tmp_path / "outbox", str(first)],
+                stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(tmp_path)},
+            )  # fmt: skip
+            head = process.stdout.readline()
+            if run % 2:
+                broker.stop()
+            time.sleep(chance.uniform(0.0, 0.4))
+            process.kill()
+            found = [head, *process.stdout.read().splitlines(keepends=True)]
+            process.wait()
+            told += [int(line) for line in found if line.endswith("\n")]
+            first = told[-1] + 2
+            if run % 2:
+                broker.start()
+        last = MqttPublisher(
+            MqttConfig(host="127.0.0.1", port=broker.port), "dev", ["pump"], tmp_path / "outbox"
+        )
+        last.start()
+        deadline = time.monotonic() + 15
+        while last.outbox.pending_events() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        last.stop()
+        live.wait("event", lambda m: m["id"] == f"a{told[-1]}-raised")
+        heard = [int(message["id"][1:-7]) for message in live.of("event")]
+    assert len(told) > 100
+    assert not set(told) - set(heard)
+    # In order, but for what is heard again.
+    firsts = list(dict.fromkeys(heard))
+    assert firsts == sorted(firsts)
+
+
+def test_an_event_that_the_broker_refuses_is_kept_until_it_is_let_in(
+    tmp_path, publisher_on, caplog, monkeypatch
+):
+    monkeypatch.setattr("agent.publish.outbox._REFUSED_SECONDS", 0.3)
+    acl = tmp_path / "acl"
+    acl.write_text("topic read #\ntopic write auscult/dev/status\n")
+    lines = ("allow_anonymous true", f"acl_file {acl}")
+    with Broker(tmp_path / "broker", lines) as broker, Subscriber(broker.port) as live:
+        publisher = publisher_on(broker.port, reconnect_max_seconds=1)
+        assert publisher.wait_connected(5)
+        publisher.tell("pump", raised(0, "a"))
+        deadline = time.monotonic() + 5
+        while "The alarm event is kept" not in caplog.text and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert "The alarm event is kept and offered again" in caplog.text
+        assert publisher.outbox.pending_events() == 1
+        acl.write_text("topic readwrite #\n")
+        broker.reload()
+        live.wait("pump/event", lambda m: m["id"] == "a-raised")
+        deadline = time.monotonic() + 5
+        while publisher.outbox.pending_events() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert publisher.outbox.pending_events() == 0
+
+
+def test_score_health_and_event_bear_their_mqtt_5_properties(broker, publisher_on):
+    seen = {}
+    with Subscriber(broker.port) as live:
+        hear = live._client.on_message
+        live._client.on_message = lambda c, d, m: (
+            seen.__setitem__(m.topic.rpartition("/")[2], m.properties),
+            hear(c, d, m),
+        )
+        publisher = publisher_on(broker.port, score_expiry_seconds=7)
+        publisher.tell_about(dict, list)
+        assert publisher.wait_connected(5)
+        publisher.tell("pump", raised(0, "a"))
+        publisher.publish("pump", decision(0), first=True)
+        live.wait("event")
+        live.wait("score")
+        live.wait("health")
+    assert seen["score"].MessageExpiryInterval == 7
+    assert seen["health"].MessageExpiryInterval == 180
+    assert seen["event"].ContentType == "application/cloudevents+json"
+    assert not hasattr(seen["alarm"], "MessageExpiryInterval")
+    assert not hasattr(seen["event"], "MessageExpiryInterval")
 
 
 def test_an_absent_broker_costs_the_caller_nothing_and_the_log_a_line_a_step(publisher_on, caplog):

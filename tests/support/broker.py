@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -13,6 +14,8 @@ from pathlib import Path
 import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 
 def free_port() -> int:
@@ -71,6 +74,11 @@ class Broker:
             assert time.monotonic() < deadline
             time.sleep(0.02)
 
+    def reload(self) -> None:
+        """Read the access rules anew, connections staying."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGHUP)
+
     def stop(self) -> None:
         if self._process is not None:
             self._process.terminate()
@@ -78,26 +86,45 @@ class Broker:
             self._process = None
 
 
+def _decode(payload: bytes):
+    """None for an empty payload, which removes what was retained, and for what is not JSON."""
+    try:
+        return json.loads(payload)
+    except ValueError:
+        return None
+
+
 class Subscriber:
     """Hears everything below a topic; `messages` are (topic, payload, retain) in order."""
 
-    def __init__(self, port: int, topic: str = "#", *, prepare=lambda client: None) -> None:
+    def __init__(
+        self,
+        port: int,
+        topic: str = "#",
+        *,
+        prepare=lambda client: None,
+        session: str = "",
+    ) -> None:
+        """With a `session`, the broker keeps what comes while the connection is away."""
         self.messages: list[tuple[str, dict, bool]] = []
         self._new = threading.Condition()
         self._ready = threading.Event()
-        self._client = paho.Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)
+        self._client = paho.Client(
+            CallbackAPIVersion.VERSION2, client_id=session, protocol=MQTTProtocolVersion.MQTTv5
+        )
         prepare(self._client)
         self._client.reconnect_delay_set(1, 1)
         self._client.on_connect = lambda client, *_: client.subscribe(topic, qos=1)
         self._client.on_subscribe = lambda *_: self._ready.set()
         self._client.on_message = self._on_message
-        self._client.connect("127.0.0.1", port)
+        properties = Properties(PacketTypes.CONNECT)
+        if session:
+            properties.SessionExpiryInterval = 600
+        self._client.connect("127.0.0.1", port, clean_start=not session, properties=properties)
 
     def _on_message(self, _client, _data, message) -> None:
         with self._new:
-            # An empty payload removes what was retained.
-            payload = json.loads(message.payload or "null")
-            self.messages.append((message.topic, payload, message.retain))
+            self.messages.append((message.topic, _decode(message.payload), message.retain))
             self._new.notify_all()
 
     def __enter__(self):

@@ -1,0 +1,145 @@
+"""Every payload is what its schema and its page say."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from agent import schemas
+from agent.bundle.load import open_bundle
+from agent.frames import (
+    AlarmEvent,
+    AlarmStatus,
+    Decision,
+    EventKind,
+    Level,
+    Score,
+    Shelving,
+    Validity,
+    Window,
+)
+from agent.publish import messages
+from agent.publish.about import bundle_info, health_message, info_message
+from agent.publish.news import AlarmNews
+from agent.publish.outbox import Outbox
+from agent.publish.store import EventStore
+from agent.tally import Tally
+from agent.window.condition import ConditionStatus, SensorCondition
+
+WINDOW = Window(np.zeros(800, np.float32), 800, 7, 5.0, 1e9, Validity.VALID, "", "mic")
+STATUS = AlarmStatus(
+    Level.ALARM, 1e9, "a1", acknowledged=False, shelving=Shelving.TIMED, shelved_until_wall=1e9 + 60
+)
+
+
+def event(**changes):
+    fields = {
+        "id": "a1-0-raised", "kind": EventKind.RAISED, "alarm_id": "a1", "wall": 1e9,
+        "status": STATUS, "previous": Level.NORMAL, "threshold": 0.4,
+    }  # fmt: skip
+    return AlarmEvent(**{**fields, **changes})
+
+
+class Listening:
+    name = "pump"
+    tally = Tally(windows=5, last_window=1.0)
+
+    def faults(self):
+        return {"overruns": 2}
+
+
+def built(tmp_path, bundle):
+    decision = Decision(
+        Score(WINDOW, 0.5, 1, 0.1), 0.4, exceeded=True, level=Level.ALARM, changed=False,
+        since_wall=1e9, status=STATUS,
+    )  # fmt: skip
+    opened = open_bundle(bundle)
+    Listening.tally.invalid["silent"] += 1
+    info = bundle_info(opened.path, opened.manifest, len(opened.rows))
+    condition = SensorCondition(ConditionStatus.FAILURE, "silent", 1e9)
+    yield "status", messages.status_message("d", "online", machines=["pump"], time=1e9)
+    yield "info", info_message("d", {"pump": info}, ["ack"])
+    yield "score", messages.score_message("d", "pump", decision)
+    yield "alarm", messages.alarm_message("d", "pump", STATUS, time=1e9, score=None, threshold=0.4)
+    yield "event", messages.event_message("d", "pump", event())
+    yield (
+        "event",
+        messages.event_message(
+            "d", "pump", event(alarm_id="", kind=EventKind.MUTED, window=3, window_seconds=2.0)
+        ),
+    )
+    yield "sensor", messages.sensor_message("d", "pump", condition, time=1e9)
+    yield (
+        "drift",
+        messages.drift_message(
+            "d", "pump", time=1e9, active=True, exceeded=True, distance=2.0, threshold=1.0,
+            reference=0,
+        ),
+    )  # fmt: skip
+    outbox = Outbox(EventStore(tmp_path, 1_000_000))
+    yield (
+        "health",
+        health_message("d", [Listening()], outbox, uptime=3.0, reconnects=0, refused=0),
+    )
+
+
+def test_real_messages_are_what_the_schemas_say(tmp_path, tiny_bundle):
+    names = set()
+    for name, message in built(tmp_path, tiny_bundle):
+        names.add(name)
+        data = json.loads(messages.encode(message))
+        schemas.PAYLOADS[name].model_validate(data)
+        # Nothing is left out, and nothing is said that the schema does not know.
+        schema = schemas.schema(name)
+        assert set(data) == set(schema["required"]) == set(schema["properties"]), name
+        with pytest.raises(ValidationError):
+            schemas.PAYLOADS[name].model_validate({**data, "more": 1})
+    published = {name for name in schemas.PAYLOADS if not name.startswith("re")}
+    assert names == published
+
+
+def test_health_counts_what_the_pipeline_counted(tmp_path):
+    outbox = Outbox(EventStore(tmp_path, 1_000_000))
+    message = health_message("d", [Listening()], outbox, uptime=3.0, reconnects=4, refused=1)
+    pump = message["machines"]["pump"]
+    assert pump["windows"] == 5
+    assert pump["faults"] == {"overruns": 2}
+    assert message["reconnects"] == 4
+
+
+def test_a_cloud_event_has_what_the_specification_asks_for():
+    message = messages.event_message("d", "pump", event())
+    assert message["specversion"] == "1.0"
+    assert message["type"] == "auscult.alarm.raised"
+    assert (message["id"], message["source"], message["subject"]) == (
+        "a1-0-raised",
+        "/auscult/d",
+        "pump",
+    )
+    assert message["data"]["shelved_until"] == messages.utc(1e9 + 60)
+
+
+def test_the_schemas_and_the_page_are_not_stale():
+    assert schemas.stale() == []
+
+
+def test_a_number_that_is_not_json_is_refused():
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        messages.encode({"score": math.nan})
+
+
+def test_an_alarm_is_news_when_it_differs_not_when_the_clocks_drift():
+    news = AlarmNews()
+    assert news.note("pump", STATUS)
+    assert not news.note("pump", STATUS)
+    later = AlarmStatus(
+        Level.ALARM, 1e9, "a1", False, shelving=Shelving.TIMED, shelved_until_wall=1e9 + 60.4
+    )
+    assert not news.note("pump", later)
+    assert news.note("fan", STATUS)
+    assert news.note("pump", AlarmStatus(Level.ALARM, 1e9, "a1", acknowledged=True))
+    assert news.note("pump", AlarmStatus(Level.NORMAL, 1e9))
