@@ -207,18 +207,26 @@ class Pipeline:
     def _hop(self, bundle: Bundle) -> float:
         return self._config.hop_seconds or bundle.manifest.hop_seconds
 
+    def _hop_samples(self, bundle: Bundle) -> int:
+        return max(1, round(self._hop(bundle) * bundle.manifest.encoder.sample_rate))
+
     def _capture(self) -> None:
         assert self._queue is not None
-        manifest = self._bundle.manifest
-        encoder = manifest.encoder
+        bundle = self._bundle
+        encoder = bundle.manifest.encoder
         rolling = RollingWindow(
             encoder.window_samples,
-            max(1, round(self._hop(self._bundle) * encoder.sample_rate)),
+            self._hop_samples(bundle),
             encoder.sample_rate,
-            levels=self._config.validity.levels(manifest.trained_on.level_dbfs),
+            levels=self._config.validity.levels(bundle.manifest.trained_on.level_dbfs),
         )
         try:
             for block in self._source.blocks():
+                if self._bundle is not bundle:
+                    bundle = self._bundle
+                    rolling.hop_samples = self._hop_samples(bundle)
+                    levels = bundle.manifest.trained_on.level_dbfs
+                    rolling.levels = self._config.validity.levels(levels)
                 self._taps.hear(block)
                 for window in rolling.push(block):
                     if not self._queue.put(window):

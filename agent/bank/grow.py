@@ -18,7 +18,6 @@ from agent import __version__
 from agent.bank.draft import Draft, GrowthError
 from agent.bank.probation import KnownAlarm, Verdict, try_alarms
 from agent.bank.sound import ANSWERED
-from agent.bank.versions import Versions
 from agent.bundle.load import Bundle, open_bundle
 from agent.bundle.manifest import (
     BANK,
@@ -35,6 +34,7 @@ from agent.bundle.manifest import (
     Threshold,
 )
 from agent.bundle.seal import seal, write_json
+from agent.bundle.versions import Versions
 from agent.errors import AuscultError
 from agent.score.bank import MemoryBank
 from agent.score.calibrate import calibrate

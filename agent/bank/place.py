@@ -7,9 +7,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from agent.bank.versions import Versions, active_bundle, beside
 from agent.bundle.load import Bundle, open_bundle
-from agent.config import AgentConfig, MachineConfig
+from agent.bundle.versions import Versions, active_bundle, beside, version_folders
+from agent.config import AgentConfig
 from agent.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -52,13 +52,6 @@ class Place:
         """Free the encoder."""
         if self.opened is not None:
             self.opened.close()
-
-
-def machine_versions(config: AgentConfig, machine: MachineConfig) -> list[Path]:
-    """Where versions of a machine's bundle may be, the preferred first: its own, then those of all
-    who use the bundle.
-    """
-    return [config.state_path / "bank" / machine.name, beside(machine.bundle)]
 
 
 def place_of_bundle(
@@ -110,7 +103,8 @@ def place_of_machine(
             remedy=f"Give --machine: {', '.join(names)}.",
         )
     machine = next(one for one in config.machines if one.name == name)
-    versions = Versions(machine.bundle, folder or machine_versions(config, machine)[0])
+    own = version_folders(config.state_path, machine.name, machine.bundle)[0]
+    versions = Versions(machine.bundle, folder or own)
     opened = _open(versions, threads=config.inference.threads) if current else None
     return Place(versions, evidence or config.state_path / "evidence" / machine.name, opened)
 

@@ -54,7 +54,7 @@ class RollingWindow:
         self.window_samples = window_samples
         self.hop_samples = hop_samples
         self.rate = rate
-        self._levels = levels
+        self.levels = levels
         self._index = 0
         self._pieces: list[Samples] = []
         self._anchors: list[_Anchor] = []
@@ -133,7 +133,7 @@ class RollingWindow:
         if begin.settling:  # it settles at the beginning of a stretch, never later
             validity, reason = Validity.WARM_UP, "the microphone was opened just before"
         else:
-            validity, reason = assess(samples, self.rate, min_seconds=0.0, levels=self._levels)
+            validity, reason = assess(samples, self.rate, min_seconds=0.0, levels=self.levels)
         offset = (start - begin.at) / self.rate
         return Window(
             samples=samples,

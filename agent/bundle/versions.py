@@ -184,6 +184,17 @@ def beside(bundle: Path) -> Path:
     return place.with_name(place.name + ".versions")
 
 
+def version_folders(state: Path, machine: str, bundle: Path) -> list[Path]:
+    """Where versions of a machine's bundle may be: its own, then those of all who use the bundle.
+
+    Args:
+        state: The agent's state directory.
+        machine: The machine's name.
+        bundle: Its bundle as exported.
+    """
+    return [state / "bank" / machine, beside(bundle)]
+
+
 def active_bundle(original: Path, folders: Sequence[Path]) -> Path:
     """The bundle to use: the version in use that grew from the exported bundle, else that one.
 

@@ -1,0 +1,265 @@
+"""Taking up a new bundle while the agent runs, and going back by itself when it fails.
+
+A bundle is looked for where the configuration says, and among its bank's versions. A changed one
+is opened beside the present one, tried out, and used from one window to the next; for its first
+windows it is on trial. A fault in those puts the one before it back, and the new one is not tried
+again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from agent.bundle.load import Bundle
+from agent.bundle.manifest import ENCODER
+from agent.bundle.trust import TrustedBundle
+from agent.encode.onnx import OnnxEncoder
+from agent.errors import AuscultError, BundleError
+from agent.frames import Matrix
+
+log = logging.getLogger(__name__)
+
+_STEP_SECONDS = 0.25
+
+
+class Judge(Protocol):
+    """What judges with a bundle; `agent.pipeline.Pipeline`."""
+
+    def use_bundle(self, bundle: Bundle) -> Bundle:
+        """Judge with another bundle from the next window on; gives the one used so far."""
+        ...
+
+
+class TrialEncoder(OnnxEncoder):
+    """An encoder whose first windows are watched.
+
+    Args:
+        encoder: Does the work, started.
+        windows: How many windows the trial takes.
+    """
+
+    def __init__(self, encoder: OnnxEncoder, windows: int) -> None:
+        self.encoder = encoder
+        self.left = windows
+        self.failed = ""
+
+    @property
+    def info(self) -> Any:
+        """What the graph takes and gives."""
+        return self.encoder.info
+
+    def start(self) -> None:
+        """It is started."""
+
+    def encode(self, waveforms: Matrix) -> Matrix:
+        """Embed a batch of windows, and remember whether that went well."""
+        if self.left <= 0:
+            return self.encoder.encode(waveforms)
+        try:
+            vectors = self.encoder.encode(waveforms)
+        except Exception as fault:
+            self.failed = self.failed or str(fault)
+            raise
+        if np.isfinite(vectors).all():
+            self.left -= len(waveforms)
+        else:
+            self.failed = self.failed or "the encoder gave no finite number for a valid window"
+        return vectors
+
+    def stop(self) -> None:
+        """Free the session."""
+        self.encoder.stop()
+
+
+@dataclass(slots=True)
+class _Use:
+    """What one machine uses."""
+
+    trusted: TrustedBundle
+    bundle: Bundle
+    identity: tuple[Any, ...]
+    seen: tuple[Any, ...]
+    trial: TrialEncoder | None = None
+    before: Bundle | None = None
+
+
+class BundleSwapper:
+    """Keeps every machine on the bundle that it should use.
+
+    Args:
+        judge: By a machine's name, what judges for it now.
+        restart: Begins a machine anew with a bundle whose windows are others.
+        watch_seconds: Step between looks; 0 never looks.
+        trial_windows: Windows of a trial.
+        changed: Told of each machine whose bundle changed.
+    """
+
+    def __init__(
+        self,
+        judge: Callable[[str], Judge],
+        restart: Callable[[str, Bundle], None],
+        *,
+        watch_seconds: float,
+        trial_windows: int,
+        changed: Callable[[str, Bundle], None] = lambda _machine, _bundle: None,
+    ) -> None:
+        self._judge = judge
+        self._restart = restart
+        self._watch = watch_seconds
+        self._trial_windows = trial_windows
+        self._changed = changed
+        self._uses: dict[str, _Use] = {}
+        self._lock = threading.RLock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.swapped = 0
+        self.rolled_back = 0
+
+    def add(self, machine: str, trusted: TrustedBundle, bundle: Bundle) -> Bundle:
+        """Look after a machine that begins with a bundle.
+
+        Returns:
+            The bundle to judge with: it is on trial too, to be kept as a good one.
+        """
+        identity = trusted.identity()
+        on_trial, trial = self._on_trial(bundle)
+        self._uses[machine] = _Use(trusted, bundle, identity, identity, trial)
+        return on_trial
+
+    def bundle(self, machine: str) -> Bundle:
+        """The bundle that a machine uses."""
+        return self._uses[machine].bundle
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._thread = threading.Thread(target=self._run, name="bundles", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Watch no more. Idempotent."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(2.0)
+            self._thread = None
+
+    def handle(self, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Carry out the `reload` command.
+
+        Returns:
+            What is used now, and whether that is another than before.
+
+        Raises:
+            AuscultError: The machine is unknown, or its bundle cannot be used; the present one
+                stays in use.
+        """
+        machine = str(fields["machine"])
+        if machine not in self._uses:
+            raise AuscultError(f"there is no machine '{machine}'")
+        changed = self.reload(machine)
+        manifest = self.bundle(machine).manifest
+        return {
+            "changed": changed,
+            "digest": manifest.digest,
+            "rows": len(self.bundle(machine).rows),
+            "version": manifest.growth.version if manifest.growth else 0,
+        }
+
+    def reload(self, machine: str) -> bool:
+        """Take up the wanted bundle now; whether it is another than before.
+
+        Raises:
+            AuscultError: It cannot be used; the present one stays in use.
+        """
+        with self._lock:
+            use = self._uses[machine]
+            use.seen = use.identity = use.trusted.identity()
+            bundle = use.trusted.open_wanted()
+            present = use.bundle
+            if bundle.manifest.digest == present.manifest.digest:
+                return False
+            files, old = bundle.manifest.files, present.manifest.files
+            same = files[ENCODER] == old[ENCODER]
+            if same and bundle.manifest.encoder == present.manifest.encoder:
+                # One session less in memory.
+                bundle = replace(bundle, encoder=present.encoder)
+            on_trial, trial = self._on_trial(bundle)
+            self._put(machine, on_trial, present)
+            # Of an unfinished trial the last bundle that passed one stays the way back.
+            use.before = present if use.trial is None else use.before or present
+            use.bundle, use.trial = bundle, trial
+            self.swapped += 1
+            log.warning(
+                "%s: uses bundle %s (%d rows, threshold %.4g) from now on, on trial for %d windows",
+                machine, bundle.path, len(bundle.rows), bundle.manifest.threshold.value,
+                self._trial_windows,
+            )  # fmt: skip
+            self._changed(machine, bundle)
+            return True
+
+    def _on_trial(self, bundle: Bundle) -> tuple[Bundle, TrialEncoder]:
+        trial = TrialEncoder(bundle.encoder, self._trial_windows)
+        return replace(bundle, encoder=trial), trial
+
+    def _put(self, machine: str, bundle: Bundle, present: Bundle) -> None:
+        new, old = bundle.manifest.encoder, present.manifest.encoder
+        if (new.sample_rate, new.window_samples) == (old.sample_rate, old.window_samples):
+            self._judge(machine).use_bundle(bundle)
+        else:
+            self._restart(machine, bundle)
+
+    def _run(self) -> None:
+        due = time.monotonic() + self._watch
+        while not self._stop.wait(_STEP_SECONDS):
+            look = self._watch > 0 and time.monotonic() >= due
+            if look:
+                due = time.monotonic() + self._watch
+            for machine in self._uses:
+                self._attend(machine, look=look)
+
+    def _attend(self, machine: str, *, look: bool) -> None:
+        try:
+            with self._lock:
+                self._conclude(machine)
+                if look:
+                    self._look(machine)
+        except AuscultError as fault:
+            log.warning("%s: the bundle in use stays: %s", machine, fault)
+        except Exception:
+            log.exception("%s: the bundle in use stays", machine)
+
+    def _look(self, machine: str) -> None:
+        """Take up what has changed, once it has stopped changing."""
+        use = self._uses[machine]
+        identity = use.trusted.identity()
+        settled, use.seen = identity == use.seen, identity
+        if identity != use.identity and settled:
+            self.reload(machine)
+
+    def _conclude(self, machine: str) -> None:
+        """End a trial: keep the bundle, or put the one before it back."""
+        use = self._uses[machine]
+        if use.trial is None:
+            return
+        if use.trial.failed and use.before is not None:
+            failed, before, why = use.bundle, use.before, use.trial.failed
+            use.trusted.refuse(failed)
+            use.bundle, use.before, use.trial = before, None, None
+            self.rolled_back += 1
+            self._put(machine, before, failed)
+            self._changed(machine, before)
+            raise BundleError(
+                f"failed its trial ({why}); {before.path} is used again",
+                where=failed.path,
+                remedy="Export it anew.",
+            )
+        if use.trial.left <= 0 and not use.trial.failed:
+            use.trial, use.before = None, None
+            use.trusted.keep_good()
+            log.info("%s: bundle %s has passed its trial", machine, use.bundle.path)
