@@ -150,7 +150,7 @@ class _Reader(threading.Thread):
         self._config, self._again = listener.config, listener.again
 
     def run(self) -> None:
-        fault: Exception = AudioError("its stream was closed")
+        fault: Exception = AudioError("it was closed, having given no sound to another machine")
         try:
             self._open_and_read()
         except Exception as caught:  # noqa: BLE001 - told to the supervisors, who decide

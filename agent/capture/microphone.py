@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.1
 # A driver call that takes longer than this never returns, seconds.
 _HUNG_SECONDS = 5.0
+# The first sound may take so long, seconds: PortAudio is initialised, the device started, and a
+# sound server fills its buffers first.
+_FIRST_SECONDS = 5.0
 
 
 class AudioHungError(AudioError):
@@ -132,14 +135,13 @@ class Microphone:
 
     def _pieces(self, listener: Listener) -> Iterator[Piece]:
         overruns, heard = 0, time.monotonic()
+        patience = max(self._config.stall_seconds, _FIRST_SECONDS)
         while not self._stop.is_set():
             try:
                 piece = listener.pieces.get(timeout=_POLL_SECONDS)
             except queue.Empty:
-                if time.monotonic() - heard > self._config.stall_seconds:
-                    raise _StalledError(
-                        f"no sound came for {self._config.stall_seconds:g} s"
-                    ) from None
+                if time.monotonic() - heard > patience:
+                    raise _StalledError(f"no sound came for {patience:g} s") from None
                 continue
             finally:
                 self._faults["overruns"] += listener.overruns - overruns
@@ -148,7 +150,7 @@ class Microphone:
                 raise piece
             if isinstance(piece, Exception):
                 raise AudioError(f"the device failed: {piece}") from piece
-            heard = time.monotonic()
+            heard, patience = time.monotonic(), self._config.stall_seconds
             yield piece
 
     def stop(self) -> None:

@@ -18,10 +18,11 @@ from agent.errors import AudioError
 _BUFFER_SECONDS = 1.0
 # ALSA's plugins claim 32 channels or more where there is one; no microphone array has so many.
 _MOST_CHANNELS = 8
-# While other microphones are listening they are interrupted for the sake of one that is missing
-# when the kernel's list of sound cards changes. For what that list doesn't show (a card that was
-# busy when PortAudio looked) also after so long, and twice as long each further time, seconds.
-_REFRESH_SECONDS = (120.0, 4 * 3600.0)
+# PortAudio is initialised anew when the kernel's list of sound cards changed. For what that list
+# doesn't show (a card that was busy when PortAudio looked) also after so long without a change, and
+# after twice as long each further time, seconds. Not at every attempt: the other microphones are
+# interrupted for it, and each time leaks 12 KB in the libraries below.
+_REFRESH_SECONDS = (60.0, 3600.0)
 
 # Every call but the reading of an open stream is made under this lock.
 lock = threading.RLock()
@@ -47,6 +48,10 @@ def load() -> Any:
     Raises:
         AudioError: The PortAudio library is not installed.
     """
+    with lock:
+        if _State.cards is None:
+            # Before PortAudio looks: a card that comes at this instant is then a change.
+            _State.cards, _State.refreshed = _cards(), time.monotonic()
     try:
         import sounddevice  # noqa: PLC0415 - absent PortAudio must not stop a replay
     except OSError as fault:
@@ -54,9 +59,6 @@ def load() -> Any:
             f"the PortAudio library cannot be loaded ({fault})",
             remedy="Install it: apt install libportaudio2",
         ) from fault
-    with lock:
-        if _State.cards is None:
-            _State.cards, _State.refreshed = _cards(), time.monotonic()
     return sounddevice
 
 
@@ -66,7 +68,7 @@ def refresh_wanted() -> bool:
 
 
 def refresh() -> None:
-    """Bring the list of devices up to date if no stream is open, else ask for that when due.
+    """Bring the list of devices up to date if that is due; open streams are asked to close first.
 
     Raises:
         PausedError: Other streams have been asked to close; try again in a moment.
@@ -74,19 +76,15 @@ def refresh() -> None:
     sd = load()
     with lock:
         cards = _cards()
-        if _State.streams:
-            waited = time.monotonic() - _State.refreshed
-            due = cards != _State.cards or waited > _State.patience
-            if cards == _State.cards and due:
-                _State.patience = min(2 * _State.patience, _REFRESH_SECONDS[1])
-            _State.refresh_wanted = _State.refresh_wanted or due
-            if _State.refresh_wanted:
-                raise PausedError(
-                    "waiting for the other microphones to pause, to look for it again"
-                )
+        changed = cards != _State.cards
+        waited = time.monotonic() - _State.refreshed
+        if not (changed or _State.refresh_wanted or waited > _State.patience):
             return
-        if cards != _State.cards:
-            _State.patience = _REFRESH_SECONDS[0]
+        if _State.streams:
+            _State.refresh_wanted = True
+            raise PausedError("waiting for the other microphones to pause, to look for it again")
+        first, most = _REFRESH_SECONDS
+        _State.patience = first if changed else min(2 * _State.patience, most)
         sd._terminate()  # noqa: SLF001 - the library offers no public way
         sd._initialize()  # noqa: SLF001
         _State.refresh_wanted, _State.refreshed, _State.cards = False, time.monotonic(), cards
