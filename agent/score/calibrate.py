@@ -30,6 +30,8 @@ _SHAPE_RANGE = (-0.4, 0.4)
 # How sure an "at most" is, and the bootstrap samples it takes.
 _CONFIDENCE = 0.9
 _RESAMPLES = 200
+# From fewer recordings than this, no end of the tail can be seen.
+_BOUNDED_FROM = 50
 
 Vector = npt.NDArray[np.float32]
 
@@ -154,9 +156,10 @@ def tail_threshold(
     found = []
     for domain in np.unique(where):
         inside = where == domain
-        value, how = upper_quantile(values[inside], rate)
+        bounded = not sure or len(np.unique(ids[inside])) >= _BOUNDED_FROM
+        value, how = upper_quantile(values[inside], rate, bounded=bounded)
         if sure:
-            value = max(value, _upper_bound(values[inside], ids[inside], rate))
+            value = max(value, _upper_bound(values[inside], ids[inside], rate, bounded=bounded))
             how = f"{how}, with 90 % confidence"
         found.append((value, how, len(np.unique(ids[inside]))))
     value, how, fewest = max(found)
@@ -172,22 +175,32 @@ def tail_threshold(
     return Tail(float(value), rate, how, caveat)
 
 
-def _upper_bound(values: npt.NDArray[np.float64], ids: npt.NDArray[np.int64], rate: float) -> float:
+def _upper_bound(
+    values: npt.NDArray[np.float64],
+    ids: npt.NDArray[np.int64],
+    rate: float,
+    *,
+    bounded: bool,
+) -> float:
     rng = np.random.default_rng(0)
     recordings = [values[ids == i] for i in np.unique(ids)]
     found = []
     for _ in range(_RESAMPLES):
         drawn = rng.integers(0, len(recordings), len(recordings))
-        found.append(upper_quantile(np.concatenate([recordings[i] for i in drawn]), rate)[0])
+        sample = np.concatenate([recordings[i] for i in drawn])
+        found.append(upper_quantile(sample, rate, bounded=bounded)[0])
     return float(np.quantile(found, _CONFIDENCE))
 
 
-def upper_quantile(values: npt.NDArray[np.float64], rate: float) -> tuple[float, str]:
+def upper_quantile(
+    values: npt.NDArray[np.float64], rate: float, *, bounded: bool = True
+) -> tuple[float, str]:
     """The value exceeded with probability `rate`, and how it was found.
 
     Args:
         values: Healthy scores, shape `(n,)`, n >= 1.
         rate: Probability of exceeding it, in (0, 1).
+        bounded: A tail that ends somewhere is believed; else it is exponential at least.
     """
     ordered = np.sort(values)
     n = len(ordered)
@@ -204,6 +217,8 @@ def upper_quantile(values: npt.NDArray[np.float64], rate: float) -> tuple[float,
     else:
         share = len(excess) / n
     scale, shape = fit_tail(excess)
+    if shape < 0.0 and not bounded:
+        scale, shape = float(excess.mean()), 0.0
     reach = share / rate
     if reach <= 1.0:
         return float(np.quantile(ordered, 1.0 - rate)), f"quantile of {n} windows"

@@ -1,0 +1,145 @@
+"""Idle and noise recordings make a gate beside the bank, and a promise in days its threshold."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pytest
+import soundfile
+from rich.console import Console
+from support.encoders import RATE, SmallEncoder
+
+from agent.bundle.load import open_bundle
+from agent.bundle.manifest import BANK, GATE, GATE_ROWS, ROWS
+from agent.decide.config import DecideConfig, FalseAlarms
+from agent.decide.thresholds import find_thresholds
+from agent.errors import BundleError, ConfigError
+from export import bundle as bundling
+from export.bundle import export_bundle
+from trainer.preset import EncoderConfig, Preset, QuantizationConfig, ThresholdConfig, WindowConfig
+from trainer.recordings.load import load_machines
+from trainer.run import RecordingRecord, RunRecord
+
+
+def hum(seed, seconds=3):
+    rng = np.random.default_rng(seed)
+    time = np.arange(seconds * RATE) / RATE
+    tone = 0.1 * np.sin(2 * np.pi * rng.uniform(95, 105) * time)
+    return tone + 0.01 * rng.standard_normal(len(time))
+
+
+def hiss(seed, seconds=3):
+    return 0.02 * np.random.default_rng(seed).standard_normal(seconds * RATE)
+
+
+@pytest.fixture
+def export(tmp_path, monkeypatch):
+    """Export recordings by role with the small encoder."""
+
+    def make(recordings, **threshold):
+        root = tmp_path / "pump"
+        for role, sounds in recordings.items():
+            (root / role).mkdir(parents=True)
+            for n, sound in enumerate(sounds):
+                soundfile.write(root / role / f"{n:02}.wav", sound, RATE)
+        (machine,) = load_machines(root)
+        record = RunRecord(
+            auscult_version="0",
+            created="2025-01-01T00:00:00+00:00",
+            machine="pump",
+            root=str(root),
+            preset=Preset(
+                name="small",
+                summary="for tests",
+                encoder=EncoderConfig(kind="dual_path"),
+                window=WindowConfig(seconds=1.0, train_hop_seconds=0.5),
+                threshold=ThresholdConfig(**threshold),
+                quantization=QuantizationConfig(mode="none"),
+            ),
+            seed=0,
+            recordings=tuple(
+                RecordingRecord(path=r.path.relative_to(root).as_posix(), role=r.role)
+                for r in machine.recordings
+            ),
+        )
+        monkeypatch.setattr(bundling, "load_run", lambda folder: (record, SmallEncoder()))
+        out = tmp_path / "bundle"
+        export_bundle("run", out, test=False, console=Console(file=io.StringIO()))
+        return out
+
+    return make
+
+
+def windows(sound):
+    return np.stack(
+        [sound[start : start + RATE] for start in range(0, len(sound) - RATE + 1, RATE)]
+    )
+
+
+def test_the_standing_machine_is_told_from_the_running_one(export):
+    out = export(
+        {
+            "normal": [hum(n) for n in range(12)],
+            "idle": [hiss(100 + n) for n in range(6)],
+            "noise": [hiss(200 + n) for n in range(6)],
+        }
+    )
+    rows = json.loads((out / ROWS).read_bytes())
+    assert {row["source"].split("/")[0] for row in rows} == {"normal"}
+    still = json.loads((out / GATE_ROWS).read_bytes())
+    assert {row["source"].split("/")[0] for row in still} == {"idle", "noise"}
+    assert len(np.load(out / GATE)) == len(still)
+    assert len(np.load(out / BANK)) == len(rows)
+    bundle = open_bundle(out)
+    try:
+        assert any("idle gate" in note for note in bundle.manifest.notes)
+        assert bundle.manifest.gate.healthy_as_idle <= 0.01
+
+        def idle(sound):
+            return bundle.gate.idle(bundle.encoder.encode(windows(sound).astype(np.float32)))
+
+        assert idle(hiss(999, 20)).mean() > 0.8
+        assert idle(hum(998, 20)).mean() == 0.0
+    finally:
+        bundle.close()
+    (out / GATE).write_bytes((out / GATE).read_bytes()[:-1])
+    with pytest.raises(BundleError, match=GATE):
+        open_bundle(out)
+
+
+def test_noise_like_the_machine_makes_no_gate_and_says_so(export):
+    out = export({"normal": [hum(n) for n in range(8)], "noise": [hum(50 + n) for n in range(8)]})
+    bundle = open_bundle(out)
+    bundle.close()
+    assert bundle.gate is None
+    assert not (out / GATE).exists()
+    assert any("too alike" in note for note in bundle.manifest.notes)
+
+
+def test_a_promise_in_days_sets_the_bundles_threshold_and_the_devices(export):
+    promise = FalseAlarms(at_most=1, per_days=30)
+    out = export({"normal": [hum(n) for n in range(16)]}, false_alarms=promise)
+    bundle = open_bundle(out)
+    bundle.close()
+    manifest, healthy = bundle.manifest, bundle.healthy
+    assert manifest.threshold.false_alarm_rate < 0.5 * ThresholdConfig().false_alarm_rate
+    assert "90 % confidence" in manifest.threshold.method
+    assert "extrapolated" in manifest.threshold.caveat
+    # The device finds the same from the same promise, and another from another.
+    config = DecideConfig(false_alarms=promise)
+    found = find_thresholds(config, manifest, healthy, manifest.hop_seconds)
+    assert found.alarm == pytest.approx(manifest.threshold.value)
+    lax = DecideConfig(false_alarms=FalseAlarms(at_most=100, per_days=1))
+    assert find_thresholds(lax, manifest, healthy, 1.0).alarm < found.alarm
+    # By default an early warning comes at a lower threshold.
+    own = find_thresholds(DecideConfig(), manifest, healthy, 1.0)
+    assert own.alarm == manifest.threshold.value
+    assert own.alert < own.alarm
+    assert find_thresholds(DecideConfig(alert=None), manifest, healthy, 1.0).alert is None
+    with pytest.raises(ConfigError, match="healthy scores"):
+        find_thresholds(config, manifest, None, 1.0)
+    without = find_thresholds(DecideConfig(), manifest, None, 1.0)
+    assert without.alert is None
+    assert "no alerts" in without.notes[0]
