@@ -29,6 +29,8 @@ _WarmUp: TypeAlias = Annotated[
 
 
 def _no_index(value: str | None) -> str | None:
+    if value is not None and not value.strip():
+        raise ValueError("is blank; leave it out for the default device")
     if value is not None and is_index(value):
         raise ValueError(
             "is a number that changes when devices come and go; give part of the name, "

@@ -144,7 +144,9 @@ def _matches(inputs: Sequence[InputDevice], wanted: str | None) -> list[InputDev
     text = wanted.strip().casefold()
     if text.startswith(_USB):
         tail = text[len(_USB) :].strip("/").split("/")
-        return [device for device in inputs if _has(device.path.casefold().split("/"), tail)]
+        return [
+            device for device in inputs if tail[0] and _has(device.path.casefold().split("/"), tail)
+        ]
     if (alsa := _ALSA.match(text)) is not None:
         return [
             device

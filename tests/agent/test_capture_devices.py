@@ -80,6 +80,11 @@ def test_the_same_socket_is_found_under_another_number_and_id(plugged):
     # A socket is no prefix of another.
     with pytest.raises(AudioError, match="no such microphone"):
         match_device(moved, "usb:1-1.40")
+    for blank in ("usb:", "usb:/"):
+        with pytest.raises(AudioError, match="no such microphone"):
+            match_device(plugged(*TWINS, extra=["default"]), blank)
+    with pytest.raises(ValidationError, match="blank"):
+        MicrophoneSource(device=" ")
 
 
 def test_parts_of_names_must_be_unambiguous_and_the_message_lists_what_there_is(plugged):
