@@ -6,12 +6,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
-from agent.bundle.load import Bundle, open_bundle
+from agent.bundle.load import Bundle
 from agent.capture.source import open_source
 from agent.config import AgentConfig, MachineConfig
 from agent.decide.keeper import AlarmKeeper
+from agent.health.notify import Notifier
+from agent.health.vigil import Vigil
+from agent.growth import Growth
 from agent.pipeline import Pipeline
 from agent.publish.about import bundle_info
 from agent.publish.console import ConsolePublisher
@@ -42,31 +44,32 @@ class Agent:
         self._config = config
         self._wake = threading.Event()
         self._stopping = False
-        self._bundles: dict[Path, Bundle] = {}
+        self._growth = Growth(config, self._running, self._begin_anew, self._bundle_changed)
+        self._broker: MqttPublisher | None = None
+        self._changing = 0  # machines being begun anew
         self._publishers: list[Publisher] = []
         self._requests: Dispatcher | None = None
+        self._vigil = Vigil(Notifier())
         self.pipelines: list[Pipeline] = []
         #: Who carries out which command; registered before `start`.
         self.handlers: dict[str, Handler] = {}
 
-    def prepare(self) -> None:
+    def prepare(self, *, strict: bool = False) -> None:
         """Open and verify every bundle.
 
+        Args:
+            strict: Do not fall back on a bundle that worked before.
+
         Raises:
-            BundleError: One of them is not as it was exported.
+            BundleError: One of them is not as it was exported, nor is there another.
         """
-        inference = self._config.inference
+        self._growth.open_bundles(strict=strict)
         for machine in self._config.machines:
-            place = machine.bundle.resolve()
-            if place not in self._bundles:
-                self._bundles[place] = open_bundle(
-                    machine.bundle, threads=inference.threads, providers=inference.providers
-                )
-            bundle = self._bundles[place]
+            bundle = self._growth.bundle(machine.name)
             trained = bundle.manifest.trained_on
             log.info(
                 "%s: bundle %s (%s, preset %s, %d rows) verified",
-                machine.name, machine.bundle, trained.machine, trained.preset, len(bundle.rows),
+                machine.name, bundle.path, trained.machine, trained.preset, len(bundle.rows),
             )  # fmt: skip
             for note in (bundle.manifest.threshold.caveat, *bundle.manifest.notes):
                 if note:
@@ -88,33 +91,47 @@ class Agent:
             folder = self._config.state_path / "outbox"
             broker = MqttPublisher(self._config.mqtt, device, names, folder)
             self.handlers.update(alarm_handlers(self._alarm))
+            self.handlers.update(self._growth.handlers())
             self._requests = Dispatcher(device, names, self.handlers, broker.respond)
             broker.tell_about(self._bundle_infos, lambda: self.pipelines)
             broker.listen_to(self._requests)
             publishers.append(broker)
+        self._broker = broker
         for publisher in publishers:
             publisher.start()
             self._publishers.append(publisher)
-        self.pipelines = [self._pipeline(machine) for machine in self._config.machines]
+        self._growth.start()
+        self.pipelines = [
+            self._pipeline(machine, self._growth.judging(machine.name))
+            for machine in self._config.machines
+        ]
         if broker is not None and not all(pipeline.live for pipeline in self.pipelines):
             broker.wait_connected(_BROKER_SECONDS)
         for pipeline in self.pipelines:
             pipeline.start()
+        self._growth.attend()
         if self._requests is not None:
             self._requests.start()
 
     def _bundle_infos(self) -> dict[str, BundleInfo]:
         found = {}
         for machine in self._config.machines:
-            bundle = self._bundles[machine.bundle.resolve()]
+            bundle = self._growth.bundle(machine.name)
             found[machine.name] = bundle_info(bundle.path, bundle.manifest, len(bundle.rows))
         return found
 
-    def _alarm(self, machine: str) -> AlarmKeeper:
-        return next(pipeline.alarm for pipeline in self.pipelines if pipeline.name == machine)
+    def _running(self, machine: str) -> Pipeline:
+        return next(pipeline for pipeline in self.pipelines if pipeline.name == machine)
 
-    def _pipeline(self, machine: MachineConfig) -> Pipeline:
-        bundle = self._bundles[machine.bundle.resolve()]
+    def _step(self, machine: MachineConfig) -> float:
+        """Longest time to the next window while all is well, seconds."""
+        manifest = self._bundles[machine.bundle.resolve()].manifest
+        return manifest.window_seconds + (machine.hop_seconds or manifest.hop_seconds)
+
+    def _alarm(self, machine: str) -> AlarmKeeper:
+        return self._running(machine).alarm
+
+    def _pipeline(self, machine: MachineConfig, bundle: Bundle) -> Pipeline:
         source = open_source(machine.source, bundle.manifest.encoder.sample_rate)
         return Pipeline(
             machine,
@@ -123,7 +140,30 @@ class Agent:
             self._publishers,
             on_end=self._wake.set,
             state=self._config.state_path / "state",
+            taps=self._growth.taps(machine.name),
         )
+
+    def _begin_anew(self, name: str, bundle: Bundle) -> None:
+        """Another bundle takes other windows: the machine's pipeline ends and a new one begins."""
+        old = self._running(name)
+        machine = next(one for one in self._config.machines if one.name == name)
+        self._changing += 1
+        try:
+            old.stop()
+            old.join(_STOP_SECONDS)
+            new = self._pipeline(machine, bundle)
+            self.pipelines[self.pipelines.index(old)] = new
+            try:
+                new.start()
+            except Exception as fault:
+                new.fault = fault  # it listens no more: only a restart can mend that
+                raise
+        finally:
+            self._changing -= 1
+
+    def _bundle_changed(self, machine: str, bundle: Bundle) -> None:  # noqa: ARG002
+        if self._broker is not None:
+            self._broker.publish_info()
 
     def wait(self, heartbeat: Callable[[], None] = lambda: None) -> None:
         """Wait for the end: every stream over, `request_stop`, or a pipeline at fault.
@@ -137,9 +177,10 @@ class Agent:
             # by the very code that the signal interrupts).
             self._wake.wait(min(_STEP_SECONDS, max(0.0, due - time.monotonic())))
             self._wake.clear()
+            self._vigil.look(self.pipelines)
             if any(pipeline.fault for pipeline in self.pipelines):
                 return
-            if all(pipeline.ended for pipeline in self.pipelines):
+            if not self._changing and all(pipeline.ended for pipeline in self.pipelines):
                 return
             if time.monotonic() >= due:
                 due += self._config.heartbeat_seconds
@@ -151,17 +192,18 @@ class Agent:
 
     def stop(self) -> None:
         """End everything within a few seconds, the publishers last so that they hear it all."""
+        self._vigil.end()
         if self._requests is not None:
             self._requests.stop()
+        self._growth.settle()
         for pipeline in self.pipelines:
             pipeline.stop()
         for pipeline in self.pipelines:
             if not pipeline.join(_STOP_SECONDS):
                 log.warning("%s: has not ended within %.0f s", pipeline.name, _STOP_SECONDS)
+        self._growth.stop()
         for publisher in self._publishers:
             publisher.stop()
-        for bundle in self._bundles.values():
-            bundle.close()
 
     def fault(self) -> Exception | None:
         """What ended the first pipeline that failed."""
@@ -169,4 +211,5 @@ class Agent:
 
     def publisher_states(self) -> str:
         """What the publishers have to say for the heartbeat."""
-        return ", ".join(state for one in self._publishers if (state := one.state()))
+        states = [*(one.state() for one in self._publishers), self._growth.state()]
+        return ", ".join(state for state in states if state)

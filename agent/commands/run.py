@@ -68,7 +68,7 @@ def run(config_path: Path, jsonl: Path | None, log_level: str, *, check: bool) -
 
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
-    agent.prepare()
+    agent.prepare(strict=check)
     if check:
         from agent.capture.probe import check_source
 

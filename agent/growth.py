@@ -1,0 +1,131 @@
+"""What the agent keeps and learns beside listening: evidence, collected sound, bank versions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from agent.bank.pending import feedback_handler
+from agent.bundle.load import Bundle
+from agent.bundle.manifest import ENCODER
+from agent.bundle.swap import BundleSwapper, Judge
+from agent.bundle.trust import Opening, TrustedBundle
+from agent.collect.collector import Collector
+from agent.config import AgentConfig
+from agent.evidence.recorder import EvidenceRecorder
+from agent.evidence.write import EvidenceWriter
+from agent.request.commands import Handler
+from agent.taps import Tap
+
+
+class Growth:
+    """Bundles, evidence and collection of all machines.
+
+    Args:
+        config: The agent's.
+        judge: By a machine's name, what judges for it now.
+        restart: Begins a machine anew with a bundle whose windows are others.
+        changed: Told of each machine whose bundle changed.
+    """
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        judge: Callable[[str], Judge],
+        restart: Callable[[str, Bundle], None],
+        changed: Callable[[str, Bundle], None],
+    ) -> None:
+        self._config = config
+        state = config.state_path
+        self._swapper = BundleSwapper(
+            judge,
+            restart,
+            watch_seconds=config.bundles.watch_seconds,
+            trial_windows=config.bundles.trial_windows,
+            changed=changed,
+        )
+        self._writer = EvidenceWriter(state / "evidence", config.evidence)
+        self._collector = Collector(
+            state,
+            config.device_name,
+            [machine.name for machine in config.machines],
+            config.collect,
+        )
+        self._judging: dict[str, Bundle] = {}
+
+    def open_bundles(self, *, strict: bool = False) -> None:
+        """Open and verify every machine's bundle, or its version in use.
+
+        Args:
+            strict: Do not fall back on what worked before.
+
+        Raises:
+            BundleError: One of them cannot be opened, nor anything in its stead.
+            AuscultError: The public key cannot be used.
+        """
+        inference, key = self._config.inference, self._config.bundles.public_key
+        opening = Opening(inference.threads, inference.providers, key)
+        opened: list[Bundle] = []
+        for machine in self._config.machines:
+            trusted = TrustedBundle(machine.bundle, self._config.state_path, machine.name, opening)
+            bundle = _shared(trusted.open_wanted() if strict else trusted.open_any(), opened)
+            opened.append(bundle)
+            self._judging[machine.name] = self._swapper.add(machine.name, trusted, bundle)
+
+    def bundle(self, machine: str) -> Bundle:
+        """The bundle that a machine uses now."""
+        return self._swapper.bundle(machine)
+
+    def judging(self, machine: str) -> Bundle:
+        """The bundle that a machine begins with."""
+        return self._judging[machine]
+
+    def taps(self, machine: str) -> Sequence[Tap]:
+        """Those who listen in on a machine."""
+        taps: list[Tap] = [self._collector.taps[machine]]
+        if self._config.evidence.enabled:
+            taps.append(EvidenceRecorder(self._config.device_name, machine, self._writer))
+        return taps
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """Commands carried out here."""
+        return {
+            "collect": self._collector.handle,
+            "feedback": feedback_handler(self._config.state_path / "evidence"),
+            "reload": self._swapper.handle,
+        }
+
+    def start(self) -> None:
+        """Begin to write evidence; before the pipelines."""
+        if self._config.evidence.enabled:
+            self._writer.start()
+
+    def attend(self) -> None:
+        """Begin to collect and to watch for bundles; once the pipelines run."""
+        self._collector.start()
+        self._swapper.start()
+
+    def settle(self) -> None:
+        """Change no pipeline any more; before they are stopped."""
+        self._swapper.stop()
+
+    def stop(self) -> None:
+        """Write what is to be kept, and free the bundles; after the pipelines."""
+        self._collector.stop()
+        self._writer.stop()
+        for machine in self._judging:
+            self._swapper.bundle(machine).close()
+
+    def state(self) -> str:
+        """A few words for the heartbeat; empty when there is nothing to say."""
+        return self._writer.state()
+
+
+def _shared(bundle: Bundle, others: Sequence[Bundle]) -> Bundle:
+    """With the encoder session of another machine's bundle, where that is the same encoder."""
+    for other in others:
+        same = other.manifest.files[ENCODER] == bundle.manifest.files[ENCODER]
+        if same and other.manifest.encoder == bundle.manifest.encoder:
+            bundle.encoder.stop()
+            return replace(bundle, encoder=other.encoder)
+    return bundle
