@@ -54,7 +54,7 @@ class Record:
         """Take a message in.
 
         Returns:
-            The window, the event (`raised`, `cleared`), or None for other messages.
+            The window, what became of the alarm (`raised`, `cleared`), or None for the rest.
         """
         kind = topic.rsplit("/", 1)[-1]
         if kind == "score":
@@ -73,9 +73,13 @@ class Record:
         if kind == "event":
             data = message["data"]
             end = data["window"] * self.hop + data["seconds"]
-            if data["event"] in ("raised", "cleared"):
-                (self.raised if data["event"] == "raised" else self.cleared).append(end)
-            return str(data["event"])
+            if data["event"] == "raised":
+                self.raised.append(end)
+                return "raised"
+            # It may fall to an alert first; an alert that comes and goes was no alarm.
+            if data["event"] in ("lowered", "cleared") and len(self.raised) > len(self.cleared):
+                self.cleared.append(end)
+                return "cleared"
         return None
 
 

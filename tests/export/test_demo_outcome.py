@@ -57,6 +57,15 @@ def test_an_alarm_before_the_onset_is_false_and_no_detection():
     assert "1 false alarm." in outcome.verdict()
 
 
+def test_an_alert_is_no_alarm_and_an_alarm_that_falls_to_one_is_over():
+    record = play([0.1] * 91, [(5, "alert"), (9, "cleared"), (20, "raised"), (25, "realarm")])
+    assert (record.raised, record.cleared) == ([30.0], [])
+    event = {"seconds": 10.0}
+    assert record.take(TOPIC + "/event", {"data": {**event, "window": 30, "event": "lowered"}})
+    assert not record.take(TOPIC + "/event", {"data": {**event, "window": 40, "event": "cleared"}})
+    assert record.cleared == [40.0]
+
+
 def test_an_alarm_on_the_last_healthy_window_is_false():
     assert not judge(play([0.1] * 91, [(50, "raised")]), STREAM).detected
     assert judge(play([0.1] * 91, [(51, "raised")]), STREAM).detected
