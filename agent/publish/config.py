@@ -67,7 +67,10 @@ class MqttConfig(Strict):
     username: Annotated[str | None, Field(min_length=1, description="User name")] = None
     password_file: Annotated[
         FilePath | None,
-        Field(description="File with the password on its first line; never in this file"),
+        Field(
+            description="File with the password on its first line; never in this file. A systemd "
+            "credential is `$CREDENTIALS_DIRECTORY/NAME`"
+        ),
     ] = None
     tls: Annotated[TlsConfig | None, Field(description="Encryption; null for none")] = None
     version: Annotated[
@@ -85,7 +88,7 @@ class MqttConfig(Strict):
         int,
         Field(
             ge=0,
-            le=0xFFFFFFFF,
+            le=31_536_000,
             description="The broker keeps commands for us while we are away for at most this "
             "(MQTT 5), seconds",
         ),

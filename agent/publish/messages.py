@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any, TypeAlias
 
@@ -87,9 +88,16 @@ def alarm_message(
             time=utc(time),
             score=score,
             threshold=threshold,
-            **standing(status),
+            **standing(settled(status)),
         )
     )
+
+
+def settled(status: AlarmStatus) -> AlarmStatus:
+    """A state as it stands: the event that ends an alarm still bears its id, the state does not."""
+    if status.level is not Level.NORMAL:
+        return status
+    return replace(status, alarm_id="", acknowledged=True, latched=False)
 
 
 def status_of(decision: Decision) -> AlarmStatus:

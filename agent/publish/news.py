@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from agent.frames import AlarmStatus
+from agent.publish.messages import settled
 
 # The end of a shelving is reckoned from two clocks, which drift against each other, seconds.
 _SAME_SECONDS = 5.0
@@ -37,4 +38,4 @@ def _same(one: AlarmStatus, other: AlarmStatus) -> bool:
 
 
 def _timeless(status: AlarmStatus) -> AlarmStatus:
-    return replace(status, shelved_until_wall=None, muted_until_wall=None)
+    return replace(settled(status), shelved_until_wall=None, muted_until_wall=None)

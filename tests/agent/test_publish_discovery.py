@@ -45,6 +45,11 @@ def run_once(broker, tmp_path, *, machines=("pump",), enabled=True, prefix="home
     publisher.stop()
 
 
+def stopped(status):
+    """The last that an agent tells: whatever it told before has been heard then."""
+    return status["reason"] == "stopped"
+
+
 def retained(broker):
     with Subscriber(broker.port, "+/device/#") as late:
         time.sleep(0.3)
@@ -74,11 +79,15 @@ def test_removed_cleanly_when_disabled_and_only_then(broker, tmp_path):
     run_once(broker, tmp_path)
     run_once(broker, tmp_path)
     assert TOPIC in retained(broker)
-    with Subscriber(broker.port, "#") as live:
+    with Subscriber(broker.port) as live:
+        time.sleep(0.2)
+        live.messages.clear()
         run_once(broker, tmp_path, enabled=False)
+        live.wait("status", stopped)
         assert [payload for topic, payload, _ in live.messages if topic == TOPIC][-1] is None
         live.messages.clear()
         run_once(broker, tmp_path, enabled=False)
+        live.wait("status", stopped)
         # Done with: a broker's access rules need not know of it any more.
         assert not live.of("config")
     assert retained(broker) == {}
@@ -86,9 +95,11 @@ def test_removed_cleanly_when_disabled_and_only_then(broker, tmp_path):
 
 def test_a_machine_that_left_is_removed_and_a_prefix_that_changed(broker, tmp_path):
     run_once(broker, tmp_path, machines=("pump", "fan"))
-    with Subscriber(broker.port, "homeassistant/#") as live:
+    with Subscriber(broker.port) as live:
+        time.sleep(0.2)
         live.messages.clear()
         run_once(broker, tmp_path, machines=("pump",))
+        live.wait("status", stopped)
         told = live.of("config")
     # First each component of the machine with nothing but its platform, as Home Assistant asks.
     assert any(message["components"].get("fan_score") == {"platform": "sensor"} for message in told)

@@ -142,4 +142,6 @@ def test_an_alarm_is_news_when_it_differs_not_when_the_clocks_drift():
     assert not news.note("pump", later)
     assert news.note("fan", STATUS)
     assert news.note("pump", AlarmStatus(Level.ALARM, 1e9, "a1", acknowledged=True))
-    assert news.note("pump", AlarmStatus(Level.NORMAL, 1e9))
+    # The event that cleared it bears its id; the window after that brings no news.
+    assert news.note("pump", AlarmStatus(Level.NORMAL, 1e9, "a1", acknowledged=False))
+    assert not news.note("pump", AlarmStatus(Level.NORMAL, 1e9))

@@ -100,6 +100,31 @@ def test_signals_end_it_cleanly_within_seconds(plant, tmp_path, number):
         assert live.wait("status", lambda m: m["status"] == "offline")["reason"] == "stopped"
 
 
+def test_commands_reach_a_running_agent(plant, tmp_path):
+    """In the very process that listens: answered, told as an event, and part of the alarm's state."""
+    with Broker(tmp_path / "broker") as broker, Subscriber(broker.port) as live:
+        config = plant("realtime", f"mqtt: {{host: 127.0.0.1, port: {broker.port}}}")
+        process = subprocess.Popen(
+            [*AUSCULT, "--config", config], stderr=subprocess.PIPE, text=True
+        )
+        try:
+            assert "mute" in live.wait("dev/info")["commands"]
+            live.wait("score")
+            request = {"transaction": "t1", "machine": "pump", "seconds": 60, "operator": "me"}
+            live.publish("auscult/dev/request/mute", request)
+            assert live.wait("response/mute")["status"] == "ok"
+            assert live.wait("pump/event")["data"]["operator"] == "me"
+            assert live.wait("pump/alarm", lambda m: m["muted_until"])["level"] == "normal"
+            health = live.wait("dev/health")
+            assert health["outbox"]["unsaved"] == 0
+            assert "pump" in health["machines"]
+        finally:
+            process.terminate()
+            _, err = process.communicate(timeout=10)
+        assert process.returncode == 0, err
+        assert "Traceback" not in err
+
+
 def test_scoring_goes_on_without_a_broker(plant):
     done = run(plant(extra=f"mqtt: {{host: 127.0.0.1, port: {free_port()}}}"))
     assert done.returncode == 0

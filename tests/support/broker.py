@@ -136,6 +136,9 @@ class Subscriber:
         self._client.disconnect()
         self._client.loop_stop()
 
+    def publish(self, topic: str, payload: dict) -> None:
+        self._client.publish(topic, json.dumps(payload), qos=1).wait_for_publish(5)
+
     def of(self, ending: str) -> list[dict]:
         with self._new:
             return [payload for topic, payload, _ in self.messages if topic.endswith(ending)]
