@@ -65,6 +65,8 @@ def broker(folder: Path) -> Iterator[int]:
 
 def listen(port: int, bundle: Path, stream: list[Path], folder: Path) -> list[dict[str, Any]]:
     """Replay a stream through the agent; every message of its machine, in order."""
+    # A state of its own: an alarm outlives the agent, and would this stream.
+    folder = Path(tempfile.mkdtemp(dir=folder))
     config = folder / "agent.yaml"
     source = {"kind": "replay", "paths": [str(p) for p in stream], "speed": "max"}
     machine = {"name": "drone", "bundle": str(bundle), "source": source}
@@ -166,7 +168,7 @@ def _level_at(events: list[dict[str, Any]], second: float) -> str:
     level = "normal"
     for event in events:
         if event["window"] + event["seconds"] <= second:
-            level = "alarm" if event["event"] == "raised" else "normal"
+            level = event["level"]
     return level
 
 
