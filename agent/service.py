@@ -11,9 +11,9 @@ from agent.bundle.load import Bundle
 from agent.capture.source import open_source
 from agent.config import AgentConfig, MachineConfig
 from agent.decide.keeper import AlarmKeeper
+from agent.growth import Growth
 from agent.health.notify import Notifier
 from agent.health.vigil import Vigil
-from agent.growth import Growth
 from agent.pipeline import Pipeline
 from agent.publish.about import bundle_info
 from agent.publish.console import ConsolePublisher
@@ -107,6 +107,7 @@ class Agent:
         ]
         if broker is not None and not all(pipeline.live for pipeline in self.pipelines):
             broker.wait_connected(_BROKER_SECONDS)
+        self._vigil.begin(max(self._step(machine) for machine in self._config.machines))
         for pipeline in self.pipelines:
             pipeline.start()
         self._growth.attend()
@@ -125,7 +126,7 @@ class Agent:
 
     def _step(self, machine: MachineConfig) -> float:
         """Longest time to the next window while all is well, seconds."""
-        manifest = self._bundles[machine.bundle.resolve()].manifest
+        manifest = self._growth.bundle(machine.name).manifest
         return manifest.window_seconds + (machine.hop_seconds or manifest.hop_seconds)
 
     def _alarm(self, machine: str) -> AlarmKeeper:

@@ -1,0 +1,1 @@
+"""Is the agent itself well? What it tells systemd, Prometheus and the journal of itself."""
