@@ -28,6 +28,7 @@ from agent.bundle.manifest import (
     TrainedOn,
 )
 from agent.bundle.seal import file_record, new_bundle, seal
+from agent.bundle.sign import load_private, sign_folder
 from agent.capture.files import audio_info
 from agent.frames import Matrix
 from export.clips import score_tests
@@ -108,10 +109,25 @@ def export_bundle(
     data: Path | None = None,
     precision: Literal["int8", "float32"] = "int8",
     test: bool = True,
+    sign: Path | None = None,
     console: Console | None = None,
 ) -> Exported:
-    """As `export_run`, and give the comparison too."""
+    """As `export_run`, and give the comparison too.
+
+    Args:
+        run: The run folder.
+        out: The bundle's folder.
+        data: Where the recordings are now.
+        precision: `float32` leaves quantization out.
+        test: Also score the test set.
+        sign: Private key to sign the bundle with, read before the work begins.
+        console: Where to tell.
+
+    Raises:
+        SigningError: The key cannot be used.
+    """
     console = console or Console(stderr=True)
+    key = None if sign is None else load_private(sign)
     record, encoder = load_run(run)
     machine = record.to_machine(data)
     preset = record.preset
@@ -177,6 +193,8 @@ def export_bundle(
                 manifest = seal(
                     folder, _draft(record, machine, windows, final, comparison, quantized)
                 )
+        if key is not None:
+            sign_folder(folder, key)
         # What a device does first: nothing takes the bundle's name that it would refuse.
         open_bundle(folder).close()
     console.print(

@@ -29,6 +29,13 @@ import click
     help="Score the test set, where there is one, in float32 and as exported.",
 )
 @click.option(
+    "--sign",
+    "key",
+    metavar="KEY",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Sign the bundle with this private key of `auscult keygen`.",
+)
+@click.option(
     "--json",
     "json_path",
     metavar="FILE",
@@ -36,7 +43,13 @@ import click
     help="Also write the figures here.",
 )
 def export(
-    run: Path, out: Path, data: Path | None, as_float: bool, test: bool, json_path: Path | None
+    run: Path,
+    out: Path,
+    data: Path | None,
+    as_float: bool,
+    test: bool,
+    key: Path | None,
+    json_path: Path | None,
 ) -> None:
     """Write the bundle of a RUN that `auscult train` left.
 
@@ -59,6 +72,7 @@ def export(
         data=data,
         precision="float32" if as_float else "int8",
         test=test,
+        sign=key,
         console=console,
     )
     manifest = done.manifest

@@ -60,3 +60,20 @@ def test_run_that_is_none_is_named(tmp_path):
             export, [str(tmp_path), "--out", str(tmp_path / "b")], catch_exceptions=False
         )
     assert not (tmp_path / "b").exists()
+
+
+def test_signs_what_a_device_with_the_public_key_opens(run, tmp_path):
+    pytest.importorskip("cryptography")
+    from agent.bundle.sign import load_public, verify_folder
+    from agent.commands.keygen import keygen
+
+    key = tmp_path / "site.key"
+    made = CliRunner().invoke(keygen, [str(key)])
+    assert made.exit_code == 0, made.output
+    options = [str(run), "--float", "--no-test", "--sign", str(key)]
+    result = CliRunner().invoke(export, [*options, "--out", str(tmp_path / "b")])
+    assert result.exit_code == 0, result.output
+    verify_folder(tmp_path / "b", load_public(tmp_path / "site.key.pub"))
+    absent = CliRunner().invoke(export, [*options[:-1], "none", "--out", str(tmp_path / "c")])
+    assert "none: cannot be read" in str(absent.exception)
+    assert not (tmp_path / "c").exists()
