@@ -105,6 +105,7 @@ class Pipeline:
             thresholds.alarm,
             alert_threshold=thresholds.alert,
             hop_seconds=self._hop(self._bundle),
+            overlap_seconds=self._overlap(self._bundle),
             memory=memory,
         )
         self._keeper = AlarmKeeper(decider, self._tell, file)
@@ -193,7 +194,9 @@ class Pipeline:
         with self._in_use:
             previous, self._bundle = self._bundle, bundle
             if self._keeper is not None:
-                self._keeper.use_thresholds(thresholds.alarm, thresholds.alert)
+                self._keeper.use_thresholds(
+                    thresholds.alarm, thresholds.alert, self._overlap(bundle)
+                )
         return previous
 
     def _thresholds(self, bundle: Bundle) -> Thresholds:
@@ -206,6 +209,11 @@ class Pipeline:
 
     def _hop(self, bundle: Bundle) -> float:
         return self._config.hop_seconds or bundle.manifest.hop_seconds
+
+    def _overlap(self, bundle: Bundle) -> float:
+        """How long a window waits for an idle one that overlaps it."""
+        told = bundle.gate is not None and self._config.decide.idle == "suppress"
+        return bundle.manifest.window_seconds if told else 0.0
 
     def _hop_samples(self, bundle: Bundle) -> int:
         return max(1, round(self._hop(bundle) * bundle.manifest.encoder.sample_rate))

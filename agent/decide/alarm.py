@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 from agent.decide.config import DecideConfig
-from agent.decide.evidence import Evidence, Rule
+from agent.decide.evidence import Evidence, Heard, Rule
 from agent.decide.life import AlarmLife, new_alarm_id
 from agent.decide.memory import AlarmMemory
-from agent.frames import AlarmEvent, Decision, Level, MachineState, Score
+from agent.frames import AlarmEvent, Decision, Level, MachineState, Score, Window
 
 # Windows older than this many of the stretches that raise an alarm are no evidence any more.
 _FORGET_STRETCHES = 10
@@ -21,11 +22,16 @@ class AlarmDecider:
     An invalid window, one of an idle machine unless that is ignored, and one of a machine that is
     being worked on say nothing: they neither raise nor clear.
 
+    A window that lies across a start or stop of the machine sounds like neither. So where idleness
+    can be told, a window counts only once no idle one overlaps it, which a window's length later is
+    known: that much later an alarm comes.
+
     Args:
         config: Counts and habits.
         threshold: A window scoring above this is anomalous (see `agent.decide.thresholds`).
         alert_threshold: The same for an alert; None for no alerts.
         hop_seconds: Step between windows, for how long evidence is kept.
+        overlap_seconds: Length of a window where idle ones can be told and are suppressed, else 0.
         memory: Where an earlier run stopped; None begins at normal.
         new_id: Makes the id of a new alarm.
     """
@@ -37,11 +43,15 @@ class AlarmDecider:
         *,
         alert_threshold: float | None = None,
         hop_seconds: float = 1.0,
+        overlap_seconds: float = 0.0,
         memory: AlarmMemory | None = None,
         new_id: Callable[[], str] = new_alarm_id,
     ) -> None:
         self._config = config
         self._hop = hop_seconds
+        self._overlap = overlap_seconds
+        self._waiting: deque[Heard] = deque()
+        self._idle_end = float("-inf")
         self.life = AlarmLife(config, memory, new_id)
         self._set(threshold, alert_threshold, memory or AlarmMemory())
 
@@ -64,8 +74,12 @@ class AlarmDecider:
             }
         )
 
-    def use_thresholds(self, threshold: float, alert_threshold: float | None) -> None:
+    def use_thresholds(
+        self, threshold: float, alert_threshold: float | None, overlap_seconds: float = 0.0
+    ) -> None:
         """Judge by others from now on; evidence by the old ones is dropped, the alarm stays."""
+        self._overlap = overlap_seconds
+        self._waiting.clear()
         self._set(threshold, alert_threshold, self.memory())
 
     def decide(self, score: Score, state: MachineState = MachineState.RUNNING) -> Decision:
@@ -79,18 +93,17 @@ class AlarmDecider:
         announced = self.life.announced
         self.life.at(window.end_monotonic, window.end_wall)
         standing = self.life.status.alarm_id
-        suppressed = state is MachineState.IDLE and self._config.idle == "suppress"
+        exceeded = False
         if self.life.muted:
             # What is heard while people work on the machine must not help to raise anything later.
-            suppressed = True
             self._forget()
-        exceeded = False
-        if value is not None and not suppressed:
+        elif value is not None and state is MachineState.IDLE and self._config.idle == "suppress":
+            self._waiting.clear()
+            self._idle_end = window.end_monotonic
+        elif value is not None and not self._settling(window):
             exceeded = value > self.threshold
-            self._alarm.observe(value, window.end_monotonic)
-            if self._alert is not None:
-                self._alert.observe(value, window.end_monotonic)
-            self.life.settle(self._condition(), score, self.threshold)
+            self._waiting.append(Heard.of(window, value))
+            self._count(window.end_monotonic)
         status = self.life.status
         return Decision(
             score=score,
@@ -117,7 +130,24 @@ class AlarmDecider:
         self.life.at(monotonic, wall)
         return self.life.take()
 
+    def _settling(self, window: Window) -> bool:
+        """Whether it holds some of the machine's standing still or starting up."""
+        settle = self._config.idle_settle_seconds
+        settle = self._overlap if settle is None else settle
+        return window.monotonic < self._idle_end + settle
+
+    def _count(self, now: float) -> None:
+        """Take in the windows that no idle one can overlap any more."""
+        # Half a hop for the rounding of times.
+        while self._waiting and self._waiting[0].monotonic <= now - self._overlap + self._hop / 2:
+            heard = self._waiting.popleft()
+            for evidence in (self._alarm, self._alert):
+                if evidence is not None:
+                    evidence.observe(heard.value, heard.monotonic)
+            self.life.settle(self._condition(), heard, self.threshold)
+
     def _forget(self) -> None:
+        self._waiting.clear()
         for evidence in (self._alarm, self._alert):
             if evidence is not None:
                 evidence.forget()

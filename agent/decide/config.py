@@ -125,9 +125,18 @@ class DecideConfig(Strict):
         Literal["suppress", "ignore"],
         Field(
             description="While the machine sounds idle (bundles with a gate): suppress, its "
-            "windows count neither for nor against an alarm; ignore, they count as any other"
+            "windows count neither for nor against an alarm, nor do those that lie across a start "
+            "or stop (so an alarm comes a window's length later); ignore, they count as any other"
         ),
     ] = "suppress"
+    idle_settle_seconds: Annotated[
+        FiniteFloat | None,
+        Field(
+            ge=0,
+            description="After idling, windows that begin within this are not counted: the machine "
+            "starts up; null for the length of a window",
+        ),
+    ] = None
     alert: Annotated[AlertConfig | None, Field(description="Early warning; null for none")] = (
         AlertConfig()
     )

@@ -5,6 +5,36 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
+from agent.frames import Window
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A window as an event tells of it: all but its samples.
+
+    Attributes:
+        value: Its score.
+        index: Its number in the stream.
+        monotonic: Monotonic time of its end, seconds.
+        wall: Wall time of its first sample, seconds since the epoch.
+        seconds: Its length.
+        origin: File or device it was heard from.
+    """
+
+    value: float
+    index: int
+    monotonic: float
+    wall: float
+    seconds: float
+    origin: str
+
+    @classmethod
+    def of(cls, window: Window, value: float) -> Heard:
+        """What is remembered of a window."""
+        return cls(
+            value, window.index, window.end_monotonic, window.wall, window.seconds, window.origin
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:

@@ -83,10 +83,12 @@ class AlarmKeeper:
         with self._lock:
             self._hand_over(self._decider.tick(time.monotonic(), time.time()))
 
-    def use_thresholds(self, threshold: float, alert_threshold: float | None) -> None:
-        """Judge by others from now on; the alarm stays."""
+    def use_thresholds(
+        self, threshold: float, alert_threshold: float | None, overlap_seconds: float = 0.0
+    ) -> None:
+        """Judge by others from now on; the alarm stays. See `AlarmDecider`."""
         with self._lock:
-            self._decider.use_thresholds(threshold, alert_threshold)
+            self._decider.use_thresholds(threshold, alert_threshold, overlap_seconds)
 
     def acknowledge(self, *, alarm_id: str = "", operator: str = "", note: str = "") -> AlarmStatus:
         """An operator has seen the alarm; see `AlarmLife.acknowledge`."""

@@ -14,9 +14,10 @@ import uuid
 from collections.abc import Callable
 
 from agent.decide.config import DecideConfig
+from agent.decide.evidence import Heard
 from agent.decide.memory import AlarmMemory
 from agent.errors import AuscultError
-from agent.frames import AlarmEvent, AlarmStatus, EventKind, Level, Score, Shelving
+from agent.frames import AlarmEvent, AlarmStatus, EventKind, Level, Shelving
 
 _NEVER = float("inf")
 _NOT_YET = float("-inf")
@@ -58,7 +59,7 @@ class AlarmLife:
         self._annunciated = 0.0
         self._condition = self._memory.condition
         self._threshold = 0.0
-        self._score: Score | None = None
+        self._heard: Heard | None = None
         self._fresh: list[AlarmEvent] = []
 
     @property
@@ -141,15 +142,15 @@ class AlarmLife:
             self._end_mute("", "its time is up")
         self._remind()
 
-    def settle(self, condition: Level, score: Score, threshold: float) -> None:
+    def settle(self, condition: Level, heard: Heard, threshold: float) -> None:
         """Let the level follow the condition of the machine, and the world hear of it.
 
         Args:
             condition: What the evidence says.
-            score: Of the window that it says so after, for the events.
+            heard: The window after which it says so, for the events.
             threshold: The score above which a window counts as anomalous, for the events.
         """
-        self._condition, self._score, self._threshold = condition, score, threshold
+        self._condition, self._heard, self._threshold = condition, heard, threshold
         self._follow()
 
     def acknowledge(self, *, alarm_id: str = "", operator: str = "", note: str = "") -> None:
@@ -303,7 +304,7 @@ class AlarmLife:
     def _tell(
         self, kind: EventKind, *, previous: Level | None = None, operator: str = "", note: str = ""
     ) -> None:
-        memory, score = self._memory, self._score
+        memory, heard = self._memory, self._heard
         # Shelving may be told of while there is no alarm to number the events of.
         serial = f"{memory.alarm_id}-{memory.told}" if memory.alarm_id else self._new_id()
         self._update(told=memory.told + 1)
@@ -315,11 +316,11 @@ class AlarmLife:
             status=self.status,
             previous=memory.level if previous is None else previous,
             threshold=self._threshold,
-            score=None if score is None else score.value,
-            window=None if score is None else score.window.index,
-            window_wall=0.0 if score is None else score.window.wall,
-            window_seconds=0.0 if score is None else score.window.seconds,
-            origin="" if score is None else score.window.origin,
+            score=None if heard is None else heard.value,
+            window=None if heard is None else heard.index,
+            window_wall=0.0 if heard is None else heard.wall,
+            window_seconds=0.0 if heard is None else heard.seconds,
+            origin="" if heard is None else heard.origin,
             operator=operator,
             note=note,
         )

@@ -25,21 +25,23 @@ ALERT = {"threshold": None, "raise_windows": 3, "of_windows": 4}
 class Story:
     """A decider, a clock and everything it told."""
 
-    def __init__(self, *, memory=None, alert=0.5, start=0.0, wall=1000.0, **config) -> None:
+    def __init__(
+        self, *, memory=None, alert=0.5, start=0.0, wall=1000.0, overlap=0.0, **config
+    ) -> None:
         count = itertools.count()
         defaults = {"raise_windows": 2, "of_windows": 3, "clear_windows": 2, "alert": ALERT}
         self.config = DecideConfig(**{**defaults, **config})
         self.decider = AlarmDecider(
-            self.config, 1.0, alert_threshold=alert, memory=memory,
+            self.config, 1.0, alert_threshold=alert, memory=memory, overlap_seconds=overlap,
             new_id=lambda: f"{'r' if memory else 'a'}{next(count)}",
         )  # fmt: skip
         self.life = self.decider.life
         self.now, self.wall, self.index = start, wall, 0
         self.events, self.decisions = [], []
 
-    def window(self, value, state=MachineState.RUNNING):
+    def window(self, value, state=MachineState.RUNNING, samples=SAMPLES):
         validity = Validity.VALID if value is not None else Validity.SILENT
-        window = Window(SAMPLES, 8000, self.index, self.now, self.wall, validity)
+        window = Window(samples, 8000, self.index, self.now, self.wall, validity)
         self.index, self.now, self.wall = self.index + 1, self.now + 1, self.wall + 1
         decision = self.decider.decide(Score(window, value), state)
         self.decisions.append(decision)
@@ -332,6 +334,32 @@ def test_idle_windows_count_neither_way_unless_ignored():
     ignoring.window(LOUD, MachineState.IDLE)
     ignoring.window(LOUD, MachineState.IDLE)
     assert ignoring.life.status.level is Level.ALARM
+
+
+def test_a_machine_that_stops_and_starts_raises_nothing():
+    """Windows of 4 s, one a second: three lie across the stop, three across the start."""
+    long = np.zeros(4 * 8000, np.float32)
+    story = Story(alert=None, overlap=4.0)
+    across = [LOUD] * 3
+    for _ in range(5):
+        for value in [QUIET] * 8 + across:
+            story.window(value, samples=long)
+        for _ in range(6):
+            story.window(LOUD, MachineState.IDLE, samples=long)
+        for value in [*across, LOUD, LOUD]:  # starting up
+            story.window(value, samples=long)
+    assert story.kinds() == []
+    # A fault while it runs is raised a window's length later.
+    for _ in range(8):
+        story.window(QUIET, samples=long)
+    raised = [bool(story.window(LOUD, samples=long).events) for _ in range(10)]
+    assert raised.index(True) == 1 + 4
+    assert story.events[0].score == LOUD
+    # Without the wait, each stop would have raised one.
+    hasty = Story(alert=None)
+    for value in [QUIET] * 8 + across:
+        hasty.window(value, samples=long)
+    assert hasty.kinds() == ["raised"]
 
 
 @pytest.mark.parametrize(("jump", "left"), [(40.0, 60.0), (-1e9, 100.0), (1e9, 0.0)])
