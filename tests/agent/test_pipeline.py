@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from support.bundles import FAULTY_HZ, RATE, tone, write
 
 from agent.bundle.load import open_bundle
+from agent.bundle.manifest import Gate
 from agent.capture.config import ReplaySource
 from agent.capture.source import open_source
 from agent.config import MachineConfig
@@ -17,6 +19,7 @@ from agent.decide.config import DecideConfig
 from agent.errors import AudioError, BundleError
 from agent.frames import AlarmEvent, AudioBlock, Decision, Level, Validity
 from agent.pipeline import Pipeline
+from agent.score.gate import IdleGate
 from agent.window.condition import SensorCondition
 from agent.window.queue import WindowQueue
 
@@ -267,3 +270,28 @@ def test_queue_gives_in_order_and_closes():
     queue.close()
     assert not queue.put(9)
     assert [queue.get(), queue.get(), queue.get()] == [2, 3, None]
+
+
+def test_an_idle_machine_raises_nothing_and_its_state_is_told(tiny_bundle, bundle):
+    """The idle machine hums at another pitch, which the healthy bank has never heard."""
+    idle_hz = 800.0
+    idle = bundle.encoder.encode(np.stack([tone(1, idle_hz, seed=seed) for seed in range(6)]))
+    limits = Gate(
+        margin=1.0, reach=0.01, rows=6, recordings=6, healthy_as_idle=0.0, idle_as_idle=1.0
+    )
+    gated = replace(bundle, gate=IdleGate(idle, bundle.scorer.ready, "cosine", limits))
+    sound = np.concatenate([tone(6), tone(6, idle_hz, seed=9), tone(6, seed=8)])
+    heard = {}
+    for idle_means in ("suppress", "ignore"):
+        listener = heard[idle_means] = Listener()
+        config = machine(
+            tiny_bundle,
+            hop_seconds=0.5,
+            decide=DecideConfig(raise_windows=1, of_windows=1, clear_windows=2, idle=idle_means),
+        )
+        tally = finish(Pipeline(config, gated, Feed(blocks(sound)), [listener]))
+        assert tally.idle == 11
+    assert [event.kind.value for event in heard["suppress"].events] == []
+    assert [event.kind.value for event in heard["ignore"].events] == ["raised", "cleared"]
+    states = [decision.state.value for decision in heard["suppress"].decisions]
+    assert states == ["running"] * 12 + ["idle"] * 11 + ["running"] * 12
