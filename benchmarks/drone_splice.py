@@ -74,31 +74,34 @@ def listen(port: int, bundle: Path, stream: list[Path], folder: Path) -> list[di
     # JSON is YAML.
     data = {"device": "bench", "mqtt": mqtt, "machines": [machine], "state_dir": "state"}
     config.write_text(json.dumps(data))
-    subscriber = subprocess.Popen(
-        [
-            "mosquitto_sub",
-            "-h",
-            "127.0.0.1",
-            "-p",
-            str(port),
-            "-t",
-            "auscult/bench/#",
-            "-F",
-            "%t %p",
-        ],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    time.sleep(0.5)
-    auscult("run", "--config", config)
-    time.sleep(0.5)
-    subscriber.terminate()
-    assert subscriber.stdout
+    heard = folder / "heard.txt"
+    topic = "auscult/bench/drone/#"
+    words = [
+        "mosquitto_sub",
+        "-h",
+        "127.0.0.1",
+        "-p",
+        str(port),
+        "-q",
+        "1",
+        "-t",
+        topic,
+        "-F",
+        "%t %p",
+    ]
+    # Into a file: a pipe that nobody reads fills up, and then the broker drops messages.
+    with heard.open("w") as sink:
+        subscriber = subprocess.Popen(words, stdout=sink)
+        time.sleep(0.5)
+        auscult("run", "--config", config)
+        time.sleep(0.5)
+        subscriber.terminate()
+        subscriber.wait()
     found = []
-    for line in subscriber.stdout:
-        topic, _, payload = line.partition(" ")
-        if topic.startswith("auscult/bench/drone/"):
-            found.append({"topic": topic.rsplit("/", 1)[1], **json.loads(payload)})
+    for line in heard.read_text().splitlines():
+        name, _, payload = line.partition(" ")
+        if payload:
+            found.append({"topic": name.rsplit("/", 1)[1], **json.loads(payload)})
     return found
 
 
