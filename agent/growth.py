@@ -52,6 +52,7 @@ class Growth:
             config.collect,
         )
         self._judging: dict[str, Bundle] = {}
+        self._recorders: dict[str, EvidenceRecorder] = {}
 
     def open_bundles(self, *, strict: bool = False) -> None:
         """Open and verify every machine's bundle, or its version in use.
@@ -84,16 +85,24 @@ class Growth:
         """Those who listen in on a machine."""
         taps: list[Tap] = [self._collector.taps[machine]]
         if self._config.evidence.enabled:
-            taps.append(EvidenceRecorder(self._config.device_name, machine, self._writer))
+            recorder = EvidenceRecorder(self._config.device_name, machine, self._writer)
+            self._recorders[machine] = recorder
+            taps.append(recorder)
         return taps
 
     def handlers(self) -> Mapping[str, Handler]:
         """Commands carried out here."""
         return {
             "collect": self._collector.handle,
-            "feedback": feedback_handler(self._config.state_path / "evidence"),
+            "feedback": feedback_handler(
+                self._config.state_path / "evidence",
+                self._keep_window if self._config.evidence.enabled else None,
+            ),
             "reload": self._swapper.handle,
         }
+
+    def _keep_window(self, machine: str, index: int) -> str:
+        return self._recorders[machine].keep_window(index)
 
     def start(self) -> None:
         """Begin to write evidence; before the pipelines."""

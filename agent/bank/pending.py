@@ -70,11 +70,15 @@ def mark_accepted(root: Path, alarm_id: str, version: int) -> None:
         _write(folder, feedback.model_copy(update={"accepted": str(version)}))
 
 
-def feedback_handler(root: Path) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
+def feedback_handler(
+    root: Path, keep_window: Callable[[str, int], str] | None = None
+) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
     """Carries out the `feedback` command.
 
     Args:
         root: `evidence/` in the state directory.
+        keep_window: Keeps a recent window of a machine by its index, and gives the id it is kept
+            under; None when nothing recent is held.
 
     Returns:
         A handler of checked fields; it raises AuscultError when there is no evidence of the alarm.
@@ -83,12 +87,12 @@ def feedback_handler(root: Path) -> Callable[[Mapping[str, Any]], Mapping[str, A
     def handle(fields: Mapping[str, Any]) -> Mapping[str, Any]:
         alarm_id = fields.get("alarm_id")
         if alarm_id is None:
-            raise AuscultError(
-                "single windows are not kept: only those of an alarm can be answered",
-                remedy="Give `alarm_id`.",
-            )
+            window = fields.get("window")
+            if window is None or keep_window is None:
+                raise AuscultError("no evidence is kept here", remedy="Set `evidence.enabled`.")
+            alarm_id = keep_window(str(fields["machine"]), int(window))
         folder = alarm_folder(root, str(fields["machine"]), str(alarm_id))
-        record = read_record(folder)
+        read_record(folder)
         try:
             before = read_feedback(folder)
         except AuscultError:
@@ -105,7 +109,7 @@ def feedback_handler(root: Path) -> Callable[[Mapping[str, Any]], Mapping[str, A
             comment=str(fields.get("comment", ""))[:2000],
         )
         _write(folder, feedback)
-        windows = sum(window.exceeded and window.whole for window in record.windows)
+        windows = len(alarm_sound(folder).spans or ())
         return {
             "alarm_id": str(alarm_id),
             "verdict": feedback.verdict,

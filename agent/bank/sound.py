@@ -125,7 +125,9 @@ def alarm_sound(folder: Path) -> Recording:
     spans = tuple(
         (max(0.0, window.start), window.seconds)
         for window in record.windows
-        if window.exceeded and window.whole and window.validity == Validity.VALID.value
+        if (window.exceeded or record.asked)
+        and window.whole
+        and window.validity == Validity.VALID.value
     )
     return Recording(folder / SOUND, f"alarm/{record.alarm_id}", "healthy", spans, ANSWERED)
 

@@ -12,11 +12,12 @@ from typing import Any
 
 from agent.bundle.manifest import Row
 from agent.collect.config import CollectConfig
-from agent.collect.recording import ClockQuality, Order, Recording, discard_empty, summary
+from agent.collect.recording import Order, Recording, discard_empty, summary
 from agent.collect.schedule import Schedule, Schedules
 from agent.collect.spool import CollectAnswer, CollectOrder, Spool
 from agent.errors import AuscultError
 from agent.frames import AudioBlock, Decision
+from agent.health.clock import WALL_CLOCK, ClockQuality
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ class Collector:
         device: str,
         machines: Sequence[str],
         config: CollectConfig,
-        clock: Callable[[], ClockQuality] = lambda: "unknown",
+        clock: Callable[[], ClockQuality] = lambda: WALL_CLOCK.quality,
     ) -> None:
         self.taps: Mapping[str, CollectTap] = {name: CollectTap() for name in machines}
         self._root = state / "collected"

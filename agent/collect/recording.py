@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 import numpy as np
 import soundfile
@@ -24,12 +23,11 @@ from agent.collect.session import SESSION, Discarded, Label, Segment, Session
 from agent.errors import AuscultError
 from agent.evidence.disk import has_room
 from agent.frames import AudioBlock, Samples, Validity
+from agent.health.clock import ClockQuality, WallClock
 from agent.publish.messages import utc
 from agent.window.validity import assess
 
 log = logging.getLogger(__name__)
-
-ClockQuality: TypeAlias = Literal["synchronised", "unsynchronised", "unknown"]
 
 # Sound is judged in pieces of so long, seconds: long enough to tell clipping from a knock.
 PIECE_SECONDS = 1.0
@@ -77,7 +75,7 @@ class Recording:
         device: str,
         order: Order,
         config: CollectConfig,
-        clock: Callable[[], ClockQuality] = lambda: "unknown",
+        clock: Callable[[], ClockQuality] = lambda: WallClock().look(),
     ) -> None:
         self.order = order
         self.session = ""
@@ -318,7 +316,7 @@ class Recording:
             by=self.order.by,
             comment=self.order.comment,
             started=utc(self._started or datetime.now(timezone.utc).timestamp()),
-            clock=self._clock(),
+            clock=self._clock().value,
             rate=self._rate or 1,
             asked_seconds=self.order.seconds,
             heard_seconds=round(self._heard, 6),

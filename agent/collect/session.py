@@ -58,8 +58,8 @@ class Session(Strict):
     comment: Annotated[str, Field(description="What else was said")] = ""
     started: Annotated[str, Field(description="First sample, ISO 8601 UTC")]
     clock: Annotated[
-        Literal["synchronised", "unsynchronised", "unknown"],
-        Field(description="Whether the clock that gave these times was synchronised"),
+        Literal["synchronised", "unsynchronised", "jumped"],
+        Field(description="How far the clock that gave these times could be believed"),
     ]
     rate: Annotated[int, Field(gt=0, description="Samples a second of the files")]
     asked_seconds: Annotated[float, Field(gt=0, description="Length asked for, seconds")]

@@ -65,6 +65,10 @@ class EvidenceRecord(Strict):
         bool,
         Field(description="False while more sound may be added, or when the agent was cut off"),
     ]
+    asked: Annotated[
+        bool,
+        Field(description="Kept because a person answered this one window, not for an alarm"),
+    ] = False
     threshold: Annotated[float, Field(description="Score above which a window counted")]
     score: Annotated[float | None, Field(description="Score of the window that raised it")]
     sound_start: Annotated[str, Field(description="First sample of `sound.flac`, ISO 8601 UTC")]

@@ -8,11 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from soundfile import SoundFileError
+
 from agent.bundle.manifest import Row
 from agent.errors import AuscultError
+from agent.evidence.disk import has_room
 from agent.evidence.record import EvidenceRecord, JudgedWindow, LostSound, alarm_folder
 from agent.evidence.ring import AudioRing, Clip
-from agent.evidence.write import EvidenceWriter, Job
+from agent.evidence.write import EvidenceWriter, Job, write_evidence
 from agent.frames import AudioBlock, Decision, Level, Window
 from agent.publish.messages import utc
 
@@ -27,10 +30,12 @@ _NOTES_KEPT = 2048
 class _Note:
     """What is remembered of a judged window: all but its samples."""
 
+    index: int
     monotonic: float
     seconds: float
     wall: float
     validity: str
+    threshold: float
     score: float | None
     exceeded: bool
     neighbour: str
@@ -100,6 +105,54 @@ class EvidenceRecorder:
                 self._finish(window)
         # The message that clears an alarm bears its id, and so its evidence.
         return self._reference if decision.alarm_id == self._last_id else ""
+
+    def keep_window(self, index: int) -> str:
+        """Keep one recent window because a person spoke of it; waits for the disk.
+
+        Args:
+            index: Of the window, as its score message gave it.
+
+        Returns:
+            The id under which it is kept, as if it were an alarm's.
+
+        Raises:
+            AuscultError: It is not held any more, was invalid, or cannot be written.
+        """
+        note = next((one for one in list(self._notes) if one.index == index), None)
+        end = 0.0 if note is None else note.monotonic + note.seconds
+        clip = None if note is None else self._ring.cut(note.monotonic, end)
+        if note is None or clip is None or not _judged(note, clip).whole:
+            raise AuscultError(
+                f"window {index} is not held any more",
+                remedy="Answer within a minute, or answer its alarm.",
+            )
+        if note.score is None:
+            raise AuscultError(f"window {index} could not be judged: {note.validity}")
+        # A restart counts windows from 0 again: the time tells two of a number apart.
+        name = f"window-{index}-{int(note.wall)}"
+        record = EvidenceRecord(
+            alarm_id=name,
+            device=self._device,
+            machine=self._machine,
+            raised=utc(note.wall + note.seconds),
+            raised_at=round(clip.seconds, 6),
+            complete=True,
+            asked=True,
+            threshold=note.threshold,
+            score=note.score,
+            sound_start=utc(clip.wall),
+            rate=clip.rate,
+            seconds=round(clip.seconds, 6),
+            windows=(_judged(note, clip),),
+        )
+        folder = alarm_folder(self._writer.root, self._machine, name)
+        if not has_room(folder, self._writer.config.free_share):
+            raise AuscultError("the disk is too full", where=self._writer.root)
+        try:
+            write_evidence(Job(folder, clip, record))
+        except (OSError, SoundFileError) as fault:
+            raise AuscultError(f"cannot be written: {fault}", where=folder) from fault
+        return name
 
     def close(self) -> None:
         """Write what was heard of an alarm that still lasts; the pipeline has ended."""
@@ -175,10 +228,12 @@ def _note(decision: Decision, rows: Sequence[Row]) -> _Note:
     if score.neighbour is not None and 0 <= score.neighbour < len(rows):
         row = rows[score.neighbour]
     return _Note(
+        score.window.index,
         score.window.monotonic,
         score.window.seconds,
         score.window.wall,
         score.window.validity.value,
+        decision.threshold,
         score.value,
         decision.exceeded,
         row.source if row else "",

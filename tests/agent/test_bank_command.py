@@ -8,12 +8,16 @@ import shutil
 import pytest
 import yaml
 from click.testing import CliRunner
-from support.bundles import FAULTY_HZ, tone, write
+from support.bundles import FAULTY_HZ, RATE, tone, write
 from test_bank_growth import NEW_HZ, evidence, score
 
 from agent.bank.pending import feedback_handler
 from agent.commands.bank import bank
 from agent.errors import AuscultError
+from agent.evidence.config import EvidenceConfig
+from agent.evidence.recorder import EvidenceRecorder
+from agent.evidence.write import EvidenceWriter
+from agent.frames import AudioBlock, Decision, Level, Score, Window
 
 
 @pytest.fixture
@@ -83,6 +87,27 @@ def test_an_alarm_is_answered_then_accepted(home):
     assert not score(home / "state" / "bank" / "pump" / "0001", NEW_HZ)
     with pytest.raises(AuscultError, match="in the bank since version 1"):
         handle({"machine": "pump", "alarm_id": "a1", "verdict": "anomalous"})
+
+
+def test_a_single_window_is_answered_and_accepted(home):
+    state = home / "state" / "evidence"
+    writer = EvidenceWriter(state, EvidenceConfig(free_share=0))
+    recorder = EvidenceRecorder("dev", "pump", writer)
+    for at in range(5):
+        block = AudioBlock(tone(1, NEW_HZ, seed=at), RATE, float(at), 1e9 + at)
+        recorder.hear(block)
+        window = Window(block.samples, RATE, at, float(at), 1e9 + at)
+        score_ = Score(window, 0.02 if at < 4 else None, 0)
+        recorder.judged(Decision(score_, 0.05, False, Level.NORMAL, False, 1e9), ())
+    handle = feedback_handler(state, lambda _machine, index: recorder.keep_window(index))
+    answer = handle({"machine": "pump", "alarm_id": None, "window": 3, "verdict": "normal"})
+    assert answer["pending_windows"] == 1
+    for index, why in ((4, "could not be judged"), (9, "not held any more")):
+        with pytest.raises(AuscultError, match=why):
+            handle({"machine": "pump", "window": index, "verdict": "normal"})
+    which = ("--config", home / "agent.yaml")
+    assert run("pending", *which).startswith(answer["alarm_id"])
+    assert "(1 added" in run("accept", answer["alarm_id"], *which)
 
 
 @pytest.mark.parametrize(

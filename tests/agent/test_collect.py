@@ -24,6 +24,7 @@ from agent.collect.spool import CollectAnswer, CollectOrder, Spool
 from agent.commands.collect import collect
 from agent.errors import AuscultError
 from agent.frames import AudioBlock
+from agent.health.clock import ClockQuality
 
 CONFIG = CollectConfig(segment_seconds=4, free_share=0)
 
@@ -37,7 +38,8 @@ def blocks(sound, size=1000, gaps=(), start=0.0):
 
 
 def record(tmp_path, sound, seconds, *, gaps=(), config=CONFIG):
-    one = Recording(tmp_path, "dev", Order("pump", "healthy", seconds, by="me"), config)
+    order = Order("pump", "healthy", seconds, by="me")
+    one = Recording(tmp_path, "dev", order, config, lambda: ClockQuality.JUMPED)
     one.open()
     for block in blocks(sound, gaps=gaps):
         one.take(block)
@@ -54,7 +56,7 @@ def test_sound_is_kept_in_files_with_what_it_is(tmp_path):
         "healthy", "pump", "dev", "me",
     )  # fmt: skip
     assert session.complete
-    assert session.clock == "unknown"
+    assert session.clock == "jumped"
     assert [segment.seconds for segment in session.segments] == [4, 4, 2]
     assert session.segments[1].start == "2001-09-09T01:46:44.000Z"
     assert session.segments[0].level_dbfs == pytest.approx(-17, abs=0.1)
