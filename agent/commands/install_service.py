@@ -1,0 +1,151 @@
+"""`auscult install-service`: have systemd start the agent, and keep it running."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from agent.config import AgentConfig
+
+_FOLDER = Path("/etc/auscult")
+
+
+@click.command(name="install-service", short_help="Have systemd run the agent.")
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),
+    help="The agent's configuration.  [default: /etc/auscult/agent.yaml, or NAME.yaml]",
+)
+@click.option("--instance", metavar="NAME", help="Install auscult@NAME, one of several agents.")
+@click.option("--user", help="Run as this user.  [default: one that systemd makes up]")
+@click.option(
+    "--unit-dir",
+    type=click.Path(path_type=Path),
+    default=Path("/etc/systemd/system"),
+    show_default=True,
+    help="Where the unit is written.",
+)
+@click.option("--no-enable", is_flag=True, help="Write the unit only.")
+@click.option("--force", is_flag=True, help="Replace a unit that was changed by hand.")
+@click.option("--dry-run", is_flag=True, help="Show the unit, and change nothing.")
+def install_service(
+    config_path: Path | None,
+    instance: str | None,
+    user: str | None,
+    unit_dir: Path,
+    *,
+    no_enable: bool,
+    force: bool,
+    dry_run: bool,
+) -> None:
+    """Write a systemd unit for this installation of auscult, and enable it.
+
+    It is not started: the commands to do so are shown. A unit changed by hand is never overwritten.
+    """
+    from agent.config import load_config
+    from agent.errors import AuscultError, ConfigError
+    from agent.health.unit import PLAIN, TEMPLATE, Installation, out_of_reach, render, write_unit
+
+    unit = PLAIN if instance is None else TEMPLATE
+    service = "auscult" if instance is None else f"auscult@{instance}"
+    path = (config_path or _FOLDER / f"{instance or 'agent'}.yaml").absolute()
+    if instance is not None and path.name != f"{instance}.yaml":
+        raise ConfigError(
+            f"the configuration of instance '{instance}' must be called {instance}.yaml",
+            where=path,
+            remedy="Rename it.",
+        )
+    config = load_config(path)
+    command = _command()
+    written = path if instance is None else path.with_name("%i.yaml")
+    text = render(unit, Installation(command, written, user, _systemd_version()))
+    problems = out_of_reach(_needed(command, path, config), user=user)
+    if dry_run:
+        click.echo(text, nl=False)
+        for problem in problems:
+            click.echo(f"# {problem}", err=True)
+        return
+    if problems:
+        raise AuscultError(
+            "the service could not read what it needs: " + "; ".join(problems),
+            remedy="Install below /opt and configure below /etc/auscult, or give --user",
+        )
+    target = unit_dir / unit
+    new = write_unit(target, text, force=force)
+    click.echo(f"{target}: {'written' if new else 'is as it should be'}")
+    if not no_enable:
+        _systemctl("daemon-reload")
+        _systemctl("enable", "--quiet", service)
+        click.echo(f"{service}: enabled, starts with this device")
+    _say_next(service, path, config, instance)
+
+
+def _command() -> tuple[str, ...]:
+    """How this very installation is run."""
+    script = Path(sys.prefix) / "bin" / "auscult"
+    return (str(script),) if script.is_file() else (sys.executable, "-m", "agent.cli")
+
+
+def _needed(command: tuple[str, ...], path: Path, config: AgentConfig) -> list[Path]:
+    from agent import __file__ as package
+
+    needed = [Path(command[0]), Path(sys.executable), Path(package), path]
+    for machine in config.machines:
+        needed += [machine.bundle, machine.bundle / "manifest.json"]
+    if config.bundles.public_key is not None:
+        needed.append(config.bundles.public_key)
+    return needed
+
+
+def _systemd_version() -> int:
+    """Version of systemd; 0 where there is none."""
+    try:
+        told = subprocess.run(
+            ["systemctl", "--version"],  # noqa: S607 - the system's own
+            capture_output=True, text=True, timeout=10, check=True,
+        ).stdout  # fmt: skip
+        return int(told.split()[1].partition("~")[0].partition(".")[0])
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return 0
+
+
+def _systemctl(*words: str) -> None:
+    from agent.errors import AuscultError
+
+    program = shutil.which("systemctl")
+    if program is None:
+        raise AuscultError(
+            "there is no systemctl on this device",
+            remedy="Give --no-enable to write the unit all the same",
+        )
+    done = subprocess.run([program, *words], capture_output=True, text=True, check=False)  # noqa: S603 - fixed words
+    if done.returncode:
+        raise AuscultError(
+            f"`systemctl {' '.join(words)}` failed: {done.stderr.strip() or done.returncode}",
+            remedy="Mend that and run it again, or give --no-enable",
+        )
+
+
+def _say_next(service: str, path: Path, config: AgentConfig, instance: str | None) -> None:
+    from agent.health.unit import PASSWORD
+
+    sudo = "" if os.geteuid() == 0 else "sudo "
+    click.echo("Next:")
+    if config.mqtt is not None and config.mqtt.username is not None:
+        password = path.parent / (f"{PASSWORD}-{instance}" if instance else PASSWORD)
+        if not password.exists():
+            click.echo(f"  {sudo}install -m 600 /dev/stdin {password}   # the broker's password")
+            click.echo(
+                f"    and in {path.name}: password_file: ${{CREDENTIALS_DIRECTORY}}/{PASSWORD}"
+            )
+    click.echo(f"  {sudo}auscult doctor --config {path}")
+    click.echo(f"  {sudo}systemctl start {service}")
+    click.echo(f"  systemctl status {service}; journalctl -f -u {service}")

@@ -1,0 +1,31 @@
+"""What a check of the agent's surroundings found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Grade(str, Enum):
+    """How grave it is."""
+
+    OK = "ok"
+    WARN = "warn"  # the agent runs, but not as it should
+    FAIL = "fail"  # the agent does not do its work
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        name: What: `microphone of pump-1`.
+        grade: How it is.
+        text: What was found.
+        remedy: What to do about it; empty when nothing need be.
+    """
+
+    name: str
+    grade: Grade
+    text: str
+    remedy: str = ""
