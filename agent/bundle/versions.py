@@ -16,6 +16,7 @@ import contextlib
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +28,8 @@ from agent.errors import BundleError
 
 CURRENT = "current"
 _NUMBER = re.compile(r"\d{4,9}")
+_DRAFT = re.compile(r"\.\d{4,9}\.")
+_ABANDONED = 86_400.0  # seconds
 # Versions kept beside the current one and its parent when a new one is made.
 KEPT = 5
 
@@ -175,6 +178,10 @@ class Versions:
         doomed = [number for number in self.numbers()[:-keep] if number not in spared]
         for number in doomed:
             shutil.rmtree(self.path(number), ignore_errors=True)
+        # What a power cut left of a version that was being made.
+        for entry in self.folder.iterdir() if self.folder.is_dir() else ():
+            if _DRAFT.match(entry.name) and time.time() - entry.lstat().st_mtime > _ABANDONED:
+                shutil.rmtree(entry, ignore_errors=True)
         return doomed
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -14,9 +16,9 @@ from agent.bank.draft import GrowthError, draft_add, draft_compact, draft_remove
 from agent.bank.grow import make_version
 from agent.bank.probation import known_alarms
 from agent.bank.sound import embed_sound, find_sound
-from agent.bundle.versions import Versions, active_bundle, beside
 from agent.bundle.load import open_bundle, read_manifest
 from agent.bundle.manifest import ENCODER, MANIFEST
+from agent.bundle.versions import Versions, active_bundle, beside
 from agent.errors import AuscultError, BundleError
 from agent.evidence.record import EvidenceRecord, JudgedWindow
 from agent.score.clips import score_clip
@@ -329,5 +331,10 @@ def test_old_versions_are_tidied_but_not_what_is_in_use(bundle_path, versions, n
     for n in range(2, 6):
         shutil.copytree(versions.path(1), versions.path(n))
     versions.use(1)
+    for name, age in ((".0006.abandoned", 90_000), (".0007.at_work", 0)):
+        (versions.folder / name).mkdir()
+        os.utime(versions.folder / name, (time.time() - age,) * 2)
     assert versions.tidy(2) == [2, 3]
+    assert not (versions.folder / ".0006.abandoned").exists()
+    assert (versions.folder / ".0007.at_work").exists()
     assert versions.numbers() == [1, 4, 5]
