@@ -156,6 +156,8 @@ def test_a_flipped_digit_of_a_threshold_is_refused(copy):
     text = (copy / MANIFEST).read_text()
     data = json.loads(text)
     value = repr(data["threshold"]["value"])
-    (copy / MANIFEST).write_text(text.replace(value, value[:-1] + ("1" if value[-1] != "1" else "2")))
+    (copy / MANIFEST).write_text(
+        text.replace(value, value[:-1] + ("1" if value[-1] != "1" else "2"))
+    )
     with pytest.raises(BundleError, match="not the manifest that was exported"):
         open_bundle(copy)
