@@ -21,6 +21,7 @@ from agent.decide.config import DecideConfig
 from agent.encode.config import InferenceConfig
 from agent.errors import ConfigError
 from agent.evidence.config import EvidenceConfig
+from agent.health.config import MetricsConfig
 from agent.misspelt import explain_with_nearest
 from agent.paths import FilePath
 from agent.publish.config import JsonlConfig, MqttConfig, short_jsonl
@@ -98,6 +99,10 @@ class AgentConfig(Strict):
     collect: Annotated[CollectConfig, Field(description="Sound recorded on the device")] = (
         CollectConfig()
     )
+    metrics: Annotated[
+        MetricsConfig | None,
+        Field(description="Counts for Prometheus over HTTP (`{}` for the defaults); null for none"),
+    ] = None
     state_dir: Annotated[
         FilePath | None,
         Field(

@@ -12,6 +12,9 @@ from agent.capture.source import open_source
 from agent.config import AgentConfig, MachineConfig
 from agent.decide.keeper import AlarmKeeper
 from agent.growth import Growth
+from agent.health.clock import WALL_CLOCK
+from agent.health.exposition import Delivery, exposition
+from agent.health.metrics import MetricsServer
 from agent.health.notify import Notifier
 from agent.health.vigil import Vigil
 from agent.pipeline import Pipeline
@@ -50,6 +53,8 @@ class Agent:
         self._publishers: list[Publisher] = []
         self._requests: Dispatcher | None = None
         self._vigil = Vigil(Notifier())
+        self._metrics: MetricsServer | None = None
+        self._began_wall = time.time()
         self.pipelines: list[Pipeline] = []
         #: Who carries out which command; registered before `start`.
         self.handlers: dict[str, Handler] = {}
@@ -111,6 +116,9 @@ class Agent:
         for pipeline in self.pipelines:
             pipeline.start()
         self._growth.attend()
+        if self._config.metrics is not None:
+            self._metrics = MetricsServer(self._config.metrics, self._exposition)
+            self._metrics.start()
         if self._requests is not None:
             self._requests.start()
 
@@ -120,6 +128,21 @@ class Agent:
             bundle = self._growth.bundle(machine.name)
             found[machine.name] = bundle_info(bundle.path, bundle.manifest, len(bundle.rows))
         return found
+
+    def _exposition(self) -> str:
+        delivery = None
+        if (broker := self._broker) is not None:
+            store = broker.outbox.store
+            delivery = Delivery(
+                connected=broker.wait_connected(0.0),
+                reconnects=max(0, broker.connections - 1),
+                undelivered=store.undelivered,
+                unsaved=store.unsaved,
+                disk_failures=store.failures,
+                dropped_telemetry=broker.outbox.dropped_telemetry,
+                refused=broker.refused,
+            )
+        return exposition(self.pipelines, delivery, WALL_CLOCK, started=self._began_wall)
 
     def _running(self, machine: str) -> Pipeline:
         return next(pipeline for pipeline in self.pipelines if pipeline.name == machine)
@@ -178,6 +201,7 @@ class Agent:
             # by the very code that the signal interrupts).
             self._wake.wait(min(_STEP_SECONDS, max(0.0, due - time.monotonic())))
             self._wake.clear()
+            WALL_CLOCK.look()
             self._vigil.look(self.pipelines)
             if any(pipeline.fault for pipeline in self.pipelines):
                 return
@@ -194,6 +218,8 @@ class Agent:
     def stop(self) -> None:
         """End everything within a few seconds, the publishers last so that they hear it all."""
         self._vigil.end()
+        if self._metrics is not None:
+            self._metrics.stop()
         if self._requests is not None:
             self._requests.stop()
         self._growth.settle()

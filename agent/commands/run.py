@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import signal
@@ -56,6 +57,8 @@ def run(config_path: Path, jsonl: Path | None, log_level: str, *, check: bool) -
     from agent.service import Agent
 
     start_logging(log_level)
+    # systemd's watchdog ends a process that hangs by SIGABRT: where it hung is then told.
+    faulthandler.enable()
     config = load_config(config_path)
     if jsonl is not None:
         config = config.model_copy(update={"jsonl": JsonlConfig(path=jsonl)})

@@ -50,6 +50,7 @@ class Connection:
         on_answered: Called in `turn` for each message that was acknowledged.
         on_message: Called in `turn` for each message received; must not raise.
         stopping: Ends waiting for the broker.
+        keep_session: Whether the broker is to keep the session while we are away.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Connection:
         on_answered: OnAnswered,
         on_message: OnMessage,
         stopping: threading.Event,
+        keep_session: bool = True,
     ) -> None:
         self._config = config
         self._client_id = client_id
@@ -68,6 +70,7 @@ class Connection:
         self._on_answered = on_answered
         self._on_message = on_message
         self._stopping = stopping
+        self._keep_session = keep_session
         self._password: str | None = None
         self._protocol = (
             MQTTProtocolVersion.MQTTv311
@@ -188,13 +191,15 @@ class Connection:
             client.connect(config.host, config.broker_port, config.keepalive_seconds)
             return
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        properties.SessionExpiryInterval = config.session_expiry_seconds
+        properties.SessionExpiryInterval = (
+            config.session_expiry_seconds if self._keep_session else 0
+        )
         properties.MaximumPacketSize = _PACKET_BYTES
         client.connect(
             config.host,
             config.broker_port,
             config.keepalive_seconds,
-            clean_start=False,
+            clean_start=not self._keep_session,
             properties=properties,
         )
 
@@ -212,7 +217,7 @@ class Connection:
             CallbackAPIVersion.VERSION2,
             client_id=self._client_id,
             # MQTT 5 says it when it connects.
-            clean_session=None if version == MQTTProtocolVersion.MQTTv5 else False,
+            clean_session=None if version == MQTTProtocolVersion.MQTTv5 else not self._keep_session,
             protocol=version,
             reconnect_on_failure=False,
         )

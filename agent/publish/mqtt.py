@@ -121,6 +121,11 @@ class MqttPublisher:
         """What waits for the broker."""
         return self._outbox
 
+    @property
+    def refused(self) -> int:
+        """Messages that the broker refused."""
+        return self._refused
+
     def tell_about(
         self,
         bundles: Callable[[], Mapping[str, BundleInfo]],

@@ -1,0 +1,160 @@
+"""`auscult doctor`: what it finds, in order and broken, and what it says to mend."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+import pytest
+from click.testing import CliRunner
+from support.broker import Broker, Subscriber, free_port
+from support.bundles import tone, write
+
+from agent.commands.doctor import doctor
+from agent.health import examine as checks
+from agent.health.finding import Grade
+
+
+@pytest.fixture
+def plant(tmp_path, tiny_bundle):
+    """A folder as an engineer would have it; `configure` writes agent.yaml."""
+    write(tmp_path / "sound" / "1.wav", tone(2))
+    shutil.copytree(tiny_bundle, tmp_path / "bundle")
+
+    def configure(extra="", source="replay:sound"):
+        path = tmp_path / "agent.yaml"
+        path.write_text(
+            f"device: dev\nstate_dir: state\nmachines:\n- name: pump\n  bundle: bundle\n  source: {source}\n{extra}"
+        )
+        return path
+
+    return configure
+
+
+def ask(config):
+    """Findings by name, and the exit code."""
+    done = CliRunner().invoke(doctor, ["--config", str(config), "--json"])
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return {one["name"]: one for one in json.loads(done.stdout)}, done.exit_code
+
+
+def test_all_in_order(plant, tmp_path, monkeypatch):
+    monkeypatch.setattr(checks, "kernel_synchronised", lambda: True)
+    with Broker(tmp_path / "broker") as broker:
+        with Subscriber(broker.port) as others:
+            found, code = ask(plant(f"mqtt: {{host: 127.0.0.1, port: {broker.port}}}\n"))
+            others.wait("dev/response/doctor")
+            # Nothing of the agent's own is touched.
+            assert {topic for topic, *_ in others.messages} == {"auscult/dev/response/doctor"}
+    assert code == 0
+    assert {one["grade"] for one in found.values()} == {"ok"}
+    assert set(found) == {
+        "configuration", "state directory", "clock", "inference", "bundle of pump",
+        "source of pump", "broker", "commands", "publishing",
+    }  # fmt: skip
+    assert "there and back" in found["publishing"]["text"]
+    assert not list((tmp_path / "state").glob(".doctor*"))
+
+
+def test_a_damaged_bundle_fails_with_its_file(plant, tmp_path):
+    (tmp_path / "bundle" / "bank.npy").write_bytes(b"x")
+    found, code = ask(plant())
+    assert code == 1
+    assert found["bundle of pump"]["grade"] == "fail"
+    assert "bank.npy" in found["bundle of pump"]["text"]
+    assert found["bundle of pump"]["remedy"]
+
+
+def test_a_source_without_sound_fails(plant):
+    found, code = ask(plant(source="replay:nothing-here"))
+    assert code == 1
+    assert found["source of pump"]["grade"] == "fail"
+    assert found["bundle of pump"]["grade"] == "ok"  # what follows a failure is looked at too
+
+
+def test_a_configuration_that_cannot_be_used_is_the_only_finding(tmp_path):
+    found, code = ask(tmp_path / "missing.yaml")
+    assert code == 1
+    assert list(found) == ["configuration"]
+
+
+def test_no_broker_there(plant):
+    found, code = ask(plant(f"mqtt: {{host: 127.0.0.1, port: {free_port()}}}\n"))
+    assert code == 1
+    assert found["broker"]["grade"] == "fail"
+    assert "refused" in found["broker"]["text"]
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+def test_a_wrong_password_and_missing_rights_are_told_apart(plant, tmp_path, version, monkeypatch):
+    monkeypatch.setattr("agent.health.broker._ANSWER_SECONDS", 1.0)
+    folder = tmp_path / "broker"
+    folder.mkdir()
+    passwords, rules = folder / "passwords", folder / "acl"
+    passwords.write_text("")
+    tool = shutil.which("mosquitto_passwd")
+    if tool is None:
+        pytest.skip("mosquitto_passwd is not installed (apt-get install mosquitto)")
+    os.spawnl(os.P_WAIT, tool, tool, "-b", str(passwords), "me", "right")
+    rules.write_text("user me\ntopic read other/#\n")
+    lines = ("allow_anonymous false", f"password_file {passwords}", f"acl_file {rules}")
+    secret = tmp_path / "secret"
+    with Broker(folder, lines) as broker:
+        config = plant(
+            f"mqtt: {{host: 127.0.0.1, port: {broker.port}, username: me, password_file: secret, version: '{version}'}}\n"
+        )
+        secret.write_text("wrong\n")
+        found, code = ask(config)
+        assert code == 1
+        assert "refuses us" in found["broker"]["text"]
+        secret.write_text("right\n")
+        found, code = ask(config)
+        assert found["broker"]["grade"] == "ok"
+        bad = {name for name, one in found.items() if one["grade"] in {"warn", "fail"}} - {"clock"}
+        assert "publishing" in bad or version == "3.1.1"
+        assert bad, found
+        rules.write_text("user me\ntopic write auscult/dev/#\ntopic read auscult/dev/request/+\n")
+        broker.reload()
+        found, code = ask(config)
+        assert found["publishing"]["grade"] in {"ok", "warn"}
+        assert found["commands"]["grade"] == "ok"
+        assert code == 0
+
+
+def test_a_folder_that_takes_no_file_fails(tmp_path):
+    (tmp_path / "file").write_text("")
+    finding = checks.check_folder("state directory", tmp_path / "file" / "state")
+    assert finding.grade is Grade.FAIL
+
+
+def test_a_nearly_full_disk(tmp_path, monkeypatch):
+    grades = []
+    for free in (10**10, 10**8, 10**7):
+        monkeypatch.setattr(
+            checks.shutil, "disk_usage", lambda _, free=free: type("U", (), {"free": free})
+        )
+        grades.append(checks.check_folder("disk", tmp_path).grade)
+    assert grades == [Grade.OK, Grade.WARN, Grade.FAIL]
+
+
+def test_a_clock_without_a_time_service_warns_and_one_at_the_image_s_date_fails(monkeypatch):
+    monkeypatch.setattr(checks, "kernel_synchronised", lambda: None)
+    assert checks.check_clock().grade is Grade.WARN
+    monkeypatch.setattr(checks.time, "time", lambda: 1e9)
+    assert checks.check_clock().grade is Grade.FAIL
+
+
+def test_a_provider_that_is_not_there(plant):
+    found, code = ask(plant("inference: {providers: [TensorrtExecutionProvider]}\n"))
+    assert code == 1
+    assert "has no TensorrtExecutionProvider" in found["inference"]["text"]
+    assert "CPUExecutionProvider" in found["inference"]["remedy"]
+
+
+def test_people_read_lines_with_remedies(tmp_path):
+    done = CliRunner().invoke(doctor, ["--config", str(tmp_path / "missing.yaml")])
+    assert done.exit_code == 1
+    assert "FAIL  configuration: " in done.stdout
+    assert "      -> " in done.stdout
+    assert "1 of 1 checks failed" in done.stdout
