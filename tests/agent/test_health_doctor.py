@@ -41,12 +41,11 @@ def ask(config):
 
 def test_all_in_order(plant, tmp_path, monkeypatch):
     monkeypatch.setattr(checks, "kernel_synchronised", lambda: True)
-    with Broker(tmp_path / "broker") as broker:
-        with Subscriber(broker.port) as others:
-            found, code = ask(plant(f"mqtt: {{host: 127.0.0.1, port: {broker.port}}}\n"))
-            others.wait("dev/response/doctor")
-            # Nothing of the agent's own is touched.
-            assert {topic for topic, *_ in others.messages} == {"auscult/dev/response/doctor"}
+    with Broker(tmp_path / "broker") as broker, Subscriber(broker.port) as others:
+        found, code = ask(plant(f"mqtt: {{host: 127.0.0.1, port: {broker.port}}}\n"))
+        others.wait("dev/response/doctor")
+        # Nothing of the agent's own is touched.
+        assert {topic for topic, *_ in others.messages} == {"auscult/dev/response/doctor"}
     assert code == 0
     assert {one["grade"] for one in found.values()} == {"ok"}
     assert set(found) == {

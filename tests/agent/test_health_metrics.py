@@ -1,0 +1,174 @@
+"""The metrics as Prometheus would read them: by a parser that forgives nothing."""
+
+from __future__ import annotations
+
+import re
+import socket
+import urllib.error
+import urllib.request
+from collections import Counter
+from types import SimpleNamespace
+
+import pytest
+
+from agent.errors import AuscultError
+from agent.frames import AlarmStatus, Level
+from agent.health.clock import WallClock
+from agent.health.config import MetricsConfig
+from agent.health.exposition import Delivery, exposition
+from agent.health.metrics import MetricsServer
+from agent.tally import Tally
+from agent.window.condition import ConditionStatus, SensorCondition
+
+_NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
+_LABEL = r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\\n]|\\["\\n])*)"'
+_SAMPLE = re.compile(rf"({_NAME})(?:\{{({_LABEL}(?:,{_LABEL})*)\}})? (\S+)")
+
+
+def parse(text: str) -> dict[str, dict[frozenset, float]]:
+    """The text format 0.0.4 to the letter: HELP, TYPE, then the family's samples, all together."""
+    assert text.endswith("\n")
+    found: dict[str, dict[frozenset, float]] = {}
+    family = kind = helped = None
+    for line in text[:-1].split("\n"):
+        if match := re.fullmatch(rf"# HELP ({_NAME}) (.+)", line):
+            assert match[1] not in found, "a family twice"
+            helped = match[1]
+        elif match := re.fullmatch(rf"# TYPE ({_NAME}) (counter|gauge)", line):
+            assert match[1] == helped
+            family, kind = match[1], match[2]
+            found[family] = {}
+        else:
+            match = _SAMPLE.fullmatch(line)
+            assert match, line
+            assert match[1] == family, "outside its family"
+            assert family.endswith("_total") == (kind == "counter")
+            labels = frozenset(re.findall(_LABEL, match[2] or ""))
+            assert labels not in found[family], "a sample twice"
+            value = float(match[7])
+            assert kind == "gauge" or value >= 0
+            found[family][labels] = value
+    return found
+
+
+def pipeline(name="pump", level=Level.ALARM):
+    tally = Tally()
+    tally.windows, tally.exceeded, tally.raised, tally.inference_seconds = 10, 3, 1, 0.25
+    tally.invalid = Counter(silent=2)
+    tally.last_window = 0.0
+    return SimpleNamespace(
+        name=name,
+        tally=tally,
+        sensor=SensorCondition(ConditionStatus.GOOD, "", 0.0),
+        alarm=SimpleNamespace(status=AlarmStatus(level, 0.0)),
+        faults=lambda: {"overruns": 4},
+    )
+
+
+def of(found, family, **labels):
+    return found[family][frozenset(labels.items())]
+
+
+def test_counts_are_told_in_the_format():
+    found = parse(
+        exposition(
+            [pipeline(), pipeline("fan", Level.NORMAL)],
+            Delivery(True, 2, 3, 1, 0, 7, 5),
+            WallClock(),
+            started=1.5e9,
+        )
+    )
+    assert of(found, "auscult_windows_total", machine="pump") == 10
+    assert of(found, "auscult_windows_invalid_total", machine="pump", reason="silent") == 2
+    assert of(found, "auscult_windows_invalid_total", machine="pump", reason="gap") == 0
+    assert of(found, "auscult_inference_seconds_total", machine="pump") == 0.25
+    assert of(found, "auscult_alarm_level", machine="pump") == 2
+    assert of(found, "auscult_alarm_level", machine="fan") == 0
+    assert of(found, "auscult_source_faults_total", machine="fan", fault="overruns") == 4
+    assert of(found, "auscult_outbox_events") == 3
+    assert of(found, "auscult_broker_reconnects_total") == 2
+    assert of(found, "auscult_telemetry_dropped_total") == 7
+    assert of(found, "auscult_start_time_seconds") == 1.5e9
+
+
+def test_without_a_broker_or_a_window_nothing_is_made_up():
+    silent = pipeline()
+    silent.tally.last_window = None
+    found = parse(exposition([silent], None, WallClock(), started=0.0))
+    assert found["auscult_last_window_timestamp_seconds"] == {}
+    assert not any("outbox" in name for name in found)
+
+
+def test_a_machine_being_begun_anew_is_told_without_its_alarm():
+    class Beginning(SimpleNamespace):
+        @property
+        def alarm(self):
+            raise AuscultError("not yet")
+
+    fields = vars(pipeline())
+    fields.pop("alarm")
+    found = parse(exposition([Beginning(**fields)], None, WallClock(), started=0.0))
+    assert found["auscult_alarm_level"] == {}
+    assert of(found, "auscult_windows_total", machine="pump") == 10
+
+
+def test_hostile_names_stay_inside_their_quotes():
+    odd = pipeline()
+    odd.faults = lambda: {'a"b\\c\nd': 1}
+    found = parse(exposition([odd], None, WallClock(), started=0.0))
+    assert of(found, "auscult_source_faults_total", machine="pump", fault='a\\"b\\\\c\\nd') == 1
+
+
+@pytest.fixture
+def server():
+    one = MetricsServer(MetricsConfig(port=0), lambda: "x 1\n")
+    one.start()
+    yield one
+    one.stop()
+
+
+def get(server, path="/metrics", method="GET"):
+    request = urllib.request.Request(f"http://127.0.0.1:{server.port}{path}", method=method)
+    return urllib.request.urlopen(request, timeout=5)
+
+
+def test_the_server_answers_metrics_and_nothing_else(server):
+    with get(server) as answer:
+        assert answer.read() == b"x 1\n"
+        assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    for path, method, code in (("/", "GET", 404), ("/metrics", "POST", 501)):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            get(server, path, method)
+        assert refused.value.code == code
+
+
+def test_silent_clients_neither_block_others_nor_the_end(server):
+    idle = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(5)]
+    with get(server) as answer:
+        assert answer.read() == b"x 1\n"
+    server.stop()
+    assert server.port is None
+    for one in idle:
+        one.close()
+
+
+def test_a_taken_port_is_told_and_done_without(server, caplog):
+    second = MetricsServer(MetricsConfig(port=server.port), str)
+    second.start()
+    assert second.port is None
+    assert "cannot listen" in caplog.text
+    second.stop()
+
+
+def test_a_fault_in_the_counts_is_an_error_of_the_server_s():
+    def broken():
+        raise ZeroDivisionError
+
+    server = MetricsServer(MetricsConfig(port=0), broken)
+    server.start()
+    try:
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            get(server)
+        assert refused.value.code == 500
+    finally:
+        server.stop()

@@ -1,0 +1,197 @@
+"""What systemd is told, on a real socket, and when: after windows, and only after windows."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from agent.health.notify import Notifier
+from agent.health.vigil import Vigil
+from agent.window.condition import ConditionStatus, SensorCondition
+
+
+class Manager:
+    """Systemd's end of the socket."""
+
+    def __init__(self, address: str) -> None:
+        self._wire = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._wire.bind("\0" + address[1:] if address.startswith("@") else address)
+        self._wire.setblocking(False)
+        self.address = address
+
+    def told(self) -> list[dict[str, str]]:
+        found = []
+        while True:
+            try:
+                lines = self._wire.recv(4096).decode().splitlines()
+            except BlockingIOError:
+                return found
+            found.append(dict(line.split("=", 1) for line in lines))
+
+    def close(self) -> None:
+        self._wire.close()
+
+
+@pytest.fixture(params=["path", "abstract"])
+def manager(request, tmp_path):
+    name = f"@auscult-test-{os.getpid()}" if request.param == "abstract" else str(tmp_path / "s")
+    manager = Manager(name)
+    yield manager
+    manager.close()
+
+
+class Machine:
+    """As much of a pipeline as the vigil looks at."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.tally = SimpleNamespace(windows=0)
+        self.ended = False
+        self.hears(ConditionStatus.GOOD)
+
+    def hears(self, status: ConditionStatus) -> None:
+        self.sensor = SensorCondition(status, "", 0.0)
+
+    def window(self, status: ConditionStatus = ConditionStatus.GOOD) -> None:
+        self.tally.windows += 1
+        self.hears(status)
+
+
+def vigil_of(manager, **environment):
+    return Vigil(Notifier({"NOTIFY_SOCKET": manager.address, **environment}))
+
+
+def kinds(manager):
+    return [next(iter(message)) for message in manager.told()]
+
+
+def test_ready_after_the_first_window_of_each_and_fed_by_windows_alone(manager):
+    vigil, pump, fan = vigil_of(manager), Machine("pump"), Machine("fan")
+    both = [pump, fan]
+    for _ in range(5):
+        vigil.look(both)
+    pump.window()
+    vigil.look(both)
+    assert manager.told() == []
+    fan.window()
+    vigil.look(both)
+    assert manager.told() == [{"READY": "1", "STATUS": "2 machines, 2 windows"}]
+    for _ in range(5):
+        vigil.look(both)  # time alone feeds nobody
+    assert manager.told() == []
+    for _ in range(3):
+        pump.window()
+        vigil.look(both)  # nor does one machine for another that hangs
+    assert manager.told() == []
+    fan.window()
+    vigil.look(both)
+    assert manager.told() == [{"WATCHDOG": "1", "STATUS": "2 machines, 6 windows"}]
+    vigil.end()
+    assert manager.told()[0]["STOPPING"] == "1"
+
+
+def test_a_microphone_known_to_be_gone_does_not_deafen_the_others(manager):
+    vigil, pump, fan = vigil_of(manager), Machine("pump"), Machine("fan")
+    for machine in (pump, fan):
+        machine.window()
+    vigil.look([pump, fan])
+    assert kinds(manager) == ["READY"]
+    fan.hears(ConditionStatus.FAILURE)  # told without a window: no sound comes
+    pump.window()
+    vigil.look([pump, fan])
+    (message,) = manager.told()
+    assert message["WATCHDOG"] == "1"
+    assert message["STATUS"].endswith("; no sound from fan")
+    # But where nothing is heard at all, nobody is fed.
+    pump.hears(ConditionStatus.FAILURE)
+    for _ in range(3):
+        vigil.look([pump, fan])
+    assert manager.told() == []
+
+
+def test_a_dead_microphone_s_machine_that_hangs_is_not_excused(manager):
+    vigil, pump, fan = vigil_of(manager), Machine("pump"), Machine("fan")
+    for _ in range(2):
+        pump.window()
+        fan.window(ConditionStatus.FAILURE)  # windows of silence: honestly invalid
+        vigil.look([pump, fan])
+    assert kinds(manager) == ["READY", "WATCHDOG"]
+    for _ in range(3):
+        pump.window()
+        vigil.look([pump, fan])
+    assert manager.told() == []
+
+
+def test_a_machine_begun_anew_counts_from_zero(manager):
+    vigil, pump = vigil_of(manager), Machine("pump")
+    pump.tally.windows = 500
+    vigil.look([pump])
+    manager.told()
+    again = Machine("pump")
+    vigil.look([again])
+    assert manager.told() == []
+    again.window()
+    vigil.look([again])
+    assert kinds(manager) == ["WATCHDOG"]
+
+
+def test_a_recording_that_is_over_is_not_waited_for(manager):
+    vigil, pump, fan = vigil_of(manager), Machine("pump"), Machine("fan")
+    fan.ended = True
+    pump.window()
+    vigil.look([pump, fan])
+    assert kinds(manager) == ["READY"]
+
+
+def test_slow_windows_lengthen_the_watchdog(manager):
+    vigil = vigil_of(manager, WATCHDOG_USEC="120000000", WATCHDOG_PID=str(os.getpid()))
+    vigil.begin(20.0)
+    assert manager.told() == []
+    vigil.begin(60.0)
+    assert manager.told() == [{"WATCHDOG_USEC": "240000000"}]
+
+
+def test_another_process_s_watchdog_is_not_ours(manager):
+    environment = {"NOTIFY_SOCKET": manager.address, "WATCHDOG_USEC": "1000000"}
+    assert Notifier(environment).watchdog_seconds == 1.0
+    assert Notifier({**environment, "WATCHDOG_PID": "1"}).watchdog_seconds is None
+    assert Notifier({**environment, "WATCHDOG_USEC": "?"}).watchdog_seconds is None
+
+
+def test_a_line_break_in_a_status_smuggles_nothing_in(manager):
+    Notifier({"NOTIFY_SOCKET": manager.address}).ready("a\nMAINPID=1")
+    assert manager.told() == [{"READY": "1", "STATUS": "a MAINPID=1"}]
+
+
+def test_without_systemd_nothing_is_said_and_a_lost_socket_is_survived(tmp_path, caplog):
+    Notifier({}).ready("x")
+    assert not caplog.records
+    lost = Notifier({"NOTIFY_SOCKET": str(tmp_path / "gone")})
+    lost.ready("x")
+    lost.alive("x")
+    assert len(caplog.records) == 1
+
+
+def test_a_manager_that_does_not_read_holds_nobody_up_for_long(tmp_path):
+    manager = Manager(str(tmp_path / "s"))
+    notifier = Notifier({"NOTIFY_SOCKET": manager.address})
+    thread = threading.Thread(
+        target=lambda: [notifier.alive("x" * 2000) for _ in range(2)], daemon=True
+    )
+    wire = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            wire.sendto(b"x", manager.address)
+    began = time.monotonic()
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert time.monotonic() - began < 5
+    wire.close()
+    manager.close()
