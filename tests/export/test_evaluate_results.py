@@ -16,7 +16,9 @@ from export.tables import notes, results_tables
 from trainer.metrics import SectionScores, harmonic_mean, official, summarize
 from trainer.preset import Preset
 
-PRESET = Preset.model_validate({"name": "real", "summary": "a system", "encoder": {"kind": "mn04"}})
+PRESET = Preset.model_validate(
+    {"name": "real", "summary": "a system", "encoder": {"kind": "dual_path"}}
+)
 FLOOR = Preset.model_validate(
     {"name": "low", "summary": "a floor", "floor": True, "encoder": {"kind": "loudness"}}
 )

@@ -219,7 +219,7 @@ def test_a_trained_preset_runs_with_every_seed_once() -> None:
 
 
 def test_two_presets_of_one_name_are_refused(tmp_path: Path) -> None:
-    text = "name: mn04\nsummary: mine\nencoder: {kind: mn04}\n"
+    text = "name: mn04\nsummary: mine\nencoder: {kind: mn04, weights: mn04_as_mAP_432.pt}\n"
     (tmp_path / "mine.yaml").write_text(text)
     with pytest.raises(AuscultError, match="second preset is named 'mn04'"):
         choose_systems(["mn04", str(tmp_path / "mine.yaml")], [0], ["int8"])
