@@ -86,6 +86,7 @@ class Agent:
         Raises:
             AuscultError: A publisher or source cannot work as configured.
         """
+        WALL_CLOCK.look()
         names = [machine.name for machine in self._config.machines]
         device = self._config.device_name
         publishers: list[Publisher] = [ConsolePublisher()]

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from agent import __version__
 from agent.bundle.manifest import Manifest
+from agent.health.clock import WALL_CLOCK
 from agent.publish.messages import Message, utc
 from agent.publish.outbox import Outbox
 from agent.publish.payloads import BundleInfo, Health, Info, MachineHealth, OutboxHealth
@@ -142,6 +143,7 @@ def health_message(
     return Health(
         device=device,
         time=utc(time.time()),
+        clock=WALL_CLOCK.quality,
         uptime_seconds=round(uptime, 1),
         reconnects=reconnects,
         outbox=OutboxHealth(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from agent.errors import ConfigError
 from agent.frames import AlarmEvent, AlarmStatus, Decision
+from agent.health.clock import WALL_CLOCK
 from agent.publish.config import JsonlConfig
 from agent.publish.messages import (
     Message,
@@ -70,7 +71,9 @@ class JsonlPublisher:
 
     def publish(self, machine: str, decision: Decision, *, first: bool) -> None:
         """Write the window's score, and the alarm's state when that is new."""
-        self._write("score", score_message(self._device, machine, decision))
+        self._write(
+            "score", score_message(self._device, machine, decision, clock=WALL_CLOCK.quality)
+        )
         status = status_of(decision)
         if self._news.note(machine, status) or first:
             moment, score = decision.score.window.end_wall, decision.score.value
@@ -80,7 +83,7 @@ class JsonlPublisher:
         """Write an alarm's event, and the state it led to."""
         self._news.note(machine, event.status)
         self._write_alarm(machine, event.status, event.wall, event.score, event.threshold)
-        self._write("event", event_message(self._device, machine, event))
+        self._write("event", event_message(self._device, machine, event, clock=WALL_CLOCK.quality))
 
     def sensor(self, machine: str, condition: SensorCondition) -> None:
         """Write the condition of a machine's microphone."""

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from agent import __version__
 from agent.frames import AlarmEvent, AlarmStatus, Decision, Level, Window
+from agent.health.clock import ClockQuality
 from agent.publish.payloads import (
     Alarm,
     AlarmEventData,
@@ -43,12 +44,26 @@ def encode(message: Message) -> bytes:
     return text.encode()
 
 
-def score_message(device: str, machine: str, decision: Decision) -> Message:
-    """One window judged, or why it could not be (`<machine>/score`)."""
+def score_message(
+    device: str,
+    machine: str,
+    decision: Decision,
+    *,
+    clock: ClockQuality = ClockQuality.UNSYNCHRONISED,
+) -> Message:
+    """One window judged, or why it could not be (`<machine>/score`).
+
+    Args:
+        device: This device's name.
+        machine: The machine.
+        decision: What was decided on the window.
+        clock: Whether its times can be believed; unless somebody vouches for them, they cannot.
+    """
     score, window = decision.score, decision.score.window
     return _message(
         Score(
             **_place(device, machine, window),
+            clock=clock,
             validity=window.validity,
             reason=window.reason,
             score=score.value,
@@ -110,14 +125,28 @@ def status_of(decision: Decision) -> AlarmStatus:
     )
 
 
-def event_message(device: str, machine: str, event: AlarmEvent) -> Message:
-    """Something that happened to the alarm (`<machine>/event`)."""
+def event_message(
+    device: str,
+    machine: str,
+    event: AlarmEvent,
+    *,
+    clock: ClockQuality = ClockQuality.UNSYNCHRONISED,
+) -> Message:
+    """Something that happened to the alarm (`<machine>/event`).
+
+    Args:
+        device: This device's name.
+        machine: The machine.
+        event: What happened.
+        clock: Whether its times can be believed; unless somebody vouches for them, they cannot.
+    """
     none = event.window is None
     data = AlarmEventData(
         **{**standing(event.status), "alarm_id": event.alarm_id or None},
         device=device,
         machine=machine,
         time=utc(event.wall),
+        clock=clock,
         event=event.kind,
         previous=event.previous,
         window=event.window,

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from agent.errors import DeliveryError
 from agent.frames import AlarmEvent, AlarmStatus, Decision
+from agent.health.clock import WALL_CLOCK
 from agent.publish.about import Listening, health_message, info_message
 from agent.publish.announce import Announcement
 from agent.publish.config import MqttConfig
@@ -164,7 +165,7 @@ class MqttPublisher:
         if self._news.note(machine, status) or first:
             moment, score = decision.score.window.end_wall, decision.score.value
             self._put_alarm(machine, status, moment, score, decision.threshold)
-        message = score_message(self._device, machine, decision)
+        message = score_message(self._device, machine, decision, clock=WALL_CLOCK.quality)
         self._outbox.put_telemetry(
             Outgoing(
                 self._topic(machine, "score"), encode(message), 0, retain=False,
@@ -174,7 +175,7 @@ class MqttPublisher:
 
     def tell(self, machine: str, event: AlarmEvent) -> None:
         """Take an alarm's event, which is on disk thereafter, and the state it led to."""
-        message = event_message(self._device, machine, event)
+        message = event_message(self._device, machine, event, clock=WALL_CLOCK.quality)
         self._outbox.put_event(
             Outgoing(
                 self._topic(machine, "event"), encode(message), 1, retain=False,

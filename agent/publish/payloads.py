@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from agent.frames import EventKind, Level, MachineState, Shelving, Validity
+from agent.health.clock import ClockQuality
 from agent.schema import Strict
 from agent.window.condition import ConditionStatus
 
@@ -19,6 +20,13 @@ Time = Annotated[str, Field(pattern=_TIME)]
 Device = Annotated[str, Field(description="This device")]
 Machine = Annotated[str, Field(description="The machine")]
 Count = Annotated[int, Field(ge=0)]
+Clock = Annotated[
+    ClockQuality,
+    Field(
+        description="Whether this device's clock can be believed: `jumped` for ten minutes after "
+        "it was stepped"
+    ),
+]
 
 
 class Status(Strict):
@@ -108,6 +116,7 @@ class Health(Strict):
 
     device: Device
     time: Annotated[Time, Field(description="When this was told")]
+    clock: Clock
     uptime_seconds: Annotated[float, Field(ge=0, description="Since the agent's start, seconds")]
     reconnects: Annotated[Count, Field(description="Connections to the broker after the first")]
     outbox: Annotated[OutboxHealth, Field(description="How delivery goes")]
@@ -120,6 +129,7 @@ class _Place(Strict):
     device: Device
     machine: Machine
     time: Annotated[Time, Field(description="End of the window: when its last sample was heard")]
+    clock: Clock
     window: Annotated[
         Count,
         Field(description="Counts the windows of the stream from 0, since the agent's start"),
@@ -190,6 +200,7 @@ class AlarmEventData(_Standing):
     device: Device
     machine: Machine
     time: Annotated[Time, Field(description="When it happened")]
+    clock: Clock
     event: Annotated[EventKind, Field(description="What happened")]
     previous: Annotated[Level, Field(description="Level before it")]
     window: Annotated[
