@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
@@ -21,13 +23,20 @@ _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
     show_default=True,
     help="The agent's configuration.",
 )
+@click.option(
+    "--service",
+    metavar="UNIT",
+    help="Check as this service's user, with its rights (`auscult`, `auscult@NAME`); needs root.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
-def doctor(config_path: Path, *, as_json: bool) -> None:
+def doctor(config_path: Path, service: str | None, *, as_json: bool) -> None:
     """Check everything that the agent needs, and say what to mend.
 
-    Run it as the user that the agent runs as: permissions are judged for who asks. A running agent
+    Permissions are judged for who asks: with --service, for an installed service. A running agent
     may hold its microphone; stop it first. Ends with code 1 when something must be mended.
     """
+    if service is not None:
+        _as_service(service, config_path.absolute(), as_json=as_json)
     from agent.health.examine import examine
     from agent.health.finding import Grade
 
@@ -46,3 +55,29 @@ def doctor(config_path: Path, *, as_json: bool) -> None:
         click.echo(f"{failed} of {len(findings)} checks failed")
     if failed:
         sys.exit(1)
+
+
+def _as_service(service: str, config_path: Path, *, as_json: bool) -> NoReturn:
+    """Run this very command again, in the surroundings that systemd gives to the service."""
+    from agent.errors import AuscultError
+    from agent.health.unit import own_command, surroundings
+
+    name = service.removesuffix(".service")
+    unit = subprocess.run(  # noqa: S603 - no shell is involved
+        ["systemctl", "cat", f"{name}.service"],  # noqa: S607 - the system's own
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if unit.returncode:
+        raise AuscultError(
+            "there is no such service", where=name, remedy="See `auscult install-service`."
+        )
+    properties = [
+        f"--property={line}" for line in surroundings(unit.stdout, name.partition("@")[2])
+    ]
+    words = [*own_command(), "doctor", "--config", str(config_path)]
+    words += ["--json"] if as_json else []
+    done = subprocess.run(  # noqa: S603 - the unit's own settings
+        ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", *properties, *words],  # noqa: S607
+        check=False,
+    )
+    sys.exit(done.returncode)

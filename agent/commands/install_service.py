@@ -52,7 +52,15 @@ def install_service(
     """
     from agent.config import load_config
     from agent.errors import AuscultError, ConfigError
-    from agent.health.unit import PLAIN, TEMPLATE, Installation, out_of_reach, render, write_unit
+    from agent.health.unit import (
+        PLAIN,
+        TEMPLATE,
+        Installation,
+        out_of_reach,
+        own_command,
+        render,
+        write_unit,
+    )
 
     unit = PLAIN if instance is None else TEMPLATE
     service = "auscult" if instance is None else f"auscult@{instance}"
@@ -64,7 +72,7 @@ def install_service(
             remedy="Rename it.",
         )
     config = load_config(path)
-    command = _command()
+    command = own_command()
     written = path if instance is None else path.with_name("%i.yaml")
     text = render(unit, Installation(command, written, user, _systemd_version()))
     problems = out_of_reach(_needed(command, path, config), user=user)
@@ -86,12 +94,6 @@ def install_service(
         _systemctl("enable", "--quiet", service)
         click.echo(f"{service}: enabled, starts with this device")
     _say_next(service, path, config, instance)
-
-
-def _command() -> tuple[str, ...]:
-    """How this very installation is run."""
-    script = Path(sys.prefix) / "bin" / "auscult"
-    return (str(script),) if script.is_file() else (sys.executable, "-m", "agent.cli")
 
 
 def _needed(command: tuple[str, ...], path: Path, config: AgentConfig) -> list[Path]:
@@ -135,7 +137,7 @@ def _systemctl(*words: str) -> None:
 
 
 def _say_next(service: str, path: Path, config: AgentConfig, instance: str | None) -> None:
-    from agent.health.unit import PASSWORD
+    from agent.health.unit import PASSWORD, own_command
 
     sudo = "" if os.geteuid() == 0 else "sudo "
     click.echo("Next:")
@@ -146,6 +148,7 @@ def _say_next(service: str, path: Path, config: AgentConfig, instance: str | Non
             click.echo(
                 f"    and in {path.name}: password_file: ${{CREDENTIALS_DIRECTORY}}/{PASSWORD}"
             )
-    click.echo(f"  {sudo}auscult doctor --config {path}")
+    command = " ".join(own_command())
+    click.echo(f"  {sudo}{command} doctor --service {service} --config {path}")
     click.echo(f"  {sudo}systemctl start {service}")
     click.echo(f"  systemctl status {service}; journalctl -f -u {service}")

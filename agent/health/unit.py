@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import stat
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ _SINCE = {"RestartSteps": 254, "RestartMaxDelaySec": 254}
 _MARK = re.compile(
     r"\A# Written by `auscult install-service`, sha256 of the rest: ([0-9a-f]{64})\n"
 )
+# Settings about when a service runs, which a command run in its place has no use for.
+_RUNNING = re.compile(r"Type$|NotifyAccess$|Watchdog|Exec|Timeout|Restart|Syslog|OOM")
 # What `ProtectHome=` and `PrivateTmp=` take out of the service's sight.
 _HOMES = ("/home", "/root", "/run/user")
 _PRIVATE = ("/tmp", "/var/tmp")  # noqa: S108 - named, not used
@@ -43,6 +46,12 @@ class Installation:
     config: Path
     user: str | None = None
     systemd: int = 0
+
+
+def own_command() -> tuple[str, ...]:
+    """How this very installation of auscult is run."""
+    script = Path(sys.prefix) / "bin" / "auscult"
+    return (str(script),) if script.is_file() else (sys.executable, "-m", "agent.cli")
 
 
 def render(name: str, installation: Installation) -> str:
@@ -67,12 +76,31 @@ def render(name: str, installation: Installation) -> str:
         elif key == "LoadCredential":
             value = f"{PASSWORD}:{installation.config.parent / secret}"
         elif installation.user is not None and key == "DynamicUser":
-            key, value = "User", installation.user
+            continue
+        elif installation.user is not None and key == "User":
+            value = installation.user
         elif installation.user is not None and key == "ProtectHome":
             value = "read-only"
         lines.append(f"{key}={value}" if "=" in line else line)
     body = "\n".join(lines) + "\n"
     return f"# Written by `auscult install-service`, sha256 of the rest: {_digest(body)}\n{body}"
+
+
+def surroundings(unit: str, instance: str = "") -> list[str]:
+    """What a unit says of the process' surroundings (user, folders, rights), not of its running.
+
+    Args:
+        unit: The unit and its drop-ins, as `systemctl cat` gives them.
+        instance: Replaces `%i`.
+    """
+    section, found = "", []
+    for line in map(str.strip, unit.splitlines()):
+        if line.startswith("["):
+            section = line
+        key, equals, _ = line.partition("=")
+        if section == "[Service]" and equals and line[0] not in "#;" and not _RUNNING.match(key):
+            found.append(line.replace("%i", instance))
+    return found
 
 
 def changed_by_hand(text: str) -> bool:

@@ -19,6 +19,7 @@ from agent.health.unit import (
     changed_by_hand,
     out_of_reach,
     render,
+    surroundings,
     write_unit,
 )
 
@@ -72,7 +73,14 @@ def test_the_traps_are_avoided():
 
 def test_the_template_differs_where_it_must():
     plain, template = ((SYSTEMD / name).read_text().splitlines() for name in (PLAIN, TEMPLATE))
-    keys = {"Description", "ExecStart", "StateDirectory", "LoadCredential", "SyslogIdentifier"}
+    keys = {
+        "Description",
+        "ExecStart",
+        "User",
+        "StateDirectory",
+        "LoadCredential",
+        "SyslogIdentifier",
+    }
 
     def rest(lines):
         return [one for one in lines if one[:1] != "#" and one.partition("=")[0] not in keys]
@@ -90,6 +98,14 @@ def test_paths_and_user_are_those_of_this_installation():
     assert "User=maint\n" in text
     assert "DynamicUser" not in text
     assert "ProtectHome=read-only" in text
+
+
+def test_surroundings_are_the_service_s_without_its_running():
+    lines = surroundings(render(TEMPLATE, installed()) + "[Service]\n# a=b\nUMask=0000\n", "two")
+    assert {"User=auscult-two", "DynamicUser=yes", "StateDirectory=auscult-two"} <= set(lines)
+    assert "SystemCallFilter=~@privileged @resources" in lines
+    assert lines[-1] == "UMask=0000"  # a drop-in's
+    assert not [one for one in lines if one.startswith(("Exec", "Type", "Watchdog", "WantedBy"))]
 
 
 def test_only_what_this_systemd_knows():

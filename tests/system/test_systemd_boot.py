@@ -23,6 +23,7 @@ machines:
   hop_seconds: 0.5
   source: {kind: replay, paths: [sound], loop: true}
   decide: {latch: true}
+metrics: {}
 mqtt:
   host: 127.0.0.1
   port: 18830
@@ -98,6 +99,30 @@ def test_start_is_complete_when_the_first_window_is_judged(machine):
     assert {"4", "6"} <= levels  # the broker is away: a warning
 
 
+def test_metrics_are_on_loopback(machine):
+    start(machine)
+    ask = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9464/metrics').read().decode())"
+    text = wait_for(lambda: machine.run("/opt/auscult/bin/python", "-c", ask, check=False), 10)
+    assert 'auscult_windows_total{machine="pump"} ' in text
+    assert "auscult_broker_connected 0" in text
+    assert machine.run("ss", "-Hltn", "sport = :9464").split()[3] == "127.0.0.1:9464"
+
+
+def test_doctor_checks_in_the_service_s_place(machine):
+    command = ("/opt/auscult/bin/auscult", "doctor", "--config", "/etc/auscult/agent.yaml")
+    pid = start(machine)
+    done = machine.run(*command, "--service", "auscult", check=False)
+    assert "OK    state directory: /var/lib/auscult: writable" in done
+    assert "OK    bundle of pump" in done
+    assert "FAIL  broker: 127.0.0.1:18830: not reached" in done  # the password was read
+    # The service itself was left alone, and may still write.
+    assert machine.show(UNIT, "MainPID") == pid
+    machine.run("systemctl", "restart", UNIT)
+    assert active(machine), machine.journal(UNIT)
+    # Outside of it there is no credential.
+    assert "mqtt-password" in machine.run(*command, check=False)
+
+
 def test_the_watchdog_is_fed_and_a_frozen_process_is_restarted(machine):
     pid = start(machine)
     time.sleep(12)  # longer than WatchdogSec
@@ -138,7 +163,7 @@ def test_alarm_and_outbox_survive_a_reboot(machine):
 def test_no_sound_means_not_ready(machine):
     etc: Path = machine.root / "etc/auscult"
     source = "  source: {kind: replay, paths: [sound], loop: true}\n"
-    plain = _CONFIG.partition("mqtt:")[0]
+    plain = _CONFIG.partition("metrics:")[0]
     (etc / "mute.yaml").write_text(plain.replace(source, _MUTE))
     second = f"- name: fan\n  bundle: bundle\n{_MUTE}"
     (etc / "half.yaml").write_text(plain + second)
