@@ -129,7 +129,11 @@ def test_the_watchdog_is_fed_and_a_frozen_process_is_restarted(machine):
     assert machine.show(UNIT, "MainPID") == pid
     machine.run("kill", "-STOP", pid)
     restarted(machine, pid)
-    assert "Watchdog timeout" in machine.journal(UNIT)
+    journal = machine.journal(UNIT)
+    assert "Watchdog timeout" in journal
+    # Where each thread stood.
+    assert "Fatal Python error: Aborted" in journal
+    assert "in wait" in journal
 
 
 def test_a_killed_process_is_restarted(machine):
