@@ -11,6 +11,8 @@ import pytest
 from support.bundles import FAULTY_HZ, build_bundle, tone, write
 from support.nspawn import Machine, wait_for
 
+from agent.health.unit import surroundings
+
 pytestmark = pytest.mark.slow
 
 UNIT = "auscult.service"
@@ -121,6 +123,44 @@ def test_doctor_checks_in_the_service_s_place(machine):
     assert active(machine), machine.journal(UNIT)
     # Outside of it there is no credential.
     assert "mqtt-password" in machine.run(*command, check=False)
+
+
+_INSIDE = """
+import ctypes, os, socket, time
+from pathlib import Path
+from cffi import FFI
+from agent.health.clock import kernel_synchronised
+
+def fails(act):
+    try:
+        act()
+    except OSError:
+        return True
+    return False
+
+ffi = FFI()
+doubled = ffi.callback("int(int)", lambda n: 2 * n)
+print("callback", doubled(21))
+print("clock", kernel_synchronised() is not None)
+print("set", fails(lambda: time.clock_settime(time.CLOCK_REALTIME, 1e9)))
+print("home", fails(lambda: os.listdir("/root")))
+print("disk", fails(lambda: open("/etc/auscult/x", "w")))
+print("password", fails(lambda: open("/etc/auscult/mqtt-password")))
+print("raw", fails(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW)))
+print("cards", os.path.exists("/proc/version"))
+"""
+
+
+def test_the_service_may_do_what_it_needs_and_no_more(machine):
+    place = surroundings(machine.run("systemctl", "cat", UNIT))
+    done = machine.run(
+        "systemd-run", "--quiet", "--pipe", "--wait", "--collect",
+        *(f"--property={line}" for line in place), "/opt/auscult/bin/python", "-c", _INSIDE,
+    )  # fmt: skip
+    found = dict(line.split() for line in done.splitlines())
+    assert found.pop("callback") == "42"
+    assert set(found.values()) == {"True"}, found
+    assert len(found) == 7
 
 
 def test_the_watchdog_is_fed_and_a_frozen_process_is_restarted(machine):
