@@ -28,8 +28,9 @@ from agent.publish.config import JsonlConfig, MqttConfig, short_jsonl
 from agent.schema import Strict
 from agent.window.config import ValidityConfig
 
-# One level of an MQTT topic: no '/', '+', '#' or space.
-_TOPIC_PART = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+# One level of an MQTT topic: no '/', '+', '#' or space. It names files too, so it isn't long.
+_TOPIC_PART = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+_MOST_BYTES = 2**20
 # Levels beside the machines in the topic tree; a machine of that name would be shadowed.
 RESERVED = frozenset({"status", "info", "health", "request", "response"})
 
@@ -41,7 +42,7 @@ class MachineConfig(Strict):
         str,
         Field(
             pattern=_TOPIC_PART,
-            description="Its name in topics and logs: letters, digits, '.', '_', '-'",
+            description="Its name in topics and logs: at most 100 letters, digits, '.', '_', '-'",
         ),
     ]
     bundle: Annotated[FilePath, Field(description="Folder that `auscult export` wrote")]
@@ -165,8 +166,7 @@ def load_config(path: Path) -> AgentConfig:
         ConfigError: It cannot be read, is not YAML, or a field is wrong (which is named).
     """
     try:
-        # PyYAML's safe constructors only: no object is ever built from the file.
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_OnceLoader)  # noqa: S506
+        data = path.read_bytes() if path.stat().st_size <= _MOST_BYTES else None
     except FileNotFoundError as fault:
         raise ConfigError(
             "there is no such configuration file",
@@ -175,10 +175,17 @@ def load_config(path: Path) -> AgentConfig:
         ) from fault
     except OSError as fault:
         raise ConfigError(f"cannot be read: {fault.strerror}", where=path) from fault
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as fault:
-        raise ConfigError(f"is not YAML: {fault}", where=path) from fault
+    if data is None:
+        raise ConfigError("is far too large for a configuration", where=path)
     try:
-        return AgentConfig.model_validate(data, context={"base": path.absolute().parent})
+        # PyYAML's safe constructors only: no object is ever built from the file.
+        tree = yaml.load(data.decode(), Loader=_OnceLoader)  # noqa: S506
+    except Exception as fault:
+        # Not YAML's errors alone: PyYAML meets `!!bool maybe` with a KeyError, and others so.
+        problem = str(fault) if isinstance(fault, yaml.YAMLError | ValueError) else repr(fault)
+        raise ConfigError(f"is not YAML: {problem}", where=path) from fault
+    try:
+        return AgentConfig.model_validate(tree, context={"base": path.absolute().parent})
     except ValidationError as fault:
         raise ConfigError(
             explain_with_nearest(fault, AgentConfig),

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from agent.schema import explain
+from agent.schema import MOST_TOLD, explain, listed, place
 
 
 def explain_with_nearest(fault: ValidationError, schema: type[BaseModel]) -> str:
@@ -22,13 +22,13 @@ def explain_with_nearest(fault: ValidationError, schema: type[BaseModel]) -> str
         return explain(fault)
     # A misspelt key often makes others fail too ("field required"): tell the cause first.
     parts = []
-    for error in unknown:
+    for error in unknown[:MOST_TOLD]:
         known = _keys(schema, error["loc"][:-1])
-        name = str(error["loc"][-1])
+        name = f"{error['loc'][-1]!s:.60}"
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         hint = f", did you mean '{near[0]}'?" if near else f"; known are {', '.join(known)}"
-        parts.append(f"{'.'.join(map(str, error['loc']))}: there is no such key{hint}")
-    return "; ".join(parts)
+        parts.append(f"{place(error['loc'])}: there is no such key{hint}")
+    return listed(parts, len(unknown))
 
 
 def _keys(schema: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:

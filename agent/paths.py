@@ -11,7 +11,12 @@ from pydantic import AfterValidator, ValidationInfo
 
 def _resolve(value: str | Path, info: ValidationInfo) -> Path:
     """Relative paths count from the configuration file's folder; `~` and `$VARS` are filled in."""
-    path = Path(os.path.expandvars(value)).expanduser()
+    try:
+        path = Path(os.path.expandvars(value)).expanduser()
+    except RuntimeError as fault:
+        raise ValueError("begins with `~` and no user of that name") from fault
+    if "\0" in str(path):
+        raise ValueError("holds a NUL character")
     base = (info.context or {}).get("base")
     return path if base is None else Path(base) / path
 

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import reprlib
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+# What is wrong with a file of another kind altogether would fill pages.
+MOST_TOLD = 20
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 2
+_SHORT.maxstring = _SHORT.maxother = 60
 
 
 class Strict(BaseModel):
@@ -13,8 +22,28 @@ class Strict(BaseModel):
 
 def explain(fault: ValidationError) -> str:
     """Pydantic's findings, one field after another: `training.epochs: should be ... (got 0)`."""
-    parts = []
-    for error in fault.errors():
-        field = ".".join(str(part) for part in error["loc"]) or "the whole file"
-        parts.append(f"{field}: {error['msg']} (got {error['input']!r:.60})")
-    return "; ".join(parts)
+    errors = fault.errors()
+    parts = [
+        f"{place(error['loc'])}: {error['msg']} (got {_short(error['input'])})"
+        for error in errors[:MOST_TOLD]
+    ]
+    return listed(parts, len(errors))
+
+
+def place(loc: tuple[int | str, ...]) -> str:
+    """Where a finding is, as people write it: `machines.0.name`."""
+    return ".".join(f"{part!s:.60}" for part in loc) or "the whole file"
+
+
+def listed(parts: list[str], number: int) -> str:
+    """Findings one after another, and how many more there are."""
+    more = number - len(parts)
+    return "; ".join([*parts, *([f"and {more} more like these"] if more else [])])
+
+
+def _short(value: Any) -> str:
+    """The beginning of its `repr`, without making all of it: YAML's aliases can mean gigabytes."""
+    try:
+        return f"{_SHORT.repr(value):.60}"
+    except ValueError:  # a number of more digits than Python writes
+        return f"a {type(value).__name__}"

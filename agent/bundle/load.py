@@ -97,7 +97,7 @@ def read_manifest(path: Path) -> Manifest:
     try:
         if place.stat().st_size > _MANIFEST_LIMIT:
             raise BundleError("is far too large for a manifest", where=place, remedy=_COPY_AGAIN)
-        data = json.loads(place.read_bytes())
+        data = json.loads(place.read_bytes(), object_pairs_hook=_each_once)
     except FileNotFoundError as fault:
         raise BundleError(
             f"there is no {MANIFEST} in this folder",
@@ -127,6 +127,15 @@ def read_manifest(path: Path) -> Manifest:
         )
     _check(manifest, place)
     return manifest
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object as JSON, where a field given twice is an error and not the last one's win."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"'{max(names, key=names.count)}' is given twice")
+    return found
 
 
 def _check(manifest: Manifest, place: Path) -> None:
@@ -305,7 +314,8 @@ def _array(path: Path, columns: int, shape: str) -> Matrix:
 def _load(path: Path) -> Any:
     try:
         return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as fault:
+    except Exception as fault:
+        # NumPy reads a header with Python's own parser, whose errors are of many kinds.
         raise BundleError(f"is not a NumPy array: {fault}", where=path) from fault
 
 

@@ -91,13 +91,24 @@ def info(**changes) -> EncoderInfo:
     return EncoderInfo(**{**fields, **changes})
 
 
-def build_bundle(folder: Path, *, threshold: float = 0.05, hop: float = 0.5) -> Path:
-    """Write the bundle; healthy is HEALTHY_HZ, FAULTY_HZ scores far above the threshold."""
+def build_bundle(
+    folder: Path,
+    *,
+    threshold: float = 0.05,
+    hop: float = 0.5,
+    window: int = WINDOW,
+    rate: int = RATE,
+) -> Path:
+    """Write the bundle; healthy is HEALTHY_HZ, FAULTY_HZ scores far above the threshold.
+
+    With another `rate` the same samples are called so many a second (and the tones lower).
+    """
     folder.mkdir(parents=True)
-    build_graph(folder / ENCODER)
-    encoder = OnnxEncoder(folder / ENCODER, info())
+    build_graph(folder / ENCODER, window=window)
+    about = info(window_samples=window, sample_rate=rate)
+    encoder = OnnxEncoder(folder / ENCODER, about)
     encoder.start()
-    healthy = np.stack([tone(1, seed=seed) for seed in range(5)])
+    healthy = np.stack([tone(window / RATE, seed=seed) for seed in range(5)])
     vectors = encoder.encode(healthy)
     encoder.stop()
     np.save(folder / BANK, vectors)
@@ -111,8 +122,8 @@ def build_bundle(folder: Path, *, threshold: float = 0.05, hop: float = 0.5) -> 
         Manifest(
             auscult_version="0",
             created="2025-01-01T00:00:00Z",
-            encoder=info(),
-            window_seconds=WINDOW / RATE,
+            encoder=about,
+            window_seconds=window / rate,
             hop_seconds=hop,
             clip_hop_seconds=hop,
             scorer=ScorerConfig(normalization="none"),
