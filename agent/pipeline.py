@@ -17,6 +17,9 @@ from agent.config import MachineConfig
 from agent.decide.alarm import AlarmDecider
 from agent.decide.keeper import AlarmKeeper
 from agent.decide.thresholds import Thresholds, find_thresholds
+from agent.drift.events import DriftEvent, DriftStatus
+from agent.drift.keeper import DriftKeeper, Heard
+from agent.drift.memory import DriftFile
 from agent.errors import AuscultError, BundleError
 from agent.frames import (
     AlarmEvent,
@@ -83,6 +86,8 @@ class Pipeline:
         self._threads: list[threading.Thread] = []
         self._queue: WindowQueue | None = None
         self._keeper: AlarmKeeper | None = None
+        self._drift: DriftKeeper | None = None
+        self._drift_failed = False
         self._sensor = SensorMonitor(config.validity.condition)
         self._sensor_told: SensorCondition | None = None
         self._in_use = threading.Lock()  # held while the bundle judges a window
@@ -115,6 +120,11 @@ class Pipeline:
                 self.name, memory.level.value, memory.alarm_id,
             )  # fmt: skip
         self._keeper.resume()
+        drift_file = None
+        if self._state is not None and self._source.live:
+            drift_file = DriftFile(self._state / "drift" / f"{self.name}.json")
+        self._drift = DriftKeeper(self._publish_drift, self._tell_drift, drift_file)
+        self._drift.resume(self._bundle.drift, self._drift_step(self._bundle))
         self._queue = WindowQueue(self._config.queue_windows, drop=self._source.live)
         self._threads = [
             threading.Thread(target=target, name=f"{self.name}-{name}", daemon=True)
@@ -165,6 +175,13 @@ class Pipeline:
         return self._keeper
 
     @property
+    def drift(self) -> DriftKeeper:
+        """The machine's drift, for the operator's commands; from `start` on, from any thread."""
+        if self._drift is None:
+            raise AuscultError(f"{self.name} is not listened to yet", remedy="Try again shortly.")
+        return self._drift
+
+    @property
     def sensor(self) -> SensorCondition:
         """The microphone's condition."""
         return self._sensor.condition
@@ -197,6 +214,8 @@ class Pipeline:
                 self._keeper.use_thresholds(
                     thresholds.alarm, thresholds.alert, self._overlap(bundle)
                 )
+        if self._drift is not None:
+            self._drift.use(bundle.drift, self._drift_step(bundle))
         return previous
 
     def _thresholds(self, bundle: Bundle) -> Thresholds:
@@ -214,6 +233,10 @@ class Pipeline:
         """How long a window waits for an idle one that overlaps it."""
         told = bundle.gate is not None and self._config.decide.idle == "suppress"
         return bundle.manifest.window_seconds if told else 0.0
+
+    def _drift_step(self, bundle: Bundle) -> float:
+        drift = bundle.manifest.drift
+        return bundle.manifest.window_seconds if drift is None else drift.step_seconds
 
     def _hop_samples(self, bundle: Bundle) -> int:
         return max(1, round(self._hop(bundle) * bundle.manifest.encoder.sample_rate))
@@ -258,8 +281,9 @@ class Pipeline:
                     self._pass_time()
                     continue
                 origin = window.monotonic if origin is None else origin
+                heard = None
                 try:
-                    (score, state), failures = self._judge(window), 0
+                    (score, state, heard), failures = self._judge(window), 0
                 except (AuscultError, ValueError, RuntimeError, MemoryError) as fault:
                     failures += 1
                     if failures >= _FAILURES_ALLOWED:
@@ -271,6 +295,7 @@ class Pipeline:
                 decision = self.alarm.decide(score, state, self._listened)
                 self._count(decision, began)
                 self._publish(decision)
+                self._follow_drift(decision, heard)
                 self._publish_sensor(self._sensor.observe(window, self._source.faults()))
         except Exception as fault:  # noqa: BLE001 - a thread must not die unheard
             self._fail(fault)
@@ -279,6 +304,8 @@ class Pipeline:
             self._source.stop()
             self._queue.close(discard=True)
             self._taps.close()
+            if self._drift is not None:
+                self._drift.close()
             self._ended.set()
             self._on_end()
 
@@ -288,9 +315,9 @@ class Pipeline:
         now, wall = time.monotonic(), time.time()
         self._publish_sensor(self._sensor.waiting(now, wall, self._source.faults()))
 
-    def _judge(self, window: Window) -> tuple[Score, MachineState]:
+    def _judge(self, window: Window) -> tuple[Score, MachineState, Heard | None]:
         if window.validity is not Validity.VALID:
-            return Score(window, None), MachineState.UNKNOWN
+            return Score(window, None), MachineState.UNKNOWN, None
         with self._in_use:
             bundle = self._bundle
             began = time.perf_counter()
@@ -300,10 +327,24 @@ class Pipeline:
             if not np.isfinite(value):
                 # Nothing is above a NaN: taken for a score, it would be silence for ever.
                 reason = "the encoder gave no finite number for it"
-                return _unjudged(window, reason), MachineState.UNKNOWN
+                return _unjudged(window, reason), MachineState.UNKNOWN, None
             idle = bundle.gate is not None and bool(bundle.gate.idle(embedding.vector[None])[0])
         score = Score(window, float(value), int(neighbour), embedding.inference_seconds)
-        return score, MachineState.IDLE if idle else MachineState.RUNNING
+        heard = Heard(window, vector, bundle.drift)
+        return score, MachineState.IDLE if idle else MachineState.RUNNING, heard
+
+    def _follow_drift(self, decision: Decision, heard: Heard | None) -> None:
+        """Let the monitor take the window, when it speaks for how the machine runs."""
+        worked_on = decision.status is not None and decision.status.muted_until_wall is not None
+        if heard is None or worked_on or decision.state is not MachineState.RUNNING:
+            return
+        try:
+            self.drift.observe(heard)
+        except Exception:
+            # Alarms must not depend on it.
+            if not self._drift_failed:
+                log.exception("%s: drift is not followed", self.name)
+            self._drift_failed = True
 
     def _listened(self, decision: Decision) -> str:
         return self._taps.judged(decision, self._bundle.rows)
@@ -322,6 +363,12 @@ class Pipeline:
     def _publish(self, decision: Decision) -> None:
         first = self.tally.windows == 1
         self._each(lambda publisher: publisher.publish(self.name, decision, first=first))
+
+    def _publish_drift(self, status: DriftStatus) -> None:
+        self._each(lambda publisher: publisher.drift(self.name, status))
+
+    def _tell_drift(self, event: DriftEvent) -> None:
+        self._each(lambda publisher: publisher.tell_drift(self.name, event))
 
     def _publish_sensor(self, condition: SensorCondition) -> None:
         if condition != self._sensor_told:

@@ -24,6 +24,7 @@ PAYLOADS: Mapping[str, type[Strict]] = {
     "health": payloads.Health,
     "alarm": payloads.Alarm,
     "event": payloads.CloudEvent,
+    "drift_event": payloads.DriftCloudEvent,
     "score": payloads.Score,
     "sensor": payloads.Sensor,
     "drift": payloads.Drift,

@@ -11,6 +11,7 @@ from agent.bundle.load import Bundle
 from agent.capture.source import open_source
 from agent.config import AgentConfig, MachineConfig
 from agent.decide.keeper import AlarmKeeper
+from agent.drift.keeper import DriftKeeper
 from agent.growth import Growth
 from agent.health.clock import WALL_CLOCK
 from agent.health.exposition import Delivery, exposition
@@ -27,6 +28,7 @@ from agent.publish.publisher import Publisher
 from agent.request.alarms import alarm_handlers
 from agent.request.commands import Handler
 from agent.request.dispatch import Dispatcher
+from agent.request.drift import drift_handlers
 
 log = logging.getLogger(__name__)
 
@@ -95,8 +97,10 @@ class Agent:
         broker = None
         if self._config.mqtt is not None:
             folder = self._config.state_path / "outbox"
-            broker = MqttPublisher(self._config.mqtt, device, names, folder)
+            drifting = [name for name in names if self._growth.bundle(name).drift is not None]
+            broker = MqttPublisher(self._config.mqtt, device, names, folder, drifting=drifting)
             self.handlers.update(alarm_handlers(self._alarm))
+            self.handlers.update(drift_handlers(self._drift))
             self.handlers.update(self._growth.handlers())
             self._requests = Dispatcher(device, names, self.handlers, broker.respond)
             broker.tell_about(self._bundle_infos, lambda: self.pipelines)
@@ -155,6 +159,9 @@ class Agent:
 
     def _alarm(self, machine: str) -> AlarmKeeper:
         return self._running(machine).alarm
+
+    def _drift(self, machine: str) -> DriftKeeper:
+        return self._running(machine).drift
 
     def _pipeline(self, machine: MachineConfig, bundle: Bundle) -> Pipeline:
         source = open_source(machine.source, bundle.manifest.encoder.sample_rate)

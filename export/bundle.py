@@ -21,6 +21,7 @@ from rich.progress import Progress
 from agent import __version__
 from agent.bundle.load import open_bundle
 from agent.bundle.manifest import (
+    DRIFT,
     ENCODER,
     EncoderInfo,
     Manifest,
@@ -30,6 +31,7 @@ from agent.bundle.manifest import (
 from agent.bundle.seal import file_record, new_bundle, seal
 from agent.bundle.sign import load_private, sign_folder
 from agent.capture.files import audio_info
+from agent.drift.baseline import save_baseline
 from agent.frames import Matrix
 from export.clips import score_tests
 from export.compare import (
@@ -41,6 +43,7 @@ from export.compare import (
     window_ms,
 )
 from export.detector import Detector, make_detector, still_windows, write_files
+from export.drift import FittedDrift, fit_drift
 from export.embed import encoder_info
 from export.onnx_graph import ExportError, FloatGraph, export_graph, verify_parity
 from export.quantize import Quantized, quantize_static, quantize_weights, spread
@@ -49,7 +52,7 @@ from trainer.preset import Preset, QuantizationConfig
 from trainer.progress import progress_bar
 from trainer.recordings.model import Machine
 from trainer.run import RunRecord, load_run
-from trainer.windows import WindowSet, healthy_windows
+from trainer.windows import WindowSet, healthy_windows, source_name
 
 # Real windows held against torch, beside synthetic ones.
 _PARITY_WINDOWS = 8
@@ -174,8 +177,11 @@ def export_bundle(
         if quantized:
             _within_cosine(comparison, preset.quantization)
 
-        draft = _draft(record, machine, windows, final, comparison, quantized)
+        drift = _fit_drift(record, machine, windows, final, progress)
+        draft = _draft(record, machine, windows, final, comparison, quantized, drift)
         write_files(folder, final, windows, still)
+        if drift.baseline is not None:
+            save_baseline(drift.baseline, folder / DRIFT)
         manifest = seal(folder, draft)
         if test:
             plain_folder = None
@@ -190,9 +196,8 @@ def export_bundle(
                 comparison = replace(comparison, test=change)
                 if quantized:
                     _within_hmean(change, preset.quantization)
-                manifest = seal(
-                    folder, _draft(record, machine, windows, final, comparison, quantized)
-                )
+                draft = _draft(record, machine, windows, final, comparison, quantized, drift)
+                manifest = seal(folder, draft)
         if key is not None:
             sign_folder(folder, key)
         # What a device does first: nothing takes the bundle's name that it would refuse.
@@ -233,6 +238,29 @@ def _quantize(
     return None
 
 
+def _fit_drift(
+    record: RunRecord,
+    machine: Machine,
+    windows: WindowSet,
+    detector: Detector,
+    progress: Progress,
+) -> FittedDrift:
+    task = progress.add_task("drift baseline", total=1)
+    # A clean recording is not how the device will hear the machine.
+    heard = machine.of("normal") or machine.of(*HEALTHY)
+    fitted = fit_drift(
+        detector.vectors,
+        windows.rows,
+        {source_name(machine.root, recording) for recording in heard},
+        detector.info,
+        record.preset.drift,
+        machine=record.machine,
+        seed=record.seed,
+    )
+    progress.advance(task)
+    return fitted
+
+
 def _draft(
     record: RunRecord,
     machine: Machine,
@@ -240,13 +268,14 @@ def _draft(
     detector: Detector,
     comparison: Comparison,
     quantized: Quantized | None,
+    drift: FittedDrift | None = None,
 ) -> Manifest:
     """The manifest, short of its files."""
     preset = record.preset
     asked = preset.quantization.mode
     notes = list(detector.fitted.notes)
-    if detector.gate_note:
-        notes.append(detector.gate_note)
+    drift = drift or FittedDrift()
+    notes.extend(note for note in (detector.gate_note, drift.note) if note)
     notes.extend(
         f"{count} healthy windows were left out: {why}" for why, count in windows.invalid.items()
     )
@@ -278,6 +307,7 @@ def _draft(
         ),
         notes=tuple(notes),
         gate=detector.gate,
+        drift=drift.info,
         files={},
     )
 

@@ -26,6 +26,8 @@ _FILES = {
     "`bank.npy` is the source of truth.",
     "healthy_scores.npy": "Leave-one-recording-out scores of the rows, float32 `(rows,)`; NaN "
     "where there was nothing to compare with.",
+    "drift.json": "What the drift monitor compares with (docs/drift.md), if it was fitted: a "
+    "reducer and a mixture as decimal numbers.",
 }
 
 _HEAD = f"""\

@@ -157,6 +157,23 @@ class QuantizationConfig(Strict):
     ] = 0.01
 
 
+class DriftConfig(Strict):
+    """What the drift monitor on the device compares with."""
+
+    enabled: Annotated[bool, Field(description="Put a drift baseline into the bundle")] = True
+    step_seconds: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            description="Step between the windows that it takes, in the baseline and on the "
+            "device, seconds; null for a window's length, so that none overlap",
+        ),
+    ] = None
+    least_windows: Annotated[
+        int, Field(ge=16, description="With fewer healthy windows there is no baseline")
+    ] = 32
+
+
 class Preset(Strict):
     """`configs/presets/<name>.yaml`."""
 
@@ -172,6 +189,7 @@ class Preset(Strict):
     scorer: ScorerConfig = ScorerConfig()
     threshold: ThresholdConfig = ThresholdConfig()
     quantization: QuantizationConfig = QuantizationConfig()
+    drift: DriftConfig = DriftConfig()
     published: Annotated[
         dict[str, Any], Field(description="Figures its source reports, as data")
     ] = {}

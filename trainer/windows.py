@@ -121,11 +121,16 @@ def _block_of(start: int, stop: int, blocks: list[tuple[int, int]]) -> int | Non
     return None
 
 
-def _row(root: Path, recording: Recording, start: float, block: int, blocks: int) -> Row:
+def source_name(root: Path, recording: Recording) -> str:
+    """A recording's name in a bundle: relative to the data folder."""
     try:
-        source = recording.path.relative_to(root).as_posix()
+        return recording.path.relative_to(root).as_posix()
     except ValueError:
-        source = recording.path.name
+        return recording.path.name
+
+
+def _row(root: Path, recording: Recording, start: float, block: int, blocks: int) -> Row:
+    source = source_name(root, recording)
     return Row(
         source=source,
         start=round(start, 6),

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from agent.bundle.manifest import (
     BANK,
+    DRIFT,
     ENCODER,
     GATE,
     GATE_ROWS,
@@ -31,6 +32,7 @@ from agent.bundle.manifest import (
     Row,
     digest_of,
 )
+from agent.drift.baseline import Baseline, DriftError, load_baseline
 from agent.encode.onnx import CPU, OnnxEncoder
 from agent.errors import BundleError
 from agent.frames import Matrix
@@ -43,7 +45,7 @@ from agent.score.knn import KnnScorer
 log = logging.getLogger(__name__)
 
 REQUIRED = (ENCODER, BANK, ROW_CONSTANTS, ROWS)
-_KNOWN = {*REQUIRED, INDEX, HEALTHY_SCORES, GATE, GATE_ROWS}
+_KNOWN = {*REQUIRED, INDEX, HEALTHY_SCORES, GATE, GATE_ROWS, DRIFT}
 # A plain name inside the folder: nothing that could lead out of it.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _MANIFEST_LIMIT = 16 * 2**20  # bytes; a real one has a few kilobytes
@@ -63,6 +65,7 @@ class Bundle:
         path: Its folder.
         healthy: Its healthy scores; None when it was exported without.
         gate: Tells an idle machine; None when it was exported without.
+        drift: What the machine's drift is measured from; None when it was exported without.
     """
 
     manifest: Manifest
@@ -72,6 +75,7 @@ class Bundle:
     path: Path
     healthy: HealthyScores | None = None
     gate: IdleGate | None = None
+    drift: Baseline | None = None
 
     def close(self) -> None:
         """Free the encoder's session."""
@@ -263,6 +267,7 @@ def open_bundle(path: Path, *, threads: int = 1, providers: Sequence[str] = (CPU
         path,
         healthy=_healthy(path, manifest, rows),
         gate=_gate(path, manifest, scorer),
+        drift=_drift(path, manifest),
     )
 
 
@@ -295,6 +300,29 @@ def _gate(path: Path, manifest: Manifest, scorer: KnnScorer) -> IdleGate | None:
             remedy=_COPY_AGAIN,
         )
     return IdleGate(vectors, scorer.ready, manifest.scorer.metric, config)
+
+
+def _drift(path: Path, manifest: Manifest) -> Baseline | None:
+    if manifest.drift is None:
+        return None
+    place = path / DRIFT
+    if DRIFT not in manifest.files or not math.isfinite(manifest.drift.step_seconds):
+        raise BundleError(
+            f"drift: needs {DRIFT} and finite numbers", where=path / MANIFEST, remedy=_COPY_AGAIN
+        )
+    try:
+        baseline = load_baseline(place)
+    except DriftError as fault:
+        raise BundleError(fault.problem, where=place, remedy=_COPY_AGAIN) from fault
+    features, threshold = len(baseline.record.features), baseline.record.threshold
+    if features != manifest.encoder.dim or not math.isfinite(threshold):
+        raise BundleError(
+            f"is of {features} features and threshold {threshold:g}, where the encoder gives "
+            f"{manifest.encoder.dim}",
+            where=place,
+            remedy=_COPY_AGAIN,
+        )
+    return baseline
 
 
 def _array(path: Path, columns: int, shape: str) -> Matrix:

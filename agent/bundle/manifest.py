@@ -12,6 +12,7 @@ SHA-256; nothing in it is ever unpickled.
     healthy_scores.npy  leave-one-recording-out scores of the healthy windows, float32 (rows,)
     gate.npy            embeddings of idle and noise recordings, float32 (n, dim), if there are any
     gate.json           one record per row of it, as in rows.json
+    drift.json          the drift monitor's baseline (agent/drift/baseline.py), if it was fitted
     manifest.sig        Ed25519 signature of manifest.json, when it was exported with --sign
 """
 
@@ -35,6 +36,7 @@ ROWS = "rows.json"
 HEALTHY_SCORES = "healthy_scores.npy"
 GATE = "gate.npy"
 GATE_ROWS = "gate.json"
+DRIFT = "drift.json"
 SIGNATURE = "manifest.sig"
 
 
@@ -123,6 +125,25 @@ class Gate(Strict):
     idle_as_idle: Annotated[
         float, Field(ge=0, le=1, description="Share of idle and noise windows that it calls idle")
     ]
+
+
+class DriftInfo(Strict):
+    """The drift monitor's baseline in `drift.json`, in short."""
+
+    components: Annotated[int, Field(ge=1, description="Components of the healthy mixture")]
+    dims: Annotated[int, Field(ge=1, description="Dimensions that the embedding is reduced to")]
+    block: Annotated[int, Field(ge=2, description="Windows that are compared with it at a time")]
+    step_seconds: Annotated[
+        float, Field(gt=0, description="Step between the windows that it takes, seconds")
+    ]
+    threshold: Annotated[
+        float, Field(gt=0, description="A block further than this has drifted, nats")
+    ]
+    windows: Annotated[int, Field(ge=1, description="Healthy windows it was fitted to")]
+    recordings: Annotated[int, Field(ge=1, description="Recordings they came from")]
+    caveat: Annotated[
+        str, Field(description="Why not to rely on its warnings, when there is reason; else empty")
+    ] = ""
 
 
 class TrainedOn(Strict):
@@ -217,6 +238,10 @@ class Manifest(Strict):
     gate: Annotated[
         Gate | None,
         Field(description="Tells an idle machine; null without idle or noise recordings"),
+    ] = None
+    drift: Annotated[
+        DriftInfo | None,
+        Field(description="What drift is measured from; null without a drift baseline"),
     ] = None
     growth: Annotated[
         Growth | None, Field(description="How its bank was changed since export; null as exported")

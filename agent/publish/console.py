@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from agent.drift.events import DriftEvent, DriftEventKind, DriftStatus
 from agent.frames import AlarmEvent, Decision, EventKind, Validity, Window
 from agent.window.condition import ConditionStatus, SensorCondition
 
@@ -80,6 +81,22 @@ class ConsolePublisher:
                 "%s: microphone: %s (%s)",
                 machine, condition.status.value.replace("_", " "), condition.reason,
             )  # fmt: skip
+
+    def drift(self, machine: str, status: DriftStatus) -> None:
+        """Log an evaluation, for those who debug."""
+        log.debug("%s: drift %.4g of %.4g nats", machine, status.distance, status.threshold)
+
+    def tell_drift(self, machine: str, event: DriftEvent) -> None:
+        """Log what happened to a drift warning."""
+        status, grave = event.status, event.kind is DriftEventKind.WARNED
+        by = f" by {event.operator}" if event.operator else ""
+        log.log(
+            logging.WARNING if grave else logging.INFO,
+            "%s: drift %s%s, distance %.4g, threshold %.4g nats (warning %s)%s%s",
+            machine, event.kind.value, by, status.distance, status.threshold, event.warning_id,
+            f": {status.movement}" if grave and status.movement else "",
+            f": {event.note}" if event.note else "",
+        )  # fmt: skip
 
     def _tell_validity(self, machine: str, window: Window) -> None:
         before = self._invalid.get(machine)

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from io import BufferedWriter
 from pathlib import Path
 
+from agent.drift.events import DriftEvent, DriftStatus
 from agent.errors import ConfigError
 from agent.frames import AlarmEvent, AlarmStatus, Decision
 from agent.health.clock import WALL_CLOCK
 from agent.publish.config import JsonlConfig
+from agent.publish.drift import drift_event_message, drift_status_message
 from agent.publish.messages import (
     Message,
     alarm_message,
@@ -30,7 +32,8 @@ log = logging.getLogger(__name__)
 
 
 class JsonlPublisher:
-    """Appends messages to a file, each with its `kind`: status, score, alarm, event or sensor.
+    """Appends messages to a file, each with its `kind`: status, score, alarm, event, sensor or
+    drift.
 
     The file is bounded: at `max_bytes` it is renamed to `<path>.1` (and that to `.2`...). A full
     disk loses lines, which are counted, and writing is tried again with every line.
@@ -89,6 +92,15 @@ class JsonlPublisher:
         """Write the condition of a machine's microphone."""
         message = sensor_message(self._device, machine, condition, time=time.time())
         self._write("sensor", message)
+
+    def drift(self, machine: str, status: DriftStatus) -> None:
+        """Write how a machine's drift stands."""
+        self._write("drift", drift_status_message(self._device, machine, status))
+
+    def tell_drift(self, machine: str, event: DriftEvent) -> None:
+        """Write a drift warning's event."""
+        message = drift_event_message(self._device, machine, event, clock=WALL_CLOCK.quality)
+        self._write("event", message)
 
     def stop(self) -> None:
         """Write `offline` and close the file."""

@@ -199,6 +199,9 @@ def drift_message(
     distance: float,
     threshold: float,
     reference: int,
+    warning_id: str = "",
+    since: float | None = None,
+    movement: str = "",
 ) -> Message:
     """An evaluation of the drift monitor (`<machine>/drift`, retained).
 
@@ -211,6 +214,9 @@ def drift_message(
         distance: Distance to the nearest normal state, nats.
         threshold: The distance that counts as drift, nats.
         reference: Which normal state was nearest; 0 is the baseline.
+        warning_id: The standing warning; empty when none stands.
+        since: When that was raised, seconds since the epoch.
+        movement: What moved, in words.
     """
     return _message(
         Drift(
@@ -222,6 +228,9 @@ def drift_message(
             distance=distance,
             threshold=threshold,
             reference=reference,
+            warning_id=warning_id or None,
+            since=_maybe(since),
+            movement=movement,
         )
     )
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from agent.drift.events import DriftEvent, DriftStatus
 from agent.errors import DeliveryError
 from agent.frames import AlarmEvent, AlarmStatus, Decision
 from agent.health.clock import WALL_CLOCK
@@ -17,6 +18,7 @@ from agent.publish.about import Listening, health_message, info_message
 from agent.publish.announce import Announcement
 from agent.publish.config import MqttConfig
 from agent.publish.connection import Connection
+from agent.publish.drift import drift_event_message, drift_status_message
 from agent.publish.home_assistant import discovery_message
 from agent.publish.messages import (
     CLOUD_EVENT,
@@ -175,13 +177,9 @@ class MqttPublisher:
 
     def tell(self, machine: str, event: AlarmEvent) -> None:
         """Take an alarm's event, which is on disk thereafter, and the state it led to."""
-        message = event_message(self._device, machine, event, clock=WALL_CLOCK.quality)
-        self._outbox.put_event(
-            Outgoing(
-                self._topic(machine, "event"), encode(message), 1, retain=False,
-                id=event.id, content_type=CLOUD_EVENT,
-            )
-        )  # fmt: skip
+        self._put_event(
+            machine, event_message(self._device, machine, event, clock=WALL_CLOCK.quality)
+        )
         self._news.note(machine, event.status)
         self._put_alarm(machine, event.status, event.wall, event.score, event.threshold)
 
@@ -189,6 +187,15 @@ class MqttPublisher:
         """Queue the condition of a machine's microphone."""
         message = sensor_message(self._device, machine, condition, time=time.time())
         self._put_state(self._topic(machine, "sensor"), message)
+
+    def drift(self, machine: str, status: DriftStatus) -> None:
+        """Queue how a machine's drift stands."""
+        self.publish_drift(machine, drift_status_message(self._device, machine, status))
+
+    def tell_drift(self, machine: str, event: DriftEvent) -> None:
+        """Take a drift warning's event, which is on disk thereafter."""
+        message = drift_event_message(self._device, machine, event, clock=WALL_CLOCK.quality)
+        self._put_event(machine, message)
 
     def publish_drift(self, machine: str, message: Message) -> None:
         """Queue an evaluation of a machine's drift, as `messages.drift_message` makes it."""
@@ -254,6 +261,15 @@ class MqttPublisher:
             self._device, machine, status, time=moment, score=score, threshold=threshold
         )
         self._put_state(self._topic(machine, "alarm"), message)
+
+    def _put_event(self, machine: str, message: Message) -> None:
+        """Take a CloudEvent: on disk, until the broker has it."""
+        self._outbox.put_event(
+            Outgoing(
+                self._topic(machine, "event"), encode(message), 1, retain=False,
+                id=message["id"], content_type=CLOUD_EVENT,
+            )
+        )  # fmt: skip
 
     def _put_state(self, topic: str, message: Message) -> None:
         self._outbox.put_state(Outgoing(topic, encode(message), 1, retain=True))

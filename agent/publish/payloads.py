@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from agent.drift.events import DriftEventKind
 from agent.frames import EventKind, Level, MachineState, Shelving, Validity
 from agent.health.clock import ClockQuality
 from agent.schema import Strict
@@ -231,25 +232,30 @@ class Sensor(Strict):
     since: Annotated[Time, Field(description="Since when")]
 
 
-class CloudEvent(Strict):
-    """Something that happened to an alarm, as a CloudEvent (CloudEvents 1.0, JSON format)."""
+class _CloudEvent(Strict):
+    """What every CloudEvent has (CloudEvents 1.0, JSON format)."""
 
     specversion: Annotated[Literal["1.0"], Field(description="Version of CloudEvents")]
     id: Annotated[
         str, Field(min_length=1, description="Id of the event, the same if it is delivered twice")
     ]
     source: Annotated[str, Field(min_length=1, description="The device: `/auscult/<device>`")]
-    type: Annotated[
-        str, Field(pattern=r"^auscult\.alarm\.[a-z]+$", description="`auscult.alarm.<event>`")
-    ]
     subject: Annotated[str, Field(min_length=1, description="The machine")]
     time: Annotated[Time, Field(description="When it happened")]
     datacontenttype: Annotated[Literal["application/json"], Field(description="Format of `data`")]
+
+
+class CloudEvent(_CloudEvent):
+    """Something that happened to an alarm, as a CloudEvent (CloudEvents 1.0, JSON format)."""
+
+    type: Annotated[
+        str, Field(pattern=r"^auscult\.alarm\.[a-z]+$", description="`auscult.alarm.<event>`")
+    ]
     data: Annotated[AlarmEventData, Field(description="What happened")]
 
 
-class Drift(Strict):
-    """Whether the machine's sound has moved away from what it was, slowly or for good."""
+class _Drifted(Strict):
+    """How drift stands."""
 
     device: Device
     machine: Machine
@@ -261,6 +267,41 @@ class Drift(Strict):
     ]
     threshold: Annotated[float, Field(ge=0, description="The distance that counts as drift, nats")]
     reference: Annotated[int, Field(ge=0, description="Nearest normal state; 0 is the baseline")]
+    since: Annotated[
+        Time | None, Field(description="When the warning was raised; null when none stands")
+    ]
+    movement: Annotated[
+        str, Field(description="What moved, in words; empty unless the threshold was exceeded")
+    ]
+
+
+class Drift(_Drifted):
+    """Whether the machine's sound has moved away from what it was, slowly or for good."""
+
+    warning_id: Annotated[
+        str | None, Field(description="The standing warning; null when none stands")
+    ]
+
+
+class DriftEventData(_Drifted):
+    """What happened to a drift warning, and how the drift stands afterwards."""
+
+    clock: Clock
+    event: Annotated[DriftEventKind, Field(description="What happened")]
+    warning_id: Annotated[
+        str, Field(min_length=1, description="The warning, common to all its events")
+    ]
+    operator: Annotated[str, Field(description="Who asked for it; empty when nobody did")]
+    note: Annotated[str, Field(description="What they said to it, or why it happened")]
+
+
+class DriftCloudEvent(_CloudEvent):
+    """Something that happened to a drift warning, on the topic of the alarms' events."""
+
+    type: Annotated[
+        str, Field(pattern=r"^auscult\.drift\.[a-z]+$", description="`auscult.drift.<event>`")
+    ]
+    data: Annotated[DriftEventData, Field(description="What happened")]
 
 
 class Response(Strict):

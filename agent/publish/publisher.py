@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from agent.drift.events import DriftEvent, DriftStatus
 from agent.frames import AlarmEvent, Decision
 from agent.window.condition import SensorCondition
 
@@ -52,6 +53,24 @@ class Publisher(Protocol):
         Args:
             machine: Name of the machine.
             condition: How it is now.
+        """
+        ...
+
+    def drift(self, machine: str, status: DriftStatus) -> None:
+        """The machine's drift has been evaluated.
+
+        Args:
+            machine: Name of the machine.
+            status: How it stands.
+        """
+        ...
+
+    def tell_drift(self, machine: str, event: DriftEvent) -> None:
+        """Something happened to a drift warning; as `tell`.
+
+        Args:
+            machine: Name of the machine.
+            event: What happened; an event told twice has the same id.
         """
         ...
 

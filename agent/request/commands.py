@@ -97,6 +97,20 @@ class Reload(Request):
     """Open the machine's bundle anew, and judge with it from now on."""
 
 
+class DriftAccept(Request):
+    """Accept the change that a drift warning is about: the machine is well as it sounds now."""
+
+    operator: Annotated[str, Field(min_length=1, max_length=200, description="Who says so")]
+    warning_id: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=100,
+            description="The warning meant, which must be the present one; null for the present",
+        ),
+    ] = None
+
+
 COMMANDS: Mapping[str, type[Request]] = {
     "ack": Ack,
     "shelve": Shelve,
@@ -104,4 +118,5 @@ COMMANDS: Mapping[str, type[Request]] = {
     "feedback": Feedback,
     "collect": Collect,
     "reload": Reload,
+    "drift_accept": DriftAccept,
 }

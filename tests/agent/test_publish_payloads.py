@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from agent import schemas
 from agent.bundle.load import open_bundle
+from agent.drift.events import DriftEvent, DriftEventKind, DriftStatus
 from agent.frames import (
     AlarmEvent,
     AlarmStatus,
@@ -24,6 +25,7 @@ from agent.frames import (
 )
 from agent.publish import messages
 from agent.publish.about import bundle_info, health_message, info_message
+from agent.publish.drift import drift_event_message, drift_status_message
 from agent.publish.news import AlarmNews
 from agent.publish.outbox import Outbox
 from agent.publish.store import EventStore
@@ -80,6 +82,11 @@ def built(tmp_path, bundle):
             reference=0,
         ),
     )  # fmt: skip
+    drifted = DriftStatus(1e9, True, True, 2.0, 1.0, 0, "w1", 1e9, "component 0 moved")
+    yield "drift", drift_status_message("d", "pump", drifted)
+    for kind in DriftEventKind:
+        happened = DriftEvent(f"w1-{kind.value}", kind, 1e9, "w1", drifted, "ann", "new belt")
+        yield "drift_event", drift_event_message("d", "pump", happened)
     outbox = Outbox(EventStore(tmp_path, 1_000_000))
     yield (
         "health",

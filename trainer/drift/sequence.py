@@ -144,11 +144,13 @@ def _files(folder: Path) -> list[Path]:
     if not found:
         raise DriftError("holds no audio", where=folder, remedy="Give a folder of recordings.")
 
-    def natural(path: Path) -> list[tuple[int, int, str]]:
-        parts = re.split(r"(\d+)", path.relative_to(folder).as_posix())
-        return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts]
+    return sorted(found, key=lambda path: natural_key(path.relative_to(folder).as_posix()))
 
-    return sorted(found, key=natural)
+
+def natural_key(name: str) -> list[tuple[int, int, str]]:
+    """Sorts names as people number them: 2 before 10."""
+    parts = re.split(r"([0-9]+)", name)
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
 
 
 def _shown(

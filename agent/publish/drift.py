@@ -1,0 +1,64 @@
+"""A machine's drift as payloads: pure functions."""
+
+from __future__ import annotations
+
+from agent.drift.events import DriftEvent, DriftStatus
+from agent.health.clock import ClockQuality
+from agent.publish.messages import Message, drift_message, utc
+from agent.publish.payloads import DriftCloudEvent, DriftEventData
+
+
+def drift_status_message(device: str, machine: str, status: DriftStatus) -> Message:
+    """How a machine's drift stands (`<machine>/drift`, retained)."""
+    return drift_message(
+        device,
+        machine,
+        time=status.wall,
+        active=status.active,
+        exceeded=status.exceeded,
+        distance=status.distance,
+        threshold=status.threshold,
+        reference=status.reference,
+        warning_id=status.warning_id,
+        since=status.since_wall,
+        movement=status.movement,
+    )
+
+
+def drift_event_message(
+    device: str,
+    machine: str,
+    event: DriftEvent,
+    *,
+    clock: ClockQuality = ClockQuality.UNSYNCHRONISED,
+) -> Message:
+    """Something that happened to a drift warning (`<machine>/event`).
+
+    Args:
+        device: This device's name.
+        machine: The machine.
+        event: What happened.
+        clock: Whether its times can be believed; unless somebody vouches for them, they cannot.
+    """
+    time = utc(event.wall)
+    data = DriftEventData.model_validate(
+        {
+            **drift_status_message(device, machine, event.status),
+            "time": time,
+            "clock": clock,
+            "event": event.kind,
+            "warning_id": event.warning_id,
+            "operator": event.operator,
+            "note": event.note,
+        }
+    )
+    return DriftCloudEvent(
+        specversion="1.0",
+        id=event.id,
+        source=f"/auscult/{device}",
+        type=f"auscult.drift.{event.kind.value}",
+        subject=machine,
+        time=time,
+        datacontenttype="application/json",
+        data=data,
+    ).model_dump(mode="json")
