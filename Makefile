@@ -1,5 +1,6 @@
 # `make demo` shows the whole path on a synthetic machine; `make test` is what CI runs.
-# Overridable: PYTHON (interpreter that makes .venv), PIP_FLAGS, DEMO (arguments of `auscult demo`).
+# Overridable: PYTHON (interpreter that makes .venv), PIP_FLAGS, DEMO (arguments of `auscult demo`),
+# FAULTS and SOAK (arguments of the campaign and the soak, see docs/faults.md).
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -8,6 +9,10 @@ PYTHON ?= python3
 VENV ?= .venv
 PIP_FLAGS ?= --no-compile
 DEMO ?=
+# Many tests wait (for a broker, a microphone, a time-out), so more run at once than there are cores.
+PARALLEL ?= -n 4 --dist loadfile
+FAULTS ?=
+SOAK ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq $(PIP_FLAGS)
 MADE := $(VENV)/.made
@@ -25,7 +30,7 @@ PINS := torch==2.13.0 onnxruntime==1.23.2 numpy==2.2.6
 # second broker, and boot a systemd.
 SYSTEM_PACKAGES := mosquitto mosquitto-clients libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins systemd-container
 
-.PHONY: help venv demo test test-all lint format lock check-python check-compiler clean
+.PHONY: help venv demo test test-all test-faults test-soak lint format lock check-python check-compiler clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -78,10 +83,16 @@ format: $(DEV) ## Let ruff format and mend what it can
 	$(BIN)/ruff format
 
 test: lint $(SYSTEM) ## What CI runs: lint, then every test that takes seconds
-	PATH="$$PATH:/usr/sbin" $(BIN)/python -m pytest -m "not slow"
+	PATH="$$PATH:/usr/sbin" $(BIN)/python -m pytest -m "not slow" $(PARALLEL)
 
 test-all: lint $(SYSTEM) ## The same, with the tests that take minutes
 	PATH="$$PATH:/usr/sbin" $(BIN)/python -m pytest
+
+test-faults: $(DEV) $(SYSTEM) ## Broker outages, kill -9, unplugging, full disk, clock, damage: nothing may be lost (10 minutes)
+	PATH="$$PATH:/usr/sbin" PYTHONPATH=tests $(BIN)/python -m faults.campaign $(FAULTS)
+
+test-soak: $(DEV) $(SYSTEM) ## 7 days of windows as fast as possible: nothing may grow (15 minutes or so)
+	PATH="$$PATH:/usr/sbin" PYTHONPATH=tests $(BIN)/python -m faults.soak $(SOAK)
 
 lock: $(MADE) ## Choose the versions in constraints.txt anew
 	@$(PIP) uv

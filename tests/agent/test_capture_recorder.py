@@ -161,7 +161,7 @@ def test_record_keeps_healthy_sound_and_refuses_silence(tmp_path, server):
     assert "Traceback" not in error
     assert not list((tmp_path / "pump").rglob("*.flac"))
 
-    server.play(write(tmp_path / "a.wav", tone(40, rate=48000), rate=48000))
+    server.play(write(tmp_path / "a.wav", tone(150, rate=48000), rate=48000))
     good = auscult(server, *arguments, "--seconds", 4)
     out, error = good.communicate(timeout=30)
     assert good.returncode == 0, error
@@ -172,9 +172,12 @@ def test_record_keeps_healthy_sound_and_refuses_silence(tmp_path, server):
     assert "level -1" in error
 
     stopped = auscult(server, *arguments, "--seconds", 100, "--clip-seconds", 10)
-    time.sleep(15)
+    deadline = time.monotonic() + 60
+    while len(list((tmp_path / "pump/normal").glob("[!.]*.flac"))) < 2:
+        assert time.monotonic() < deadline, "no clip of 10 s was finished"
+        time.sleep(0.2)
     stopped.send_signal(signal.SIGINT)
-    out, error = stopped.communicate(timeout=10)
+    out, error = stopped.communicate(timeout=30)
     assert stopped.returncode == 130, error
     assert [soundfile.info(path).duration for path in out.split()] == [10]
     assert not [path for path in (tmp_path / "pump/normal").iterdir() if path.name[0] == "."]
