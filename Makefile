@@ -91,7 +91,7 @@ test-all: lint $(SYSTEM) ## The same, with the tests that take minutes
 test-faults: $(DEV) $(SYSTEM) ## Broker outages, kill -9, unplugging, full disk, clock, damage: nothing may be lost (10 minutes)
 	PATH="$$PATH:/usr/sbin" PYTHONPATH=tests $(BIN)/python -m faults.campaign $(FAULTS)
 
-test-soak: $(DEV) $(SYSTEM) ## 7 days of windows as fast as possible: nothing may grow (15 minutes or so)
+test-soak: $(DEV) $(SYSTEM) ## 7 days of windows as fast as possible: nothing may grow (20 minutes or so)
 	PATH="$$PATH:/usr/sbin" PYTHONPATH=tests $(BIN)/python -m faults.soak $(SOAK)
 
 lock: $(MADE) ## Choose the versions in constraints.txt anew

@@ -1,6 +1,6 @@
 """Days of windows as fast as they can be judged: does anything grow?
 
-    python -m faults.soak [--windows 604800] [--seconds 900]
+    python -m faults.soak [--windows 604800] [--seconds 1800]
 
 The real agent, with a real broker, evidence and a file of JSON lines, plays a recording over and
 over as fast as it can; an alarm rises and clears in it again and again. From outside, its memory,
@@ -201,7 +201,7 @@ def judge(states: list[State], outbox: tuple[int, int]) -> tuple[State, State, l
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--windows", type=int, default=WEEK, help="so many, then it ends")
-    parser.add_argument("--seconds", type=float, default=900.0, help="at most so long")
+    parser.add_argument("--seconds", type=float, default=1800.0, help="at most so long")
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="auscult-soak-"))
     begun = time.monotonic()
