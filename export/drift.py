@@ -10,7 +10,7 @@ import numpy as np
 from agent.bundle.manifest import DriftInfo, EncoderInfo, Row
 from agent.drift.baseline import Baseline, DriftError
 from agent.frames import Matrix
-from trainer.drift.fit import fit_baseline
+from trainer.drift.fit import MOST_BLOCK, fit_baseline
 from trainer.drift.sequence import natural_key
 from trainer.drift.settings import DriftSettings, embedding_tolerance
 from trainer.preset import DriftConfig
@@ -68,6 +68,7 @@ def fit_drift(
             note=f"no drift baseline: {len(chosen)} healthy windows {step:g} s apart, "
             f"{config.least_windows} are needed"
         )
+    recordings = len({rows[row].source for row in chosen})
     features = vectors[chosen].astype(np.float64)
     if not np.ptp(features, axis=0).any():
         return FittedDrift(note="no drift baseline: the healthy windows do not differ at all")
@@ -79,11 +80,11 @@ def fit_drift(
             source=f"encoder {encoder.kind} ({encoder.precision}) of {machine}",
             tolerance=embedding_tolerance(encoder.dim),
             settings=DriftSettings(seed=seed),
+            moments=len(chosen) < MOST_BLOCK * recordings,
         )
     except DriftError as fault:
         return FittedDrift(note=f"no drift baseline: {fault.problem}")
     record = fit.baseline.record
-    recordings = len({rows[row].source for row in chosen})
     return FittedDrift(
         fit.baseline,
         DriftInfo(

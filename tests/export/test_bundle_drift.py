@@ -84,6 +84,23 @@ def test_the_fitted_baseline_takes_health_and_warns_of_change():
     assert monitor.state().active
 
 
+def test_a_machine_that_stays_in_one_of_many_known_states_has_not_drifted():
+    """Recordings catch each state for a moment; watched, the machine stays in one for long."""
+    rng = np.random.default_rng(2)
+    states = 2.0 * rng.standard_normal((12, 16))
+
+    def windows(of):
+        return (states[of] + 0.4 * rng.standard_normal((len(of), 16))).astype(np.float32)
+
+    monitor = DriftMonitor(fitted(64, vectors=windows(rng.integers(12, size=64))).baseline)
+    for vector in windows(np.repeat(np.arange(12), 30)):
+        monitor.observe(vector)
+    assert monitor.state().raised == 0
+    for vector in windows(np.zeros(60, int)) + 4 * rng.standard_normal(16):
+        monitor.observe(vector)
+    assert monitor.state().active
+
+
 def test_a_constant_encoder_is_no_fault_of_export():
     found = fitted(64, vectors=np.ones((64, 16), np.float32))
     assert found.baseline is None

@@ -14,7 +14,7 @@ from agent.drift.mixture import Array
 from trainer.drift.mixture_fit import fit_mixture
 from trainer.drift.reduce import fit_reducer, robust_spread, run_in, split
 from trainer.drift.settings import DriftSettings, Tolerance
-from trainer.drift.threshold import measure_wander, normal_blocks
+from trainer.drift.threshold import alike, measure_wander, normal_blocks
 
 LEAST_WINDOWS = 16
 LEAST_BLOCK, MOST_BLOCK = 4, 16
@@ -45,6 +45,7 @@ def fit_baseline(
     source: str,
     tolerance: Tolerance,
     settings: DriftSettings,
+    moments: bool = False,
 ) -> Fit:
     """Learn a healthy machine from windows in time order.
 
@@ -55,6 +56,9 @@ def fit_baseline(
         source: What computed them, in words.
         tolerance: Healthy variation beyond what the baseline shows.
         settings: The fit's choices.
+        moments: The windows come from many separate moments, not from stretches of many blocks.
+            A run of them mixes states in which the machine stays for a while when it is watched,
+            so the threshold allows for blocks of one state too.
 
     Raises:
         DriftError: Fewer than 16 windows can be judged.
@@ -76,8 +80,11 @@ def fit_baseline(
     model_slices, threshold_slices = split(len(settled), block)
     model = np.concatenate([settled[piece] for piece in model_slices])
     pieces = [settled[piece] for piece in threshold_slices]
+    held_out = np.concatenate(pieces)
     reducer, reduced = fit_reducer(model, tolerance, settings)
     mixture = fit_mixture(reduced, max_components=settings.max_components, seed=settings.seed)
+    if moments:
+        pieces += alike(held_out, reducer.reduce(held_out), block)
     wander = measure_wander(settled, reducer.scale, block, settings.seed)
     horizon = settings.horizon * len(good) / block
     normal = normal_blocks(
@@ -125,8 +132,8 @@ def fit_baseline(
         persistence=(-(-2 * of // 3), of),
         run_in=skipped,
         model_windows=len(model),
-        threshold_windows=sum(len(piece) for piece in pieces),
+        threshold_windows=len(held_out),
         wander_per_block=wander.variance,
         horizon_blocks=horizon,
     )
-    return Fit(Baseline.of(record), model, np.concatenate(pieces), normal)
+    return Fit(Baseline.of(record), model, held_out, normal)

@@ -91,6 +91,25 @@ def _slope(means: Array, lags: npt.NDArray[np.int64]) -> float:
     return float((weights * centred * squares).sum() / (weights * centred**2).sum())
 
 
+def alike(held_out: Array, reduced: Array, block: int) -> list[Array]:
+    """Blocks of a machine that stays in one healthy state, from windows of separate moments.
+
+    Each is one window and those nearest to it, the nearest half a block, each taken twice: so many
+    of one state are there more often than a whole block.
+
+    Args:
+        held_out: Features, shape `(n, D)`.
+        reduced: The same in the mixture's dimensions, shape `(n, d)`.
+        block: Windows a block.
+
+    Returns:
+        One block for each window, shape `(block, D)`.
+    """
+    squares = ((reduced[:, None, :] - reduced[None, :, :]) ** 2).sum(axis=2)
+    nearest = np.argsort(squares, axis=1)[:, : max(2, block // 2)]
+    return [np.resize(held_out[rows], (block, held_out.shape[1])) for rows in nearest]
+
+
 def normal_blocks(
     pieces: list[Array],
     wander: Wander,
