@@ -1,5 +1,6 @@
 # `make demo` shows the whole path on a synthetic machine; `make test` is what CI runs.
-# Overridable: PYTHON (interpreter that makes .venv), PIP_FLAGS, DEMO (arguments of `auscult demo`),
+# Overridable: PYTHON (interpreter that makes .venv), PIP_FLAGS, DATA (real
+# recordings for the demo, in place of synthetic ones), DEMO (arguments of `auscult demo`),
 # FAULTS and SOAK (arguments of the campaign and the soak, see docs/faults.md).
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -8,6 +9,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
 PIP_FLAGS ?= --no-compile
+DATA =
 DEMO ?=
 # Many tests wait (for a broker, a microphone, a time-out), so more run at once than there are cores.
 PARALLEL ?= -n 4 --dist loadfile
@@ -71,7 +73,7 @@ $(SYSTEM): $(MADE)
 venv: $(TRAIN) ## Make .venv with auscult and its training packages
 
 demo: $(TRAIN) ## Synthesize a machine, train, export, listen, raise the alarm, report (about 3 minutes)
-	@$(BIN)/auscult demo $(DEMO)
+	@$(BIN)/auscult demo $(if $(DATA),--data "$(DATA)") $(DEMO)
 
 lint: $(DEV) ## Style, formatting and types
 	$(BIN)/ruff check
