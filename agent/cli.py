@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from importlib.metadata import entry_points
@@ -82,6 +83,16 @@ def main() -> None:
         # The reader of our output left (`auscult score ... | head`): not a fault of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except OSError as fault:
+        # A file the user named: not there, not writable, or the disk is full.
+        if fault.filename is None and fault.errno != errno.ENOSPC:
+            raise
+        click.echo(
+            f"auscult: {fault.filename or 'the disk'}: {fault.strerror}. "
+            "Check the path, its permissions and the free space.",
+            err=True,
+        )
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from trainer.encoders.registry import build_encoder
 from trainer.fit.classify import FitResult, fit_classifier
 from trainer.preset import Preset
 from trainer.recordings.model import Machine, Recording
-from trainer.run import RecordingRecord, RunRecord, save_run
+from trainer.run import RecordingRecord, RunRecord, prepare_run, save_run
 from trainer.windows import healthy_windows
 
 # Healthy sound an encoder learns from. Idle and noise recordings never count as healthy.
@@ -47,7 +47,7 @@ def train_machine(
         The record, as written to `run.json`.
 
     Raises:
-        ConfigError: The preset needs a checkpoint that is not there.
+        ConfigError: The preset needs a checkpoint that is not there, or `out` cannot be written.
         AudioError: No healthy window could be judged.
     """
     began = time.monotonic()
@@ -58,6 +58,7 @@ def train_machine(
         seed=seed,
         members=preset.training.ensemble,
     )
+    prepare_run(out)
     result = _fit(encoder, machine, preset, seed=seed, channel=channel, progress=progress)
     record = RunRecord(
         auscult_version=__version__,

@@ -6,6 +6,7 @@ encoder.safetensors   the encoder's weights
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -80,6 +81,24 @@ class RunRecord(Strict):
                 remedy="Put them back, or say where they are now with --data.",
             )
         return Machine(self.machine, base, found)
+
+
+def prepare_run(folder: Path) -> None:
+    """Make a run folder, before hours of training whose result it could not take.
+
+    Raises:
+        ConfigError: It cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as fault:
+        raise ConfigError(
+            f"cannot be written to: {fault.strerror}",
+            where=folder,
+            remedy="Give a folder of yours as the run folder (--out).",
+        ) from fault
 
 
 def save_run(folder: Path, record: RunRecord, encoder: Encoder) -> None:

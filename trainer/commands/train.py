@@ -76,6 +76,11 @@ def train(
         record = train_machine(
             machines[0], recipe, out, seed=seed, weights=weights, channel=channel, progress=progress
         )
+    if sum(r.role == "normal" for r in record.recordings) < 2:
+        console.print(
+            "[yellow]one healthy recording: unless it lasts minutes, export has nothing to compare "
+            "it with and finds no threshold. Record the machine more than once[/]"
+        )
     if record.classes:
         console.print(f"learnt {record.classes} classes: {escape(record.class_rule)}")
     console.print(f"trained {record.machine} with {recipe.name} in {record.seconds:.0f} s: {out}")
