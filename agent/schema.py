@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 # What is wrong with a file of another kind altogether would fill pages.
 MOST_TOLD = 20
@@ -22,12 +24,26 @@ class Strict(BaseModel):
 
 def explain(fault: ValidationError) -> str:
     """Pydantic's findings, one field after another: `training.epochs: should be ... (got 0)`."""
-    errors = fault.errors()
+    errors = _causes(fault.errors())
     parts = [
         f"{place(error['loc'])}: {error['msg']} (got {_short(error['input'])})"
         for error in errors[:MOST_TOLD]
     ]
     return listed(parts, len(errors))
+
+
+def _causes(errors: Sequence[ErrorDetails]) -> list[ErrorDetails]:
+    """Without lists called too short only because pydantic set their faulty entries aside."""
+    return [
+        error
+        for error in errors
+        if error["type"] != "too_short"
+        or not any(
+            other["loc"][: len(error["loc"])] == error["loc"]
+            for other in errors
+            if len(other["loc"]) > len(error["loc"])
+        )
+    ]
 
 
 def place(loc: tuple[int | str, ...]) -> str:

@@ -91,6 +91,13 @@ def test_faults_are_named(tmp_path, text, message):
     assert "agent.yaml" in str(caught.value)
 
 
+def test_a_fault_inside_a_machine_is_not_told_as_a_missing_machine(tmp_path):
+    text = MINIMAL.replace("'}", "', hop_seconds: 0}")
+    with pytest.raises(ConfigError, match="hop_seconds") as caught:
+        load_config(write(tmp_path, text))
+    assert "at least 1 item" not in str(caught.value)
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"nowhere\.yaml: there is no such"):
         load_config(tmp_path / "nowhere.yaml")
