@@ -152,16 +152,16 @@ def _verdict(value: float | None, threshold: float) -> str:
 def _print(result: dict[str, Any]) -> None:
     path = result["path"]
     for window in result["windows"]:
-        shown = "-" if window["score"] is None else f"{window['score']:.4f}"
+        shown = "-" if window["score"] is None else f"{window['score']:.4g}"
         why = f" ({window['validity']}: {window['reason']})" if window["reason"] else ""
         click.echo(
             f"{path}\t{window['start']:.1f} s\tscore {shown}\t"
-            f"threshold {window['threshold']:.4f}\t{window['verdict']}{why}"
+            f"threshold {window['threshold']:.4g}\t{window['verdict']}{why}"
         )
     if result["error"] is not None:
         click.echo(f"auscult: {result['error']}", err=True)
     else:
-        click.echo(f"{path}\twhole\tscore {result['score']:.4f}\t{result['verdict']}")
+        click.echo(f"{path}\twhole\tscore {result['score']:.4g}\t{result['verdict']}")
 
 
 def _write(path: Path, text: str) -> None:
