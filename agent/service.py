@@ -78,7 +78,7 @@ class Agent:
                 "%s: bundle %s (%s, preset %s, %d rows) verified",
                 machine.name, bundle.path, trained.machine, trained.preset, len(bundle.rows),
             )  # fmt: skip
-            for note in (bundle.manifest.threshold.caveat, *bundle.manifest.notes):
+            for note in dict.fromkeys((bundle.manifest.threshold.caveat, *bundle.manifest.notes)):
                 if note:
                     log.info("%s: the bundle notes: %s", machine.name, note)
 

@@ -162,7 +162,8 @@ def facts(story: Story) -> list[tuple[str, str]]:
     ]
     if trained.class_rule:
         found.append(("Told apart in training", f"{trained.classes} classes: {trained.class_rule}"))
-    found += [("Note", note) for note in (manifest.threshold.caveat, *manifest.notes) if note]
+    notes = dict.fromkeys((manifest.threshold.caveat, *manifest.notes))
+    found += [("Note", note) for note in notes if note]
     found += [(f"Time: {what}", f"{seconds:.0f} s") for what, seconds in story.steps]
     return found
 
