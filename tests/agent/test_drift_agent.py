@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -13,8 +14,13 @@ from support.broker import Broker, Subscriber
 from support.bundles import RATE, WINDOW, write
 from support.drift import add_baseline, machine
 
+from agent.bank.draft import draft_add
+from agent.bank.grow import make_version
+from agent.bank.sound import embed_sound, find_sound
 from agent.bundle.load import open_bundle
 from agent.bundle.manifest import DRIFT
+from agent.bundle.seal import seal
+from agent.bundle.versions import Versions, beside
 from agent.config import MachineConfig
 from agent.drift.baseline import DriftError
 from agent.drift.keeper import DriftKeeper, Heard
@@ -216,6 +222,26 @@ def test_another_baseline_ends_the_warning_and_the_old_one_comes_back_as_it_was(
     new.close()
 
 
+def test_a_grown_bank_leaves_drift_as_it_stands(run, drifting, tmp_path):
+    """A version of the bundle's bank has its baseline: the warning goes on, nothing is told."""
+    pipeline, heard = run(machine(60, seed=7, wear=WORN))
+    write(tmp_path / "new/0.wav", machine(8, seed=3))
+    copy = shutil.copytree(drifting, tmp_path / "pump")
+    parent = open_bundle(copy)
+    draft = draft_add(parent, embed_sound(find_sound([tmp_path / "new"], label="healthy"), parent))
+    versions = Versions(copy, beside(copy))
+    report = make_version(parent, versions, draft, max_rise=1e9)
+    parent.close()
+    grown = open_bundle(versions.path(report.version))
+    before = pipeline.drift.status
+    pipeline.use_bundle(grown)
+    assert grown.manifest.drift is not None
+    assert pipeline.drift.status == before
+    assert before.active
+    assert heard.kinds == ["warned"]
+    grown.close()
+
+
 def test_a_standing_warning_ends_when_the_bundle_changes_between_two_runs(run, other):
     first, heard = run(machine(60, seed=7, wear=WORN))
     end(first)
@@ -257,8 +283,6 @@ def test_a_crash_while_telling_tells_it_again_with_the_same_id(bundle, tmp_path)
 
 
 def test_a_bundle_whose_baseline_is_of_another_encoder_is_refused(tiny_bundle, tmp_path, drifting):
-    from agent.bundle.seal import seal
-
     copy = add_baseline(tiny_bundle, tmp_path / "copy")
     record = json.loads((copy / DRIFT).read_bytes())
     record["features"].append("one more")

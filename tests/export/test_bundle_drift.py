@@ -92,7 +92,7 @@ def test_a_machine_that_stays_in_one_of_many_known_states_has_not_drifted():
     def windows(of):
         return (states[of] + 0.4 * rng.standard_normal((len(of), 16))).astype(np.float32)
 
-    monitor = DriftMonitor(fitted(64, vectors=windows(rng.integers(12, size=64))).baseline)
+    monitor = DriftMonitor(fitted(40, vectors=windows(rng.integers(12, size=40))).baseline)
     for vector in windows(np.repeat(np.arange(12), 30)):
         monitor.observe(vector)
     assert monitor.state().raised == 0
