@@ -59,7 +59,7 @@ def _panel(panel: Axes, name: str, made: Trace, baseline: int) -> None:
         made.windows,
         0,
         1,
-        where=made.active,
+        where=made.active.tolist(),
         step="post",
         transform=panel.get_xaxis_transform(),
         color=_ALERT,
