@@ -121,7 +121,8 @@ def comparison_table(found: Comparison, *, mode: str, int8_nodes: int, float_nod
         int8_nodes: Weighted operations in INT8.
         float_nodes: Weighted operations outside the front end left in float32.
     """
-    title = "float32 only" if mode == "none" else f"INT8 ({mode}) against float32"
+    plain = "float32 only, as the preset or --float asks"
+    title = plain if mode == "none" else f"INT8 ({mode}) against float32"
     table = Table(title=title, title_justify="left")
     table.add_column("")
     table.add_column("float32", justify="right")

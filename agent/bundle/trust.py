@@ -94,10 +94,15 @@ class TrustedBundle:
     def open_any(self) -> Bundle:
         """Open the wanted bundle, or else the best there is: an agent must not stay deaf.
 
+        Only a bundle that is there and damaged is stood in for. Where there is none, the path is
+        more likely wrong than the disk, and a stand-in would hide it.
+
         Raises:
             BundleError: Nothing can be opened; what is wrong with the wanted one.
             AuscultError: The public key cannot be used.
         """
+        if not self.original.is_dir():
+            return self.open_wanted()
         first: AuscultError | None = None
         for folder, original in self._choices():
             try:
@@ -105,10 +110,10 @@ class TrustedBundle:
             except AuscultError as fault:
                 if first is None:
                     first = fault
-                    log.warning("%s", fault)
+                    log.error("%s", fault)  # noqa: TRY400 - said in words, not as a trace
                 continue
             if first is not None:
-                log.warning("fell back on %s", folder)
+                log.error("judging by an older bundle meanwhile: %s", folder)
             return bundle
         assert first is not None
         raise first

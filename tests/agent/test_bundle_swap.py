@@ -103,6 +103,13 @@ def test_a_bundle_dropped_in_place_is_taken_up_once_it_has_settled(site, running
     assert read_manifest(site / "state/bank/pump/good").threshold.value == 0.07
 
 
+def test_a_bundle_that_is_not_there_is_not_stood_in_for(site):
+    trusted(site).keep_good()
+    (site / "pump").rename(site / "elsewhere")
+    with pytest.raises(BundleError, match="no bundle here"):
+        trusted(site).open_any()
+
+
 def test_half_a_copy_is_refused_and_the_whole_taken_up(site, running, caplog):
     swapper, judge = running
     build_bundle(site / "other", threshold=0.07)
