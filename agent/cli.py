@@ -11,6 +11,7 @@ import click
 
 from agent import __version__
 from agent.errors import AuscultError
+from agent.interrupt import wait_for_imports
 
 GROUP = "auscult.commands"
 # What a missing module of these names means: the workstation's packages are not installed.
@@ -57,6 +58,7 @@ def root() -> None:
 
 def main() -> None:
     """Run `auscult`. Exit codes: 0 well, 1 found wanting, 2 a fault named on stderr, 130 Ctrl-C."""
+    wait_for_imports()
     try:
         root(standalone_mode=False)
     except click.exceptions.Exit as exit_:
