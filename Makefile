@@ -30,7 +30,7 @@ export HNSWLIB_NO_NATIVE := 1
 PINS := torch==2.13.0 onnxruntime==1.23.2 numpy==2.2.6
 # Not needed to run auscult: the tests listen through a virtual microphone and a
 # second broker, and boot a systemd.
-SYSTEM_PACKAGES := mosquitto mosquitto-clients libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins systemd-container
+SYSTEM_PACKAGES := mosquitto mosquitto-clients libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins systemd-container ffmpeg openssl
 
 .PHONY: help venv demo test test-all test-faults test-soak lint format lock check-python check-compiler clean
 
@@ -63,7 +63,7 @@ $(DEV): $(LOCKED) $(MADE) | check-compiler
 
 # As root with apt-get, fetch what is missing; anywhere else the tests that need it skip and say so.
 $(SYSTEM): $(MADE)
-	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! { PATH="$$PATH:/usr/sbin" command -v mosquitto && command -v mosquitto_sub && command -v pulseaudio && command -v pactl && command -v systemd-nspawn; } >/dev/null; then \
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! { PATH="$$PATH:/usr/sbin" command -v mosquitto && command -v mosquitto_sub && command -v ffmpeg && command -v openssl && command -v pulseaudio && command -v pactl && command -v systemd-nspawn; } >/dev/null; then \
 	  echo "Installing system packages for the tests: $(SYSTEM_PACKAGES)"; \
 	  { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $(SYSTEM_PACKAGES); } >/dev/null 2>&1 \
 	  || echo "They could not be installed: tests that need them will be skipped." >&2; \
