@@ -32,7 +32,7 @@ PINS := torch==2.13.0 onnxruntime==1.23.2 numpy==2.2.6
 # second broker, and boot a systemd.
 SYSTEM_PACKAGES := mosquitto mosquitto-clients libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins systemd-container ffmpeg openssl
 
-.PHONY: help venv demo test test-all test-faults test-soak lint format lock check-python check-compiler clean
+.PHONY: help venv demo test test-all test-faults test-soak check-device lint format lock check-python check-compiler clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -95,6 +95,14 @@ test-faults: $(DEV) $(SYSTEM) ## Broker outages, kill -9, unplugging, full disk,
 
 test-soak: $(DEV) $(SYSTEM) ## 7 days of windows as fast as possible: nothing may grow (20 minutes or so)
 	PATH="$$PATH:/usr/sbin" PYTHONPATH=tests $(BIN)/python -m faults.soak $(SOAK)
+
+# hnswlib is left out: it comes as source only, and is compiled on the device.
+check-device: $(TRAIN) ## Do the agent's packages exist for a Jetson (Python 3.10, aarch64)?
+	@into=$$(mktemp -d) && $(BIN)/python -c 'import tomllib, re; print("\n".join(d for d in tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"] if not d.startswith("hnswlib")))' > "$$into/needs.txt" \
+	  && $(BIN)/python -m pip --disable-pip-version-check download -qq --only-binary=:all: --python-version 3.10 --implementation cp \
+	    $(foreach glibc,17 27 28 34 35,--platform manylinux_2_$(glibc)_aarch64) --platform manylinux2014_aarch64 \
+	    -c constraints.txt -r "$$into/needs.txt" -d "$$into/wheels" \
+	  && ls "$$into/wheels" && rm -rf "$$into"
 
 lock: $(MADE) ## Choose the versions in constraints.txt anew
 	@$(PIP) uv
