@@ -12,7 +12,7 @@ PIP_FLAGS ?= --no-compile
 DATA =
 DEMO ?=
 # Many tests wait (for a broker, a microphone, a time-out), so more run at once than there are cores.
-PARALLEL ?= -n 4 --dist loadfile
+PARALLEL ?= -n 3 --dist loadfile
 FAULTS ?=
 SOAK ?=
 BIN := $(VENV)/bin
@@ -85,7 +85,7 @@ format: $(DEV) ## Let ruff format and mend what it can
 	$(BIN)/ruff format
 
 test: lint $(SYSTEM) ## What CI runs: lint, then every test that takes seconds
-	PATH="$$PATH:/usr/sbin" $(BIN)/python -m pytest -m "not slow" $(PARALLEL)
+	PATH="$$PATH:/usr/sbin" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" $(PARALLEL)
 
 test-all: lint $(SYSTEM) ## The same, with the tests that take minutes
 	PATH="$$PATH:/usr/sbin" $(BIN)/python -m pytest

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
+
+
+# Run in the background, we may have been told to ignore Ctrl-C, and every process that a test starts
+# would inherit it: those that press Ctrl-C would find nobody listening.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
