@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-
 # Run in the background, we may have been told to ignore Ctrl-C, and every process that a test starts
 # would inherit it: those that press Ctrl-C would find nobody listening.
 signal.signal(signal.SIGINT, signal.default_int_handler)
