@@ -7,7 +7,6 @@ moves the bank and the device's embeddings alike.
 from __future__ import annotations
 
 import hashlib
-import shutil
 import tempfile
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -33,6 +32,7 @@ from agent.bundle.sign import load_private, sign_folder
 from agent.capture.files import audio_info
 from agent.drift.baseline import save_baseline
 from agent.frames import Matrix
+from export import storage
 from export.clips import score_tests
 from export.compare import (
     Comparison,
@@ -47,6 +47,7 @@ from export.drift import FittedDrift, fit_drift
 from export.embed import encoder_info
 from export.onnx_graph import ExportError, FloatGraph, export_graph, verify_parity
 from export.quantize import Quantized, quantize_static, quantize_weights, spread
+from trainer.encoders.pretrained.catalogue import licence_of
 from trainer.learn import HEALTHY
 from trainer.preset import Preset, QuantizationConfig
 from trainer.progress import progress_bar
@@ -153,7 +154,9 @@ def export_bundle(
         torch_cosine = verify_parity(
             encoder, graph.path, windows.waveforms[spread(len(windows.rows), _PARITY_WINDOWS)]
         )
-        info = encoder_info(encoder, "float32", graph.opset)
+        info = encoder_info(encoder, "float32", graph.opset).model_copy(
+            update={"licence": licence_of(preset.encoder)}
+        )
         target = folder / ENCODER
         quantized = _quantize(graph, target, windows.waveforms, info, preset, precision, progress)
         exported = info.model_copy(update={"precision": "int8" if quantized else "float32"})
@@ -166,8 +169,8 @@ def export_bundle(
         one = windows.waveforms[:1]
         float_ms = window_ms(graph.path, info, one)
         comparison = Comparison(
-            float_bytes=graph.path.stat().st_size,
-            bytes=target.stat().st_size,
+            float_bytes=storage.size(graph.path),
+            bytes=storage.size(target),
             cosine_mean=mean,
             cosine_min=least,
             torch_cosine_min=torch_cosine,
@@ -188,7 +191,7 @@ def export_bundle(
             if quantized is not None:
                 plain_folder = Path(work) / "plain"
                 plain_folder.mkdir()
-                shutil.copyfile(graph.path, plain_folder / ENCODER)
+                storage.copy(graph.path, plain_folder / ENCODER)
                 write_files(plain_folder, plain, windows, still)
                 seal(plain_folder, _draft(record, machine, windows, plain, comparison, None))
             change = _test(folder, plain_folder, machine, record, progress)
@@ -234,7 +237,7 @@ def _quantize(
         result = quantize_weights(graph, out)
     if result is not None and result.int8_nodes:
         return result
-    shutil.copyfile(graph.path, out)
+    storage.copy(graph.path, out)
     return None
 
 

@@ -23,6 +23,7 @@ import torch
 from agent import __version__
 from agent.errors import AuscultError
 from export.embed import embed, encoder_info
+from export.storage import check, save
 from trainer.encoders.base import Encoder
 
 # Onnxruntime 1.19 (the oldest the agent supports) reads operator sets up to 21 and TensorRT 10 up
@@ -59,7 +60,7 @@ class FloatGraph:
 
 
 def export_graph(encoder: Encoder, path: Path) -> FloatGraph:
-    """Write an encoder as one self-contained ONNX file.
+    """Write an encoder as an ONNX graph (above 2 GB its tensors lie in a second file beside it).
 
     Input `waveform` float32 `(batch, window_samples)`, output `embedding` float32 `(batch, dim)`;
     the batch is dynamic. Nodes are named after the module they come from (`front_end/STFT_3`), and
@@ -106,7 +107,7 @@ def export_graph(encoder: Encoder, path: Path) -> FloatGraph:
     pinned = _rename_nodes(model, _excluded_modules(encoder))
     _strip(model)
     model.producer_name, model.producer_version = "auscult", __version__
-    path.write_bytes(model.SerializeToString(deterministic=True))
+    save(model, path)
     _check(path, encoder)
     return FloatGraph(path=path, opset=OPSET, pinned=pinned)
 
@@ -207,9 +208,9 @@ def _strip(model: onnx.ModelProto) -> None:
 
 
 def _check(path: Path, encoder: Encoder) -> None:
-    model = onnx.load(path)
+    model = onnx.load(path, load_external_data=False)
     try:
-        onnx.checker.check_model(model, full_check=True)
+        check(path)
     except Exception as fault:
         raise ExportError(
             f"the ONNX graph of '{encoder.kind}' is not valid: {fault}",

@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 import onnx
+import onnx.shape_inference
 from onnxruntime.quantization import (
     CalibrationDataReader,
     CalibrationMethod,
@@ -34,8 +35,9 @@ from rich.progress import Progress
 
 from agent.bundle.manifest import EncoderInfo
 from agent.frames import Matrix
+from export import storage
 from export.embed import embed
-from export.onnx_graph import INPUT, FloatGraph, cosines
+from export.onnx_graph import INPUT, ExportError, FloatGraph, cosines
 
 # The operations that hold the weights, and so nearly all of the arithmetic and the size.
 WEIGHTED = ("Conv", "Gemm", "MatMul")
@@ -92,13 +94,23 @@ def quantize_static(
 
     Returns:
         The graph; with no weighted operation outside the front end it is a plain copy.
+
+    Raises:
+        ExportError: The float graph is above 2 GB.
     """
+    if storage.is_split(graph.path):
+        raise ExportError(
+            f"a graph of {storage.size(graph.path) / 1e9:.1f} GB is too large for onnxruntime's "
+            "calibration, which takes up to 2 GB",
+            where="quantization.mode",
+            remedy="Set it to dynamic, or name fewer layers (encoder.layers).",
+        )
     with tempfile.TemporaryDirectory(prefix="auscult-") as place:
         inferred = Path(place) / "inferred.onnx"
         model = _prepared(graph.path, inferred)
         candidates = weighted_nodes(model, graph.pinned)
         if not candidates:
-            out.write_bytes(graph.path.read_bytes())
+            storage.copy(graph.path, out)
             return Quantized(out, "static", 0)
         ranges = _activation_ranges(inferred, windows, progress)
         probe = windows[spread(len(windows), _PROBES)]
@@ -134,7 +146,7 @@ def quantize_weights(graph: FloatGraph, out: Path) -> Quantized:
         model = _prepared(graph.path, inferred)
         candidates = weighted_nodes(model, graph.pinned, kinds=_MATRIX_PRODUCTS)
         if not candidates:  # an empty list would mean every node to the quantizer
-            out.write_bytes(graph.path.read_bytes())
+            storage.copy(graph.path, out)
             return Quantized(out, "dynamic", 0)
         with _quiet():
             quantize_dynamic(
@@ -164,16 +176,31 @@ def weighted_nodes(
 
 def _prepared(graph: Path, out: Path) -> onnx.ModelProto:
     """The graph with shapes inferred, constants folded and batch norms merged into convolutions."""
-    with _quiet():
-        quant_pre_process(str(graph), str(out), skip_symbolic_shape=True)
-    model = onnx.load(out)
+    if storage.is_split(graph):
+        model = _with_shapes(graph)
+    else:
+        with _quiet():
+            quant_pre_process(str(graph), str(out), skip_symbolic_shape=True)
+        model = onnx.load(out)
     # Shapes noted of stored weights go stale when the quantizer transposes those.
     stored = {tensor.name for tensor in model.graph.initializer}
     shapes = [value for value in model.graph.value_info if value.name not in stored]
     del model.graph.value_info[:]
     model.graph.value_info.extend(shapes)
-    onnx.save(model, out)
+    storage.save(model, out)
     return model
+
+
+def _with_shapes(graph: Path) -> onnx.ModelProto:
+    """A large graph with shapes inferred. onnxruntime's preparation takes a single file only; what
+    it would fold besides is batch norms, which no encoder of that size has.
+    """
+    inferred = graph.with_suffix(".shapes.onnx")  # beside the tensors, which it refers to
+    onnx.shape_inference.infer_shapes_path(str(graph), str(inferred))
+    try:
+        return onnx.load(inferred)
+    finally:
+        inferred.unlink()
 
 
 class _Windows(CalibrationDataReader):  # type: ignore[misc]
@@ -233,7 +260,7 @@ def _write_qdq(model: onnx.ModelProto, out: Path, ranges: Any, float_nodes: list
         )
         quantizer.quantize_model()
         quantizer.model.topological_sort()
-    out.write_bytes(quantizer.model.model.SerializeToString(deterministic=True))
+    storage.save(quantizer.model.model, out)
 
 
 def _by_harm(candidates: list[str], attempt: Any, progress: Progress | None) -> list[str]:
@@ -259,8 +286,8 @@ def _finish(path: Path) -> None:
     """Take the quantizer's own marks off, so that equal runs give equal bytes."""
     model = onnx.load(path)
     model.ClearField("metadata_props")
-    onnx.checker.check_model(model)
-    path.write_bytes(model.SerializeToString(deterministic=True))
+    storage.save(model, path)
+    storage.check(path)
 
 
 @contextlib.contextmanager

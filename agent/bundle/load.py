@@ -19,6 +19,7 @@ from agent.bundle.manifest import (
     BANK,
     DRIFT,
     ENCODER,
+    ENCODER_DATA,
     GATE,
     GATE_ROWS,
     HEALTHY_SCORES,
@@ -45,7 +46,7 @@ from agent.score.knn import KnnScorer
 log = logging.getLogger(__name__)
 
 REQUIRED = (ENCODER, BANK, ROW_CONSTANTS, ROWS)
-_KNOWN = {*REQUIRED, INDEX, HEALTHY_SCORES, GATE, GATE_ROWS, DRIFT}
+_KNOWN = {*REQUIRED, ENCODER_DATA, INDEX, HEALTHY_SCORES, GATE, GATE_ROWS, DRIFT}
 # A plain name inside the folder: nothing that could lead out of it.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _MANIFEST_LIMIT = 16 * 2**20  # bytes; a real one has a few kilobytes

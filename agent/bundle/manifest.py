@@ -5,6 +5,7 @@ SHA-256; nothing in it is ever unpickled.
 
     manifest.json       this schema
     encoder.onnx        waveform (batch, window_samples) float32 -> embedding (batch, dim) float32
+    encoder.onnx.data   its weights, when they are above 2 GB
     bank.npy            memory bank, float32 (rows, dim), embeddings of healthy windows
     rows.npy            row constants, float32 (rows, 2): weight and offset of each row's distance
     bank.hnsw           HNSW index over the bank (cosine); rebuilt from bank.npy when absent
@@ -29,6 +30,7 @@ from agent.schema import Strict
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 ENCODER = "encoder.onnx"
+ENCODER_DATA = "encoder.onnx.data"
 BANK = "bank.npy"
 ROW_CONSTANTS = "rows.npy"
 INDEX = "bank.hnsw"
@@ -58,6 +60,10 @@ class EncoderInfo(Strict):
         Literal["int8", "float32"], Field(description="Arithmetic of the exported graph")
     ]
     opset: Annotated[int, Field(gt=0, description="ONNX operator set the graph needs")]
+    licence: Annotated[
+        str,
+        Field(description="Terms of the published weights it started from; empty without any"),
+    ] = ""
 
 
 class ScorerConfig(Strict):

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from trainer.preset import EncoderConfig
+
 MIT = "MIT"
 _HUGGING_FACE = "https://huggingface.co"
 _BEATS = "https://github.com/microsoft/unilm/tree/master/beats"
@@ -166,3 +168,19 @@ def find(name: str) -> Published | None:
     """The entry of a name, with or without its file's suffix."""
     plain = name.removesuffix(".pt")
     return next((entry for entry in CATALOGUE if entry.name == plain), None)
+
+
+def licence_of(config: EncoderConfig) -> str:
+    """Terms that bind an encoder's weights, for people; empty without published weights.
+
+    Args:
+        config: The preset's `encoder` section; the parts of a joined one count each.
+    """
+    found: list[str] = []
+    for part in (config, *getattr(config, "parts", ())):
+        if part.weights is None:
+            continue
+        known = [entry for entry in CATALOGUE if entry.family == part.kind]
+        named = [entry for entry in known if entry.file.endswith(part.weights)] or known
+        found.extend(f"{part.kind}: {entry.licence}" for entry in named[:1])
+    return "; ".join(dict.fromkeys(found))
