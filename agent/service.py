@@ -97,8 +97,9 @@ class Agent:
         broker = None
         if self._config.mqtt is not None:
             folder = self._config.state_path / "outbox"
-            drifting = [name for name in names if self._growth.bundle(name).drift is not None]
-            broker = MqttPublisher(self._config.mqtt, device, names, folder, drifting=drifting)
+            broker = MqttPublisher(
+                self._config.mqtt, device, names, folder, drifting=self._drifting
+            )
             self.handlers.update(alarm_handlers(self._alarm))
             self.handlers.update(drift_handlers(self._drift))
             self.handlers.update(self._growth.handlers())
@@ -133,6 +134,11 @@ class Agent:
             bundle = self._growth.bundle(machine.name)
             found[machine.name] = bundle_info(bundle.path, bundle.manifest, len(bundle.rows))
         return found
+
+    def _drifting(self) -> list[str]:
+        """The machines whose drift is followed, by the bundles in use now."""
+        names = [machine.name for machine in self._config.machines]
+        return [name for name in names if self._growth.bundle(name).drift is not None]
 
     def _exposition(self) -> str:
         delivery = None
@@ -195,7 +201,7 @@ class Agent:
 
     def _bundle_changed(self, machine: str, bundle: Bundle) -> None:  # noqa: ARG002
         if self._broker is not None:
-            self._broker.publish_info()
+            self._broker.bundle_changed()
 
     def wait(self, heartbeat: Callable[[], None] = lambda: None) -> None:
         """Wait for the end: every stream over, `request_stop`, or a pipeline at fault.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 
 from agent.publish.config import HomeAssistantConfig
@@ -20,7 +21,8 @@ class Announcement:
 
     What was announced is noted in the outbox's file: with it, a machine that has left the
     configuration, a device that was renamed, or discovery that is disabled, is removed in Home
-    Assistant too. A note is forgotten when the broker has acknowledged the removal.
+    Assistant too. A note is forgotten when the broker has acknowledged the removal. What a machine
+    tells may change with its bundle: `renew`.
 
     Args:
         config: Whether to announce, and where.
@@ -39,13 +41,30 @@ class Announcement:
         self._topic = discovery_topic(config.discovery_prefix, device) if config.enabled else ""
         self._outbox = outbox
         self._build = build
+        self._lock = threading.Lock()
         self._noted: Announced = {}
+        self._latest: Outgoing | None = None  # of our own topic
 
     def begin(self) -> None:
         """Queue what is to be announced and taken back; the outbox is open."""
-        self._noted = _read(self._outbox.store.recall(_NOTE))
-        for old in self._noted.keys() - {self._topic}:
-            self._queue(old, None)
+        with self._lock:
+            self._noted = _read(self._outbox.store.recall(_NOTE))
+            for old in self._noted.keys() - {self._topic}:
+                self._queue(old, None)
+            self._announce()
+
+    def renew(self) -> None:
+        """Announce anew, because a machine has gained or lost something to tell."""
+        with self._lock:
+            if self._noted.get(self._topic) != platforms(self._build({})):
+                self._announce()
+
+    def taken(self, message: Outgoing) -> None:
+        """The broker has a message: if it removed something, that is done with."""
+        with self._lock:
+            self._take(message)
+
+    def _announce(self) -> None:
         if self._topic:
             now = platforms(self._build({}))
             before = self._noted.get(self._topic, {})
@@ -53,10 +72,11 @@ class Announcement:
             self._note({**self._noted, self._topic: {**before, **now}})
             self._queue(self._topic, self._build({k: before[k] for k in before.keys() - now}))
 
-    def taken(self, message: Outgoing) -> None:
-        """The broker has a message: if it removed something, that is done with."""
+    def _take(self, message: Outgoing) -> None:
         if message.topic not in self._noted:
             return
+        if message.topic == self._topic and message != self._latest:
+            return  # an earlier one, which removed less
         if message.topic != self._topic:
             self._note({k: v for k, v in self._noted.items() if k != message.topic})
             return
@@ -67,7 +87,10 @@ class Announcement:
 
     def _queue(self, topic: str, message: Message | None) -> None:
         payload = b"" if message is None else encode(message)
-        self._outbox.put_state(Outgoing(topic, payload, 1, retain=True))
+        outgoing = Outgoing(topic, payload, 1, retain=True)
+        if topic == self._topic:
+            self._latest = outgoing
+        self._outbox.put_state(outgoing)
 
     def _note(self, announced: Announced) -> None:
         self._noted = announced

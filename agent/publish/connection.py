@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -15,8 +14,9 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from agent.errors import ConfigError, DeliveryError
+from agent.errors import DeliveryError
 from agent.publish.config import MqttConfig
+from agent.publish.credentials import read_password, secure
 from agent.publish.outgoing import Outgoing
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ class Connection:
         Raises:
             ConfigError: A file that the configuration names cannot be used.
         """
-        self._password = _password(self._config)
+        self._password = read_password(self._config)
         self._new_client(self._protocol)
 
     def open(self) -> None:
@@ -225,7 +225,7 @@ class Connection:
         if self._config.username is not None:
             client.username_pw_set(self._config.username, self._password)
         if self._config.tls is not None:
-            _secure(client, self._config)
+            secure(client, self._config)
         client.will_set(self._will.topic, self._will.payload, qos=1, retain=True)
         client.on_connect = self._connected
         client.on_publish = self._published
@@ -270,56 +270,3 @@ def _hang_up(client: paho.Client) -> None:
     """Close the socket without a farewell; after `disconnect` this changes nothing."""
     if (sock := client.socket()) is not None:
         sock.close()
-
-
-def _password(config: MqttConfig) -> str | None:
-    """The first line of the password file.
-
-    Raises:
-        ConfigError: It cannot be read, or is empty.
-    """
-    path = config.password_file
-    if path is None:
-        return None
-    remedy = "Put the password on its first line, readable by the agent's user only (chmod 600)."
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as fault:
-        raise ConfigError(
-            f"the password file cannot be read: {fault.strerror}", where=path, remedy=remedy
-        ) from fault
-    except UnicodeDecodeError as fault:
-        raise ConfigError("the password file is not UTF-8", where=path, remedy=remedy) from fault
-    password = text.splitlines()[0] if text else ""
-    if not password:
-        raise ConfigError("the password file's first line is empty", where=path, remedy=remedy)
-    if path.stat().st_mode & 0o007:
-        log.warning("%s: every user of this device can read the password (chmod 600)", path)
-    return password
-
-
-def _secure(client: paho.Client, config: MqttConfig) -> None:
-    tls = config.tls
-    assert tls is not None
-    for field in ("ca_file", "cert_file", "key_file"):
-        path = getattr(tls, field)
-        if path is not None and not path.is_file():
-            raise ConfigError(
-                "there is no such file", where=path, remedy=f"Check `mqtt.tls.{field}`."
-            )
-    try:
-        context = ssl.create_default_context(cafile=tls.ca_file)
-        if tls.cert_file is not None:
-            context.load_cert_chain(tls.cert_file, tls.key_file, password=_no_passphrase)
-    except (OSError, ValueError) as fault:
-        raise ConfigError(
-            f"the TLS files cannot be used: {fault}",
-            where=tls.cert_file or tls.ca_file,
-            remedy="They must be PEM, the key without a pass phrase and matching the certificate.",
-        ) from fault
-    client.tls_set_context(context)
-
-
-def _no_passphrase() -> str:
-    """Where OpenSSL would ask at the terminal, for which nobody is there."""
-    raise ValueError("the key has a pass phrase")

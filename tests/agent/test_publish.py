@@ -164,7 +164,7 @@ def test_clean_stop_says_offline_and_a_lost_agent_is_declared_lost(broker, publi
         time.sleep(0.3)
         live.messages.clear()
         # The process dies: its socket closes without a farewell.
-        second._finish = lambda: None
+        second._sender._finish = lambda: None
         second.stop()
         assert live.wait("status")["reason"] == "connection lost"
 

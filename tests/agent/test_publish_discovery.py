@@ -35,12 +35,14 @@ def run_once(broker, tmp_path, *, machines=("pump",), enabled=True, prefix="home
         port=broker.port,
         home_assistant=HomeAssistantConfig(enabled=enabled, discovery_prefix=prefix),
     )
-    publisher = MqttPublisher(config, "dev", machines, tmp_path / "outbox", drifting=["pump"])
+    publisher = MqttPublisher(
+        config, "dev", machines, tmp_path / "outbox", drifting=lambda: ["pump"]
+    )
     publisher.listen_to(Commands())
     publisher.start()
     assert publisher.wait_connected(5)
     deadline = time.monotonic() + 5
-    while (publisher._outbox._due or publisher._unanswered) and time.monotonic() < deadline:
+    while (publisher._outbox._due or not publisher._sender.idle) and time.monotonic() < deadline:
         time.sleep(0.02)
     publisher.stop()
 

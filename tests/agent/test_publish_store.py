@@ -16,7 +16,8 @@ import time
 import pytest
 
 from agent.errors import ConfigError
-from agent.publish import store as store_module
+from agent.publish import file as file_module
+from agent.publish.forget import used_bytes
 from agent.publish.outbox import Outbox
 from agent.publish.outgoing import Outgoing
 from agent.publish.store import EventStore
@@ -49,7 +50,7 @@ def opened(tmp_path):
 @pytest.fixture
 def impatient(monkeypatch):
     """Writing is tried again with every call."""
-    monkeypatch.setattr(store_module, "_RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(file_module, "_RETRY_SECONDS", 0.0)
 
 
 def test_what_was_added_is_there_in_the_next_process_and_what_was_delivered_is_not(opened):
@@ -72,9 +73,7 @@ def test_an_acknowledgement_that_was_not_written_down_delivers_twice_never_not_a
     store.add(event(0))
     store.delivered(["e0"])
     assert ids(store) == []
-    store._held.close()
-    store._close()  # as a kill would: nothing is settled
-    store._closed = True
+    store._file.release()  # as a kill would: nothing is settled
     assert ids(opened()) == ["e0"]
 
 
@@ -137,7 +136,7 @@ def test_kill_9_at_any_instant_loses_no_raised_event(opened, tmp_path):
     # Every third was delivered, which may have been written down before it could be told.
     assert {n for n in raised if n % 3} <= found
     assert not settled & found
-    rows = store._db.execute("SELECT id FROM event").fetchall()
+    rows = store._file.database().execute("SELECT id FROM event").fetchall()
     assert raised <= {int(id_[1:]) for (id_,) in rows}
     assert len(found - raised) <= 8
     assert ids(store) == sorted(ids(store), key=lambda id_: int(id_[1:]))
@@ -218,16 +217,16 @@ def test_events_in_memory_come_after_those_on_a_disk_that_returns(tmp_path, open
     earlier = opened()
     earlier.add(event(0))
     earlier.stop()
-    monkeypatch.setattr(store_module, "_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(file_module, "_RETRY_SECONDS", 0.05)
     refuse = True
-    real = store_module.open_database
+    real = file_module.open_database
 
     def sometimes(*arguments, **options):
         if refuse:
             raise sqlite3.OperationalError("disk I/O error")
         return real(*arguments, **options)
 
-    monkeypatch.setattr(store_module, "open_database", sometimes)
+    monkeypatch.setattr(file_module, "open_database", sometimes)
     store = opened()
     outbox = Outbox(store)
     outbox.connected()
@@ -331,13 +330,13 @@ def test_damage_found_in_use_loses_nothing_that_is_added_then(tmp_path, opened, 
     store = opened()
     for n in range(100):
         store.add(event(n, 500))
-    store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    store._file.database().execute("PRAGMA wal_checkpoint(TRUNCATE)")
     path = tmp_path / "outbox.db"
     with path.open("r+b") as file:
         size = file.seek(0, 2)
         file.seek(0)
         file.write(os.urandom(size))
-    store._db.execute("PRAGMA shrink_memory")  # so that it reads the file again
+    store._file.database().execute("PRAGMA shrink_memory")  # so that it reads the file again
     assert store.add(event(1000))
     assert store.damaged == 1
     assert "e1000" in ids(store)
@@ -371,11 +370,15 @@ def test_the_bound_forgets_delivered_events_and_never_others(tmp_path, opened):
             store.settle()
     assert ids(store) == [f"e{n}" for n in range(400, 600)]
     assert store.add(event(600))
-    held = store._db.execute("SELECT count(*) FROM event WHERE delivered IS NOT NULL").fetchone()
+    held = (
+        store._file.database()
+        .execute("SELECT count(*) FROM event WHERE delivered IS NOT NULL")
+        .fetchone()
+    )
     assert held == (0,)  # 200 undelivered ones alone fill it
     store.delivered([f"e{n}" for n in range(400, 601)])
     store.settle()
-    assert store._used_bytes() <= 200_000
+    assert used_bytes(store._file.database()) <= 200_000
     store.stop()
     assert (tmp_path / "outbox.db").stat().st_size <= 400_000
 
@@ -391,7 +394,7 @@ def test_size_stays_flat_over_many_events(tmp_path, opened):
         if n in (1200, 1599):
             sizes.append((tmp_path / "outbox.db").stat().st_size)
         if n % 400 == 399:
-            store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            store._file.database().execute("PRAGMA wal_checkpoint(TRUNCATE)")
     assert 0 < sizes[1] <= 1.2 * sizes[0]
 
 

@@ -1,0 +1,234 @@
+"""The thread that owns the connection: it sends what the outbox holds, and never gives up."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from agent.errors import DeliveryError
+from agent.publish.config import MqttConfig
+from agent.publish.connection import Connection
+from agent.publish.envelopes import Envelopes
+from agent.publish.outbox import Outbox
+from agent.publish.outgoing import Outgoing
+from agent.publish.refusals import Refusals
+
+log = logging.getLogger(__name__)
+
+_FIRST_WAIT_SECONDS = 1.0
+_FLUSH_SECONDS = 2.0  # at the end, for what is still to be acknowledged
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """Who is asked and told by the sending thread.
+
+    Attributes:
+        requested: A request has arrived: its topic, its bytes, whether the broker had retained it.
+        taken: The broker has a retained message.
+        turn: Called before each turn of the network; whether it is the first of a connection.
+    """
+
+    requested: Callable[[str, bytes, bool], None]
+    taken: Callable[[Outgoing], None]
+    turn: Callable[[bool], None]
+
+
+class Sender:
+    """Connects, sends, and connects again with growing waits, for ever.
+
+    Args:
+        config: The broker and how to log in.
+        client_id: Stable, so that the broker knows us again.
+        outbox: What there is to send; only this thread takes from it.
+        envelopes: Makes `status`, and knows where commands arrive.
+        hooks: Who is asked and told.
+    """
+
+    def __init__(
+        self,
+        config: MqttConfig,
+        client_id: str,
+        outbox: Outbox,
+        envelopes: Envelopes,
+        hooks: Hooks,
+    ) -> None:
+        self._config = config
+        self._outbox = outbox
+        self._envelopes = envelopes
+        self._hooks = hooks
+        self._stop = threading.Event()
+        self._connection = Connection(
+            config,
+            client_id,
+            envelopes.status("offline", reason="connection lost", timeless=True),
+            on_answered=self._on_answered,
+            on_message=hooks.requested,
+            stopping=self._stop,
+        )
+        self._thread: threading.Thread | None = None
+        self._unanswered: dict[int, Outgoing] = {}  # what the broker has yet to acknowledge
+        self._up = threading.Event()
+        self._listening = False
+        self.refusals = Refusals(self.broker)
+        #: Monotonic time since which the broker is away; None while it is there.
+        self.away_since: float | None = None
+        self.connections = 0
+
+    @property
+    def broker(self) -> str:
+        """`host:port`, for people."""
+        return f"{self._config.host}:{self._config.broker_port}"
+
+    @property
+    def idle(self) -> bool:
+        """Whether the broker has acknowledged all that was sent."""
+        return not self._unanswered
+
+    def prepare(self) -> None:
+        """Read the password and certificates.
+
+        Raises:
+            ConfigError: A file that the configuration names cannot be used.
+        """
+        self._connection.prepare()
+
+    def start(self, *, listening: bool) -> None:
+        """Connect in the background.
+
+        Args:
+            listening: Whether commands are taken.
+        """
+        self._listening = listening
+        self.away_since = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> bool:
+        """Send what waits, say `offline`, disconnect; False when it had not been started."""
+        if self._thread is None:
+            return False
+        self._stop.set()
+        self._thread.join(_FLUSH_SECONDS + 1.0)
+        self._thread = None
+        return True
+
+    def wait_connected(self, seconds: float) -> bool:
+        """Wait until the broker is there; False when it isn't in time."""
+        return self._up.wait(seconds)
+
+    # Everything below runs in the thread that owns the connection.
+
+    def _run(self) -> None:
+        wait, told = _FIRST_WAIT_SECONDS, False
+        while not self._stop.is_set():
+            try:
+                self._session()
+            except DeliveryError as fault:
+                problem = str(fault)
+            except Exception as fault:
+                problem = f"the connection failed: {fault!r}"
+                log.debug("mqtt", exc_info=True)
+            else:
+                return
+            if self.away_since is None:
+                self.away_since = time.monotonic()
+                wait, told = _FIRST_WAIT_SECONDS, False
+            if not told:
+                log.warning("%s: %s; trying again in %.0f s", self.broker, problem, wait)
+            # Every step is told once; when the longest is reached, the heartbeat goes on telling.
+            told = wait >= self._config.reconnect_max_seconds
+            # A plant's devices must not all return in the same instant after a power cut.
+            self._pause(wait * random.uniform(0.8, 1.2))  # noqa: S311 - no secret
+            wait = min(2 * wait, self._config.reconnect_max_seconds)
+
+    def _pause(self, seconds: float) -> None:
+        """Wait for the next attempt; what the disk refused is offered to it again meanwhile."""
+        deadline = time.monotonic() + seconds
+        while not self._stop.wait(min(1.0, max(0.0, deadline - time.monotonic()))):
+            self._outbox.settle()
+            if time.monotonic() >= deadline:
+                return
+
+    def _session(self) -> None:
+        """Connect and serve; returns when stopped.
+
+        Raises:
+            DeliveryError: The broker cannot be reached, refuses us, or went away.
+        """
+        self._connection.open()
+        log.info("%s: connected (MQTT %s)", self.broker, self._connection.version)
+        self.connections += 1
+        self.away_since = None
+        self._outbox.connected()
+        self._up.set()
+        try:
+            self._unanswered.clear()
+            self._send(self._envelopes.status("online"))
+            if self._listening:
+                self._connection.subscribe(self._envelopes.requests)
+            first = True
+            while not self._stop.is_set():
+                self._hooks.turn(first)
+                first = False
+                self._pump()
+                self._connection.turn()
+                self._outbox.settle()
+            self._finish()
+        finally:
+            self._up.clear()
+            self._outbox.disconnected()
+            self._connection.close()
+
+    def _pump(self) -> None:
+        """Send what is due: states, then events, then answers, then telemetry."""
+        outbox = self._outbox
+        while self._room() and (state := outbox.next_state()) is not None:
+            self._send(state)
+        while self._room() and (event := outbox.next_event()) is not None:
+            outbox.sent(self._send(event))
+        while self._room() and (reply := outbox.next_reply()) is not None:
+            self._send(reply)
+        while (telemetry := outbox.next_telemetry()) is not None:
+            self._send(telemetry)
+
+    def _room(self) -> int:
+        """Messages that may be under way beside those that are."""
+        return max(0, self._connection.window - len(self._unanswered))
+
+    def _send(self, message: Outgoing) -> int:
+        mid = self._connection.send(message)
+        if message.qos:
+            self._unanswered[mid] = message
+        return mid
+
+    def _finish(self) -> None:
+        """Send the rest, then `offline`, and wait for the broker to have it all."""
+        deadline = time.monotonic() + _FLUSH_SECONDS
+        said = False
+        while time.monotonic() < deadline:
+            self._pump()
+            if not said and not self._outbox.waiting():
+                self._send(self._envelopes.status("offline", reason="stopped"))
+                said = True
+            if said and not self._unanswered:
+                break
+            self._connection.turn()
+            self._outbox.settle()
+        if not said:
+            self._send(self._envelopes.status("offline", reason="stopped"))
+        self._connection.farewell()
+
+    def _on_answered(self, mid: int, refusal: str) -> None:
+        message = self._unanswered.pop(mid, None)
+        is_event = self._outbox.acknowledged(mid, refused=bool(refusal))
+        if message is None:
+            return
+        if refusal:
+            self.refusals.note(message.topic, refusal, is_event=is_event)
+        elif message.retain:
+            self._hooks.taken(message)
