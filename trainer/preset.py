@@ -197,7 +197,11 @@ class Preset(Strict):
     @model_validator(mode="after")
     def _weights(self) -> Preset:
         encoder = self.encoder
-        if encoder.kind in _PRETRAINED and encoder.weights is None and encoder.size != "tiny":
+        if (
+            encoder.kind in _PRETRAINED
+            and encoder.weights is None
+            and not encoder.size.startswith("tiny")
+        ):
             raise ValueError(
                 f"encoder.weights: {encoder.kind} is pre-trained, name its checkpoint; "
                 "without one it would judge by random numbers"
