@@ -205,6 +205,51 @@ class AlarmStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class UnusualBand:
+    """A range of frequencies that does not sound as it should.
+
+    Attributes:
+        low_hz: Where it begins.
+        high_hz: Where it ends.
+        decibels: How much louder it is than healthy sound, dB; negative when quieter.
+    """
+
+    low_hz: float
+    high_hz: float
+    decibels: float
+
+
+@dataclass(frozen=True, slots=True)
+class NearHealthy:
+    """A healthy window that an anomalous one was compared with.
+
+    Attributes:
+        source: Recording it was cut from.
+        start: Where in that recording, seconds; None when it was kept as a vector alone.
+        score: Anomaly score against this one.
+    """
+
+    source: str
+    start: float | None
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a window was judged anomalous.
+
+    Attributes:
+        text: In a sentence.
+        bands: What is unusual, the most unusual first.
+        nearest: The healthy windows that are nearest, the nearest first.
+    """
+
+    text: str
+    bands: tuple[UnusualBand, ...] = ()
+    nearest: tuple[NearHealthy, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class AlarmEvent:
     """Something that happened to an alarm, whole in itself: it can be told again after a restart.
 
@@ -224,6 +269,7 @@ class AlarmEvent:
         operator: Who asked for it; empty when nobody did.
         note: What they said.
         evidence: Where the sound of the alarm is kept; empty when it isn't.
+        explanation: Why the window was judged so, of an event that raises; None when not known.
     """
 
     id: str
@@ -241,6 +287,7 @@ class AlarmEvent:
     operator: str = ""
     note: str = ""
     evidence: str = ""
+    explanation: Explanation | None = None
 
 
 @dataclass(frozen=True, slots=True)

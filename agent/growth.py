@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from agent.bank.pending import feedback_handler
+from agent.bundle.events import BundleEvent
+from agent.bundle.ledger import BundleLedger
 from agent.bundle.load import Bundle
 from agent.bundle.manifest import ENCODER
 from agent.bundle.swap import BundleSwapper, Judge
@@ -26,6 +29,7 @@ class Growth:
         judge: By a machine's name, what judges for it now.
         restart: Begins a machine anew with a bundle whose windows are others.
         changed: Told of each machine whose bundle changed.
+        tell: Takes what happens to a machine's bundle; must not wait, but for the disk.
     """
 
     def __init__(
@@ -34,8 +38,10 @@ class Growth:
         judge: Callable[[str], Judge],
         restart: Callable[[str, Bundle], None],
         changed: Callable[[str, Bundle], None],
+        tell: Callable[[str, BundleEvent], None],
     ) -> None:
         self._config = config
+        self._tell = tell
         state = config.state_path
         self._swapper = BundleSwapper(
             judge,
@@ -71,7 +77,11 @@ class Growth:
             trusted = TrustedBundle(machine.bundle, self._config.state_path, machine.name, opening)
             bundle = _shared(trusted.open_wanted() if strict else trusted.open_any(), opened)
             opened.append(bundle)
-            self._judging[machine.name] = self._swapper.add(machine.name, trusted, bundle)
+            ledger = BundleLedger(
+                self._config.state_path / "state" / "bundles" / f"{machine.name}.json",
+                partial(self._tell, machine.name),
+            )
+            self._judging[machine.name] = self._swapper.add(machine.name, trusted, bundle, ledger)
 
     def bundle(self, machine: str) -> Bundle:
         """The bundle that a machine uses now."""

@@ -6,42 +6,30 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
 
 from agent.bundle.load import Bundle
 from agent.capture.source import Source
 from agent.config import MachineConfig
 from agent.decide.alarm import AlarmDecider
 from agent.decide.keeper import AlarmKeeper
-from agent.decide.thresholds import Thresholds, find_thresholds
-from agent.drift.events import DriftEvent, DriftStatus
 from agent.drift.keeper import DriftKeeper, Heard
 from agent.drift.memory import DriftFile
-from agent.errors import AuscultError, BundleError
-from agent.frames import (
-    AlarmEvent,
-    Decision,
-    Embedding,
-    MachineState,
-    Score,
-    Validity,
-    Window,
-)
+from agent.errors import AuscultError
+from agent.frames import AlarmEvent, Decision, MachineState
+from agent.judge import Judged, WindowJudge
+from agent.publish.audience import Audience
 from agent.publish.publisher import Publisher
 from agent.state import AlarmFile
 from agent.tally import Tally
 from agent.taps import Tap, Taps
+from agent.terms import Terms, terms_of
 from agent.window.condition import SensorCondition, SensorMonitor
 from agent.window.queue import WindowQueue
 from agent.window.rolling import RollingWindow
 
 log = logging.getLogger(__name__)
 
-# So many windows in a row that the encoder fails on are not the sound's fault.
-_FAILURES_ALLOWED = 10
 # While no window comes, time passes in steps of this, seconds.
 _TICK_SECONDS = 1.0
 
@@ -75,9 +63,10 @@ class Pipeline:
         self.tally = Tally()
         self.fault: Exception | None = None
         self._config = config
-        self._bundle = bundle
+        self._judge = WindowJudge(config.name, bundle)
+        self._terms: Terms | None = None
         self._source = source
-        self._publishers = publishers
+        self._audience = Audience(config.name, publishers)
         self._on_end = on_end
         self._state = state
         self._taps = Taps(taps)
@@ -89,8 +78,6 @@ class Pipeline:
         self._drift: DriftKeeper | None = None
         self._drift_failed = False
         self._sensor = SensorMonitor(config.validity.condition)
-        self._sensor_told: SensorCondition | None = None
-        self._in_use = threading.Lock()  # held while the bundle judges a window
 
     def start(self) -> None:
         """Take up the alarm where it was left, and begin to listen.
@@ -99,32 +86,14 @@ class Pipeline:
             AudioError: The source can never work as configured.
             ConfigError: The bundle cannot give the thresholds that are asked for.
         """
-        thresholds = self._thresholds(self._bundle)
+        self._terms = terms = terms_of(self._config, self._judge.bundle)
         self._source.start()
-        file = memory = None
-        if self._state is not None and self._source.live:
-            file = AlarmFile(self._state / f"{self.name}.json")
-            memory = file.load()
-        decider = AlarmDecider(
-            self._config.decide,
-            thresholds.alarm,
-            alert_threshold=thresholds.alert,
-            hop_seconds=self._hop(self._bundle),
-            overlap_seconds=self._overlap(self._bundle),
-            memory=memory,
-        )
-        self._keeper = AlarmKeeper(decider, self._tell, file)
-        if memory is not None and memory.alarm_id:
-            log.warning(
-                "%s: %s %s stood when the agent ended, and stands",
-                self.name, memory.level.value, memory.alarm_id,
-            )  # fmt: skip
+        state = self._state if self._source.live else None
+        self._keeper = self._take_up_alarm(terms, state)
         self._keeper.resume()
-        drift_file = None
-        if self._state is not None and self._source.live:
-            drift_file = DriftFile(self._state / "drift" / f"{self.name}.json")
-        self._drift = DriftKeeper(self._publish_drift, self._tell_drift, drift_file)
-        self._drift.resume(self._bundle.drift, self._drift_step(self._bundle))
+        file = None if state is None else DriftFile(state / "drift" / f"{self.name}.json")
+        self._drift = DriftKeeper(self._audience.drift, self._audience.tell_drift, file)
+        self._drift.resume(self._judge.bundle.drift, terms.drift_seconds)
         self._queue = WindowQueue(self._config.queue_windows, drop=self._source.live)
         self._threads = [
             threading.Thread(target=target, name=f"{self.name}-{name}", daemon=True)
@@ -132,6 +101,25 @@ class Pipeline:
         ]
         for thread in self._threads:
             thread.start()
+
+    def _take_up_alarm(self, terms: Terms, state: Path | None) -> AlarmKeeper:
+        """The alarm as an earlier run left it."""
+        file = None if state is None else AlarmFile(state / f"{self.name}.json")
+        memory = None if file is None else file.load()
+        if memory is not None and memory.alarm_id:
+            log.warning(
+                "%s: %s %s stood when the agent ended, and stands",
+                self.name, memory.level.value, memory.alarm_id,
+            )  # fmt: skip
+        decider = AlarmDecider(
+            self._config.decide,
+            terms.thresholds.alarm,
+            alert_threshold=terms.thresholds.alert,
+            hop_seconds=terms.hop_seconds,
+            overlap_seconds=terms.overlap_seconds,
+            memory=memory,
+        )
+        return AlarmKeeper(decider, self._tell, file)
 
     def stop(self) -> None:
         """Ask both threads to end; windows that wait are not scored any more."""
@@ -199,65 +187,30 @@ class Pipeline:
             BundleError: Its windows are others; only a restart can change those.
             ConfigError: It cannot give the thresholds that are asked for.
         """
-        new, old = bundle.manifest.encoder, self._bundle.manifest.encoder
-        if (new.sample_rate, new.window_samples) != (old.sample_rate, old.window_samples):
-            raise BundleError(
-                f"takes windows of {new.window_samples} samples at {new.sample_rate} Hz, where the "
-                f"present bundle takes {old.window_samples} at {old.sample_rate} Hz",
-                where=bundle.path,
-                remedy="Restart the agent to change to it.",
-            )
-        thresholds = self._thresholds(bundle)
-        with self._in_use:
-            previous, self._bundle = self._bundle, bundle
+        terms = terms_of(self._config, bundle)
+
+        def judge_anew() -> None:
+            self._terms = terms
             if self._keeper is not None:
-                self._keeper.use_thresholds(
-                    thresholds.alarm, thresholds.alert, self._overlap(bundle)
-                )
+                found = terms.thresholds
+                self._keeper.use_thresholds(found.alarm, found.alert, terms.overlap_seconds)
+
+        previous = self._judge.use(bundle, judge_anew)
         if self._drift is not None:
-            self._drift.use(bundle.drift, self._drift_step(bundle))
+            self._drift.use(bundle.drift, terms.drift_seconds)
         return previous
-
-    def _thresholds(self, bundle: Bundle) -> Thresholds:
-        found = find_thresholds(
-            self._config.decide, bundle.manifest, bundle.healthy, self._hop(bundle)
-        )
-        for note in found.notes:
-            log.info("%s: %s", self.name, note)
-        return found
-
-    def _hop(self, bundle: Bundle) -> float:
-        return self._config.hop_seconds or bundle.manifest.hop_seconds
-
-    def _overlap(self, bundle: Bundle) -> float:
-        """How long a window waits for an idle one that overlaps it."""
-        told = bundle.gate is not None and self._config.decide.idle == "suppress"
-        return bundle.manifest.window_seconds if told else 0.0
-
-    def _drift_step(self, bundle: Bundle) -> float:
-        drift = bundle.manifest.drift
-        return bundle.manifest.window_seconds if drift is None else drift.step_seconds
-
-    def _hop_samples(self, bundle: Bundle) -> int:
-        return max(1, round(self._hop(bundle) * bundle.manifest.encoder.sample_rate))
 
     def _capture(self) -> None:
         assert self._queue is not None
-        bundle = self._bundle
-        encoder = bundle.manifest.encoder
+        assert self._terms is not None
+        encoder, terms = self._judge.bundle.manifest.encoder, self._terms
         rolling = RollingWindow(
-            encoder.window_samples,
-            self._hop_samples(bundle),
-            encoder.sample_rate,
-            levels=self._config.validity.levels(bundle.manifest.trained_on.level_dbfs),
+            encoder.window_samples, terms.hop_samples, encoder.sample_rate, levels=terms.levels
         )
         try:
             for block in self._source.blocks():
-                if self._bundle is not bundle:
-                    bundle = self._bundle
-                    rolling.hop_samples = self._hop_samples(bundle)
-                    levels = bundle.manifest.trained_on.level_dbfs
-                    rolling.levels = self._config.validity.levels(levels)
+                terms = self._terms  # those of another bundle, perhaps
+                rolling.hop_samples, rolling.levels = terms.hop_samples, terms.levels
                 self._taps.hear(block)
                 for window in rolling.push(block):
                     if not self._queue.put(window):
@@ -270,7 +223,7 @@ class Pipeline:
 
     def _score(self) -> None:
         assert self._queue is not None
-        began, origin, failures = time.monotonic(), None, 0
+        began, origin = time.monotonic(), None
         patience = _TICK_SECONDS if self.live else None
         try:
             while True:
@@ -281,22 +234,9 @@ class Pipeline:
                     self._pass_time()
                     continue
                 origin = window.monotonic if origin is None else origin
-                heard = None
-                try:
-                    (score, state, heard), failures = self._judge(window), 0
-                except (AuscultError, ValueError, RuntimeError, MemoryError) as fault:
-                    failures += 1
-                    if failures >= _FAILURES_ALLOWED:
-                        raise
-                    log.warning("%s: window %d not scored: %s", self.name, window.index, fault)
-                    score = _unjudged(window, f"scoring failed: {fault}")
-                    state = MachineState.UNKNOWN
                 self.tally.stream_seconds = window.end_monotonic - origin
-                decision = self.alarm.decide(score, state, self._listened)
-                self._count(decision, began)
-                self._publish(decision)
-                self._follow_drift(decision, heard)
-                self._publish_sensor(self._sensor.observe(window, self._source.faults()))
+                self._take(self._judge.judge(window), began)
+                self._audience.sensor(self._sensor.observe(window, self._source.faults()))
         except Exception as fault:  # noqa: BLE001 - a thread must not die unheard
             self._fail(fault)
         finally:
@@ -309,29 +249,23 @@ class Pipeline:
             self._ended.set()
             self._on_end()
 
+    def _take(self, judged: Judged, began: float) -> None:
+        """Decide on a window, and tell of it."""
+        decision = self.alarm.decide(
+            judged.score,
+            judged.state,
+            lambda decision: self._taps.judged(decision, judged.bundle.rows),
+            lambda decision: self._taps.explain(decision, judged),
+        )
+        self._count(decision, began)
+        self._audience.publish(decision, first=self.tally.windows == 1)
+        self._follow_drift(decision, judged.heard)
+
     def _pass_time(self) -> None:
         """No window comes: shelvings end all the same, and the microphone may have failed."""
         self.alarm.tick()
         now, wall = time.monotonic(), time.time()
-        self._publish_sensor(self._sensor.waiting(now, wall, self._source.faults()))
-
-    def _judge(self, window: Window) -> tuple[Score, MachineState, Heard | None]:
-        if window.validity is not Validity.VALID:
-            return Score(window, None), MachineState.UNKNOWN, None
-        with self._in_use:
-            bundle = self._bundle
-            began = time.perf_counter()
-            (vector,) = bundle.encoder.encode(window.samples[None])
-            embedding = Embedding(window, vector, time.perf_counter() - began)
-            (value,), (neighbour,) = bundle.scorer.score(embedding.vector[None])
-            if not np.isfinite(value):
-                # Nothing is above a NaN: taken for a score, it would be silence for ever.
-                reason = "the encoder gave no finite number for it"
-                return _unjudged(window, reason), MachineState.UNKNOWN, None
-            idle = bundle.gate is not None and bool(bundle.gate.idle(embedding.vector[None])[0])
-        score = Score(window, float(value), int(neighbour), embedding.inference_seconds)
-        heard = Heard(window, vector, bundle.drift)
-        return score, MachineState.IDLE if idle else MachineState.RUNNING, heard
+        self._audience.sensor(self._sensor.waiting(now, wall, self._source.faults()))
 
     def _follow_drift(self, decision: Decision, heard: Heard | None) -> None:
         """Let the monitor take the window, when it speaks for how the machine runs."""
@@ -346,9 +280,6 @@ class Pipeline:
                 log.exception("%s: drift is not followed", self.name)
             self._drift_failed = True
 
-    def _listened(self, decision: Decision) -> str:
-        return self._taps.judged(decision, self._bundle.rows)
-
     def _count(self, decision: Decision, began: float) -> None:
         now, tally = time.monotonic(), self.tally
         tally.count(decision)
@@ -358,29 +289,7 @@ class Pipeline:
 
     def _tell(self, event: AlarmEvent) -> None:
         self.tally.count_event(event)
-        self._each(lambda publisher: publisher.tell(self.name, event))
-
-    def _publish(self, decision: Decision) -> None:
-        first = self.tally.windows == 1
-        self._each(lambda publisher: publisher.publish(self.name, decision, first=first))
-
-    def _publish_drift(self, status: DriftStatus) -> None:
-        self._each(lambda publisher: publisher.drift(self.name, status))
-
-    def _tell_drift(self, event: DriftEvent) -> None:
-        self._each(lambda publisher: publisher.tell_drift(self.name, event))
-
-    def _publish_sensor(self, condition: SensorCondition) -> None:
-        if condition != self._sensor_told:
-            self._sensor_told = condition
-            self._each(lambda publisher: publisher.sensor(self.name, condition))
-
-    def _each(self, act: Callable[[Publisher], None]) -> None:
-        for publisher in self._publishers:
-            try:
-                act(publisher)
-            except Exception:  # noqa: PERF203 - one way of telling must not silence the others
-                log.exception("%s: %s failed", self.name, type(publisher).__name__)
+        self._audience.tell(event)
 
     def _fail(self, fault: Exception) -> None:
         if self._stopping:
@@ -391,7 +300,3 @@ class Pipeline:
             log.error("%s: %s", self.name, fault)
         else:
             log.error("%s: unexpected fault", self.name, exc_info=fault)
-
-
-def _unjudged(window: Window, reason: str) -> Score:
-    return Score(replace(window, validity=Validity.NOT_FINITE, reason=reason), None)

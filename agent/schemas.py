@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.docs import reference
-from agent.publish import payloads
+from agent.publish import cloud_events, payloads
 from agent.request.commands import COMMANDS
 from agent.schema import Strict
 
@@ -23,8 +23,9 @@ PAYLOADS: Mapping[str, type[Strict]] = {
     "info": payloads.Info,
     "health": payloads.Health,
     "alarm": payloads.Alarm,
-    "event": payloads.CloudEvent,
-    "drift_event": payloads.DriftCloudEvent,
+    "event": cloud_events.CloudEvent,
+    "drift_event": cloud_events.DriftCloudEvent,
+    "bundle_event": cloud_events.BundleCloudEvent,
     "score": payloads.Score,
     "sensor": payloads.Sensor,
     "drift": payloads.Drift,

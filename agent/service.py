@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from agent.bundle.events import BundleEvent
 from agent.bundle.load import Bundle
 from agent.capture.source import open_source
 from agent.config import AgentConfig, MachineConfig
@@ -20,8 +21,10 @@ from agent.health.notify import Notifier
 from agent.health.vigil import Vigil
 from agent.pipeline import Pipeline
 from agent.publish.about import bundle_info
+from agent.publish.audience import Audience
 from agent.publish.console import ConsolePublisher
 from agent.publish.jsonl import JsonlPublisher
+from agent.publish.live import LiveBoard
 from agent.publish.mqtt import MqttPublisher
 from agent.publish.payloads import BundleInfo
 from agent.publish.publisher import Publisher
@@ -49,7 +52,9 @@ class Agent:
         self._config = config
         self._wake = threading.Event()
         self._stopping = False
-        self._growth = Growth(config, self._running, self._begin_anew, self._bundle_changed)
+        self._growth = Growth(
+            config, self._running, self._begin_anew, self._bundle_changed, self._tell_bundle
+        )
         self._broker: MqttPublisher | None = None
         self._changing = 0  # machines being begun anew
         self._publishers: list[Publisher] = []
@@ -58,6 +63,8 @@ class Agent:
         self._metrics: MetricsServer | None = None
         self._began_wall = time.time()
         self.pipelines: list[Pipeline] = []
+        #: What was told last, for whoever looks at it on this device.
+        self.live = LiveBoard(config.device_name)
         #: Who carries out which command; registered before `start`.
         self.handlers: dict[str, Handler] = {}
 
@@ -91,7 +98,7 @@ class Agent:
         WALL_CLOCK.look()
         names = [machine.name for machine in self._config.machines]
         device = self._config.device_name
-        publishers: list[Publisher] = [ConsolePublisher()]
+        publishers: list[Publisher] = [ConsolePublisher(), self.live]
         if self._config.jsonl is not None:
             publishers.append(JsonlPublisher(self._config.jsonl, device, names))
         broker = None
@@ -202,6 +209,9 @@ class Agent:
     def _bundle_changed(self, machine: str, bundle: Bundle) -> None:  # noqa: ARG002
         if self._broker is not None:
             self._broker.bundle_changed()
+
+    def _tell_bundle(self, machine: str, event: BundleEvent) -> None:
+        Audience(machine, self._publishers).tell_bundle(event)
 
     def wait(self, heartbeat: Callable[[], None] = lambda: None) -> None:
         """Wait for the end: every stream over, `request_stop`, or a pipeline at fault.

@@ -1,13 +1,17 @@
-"""Those who listen in on a pipeline without being a stage of it: evidence and collection."""
+"""Those who listen in on a pipeline without being a stage of it: evidence and collection.
+
+They hear sound and decisions, and may say why a window raised an alarm (`Explaining`).
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from agent.bundle.manifest import Row
-from agent.frames import AudioBlock, Decision
+from agent.frames import AudioBlock, Decision, Explanation
+from agent.judge import Judged
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +44,25 @@ class Tap(Protocol):
         ...
 
 
+@runtime_checkable
+class Explaining(Protocol):
+    """A tap that can also say why a window was judged anomalous."""
+
+    def explain(self, decision: Decision, judged: Judged) -> Explanation | None:
+        """Explain a window that raises an alert or alarm, before that is told.
+
+        Called as a tap is, after `judged`; an alarm waits for it, so it takes milliseconds.
+
+        Args:
+            decision: On the window; `decision.events` say what it raised.
+            judged: Its embedding, and the bundle it was judged with.
+
+        Returns:
+            Why; None when this tap does not know.
+        """
+        ...
+
+
 class Taps:
     """Several taps as one. A fault of theirs never reaches the pipeline: it is logged, once each.
 
@@ -68,6 +91,20 @@ class Taps:
             except Exception as fault:  # noqa: BLE001, PERF203
                 self._tell(tap, fault)
         return found
+
+    def explain(self, decision: Decision, judged: Judged) -> Explanation | None:
+        """The first explanation that a tap gives; None when none knows."""
+        for tap in self._taps:
+            if not isinstance(tap, Explaining):
+                continue
+            try:
+                found = tap.explain(decision, judged)
+            except Exception as fault:  # noqa: BLE001
+                self._tell(tap, fault)
+            else:
+                if found is not None:
+                    return found
+        return None
 
     def close(self) -> None:
         """The pipeline has ended."""

@@ -17,11 +17,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from agent.bundle.ledger import BundleLedger
 from agent.bundle.load import Bundle
 from agent.bundle.manifest import ENCODER
 from agent.bundle.trust import TrustedBundle
 from agent.encode.onnx import OnnxEncoder
-from agent.errors import AuscultError, BundleError
+from agent.errors import AuscultError
 from agent.frames import Matrix
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ class _Use:
 
     trusted: TrustedBundle
     bundle: Bundle
+    ledger: BundleLedger
     identity: tuple[Any, ...]
     seen: tuple[Any, ...]
     trial: TrialEncoder | None = None
@@ -122,15 +124,23 @@ class BundleSwapper:
         self.swapped = 0
         self.rolled_back = 0
 
-    def add(self, machine: str, trusted: TrustedBundle, bundle: Bundle) -> Bundle:
+    def add(
+        self, machine: str, trusted: TrustedBundle, bundle: Bundle, ledger: BundleLedger
+    ) -> Bundle:
         """Look after a machine that begins with a bundle.
+
+        Args:
+            machine: Its name.
+            trusted: Where its bundle comes from.
+            bundle: The one it begins with, opened.
+            ledger: Tells what happens to it.
 
         Returns:
             The bundle to judge with: it is on trial too, to be kept as a good one.
         """
         identity = trusted.identity()
         on_trial, trial = self._on_trial(bundle)
-        self._uses[machine] = _Use(trusted, bundle, identity, identity, trial)
+        self._uses[machine] = _Use(trusted, bundle, ledger, identity, identity, trial)
         return on_trial
 
     def bundle(self, machine: str) -> Bundle:
@@ -138,7 +148,9 @@ class BundleSwapper:
         return self._uses[machine].bundle
 
     def start(self) -> None:
-        """Begin to watch."""
+        """Tell what each machine begins with, where that is news, and begin to watch."""
+        for use in self._uses.values():
+            use.ledger.begin(use.bundle, use.trusted.refusal, use.trusted.refused_digest)
         self._thread = threading.Thread(target=self._run, name="bundles", daemon=True)
         self._thread.start()
 
@@ -162,7 +174,8 @@ class BundleSwapper:
         machine = str(fields["machine"])
         if machine not in self._uses:
             raise AuscultError(f"there is no machine '{machine}'")
-        changed = self.reload(machine)
+        by = str(fields.get("operator", ""))
+        changed = self.reload(machine, f"asked for by {by}" if by else "asked for")
         manifest = self.bundle(machine).manifest
         return {
             "changed": changed,
@@ -171,8 +184,12 @@ class BundleSwapper:
             "version": manifest.growth.version if manifest.growth else 0,
         }
 
-    def reload(self, machine: str) -> bool:
+    def reload(self, machine: str, reason: str = "asked for") -> bool:
         """Take up the wanted bundle now; whether it is another than before.
+
+        Args:
+            machine: Its name.
+            reason: Told with the event.
 
         Raises:
             AuscultError: It cannot be used; the present one stays in use.
@@ -180,28 +197,31 @@ class BundleSwapper:
         with self._lock:
             use = self._uses[machine]
             use.seen = use.identity = use.trusted.identity()
-            bundle = use.trusted.open_wanted()
-            present = use.bundle
-            if bundle.manifest.digest == present.manifest.digest:
-                return False
-            files, old = bundle.manifest.files, present.manifest.files
-            same = files[ENCODER] == old[ENCODER]
-            if same and bundle.manifest.encoder == present.manifest.encoder:
-                # One session less in memory.
-                bundle = replace(bundle, encoder=present.encoder)
-            on_trial, trial = self._on_trial(bundle)
-            self._put(machine, on_trial, present)
-            # Of an unfinished trial the last bundle that passed one stays the way back.
-            use.before = present if use.trial is None else use.before or present
-            use.bundle, use.trial = bundle, trial
-            self.swapped += 1
-            log.warning(
-                "%s: uses bundle %s (%d rows, threshold %.4g) from now on, on trial for %d windows",
-                machine, bundle.path, len(bundle.rows), bundle.manifest.threshold.value,
-                self._trial_windows,
-            )  # fmt: skip
-            self._changed(machine, bundle)
-            return True
+            try:
+                return self._take_up(machine, use, reason)
+            except AuscultError as fault:
+                use.ledger.refused(use.bundle, use.trusted.wanted_digest(), str(fault))
+                raise
+
+    def _take_up(self, machine: str, use: _Use, reason: str) -> bool:
+        bundle, present = use.trusted.open_wanted(), use.bundle
+        if bundle.manifest.digest == present.manifest.digest:
+            return False
+        files, old = bundle.manifest.files, present.manifest.files
+        same = files[ENCODER] == old[ENCODER]
+        if same and bundle.manifest.encoder == present.manifest.encoder:
+            # One session less in memory.
+            bundle = replace(bundle, encoder=present.encoder)
+        on_trial, trial = self._on_trial(bundle)
+        self._put(machine, on_trial, present)
+        # Of an unfinished trial the last bundle that passed one stays the way back.
+        use.before = present if use.trial is None else use.before or present
+        use.bundle, use.trial = bundle, trial
+        self.swapped += 1
+        log.info("%s: on trial for %d windows: %s", machine, self._trial_windows, bundle.path)
+        use.ledger.swapped(present, bundle, reason)
+        self._changed(machine, bundle)
+        return True
 
     def _on_trial(self, bundle: Bundle) -> tuple[Bundle, TrialEncoder]:
         trial = TrialEncoder(bundle.encoder, self._trial_windows)
@@ -240,7 +260,7 @@ class BundleSwapper:
         identity = use.trusted.identity()
         settled, use.seen = identity == use.seen, identity
         if identity != use.identity and settled:
-            self.reload(machine)
+            self.reload(machine, "found where the configuration says, or among its versions")
 
     def _conclude(self, machine: str) -> None:
         """End a trial: keep the bundle, or put the one before it back."""
@@ -253,12 +273,9 @@ class BundleSwapper:
             use.bundle, use.before, use.trial = before, None, None
             self.rolled_back += 1
             self._put(machine, before, failed)
+            use.ledger.rolled_back(failed, before, f"failed its trial: {why}")
             self._changed(machine, before)
-            raise BundleError(
-                f"failed its trial ({why}); {before.path} is used again",
-                where=failed.path,
-                remedy="Export it anew.",
-            )
+            return
         if use.trial.left <= 0 and not use.trial.failed:
             use.trial, use.before = None, None
             use.trusted.keep_good()

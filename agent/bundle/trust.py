@@ -64,10 +64,21 @@ class TrustedBundle:
         self._folders = version_folders(state, machine, original)
         self._opening = opening
         self._refused = _read_refused(self._home / REFUSED)
+        #: Why `open_any` could not open the wanted bundle; empty when it could.
+        self.refusal = ""
+        #: That one's digest, when it could be read.
+        self.refused_digest = ""
 
     def wanted(self) -> Path:
         """The folder that would be opened now: a version in use, or the export."""
         return active_bundle(self.original, self._folders)
+
+    def wanted_digest(self) -> str:
+        """The digest of the wanted bundle's manifest; empty when that cannot be read."""
+        try:
+            return read_manifest(self.wanted()).digest
+        except AuscultError:
+            return ""
 
     def identity(self) -> tuple[Any, ...]:
         """What changes whenever the wanted bundle does, without reading it: names, sizes, times."""
@@ -110,6 +121,7 @@ class TrustedBundle:
             except AuscultError as fault:
                 if first is None:
                     first = fault
+                    self.refusal, self.refused_digest = str(fault), self.wanted_digest()
                     log.error("%s", fault)  # noqa: TRY400 - said in words, not as a trace
                 continue
             if first is not None:

@@ -11,7 +11,17 @@ from typing import Protocol
 from agent.decide.alarm import AlarmDecider
 from agent.decide.life import AlarmLife
 from agent.decide.memory import AlarmMemory
-from agent.frames import AlarmEvent, AlarmStatus, Decision, MachineState, Score
+from agent.frames import (
+    AlarmEvent,
+    AlarmStatus,
+    Decision,
+    EventKind,
+    Explanation,
+    MachineState,
+    Score,
+)
+
+_RAISING = frozenset({EventKind.ALERT, EventKind.RAISED})
 
 
 class Keeping(Protocol):
@@ -61,6 +71,7 @@ class AlarmKeeper:
         score: Score,
         state: MachineState,
         witness: Callable[[Decision], str] = lambda _: "",
+        explain: Callable[[Decision], Explanation | None] = lambda _: None,
     ) -> Decision:
         """Take the next window's score into account.
 
@@ -68,6 +79,7 @@ class AlarmKeeper:
             score: Of the next window.
             state: What the machine does in it.
             witness: Hears of the decision before the world, and says where its evidence is kept.
+            explain: Asked why, when the window raised something.
         """
         with self._lock:
             decision = self._decider.decide(score, state)
@@ -75,6 +87,13 @@ class AlarmKeeper:
             if evidence := witness(decision):
                 events = tuple(replace(event, evidence=evidence) for event in decision.events)
                 decision = replace(decision, evidence=evidence, events=events)
+            if any(event.kind in _RAISING for event in decision.events):
+                why = explain(decision)
+                events = tuple(
+                    replace(event, explanation=why) if event.kind in _RAISING else event
+                    for event in decision.events
+                )
+                decision = replace(decision, events=events)
             self._hand_over(decision.events)
             return decision
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import time
 from collections.abc import Mapping, Sequence
@@ -84,7 +83,7 @@ def bundle_info(path: Path, manifest: Manifest, rows: int) -> BundleInfo:
     """
     return BundleInfo(
         bundle=path.resolve().name,
-        manifest_sha256=hashlib.sha256(manifest.model_dump_json().encode()).hexdigest(),
+        manifest_sha256=manifest.digest,
         created=manifest.created,
         auscult_version=manifest.auscult_version,
         trained_on=manifest.trained_on.machine,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from agent.bundle.events import BundleEvent, BundleEventKind
 from agent.drift.events import DriftEvent, DriftEventKind, DriftStatus
 from agent.frames import AlarmEvent, Decision, EventKind, Validity, Window
 from agent.window.condition import ConditionStatus, SensorCondition
@@ -96,6 +97,15 @@ class ConsolePublisher:
             machine, event.kind.value, by, status.distance, status.threshold, event.warning_id,
             f": {status.movement}" if grave and status.movement else "",
             f": {event.note}" if event.note else "",
+        )  # fmt: skip
+
+    def tell_bundle(self, machine: str, event: BundleEvent) -> None:
+        """Log what happened to a machine's bundle."""
+        log.log(
+            logging.ERROR if event.kind is BundleEventKind.ROLLED_BACK else logging.WARNING,
+            "%s: bundle %s: %s; in use from now on: %s (%d rows, threshold %.4g)",
+            machine, event.kind.value.replace("_", " "), event.reason, event.bundle, event.rows,
+            event.threshold,
         )  # fmt: skip
 
     def _tell_validity(self, machine: str, window: Window) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from agent.drift.events import DriftEvent, DriftStatus
 from agent.health.clock import ClockQuality
+from agent.publish.cloud_events import DriftCloudEvent, DriftEventData
 from agent.publish.messages import Message, drift_message, utc
-from agent.publish.payloads import DriftCloudEvent, DriftEventData
 
 
 def drift_status_message(device: str, machine: str, status: DriftStatus) -> Message:

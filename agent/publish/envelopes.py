@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 
+from agent.bundle.events import BundleEvent
 from agent.drift.events import DriftEvent, DriftStatus
 from agent.frames import AlarmStatus, Decision
 from agent.health.clock import WALL_CLOCK
+from agent.publish.bundle import bundle_event_message
 from agent.publish.config import MqttConfig
 from agent.publish.drift import drift_event_message, drift_status_message
 from agent.publish.messages import (
@@ -90,6 +92,13 @@ class Envelopes:
         return self.event(
             machine,
             drift_event_message(self._device, machine, event, clock=WALL_CLOCK.quality),
+        )
+
+    def bundle_event(self, machine: str, event: BundleEvent) -> Outgoing:
+        """Something that happened to a machine's bundle."""
+        return self.event(
+            machine,
+            bundle_event_message(self._device, machine, event, clock=WALL_CLOCK.quality),
         )
 
     def event(self, machine: str, message: Message) -> Outgoing:

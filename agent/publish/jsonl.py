@@ -9,29 +9,15 @@ from collections.abc import Sequence
 from io import BufferedWriter
 from pathlib import Path
 
-from agent.drift.events import DriftEvent, DriftStatus
 from agent.errors import ConfigError
-from agent.frames import AlarmEvent, AlarmStatus, Decision
-from agent.health.clock import WALL_CLOCK
 from agent.publish.config import JsonlConfig
-from agent.publish.drift import drift_event_message, drift_status_message
-from agent.publish.messages import (
-    Message,
-    alarm_message,
-    encode,
-    event_message,
-    score_message,
-    sensor_message,
-    status_message,
-    status_of,
-)
-from agent.publish.news import AlarmNews
-from agent.window.condition import SensorCondition
+from agent.publish.messages import Message, encode, status_message
+from agent.publish.narrator import Narrator
 
 log = logging.getLogger(__name__)
 
 
-class JsonlPublisher:
+class JsonlPublisher(Narrator):
     """Appends messages to a file, each with its `kind`: status, score, alarm, event, sensor or
     drift.
 
@@ -45,12 +31,11 @@ class JsonlPublisher:
     """
 
     def __init__(self, config: JsonlConfig, device: str, machines: Sequence[str]) -> None:
+        super().__init__(device)
         self._config = config
-        self._device = device
         self._machines = tuple(machines)
         self._lock = threading.Lock()  # several machines write to one file
         self._file: BufferedWriter | None = None
-        self._news = AlarmNews()
         self._lost = 0
         self._running = False
 
@@ -70,43 +55,13 @@ class JsonlPublisher:
                 remedy="Change `jsonl.path` or the folder's permissions.",
             ) from fault
         self._running = True
-        self._write("status", self._status("online"))
-
-    def publish(self, machine: str, decision: Decision, *, first: bool) -> None:
-        """Write the window's score, and the alarm's state when that is new."""
-        self._write(
-            "score", score_message(self._device, machine, decision, clock=WALL_CLOCK.quality)
-        )
-        status = status_of(decision)
-        if self._news.note(machine, status) or first:
-            moment, score = decision.score.window.end_wall, decision.score.value
-            self._write_alarm(machine, status, moment, score, decision.threshold)
-
-    def tell(self, machine: str, event: AlarmEvent) -> None:
-        """Write an alarm's event, and the state it led to."""
-        self._news.note(machine, event.status)
-        self._write_alarm(machine, event.status, event.wall, event.score, event.threshold)
-        self._write("event", event_message(self._device, machine, event, clock=WALL_CLOCK.quality))
-
-    def sensor(self, machine: str, condition: SensorCondition) -> None:
-        """Write the condition of a machine's microphone."""
-        message = sensor_message(self._device, machine, condition, time=time.time())
-        self._write("sensor", message)
-
-    def drift(self, machine: str, status: DriftStatus) -> None:
-        """Write how a machine's drift stands."""
-        self._write("drift", drift_status_message(self._device, machine, status))
-
-    def tell_drift(self, machine: str, event: DriftEvent) -> None:
-        """Write a drift warning's event."""
-        message = drift_event_message(self._device, machine, event, clock=WALL_CLOCK.quality)
-        self._write("event", message)
+        self.narrate("status", "", self._status("online"))
 
     def stop(self) -> None:
         """Write `offline` and close the file."""
         if not self._running:
             return
-        self._write("status", self._status("offline", "stopped"))
+        self.narrate("status", "", self._status("offline", "stopped"))
         self._running = False
         with self._lock:
             self._close()
@@ -115,25 +70,13 @@ class JsonlPublisher:
         """Lines lost, if any were."""
         return f"{self._lost} lines not written to {self._config.path}" if self._lost else ""
 
-    def _write_alarm(
-        self,
-        machine: str,
-        status: AlarmStatus,
-        moment: float,
-        score: float | None,
-        threshold: float,
-    ) -> None:
-        message = alarm_message(
-            self._device, machine, status, time=moment, score=score, threshold=threshold
-        )
-        self._write("alarm", message)
-
     def _status(self, status: str, reason: str = "") -> Message:
         return status_message(
             self._device, status, machines=self._machines, time=time.time(), reason=reason
         )
 
-    def _write(self, kind: str, message: Message) -> None:
+    def narrate(self, kind: str, machine: str, message: Message) -> None:  # noqa: ARG002 - in it
+        """Write a message as a line."""
         with self._lock:
             try:
                 line = encode({"kind": kind, **message}) + b"\n"

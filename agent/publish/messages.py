@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from typing import Any, TypeAlias
 
 from agent import __version__
 from agent.frames import AlarmEvent, AlarmStatus, Decision, Level, Window
 from agent.health.clock import ClockQuality
-from agent.publish.payloads import (
-    Alarm,
-    AlarmEventData,
-    CloudEvent,
-    Drift,
-    Score,
-    Sensor,
-    Status,
-)
+from agent.publish.cloud_events import AlarmEventData, CloudEvent, Explanation
+from agent.publish.payloads import Alarm, Drift, Score, Sensor, Status
 from agent.schema import Strict
 from agent.window.condition import SensorCondition
 
@@ -140,7 +133,7 @@ def event_message(
         event: What happened.
         clock: Whether its times can be believed; unless somebody vouches for them, they cannot.
     """
-    none = event.window is None
+    none, why = event.window is None, event.explanation
     data = AlarmEventData(
         **{**standing(event.status), "alarm_id": event.alarm_id or None},
         device=device,
@@ -158,6 +151,7 @@ def event_message(
         operator=event.operator,
         note=event.note,
         evidence=event.evidence,
+        explanation=None if why is None else Explanation.model_validate(asdict(why)),
     )
     return _message(
         CloudEvent(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from agent.bundle.events import BundleEvent
 from agent.drift.events import DriftEvent, DriftStatus
 from agent.frames import AlarmEvent, Decision
 from agent.health.clock import WALL_CLOCK
@@ -173,6 +174,10 @@ class MqttPublisher:
     def tell_drift(self, machine: str, event: DriftEvent) -> None:
         """Take a drift warning's event, which is on disk thereafter."""
         self._outbox.put_event(self._envelopes.drift_event(machine, event))
+
+    def tell_bundle(self, machine: str, event: BundleEvent) -> None:
+        """Take what happened to a machine's bundle, which is on disk thereafter."""
+        self._outbox.put_event(self._envelopes.bundle_event(machine, event))
 
     def respond(self, command: str, message: Message) -> None:
         """Queue the answer to a command."""

@@ -1,5 +1,7 @@
 """Every payload the agent publishes, field by field: the one truth for code, schemas and docs.
 
+Those of `event` are in `agent.publish.cloud_events`.
+
 `python -m agent.schemas` writes docs/schemas/ and the tables of docs/mqtt.md from here.
 """
 
@@ -9,8 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from agent.drift.events import DriftEventKind
-from agent.frames import EventKind, Level, MachineState, Shelving, Validity
+from agent.frames import Level, MachineState, Shelving, Validity
 from agent.health.clock import ClockQuality
 from agent.schema import Strict
 from agent.window.condition import ConditionStatus
@@ -158,7 +159,7 @@ class Score(_Place):
     inference_seconds: Annotated[float, Field(ge=0, description="What encoding it took, seconds")]
 
 
-class _Standing(Strict):
+class Standing(Strict):
     """The alarm as it stands."""
 
     level: Annotated[Level, Field(description="Severity, whether or not it is shelved")]
@@ -187,36 +188,12 @@ class _Standing(Strict):
     threshold: Annotated[float, Field(description="A score above this is anomalous")]
 
 
-class Alarm(_Standing):
+class Alarm(Standing):
     """The machine's alarm as it now stands."""
 
     device: Device
     machine: Machine
     time: Annotated[Time, Field(description="When this was so")]
-
-
-class AlarmEventData(_Standing):
-    """What happened to the alarm, how it stands afterwards, and the window it was heard in."""
-
-    device: Device
-    machine: Machine
-    time: Annotated[Time, Field(description="When it happened")]
-    clock: Clock
-    event: Annotated[EventKind, Field(description="What happened")]
-    previous: Annotated[Level, Field(description="Level before it")]
-    window: Annotated[
-        Count | None, Field(description="Index of the latest window; null when there is none yet")
-    ]
-    start: Annotated[Time | None, Field(description="Its start; null when there is none")]
-    seconds: Annotated[
-        float | None, Field(gt=0, description="Its length, seconds; null when there is none")
-    ]
-    origin: Annotated[str, Field(description="File or microphone it was heard from")]
-    operator: Annotated[str, Field(description="Who asked for it; empty when nobody did")]
-    note: Annotated[str, Field(description="What they said to it")]
-    evidence: Annotated[
-        str, Field(description="Where the sound of the alarm is kept; empty when it isn't")
-    ]
 
 
 class Sensor(Strict):
@@ -232,29 +209,7 @@ class Sensor(Strict):
     since: Annotated[Time, Field(description="Since when")]
 
 
-class _CloudEvent(Strict):
-    """What every CloudEvent has (CloudEvents 1.0, JSON format)."""
-
-    specversion: Annotated[Literal["1.0"], Field(description="Version of CloudEvents")]
-    id: Annotated[
-        str, Field(min_length=1, description="Id of the event, the same if it is delivered twice")
-    ]
-    source: Annotated[str, Field(min_length=1, description="The device: `/auscult/<device>`")]
-    subject: Annotated[str, Field(min_length=1, description="The machine")]
-    time: Annotated[Time, Field(description="When it happened")]
-    datacontenttype: Annotated[Literal["application/json"], Field(description="Format of `data`")]
-
-
-class CloudEvent(_CloudEvent):
-    """Something that happened to an alarm, as a CloudEvent (CloudEvents 1.0, JSON format)."""
-
-    type: Annotated[
-        str, Field(pattern=r"^auscult\.alarm\.[a-z]+$", description="`auscult.alarm.<event>`")
-    ]
-    data: Annotated[AlarmEventData, Field(description="What happened")]
-
-
-class _Drifted(Strict):
+class Drifted(Strict):
     """How drift stands."""
 
     device: Device
@@ -275,33 +230,12 @@ class _Drifted(Strict):
     ]
 
 
-class Drift(_Drifted):
+class Drift(Drifted):
     """Whether the machine's sound has moved away from what it was, slowly or for good."""
 
     warning_id: Annotated[
         str | None, Field(description="The standing warning; null when none stands")
     ]
-
-
-class DriftEventData(_Drifted):
-    """What happened to a drift warning, and how the drift stands afterwards."""
-
-    clock: Clock
-    event: Annotated[DriftEventKind, Field(description="What happened")]
-    warning_id: Annotated[
-        str, Field(min_length=1, description="The warning, common to all its events")
-    ]
-    operator: Annotated[str, Field(description="Who asked for it; empty when nobody did")]
-    note: Annotated[str, Field(description="What they said to it, or why it happened")]
-
-
-class DriftCloudEvent(_CloudEvent):
-    """Something that happened to a drift warning, on the topic of the alarms' events."""
-
-    type: Annotated[
-        str, Field(pattern=r"^auscult\.drift\.[a-z]+$", description="`auscult.drift.<event>`")
-    ]
-    data: Annotated[DriftEventData, Field(description="What happened")]
 
 
 class Response(Strict):

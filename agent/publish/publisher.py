@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from agent.bundle.events import BundleEvent
 from agent.drift.events import DriftEvent, DriftStatus
 from agent.frames import AlarmEvent, Decision
 from agent.window.condition import SensorCondition
@@ -67,6 +68,15 @@ class Publisher(Protocol):
 
     def tell_drift(self, machine: str, event: DriftEvent) -> None:
         """Something happened to a drift warning; as `tell`.
+
+        Args:
+            machine: Name of the machine.
+            event: What happened; an event told twice has the same id.
+        """
+        ...
+
+    def tell_bundle(self, machine: str, event: BundleEvent) -> None:
+        """The machine's bundle was exchanged, put back or refused; as `tell`.
 
         Args:
             machine: Name of the machine.

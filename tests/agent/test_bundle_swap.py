@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from support.bundles import RATE, build_bundle, tone, write
 from test_bank_growth import NEW_HZ, add
 
+from agent.bundle.ledger import BundleLedger
 from agent.bundle.load import read_manifest
 from agent.bundle.manifest import BANK, ENCODER, MANIFEST
 from agent.bundle.seal import new_bundle, seal
@@ -55,6 +58,10 @@ def trusted(site, **opening):
     )
 
 
+def ledger(site, told):
+    return BundleLedger(site / "state/state/bundles/pump.json", told.append)
+
+
 @pytest.fixture
 def running(site):
     """A swapper that only acts when told, and its judge."""
@@ -69,7 +76,9 @@ def running(site):
     swapper = BundleSwapper(
         lambda _: judge, restart, watch_seconds=1, trial_windows=3,
     )  # fmt: skip
-    judge.bundle = swapper.add("pump", one, one.open_any())
+    swapper.told = []
+    judge.bundle = swapper.add("pump", one, one.open_any(), ledger(site, swapper.told))
+    swapper._uses["pump"].ledger.begin(swapper.bundle("pump"))
     swapper.restarts = restarts
     return swapper, judge
 
@@ -334,7 +343,9 @@ def test_a_running_pipeline_changes_bundles_between_two_windows(site):
         lambda _: pipelines[0], lambda *_: None, watch_seconds=0.3, trial_windows=3
     )  # fmt: skip
     config = MachineConfig(name="pump", bundle=site / "pump", source="replay:x")
-    pipelines.append(Pipeline(config, swapper.add("pump", one, bundle), Feed(), [Listener()]))
+    pipelines.append(
+        Pipeline(config, swapper.add("pump", one, bundle, ledger(site, [])), Feed(), [Listener()])
+    )
     pipelines[0].start()
     swapper.start()
     try:
@@ -363,3 +374,89 @@ def test_a_damaged_list_of_refused_bundles_is_ignored(site, content):
     folder.mkdir(parents=True)
     (folder / "refused.json").write_bytes(content)
     trusted(site).open_any().close()
+
+
+def kinds(told):
+    return [event.kind.value for event in told]
+
+
+def test_every_change_of_bundle_is_told_with_both_digests(site, running):
+    swapper, judge = running
+    first = read_manifest(site / "pump").digest
+    assert swapper.told == []
+    replace_export(site, threshold=0.07)
+    second = read_manifest(site / "pump").digest
+    swapper.handle({"machine": "pump", "operator": "A. Meier"})
+    (event,) = swapper.told
+    assert (event.kind.value, event.old_digest, event.new_digest) == ("swapped", first, second)
+    assert event.reason == "asked for by A. Meier"
+    assert (event.bundle, event.rows, event.threshold) == ("pump", 5, 0.07)
+    judge.hear(3)
+    attend(swapper)
+    replace_export(site, threshold=0.08)
+    third = read_manifest(site / "pump").digest
+    swapper.reload("pump")
+    swapper._uses["pump"].trial.failed = "no number"
+    attend(swapper)
+    assert kinds(swapper.told) == ["swapped", "swapped", "rolled_back"]
+    event = swapper.told[-1]
+    assert (event.old_digest, event.new_digest) == (third, second)
+    assert "no number" in event.reason
+    # What failed is refused when it is asked for again, and told so once.
+    for _ in range(2):
+        with pytest.raises(BundleError):
+            swapper.reload("pump")
+    assert kinds(swapper.told)[3:] == ["refused"]
+    event = swapper.told[-1]
+    assert (event.old_digest, event.new_digest) == (second, third)
+    assert "not tried again" in event.reason
+
+
+def test_a_refused_bundle_that_cannot_be_read_is_told_without_its_digest(site, running):
+    swapper, _ = running
+    (site / "pump" / MANIFEST).write_text("{")
+    with pytest.raises(BundleError):
+        swapper.reload("pump")
+    (event,) = swapper.told
+    assert (event.kind.value, event.new_digest) == ("refused", "")
+    assert MANIFEST in event.reason
+
+
+def test_a_change_of_bundle_outlives_a_crash_before_it_was_told(site, running):
+    swapper, _ = running
+    bundle = swapper.bundle("pump")
+
+    def crash(event):
+        told.append(event)
+        raise KeyboardInterrupt
+
+    told, again = [], []
+    path = site / "state/state/bundles/pump.json"
+    other = replace(bundle, manifest=bundle.manifest.model_copy(update={"digest": "f" * 64}))
+    dying = BundleLedger(path, crash)
+    dying.begin(bundle)
+    with pytest.raises(KeyboardInterrupt):
+        dying.swapped(bundle, other, "asked for")
+    BundleLedger(path, again.append).begin(other)
+    assert [event.id for event in again] == [event.id for event in told]
+    later = []
+    BundleLedger(path, later.append).begin(other)
+    assert later == []
+
+
+def test_a_bundle_exchanged_while_the_agent_was_off_is_told_at_its_start(site, running):
+    swapper, _ = running
+    first = swapper.bundle("pump").manifest.digest
+    replace_export(site, threshold=0.07)
+    bundle, told = trusted(site).open_any(), []
+    ledger(site, told).begin(bundle, "the wanted one is damaged", "e" * 64)
+    bundle.close()
+    assert kinds(told) == ["swapped", "refused"]
+    assert (told[0].old_digest, told[0].reason) == (first, "found at the start")
+    assert told[1].new_digest == "e" * 64
+    # A damaged file claims nothing, and is begun anew.
+    path = site / "state/state/bundles/pump.json"
+    path.write_text("{]")
+    ledger(site, told).begin(bundle)
+    assert len(told) == 2
+    assert json.loads(path.read_text())["digest"] == bundle.manifest.digest

@@ -10,7 +10,9 @@ import time
 import pytest
 import yaml
 from click.testing import CliRunner
-from support.bundles import FAULTY_HZ, build_graph, tone, write
+from support.broker import Broker, Subscriber
+from support.bundles import DIM, FAULTY_HZ, build_graph, tone, write
+from support.drift import add_baseline
 
 from agent.bundle.load import read_manifest
 from agent.bundle.manifest import ENCODER
@@ -20,6 +22,7 @@ from agent.commands.collect import collect
 from agent.config import load_config
 from agent.errors import BundleError
 from agent.evidence.record import read_record
+from agent.frames import Explanation, NearHealthy, UnusualBand
 from agent.service import Agent
 
 
@@ -155,3 +158,87 @@ def test_a_damaged_bundle_at_start_is_replaced_by_what_worked(tmp_path, plant, r
     until(lambda: agent.pipelines[0].tally.windows > 1)
     with pytest.raises(BundleError, match=r"bank\.npy"):
         Agent(load_config(path)).prepare(strict=True)
+
+
+class Reasons:
+    """A tap that explains."""
+
+    def __init__(self, why):
+        self.why, self.asked = why, []
+
+    def hear(self, block): ...
+    def judged(self, decision, rows):
+        return ""
+
+    def explain(self, decision, judged):
+        self.asked.append((decision, judged))
+        if isinstance(self.why, Exception):
+            raise self.why
+        return self.why
+
+    def close(self): ...
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_what_raises_an_alarm_is_explained_and_nothing_else(tmp_path, plant, run, broken):
+    path = plant([(8, 440), (8, FAULTY_HZ), (12, 440)])
+    bands = (UnusualBand(2900.0, 3100.0, 12.0),)
+    why = Explanation("louder around 3 kHz", bands, (NearHealthy("h1.wav", 2.0, 0.4),))
+    reasons = Reasons(ZeroDivisionError() if broken else why)
+    agent = Agent(load_config(path))
+    agent.prepare()
+    taps = agent._growth.taps
+    agent._growth.taps = lambda machine: (*taps(machine), reasons)
+    agent.start()
+    agent.wait()
+    agent.stop()
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    events = [line["data"] for line in lines if line["kind"] == "event"]
+    told = {event["event"]: event["explanation"] for event in events}
+    assert set(told) >= {"raised", "cleared"}
+    raising = [event for event in events if event["event"] in ("alert", "raised")]
+    assert len(reasons.asked) == len(raising)
+    decision, judged = reasons.asked[-1]
+    assert judged.vector.shape == (DIM,)
+    assert judged.score is decision.score
+    assert told["cleared"] is None
+    if broken:
+        # Nothing that explains may cost an alarm.
+        assert told["raised"] is None
+        return
+    assert told["raised"] == {
+        "text": "louder around 3 kHz",
+        "bands": [{"low_hz": 2900.0, "high_hz": 3100.0, "decibels": 12.0}],
+        "nearest": [{"source": "h1.wav", "start": 2.0, "score": 0.4}],
+    }
+
+
+def test_a_changed_bundle_is_told_over_mqtt_and_home_assistant_follows(tmp_path, plant, run):
+    with Broker(tmp_path / "broker") as broker, Subscriber(broker.port) as heard:
+        path = plant(
+            [(6, 440)], speed="realtime", loop=True,
+            mqtt={"host": "127.0.0.1", "port": broker.port, "home_assistant": {"enabled": True}},
+        )  # fmt: skip
+        agent, _ = run(path)
+        until(lambda: agent.pipelines[0].tally.windows > 1)
+        first = read_manifest(tmp_path / "pump").digest
+        add_baseline(tmp_path / "pump", tmp_path / "drifting")
+
+        def components():
+            return heard.of("config")[-1]["components"]
+
+        until(lambda: heard.of("config") and heard.of("info"))
+        assert "pump_drift" not in components()
+        (tmp_path / "pump").rename(tmp_path / "plain")
+        (tmp_path / "drifting").rename(tmp_path / "pump")
+        until(lambda: "pump_drift" in components())
+        second = read_manifest(tmp_path / "pump").digest
+        (event,) = [one for one in heard.of("event") if one["type"] == "auscult.bundle.swapped"]
+        assert (event["data"]["old_digest"], event["data"]["new_digest"]) == (first, second)
+        assert heard.of("info")[-1]["machines"]["pump"]["manifest_sha256"] == second
+        (tmp_path / "pump").rename(tmp_path / "drifting")
+        (tmp_path / "plain").rename(tmp_path / "pump")
+        # First taken back with nothing but its platform, as Home Assistant asks, then left out.
+        until(lambda: "pump_drift" not in components())
+        assert any(one["components"].get("pump_drift") == {"platform": "binary_sensor"}
+                   for one in heard.of("config"))  # fmt: skip

@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from agent import schemas
+from agent.bundle.events import BundleEvent, BundleEventKind
 from agent.bundle.load import open_bundle
 from agent.drift.events import DriftEvent, DriftEventKind, DriftStatus
 from agent.frames import (
@@ -17,14 +18,18 @@ from agent.frames import (
     AlarmStatus,
     Decision,
     EventKind,
+    Explanation,
     Level,
+    NearHealthy,
     Score,
     Shelving,
+    UnusualBand,
     Validity,
     Window,
 )
 from agent.publish import messages
 from agent.publish.about import bundle_info, health_message, info_message
+from agent.publish.bundle import bundle_event_message
 from agent.publish.drift import drift_event_message, drift_status_message
 from agent.publish.news import AlarmNews
 from agent.publish.outbox import Outbox
@@ -87,6 +92,13 @@ def built(tmp_path, bundle):
     for kind in DriftEventKind:
         happened = DriftEvent(f"w1-{kind.value}", kind, 1e9, "w1", drifted, "ann", "new belt")
         yield "drift_event", drift_event_message("d", "pump", happened)
+    for kind in BundleEventKind:
+        changed = BundleEvent("b1", kind, 1e9, "asked for", "a" * 64, "", "pump", 5, 0, 0.4)
+        yield "bundle_event", bundle_event_message("d", "pump", changed)
+    why = Explanation(
+        "louder at 3 kHz", (UnusualBand(2800, 3200, 9.5),), (NearHealthy("h1.wav", None, 0.2),)
+    )
+    yield "event", messages.event_message("d", "pump", event(explanation=why))
     outbox = Outbox(EventStore(tmp_path, 1_000_000))
     yield (
         "health",

@@ -1,0 +1,50 @@
+"""What happened to a machine's bundle as a payload: a pure function."""
+
+from __future__ import annotations
+
+from agent.bundle.events import BundleEvent
+from agent.health.clock import ClockQuality
+from agent.publish.cloud_events import BundleCloudEvent, BundleEventData
+from agent.publish.messages import Message, utc
+
+
+def bundle_event_message(
+    device: str,
+    machine: str,
+    event: BundleEvent,
+    *,
+    clock: ClockQuality = ClockQuality.UNSYNCHRONISED,
+) -> Message:
+    """Something that happened to a machine's bundle (`<machine>/event`).
+
+    Args:
+        device: This device's name.
+        machine: The machine.
+        event: What happened.
+        clock: Whether its times can be believed; unless somebody vouches for them, they cannot.
+    """
+    time = utc(event.wall)
+    data = BundleEventData(
+        device=device,
+        machine=machine,
+        time=time,
+        clock=clock,
+        event=event.kind,
+        reason=event.reason,
+        old_digest=event.old_digest,
+        new_digest=event.new_digest or None,
+        bundle=event.bundle,
+        rows=event.rows,
+        version=event.version,
+        threshold=event.threshold,
+    )
+    return BundleCloudEvent(
+        specversion="1.0",
+        id=event.id,
+        source=f"/auscult/{device}",
+        type=f"auscult.bundle.{event.kind.value}",
+        subject=machine,
+        time=time,
+        datacontenttype="application/json",
+        data=data,
+    ).model_dump(mode="json")

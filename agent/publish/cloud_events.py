@@ -1,0 +1,154 @@
+"""The payloads of `event`, field by field: what happened to an alarm, to drift, to a bundle."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from agent.bundle.events import BundleEventKind
+from agent.drift.events import DriftEventKind
+from agent.frames import EventKind, Level
+from agent.publish.payloads import Clock, Count, Device, Drifted, Machine, Standing, Time
+from agent.schema import Strict
+
+
+class UnusualBand(Strict):
+    """A range of frequencies that does not sound as it should."""
+
+    low_hz: Annotated[float, Field(ge=0, description="Where it begins, Hz")]
+    high_hz: Annotated[float, Field(ge=0, description="Where it ends, Hz")]
+    decibels: Annotated[
+        float, Field(description="How much louder than healthy sound, dB; negative when quieter")
+    ]
+
+
+class NearHealthy(Strict):
+    """A healthy window that it was compared with."""
+
+    source: Annotated[str, Field(description="Recording it was cut from")]
+    start: Annotated[
+        float | None, Field(description="Where in that recording, seconds; null when not known")
+    ]
+    score: Annotated[float, Field(description="Anomaly score against this one")]
+
+
+class Explanation(Strict):
+    """Why a window was judged anomalous."""
+
+    text: Annotated[str, Field(description="In a sentence")]
+    bands: Annotated[
+        list[UnusualBand], Field(description="What is unusual, the most unusual first")
+    ]
+    nearest: Annotated[
+        list[NearHealthy], Field(description="The nearest healthy windows, the nearest first")
+    ]
+
+
+class AlarmEventData(Standing):
+    """What happened to the alarm, how it stands afterwards, and the window it was heard in."""
+
+    device: Device
+    machine: Machine
+    time: Annotated[Time, Field(description="When it happened")]
+    clock: Clock
+    event: Annotated[EventKind, Field(description="What happened")]
+    previous: Annotated[Level, Field(description="Level before it")]
+    window: Annotated[
+        Count | None, Field(description="Index of the latest window; null when there is none yet")
+    ]
+    start: Annotated[Time | None, Field(description="Its start; null when there is none")]
+    seconds: Annotated[
+        float | None, Field(gt=0, description="Its length, seconds; null when there is none")
+    ]
+    origin: Annotated[str, Field(description="File or microphone it was heard from")]
+    operator: Annotated[str, Field(description="Who asked for it; empty when nobody did")]
+    note: Annotated[str, Field(description="What they said to it")]
+    evidence: Annotated[
+        str, Field(description="Where the sound of the alarm is kept; empty when it isn't")
+    ]
+    explanation: Annotated[
+        Explanation | None,
+        Field(description="Why, of an event that raises an alert or alarm; null when not known"),
+    ]
+
+
+class _CloudEvent(Strict):
+    """What every CloudEvent has (CloudEvents 1.0, JSON format)."""
+
+    specversion: Annotated[Literal["1.0"], Field(description="Version of CloudEvents")]
+    id: Annotated[
+        str, Field(min_length=1, description="Id of the event, the same if it is delivered twice")
+    ]
+    source: Annotated[str, Field(min_length=1, description="The device: `/auscult/<device>`")]
+    subject: Annotated[str, Field(min_length=1, description="The machine")]
+    time: Annotated[Time, Field(description="When it happened")]
+    datacontenttype: Annotated[Literal["application/json"], Field(description="Format of `data`")]
+
+
+class CloudEvent(_CloudEvent):
+    """Something that happened to an alarm, as a CloudEvent (CloudEvents 1.0, JSON format)."""
+
+    type: Annotated[
+        str, Field(pattern=r"^auscult\.alarm\.[a-z]+$", description="`auscult.alarm.<event>`")
+    ]
+    data: Annotated[AlarmEventData, Field(description="What happened")]
+
+
+class DriftEventData(Drifted):
+    """What happened to a drift warning, and how the drift stands afterwards."""
+
+    clock: Clock
+    event: Annotated[DriftEventKind, Field(description="What happened")]
+    warning_id: Annotated[
+        str, Field(min_length=1, description="The warning, common to all its events")
+    ]
+    operator: Annotated[str, Field(description="Who asked for it; empty when nobody did")]
+    note: Annotated[str, Field(description="What they said to it, or why it happened")]
+
+
+class DriftCloudEvent(_CloudEvent):
+    """Something that happened to a drift warning, on the topic of the alarms' events."""
+
+    type: Annotated[
+        str, Field(pattern=r"^auscult\.drift\.[a-z]+$", description="`auscult.drift.<event>`")
+    ]
+    data: Annotated[DriftEventData, Field(description="What happened")]
+
+
+class BundleEventData(Strict):
+    """What happened to the bundle that a machine is judged with."""
+
+    device: Device
+    machine: Machine
+    time: Annotated[Time, Field(description="When it happened")]
+    clock: Clock
+    event: Annotated[BundleEventKind, Field(description="What happened")]
+    reason: Annotated[str, Field(description="Who asked for it, or what failed")]
+    old_digest: Annotated[
+        str,
+        Field(
+            description="`manifest_sha256` of the bundle used before; of a refusal, of the one "
+            "still in use"
+        ),
+    ]
+    new_digest: Annotated[
+        str | None,
+        Field(
+            description="Of the one used from now on; of a refusal, of the one refused, null when "
+            "that could not be read"
+        ),
+    ]
+    bundle: Annotated[str, Field(description="Folder of the bundle in use from now on")]
+    rows: Annotated[Count, Field(description="Rows of its memory bank")]
+    version: Annotated[Count, Field(description="Version of that bank; 0 as exported")]
+    threshold: Annotated[float, Field(description="Its threshold, in units of the score")]
+
+
+class BundleCloudEvent(_CloudEvent):
+    """A bundle was exchanged, put back or refused; on the topic of the alarms' events."""
+
+    type: Annotated[
+        str, Field(pattern=r"^auscult\.bundle\.[a-z_]+$", description="`auscult.bundle.<event>`")
+    ]
+    data: Annotated[BundleEventData, Field(description="What happened")]

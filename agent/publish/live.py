@@ -1,0 +1,119 @@
+"""The present, kept in memory for whoever looks at it on the device: a page, a test, a script.
+
+The same messages as MQTT carries, never another truth: the latest of each kind, and a numbered
+stream of the recent ones that any number of readers follow, each at its own pace.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from agent.publish.messages import Message
+from agent.publish.narrator import Narrator
+
+# Recent messages of all kinds, and events apart from them: a minute of scores must not push out
+# yesterday's alarm. A message takes about a kilobyte.
+_RECENT = 2048
+_EVENTS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One message.
+
+    Attributes:
+        number: Counts all messages from 1, since the agent's start.
+        kind: `score`, `alarm`, `event`, `sensor` or `drift`.
+        machine: The machine.
+        message: The payload, as on MQTT; not to be changed.
+    """
+
+    number: int
+    kind: str
+    machine: str
+    message: Message
+
+
+class LiveBoard(Narrator):
+    """A publisher that remembers. Readers may be in any thread and never hold scoring up.
+
+    Args:
+        device: This device's name.
+        recent: Messages kept.
+        events: Events kept.
+    """
+
+    def __init__(self, device: str, *, recent: int = _RECENT, events: int = _EVENTS) -> None:
+        super().__init__(device)
+        self._changed = threading.Condition()
+        self._number = 0
+        self._recent: deque[Told] = deque(maxlen=recent)
+        self._events: deque[Told] = deque(maxlen=events)
+        self._latest: dict[tuple[str, str], Told] = {}
+        self._closed = False
+
+    def start(self) -> None:
+        """Nothing to begin."""
+
+    def narrate(self, kind: str, machine: str, message: Message) -> None:
+        """Take a message."""
+        with self._changed:
+            self._number += 1
+            told = Told(self._number, kind, machine, message)
+            self._recent.append(told)
+            if kind == "event":
+                self._events.append(told)
+            else:
+                self._latest[machine, kind] = told
+            self._changed.notify_all()
+
+    @property
+    def number(self) -> int:
+        """Of the latest message; 0 before the first."""
+        return self._number
+
+    @property
+    def closed(self) -> bool:
+        """Whether the agent is ending: no more messages come."""
+        return self._closed
+
+    def latest(self) -> Mapping[str, Mapping[str, Message]]:
+        """By machine and kind, the latest `score`, `alarm`, `sensor` and `drift`."""
+        found: dict[str, dict[str, Message]] = {}
+        with self._changed:
+            for (machine, kind), told in self._latest.items():
+                found.setdefault(machine, {})[kind] = told.message
+        return found
+
+    def events(self) -> Sequence[Told]:
+        """The recent events of all machines, in order."""
+        with self._changed:
+            return tuple(self._events)
+
+    def after(self, number: int, seconds: float = 0.0) -> Sequence[Told]:
+        """The messages after a number, in order; what is no longer held is left out.
+
+        Args:
+            number: Of the latest that the reader has; a gap in the numbers given says that it was
+                too slow, and is to begin with `latest` anew.
+            seconds: Wait for one so long when there is none.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._number > number or self._closed, seconds)
+            newer = min(self._number - number, len(self._recent))
+            if newer <= 0:
+                return ()
+            return tuple(self._recent)[-newer:]
+
+    def stop(self) -> None:
+        """Let every reader go. Idempotent."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def state(self) -> str:
+        """Nothing to say."""
+        return ""

@@ -1,0 +1,62 @@
+"""What a bundle means for a machine: its thresholds and its steps of time."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from agent.bundle.load import Bundle
+from agent.config import MachineConfig
+from agent.decide.thresholds import Thresholds, find_thresholds
+from agent.window.validity import LevelRange
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How a machine is judged with a bundle.
+
+    Attributes:
+        thresholds: Of its alarm and alert.
+        hop_seconds: Step between windows.
+        hop_samples: The same, samples at the encoder's rate.
+        overlap_seconds: How long a window waits for an idle one that overlaps it.
+        drift_seconds: Step between the windows that the drift monitor takes.
+        levels: Levels at which a window may be judged.
+    """
+
+    thresholds: Thresholds
+    hop_seconds: float
+    hop_samples: int
+    overlap_seconds: float
+    drift_seconds: float
+    levels: LevelRange
+
+
+def terms_of(config: MachineConfig, bundle: Bundle) -> Terms:
+    """What a bundle means for a machine.
+
+    Args:
+        config: The machine.
+        bundle: Opened.
+
+    Raises:
+        ConfigError: The bundle cannot give the thresholds that are asked for.
+    """
+    manifest = bundle.manifest
+    hop = config.hop_seconds or manifest.hop_seconds
+    thresholds = find_thresholds(config.decide, manifest, bundle.healthy, hop)
+    for note in thresholds.notes:
+        log.info("%s: %s", config.name, note)
+    idle_told = bundle.gate is not None and config.decide.idle == "suppress"
+    return Terms(
+        thresholds=thresholds,
+        hop_seconds=hop,
+        hop_samples=max(1, round(hop * manifest.encoder.sample_rate)),
+        overlap_seconds=manifest.window_seconds if idle_told else 0.0,
+        drift_seconds=(
+            manifest.window_seconds if manifest.drift is None else manifest.drift.step_seconds
+        ),
+        levels=config.validity.levels(manifest.trained_on.level_dbfs),
+    )
