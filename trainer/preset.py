@@ -31,6 +31,9 @@ class EncoderConfig(Strict):
             "log_mel",
             "spectral_shape",
             "dual_path",
+            "ae",
+            "bigru",
+            "acae",
             "mn04",
             "beats",
             "eat",
@@ -93,9 +96,20 @@ class TrainingConfig(Strict):
     """How the encoder is trained."""
 
     kind: Annotated[
-        Literal["frozen", "classify"],
-        Field(description="frozen: as it is; classify: tell operating conditions apart"),
+        Literal["frozen", "classify", "reconstruct"],
+        Field(
+            description="frozen: as it is; classify: tell operating conditions apart; "
+            "reconstruct: restore healthy sound (autoencoders)"
+        ),
     ] = "frozen"
+    classification: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="reconstruct: weight of the classification loss of the compressed form "
+            "beside the squared error; 0 leaves it out",
+        ),
+    ] = 0.0
     epochs: Annotated[int, Field(ge=1, description="Passes over the recordings")] = 10
     batch: Annotated[int, Field(ge=2, description="Windows a step")] = 64
     learning_rate: Annotated[float, Field(gt=0, description="Adam step size")] = 1e-3

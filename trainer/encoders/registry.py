@@ -7,7 +7,10 @@ from pathlib import Path
 import torch
 
 from agent.errors import ConfigError
+from trainer.encoders.acae import AttentiveAutoencoder
+from trainer.encoders.autoencoder import DenseAutoencoder
 from trainer.encoders.base import Encoder
+from trainer.encoders.bigru import BigruAutoencoder
 from trainer.encoders.dual_path import DualPath, DualPathEnsemble
 from trainer.encoders.floors import LogMel, Loudness
 from trainer.encoders.mn04 import PUBLISHED, Mn04
@@ -67,6 +70,10 @@ def _build(
         _refuse_transformer_fields(config)
     if config.kind == "mn04":
         return Mn04(window_seconds=window_seconds, features=config.features)
+    if config.kind == "ae":
+        return DenseAutoencoder(window_seconds=window_seconds, features=config.features)
+    if config.kind == "acae":
+        return AttentiveAutoencoder(window_seconds=window_seconds, features=config.features)
     if config.features:
         raise ConfigError(
             f"{config.kind} has one kind of features only, not '{config.features}'",
@@ -89,6 +96,8 @@ def _build(
         if members > 1:
             return DualPathEnsemble(window_seconds=window_seconds, members=members)
         return DualPath(window_seconds=window_seconds)
+    if config.kind == "bigru":
+        return BigruAutoencoder(window_seconds=window_seconds)
     if config.kind == "spectral_shape":
         return SpectralShape(window_seconds=window_seconds)
     if config.kind == "log_mel":

@@ -245,7 +245,14 @@ class Spectrogram(nn.Module):
 
 
 def mel_filters(
-    *, rate: int, size: int, mels: int, low: float, high: float, scale: str = "slaney"
+    *,
+    rate: int,
+    size: int,
+    mels: int,
+    low: float,
+    high: float,
+    scale: str = "slaney",
+    area: bool = False,
 ) -> Tensor:
     """Triangular mel filters.
 
@@ -257,6 +264,8 @@ def mel_filters(
         high: Upper edge of the last, Hz.
         scale: `kaldi` (1127 ln(1 + f / 700), triangles linear in mel, the bin at half the sample
             rate left out) or `slaney` (linear below 1 kHz, triangles linear in Hz, unit height).
+        area: Divide each slaney filter by its area in Hz (librosa's default), so that white noise
+            is level across bands.
 
     Returns:
         float32, shape `(size / 2 + 1, mels)`.
@@ -276,6 +285,8 @@ def mel_filters(
     filters = np.maximum(0.0, np.minimum(rise, fall))
     if scale == "kaldi":
         filters[-1] = 0.0
+    elif area:
+        filters = filters * (2.0 / (right - left))
     return torch.tensor(filters, dtype=torch.float32)
 
 
