@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from agent.bank.pending import feedback_handler
 from agent.bundle.events import BundleEvent
@@ -13,7 +14,9 @@ from agent.bundle.load import Bundle
 from agent.bundle.manifest import ENCODER
 from agent.bundle.swap import BundleSwapper, Judge
 from agent.bundle.trust import Opening, TrustedBundle
+from agent.bundle.versions import version_folders
 from agent.collect.collector import Collector
+from agent.collect.upkeep import CollectedUpkeep
 from agent.config import AgentConfig
 from agent.evidence.recorder import EvidenceRecorder
 from agent.evidence.write import EvidenceWriter
@@ -56,6 +59,7 @@ class Growth:
             config.device_name,
             [machine.name for machine in config.machines],
             config.collect,
+            banks=self._banks,
         )
         self._judging: dict[str, Bundle] = {}
         self._recorders: dict[str, EvidenceRecorder] = {}
@@ -83,6 +87,16 @@ class Growth:
             )
             self._judging[machine.name] = self._swapper.add(machine.name, trusted, bundle, ledger)
 
+    def _banks(self, machine: str) -> Sequence[Path]:
+        """Where collected sound may have joined a bank: the bundle, and versions of it."""
+        original = next(one.bundle for one in self._config.machines if one.name == machine)
+        return [original, *version_folders(self._config.state_path, machine, original)]
+
+    @property
+    def collected(self) -> CollectedUpkeep:
+        """What became of collected sound."""
+        return self._collector.upkeep
+
     def bundle(self, machine: str) -> Bundle:
         """The bundle that a machine uses now."""
         return self._swapper.bundle(machine)
@@ -103,7 +117,7 @@ class Growth:
     def handlers(self) -> Mapping[str, Handler]:
         """Commands carried out here."""
         return {
-            "collect": self._collector.handle,
+            **self._collector.handlers(),
             "feedback": feedback_handler(
                 self._config.state_path / "evidence",
                 self._keep_window if self._config.evidence.enabled else None,

@@ -15,13 +15,16 @@ from agent.collect.config import CollectConfig
 from agent.collect.recording import Order, Recording, discard_empty, summary
 from agent.collect.schedule import Schedule, Schedules
 from agent.collect.spool import CollectAnswer, CollectOrder, Spool
+from agent.collect.upkeep import CollectedUpkeep
 from agent.errors import AuscultError
 from agent.frames import AudioBlock, Decision
 from agent.health.clock import WALL_CLOCK, ClockQuality
+from agent.request.commands import Handler
 
 log = logging.getLogger(__name__)
 
 _STEP_SECONDS = 0.5
+_DAYS = 7  # of a schedule that does not say
 _SCHEDULE_SECONDS = 20.0
 # Sound that comes so much more slowly than time passes will not come any more.
 _PATIENCE, _GRACE_SECONDS = 1.5, 60.0
@@ -56,6 +59,7 @@ class Collector:
         machines: Those that can be collected from.
         config: Segment length and disk limit.
         clock: Tells how good the clock is.
+        banks: By a machine's name, the bundles whose banks may hold its sessions.
     """
 
     def __init__(
@@ -65,6 +69,8 @@ class Collector:
         machines: Sequence[str],
         config: CollectConfig,
         clock: Callable[[], ClockQuality] = lambda: WALL_CLOCK.quality,
+        *,
+        banks: Callable[[str], Sequence[Path]] = lambda _: (),
     ) -> None:
         self.taps: Mapping[str, CollectTap] = {name: CollectTap() for name in machines}
         self._root = state / "collected"
@@ -73,6 +79,7 @@ class Collector:
         self._clock = clock
         self._spool = Spool(state / "collect")
         self._schedules = Schedules(state / "collect" / "schedules.json")
+        self.upkeep = CollectedUpkeep(self._root, config, banks, clock)
         self._lock = threading.Lock()
         self._deadlines: dict[str, float] = {}
         self._names: dict[str, str] = {}  # of the order answered, by machine
@@ -110,12 +117,7 @@ class Collector:
         Raises:
             AuscultError: The machine is unknown or being collected from, or the disk is too full.
         """
-        tap = self.taps.get(order.machine)
-        if tap is None:
-            raise AuscultError(
-                f"there is no machine '{order.machine}'",
-                remedy=f"This agent listens to {', '.join(self.taps)}.",
-            )
+        tap = self._known(order.machine)
         with self._lock:
             if tap.recording is not None and not tap.recording.done:
                 raise AuscultError(
@@ -133,26 +135,67 @@ class Collector:
         )  # fmt: skip
         return recording
 
+    def handlers(self) -> Mapping[str, Handler]:
+        """Commands carried out here."""
+        return {"collect": self.handle, "collect_cancel": self.handle_cancel}
+
     def handle(self, fields: Mapping[str, Any]) -> Mapping[str, Any]:
         """Carry out the `collect` command; its fields were checked.
 
         Returns:
-            The session's name, and where it is recorded, below the state directory.
+            The session's name, and where it is recorded, below the state directory; or the name of
+            the schedule, its time, and on how many days.
 
         Raises:
-            AuscultError: As `begin`.
+            AuscultError: As `begin`; or the schedule cannot be kept.
         """
-        recording = self.begin(
-            Order(
-                fields["machine"],
-                fields["label"],
-                float(fields["seconds"]),
-                by=str(fields.get("operator", "")),
-                comment=str(fields.get("comment", "")),
-            )
+        order = CollectOrder(
+            machine=fields["machine"],
+            label=fields["label"],
+            seconds=float(fields["seconds"]),
+            by=str(fields.get("operator", "")),
+            comment=str(fields.get("comment", "")),
         )
+        if at := fields.get("schedule"):
+            self._known(order.machine)
+            entry = self._schedules.add(at, fields.get("times") or _DAYS, order)
+            log.info("%s: schedule %s: %s", order.machine, entry.name, _words(entry))
+            return {"schedule": entry.name, "at": entry.at, "times": entry.times}
+        recording = self.begin(_order(order))
         place = recording.folder.relative_to(self._root.parent)
         return {"session": recording.session, "folder": place.as_posix()}
+
+    def handle_cancel(self, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Carry out the `collect_cancel` command.
+
+        Returns:
+            The schedule taken back, or the session ended.
+
+        Raises:
+            AuscultError: There is no such schedule, or nothing is being recorded.
+        """
+        machine, by = str(fields["machine"]), str(fields.get("operator", ""))
+        if name := fields.get("schedule"):
+            self._schedules.cancel(name, machine=machine)
+            log.info("%s: schedule %s was cancelled", machine, name)
+            return {"schedule": name}
+        recording = self._known(machine).recording
+        if recording is None or recording.done:
+            raise AuscultError(
+                f"'{machine}' is not being collected from",
+                remedy="Name the schedule to take one back.",
+            )
+        recording.stop(f"stopped by {by}" if by else "stopped")
+        return {"session": recording.session}
+
+    def _known(self, machine: str) -> CollectTap:
+        tap = self.taps.get(machine)
+        if tap is None:
+            raise AuscultError(
+                f"there is no machine '{machine}'",
+                remedy=f"This agent listens to {', '.join(self.taps)}.",
+            )
+        return tap
 
     def _run(self) -> None:
         while not self._stop.wait(_STEP_SECONDS):
@@ -162,6 +205,7 @@ class Collector:
         try:
             self._reap()
             self._serve_orders()
+            self.upkeep.turn(self._busy())
             if time.monotonic() >= self._due:
                 self._due = time.monotonic() + _SCHEDULE_SECONDS
                 self._serve_schedules()
@@ -170,6 +214,11 @@ class Collector:
             self._tell_once(str(fault))
         except Exception:
             log.exception("collector")
+
+    def _busy(self) -> list[Path]:
+        """Folders being written."""
+        recordings = [tap.recording for tap in self.taps.values()]
+        return [recording.folder for recording in recordings if recording is not None]
 
     def _tell_once(self, text: str) -> None:
         if text != self._told:
@@ -215,6 +264,7 @@ class Collector:
         session = recording.result()
         text = summary(session)
         empty = discard_empty(recording)
+        self.upkeep.hasten()
         log.log(
             logging.WARNING if empty or session.ended else logging.INFO,
             "%s: collected %s sound: %s", machine, session.label, text,
@@ -230,6 +280,11 @@ class Collector:
                 self._spool.answer(name, answer)
             except AuscultError as fault:
                 log.warning("collect: %s", fault)
+
+
+def _words(entry: Schedule) -> str:
+    order = entry.order
+    return f"{order.seconds:g} s of {order.label} sound at {entry.at} on {entry.times} days"
 
 
 def _order(order: CollectOrder, by: str = "") -> Order:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 
 from agent.schema import Strict
 
@@ -25,3 +25,32 @@ class CollectConfig(Strict):
         float,
         Field(ge=0, lt=1, description="Share of the disk to leave free; with less it stops"),
     ] = 0.1
+    keep_days: Annotated[
+        FiniteFloat | None,
+        Field(
+            gt=0,
+            description="Sessions that a bank or idle gate has taken in are removed after this, "
+            "days; null never. Nothing is too old while the clock is not synchronised",
+        ),
+    ] = 365.0
+    keep_unused_days: Annotated[
+        FiniteFloat | None,
+        Field(
+            gt=0,
+            description="Sessions that no bank has taken in are removed after this, days, or when "
+            "all collected sound is too large, each with a warning; null never removes them",
+        ),
+    ] = None
+    max_bytes: Annotated[
+        int | None,
+        Field(ge=1_000_000, description="What all collected sound may take, bytes; null for any"),
+    ] = None
+    disk_share: Annotated[
+        FiniteFloat,
+        Field(
+            gt=0,
+            le=1,
+            description="Share of the disk that it may take; beyond this or `max_bytes` the oldest "
+            "sessions go, those in a bank first",
+        ),
+    ] = 0.3

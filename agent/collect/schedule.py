@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import re
 import secrets
@@ -20,15 +22,18 @@ from agent.schema import Strict, explain
 # A device that was off at the time still records when it is up again within so long, seconds.
 _LATE = 900.0
 _MOST = 100
-_TIME = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
+TIME_OF_DAY = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
+MOST_DAYS = 3660
 
 
 class Schedule(Strict):
     """One entry of `collect/schedules.json`."""
 
     name: Annotated[str, Field(pattern=r"^[0-9a-f]{6}$", description="To cancel it by")]
-    at: Annotated[str, Field(pattern=_TIME.pattern, description="HH:MM, this device's local time")]
-    times: Annotated[int, Field(ge=0, le=3660, description="How often still")]
+    at: Annotated[
+        str, Field(pattern=TIME_OF_DAY.pattern, description="HH:MM, this device's local time")
+    ]
+    times: Annotated[int, Field(ge=0, le=MOST_DAYS, description="How often still")]
     last: Annotated[str, Field(description="Day of the latest, YYYY-MM-DD; empty before")] = ""
     order: CollectOrder
 
@@ -70,31 +75,41 @@ class Schedules:
         Raises:
             AuscultError: The time is none, or there are too many entries.
         """
-        if not _TIME.fullmatch(at):
+        if not TIME_OF_DAY.fullmatch(at):
             raise AuscultError(f"'{at}' is not a time of day", remedy="Write it as HH:MM.")
-        present = self.all()
-        if len(present) >= _MOST:
-            raise AuscultError(f"there are {_MOST} schedules already", remedy="Cancel some.")
-        entry = Schedule(name=secrets.token_hex(3), at=at, times=times, order=order)
-        self._save((*present, entry))
+        with self._alone():
+            present = self.all()
+            if len(present) >= _MOST:
+                raise AuscultError(f"there are {_MOST} schedules already", remedy="Cancel some.")
+            entry = Schedule(name=secrets.token_hex(3), at=at, times=times, order=order)
+            self._save((*present, entry))
         return entry
 
-    def cancel(self, name: str) -> None:
+    def cancel(self, name: str, *, machine: str | None = None) -> None:
         """Take an entry out.
+
+        Args:
+            name: The entry's.
+            machine: Only one of this machine; None for any.
 
         Raises:
             AuscultError: There is none of that name.
         """
-        present = self.all()
-        left = tuple(entry for entry in present if entry.name != name)
-        if len(left) == len(present):
-            raise AuscultError(
-                f"there is no schedule '{name}'", remedy="See `auscult collect --list`."
+        with self._alone():
+            present = self.all()
+            left = tuple(
+                entry
+                for entry in present
+                if entry.name != name or (machine is not None and entry.order.machine != machine)
             )
-        self._save(left)
+            if len(left) == len(present):
+                raise AuscultError(
+                    f"there is no schedule '{name}'", remedy="See `auscult collect --list`."
+                )
+            self._save(left)
 
-    def due(self, now: datetime) -> Iterator[Schedule]:
-        """Take what is due: each entry once a day, marked before it is given.
+    def due(self, now: datetime) -> list[Schedule]:
+        """Take what is due: each entry once a day, marked on the disk before it is given.
 
         Args:
             now: Local time.
@@ -103,17 +118,44 @@ class Schedules:
             AuscultError: The file is damaged or cannot be written.
         """
         today = now.strftime("%Y-%m-%d")
-        present = list(self.all())
-        for i, entry in enumerate(present):
-            hour, minute = map(int, entry.at.split(":"))
-            late = (now - now.replace(hour=hour, minute=minute, second=0, microsecond=0)).seconds
-            begun = now.replace(hour=hour, minute=minute, second=0, microsecond=0) <= now
-            if not begun or late > _LATE or entry.last == today:
-                continue
-            present[i] = entry.model_copy(update={"last": today, "times": entry.times - 1})
-            self._save(tuple(one for one in present if one.times > 0))
-            yield entry
+        with self._alone():
+            present = list(self.all())
+            found = [entry for entry in present if _is_due(entry, now) and entry.last != today]
+            if found:
+                marked = (
+                    entry.model_copy(update={"last": today, "times": entry.times - 1})
+                    if entry in found
+                    else entry
+                    for entry in present
+                )
+                self._save(tuple(entry for entry in marked if entry.times > 0))
+        return found
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep the other process out (the command, the agent) from reading to writing.
+
+        Raises:
+            AuscultError: The folder cannot be written to.
+        """
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            lock = self._path.with_suffix(".lock").open("a")
+        except OSError as fault:
+            raise AuscultError(
+                f"cannot be written: {fault.strerror}",
+                where=self._path.parent,
+                remedy="Check the permissions of the state directory.",
+            ) from fault
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def _save(self, entries: tuple[Schedule, ...]) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         write_json(self._path, [entry.model_dump(mode="json") for entry in entries])
+
+
+def _is_due(entry: Schedule, now: datetime) -> bool:
+    hour, minute = map(int, entry.at.split(":"))
+    late = (now - now.replace(hour=hour, minute=minute, second=0, microsecond=0)).total_seconds()
+    return 0 <= late <= _LATE

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, FiniteFloat
+from pydantic import Field, FiniteFloat, model_validator
 
 from agent.schema import Strict
 
@@ -89,8 +89,39 @@ class Collect(Request):
         Field(description="What is heard: the machine in order, standing still, or others alone"),
     ]
     seconds: Annotated[
-        FiniteFloat, Field(gt=0, le=_DAY, description="Length of the recording, seconds")
+        FiniteFloat, Field(ge=2, le=_DAY, description="Length of the recording, seconds")
     ]
+    schedule: Annotated[
+        str | None,
+        Field(
+            pattern=r"^([01]\d|2[0-3]):[0-5]\d$",
+            description="Record every day at this time, HH:MM by this device's clock and zone, "
+            "also after a restart; null to record once, now",
+        ),
+    ] = None
+    times: Annotated[
+        int | None,
+        Field(ge=1, le=3660, description="On how many days, with `schedule`; null for 7"),
+    ] = None
+
+    @model_validator(mode="after")
+    def _times_of_a_schedule(self) -> Collect:
+        if self.times is not None and self.schedule is None:
+            raise ValueError("times needs a schedule beside it")
+        return self
+
+
+class CollectCancel(Request):
+    """End the recording under way (what was heard is kept), or take back a schedule."""
+
+    schedule: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[0-9a-f]{6}$",
+            description="The schedule's name, as the answer to `collect` gave it; null for the "
+            "recording under way",
+        ),
+    ] = None
 
 
 class Reload(Request):
@@ -117,6 +148,7 @@ COMMANDS: Mapping[str, type[Request]] = {
     "mute": Mute,
     "feedback": Feedback,
     "collect": Collect,
+    "collect_cancel": CollectCancel,
     "reload": Reload,
     "drift_accept": DriftAccept,
 }

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import numpy as np
 import pytest
 import soundfile
 import yaml
 from click.testing import CliRunner
+from pydantic import ValidationError
 from support.bundles import RATE, tone, write
 
 from agent.bank.sound import find_sound
@@ -25,8 +27,13 @@ from agent.commands.collect import collect
 from agent.errors import AuscultError
 from agent.frames import AudioBlock
 from agent.health.clock import ClockQuality
+from agent.request.commands import Collect
 
 CONFIG = CollectConfig(segment_seconds=4, free_share=0)
+
+
+def entries(state):
+    return state / "collect" / "schedules.json"
 
 
 def blocks(sound, size=1000, gaps=(), start=0.0):
@@ -163,6 +170,93 @@ def test_the_command_records_from_the_running_pipeline(tmp_path, collector):
     collector.handle({"machine": "pump", "label": "idle", "seconds": 4.0})
 
 
+def checked(**fields):
+    return Collect.model_validate({"transaction": "t", "machine": "pump", **fields}).model_dump()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"label": "idle", "seconds": 60, "schedule": "24:00"},
+        {"label": "idle", "seconds": 60, "schedule": "3:00"},
+        {"label": "idle", "seconds": 60, "schedule": ""},
+        {"label": "idle", "seconds": 60, "schedule": "03:00", "times": 0},
+        {"label": "idle", "seconds": 60, "schedule": "03:00", "times": 4000},
+        {"label": "idle", "seconds": 60, "times": 3},
+        {"label": "idle", "seconds": 0.5},
+    ],
+)
+def test_a_schedule_that_cannot_be_is_refused_before_it_is_written(fields):
+    with pytest.raises(ValidationError):
+        checked(**fields)
+
+
+def test_the_command_schedules_over_restarts_and_takes_back(tmp_path, collector):
+    now = datetime.now().astimezone() - timedelta(minutes=2)
+    if now.day != (now + timedelta(minutes=4)).day:
+        pytest.skip("at midnight a schedule is of tomorrow")
+    later = (now + timedelta(hours=2)).strftime("%H:%M")
+    fields = checked(label="idle", seconds=4, schedule=later, operator="anna", comment="cold")
+    answer = collector.handle(fields)
+    assert answer == {"schedule": answer["schedule"], "at": later, "times": 7}
+    at = now.strftime("%H:%M")
+    due = collector.handle(checked(label="noise", seconds=4, schedule=at, times=2))
+    with pytest.raises(AuscultError, match="there is no machine 'press'"):
+        collector.handle({**fields, "machine": "press"})
+    collector.stop()
+    again = Collector(tmp_path, "dev", ["pump", "fan"], CONFIG)
+    again.start()
+    try:
+        until(lambda: again.taps["pump"].recording is not None)
+        feed(again, "pump", 6)
+        until(lambda: again.taps["pump"].recording is None)
+        (folder,) = (tmp_path / "collected" / "pump" / "noise").iterdir()
+        assert read_session(folder).by == f"schedule {due['schedule']} at {at}"
+        left = {entry.name: entry for entry in Schedules(entries(tmp_path)).all()}
+        assert (left[due["schedule"]].times, left[answer["schedule"]].times) == (1, 7)
+        assert left[answer["schedule"]].order.by == "anna"
+        cancel = {"machine": "pump", "schedule": answer["schedule"]}
+        with pytest.raises(AuscultError, match="no schedule"):
+            again.handle_cancel({**cancel, "machine": "fan"})
+        assert again.handle_cancel(cancel) == {"schedule": answer["schedule"]}
+        assert [entry.name for entry in Schedules(entries(tmp_path)).all()] == [due["schedule"]]
+    finally:
+        again.stop()
+
+
+def test_a_recording_under_way_is_ended_by_command(tmp_path, collector):
+    with pytest.raises(AuscultError, match="not being collected from"):
+        collector.handle_cancel({"machine": "pump", "schedule": None})
+    answer = collector.handle(checked(label="healthy", seconds=100))
+    feed(collector, "pump", 6)
+    done = collector.handle_cancel({"machine": "pump", "schedule": None, "operator": "anna"})
+    assert done == {"session": answer["session"]}
+    until(lambda: collector.taps["pump"].recording is None)
+    session = read_session(tmp_path / answer["folder"])
+    assert (session.ended, session.kept_seconds) == ("stopped by anna", 6)
+
+
+def test_what_is_scheduled_while_another_is_taken_is_not_lost(tmp_path):
+    """The command and the agent write one file: between reading and writing they take turns."""
+    order = CollectOrder(machine="pump", label="idle", seconds=60)
+    adding = [
+        threading.Thread(
+            target=lambda: [
+                Schedules(entries(tmp_path)).add("03:00", 3660, order) for _ in range(8)
+            ]
+        )
+        for _ in range(4)
+    ]
+    for thread in adding:
+        thread.start()
+    taken = 0
+    while any(thread.is_alive() for thread in adding):
+        day = f"2025-01-{1 + taken % 28:02}T03:00:01"
+        Schedules(entries(tmp_path)).due(datetime.fromisoformat(day))
+        taken += 1
+    assert len(Schedules(entries(tmp_path)).all()) == 32
+
+
 def test_stopping_the_agent_keeps_what_was_heard(tmp_path, collector):
     folder = (
         tmp_path / collector.handle({"machine": "fan", "label": "idle", "seconds": 100})["folder"]
@@ -213,7 +307,9 @@ def test_schedules_come_due_once_a_day_and_end(tmp_path):
     entry = schedules.add("03:00", 2, order)
 
     def due(text):
-        return [found.name for found in schedules.due(datetime.fromisoformat(text))]
+        # As after a restart, each time.
+        again = Schedules(tmp_path / "collect" / "schedules.json")
+        return [found.name for found in again.due(datetime.fromisoformat(text))]
 
     assert due("2025-01-01T02:59:59") == []
     assert due("2025-01-01T03:00:10") == [entry.name]
