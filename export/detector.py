@@ -13,8 +13,6 @@ from agent.bundle.manifest import (
     GATE,
     GATE_ROWS,
     HEALTHY_SCORES,
-    INDEX,
-    ROW_CONSTANTS,
     ROWS,
     EncoderInfo,
     Gate,
@@ -23,11 +21,11 @@ from agent.bundle.seal import write_json
 from agent.decide.config import DecideConfig
 from agent.errors import AudioError
 from agent.frames import Matrix
+from agent.score.build import write_scorer
+from agent.score.config import AlarmPromise, ThresholdRule, neighbourhood
 from agent.score.fit import FittedScorer, fit_scorer
 from agent.score.gate import fit_gate
-from agent.score.index import write_index
-from agent.score.normalize import Vector
-from agent.score.rate import Counting, measure_correlation, window_rate
+from agent.score.scorer import HealthySet
 from export.embed import embed
 from export.onnx_graph import ExportError
 from trainer.encoders.base import Encoder
@@ -97,34 +95,33 @@ def make_detector(
         AuscultError: Too few healthy recordings.
     """
     vectors = _embedded(graph, info, windows, progress)
-    counts, asked = DecideConfig(), preset.threshold.false_alarms
-
-    def promised(scores: Vector) -> float:
-        assert asked is not None
-        seconds = info.window_samples / info.sample_rate
-        counting = Counting(
-            preset.window.hop_seconds,
-            seconds,
-            counts.raise_windows,
-            counts.of_windows,
-            counts.clear_windows,
-        )
-        correlation = measure_correlation(scores, windows.rows, seconds)
-        return window_rate(asked.per_second, counting, correlation)
-
     fitted = fit_scorer(
-        vectors,
-        windows.groups,
+        HealthySet(vectors, windows.rows),
         preset.scorer,
-        preset.threshold.false_alarm_rate,
-        domains=[row.domain for row in windows.rows],
-        promise=None if asked is None else promised,
+        _rule(preset),
+        window_seconds=info.window_samples / info.sample_rate,
     )
     if still is None:
         return Detector(graph, info, vectors, fitted)
     gate_vectors = _embedded(graph, info, still, progress)
-    gate, note = fit_gate(gate_vectors, still.groups, vectors, windows.groups, fitted.config.metric)
+    metric, spans = neighbourhood(fitted.config)
+    gate, note = fit_gate(gate_vectors, still.groups, vectors, windows.groups, metric, spans)
     return Detector(graph, info, vectors, fitted, gate_vectors, gate, note)
+
+
+def _rule(preset: Preset) -> ThresholdRule:
+    """What the threshold shall be; alarms are promised for the agent's own counts of windows."""
+    counts, asked = DecideConfig(), preset.threshold.false_alarms
+    promise = None
+    if asked is not None:
+        promise = AlarmPromise(
+            per_second=asked.per_second,
+            hop_seconds=preset.window.hop_seconds,
+            raise_windows=counts.raise_windows,
+            of_windows=counts.of_windows,
+            clear_windows=counts.clear_windows,
+        )
+    return ThresholdRule(false_alarm_rate=preset.threshold.false_alarm_rate, promise=promise)
 
 
 def _embedded(graph: Path, info: EncoderInfo, windows: WindowSet, progress: Progress) -> Matrix:
@@ -148,10 +145,10 @@ def write_files(
 ) -> None:
     """Everything of a bundle but the graph and the manifest."""
     np.save(folder / BANK, detector.vectors, allow_pickle=False)
-    np.save(folder / ROW_CONSTANTS, detector.fitted.constants, allow_pickle=False)
     np.save(folder / HEALTHY_SCORES, detector.fitted.healthy_scores, allow_pickle=False)
     write_json(folder / ROWS, [row.model_dump(mode="json") for row in windows.rows])
-    write_index(folder / INDEX, detector.vectors, detector.fitted.config.metric)
+    fitted = detector.fitted
+    write_scorer(folder, fitted.config, HealthySet(detector.vectors, windows.rows), fitted.state)
     if still is not None and detector.gate is not None and detector.gate_vectors is not None:
         np.save(folder / GATE, detector.gate_vectors, allow_pickle=False)
         write_json(folder / GATE_ROWS, [row.model_dump(mode="json") for row in still.rows])

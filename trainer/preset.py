@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from agent.bundle.manifest import ScorerConfig
 from agent.decide.config import FalseAlarms
 from agent.errors import ConfigError
 from agent.schema import Strict, explain
+from trainer.fit.config import TrainingConfig as TrainingConfig  # noqa: PLC0414
+from agent.score.config import KnnConfig, ScorerConfig
 
 # In a wheel the presets lie inside this package; in a checkout beside it.
 _PLACES = (
@@ -92,38 +93,6 @@ class EncoderConfig(Strict):
     ] = 256
 
 
-class TrainingConfig(Strict):
-    """How the encoder is trained."""
-
-    kind: Annotated[
-        Literal["frozen", "classify", "reconstruct"],
-        Field(
-            description="frozen: as it is; classify: tell operating conditions apart; "
-            "reconstruct: restore healthy sound (autoencoders)"
-        ),
-    ] = "frozen"
-    classification: Annotated[
-        float,
-        Field(
-            ge=0,
-            description="reconstruct: weight of the classification loss of the compressed form "
-            "beside the squared error; 0 leaves it out",
-        ),
-    ] = 0.0
-    epochs: Annotated[int, Field(ge=1, description="Passes over the recordings")] = 10
-    batch: Annotated[int, Field(ge=2, description="Windows a step")] = 64
-    learning_rate: Annotated[float, Field(gt=0, description="Adam step size")] = 1e-3
-    mixup: Annotated[float, Field(ge=0, le=1, description="Share of batches mixed up")] = 0.5
-    feature_exchange: Annotated[
-        float,
-        Field(ge=0, le=1, description="Share of batches whose branches are exchanged (FeatEx)"),
-    ] = 0.0
-    margin: Annotated[float, Field(ge=0, description="Angular margin of the loss, radians")] = 0.5
-    scale: Annotated[float, Field(gt=0, description="Scale of the cosine logits")] = 30.0
-    subcentres: Annotated[int, Field(ge=1, description="Centres a class")] = 1
-    ensemble: Annotated[int, Field(ge=1, description="Seeded models, concatenated")] = 1
-
-
 class WindowConfig(Strict):
     """How recordings are cut."""
 
@@ -200,7 +169,7 @@ class Preset(Strict):
     encoder: EncoderConfig
     training: TrainingConfig = TrainingConfig()
     window: WindowConfig = WindowConfig()
-    scorer: ScorerConfig = ScorerConfig()
+    scorer: ScorerConfig = KnnConfig()
     threshold: ThresholdConfig = ThresholdConfig()
     quantization: QuantizationConfig = QuantizationConfig()
     drift: DriftConfig = DriftConfig()

@@ -15,6 +15,7 @@ from agent.bundle.manifest import GATE, GATE_ROWS, Row
 from agent.errors import AuscultError, BundleError
 from agent.frames import Matrix
 from agent.score.bank import distances, prepare
+from agent.score.config import neighbourhood
 
 _ROWS = TypeAdapter(tuple[Row, ...])
 
@@ -101,7 +102,7 @@ def draft_add(bundle: Bundle, healthy: Embedded, quiet: Embedded | None = None) 
         gate_vectors = np.concatenate([gate_vectors, quiet.vectors])
         done.append(f"added to the idle gate {_count(more)}")
     return Draft(
-        np.concatenate([bundle.scorer.bank.vectors, healthy.vectors]),
+        np.concatenate([bundle.bank.vectors, healthy.vectors]),
         (*bundle.rows, *healthy.rows),
         len(healthy.rows),
         0,
@@ -166,8 +167,8 @@ def draft_compact(bundle: Bundle, most: int) -> Draft:
     count = len(bundle.rows)
     if most >= count:
         raise GrowthError(f"the bank has {count} rows; {most} or fewer remain without a change")
-    ready = prepare(bundle.scorer.bank.vectors, bundle.manifest.scorer.metric)
-    metric = bundle.manifest.scorer.metric
+    metric, spans = neighbourhood(bundle.manifest.scorer)
+    ready = prepare(bundle.bank.vectors, metric, spans)
     kept = np.zeros(count, bool)
     firsts = list({row.group: i for i, row in reversed(list(enumerate(bundle.rows)))}.values())
     chosen = sorted(firsts)[:most]
@@ -196,7 +197,7 @@ def _subset(
     gate_rows: tuple[Row, ...],
 ) -> Draft:
     return Draft(
-        bundle.scorer.bank.vectors[kept],
+        bundle.bank.vectors[kept],
         tuple(row for row, stays in zip(bundle.rows, kept, strict=True) if stays),
         0,
         int((~kept).sum()),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -24,28 +24,33 @@ from agent.bundle.manifest import (
     GATE,
     GATE_ROWS,
     HEALTHY_SCORES,
-    INDEX,
-    ROW_CONSTANTS,
     ROWS,
+    SCHEMA_VERSION,
     Gate,
     Growth,
     Manifest,
-    ScorerConfig,
     Threshold,
 )
 from agent.bundle.seal import seal, write_json
 from agent.bundle.versions import Versions
 from agent.errors import AuscultError
-from agent.score.bank import MemoryBank
-from agent.score.calibrate import calibrate
+from agent.score.bank import MemoryBank, prepare
+from agent.score.build import (
+    build_scorer,
+    healthy_scores,
+    is_index_file,
+    is_state_file,
+    write_scorer,
+)
+from agent.score.config import KnnConfig, ThresholdRule, neighbourhood
 from agent.score.fit import FittedScorer, fit_scorer
+from agent.score.fitter import WorkstationError
 from agent.score.gate import IdleGate, fit_gate
-from agent.score.index import write_index
 from agent.score.knn import EXACT_UP_TO, KnnScorer
-from agent.score.normalize import Vector, leave_one_out
+from agent.score.scorer import HealthySet, Scorer, Vector
 
-# What a grown bundle makes anew; every other file is its parent's.
-_REMADE = frozenset({BANK, ROW_CONSTANTS, ROWS, INDEX, HEALTHY_SCORES, GATE, GATE_ROWS})
+# What a grown bundle makes anew, beside its scorer; every other file is its parent's.
+_REMADE = frozenset({BANK, ROWS, HEALTHY_SCORES, GATE, GATE_ROWS})
 # By how much the threshold may rise, as a share of its height over the middle healthy score.
 MAX_RISE = 0.5
 
@@ -107,9 +112,10 @@ def make_version(
     """
     tell("calibrating")
     parent = bundle.manifest
-    fitted = _fit(draft, parent)
+    fitted = _fit(draft, bundle)
     tell("checking")
-    scorer = KnnScorer(MemoryBank(draft.vectors, fitted.constants, draft.rows), fitted.config)
+    scorer = build_scorer(fitted.config, HealthySet(draft.vectors, draft.rows), fitted.state)
+    scorer.start()
     _finds_itself(draft)
     gate, gate_note = _gate(draft, fitted)
     novel = 0.0
@@ -158,37 +164,56 @@ def make_version(
     )  # fmt: skip
 
 
-def _fit(draft: Draft, parent: Manifest) -> FittedScorer:
-    groups = [row.group for row in draft.rows]
-    domains = [row.domain for row in draft.rows]
-    rate = parent.threshold.false_alarm_rate
+def _fit(draft: Draft, bundle: Bundle) -> FittedScorer:
+    """The parent's scorer and threshold rule, applied to the draft's rows."""
+    parent = bundle.manifest
+    healthy = HealthySet(draft.vectors, draft.rows)
+    answered = np.array([domain == ANSWERED for domain in healthy.domains])
     try:
-        fitted = fit_scorer(draft.vectors, groups, parent.scorer, rate, domains=domains)
-        answered = np.array([domain == ANSWERED for domain in domains])
-        if not answered.any():
-            return fitted
-        healthy = np.where(answered, np.float32(np.nan), fitted.healthy_scores)
-        threshold = calibrate(healthy, groups, rate, clip=fitted.config.clip, domains=domains)
+        return fit_scorer(
+            healthy,
+            parent.scorer,
+            rule_of(parent.threshold),
+            window_seconds=parent.window_seconds,
+            uncounted=answered,
+        )
+    except WorkstationError as fault:
+        if not draft.added and not draft.removed and bundle.healthy is not None:
+            # Only the idle gate changes.
+            return FittedScorer(
+                parent.scorer, bundle.state, bundle.healthy.scores, parent.threshold, ()
+            )
+        raise GrowthError(fault.problem, remedy=fault.remedy) from fault
     except AuscultError as fault:
         raise GrowthError(fault.problem, remedy=fault.remedy) from fault
-    return replace(fitted, healthy_scores=healthy, threshold=threshold)
+
+
+def rule_of(threshold: Threshold) -> ThresholdRule:
+    """What a threshold was asked to be; older bundles tell only how it was found."""
+    if threshold.rule is not None:
+        return threshold.rule
+    return ThresholdRule(
+        false_alarm_rate=threshold.false_alarm_rate, sure="confidence" in threshold.method
+    )
 
 
 def _gate(draft: Draft, fitted: FittedScorer) -> tuple[IdleGate | None, str]:
     """The idle gate, fitted anew to the healthy rows as they now are."""
     if not draft.gate_rows:
         return None, ""
-    metric = fitted.config.metric
+    metric, spans = neighbourhood(fitted.config)
     config, note = fit_gate(
         draft.gate_vectors,
         [row.group for row in draft.gate_rows],
         draft.vectors,
         [row.group for row in draft.rows],
         metric,
+        spans,
     )
     if config is None:
         return None, note
-    return IdleGate(draft.gate_vectors, draft.vectors, metric, config), note
+    ready = prepare(draft.vectors, metric, spans)
+    return IdleGate(draft.gate_vectors, ready, metric, config, spans), note
 
 
 def _finds_itself(draft: Draft) -> None:
@@ -196,7 +221,7 @@ def _finds_itself(draft: Draft) -> None:
     if not draft.added:
         return
     plain = np.tile(np.array([1.0, 0.0], np.float32), (len(draft.rows), 1))
-    config = ScorerConfig(metric="euclidean", normalization="none")
+    config = KnnConfig(metric="euclidean", normalization="none")
     found = KnnScorer(MemoryBank(draft.vectors, plain, draft.rows), config)
     new = draft.vectors[-draft.added :]
     _, nearest = found.score(new)
@@ -215,13 +240,13 @@ def _rise(bundle: Bundle, fitted: FittedScorer) -> tuple[float, str]:
     """Rise of the threshold over the parent's height, and a note for people."""
     parent, after = bundle.manifest, fitted.threshold.value
     before = parent.threshold.value
+    if fitted.config != parent.scorer or bundle.healthy is None:
+        (healthy,) = healthy_scores(bundle.bank, fitted.config)
+    else:
+        healthy = bundle.healthy.scores
     if fitted.config != parent.scorer:
         # Scores are on another scale: the parent's rows are judged on it for comparison.
-        plain = leave_one_out(bundle.scorer.bank.vectors, _groups(bundle), fitted.config)
-        before = float(np.nanquantile(plain, 1.0 - parent.threshold.false_alarm_rate))
-        healthy = plain
-    else:
-        healthy = leave_one_out(bundle.scorer.bank.vectors, _groups(bundle), parent.scorer)
+        before = float(np.nanquantile(healthy, 1.0 - parent.threshold.false_alarm_rate))
     known: Vector = healthy[np.isfinite(healthy)]
     middle = float(np.median(known)) if len(known) else 0.0
     height = max(before - middle, 1e-9)
@@ -235,16 +260,13 @@ def _rise(bundle: Bundle, fitted: FittedScorer) -> tuple[float, str]:
     return rise, note
 
 
-def _groups(bundle: Bundle) -> list[str]:
-    return [row.group for row in bundle.rows]
-
-
 def _manifest(
     parent: Manifest, draft: Draft, fitted: FittedScorer, growth: Growth, gate: Gate | None
 ) -> Manifest:
     trained = parent.trained_on.model_copy(update={"level_dbfs": draft.level_dbfs})
     return parent.model_copy(
         update={
+            "schema_version": SCHEMA_VERSION,
             "auscult_version": __version__,
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "scorer": fitted.config,
@@ -267,21 +289,26 @@ def _write(
 ) -> None:
     """Every file but the manifest: the bank anew, the rest from its parent."""
     for name in listed:
-        if name not in _REMADE:
+        if name not in _REMADE and not is_state_file(name):
             # Copied, not linked: writing over the exported file must not reach the versions.
             shutil.copyfile(parent / name, folder / name)
     np.save(folder / BANK, draft.vectors, allow_pickle=False)
-    np.save(folder / ROW_CONSTANTS, fitted.constants, allow_pickle=False)
     np.save(folder / HEALTHY_SCORES, fitted.healthy_scores, allow_pickle=False)
     write_json(folder / ROWS, [row.model_dump(mode="json") for row in draft.rows])
     if draft.gate_rows:
         np.save(folder / GATE, draft.gate_vectors, allow_pickle=False)
         write_json(folder / GATE_ROWS, [row.model_dump(mode="json") for row in draft.gate_rows])
-    if len(draft.rows) > EXACT_UP_TO or INDEX in listed:
-        write_index(folder / INDEX, draft.vectors, fitted.config.metric)
+    indexed = any(is_index_file(name) for name in listed)
+    write_scorer(
+        folder,
+        fitted.config,
+        HealthySet(draft.vectors, draft.rows),
+        fitted.state,
+        index_from=0 if indexed else EXACT_UP_TO,
+    )
 
 
-def _as_written(folder: Path, draft: Draft, scorer: KnnScorer) -> None:
+def _as_written(folder: Path, draft: Draft, scorer: Scorer) -> None:
     """Open the version as the agent will, and hold it to what was calibrated."""
     opened = open_bundle(folder)
     try:

@@ -15,7 +15,7 @@ from agent.errors import AuscultError
 from agent.evidence.record import RECORD, read_feedback
 from agent.frames import Matrix
 from agent.score.gate import IdleGate
-from agent.score.knn import KnnScorer
+from agent.score.scorer import Scorer
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def known_alarms(root: Path, bundle: Bundle) -> tuple[list[KnownAlarm], list[str
 def try_alarms(
     alarms: Sequence[KnownAlarm],
     bundle: Bundle,
-    scorer: KnnScorer,
+    scorer: Scorer,
     threshold: float,
     gate: IdleGate | None = None,
 ) -> list[Verdict]:

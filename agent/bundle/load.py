@@ -23,9 +23,7 @@ from agent.bundle.manifest import (
     GATE,
     GATE_ROWS,
     HEALTHY_SCORES,
-    INDEX,
     MANIFEST,
-    ROW_CONSTANTS,
     ROWS,
     SCHEMA_VERSION,
     SIGNATURE,
@@ -35,18 +33,21 @@ from agent.bundle.manifest import (
 )
 from agent.drift.baseline import Baseline, DriftError, load_baseline
 from agent.encode.onnx import CPU, OnnxEncoder
-from agent.errors import BundleError
+from agent.errors import AuscultError, BundleError
 from agent.frames import Matrix
 from agent.schema import explain
-from agent.score.bank import MemoryBank
+from agent.score.bank import prepare
+from agent.score.build import build_scorer, is_state_file, read_indexes, read_state, state_file
 from agent.score.calibrate import HealthyScores
+from agent.score.config import neighbourhood
 from agent.score.gate import IdleGate
 from agent.score.knn import KnnScorer
+from agent.score.scorer import HealthySet, Scorer, State, StateError
 
 log = logging.getLogger(__name__)
 
-REQUIRED = (ENCODER, BANK, ROW_CONSTANTS, ROWS)
-_KNOWN = {*REQUIRED, ENCODER_DATA, INDEX, HEALTHY_SCORES, GATE, GATE_ROWS, DRIFT}
+REQUIRED = (ENCODER, BANK, ROWS)
+_KNOWN = {*REQUIRED, ENCODER_DATA, HEALTHY_SCORES, GATE, GATE_ROWS, DRIFT}
 # A plain name inside the folder: nothing that could lead out of it.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _MANIFEST_LIMIT = 16 * 2**20  # bytes; a real one has a few kilobytes
@@ -61,9 +62,10 @@ class Bundle:
     Attributes:
         manifest: What the bundle says of itself.
         encoder: Its encoder, started.
-        scorer: Its memory bank, ready to score.
-        rows: Where each row of the bank came from.
+        scorer: Its scorer, ready to score.
+        bank: Its healthy windows: embeddings and where each came from.
         path: Its folder.
+        state: What its scorer learnt of them.
         healthy: Its healthy scores; None when it was exported without.
         gate: Tells an idle machine; None when it was exported without.
         drift: What the machine's drift is measured from; None when it was exported without.
@@ -71,12 +73,18 @@ class Bundle:
 
     manifest: Manifest
     encoder: OnnxEncoder
-    scorer: KnnScorer
-    rows: tuple[Row, ...]
+    scorer: Scorer
+    bank: HealthySet
     path: Path
+    state: State
     healthy: HealthyScores | None = None
     gate: IdleGate | None = None
     drift: Baseline | None = None
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        """Where each row of the bank came from."""
+        return self.bank.rows
 
     def close(self) -> None:
         """Free the encoder's session."""
@@ -213,7 +221,9 @@ def verify_bundle(path: Path) -> Manifest:
     )
     if extra:
         log.info("%s: ignoring what the manifest does not list: %s", path, ", ".join(extra))
-    unknown = sorted(set(manifest.files) - _KNOWN)
+    unknown = sorted(
+        name for name in manifest.files if name not in _KNOWN and not is_state_file(name)
+    )
     if unknown:
         log.info("%s: this auscult has no use for %s", path, ", ".join(unknown))
     return manifest
@@ -243,33 +253,44 @@ def open_bundle(path: Path, *, threads: int = 1, providers: Sequence[str] = (CPU
     """
     manifest = verify_bundle(path)
     vectors = _array(path / BANK, manifest.encoder.dim, "(rows, encoder.dim)")
-    constants = _array(path / ROW_CONSTANTS, 2, "(rows, 2)")
     rows = _rows(path / ROWS)
-    if not len(vectors) == len(constants) == len(rows) > 0:
+    if not len(vectors) == len(rows) > 0:
         raise BundleError(
-            f"{BANK}, {ROW_CONSTANTS} and {ROWS} hold {len(vectors)}, {len(constants)} and "
-            f"{len(rows)} rows: not the same number, or none",
+            f"{BANK} and {ROWS} hold {len(vectors)} and {len(rows)} rows: not the same number, or "
+            "none",
             where=path,
             remedy=_COPY_AGAIN,
         )
-    index = path / INDEX if INDEX in manifest.files else None
-    try:
-        scorer = KnnScorer(MemoryBank(vectors, constants, rows), manifest.scorer, index)
-        scorer.start()
-    except (ValueError, RuntimeError) as fault:
-        raise BundleError(f"the memory bank cannot be used: {fault}", where=path) from fault
+    bank, state = HealthySet(vectors, rows), read_state(path, manifest.files)
+    scorer = _scorer(path, manifest, bank, state)
     encoder = OnnxEncoder(path / ENCODER, manifest.encoder, threads=threads, providers=providers)
     encoder.start()
     return Bundle(
         manifest,
         encoder,
         scorer,
-        rows,
+        bank,
         path,
+        state,
         healthy=_healthy(path, manifest, rows),
-        gate=_gate(path, manifest, scorer),
+        gate=_gate(path, manifest, scorer, bank),
         drift=_drift(path, manifest),
     )
+
+
+def _scorer(path: Path, manifest: Manifest, bank: HealthySet, state: State) -> Scorer:
+    try:
+        scorer = build_scorer(manifest.scorer, bank, state, read_indexes(path, manifest.files))
+        scorer.start()
+    except StateError as fault:
+        raise BundleError(
+            fault.problem, where=path / state_file(fault.name), remedy=fault.remedy
+        ) from fault
+    except AuscultError as fault:
+        raise BundleError(fault.problem, where=path, remedy=_COPY_AGAIN) from fault
+    except (ValueError, RuntimeError) as fault:
+        raise BundleError(f"the scorer cannot be used: {fault}", where=path) from fault
+    return scorer
 
 
 def _healthy(path: Path, manifest: Manifest, rows: tuple[Row, ...]) -> HealthyScores | None:
@@ -285,7 +306,7 @@ def _healthy(path: Path, manifest: Manifest, rows: tuple[Row, ...]) -> HealthySc
     return HealthyScores(scores, rows)
 
 
-def _gate(path: Path, manifest: Manifest, scorer: KnnScorer) -> IdleGate | None:
+def _gate(path: Path, manifest: Manifest, scorer: Scorer, bank: HealthySet) -> IdleGate | None:
     config = manifest.gate
     if config is None:
         return None
@@ -300,7 +321,10 @@ def _gate(path: Path, manifest: Manifest, scorer: KnnScorer) -> IdleGate | None:
             where=path / GATE,
             remedy=_COPY_AGAIN,
         )
-    return IdleGate(vectors, scorer.ready, manifest.scorer.metric, config)
+    metric, spans = neighbourhood(manifest.scorer)
+    # A nearest-neighbour scorer has prepared its bank already: shared, not copied.
+    ready = scorer.ready if isinstance(scorer, KnnScorer) else prepare(bank.vectors, metric, spans)
+    return IdleGate(vectors, ready, metric, config, spans)
 
 
 def _drift(path: Path, manifest: Manifest) -> Baseline | None:

@@ -7,8 +7,10 @@ SHA-256; nothing in it is ever unpickled.
     encoder.onnx        waveform (batch, window_samples) float32 -> embedding (batch, dim) float32
     encoder.onnx.data   its weights, when they are above 2 GB
     bank.npy            memory bank, float32 (rows, dim), embeddings of healthy windows
-    rows.npy            row constants, float32 (rows, 2): weight and offset of each row's distance
-    bank.hnsw           HNSW index over the bank (cosine); rebuilt from bank.npy when absent
+    rows.npy            k-NN: row constants, float32 (rows, 2): weight and offset of each distance
+    bank.hnsw           k-NN: HNSW index over the bank; rebuilt from bank.npy when absent
+    scorer.<name>.npy   what any other scorer learnt; scorer.<part>.<name>.npy, bank.<part>.hnsw
+                        those of a fusion's parts
     rows.json           one record per row: source file, start, domain, attributes
     healthy_scores.npy  leave-one-recording-out scores of the healthy windows, float32 (rows,)
     gate.npy            embeddings of idle and noise recordings, float32 (n, dim), if there are any
@@ -26,8 +28,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from agent.schema import Strict
+from agent.score.config import ScorerConfig, ThresholdRule
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 ENCODER = "encoder.onnx"
 ENCODER_DATA = "encoder.onnx.data"
@@ -66,29 +69,6 @@ class EncoderInfo(Strict):
     ] = ""
 
 
-class ScorerConfig(Strict):
-    """How a distance to the memory bank becomes an anomaly score."""
-
-    kind: Annotated[Literal["knn"], Field(description="Scoring method")] = "knn"
-    metric: Annotated[
-        Literal["cosine", "euclidean"], Field(description="Distance: (1 - cos) / 2, or L2")
-    ] = "cosine"
-    k: Annotated[int, Field(ge=1, description="Neighbours averaged")] = 1
-    normalization: Annotated[
-        Literal["none", "ldn_ratio", "ldn_difference", "varmin"],
-        Field(
-            description="Row constants: local density (ratio, difference) or variance minimisation"
-        ),
-    ] = "varmin"
-    density_k: Annotated[
-        int, Field(ge=1, description="Nearest other recordings that measure a row's local density")
-    ] = 8
-    clip: Annotated[
-        Literal["mean", "max"],
-        Field(description="How the windows of one recording become that recording's score"),
-    ] = "mean"
-
-
 class Threshold(Strict):
     """Where healthy ends, and how that was found."""
 
@@ -107,6 +87,13 @@ class Threshold(Strict):
     caveat: Annotated[
         str, Field(description="Why not to rely on the rate, when there is reason; else empty")
     ] = ""
+    rule: Annotated[
+        ThresholdRule | None,
+        Field(
+            description="What was asked for, by which a grown bank is calibrated again; null in "
+            "bundles of schema version 1"
+        ),
+    ] = None
 
 
 class Gate(Strict):

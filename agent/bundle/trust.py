@@ -204,7 +204,7 @@ def try_out(bundle: Bundle) -> None:
     noise = np.random.default_rng(0).normal(0, min(level, 0.3), (1, info.window_samples))
     vector = bundle.encoder.encode(noise.astype(np.float32))
     scores, _ = bundle.scorer.score(vector)
-    rows = bundle.scorer.bank.vectors[:: max(1, len(bundle.rows) // _TRIED)]
+    rows = bundle.bank.vectors[:: max(1, len(bundle.rows) // _TRIED)]
     own, _ = bundle.scorer.score(rows)
     if not (np.isfinite(vector).all() and np.isfinite(scores).all() and np.isfinite(own).all()):
         raise BundleError(

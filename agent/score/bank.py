@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from agent.bundle.manifest import Row
 from agent.frames import Matrix
-
-Metric: TypeAlias = Literal["cosine", "euclidean"]
+from agent.score.config import Metric, Span
 
 # Columns of the row constants.
 WEIGHT, OFFSET = 0, 1
@@ -37,14 +36,23 @@ class MemoryBank:
         return len(self.vectors)
 
 
-def prepare(vectors: Matrix, metric: Metric) -> Matrix:
+def prepare(vectors: Matrix, metric: Metric, spans: Sequence[Span] = ()) -> Matrix:
     """Vectors in the form distances are computed from: unit length for cosine, else unchanged.
 
     A zero vector stays zero: its cosine with everything is 0, so its distance to everything 0.5.
+
+    Args:
+        vectors: float32, shape `(n, dim)`.
+        metric: Distance.
+        spans: Columns that are made unit vectors of their own for cosine, so that each counts as
+            much as another in the cosine of them all; the whole vector as one when empty.
     """
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     if metric == "euclidean":
         return vectors
+    if spans:
+        parts = [prepare(vectors[:, start:stop], metric) for start, stop in spans]
+        return prepare(np.concatenate(parts, axis=1), metric)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit: Matrix = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
     return unit

@@ -8,19 +8,30 @@ So displaced embeddings stand in for anomalies: each healthy embedding is moved 
 its own nearest-neighbour distance, in a direction that healthy sound itself varies in (the
 difference of two random healthy embeddings). The power of a scorer is the AUC of these against the
 undisplaced ones, both left out with their recording. A normalisation whose power is below that of
-the plain distance hides what it should show.
+the plain distance hides what it should show. Of any other scorer a person is told when its power is
+well below that of the plain nearest neighbour.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from agent.bundle.manifest import ScorerConfig
 from agent.frames import Matrix
 from agent.score.bank import prepare
-from agent.score.normalize import Vector, group_ids, leave_one_out, nearest_groups
+from agent.score.build import healthy_scores
+from agent.score.config import (
+    FusionConfig,
+    KnnConfig,
+    Metric,
+    PartScorer,
+    ScorerConfig,
+    Span,
+    ValueConfig,
+    neighbourhood,
+)
+from agent.score.fitter import Fitter
+from agent.score.normalize import group_ids, nearest_groups
+from agent.score.scorer import HealthySet, IntVector, Vector
 
 # How far a healthy embedding is displaced, in its own leave-one-out distances.
 _REACH = 1.5
@@ -28,40 +39,62 @@ _REACH = 1.5
 _DRAWS = 4
 # Loss of power, in AUC, that is put down to chance.
 TOLERANCE = 0.015
+# A scorer with so much less power than the plain nearest neighbour is told of.
+_WEAKER = 0.05
 
 
-def power(vectors: Matrix, groups: Sequence[str], config: ScorerConfig, *, seed: int = 0) -> float:
+def power(
+    healthy: HealthySet, config: ScorerConfig, fitter: Fitter | None = None, *, seed: int = 0
+) -> float:
     """How well a scorer tells displaced healthy embeddings from undisplaced ones.
 
     Args:
-        vectors: float32, shape `(n, dim)`.
-        groups: Group (recording) of each row.
+        healthy: Healthy windows.
         config: Scorer to ask about.
+        fitter: Fits what takes a workstation.
         seed: Seed of the displacements.
 
     Returns:
         AUC in [0, 1]; NaN when there are fewer than two groups.
     """
-    ids = group_ids(groups)
+    ids = group_ids(healthy.groups)
     if len(np.unique(ids)) < 2:
         return float("nan")
-    ready = prepare(vectors, config.metric)
-    near = nearest_groups(ready, ids, config.metric, 1).distances[:, :1]
-    # On the unit sphere a distance (1 - cos) / 2 is a chord of length 2 sqrt(d).
-    chord = 2.0 * np.sqrt(near) if config.metric == "cosine" else near
-    healthy = leave_one_out(vectors, groups, config)
     rng = np.random.default_rng(seed)
-    found = []
-    for _ in range(_DRAWS):
-        first, second = rng.integers(0, len(ready), (2, len(ready)))
-        direction = ready[first] - ready[second]
-        length = np.linalg.norm(direction, axis=1, keepdims=True)
-        moved = ready + direction / np.maximum(length, 1e-9) * chord * _REACH
-        displaced = leave_one_out(
-            ready, groups, config, queries=moved.astype(np.float32, copy=False)
-        )
-        found.append(_auc(healthy, displaced))
-    return float(np.mean(found))
+    moved = _displaced(healthy.vectors, ids, config, rng)
+    own, *displaced = healthy_scores(healthy, config, fitter, queries=[healthy.vectors, *moved])
+    return float(np.mean([_auc(own, scores) for scores in displaced]))
+
+
+def _displaced(
+    vectors: Matrix, ids: IntVector, config: ScorerConfig, rng: np.random.Generator
+) -> list[Matrix]:
+    """Embeddings moved away, each block of columns in its own measure of distance."""
+    draws = [vectors.copy() for _ in range(_DRAWS)]
+    for (start, stop), metric in _blocks(config, vectors.shape[1]):
+        block = vectors[:, start:stop]
+        ready = prepare(block, metric)
+        near = nearest_groups(ready, ids, metric, 1).distances[:, :1]
+        # On the unit sphere a distance (1 - cos) / 2 is a chord of length 2 sqrt(d).
+        chord = 2.0 * np.sqrt(near) if metric == "cosine" else near
+        size = np.linalg.norm(block, axis=1, keepdims=True) if metric == "cosine" else 1.0
+        for moved in draws:
+            first, second = rng.integers(0, len(ready), (2, len(ready)))
+            direction = ready[first] - ready[second]
+            length = np.linalg.norm(direction, axis=1, keepdims=True)
+            step = direction / np.maximum(length, 1e-9) * chord * _REACH
+            moved[:, start:stop] = (ready + step) * size
+    return draws
+
+
+def _blocks(config: ScorerConfig, dim: int) -> list[tuple[Span, Metric]]:
+    if not isinstance(config, FusionConfig):
+        return [((0, dim), neighbourhood(config)[0])]
+    found = {
+        (0, dim) if part.columns is None else part.columns: neighbourhood(part.scorer)[0]
+        for part in config.parts
+    }
+    return list(found.items())
 
 
 def _auc(low: Vector, high: Vector) -> float:
@@ -73,25 +106,59 @@ def _auc(low: Vector, high: Vector) -> float:
 
 
 def trusted(
-    vectors: Matrix, groups: Sequence[str], config: ScorerConfig
+    healthy: HealthySet, config: ScorerConfig, fitter: Fitter | None = None
 ) -> tuple[ScorerConfig, str]:
     """The scorer, with its normalisation dropped if that would blind it.
 
+    Each part of a fusion is asked on its own. Scorers without a normalisation are used as they
+    are, and only told of.
+
     Args:
-        vectors: float32, shape `(n, dim)`.
-        groups: Group (recording) of each row.
+        healthy: Healthy windows.
         config: Scorer the preset asks for.
+        fitter: Fits what takes a workstation.
 
     Returns:
         The scorer to use, and a note for people (empty when nothing was to be said).
     """
+    if not isinstance(config, FusionConfig):
+        return _trusted(healthy, config, fitter)
+    parts, notes = [], []
+    for place, part in enumerate(config.parts):
+        used, note = _trusted(healthy.columns(part.columns), part.scorer, fitter)
+        parts.append(part.model_copy(update={"scorer": used}))
+        if note:
+            notes.append(f"part {place}: {note}")
+    return config.model_copy(update={"parts": tuple(parts)}), "; ".join(notes)
+
+
+def _trusted(
+    healthy: HealthySet, config: PartScorer, fitter: Fitter | None
+) -> tuple[PartScorer, str]:
+    if isinstance(config, ValueConfig):
+        # A displaced error is not an error of displaced sound.
+        return config, ""
+    if not isinstance(config, KnnConfig):
+        return config, _compared(healthy, config, fitter)
     if config.normalization == "none":
         return config, ""
     plain = config.model_copy(update={"normalization": "none"})
-    with_it, without = power(vectors, groups, config), power(vectors, groups, plain)
+    with_it, without = power(healthy, config), power(healthy, plain)
     if not np.isfinite(with_it) or with_it >= without - TOLERANCE:
         return config, ""
     return plain, (
         f"{config.normalization} was dropped: on displaced healthy sound its AUC is "
         f"{with_it:.3f} against {without:.3f} without it"
+    )
+
+
+def _compared(healthy: HealthySet, config: PartScorer, fitter: Fitter | None) -> str:
+    metric, _ = neighbourhood(config)
+    plain = KnnConfig(metric=metric, normalization="none")
+    found, usual = power(healthy, config, fitter), power(healthy, plain)
+    if not np.isfinite(found) or found >= usual - _WEAKER:
+        return ""
+    return (
+        f"{config.kind} tells displaced healthy sound from undisplaced with an AUC of {found:.3f}, "
+        f"the plain nearest neighbour with {usual:.3f}"
     )

@@ -1,19 +1,24 @@
-"""Everything about a scorer that is learnt from a bank, in one step.
+"""Everything about a scorer that is learnt from healthy windows, in one step.
 
 Export uses it on the workstation and bank growth on the device, so a grown bank is calibrated by
-the code that calibrated the first.
+the code that calibrated the first, and by the same rule.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from agent.bundle.manifest import ScorerConfig, Threshold
-from agent.frames import Matrix
+import numpy as np
+import numpy.typing as npt
+
+from agent.bundle.manifest import Threshold
+from agent.score.build import fit_state, healthy_scores
 from agent.score.calibrate import calibrate
 from agent.score.check import trusted
-from agent.score.normalize import Vector, fit_constants, leave_one_out
+from agent.score.config import CoveringConfig, ScorerConfig, ThresholdRule
+from agent.score.fitter import Fitter
+from agent.score.rate import Counting, measure_correlation, window_rate
+from agent.score.scorer import HealthySet, State, Vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,52 +27,103 @@ class FittedScorer:
 
     Attributes:
         config: The scorer as it will be used (its normalisation may have been dropped).
-        constants: Row constants, float32 `(n, 2)`.
-        healthy_scores: Leave-one-recording-out scores of the rows, float32 `(n,)`.
+        state: Its arrays.
+        healthy_scores: Scores of the healthy windows with their recording left out, float32 `(n,)`;
+            NaN where they do not count.
         threshold: Calibrated on those.
         notes: What a person should know.
     """
 
     config: ScorerConfig
-    constants: Matrix
+    state: State
     healthy_scores: Vector
     threshold: Threshold
     notes: tuple[str, ...]
 
 
 def fit_scorer(
-    vectors: Matrix,
-    groups: Sequence[str],
+    healthy: HealthySet,
     config: ScorerConfig,
-    false_alarm_rate: float,
+    rule: ThresholdRule,
     *,
-    domains: Sequence[str] | None = None,
-    promise: Callable[[Vector], float] | None = None,
+    window_seconds: float,
+    fitter: Fitter | None = None,
+    uncounted: npt.NDArray[np.bool_] | None = None,
 ) -> FittedScorer:
-    """Check the normalisation, fit the row constants, calibrate the threshold.
+    """Check the scorer, fit it, calibrate its threshold.
 
     Args:
-        vectors: Healthy embeddings, float32 `(n, dim)`.
-        groups: Group (recording) of each.
+        healthy: Healthy windows.
         config: Scorer the preset asks for.
-        false_alarm_rate: Share of healthy windows allowed above the threshold, in each domain.
-        domains: Domain of each row; one for all when None.
-        promise: Turns the healthy scores into the share of windows allowed above the threshold at
-            most; `false_alarm_rate` is that of whole recordings then.
+        rule: What the threshold shall be, in each domain.
+        window_seconds: Length of a window.
+        fitter: Fits what takes a workstation; None on a device.
+        uncounted: Windows that the scorer learns from, but whose scores calibrate nothing.
 
     Raises:
+        WorkstationError: The scorer takes a fitter and there is none.
+        ConfigError: The scorer judges columns that there are not.
         AuscultError: There are fewer than two healthy recordings.
     """
-    used, note = trusted(vectors, groups, config)
-    healthy = leave_one_out(vectors, groups, used)
-    threshold = calibrate(
-        healthy,
-        groups,
-        false_alarm_rate if promise is None else promise(healthy),
-        clip=used.clip,
-        domains=domains,
-        clip_rate=false_alarm_rate,
-        sure=promise is not None,
-    )
+    used, note = trusted(healthy, config, fitter)
+    (scores,) = healthy_scores(healthy, used, fitter)
+    if uncounted is not None:
+        scores = np.where(uncounted, np.float32(np.nan), scores)
+    threshold = _threshold(healthy, used, rule, scores, window_seconds)
     notes = tuple(text for text in (note, threshold.caveat) if text)
-    return FittedScorer(used, fit_constants(vectors, groups, used), healthy, threshold, notes)
+    return FittedScorer(used, fit_state(healthy, used, fitter), scores, threshold, notes)
+
+
+def _threshold(
+    healthy: HealthySet,
+    config: ScorerConfig,
+    rule: ThresholdRule,
+    scores: Vector,
+    window_seconds: float,
+) -> Threshold:
+    rate = rule.false_alarm_rate
+    if rule.promise is not None:
+        promise = rule.promise
+        counting = Counting(
+            promise.hop_seconds,
+            window_seconds,
+            promise.raise_windows,
+            promise.of_windows,
+            promise.clear_windows,
+        )
+        correlation = measure_correlation(scores, healthy.rows, window_seconds)
+        rate = window_rate(promise.per_second, counting, correlation)
+    found = calibrate(
+        scores,
+        healthy.groups,
+        rate,
+        clip=config.clip,
+        domains=healthy.domains,
+        clip_rate=rule.false_alarm_rate,
+        sure=rule.sure or rule.promise is not None,
+    ).model_copy(update={"rule": rule})
+    if isinstance(config, CoveringConfig) and config.own_threshold:
+        return _covering(found, config, scores)
+    return found
+
+
+def _covering(calibrated: Threshold, config: CoveringConfig, scores: Vector) -> Threshold:
+    """The covering radius as the threshold: scores are in radii, so it is 1."""
+    known = scores[np.isfinite(scores)]
+    beyond = float(np.mean(known > 1.0))
+    caveat = ""
+    if beyond > calibrated.false_alarm_rate:
+        caveat = (
+            f"the covering radius is the threshold, and {beyond:.2%} of the healthy windows lie "
+            f"beyond it when their recording is left out, not {calibrated.false_alarm_rate:.2%}"
+        )
+    return calibrated.model_copy(
+        update={
+            "value": 1.0,
+            "clip_value": 1.0,
+            "false_alarm_rate": min(max(beyond, 0.5 / len(known)), 0.999),
+            "method": f"radius around the healthy centre that covers {config.covered:.4g} of the "
+            "healthy windows",
+            "caveat": caveat,
+        }
+    )

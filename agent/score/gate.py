@@ -19,7 +19,8 @@ import numpy.typing as npt
 
 from agent.bundle.manifest import Gate
 from agent.frames import Matrix
-from agent.score.bank import Metric, distances, prepare
+from agent.score.bank import distances, prepare
+from agent.score.config import Metric, Span
 from agent.score.normalize import group_ids
 
 # More healthy windows than this must not be called idle.
@@ -42,12 +43,21 @@ class IdleGate:
         ready: The healthy bank as `prepare` gives it, float32 `(m, dim)`; shared, not copied.
         metric: Distance.
         config: Margin and reach.
+        spans: See `prepare`.
     """
 
-    def __init__(self, vectors: Matrix, ready: Matrix, metric: Metric, config: Gate) -> None:
+    def __init__(
+        self,
+        vectors: Matrix,
+        ready: Matrix,
+        metric: Metric,
+        config: Gate,
+        spans: Sequence[Span] = (),
+    ) -> None:
         self.config = config
         self._metric = metric
-        self._gate = prepare(vectors, metric)
+        self._spans = spans
+        self._gate = prepare(vectors, metric, spans)
         self._healthy = ready
 
     def idle(self, embeddings: Matrix) -> npt.NDArray[np.bool_]:
@@ -56,7 +66,7 @@ class IdleGate:
         Args:
             embeddings: float32, shape `(k, dim)`.
         """
-        ready = prepare(embeddings, self._metric)
+        ready = prepare(embeddings, self._metric, self._spans)
         near = _nearest(ready, self._gate, self._metric)
         away = _nearest(ready, self._healthy, self._metric)
         return _idle(near, away, self.config.margin, self.config.reach)
@@ -68,6 +78,7 @@ def fit_gate(
     healthy: Matrix,
     healthy_groups: Sequence[str],
     metric: Metric,
+    spans: Sequence[Span] = (),
 ) -> tuple[Gate | None, str]:
     """Fit margin and reach, and refuse a gate that would hide a running machine.
 
@@ -77,6 +88,7 @@ def fit_gate(
         healthy: The healthy bank, float32 `(m, dim)`.
         healthy_groups: Recording of each of its rows.
         metric: Distance.
+        spans: See `prepare`.
 
     Returns:
         The gate, or None when it cannot be trusted, and a note for people in either case.
@@ -87,7 +99,7 @@ def fit_gate(
         return None, (
             "no idle gate: it takes at least two idle or noise recordings and two healthy ones"
         )
-    gate_ready, ready = prepare(vectors, metric), prepare(healthy, metric)
+    gate_ready, ready = prepare(vectors, metric, spans), prepare(healthy, metric, spans)
     gate_near = _nearest(gate_ready, gate_ready, metric, ids, ids)
     gate_away = _nearest(gate_ready, ready, metric)
     near = _nearest(ready, gate_ready, metric)

@@ -11,7 +11,7 @@ from typing import Any
 
 from agent.errors import BundleError
 from agent.frames import Matrix
-from agent.score.bank import Metric
+from agent.score.config import Metric
 
 # Links a row has on each level above the ground, and candidates weighed when a row is added: the
 # library's usual values, at which recall of the nearest row is above 0.99 for embeddings.

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from agent.bundle.manifest import ScorerConfig
 from agent.frames import Matrix
 from agent.score.bank import OFFSET, WEIGHT, MemoryBank, distances, prepare
+from agent.score.config import KnnConfig
 from agent.score.index import build_index, space
 
 # Below this many rows a plain matrix product beats any index (and is exact).
@@ -35,7 +35,7 @@ class KnnScorer:
         index: `bank.hnsw`; read on `start`, only when the bank is large.
     """
 
-    def __init__(self, bank: MemoryBank, config: ScorerConfig, index: Path | None = None) -> None:
+    def __init__(self, bank: MemoryBank, config: KnnConfig, index: Path | None = None) -> None:
         self.bank = bank
         self.config = config
         self._index_path = index
@@ -90,7 +90,7 @@ class KnnScorer:
         return scores, best if rows is None else rows[best]
 
 
-def _load_index(path: Path, ready: Matrix, config: ScorerConfig) -> Any:
+def _load_index(path: Path, ready: Matrix, config: KnnConfig) -> Any:
     """Read an index whose checksum the bundle has verified, and check that it fits the bank."""
     import hnswlib  # noqa: PLC0415 - only large banks pay for it
 

@@ -22,20 +22,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from agent.bundle.manifest import ScorerConfig
 from agent.frames import Matrix
-from agent.score.bank import OFFSET, WEIGHT, Metric, distances, prepare
+from agent.score.bank import OFFSET, WEIGHT, distances, prepare
+from agent.score.config import KnnConfig, Metric
+from agent.score.scorer import IntVector, Vector
 
 # A density below this share of the bank's median is a duplicate recording, not a dense condition:
 # dividing by it would make every distance to that row enormous.
 _SMALLEST_SHARE = 1e-2
 # Rows whose distances are held at once.
 _BLOCK = 2048
-
-Vector = npt.NDArray[np.float32]
-IntVector = npt.NDArray[np.int64]
 
 
 def group_ids(groups: Sequence[str]) -> IntVector:
@@ -127,7 +124,7 @@ def varmin_slope(nearest: Vector, partner: IntVector, b: Vector) -> float:
     return float(np.clip(covariance / float(np.var(there)), 0.0, 1.0))
 
 
-def _constants(b: Vector, config: ScorerConfig, slope: float) -> Matrix:
+def _constants(b: Vector, config: KnnConfig, slope: float) -> Matrix:
     constants = np.zeros((len(b), 2), dtype=np.float32)
     constants[:, WEIGHT] = 1.0
     if config.normalization == "ldn_ratio":
@@ -139,7 +136,7 @@ def _constants(b: Vector, config: ScorerConfig, slope: float) -> Matrix:
     return constants
 
 
-def fit_constants(vectors: Matrix, groups: Sequence[str], config: ScorerConfig) -> Matrix:
+def fit_constants(vectors: Matrix, groups: Sequence[str], config: KnnConfig) -> Matrix:
     """Row constants of a bank.
 
     Args:
@@ -166,7 +163,7 @@ def fit_constants(vectors: Matrix, groups: Sequence[str], config: ScorerConfig) 
 def leave_one_out(
     vectors: Matrix,
     groups: Sequence[str],
-    config: ScorerConfig,
+    config: KnnConfig,
     *,
     queries: Matrix | None = None,
 ) -> Vector:

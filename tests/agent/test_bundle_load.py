@@ -43,7 +43,7 @@ def test_an_opened_bundle_scores_healthy_below_and_faulty_above(tiny_bundle):
 
 @pytest.mark.parametrize("name", ["encoder.onnx", "bank.npy", "rows.npy", "rows.json"])
 def test_one_flipped_bit_anywhere_is_refused_before_loading(copy, name, monkeypatch):
-    for loader in ("OnnxEncoder", "KnnScorer", "MemoryBank"):
+    for loader in ("OnnxEncoder", "HealthySet", "build_scorer"):
         monkeypatch.setattr(load, loader, lambda *_, **__: pytest.fail("loaded unverified"))
     monkeypatch.setattr(np, "load", lambda *_, **__: pytest.fail("loaded unverified"))
     data = bytearray((copy / name).read_bytes())

@@ -15,12 +15,12 @@ from agent.bundle.manifest import (
     EncoderInfo,
     Manifest,
     Quantization,
-    ScorerConfig,
     Threshold,
     TrainedOn,
 )
 from agent.bundle.seal import new_bundle, seal, write_atomic, write_json
 from agent.errors import BundleError
+from agent.score.config import KnnConfig
 
 
 def manifest() -> Manifest:
@@ -33,7 +33,7 @@ def manifest() -> Manifest:
         window_seconds=1.0,
         hop_seconds=0.5,
         clip_hop_seconds=0.5,
-        scorer=ScorerConfig(),
+        scorer=KnnConfig(),
         threshold=Threshold(
             value=0.1,
             false_alarm_rate=0.01,

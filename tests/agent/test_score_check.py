@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from agent.bundle.manifest import Row, ScorerConfig
+from agent.bundle.manifest import Row
 from agent.score.bank import MemoryBank
 from agent.score.check import _auc, power, trusted
+from agent.score.config import KnnConfig
 from agent.score.knn import KnnScorer
 from agent.score.normalize import fit_constants
+from agent.score.scorer import HealthySet
 
 
 def test_auc_equals_scikit_learn_with_ties():
@@ -23,6 +25,11 @@ def test_auc_equals_scikit_learn_with_ties():
     assert _auc(low, high) == pytest.approx(roc_auc_score(truth, np.concatenate([low, high])))
 
 
+def healthy_set(vectors, groups=None):
+    groups = range(len(vectors)) if groups is None else groups
+    return HealthySet(vectors, [Row(source=str(g), start=0, group=str(g)) for g in groups])
+
+
 def two_conditions(rng):
     """A crowded and a sparse condition: what local-density normalisation is for."""
     crowded = rng.normal(size=(80, 12)) * 0.03 + np.eye(12)[0]
@@ -32,12 +39,11 @@ def two_conditions(rng):
 
 def test_a_normalisation_that_helps_is_kept():
     vectors = two_conditions(np.random.default_rng(0))
-    groups = [str(i) for i in range(len(vectors))]
-    config = ScorerConfig(normalization="varmin", density_k=8)
-    assert power(vectors, groups, config) > power(
-        vectors, groups, config.model_copy(update={"normalization": "none"})
+    config = KnnConfig(normalization="varmin", density_k=8)
+    assert power(healthy_set(vectors), config) > power(
+        healthy_set(vectors), config.model_copy(update={"normalization": "none"})
     )
-    assert trusted(vectors, groups, config) == (config, "")
+    assert trusted(healthy_set(vectors), config) == (config, "")
 
 
 def with_twins_and_strays(rng):
@@ -66,8 +72,8 @@ def test_a_normalisation_that_collapses_is_dropped_with_a_note(seed):
         scorer = KnnScorer(MemoryBank(vectors, constants, rows), config)
         return _auc(scorer.score(healthy)[0], scorer.score(faulty)[0])
 
-    config = ScorerConfig(normalization="ldn_ratio", density_k=1)
-    used, note = trusted(vectors, groups, config)
+    config = KnnConfig(normalization="ldn_ratio", density_k=1)
+    used, note = trusted(healthy_set(vectors), config)
     assert real_auc(config) < real_auc(used) - 0.1  # it did collapse, and the check mended it
     assert used.normalization == "none"
     assert "ldn_ratio was dropped" in note
@@ -75,5 +81,5 @@ def test_a_normalisation_that_collapses_is_dropped_with_a_note(seed):
 
 def test_one_recording_leaves_nothing_to_ask():
     vectors = np.float32(np.random.default_rng(0).normal(size=(5, 4)))
-    config = ScorerConfig()
-    assert trusted(vectors, ["a"] * 5, config) == (config, "")
+    config = KnnConfig()
+    assert trusted(healthy_set(vectors, "aaaaa"), config) == (config, "")

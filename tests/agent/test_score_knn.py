@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
-from agent.bundle.manifest import Row, ScorerConfig
+from agent.bundle.manifest import Row
 from agent.score import knn as knn_module
 from agent.score.bank import MemoryBank, prepare
+from agent.score.config import KnnConfig
 from agent.score.knn import KnnScorer
 from agent.score.normalize import (
     density,
@@ -38,7 +39,7 @@ def test_plain_knn_equals_scikit_learn(metric, k):
     rng = np.random.default_rng(0)
     bank, queries = rng.normal(size=(50, 8)), rng.normal(size=(20, 8))
     scorer = KnnScorer(
-        bank_of(np.float32(bank)), ScorerConfig(metric=metric, k=k, normalization="none")
+        bank_of(np.float32(bank)), KnnConfig(metric=metric, k=k, normalization="none")
     )
     scores, rows = scorer.score(np.float32(queries))
     far, near = NearestNeighbors(n_neighbors=k, metric=metric).fit(bank).kneighbors(queries)
@@ -50,7 +51,7 @@ def test_plain_knn_equals_scikit_learn(metric, k):
 def test_the_minimum_is_taken_after_normalising():
     bank = np.float32([[1, 0], [0, 1]])
     constants = np.float32([[1, 0], [1, 0.45]])  # row 1 forgives a distance of 0.45
-    scorer = KnnScorer(bank_of(bank, constants), ScorerConfig())
+    scorer = KnnScorer(bank_of(bank, constants), KnnConfig())
     query = np.float32([[1, 0.1]])
     scores, rows = scorer.score(query)
     assert rows[0] == 1
@@ -58,7 +59,7 @@ def test_the_minimum_is_taken_after_normalising():
 
 
 def test_a_zero_embedding_is_far_from_everything_and_not_nan():
-    scorer = KnnScorer(bank_of(np.float32([[1, 0], [0, 0]])), ScorerConfig(normalization="none"))
+    scorer = KnnScorer(bank_of(np.float32([[1, 0], [0, 0]])), KnnConfig(normalization="none"))
     scores, _ = scorer.score(np.zeros((1, 2), np.float32))
     assert scores[0] == pytest.approx(0.5)
 
@@ -70,7 +71,7 @@ def test_a_large_bank_through_hnsw_gives_the_exact_scores(tmp_path, monkeypatch,
     monkeypatch.setattr(knn_module, "EXACT_UP_TO", 100)
     rng = np.random.default_rng(1)
     vectors = np.float32(rng.normal(size=(2000, 16)))
-    config = ScorerConfig(metric=metric, normalization="ldn_ratio")
+    config = KnnConfig(metric=metric, normalization="ldn_ratio")
     constants = fit_constants(vectors, [str(i) for i in range(2000)], config)
     index = hnswlib.Index(space="cosine" if metric == "cosine" else "l2", dim=16)
     index.init_index(max_elements=2000, M=16, ef_construction=200, random_seed=0)
@@ -96,7 +97,7 @@ def test_constants_do_not_depend_on_how_often_a_recording_is_cut():
     rng = np.random.default_rng(2)
     vectors = np.float32(rng.normal(size=(30, 5)))
     groups = [str(i) for i in range(30)]
-    config = ScorerConfig(normalization="ldn_ratio", density_k=4)
+    config = KnnConfig(normalization="ldn_ratio", density_k=4)
     once = fit_constants(vectors, groups, config)
     thrice = fit_constants(vectors.repeat(3, axis=0), np.repeat(groups, 3).tolist(), config)
     assert thrice[::3] == pytest.approx(once, rel=1e-5)
@@ -125,7 +126,7 @@ def test_leave_one_out_equals_removing_the_recording(seed, normalization, metric
     rng = np.random.default_rng(seed)
     vectors = np.float32(rng.normal(size=(24, 5)) + rng.normal(size=5))
     groups = [f"g{g}" for g in rng.integers(0, 9, size=24)]
-    config = ScorerConfig(normalization=normalization, metric=metric, k=k, density_k=3)
+    config = KnnConfig(normalization=normalization, metric=metric, k=k, density_k=3)
     fast = leave_one_out(vectors, groups, config)
     assert fast == pytest.approx(
         reference_leave_one_out(vectors, groups, config), rel=1e-3, abs=1e-5
@@ -145,7 +146,7 @@ def test_normalising_brings_the_sparse_condition_level_with_the_crowded_one(norm
     groups = [str(i) for i in range(len(vectors))]
     gaps = {}
     for kind in ("none", normalization):
-        scores = leave_one_out(vectors, groups, ScorerConfig(normalization=kind, density_k=4))
+        scores = leave_one_out(vectors, groups, KnnConfig(normalization=kind, density_k=4))
         # How often a sparse healthy window outscores a crowded one: 0.5 is fair.
         gaps[kind] = np.mean(scores[60:, None] > scores[None, :60])
     assert gaps["none"] > 0.95
@@ -155,7 +156,7 @@ def test_normalising_brings_the_sparse_condition_level_with_the_crowded_one(norm
 def test_varmin_never_raises_the_variance_of_healthy_distances():
     vectors = two_conditions(np.random.default_rng(4))
     groups = [str(i) for i in range(len(vectors))]
-    config = ScorerConfig(normalization="varmin")
+    config = KnnConfig(normalization="varmin")
     found = nearest_groups(prepare(vectors, "cosine"), group_ids(groups), "cosine", 4)
     constants = fit_constants(vectors, groups, config)
     raw = found.distances[:, 0]
@@ -167,7 +168,7 @@ def test_duplicate_recordings_do_not_make_a_row_infinitely_dense():
     vectors = np.float32(rng.normal(size=(20, 4)))
     vectors = np.concatenate([vectors, vectors[:1].repeat(5, axis=0)])
     groups = [str(i) for i in range(len(vectors))]
-    constants = fit_constants(vectors, groups, ScorerConfig(normalization="ldn_ratio"))
+    constants = fit_constants(vectors, groups, KnnConfig(normalization="ldn_ratio"))
     assert np.isfinite(constants).all()
     assert constants[:, 0].max() <= 101 / np.median(1 / constants[:, 0])
 
@@ -179,12 +180,12 @@ def test_density_without_neighbours_takes_the_median():
 
 def test_one_recording_alone_cannot_be_left_out():
     vectors = np.float32(np.random.default_rng(0).normal(size=(4, 3)))
-    assert np.isnan(leave_one_out(vectors, ["a"] * 4, ScorerConfig())).all()
-    assert np.isfinite(fit_constants(vectors, ["a"] * 4, ScorerConfig())).all()
+    assert np.isnan(leave_one_out(vectors, ["a"] * 4, KnnConfig())).all()
+    assert np.isfinite(fit_constants(vectors, ["a"] * 4, KnnConfig())).all()
 
 
 def test_euclidean_distances_survive_a_far_origin():
     """Loudness in dB is one number far from zero: cancellation would round small distances away."""
     values = np.float32([[-40.0], [-40.001], [-40.01]])
-    found = KnnScorer(bank_of(values[:1]), ScorerConfig(metric="euclidean")).score(values)[0]
+    found = KnnScorer(bank_of(values[:1]), KnnConfig(metric="euclidean")).score(values)[0]
     assert found == pytest.approx([0, 0.001, 0.01], abs=2e-5)

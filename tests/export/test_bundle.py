@@ -26,10 +26,11 @@ from agent.bundle.manifest import (
 from agent.capture.files import read_audio
 from agent.errors import AuscultError, BundleError, ConfigError
 from agent.score.clips import score_clip
+from agent.score.config import KnnConfig
 from export import bundle as bundling
 from export.bundle import export_bundle, export_run
 from export.onnx_graph import ExportError
-from trainer.preset import EncoderConfig, Preset, QuantizationConfig, ScorerConfig, WindowConfig
+from trainer.preset import EncoderConfig, Preset, QuantizationConfig, WindowConfig
 from trainer.recordings.load import load_machines
 from trainer.run import RecordingRecord, RunRecord
 
@@ -78,7 +79,7 @@ def record(data, **quantization) -> RunRecord:
             summary="for tests",
             encoder=EncoderConfig(kind="dual_path"),
             window=WindowConfig(seconds=1.0, train_hop_seconds=0.5),
-            scorer=ScorerConfig(),
+            scorer=KnnConfig(),
             quantization=QuantizationConfig(
                 **{"min_cosine": 0.9, "max_hmean_drop": 1.0, **quantization}
             ),

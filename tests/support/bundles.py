@@ -21,12 +21,12 @@ from agent.bundle.manifest import (
     EncoderInfo,
     Manifest,
     Quantization,
-    ScorerConfig,
     Threshold,
     TrainedOn,
 )
 from agent.bundle.seal import seal, write_json
 from agent.encode.onnx import OnnxEncoder
+from agent.score.config import KnnConfig
 
 RATE = 8000
 WINDOW = 8000
@@ -126,7 +126,7 @@ def build_bundle(
             window_seconds=window / rate,
             hop_seconds=hop,
             clip_hop_seconds=hop,
-            scorer=ScorerConfig(normalization="none"),
+            scorer=KnnConfig(normalization="none"),
             threshold=Threshold(
                 value=threshold, false_alarm_rate=0.01, clip_value=threshold,
                 method="by hand", healthy_windows=5, healthy_recordings=5,

@@ -17,6 +17,7 @@ def presets(json_path: Path | None) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from agent.score.config import describe
     from trainer.preset import load_preset, preset_names
 
     table = Table(title="presets", title_justify="left")
@@ -24,12 +25,11 @@ def presets(json_path: Path | None) -> None:
         table.add_column(heading, overflow="fold")
     every = [load_preset(name) for name in preset_names()]
     for preset in sorted(every, key=lambda p: (p.floor, p.name)):
-        scorer = preset.scorer
         table.add_row(
             preset.name + (" (floor)" if preset.floor else ""),
             f"{preset.encoder.kind} {preset.encoder.features}".strip(),
             preset.encoder.weights or "nothing",
-            f"{scorer.k}-NN {scorer.metric}, {scorer.normalization}",
+            describe(preset.scorer),
             preset.summary,
         )
     Console().print(table)

@@ -1,0 +1,184 @@
+"""Any scorer: fitted, built, written to a bundle and read from it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from agent.bundle.manifest import INDEX, ROW_CONSTANTS
+from agent.errors import BundleError
+from agent.frames import Matrix
+from agent.score.config import FusionConfig, ScorerConfig
+from agent.score.fitter import Fitter
+from agent.score.fusion import FusionScorer, build_fusion, fit_fusion, fusion_left_out
+from agent.score.index import write_index
+from agent.score.knn import KnnScorer
+from agent.score.methods import CONSTANTS, build_method, fit_method, left_out
+from agent.score.scorer import HealthySet, Scorer, State, Vector
+
+_STATE = re.compile(r"scorer\.([a-z0-9_.]+)\.npy")
+_PART_INDEX = re.compile(r"bank\.(\d+)\.hnsw")
+
+
+def fit_state(healthy: HealthySet, config: ScorerConfig, fitter: Fitter | None = None) -> State:
+    """Learn a scorer's arrays.
+
+    Args:
+        healthy: Healthy windows.
+        config: The scorer.
+        fitter: Fits what takes a workstation; None on a device.
+
+    Raises:
+        WorkstationError: The scorer takes a fitter and there is none.
+        ConfigError: It judges columns that there are not.
+    """
+    if isinstance(config, FusionConfig):
+        return fit_fusion(healthy, config, fitter)
+    return fit_method(healthy, config, fitter)
+
+
+def build_scorer(
+    config: ScorerConfig,
+    healthy: HealthySet,
+    state: State,
+    indexes: Mapping[str, Path] | None = None,
+) -> Scorer:
+    """A scorer of what was learnt, not started.
+
+    Args:
+        config: The scorer.
+        healthy: The healthy windows of the bundle.
+        state: From `fit_state`, or `read_state`.
+        indexes: HNSW indexes, by the part whose bank they are of; '' for a scorer without parts.
+
+    Raises:
+        StateError: An array is not what the scorer needs.
+        ConfigError: It judges columns that there are not.
+    """
+    found = indexes or {}
+    if isinstance(config, FusionConfig):
+        return build_fusion(config, healthy, state, found)
+    return build_method(config, healthy, state, found.get(""))
+
+
+def healthy_scores(
+    healthy: HealthySet,
+    config: ScorerConfig,
+    fitter: Fitter | None = None,
+    *,
+    queries: Sequence[Matrix] | None = None,
+) -> list[Vector]:
+    """Scores as if the recording of each window had never been heard.
+
+    Args:
+        healthy: Healthy windows.
+        config: The scorer.
+        fitter: Fits what takes a workstation.
+        queries: Sets of embeddings to judge, each float32 `(n, dim)`; the windows' own when None.
+
+    Returns:
+        For each set float32 `(n,)`; NaN where there is nothing to compare with.
+
+    Raises:
+        WorkstationError: The scorer takes a fitter and there is none.
+        ConfigError: It judges columns that there are not.
+    """
+    asked = [healthy.vectors] if queries is None else queries
+    if isinstance(config, FusionConfig):
+        return fusion_left_out(healthy, config, asked, fitter)
+    return left_out(healthy, config, asked, fitter)
+
+
+def state_file(name: str) -> str:
+    """The bundle's file of an array."""
+    return ROW_CONSTANTS if name == CONSTANTS else f"scorer.{name}.npy"
+
+
+def is_index_file(name: str) -> bool:
+    """Whether a file of a bundle is an HNSW index."""
+    return name == INDEX or _PART_INDEX.fullmatch(name) is not None
+
+
+def is_state_file(name: str) -> bool:
+    """Whether a file of a bundle belongs to its scorer, an index included."""
+    return name == ROW_CONSTANTS or _STATE.fullmatch(name) is not None or is_index_file(name)
+
+
+def write_scorer(
+    folder: Path, config: ScorerConfig, healthy: HealthySet, state: State, *, index_from: int = 0
+) -> None:
+    """Write a scorer's arrays and the indexes of its banks.
+
+    Args:
+        folder: The bundle to be.
+        config: The scorer.
+        healthy: Its healthy windows.
+        state: What it learnt.
+        index_from: Banks of more rows than this are indexed.
+
+    Raises:
+        BundleError: The disk is full.
+    """
+    for name, array in state.items():
+        np.save(folder / state_file(name), array, allow_pickle=False)
+    for part, knn in knn_parts(build_scorer(config, healthy, state)).items():
+        if len(knn.bank) > index_from:
+            write_index(folder / index_file(part), knn.bank.vectors, knn.config.metric)
+
+
+def knn_parts(scorer: Scorer) -> dict[str, KnnScorer]:
+    """The nearest-neighbour scorers in a scorer, by part; '' for one without parts."""
+    if isinstance(scorer, KnnScorer):
+        return {"": scorer}
+    if isinstance(scorer, FusionScorer):
+        return {
+            str(place): judge.scorer
+            for place, judge in enumerate(scorer.judges)
+            if isinstance(judge.scorer, KnnScorer)
+        }
+    return {}
+
+
+def index_file(part: str) -> str:
+    """The bundle's file of an index."""
+    return f"bank.{part}.hnsw" if part else INDEX
+
+
+def read_state(folder: Path, listed: Collection[str]) -> State:
+    """Read a scorer's arrays.
+
+    Args:
+        folder: The bundle, its checksums verified.
+        listed: Names of its files.
+
+    Raises:
+        BundleError: A file is not an array of numbers.
+    """
+    state: dict[str, npt.NDArray[Any]] = {}
+    for name in sorted(listed):
+        match = _STATE.fullmatch(name)
+        if match is None and name != ROW_CONSTANTS:
+            continue
+        try:
+            array = np.load(folder / name, allow_pickle=False)
+        except Exception as fault:
+            # NumPy reads a header with Python's own parser, whose errors are of many kinds.
+            raise BundleError(f"is not a NumPy array: {fault}", where=folder / name) from fault
+        if not isinstance(array, np.ndarray):
+            raise BundleError("holds several arrays, not one", where=folder / name)
+        state[CONSTANTS if match is None else match[1]] = array
+    return state
+
+
+def read_indexes(folder: Path, listed: Collection[str]) -> dict[str, Path]:
+    """The indexes that a bundle has, by part."""
+    found = {"": folder / INDEX} if INDEX in listed else {}
+    for name in listed:
+        if match := _PART_INDEX.fullmatch(name):
+            found[match[1]] = folder / name
+    return found

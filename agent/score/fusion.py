@@ -1,0 +1,299 @@
+"""Several scorers as one: each judges its columns, is made comparable, and they are combined.
+
+What makes a part comparable comes from its own healthy scores alone (leave-recordings-out, never a
+test set): their mean and deviation, their range, or their distribution. A share of healthy scores
+above a value is told as its negative logarithm ("surprise", nats) and continued beyond the largest
+healthy score by an exponential tail, so that it never saturates: a score that cannot rise above a
+threshold would be silence for ever.
+
+With p_i the share of part i's healthy scores above its score:
+
+    quantile, mean    weighted mean of -log p_i (Fisher's combination)
+    rank              -log of the weighted mean of p_i, the order of the mean rank
+    quantile, min     strange only where every part finds it strange (arXiv 2606.19269)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from agent.errors import ConfigError
+from agent.frames import Matrix
+from agent.score.config import FusionConfig, Span
+from agent.score.fitter import Fitter
+from agent.score.methods import build_method, fit_method, left_out
+from agent.score.scorer import (
+    NO_ROW,
+    Floats,
+    HealthySet,
+    IntVector,
+    Scorer,
+    State,
+    StateError,
+    Vector,
+    folds,
+    take,
+)
+
+# Array of a part's state: its healthy scores, ascending.
+HEALTHY = "healthy"
+# The exponential tail is fitted above this quantile.
+_TAIL_FROM = 0.9
+# Healthy scores closer together than this share of their size are taken for equal.
+_CLOSEST = 1e-6
+
+
+class Normalizer(Protocol):
+    """Makes a part's scores comparable with another's."""
+
+    def __call__(self, scores: Floats) -> Floats:
+        """Comparable scores, shape as given."""
+
+
+class _Linear:
+    """(score - origin) / unit."""
+
+    def __init__(self, origin: float, unit: float) -> None:
+        self._origin = origin
+        self._unit = max(unit, _CLOSEST * abs(origin), 1e-12)
+
+    def __call__(self, scores: Floats) -> Floats:
+        return (scores - self._origin) / self._unit
+
+
+class Surprise:
+    """-log of the share of healthy scores above a score, nats.
+
+    Args:
+        healthy: Healthy scores, ascending, shape `(n,)`, n >= 1.
+    """
+
+    def __init__(self, healthy: Floats) -> None:
+        count = len(healthy)
+        self._values, first, equal = np.unique(healthy, return_index=True, return_counts=True)
+        # Scores equal to a healthy one count half of the equal ones as above.
+        above = (count - first - equal) + 0.5 * equal
+        self._nats = -np.log(above / count)
+        start = float(np.quantile(healthy, _TAIL_FROM))
+        excess = healthy[healthy > start] - start
+        spread = float(excess.mean()) if len(excess) else float(np.ptp(healthy))
+        self._scale = max(spread, _CLOSEST * float(np.abs(healthy).max()), 1e-12)
+
+    def __call__(self, scores: Floats) -> Floats:
+        """Surprise at each score, >= 0, strictly rising beyond the largest healthy score."""
+        within = np.interp(scores, self._values, self._nats)
+        beyond = np.maximum(scores - self._values[-1], 0.0) / self._scale
+        found: Floats = within + beyond
+        return found
+
+
+def normalizer(config: FusionConfig, healthy: Floats) -> Normalizer:
+    """What makes a part comparable.
+
+    Args:
+        config: The fusion.
+        healthy: The part's healthy scores, ascending, shape `(n,)`.
+    """
+    if config.combine == "rank" or config.normalize == "quantile":
+        return Surprise(healthy)
+    if config.normalize == "z":
+        return _Linear(float(healthy.mean()), float(healthy.std()))
+    if config.normalize == "minmax":
+        return _Linear(float(healthy[0]), float(healthy[-1] - healthy[0]))
+    return lambda scores: scores
+
+
+def combine(config: FusionConfig, comparable: Floats) -> Floats:
+    """One score of the parts'.
+
+    Args:
+        config: Weights and rule.
+        comparable: Shape `(parts, m)`.
+
+    Returns:
+        Shape `(m,)`.
+    """
+    if config.combine == "min":
+        least: Floats = comparable.min(axis=0)
+        return least
+    if config.combine == "max":
+        most: Floats = comparable.max(axis=0)
+        return most
+    weights = np.array([part.weight for part in config.parts])
+    weights = weights / weights.sum()
+    if config.combine == "mean":
+        mean: Floats = weights @ comparable
+        return mean
+    # -log sum_i w_i exp(-y_i) without underflow.
+    least = comparable.min(axis=0)
+    together: Floats = least - np.log(weights @ np.exp(least - comparable))
+    return together
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """A part of a fusion, built.
+
+    Attributes:
+        columns: Columns of the embedding it judges; None for all.
+        scorer: Its scorer.
+        normalizer: Makes its scores comparable.
+    """
+
+    columns: Span | None
+    scorer: Scorer
+    normalizer: Normalizer
+
+
+class FusionScorer:
+    """Scores embeddings with several judges.
+
+    Args:
+        config: How they are combined.
+        judges: One for each part.
+    """
+
+    def __init__(self, config: FusionConfig, judges: Sequence[Judge]) -> None:
+        self.config = config
+        self.judges = tuple(judges)
+
+    def start(self) -> None:
+        """Start every judge. Idempotent."""
+        for judge in self.judges:
+            judge.scorer.start()
+
+    def score(self, embeddings: Matrix) -> tuple[Vector, IntVector]:
+        """Judge embeddings, float32 `(m, dim)`.
+
+        Returns:
+            Scores float32 `(m,)`, and the nearest row according to the judge that decided most (or,
+            where that one knows none, another).
+        """
+        comparable, rows = [], []
+        for judge in self.judges:
+            scores, nearest = judge.scorer.score(_columns(embeddings, judge.columns))
+            comparable.append(judge.normalizer(scores.astype(np.float64)))
+            rows.append(nearest)
+        table, near = np.stack(comparable), np.stack(rows)
+        value = combine(self.config, table).astype(np.float32)
+        say = table if self.config.combine in {"min", "rank"} else -table
+        order = np.argsort(say + np.where(near == NO_ROW, np.inf, 0.0), axis=0, kind="stable")
+        best = np.take_along_axis(near, order[:1], axis=0)[0]
+        return value, best
+
+
+def fit_fusion(healthy: HealthySet, config: FusionConfig, fitter: Fitter | None = None) -> State:
+    """Learn every part's arrays, named `<part>.<array>`.
+
+    Raises:
+        WorkstationError: A part takes a fitter and there is none.
+        ConfigError: A part judges columns that there are not.
+    """
+    state = {}
+    scores = _parts_left_out(healthy, config, [healthy.vectors], fitter)
+    for place, part in enumerate(config.parts):
+        learnt = fit_method(healthy.columns(part.columns), part.scorer, fitter)
+        state.update({f"{place}.{name}": array for name, array in learnt.items()})
+        known = scores[place][0]
+        known = known[np.isfinite(known)]
+        # With one recording there is nothing to compare; the scorer is refused a threshold later.
+        state[f"{place}.{HEALTHY}"] = np.sort(known) if len(known) else np.zeros(1, np.float32)
+    return state
+
+
+def build_fusion(
+    config: FusionConfig,
+    healthy: HealthySet,
+    state: State,
+    indexes: Mapping[str, Path],
+) -> FusionScorer:
+    """The scorer of a fusion, not started.
+
+    Args:
+        config: The fusion.
+        healthy: The healthy windows of the bundle.
+        state: From `fit_fusion`.
+        indexes: HNSW indexes of its parts, by their number.
+
+    Raises:
+        StateError: An array is not what a part needs.
+        ConfigError: A part judges columns that there are not.
+    """
+    _check_columns(config, healthy.vectors.shape[1])
+    judges = []
+    for place, part in enumerate(config.parts):
+        mine = {
+            name.removeprefix(f"{place}."): array
+            for name, array in state.items()
+            if name.startswith(f"{place}.")
+        }
+        try:
+            scorer = build_method(
+                part.scorer, healthy.columns(part.columns), mine, indexes.get(str(place))
+            )
+            scores = np.sort(take(mine, HEALTHY, (None,)))
+        except StateError as fault:
+            raise fault.of_part(str(place)) from fault
+        judges.append(Judge(part.columns, scorer, normalizer(config, scores)))
+    return FusionScorer(config, judges)
+
+
+def fusion_left_out(
+    healthy: HealthySet,
+    config: FusionConfig,
+    queries: Sequence[Matrix],
+    fitter: Fitter | None = None,
+) -> list[Vector]:
+    """As `methods.left_out`; what makes parts comparable leaves the recordings out as well."""
+    # The windows' own scores are needed whatever is asked: they make the parts comparable.
+    own = [healthy.vectors, *queries]
+    parts = _parts_left_out(healthy, config, own, fitter)
+    found = [np.full(len(healthy), np.nan, np.float32) for _ in queries]
+    for outside in folds(healthy):
+        tables: list[list[Floats]] = [[] for _ in queries]
+        for scores in parts:
+            rest = scores[0][~outside].astype(np.float64)
+            rest = np.sort(rest[np.isfinite(rest)])
+            if not len(rest):
+                return found
+            comparable = normalizer(config, rest)
+            for table, asked in zip(tables, scores[1:], strict=True):
+                table.append(comparable(asked[outside].astype(np.float64)))
+        for result, table in zip(found, tables, strict=True):
+            result[outside] = combine(config, np.stack(table)).astype(np.float32)
+    return found
+
+
+def _parts_left_out(
+    healthy: HealthySet, config: FusionConfig, queries: Sequence[Matrix], fitter: Fitter | None
+) -> list[list[Vector]]:
+    _check_columns(config, healthy.vectors.shape[1])
+    return [
+        left_out(
+            healthy.columns(part.columns),
+            part.scorer,
+            [_columns(query, part.columns) for query in queries],
+            fitter,
+        )
+        for part in config.parts
+    ]
+
+
+def _columns(embeddings: Matrix, span: Span | None) -> Matrix:
+    return embeddings if span is None else embeddings[:, span[0] : span[1]]
+
+
+def _check_columns(config: FusionConfig, dim: int) -> None:
+    for place, part in enumerate(config.parts):
+        if part.columns is not None and part.columns[1] > dim:
+            raise ConfigError(
+                f"columns {part.columns[0]} to {part.columns[1]} are asked for, and the encoder "
+                f"gives {dim}",
+                where=f"scorer.parts.{place}.columns",
+                remedy="Set the columns of the preset's parts to what its encoder gives.",
+            )

@@ -1,0 +1,112 @@
+"""One scoring method at a time: how it is fitted, built, and asked about sound it never heard.
+
+Everything that depends on the kind of a scorer is decided here (and in `fusion.py`, which joins
+several), so that whoever fits, loads or grows a bundle need not know the kinds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from agent.frames import Matrix
+from agent.score.bank import MemoryBank
+from agent.score.config import KnnConfig, PartScorer, ValueConfig
+from agent.score.fitter import Fitter
+from agent.score.knn import KnnScorer
+from agent.score.normalize import fit_constants, leave_one_out
+from agent.score.scorer import HealthySet, Scorer, State, Vector, folds, take
+from agent.score.value import ValueScorer
+
+# Array of a k-NN scorer's state: the row constants.
+CONSTANTS = "rows"
+
+
+def fit_method(healthy: HealthySet, config: PartScorer, fitter: Fitter | None = None) -> State:
+    """Learn a method's arrays.
+
+    Args:
+        healthy: What it learns from.
+        config: The method.
+        fitter: Fits what takes a workstation; None on a device.
+
+    Raises:
+        WorkstationError: The method takes a fitter and there is none.
+    """
+    match config:
+        case KnnConfig():
+            return {CONSTANTS: fit_constants(healthy.vectors, healthy.groups, config)}
+        case ValueConfig():
+            return {}
+
+
+def build_method(
+    config: PartScorer, healthy: HealthySet, state: State, index: Path | None = None
+) -> Scorer:
+    """A method's scorer, not started.
+
+    Args:
+        config: The method.
+        healthy: The healthy windows of the bundle.
+        state: What it learnt.
+        index: HNSW index of its bank, where it has one.
+
+    Raises:
+        StateError: An array is not what the method needs.
+    """
+    dim = healthy.vectors.shape[1]
+    match config:
+        case KnnConfig():
+            constants = take(state, CONSTANTS, (len(healthy), 2)).astype(np.float32)
+            bank = MemoryBank(healthy.vectors, constants, tuple(healthy.rows))
+            return KnnScorer(bank, config, index)
+        case ValueConfig():
+            return ValueScorer(config, dim)
+
+
+def left_out(
+    healthy: HealthySet,
+    config: PartScorer,
+    queries: Sequence[Matrix],
+    fitter: Fitter | None = None,
+) -> list[Vector]:
+    """Scores as if the recording of each window had never been heard.
+
+    Nearest neighbours leave out one recording at a time, exactly; methods that are fitted leave out
+    a fifth of the recordings at a time.
+
+    Args:
+        healthy: The healthy windows.
+        config: The method.
+        queries: Sets of embeddings, each float32 `(n, dim)`; the i-th of each is judged without the
+            recording of the i-th window.
+        fitter: Fits what takes a workstation.
+
+    Returns:
+        For each set float32 `(n,)`; NaN where there is only one recording.
+    """
+    if isinstance(config, KnnConfig):
+        return [
+            leave_one_out(healthy.vectors, healthy.groups, config, queries=query)
+            for query in queries
+        ]
+    return by_folds(
+        healthy,
+        queries,
+        lambda rest: build_method(config, rest, fit_method(rest, config, fitter)),
+    )
+
+
+def by_folds(
+    healthy: HealthySet, queries: Sequence[Matrix], fit: Callable[[HealthySet], Scorer]
+) -> list[Vector]:
+    """Judge each window by a scorer fitted to the other folds."""
+    found = [np.full(len(healthy), np.nan, np.float32) for _ in queries]
+    for outside in folds(healthy):
+        scorer = fit(healthy.among(~outside))
+        scorer.start()
+        for scores, query in zip(found, queries, strict=True):
+            scores[outside], _ = scorer.score(query[outside])
+    return found
