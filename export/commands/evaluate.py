@@ -38,7 +38,7 @@ import click
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder for results.json, score files, pictures, runs and bundles. "
+    help="Folder for report.html, results.json, score files, pictures, runs and bundles. "
     "[default: out/evaluate-<date and time>]",
 )
 @click.option(
@@ -105,7 +105,7 @@ def evaluate(
     from agent.errors import ConfigError
     from export.evaluate import Options, choose_systems
     from export.evaluate import evaluate as run
-    from export.figures import draw_machine
+    from export.report.evaluation import write_report
     from export.results import Precision, evaluation_json
     from export.tables import notes, results_tables
     from export.workshop import Workshop
@@ -144,8 +144,17 @@ def evaluate(
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
-    for machine in machines:
-        draw_machine(found, machine.name, out / "figures")
+    with progress_bar(told) as progress:
+        report = write_report(
+            found,
+            machines,
+            workshop,
+            out,
+            data=str(data),
+            notes=notes(found),
+            channel=channel,
+            progress=progress,
+        )
     if not keep:
         shutil.rmtree(workshop.folder, ignore_errors=True)
 
@@ -160,7 +169,8 @@ def evaluate(
         where = f"{failure.machine}, {failure.system}" if failure.system else failure.machine
         console.print(f"[red]failed[/red]: {escape(f'{where}: {failure.reason}')}")
     console.print(
-        f"written to {escape(str(out))}: results.json, scores/, figures/", highlight=False
+        f"written to {escape(str(out))}: {report.name}, results.json, scores/, figures/",
+        highlight=False,
     )
     if found.failures:
         raise click.exceptions.Exit(1)

@@ -1,40 +1,20 @@
-"""The report's pictures, each as PNG bytes; and all on one page."""
+"""The report's own pictures: what the agent published, over time and in all."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
-from agent.frames import Samples
 from export.demo.outcome import Heard, Outcome
 from export.demo.stream import Stream
-
-# Told apart by people who do not see red and green alike (Okabe & Ito 2008).
-HEALTHY, FAULTY, LINE = "#0072B2", "#D55E00", "#444444"
-_DPI = 110
-
-
-def draw(size: tuple[float, float], *painters: Callable[[Axes], None]) -> bytes:
-    """A PNG of panels below each other, each painted by one function."""
-    figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
-    FigureCanvasAgg(figure)
-    for axes, paint in zip(
-        figure.subplots(len(painters), 1, squeeze=False)[:, 0], painters, strict=True
-    ):
-        paint(axes)
-    target = io.BytesIO()
-    figure.savefig(target, format="png")
-    return target.getvalue()
+from trainer.report.paint import FAULTY, HEALTHY, LINE, Painter
 
 
 def scores_over_time(
     windows: Sequence[Heard], stream: Stream, outcome: Outcome, raised: Sequence[float]
-) -> Callable[[Axes], None]:
+) -> Painter:
     """Each window's score at the moment it was known, the threshold, the onset and the alarms."""
 
     def paint(axes: Axes) -> None:
@@ -66,7 +46,7 @@ def scores_over_time(
     return paint
 
 
-def score_histogram(windows: Sequence[Heard], stream: Stream) -> Callable[[Axes], None]:
+def score_histogram(windows: Sequence[Heard], stream: Stream) -> Painter:
     """Scores of windows that are wholly healthy or wholly faulty."""
 
     def paint(axes: Axes) -> None:
@@ -84,36 +64,3 @@ def score_histogram(windows: Sequence[Heard], stream: Stream) -> Callable[[Axes]
         axes.legend(fontsize=8)
 
     return paint
-
-
-def spectrogram(sound: Samples, rate: int, title: str, reference: float) -> Callable[[Axes], None]:
-    """Power over time and frequency, dB below `reference` (the same for both pictures)."""
-
-    def paint(axes: Axes) -> None:
-        frames = np.lib.stride_tricks.sliding_window_view(sound, 1024)[::256]
-        power = np.abs(np.fft.rfft(frames * np.hanning(1024).astype(np.float32))) ** 2
-        level = 10 * np.log10(power.T + 1e-12) - reference
-        axes.imshow(
-            level,
-            origin="lower",
-            aspect="auto",
-            vmin=-60,
-            vmax=0,
-            cmap="magma",
-            extent=(0, len(sound) / rate, 0, rate / 2000),
-        )
-        axes.set_ylabel("kHz")
-        axes.set_xlabel("seconds")
-        axes.set_title(title, loc="left")
-
-    return paint
-
-
-def loudest(sounds: Sequence[Samples]) -> float:
-    """A common reference for `spectrogram`: the highest level in any, dB."""
-    peak = 1e-12
-    for sound in sounds:
-        frames = np.lib.stride_tricks.sliding_window_view(sound, 1024)[::256]
-        spectrum = np.fft.rfft(frames * np.hanning(1024).astype(np.float32))
-        peak = max(peak, float(np.max(np.abs(spectrum) ** 2)))
-    return 10 * float(np.log10(peak))

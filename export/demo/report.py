@@ -2,41 +2,23 @@
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
 from agent.bundle.manifest import Manifest
 from agent.capture.files import read_audio
 from agent.frames import Samples
 from export.demo.outcome import Outcome, Record
-from export.demo.pictures import (
-    draw,
-    loudest,
-    score_histogram,
-    scores_over_time,
-    spectrogram,
-)
+from export.demo.pictures import score_histogram, scores_over_time
 from export.demo.stream import Stream
+from trainer.report.page import Page, flac
+from trainer.report.paint import draw, loudest, spectrogram
 
 # Length of the sounds to listen to, seconds.
 CLIP_SECONDS = 6.0
-
-_STYLE = """
-body{font:16px/1.5 system-ui,sans-serif;max-width:980px;margin:2rem auto;padding:0 1rem;color:#222}
-h1{margin-bottom:.2em} .verdict{padding:.8rem 1rem;border-radius:6px;color:#fff;font-weight:600}
-.yes{background:#00664a}.no{background:#b34700} img{width:100%;height:auto}
-table{border-collapse:collapse} td{padding:.2rem 1rem .2rem 0;vertical-align:top}
-td:first-child{color:#666;white-space:nowrap} figure{margin:1rem 0;display:inline-block;width:48%}
-audio{width:100%} code,pre{background:#f3f3f3;border-radius:4px;padding:.1rem .3rem}
-pre{padding:.8rem;overflow-x:auto}
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,27 +65,23 @@ def write_report(folder: Path, story: Story) -> tuple[Path, Path]:
     )
     picture = folder / "report.png"
     picture.write_bytes(draw((10, 13), over_time, histogram, *spectra))
-    page = folder / "report.html"
     gain = 0.8 / max(1e-6, float(np.abs(healthy).max()), float(np.abs(faulty).max()))
-    page.write_text(
-        _page(
-            story,
-            images=(
-                ("Scores over time", draw((10, 3.6), over_time)),
-                ("Score histogram", draw((10, 3.0), histogram)),
-                ("Spectrograms, healthy and faulty", draw((10, 5.4), *spectra)),
-            ),
-            sounds=(
-                ("Healthy, just before the fault", flac(healthy * gain, stream.rate)),
-                (
-                    "What raised the alarm" if outcome.detected else "Faulty",
-                    flac(faulty * gain, stream.rate),
-                ),
+    page = _page(
+        story,
+        images=(
+            ("Scores over time", draw((10, 3.6), over_time)),
+            ("Score histogram", draw((10, 3.0), histogram)),
+            ("Spectrograms, healthy and faulty", draw((10, 5.4), *spectra)),
+        ),
+        sounds=(
+            ("Healthy, just before the fault", flac(healthy * gain, stream.rate)),
+            (
+                "What raised the alarm" if outcome.detected else "Faulty",
+                flac(faulty * gain, stream.rate),
             ),
         ),
-        encoding="utf-8",
     )
-    return page, picture
+    return page.write(folder / "report.html"), picture
 
 
 def facts(story: Story) -> list[tuple[str, str]]:
@@ -168,13 +146,6 @@ def facts(story: Story) -> list[tuple[str, str]]:
     return found
 
 
-def flac(sound: Samples, rate: int) -> bytes:
-    """A sound as a 16-bit FLAC file, which browsers play."""
-    target = io.BytesIO()
-    soundfile.write(target, sound, rate, format="FLAC", subtype="PCM_16")
-    return target.getvalue()
-
-
 def _excerpt(sound: Samples, rate: int, start: float) -> Samples:
     length = round(CLIP_SECONDS * rate)
     first = min(max(0, round(start * rate)), max(0, len(sound) - length))
@@ -186,39 +157,16 @@ def _page(
     *,
     images: Sequence[tuple[str, bytes]],
     sounds: Sequence[tuple[str, bytes]],
-) -> str:
-    verdict = "yes" if story.outcome.detected else "no"
-    rows = "\n".join(
-        f"<tr><td>{html.escape(what)}</td><td>{html.escape(value)}</td></tr>"
-        for what, value in facts(story)
-    )
-    pictures = "\n".join(
-        f'<img alt="{html.escape(title)}" src="{_data_uri("image/png", data)}">'
-        for title, data in images
-    )
-    players = "\n".join(
-        f"<figure><figcaption>{html.escape(title)}</figcaption>"
-        f'<audio controls src="{_data_uri("audio/flac", data)}"></audio></figure>'
-        for title, data in sounds
-    )
-    machine = html.escape(story.manifest.trained_on.machine)
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>auscult: {machine}</title>
-<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>
-<h1>auscult listened to {machine}</h1>
-<p class="verdict {verdict}">{html.escape(story.outcome.verdict())}</p>
-{pictures}
-<h2>Listen</h2>
-{players}
-<h2>Facts</h2>
-<table>
-{rows}
-</table>
-<h2>With your machine</h2>
-<pre>{html.escape(story.next_steps)}</pre>
-</body></html>
-"""
-
-
-def _data_uri(kind: str, data: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+) -> Page:
+    machine = story.manifest.trained_on.machine
+    page = Page(f"auscult: {machine}", heading=f"auscult listened to {machine}")
+    page.verdict(story.outcome.verdict(), good=story.outcome.detected)
+    for title, data in images:
+        page.picture(title, data)
+    page.heading("Listen")
+    page.cards([(title, None, data) for title, data in sounds])
+    page.heading("Facts")
+    page.facts(facts(story))
+    page.heading("With your machine")
+    page.shell(story.next_steps)
+    return page

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -15,7 +16,10 @@ from click.testing import CliRunner, Result
 from agent.errors import AuscultError
 from export.commands.evaluate import evaluate
 from export.evaluate import choose_systems
+from export.report.misses import caption, worst
+from export.results import Outcome
 from trainer.commands.metrics import metrics
+from trainer.metrics.files import SectionScores
 from trainer.preset import load_preset
 
 RATE = 16000
@@ -223,3 +227,36 @@ def test_two_presets_of_one_name_are_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(text)
     with pytest.raises(AuscultError, match="second preset is named 'mn04'"):
         choose_systems(["mn04", str(tmp_path / "mine.yaml")], [0], ["int8"])
+
+
+def test_the_report_shows_and_plays_what_was_judged_worst(done):
+    _, out = done
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r'(?:src|href)="(?!data:)', page)
+    for machine in ("pump", "fan"):
+        assert f"<h2>{machine}</h2>" in page
+    # Half of the fan's anomalies are no louder than its healthy sound.
+    assert "target_test_anomaly" in page
+    assert page.count("data:audio/flac") == 2 * 6
+    assert "saw" in page, "a machine that could not be judged is told"
+
+
+def test_worst_misses_are_ranked_by_how_wrong_they_are():
+    scores = {"n0": 0.1, "n1": 0.9, "n2": 0.3, "a0": 0.2, "a1": 0.8}
+    section = SectionScores(
+        machine="fan",
+        section="00",
+        names=tuple(scores),
+        labels=("normal", "normal", "normal", "anomaly", "anomaly"),
+        domains=("source",) * 5,
+        scores=np.array(list(scores.values())),
+        decisions=None,
+    )
+    outcome = Outcome(figures=None, sections=(section,), threshold=0.5, precision="int8")
+    missed, raised = worst(outcome, 2)
+    assert [(m.name, m.wrong) for m in missed] == [("a0", True), ("a1", False)]
+    assert [(m.name, m.wrong) for m in raised] == [("n1", True), ("n2", False)]
+    assert missed[0].rank == pytest.approx(2 / 3)
+    assert raised[0].rank == 1.0
+    assert "missed" in caption(missed[0])
+    assert "false alarm" in caption(raised[0])

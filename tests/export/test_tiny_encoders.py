@@ -83,16 +83,16 @@ def listen(tmp_path, heard):
         "device: dev\nmachines:\n- name: fan\n  bundle: bundle\n"
         f"  source: {{kind: replay, paths: [{heard}], speed: max}}\n"
     )
+    config, out = tmp_path / "agent.yaml", tmp_path / "out.jsonl"
     done = subprocess.run(
-        [sys.executable, "-m", "agent.cli", "run", "--config", tmp_path / "agent.yaml"]
-        + ["--jsonl", tmp_path / "out.jsonl"],
+        [sys.executable, "-m", "agent.cli", "run", "--config", config, "--jsonl", out],
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
     return [line["score"] for line in lines if line["kind"] == "score"]
 
 

@@ -53,6 +53,7 @@ def train(
     from trainer.progress import progress_bar
     from trainer.recordings.load import load_machines
     from trainer.recordings.summary import print_summary
+    from trainer.report.training import write_report
 
     recipe = load_preset(preset)
     console = Console(stderr=True)
@@ -76,6 +77,7 @@ def train(
         record = train_machine(
             machines[0], recipe, out, seed=seed, weights=weights, channel=channel, progress=progress
         )
+    report = write_report(out, record)
     if sum(r.role == "normal" for r in record.recordings) < 2:
         console.print(
             "[yellow]one healthy recording: unless it lasts minutes, export has nothing to compare "
@@ -84,4 +86,5 @@ def train(
     if record.classes:
         console.print(f"learnt {record.classes} classes: {escape(record.class_rule)}")
     console.print(f"trained {record.machine} with {recipe.name} in {record.seconds:.0f} s: {out}")
+    console.print(f"look and listen: {report}", highlight=False)
     console.print(f"next: auscult export {out} --out {out}-bundle", highlight=False)

@@ -1,0 +1,1 @@
+"""`auscult evaluate` as a page to look at and listen to."""

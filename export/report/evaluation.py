@@ -1,0 +1,154 @@
+"""The report of an evaluation: figures, pictures, embeddings, and the worst misses to listen to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.progress import Progress
+
+from export.figures import draw_machine
+from export.report.embedding_map import draw_map
+from export.report.misses import cards, worst
+from export.results import Evaluation, Outcome, Summary, System, file_name
+from export.workshop import Workshop
+from trainer.recordings.model import Machine
+from trainer.report.page import Page
+from trainer.report.paint import draw, losses
+from trainer.run import load_record
+
+# Recordings of each kind shown for each machine.
+_WORST = 3
+
+
+def write_report(
+    evaluation: Evaluation,
+    machines: Sequence[Machine],
+    workshop: Workshop,
+    out: Path,
+    *,
+    data: str,
+    notes: Sequence[str] = (),
+    channel: int | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Write `report.html` and `figures/<machine>.png`.
+
+    Args:
+        evaluation: What was found.
+        machines: With their recordings.
+        workshop: Holds the runs and bundles still.
+        out: Folder to write into.
+        data: What was evaluated, for people.
+        notes: Remarks from the table.
+        channel: Channel of multi-channel recordings; None averages.
+        progress: Where to show progress.
+
+    Returns:
+        The page.
+    """
+    page = Page("auscult evaluate", heading=f"How well {data} is judged")
+    best = max(evaluation.systems, key=lambda s: evaluation.official(s).mean or -1.0)
+    total = evaluation.official(best)
+    if total.mean is not None:
+        page.verdict(
+            f"Best: {best.name}, official score {_percent(total)} over "
+            f"{len(evaluation.complete(best))} of {len(evaluation.machines)} machines "
+            "(50 is chance)",
+            good=not best.preset.floor,
+        )
+    if best.preset.floor:
+        page.text("No system beats the floors: what was trained has learnt nothing of use here.")
+    page.heading("All figures, in per cent")
+    page.table(*_overview(evaluation))
+    for note in notes:
+        page.text(note, note=True)
+    task = progress.add_task("writing the report", total=len(machines)) if progress else None
+    for machine in machines:
+        _machine(page, evaluation, machine, workshop, out, channel)
+        if progress and task is not None:
+            progress.advance(task)
+    if evaluation.failures:
+        page.heading("Failed")
+        page.table(
+            ("machine", "system", "reason"),
+            [(f.machine, f.system or "all", f.reason) for f in evaluation.failures],
+        )
+    return page.write(out / "report.html")
+
+
+def _overview(evaluation: Evaluation) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    headings = (
+        "system", "machine", "AUC source", "AUC target", "pAUC", "harmonic mean", "95 % interval"
+    )  # fmt: skip
+    rows: list[tuple[str, ...]] = []
+    for system in evaluation.systems:
+        name = f"{system.name} (floor)" if system.preset.floor else system.name
+        for machine in evaluation.complete(system):
+            figures = [
+                evaluation.figure(system, machine, key)
+                for key in ("auc_source", "auc_target", "pauc", "hmean")
+            ]
+            rows.append((name, machine, *map(_percent, figures), _interval(figures[-1])))
+        total = evaluation.official(system)
+        rows.append((name, "official score", "", "", "", _percent(total), _interval(total)))
+    return headings, rows
+
+
+def _machine(
+    page: Page,
+    evaluation: Evaluation,
+    machine: Machine,
+    workshop: Workshop,
+    out: Path,
+    channel: int | None,
+) -> None:
+    picture = draw_machine(evaluation, machine.name, out / "figures")
+    if picture is None:
+        return
+    page.heading(machine.name)
+    page.picture(f"Scores and ROC curves of {machine.name}", picture.read_bytes())
+    system = _most_telling(evaluation, machine.name)
+    seed, outcome = next(iter(evaluation.of(system, machine.name).items()))
+    place = workshop.place(machine, system, seed)
+    curve = load_record(place / "run").losses
+    if curve:
+        page.picture(f"Loss of {system.name}, seed {seed}", draw((10, 2.6), losses(curve)))
+    drawn = draw_map(place / f"bundle-{system.precision}", machine, channel=channel)
+    if drawn is not None:
+        page.picture(f"Embeddings of {system.name}, {file_name(machine.name)}", drawn)
+    _misses(page, system, outcome, machine, channel)
+
+
+def _misses(
+    page: Page, system: System, outcome: Outcome, machine: Machine, channel: int | None
+) -> None:
+    missed, raised = worst(outcome, _WORST)
+    page.text(
+        f"What {system.name} hears least in: the anomalies that score lowest, "
+        f"and the healthy recordings that score highest (threshold {outcome.threshold:.4g})."
+    )
+    page.cards(cards([*missed, *raised], machine, channel=channel))
+
+
+def _most_telling(evaluation: Evaluation, machine: str) -> System:
+    """The best system on this machine, a floor only when there is nothing else."""
+    able = [system for system in evaluation.systems if evaluation.of(system, machine)]
+    return max(
+        able,
+        key=lambda s: (not s.preset.floor, evaluation.figure(s, machine, "hmean").mean or -1.0),
+    )
+
+
+def _percent(summary: Summary) -> str:
+    if summary.mean is None:
+        return "-"
+    spread = "" if summary.spread is None else f" ± {100 * summary.spread:.1f}"
+    return f"{100 * summary.mean:.1f}{spread}"
+
+
+def _interval(summary: Summary) -> str:
+    if summary.interval is None:
+        return "-"
+    low, high = summary.interval
+    return f"{100 * low:.1f} to {100 * high:.1f}"

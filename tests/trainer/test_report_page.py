@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import base64
+import io
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import soundfile
+
+from trainer.report.page import Page, flac
+from trainer.report.paint import draw, losses, loudest, spectrogram
+
+RATE = 16000
+
+
+def tone(hertz: float, gain: float = 0.5) -> np.ndarray:
+    return (gain * np.sin(2 * np.pi * hertz * np.arange(RATE) / RATE)).astype(np.float32)
+
+
+class Wellformed(HTMLParser):
+    """Counts what is opened and not closed."""
+
+    VOID = frozenset({"meta", "img", "br"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_a_page_needs_nothing_from_elsewhere_and_names_cannot_break_it():
+    page = Page("pump <7>")
+    page.verdict('"found" & well', good=True)
+    page.table(("name", "value"), [("<script>alert(1)</script>", "1.5"), ("b", "-")])
+    page.facts([("a", "<b>")])
+    page.cards([('it\'s "x"', draw((3, 2), losses([3.0, 2.0])), flac(tone(440), RATE))])
+    page.shell("auscult run --config <file>")
+    text = page.html()
+    parser = Wellformed()
+    parser.feed(text)
+    assert parser.open == []
+    assert "<script" not in text
+    assert not re.search(r'(?:src|href)="(?!data:)', text)
+    assert '<th class="number">value</th>' in text, "numbers stand to the right"
+    assert "<th>name</th>" in text
+
+
+def test_the_sound_inside_is_the_sound():
+    page = Page("x")
+    page.cards([("hum", None, flac(tone(440), RATE))])
+    (inside,) = re.findall(r"data:audio/flac;base64,([^\"]+)", page.html())
+    heard, rate = soundfile.read(io.BytesIO(base64.b64decode(inside)))
+    assert rate == RATE
+    np.testing.assert_allclose(heard, tone(440), atol=1e-4)
+
+
+def test_loudest_is_the_level_of_the_louder_sound():
+    quiet, loud = tone(1000, 0.05), tone(1000, 0.5)
+    assert loudest((quiet, loud)) == loudest((loud,))
+    np.testing.assert_allclose(loudest((loud,)) - loudest((quiet,)), 20.0, atol=0.1)
+
+
+def test_a_sound_shorter_than_a_frame_is_drawn():
+    assert draw((3, 2), spectrogram(tone(440)[:100], RATE, "short")).startswith(b"\x89PNG")

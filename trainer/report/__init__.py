@@ -1,0 +1,1 @@
+"""Reports worth reading: one HTML file with its pictures and sounds inside."""
