@@ -16,10 +16,10 @@ from agent.bundle.swap import BundleSwapper, Judge
 from agent.bundle.trust import Opening, TrustedBundle
 from agent.bundle.versions import version_folders
 from agent.collect.collector import Collector
-from agent.collect.upkeep import CollectedUpkeep
 from agent.config import AgentConfig
 from agent.evidence.recorder import EvidenceRecorder
 from agent.evidence.write import EvidenceWriter
+from agent.health.observed import BundleUse, Keeping
 from agent.request.commands import Handler
 from agent.taps import Tap
 
@@ -92,10 +92,20 @@ class Growth:
         original = next(one.bundle for one in self._config.machines if one.name == machine)
         return [original, *version_folders(self._config.state_path, machine, original)]
 
-    @property
-    def collected(self) -> CollectedUpkeep:
-        """What became of collected sound."""
-        return self._collector.upkeep
+    def keeping(self) -> Keeping:
+        """What is kept and was exchanged so far, for the metrics."""
+        swapper, writer, upkeep = self._swapper, self._writer, self._collector.upkeep
+        return Keeping(
+            bundles={machine: _use(swapper.bundle(machine)) for machine in self._judging},
+            swapped=swapper.swapped,
+            rolled_back=swapper.rolled_back,
+            refused=swapper.refused,
+            evidence_written=writer.written,
+            evidence_skipped=writer.skipped,
+            collected_added=upkeep.removed_added,
+            collected_unused=upkeep.removed_unused,
+            collected_bytes=upkeep.kept_bytes,
+        )
 
     def bundle(self, machine: str) -> Bundle:
         """The bundle that a machine uses now."""
@@ -152,6 +162,12 @@ class Growth:
     def state(self) -> str:
         """A few words for the heartbeat; empty when there is nothing to say."""
         return self._writer.state()
+
+
+def _use(bundle: Bundle) -> BundleUse:
+    manifest = bundle.manifest
+    version = manifest.growth.version if manifest.growth else 0
+    return BundleUse(manifest.digest, len(bundle.rows), version)
 
 
 def _shared(bundle: Bundle, others: Sequence[Bundle]) -> Bundle:

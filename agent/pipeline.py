@@ -156,6 +156,11 @@ class Pipeline:
         return {**self._source.faults(), **({"dropped_windows": dropped} if dropped else {})}
 
     @property
+    def waiting(self) -> int:
+        """Windows captured that wait to be judged."""
+        return 0 if self._queue is None else len(self._queue)
+
+    @property
     def alarm(self) -> AlarmKeeper:
         """The machine's alarm, for the operator's commands; from `start` on, from any thread."""
         if self._keeper is None:

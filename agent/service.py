@@ -15,9 +15,10 @@ from agent.decide.keeper import AlarmKeeper
 from agent.drift.keeper import DriftKeeper
 from agent.growth import Growth
 from agent.health.clock import WALL_CLOCK
-from agent.health.exposition import Delivery, exposition
+from agent.health.exposition import exposition
 from agent.health.metrics import MetricsServer
 from agent.health.notify import Notifier
+from agent.health.observed import Delivery
 from agent.health.vigil import Vigil
 from agent.pipeline import Pipeline
 from agent.publish.about import bundle_info
@@ -159,8 +160,15 @@ class Agent:
                 disk_failures=store.failures,
                 dropped_telemetry=broker.outbox.dropped_telemetry,
                 refused=broker.refused,
+                damaged_files=store.damaged,
             )
-        return exposition(self.pipelines, delivery, WALL_CLOCK, started=self._began_wall)
+        return exposition(
+            self.pipelines,
+            delivery,
+            WALL_CLOCK,
+            started=self._began_wall,
+            keeping=self._growth.keeping(),
+        )
 
     def _running(self, machine: str) -> Pipeline:
         return next(pipeline for pipeline in self.pipelines if pipeline.name == machine)

@@ -47,6 +47,10 @@ class Tally:
         elapsed_seconds: Time it took.
         inference_seconds: Time the encoder took of that.
         last_window: Monotonic time of the latest decision, None before the first.
+        score: Of that window; None when it could not be judged, or there is none.
+        threshold: A score above this is anomalous; None before the first decision.
+        alert_threshold: One above this speaks for an alert; None without alerts.
+        state: What the machine did in it.
     """
 
     windows: int = 0
@@ -61,10 +65,16 @@ class Tally:
     elapsed_seconds: float = 0.0
     inference_seconds: float = 0.0
     last_window: float | None = None
+    score: float | None = None
+    threshold: float | None = None
+    alert_threshold: float | None = None
+    state: MachineState = MachineState.UNKNOWN
 
     def count(self, decision: Decision) -> None:
         """Take a decision into account."""
         window = decision.score.window
+        self.score, self.state = decision.score.value, decision.state
+        self.threshold, self.alert_threshold = decision.threshold, decision.alert_threshold
         self.windows += 1
         self.exceeded += decision.exceeded
         self.idle += decision.state is MachineState.IDLE

@@ -123,6 +123,7 @@ class BundleSwapper:
         self._thread: threading.Thread | None = None
         self.swapped = 0
         self.rolled_back = 0
+        self.refused = 0
 
     def add(
         self, machine: str, trusted: TrustedBundle, bundle: Bundle, ledger: BundleLedger
@@ -200,6 +201,7 @@ class BundleSwapper:
             try:
                 return self._take_up(machine, use, reason)
             except AuscultError as fault:
+                self.refused += 1
                 use.ledger.refused(use.bundle, use.trusted.wanted_digest(), str(fault))
                 raise
 

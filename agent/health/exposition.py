@@ -1,153 +1,27 @@
-"""The agent's counts in Prometheus' text format, version 0.0.4 (pure functions).
-
-https://prometheus.io/docs/instrumenting/exposition_formats/
-"""
+"""The agent's counts and states as metrics for Prometheus (docs/service.md lists them)."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Sequence
 
 from agent import __version__
 from agent.errors import AuscultError
-from agent.frames import AlarmStatus, Validity
+from agent.frames import MachineState, Shelving, Validity
 from agent.health.clock import ClockQuality, WallClock
-from agent.window.condition import ConditionStatus, SensorCondition
-
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-
-
-class Counts(Protocol):
-    """A machine's counts; the pipeline's `Tally`."""
-
-    @property
-    def windows(self) -> int:
-        """Windows that reached a decision."""
-        ...
-
-    @property
-    def exceeded(self) -> int:
-        """Those above the threshold."""
-        ...
-
-    @property
-    def idle(self) -> int:
-        """Those in which the machine stood idle."""
-        ...
-
-    @property
-    def invalid(self) -> Mapping[str, int]:
-        """Those that could not be judged, by validity."""
-        ...
-
-    @property
-    def dropped(self) -> int:
-        """Windows dropped unjudged."""
-        ...
-
-    @property
-    def raised(self) -> int:
-        """Alarms raised."""
-        ...
-
-    @property
-    def inference_seconds(self) -> float:
-        """Time the encoder took."""
-        ...
-
-    @property
-    def last_window(self) -> float | None:
-        """Monotonic time of the latest decision, None before the first."""
-        ...
-
-
-class Standing(Protocol):
-    """A machine's alarm; `AlarmKeeper`."""
-
-    @property
-    def status(self) -> AlarmStatus:
-        """As it stands."""
-        ...
-
-
-class Machine(Protocol):
-    """A machine's path from sound to decision; `Pipeline`."""
-
-    @property
-    def name(self) -> str:
-        """The machine."""
-        ...
-
-    @property
-    def tally(self) -> Counts:
-        """Its counts."""
-        ...
-
-    @property
-    def sensor(self) -> SensorCondition:
-        """Its microphone's condition."""
-        ...
-
-    @property
-    def alarm(self) -> Standing:
-        """Its alarm; AuscultError before it is listened to."""
-        ...
-
-    def faults(self) -> Mapping[str, int]:
-        """Troubles of its source."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """How delivery to the broker goes.
-
-    Attributes:
-        connected: Whether the broker is there.
-        reconnects: Connections after the first.
-        undelivered: Alarm events that the broker has yet to take.
-        unsaved: Those of them in memory alone.
-        disk_failures: Times the disk refused.
-        dropped_telemetry: Scores dropped while the broker was away.
-        refused: Messages that the broker refused.
-    """
-
-    connected: bool
-    reconnects: int
-    undelivered: int
-    unsaved: int
-    disk_failures: int
-    dropped_telemetry: int
-    refused: int
-
-
-_Sample = tuple[Mapping[str, str], float]
-
-
-@dataclass(slots=True)
-class _Family:
-    """One metric with all its samples, which must stand together.
-
-    The name of a counter, and of no gauge, ends in `_total`.
-    """
-
-    name: str
-    help: str
-    samples: list[_Sample] = field(default_factory=list)
-
-    def lines(self) -> Iterable[str]:
-        yield f"# HELP {self.name} {_escape(self.help)}"
-        yield f"# TYPE {self.name} {'counter' if self.name.endswith('_total') else 'gauge'}"
-        for labels, value in self.samples:
-            inner = ",".join(f'{key}="{_escape(text, quote=True)}"' for key, text in labels.items())
-            yield f"{self.name}{{{inner}}} {value!r}" if inner else f"{self.name} {value!r}"
+from agent.health.families import Family, single, text
+from agent.health.observed import Delivery, Keeping, Machine
+from agent.window.condition import ConditionStatus
 
 
 def exposition(
-    machines: Sequence[Machine], delivery: Delivery | None, clock: WallClock, *, started: float
+    machines: Sequence[Machine],
+    delivery: Delivery | None,
+    clock: WallClock,
+    *,
+    started: float,
+    keeping: Keeping | None = None,
 ) -> str:
     """Everything there is to know.
 
@@ -156,82 +30,162 @@ def exposition(
         delivery: How delivery goes; None without a broker.
         clock: The wall clock.
         started: When the agent began, seconds since the epoch.
+        keeping: What the agent keeps; None for a part that keeps nothing.
     """
-    families = [
-        _Family("auscult_info", "The agent.", [({"version": __version__}, 1)]),
-        _Family("auscult_start_time_seconds", "Start, since the epoch.", [({}, started)]),
-        _Family(
-            "auscult_clock_synchronised",
-            "1 when a time service keeps the wall clock right.",
-            [({}, int(clock.quality is ClockQuality.SYNCHRONISED))],
-        ),
-        _Family("auscult_clock_jumps_total", "Wall clock steps.", [({}, clock.jumps)]),
-        *_of_machines(machines),
-        *([] if delivery is None else _of_delivery(delivery)),
-    ]
-    return "\n".join(line for family in families for line in family.lines()) + "\n"
+    return text(
+        [
+            Family("info", "The agent.", [({"version": __version__}, 1)]),
+            single("start_time_seconds", "Start, since the epoch.", started),
+            single(
+                "clock_synchronised",
+                "1 when a time service keeps the wall clock right.",
+                int(clock.quality is ClockQuality.SYNCHRONISED),
+            ),
+            single("clock_jumps_total", "Wall clock steps.", clock.jumps),
+            *_of_windows(machines),
+            *_of_alarms(machines),
+            *_of_sensors(machines),
+            *_of_drift(machines),
+            *([] if keeping is None else _of_keeping(keeping)),
+            *([] if delivery is None else _of_delivery(delivery)),
+        ]
+    )
 
 
-def _of_machines(machines: Sequence[Machine]) -> list[_Family]:
-    windows = _Family("auscult_windows_total", "Windows that reached a decision.")
-    invalid = _Family("auscult_windows_invalid_total", "Windows not judged, by reason.")
-    exceeded = _Family("auscult_windows_exceeded_total", "Windows above the threshold.")
-    idle = _Family("auscult_windows_idle_total", "Windows of an idle machine.")
-    dropped = _Family("auscult_windows_dropped_total", "Windows dropped unjudged.")
-    inference = _Family("auscult_inference_seconds_total", "Time the encoder took.")
-    last = _Family("auscult_last_window_timestamp_seconds", "Latest decision, epoch.")
-    raised = _Family("auscult_alarms_raised_total", "Alarms raised.")
-    level = _Family("auscult_alarm_level", "0 normal, 1 alert, 2 alarm.")
-    sensor = _Family("auscult_sensor_good", "1 when the microphone is in order.")
-    faults = _Family("auscult_source_faults_total", "Troubles of the source, by name.")
+def _of_windows(machines: Sequence[Machine]) -> list[Family]:
+    windows = Family("windows_total", "Windows that reached a decision.")
+    invalid = Family("windows_invalid_total", "Windows not judged, by reason.")
+    exceeded = Family("windows_exceeded_total", "Windows above the threshold.")
+    idle = Family("windows_idle_total", "Windows of an idle machine.")
+    dropped = Family("windows_dropped_total", "Windows dropped unjudged.")
+    waiting = Family("windows_waiting", "Windows captured that wait to be judged.")
+    inference = Family("inference_seconds_total", "Time the encoder took.")
+    last = Family("last_window_timestamp_seconds", "Latest decision, epoch.")
+    score = Family("score", "Anomaly score of the latest window; absent when invalid.")
+    now_idle = Family("machine_idle", "1 when the latest window is of an idle machine.")
     now, wall = time.monotonic(), time.time()
     for machine in machines:
-        tally, labels = machine.tally, {"machine": machine.name}
-        windows.samples.append((labels, tally.windows))
+        tally, name = machine.tally, machine.name
+        windows.add(tally.windows, machine=name)
         # Every reason from the start: a series that appears later has no rate for its first count.
-        invalid.samples += [
-            ({**labels, "reason": kind.value}, tally.invalid.get(kind.value, 0))
-            for kind in Validity
-            if kind is not Validity.VALID
-        ]
-        exceeded.samples.append((labels, tally.exceeded))
-        idle.samples.append((labels, tally.idle))
-        dropped.samples.append((labels, tally.dropped))
-        inference.samples.append((labels, float(tally.inference_seconds)))
+        for kind in Validity:
+            if kind is not Validity.VALID:
+                count = tally.invalid.get(kind.value, 0)
+                invalid.add(count, machine=name, reason=kind.value)
+        exceeded.add(tally.exceeded, machine=name)
+        idle.add(tally.idle, machine=name)
+        dropped.add(tally.dropped, machine=name)
+        waiting.add(machine.waiting, machine=name)
+        inference.add(float(tally.inference_seconds), machine=name)
         if tally.last_window is not None:
-            last.samples.append((labels, wall - (now - tally.last_window)))
-        raised.samples.append((labels, tally.raised))
-        # A machine that is just being begun anew has no alarm to ask.
-        with contextlib.suppress(AuscultError):
-            level.samples.append((labels, machine.alarm.status.level.rank))
-        sensor.samples.append((labels, int(machine.sensor.status is ConditionStatus.GOOD)))
-        faults.samples += [
-            ({**labels, "fault": name}, count) for name, count in sorted(machine.faults().items())
-        ]
+            last.add(wall - (now - tally.last_window), machine=name)
+        if tally.state is not MachineState.UNKNOWN:
+            now_idle.add(int(tally.state is MachineState.IDLE), machine=name)
+        if tally.score is not None:
+            score.add(float(tally.score), machine=name)
     return [
-        windows, invalid, exceeded, idle, dropped, inference, last, raised, level, sensor, faults,
+        windows, invalid, exceeded, idle, dropped, waiting, inference, last, score, now_idle,
     ]  # fmt: skip
 
 
-def _of_delivery(of: Delivery) -> list[_Family]:
+def _of_alarms(machines: Sequence[Machine]) -> list[Family]:
+    raised = Family("alarms_raised_total", "Alarms raised.")
+    alerts = Family("alerts_raised_total", "Alerts given that had not been alarms before.")
+    level = Family("alarm_level", "0 normal, 1 alert, 2 alarm.")
+    since = Family("alarm_level_since_timestamp_seconds", "When that level began, epoch.")
+    unacknowledged = Family("alarm_unacknowledged", "1 when an alarm waits for an operator.")
+    latched = Family("alarm_latched", "1 when it stands although the machine is quiet again.")
+    shelved = Family("alarm_shelved", "1 when an operator took it out of view.")
+    muted = Family("machine_muted", "1 while the machine is being worked on.")
+    threshold = Family("threshold", "A score above this is anomalous.")
+    alert = Family("alert_threshold", "A score above this speaks for an alert.")
+    for machine in machines:
+        name = machine.name
+        raised.add(machine.tally.raised, machine=name)
+        alerts.add(machine.tally.alerts, machine=name)
+        for family, value in (
+            (threshold, machine.tally.threshold),
+            (alert, machine.tally.alert_threshold),
+        ):
+            if value is not None:
+                family.add(float(value), machine=name)
+        # A machine that is just being begun anew has no alarm to ask.
+        with contextlib.suppress(AuscultError):
+            status = machine.alarm.status
+            level.add(status.level.rank, machine=name)
+            since.add(float(status.since_wall), machine=name)
+            unacknowledged.add(int(not status.acknowledged), machine=name)
+            latched.add(int(status.latched), machine=name)
+            shelved.add(int(status.shelving is not Shelving.UNSHELVED), machine=name)
+            muted.add(int(status.muted_until_wall is not None), machine=name)
     return [
-        _Family(f"auscult_{name}", text, [({}, value)])
-        for name, text, value in (
-            ("broker_connected", "1 while the broker is there.", int(of.connected)),
-            ("broker_reconnects_total", "Connections after the first.", of.reconnects),
-            ("broker_refused_total", "Messages the broker refused.", of.refused),
-            ("outbox_events", "Alarm events to be delivered.", of.undelivered),
-            ("outbox_unsaved_events", "Those in memory alone.", of.unsaved),
-            ("outbox_disk_failures_total", "Times the disk refused.", of.disk_failures),
-            (
-                "telemetry_dropped_total",
-                "Scores dropped while the broker was away.",
-                of.dropped_telemetry,
-            ),
-        )
+        raised, alerts, level, since, unacknowledged, latched, shelved, muted, threshold, alert,
+    ]  # fmt: skip
+
+
+def _of_sensors(machines: Sequence[Machine]) -> list[Family]:
+    good = Family("sensor_good", "1 when the microphone is in order.")
+    status = Family("sensor_status", "1 for the microphone's condition (NAMUR NE 107), else 0.")
+    faults = Family("source_faults_total", "Troubles of the source, by name.")
+    for machine in machines:
+        name, present = machine.name, machine.sensor.status
+        good.add(int(present is ConditionStatus.GOOD), machine=name)
+        for one in ConditionStatus:
+            status.add(int(one is present), machine=name, status=one.value)
+        for fault, count in sorted(machine.faults().items()):
+            faults.add(count, machine=name, fault=fault)
+    return [good, status, faults]
+
+
+def _of_drift(machines: Sequence[Machine]) -> list[Family]:
+    distance = Family("drift_distance_nats", "Distance to the nearest normal state.")
+    threshold = Family("drift_threshold_nats", "The distance that counts as drift.")
+    warning = Family("drift_warning", "1 while a drift warning stands.")
+    last = Family("drift_evaluated_timestamp_seconds", "Newest window evaluated, epoch.")
+    for machine in machines:
+        with contextlib.suppress(AuscultError):
+            if (status := machine.drift.status) is not None:
+                distance.add(float(status.distance), machine=machine.name)
+                threshold.add(float(status.threshold), machine=machine.name)
+                warning.add(int(status.active), machine=machine.name)
+                last.add(float(status.wall), machine=machine.name)
+    return [distance, threshold, warning, last]
+
+
+def _of_keeping(of: Keeping) -> list[Family]:
+    bundle = Family("bundle_info", "The bundle in use.")
+    rows = Family("bundle_rows", "Rows of its memory bank.")
+    for machine, use in of.bundles.items():
+        bundle.add(1, machine=machine, digest=use.digest, version=str(use.version))
+        rows.add(use.rows, machine=machine)
+    removed = Family("collected_sessions_removed_total", "Sessions removed, by whether in a bank.")
+    removed.add(of.collected_added, in_bank="yes")
+    removed.add(of.collected_unused, in_bank="no")
+    return [
+        bundle,
+        rows,
+        single("bundles_swapped_total", "Bundles taken up.", of.swapped),
+        single("bundles_rolled_back_total", "Those that failed their trial.", of.rolled_back),
+        single("bundles_refused_total", "Bundles that could not be taken up.", of.refused),
+        single("evidence_written_total", "Evidence of alarms written.", of.evidence_written),
+        single("evidence_skipped_total", "Evidence not kept.", of.evidence_skipped),
+        single("collected_bytes", "What collected sound takes.", of.collected_bytes),
+        removed,
     ]
 
 
-def _escape(text: str, *, quote: bool = False) -> str:
-    text = text.replace("\\", "\\\\").replace("\n", "\\n")
-    return text.replace('"', '\\"') if quote else text
+def _of_delivery(of: Delivery) -> list[Family]:
+    return [
+        single("broker_connected", "1 while the broker is there.", int(of.connected)),
+        single("broker_reconnects_total", "Connections after the first.", of.reconnects),
+        single("broker_refused_total", "Messages the broker refused.", of.refused),
+        single("outbox_events", "Events to be delivered.", of.undelivered),
+        single("outbox_unsaved_events", "Those in memory alone.", of.unsaved),
+        single("outbox_disk_failures_total", "Times the disk refused.", of.disk_failures),
+        single("outbox_damaged_files_total", "Damaged files set aside.", of.damaged_files),
+        single(
+            "telemetry_dropped_total",
+            "Scores dropped while the broker was away.",
+            of.dropped_telemetry,
+        ),
+    ]

@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from agent.health.config import MetricsConfig
-from agent.health.exposition import CONTENT_TYPE
+from agent.health.families import CONTENT_TYPE
 
 log = logging.getLogger(__name__)
 

@@ -24,6 +24,10 @@ class WindowQueue:
         self._closed = False
         self.dropped = 0
 
+    def __len__(self) -> int:
+        """Windows held."""
+        return len(self._items)
+
     def put(self, window: Window) -> bool:
         """Add a window; False when the queue is closed."""
         with self._changed:

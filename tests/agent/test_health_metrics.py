@@ -7,16 +7,19 @@ import socket
 import urllib.error
 import urllib.request
 from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from agent.drift.events import DriftStatus
 from agent.errors import AuscultError
-from agent.frames import AlarmStatus, Level
+from agent.frames import AlarmStatus, Level, MachineState, Shelving
 from agent.health.clock import WallClock
 from agent.health.config import MetricsConfig
-from agent.health.exposition import Delivery, exposition
+from agent.health.exposition import exposition
 from agent.health.metrics import MetricsServer
+from agent.health.observed import BundleUse, Delivery, Keeping
 from agent.tally import Tally
 from agent.window.condition import ConditionStatus, SensorCondition
 
@@ -56,11 +59,14 @@ def pipeline(name="pump", level=Level.ALARM):
     tally.windows, tally.exceeded, tally.raised, tally.inference_seconds = 10, 3, 1, 0.25
     tally.invalid = Counter(silent=2)
     tally.last_window = 0.0
+    tally.score, tally.threshold, tally.state = 0.7, 0.5, MachineState.RUNNING
     return SimpleNamespace(
         name=name,
         tally=tally,
         sensor=SensorCondition(ConditionStatus.GOOD, "", 0.0),
         alarm=SimpleNamespace(status=AlarmStatus(level, 0.0)),
+        drift=SimpleNamespace(status=DriftStatus(1e9, True, True, 2.5, 1.5, 0, "w1", 1e9)),
+        waiting=2,
         faults=lambda: {"overruns": 4},
     )
 
@@ -85,10 +91,67 @@ def test_counts_are_told_in_the_format():
     assert of(found, "auscult_alarm_level", machine="pump") == 2
     assert of(found, "auscult_alarm_level", machine="fan") == 0
     assert of(found, "auscult_source_faults_total", machine="fan", fault="overruns") == 4
+    assert of(found, "auscult_drift_distance_nats", machine="pump") == 2.5
+    assert of(found, "auscult_drift_threshold_nats", machine="pump") == 1.5
+    assert of(found, "auscult_drift_warning", machine="pump") == 1
+    assert of(found, "auscult_drift_evaluated_timestamp_seconds", machine="pump") == 1e9
+    assert of(found, "auscult_score", machine="pump") == 0.7
+    assert of(found, "auscult_threshold", machine="pump") == 0.5
+    assert found["auscult_alert_threshold"] == {}
+    assert of(found, "auscult_machine_idle", machine="pump") == 0
+    assert of(found, "auscult_windows_waiting", machine="pump") == 2
+    assert of(found, "auscult_sensor_status", machine="pump", status="good") == 1
+    assert of(found, "auscult_sensor_status", machine="pump", status="failure") == 0
     assert of(found, "auscult_outbox_events") == 3
     assert of(found, "auscult_broker_reconnects_total") == 2
     assert of(found, "auscult_telemetry_dropped_total") == 7
     assert of(found, "auscult_start_time_seconds") == 1.5e9
+
+
+def test_an_alarm_is_told_as_operators_left_it():
+    standing = pipeline()
+    standing.alarm = SimpleNamespace(
+        status=AlarmStatus(
+            Level.ALARM, 5.0, "a1", acknowledged=False, latched=True, shelving=Shelving.TIMED,
+            muted_until_wall=9.0,
+        )
+    )  # fmt: skip
+    found = parse(exposition([standing], None, WallClock(), started=0.0))
+    for name in ("alarm_unacknowledged", "alarm_latched", "alarm_shelved", "machine_muted"):
+        assert of(found, f"auscult_{name}", machine="pump") == 1
+    assert of(found, "auscult_alarm_level_since_timestamp_seconds", machine="pump") == 5.0
+    quiet = parse(exposition([pipeline(level=Level.NORMAL)], None, WallClock(), started=0.0))
+    for name in ("alarm_unacknowledged", "alarm_latched", "alarm_shelved", "machine_muted"):
+        assert of(quiet, f"auscult_{name}", machine="pump") == 0
+
+
+def test_what_is_kept_and_exchanged_is_told():
+    keeping = Keeping({"pump": BundleUse("abc", 5, 2)}, 1, 2, 3, 4, 5, 6, 7, 8)
+    found = parse(exposition([], None, WallClock(), started=0.0, keeping=keeping))
+    assert of(found, "auscult_bundle_info", machine="pump", digest="abc", version="2") == 1
+    assert of(found, "auscult_bundle_rows", machine="pump") == 5
+    counts = [
+        of(found, f"auscult_{name}")
+        for name in (
+            "bundles_swapped_total", "bundles_rolled_back_total", "bundles_refused_total",
+            "evidence_written_total", "evidence_skipped_total", "collected_bytes",
+        )
+    ]  # fmt: skip
+    assert counts == [1, 2, 3, 4, 5, 8]
+    assert of(found, "auscult_collected_sessions_removed_total", in_bank="yes") == 6
+    assert of(found, "auscult_collected_sessions_removed_total", in_bank="no") == 7
+
+
+def test_the_page_lists_every_metric_there_is_and_no_other():
+    page = (Path(__file__).parents[2] / "docs" / "service.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"`(auscult_[a-z_]+)`", page))
+    found = parse(
+        exposition(
+            [pipeline()], Delivery(True, 2, 3, 1, 0, 7, 5), WallClock(), started=0.0,
+            keeping=Keeping(),
+        )
+    )  # fmt: skip
+    assert listed == set(found)
 
 
 def test_without_a_broker_or_a_window_nothing_is_made_up():
