@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
 import torch
+from lightning_fabric import Fabric
 from rich.progress import Progress
 
 from agent import __version__
 from trainer.encoders.base import Encoder
 from trainer.encoders.registry import build_encoder
-from trainer.fit.classify import FitResult, fit_classifier
+from trainer.fit.checkpoint import Checkpoints
+from trainer.fit.classify import CHECKPOINT, FitResult, fit_classifier
+from trainer.fit.material import HEALTHY as HEALTHY  # noqa: PLC0414
+from trainer.fit.material import gather_material
+from trainer.fit.reconstruct import fit_autoencoder
 from trainer.preset import Preset
 from trainer.recordings.model import Machine, Recording
 from trainer.run import RecordingRecord, RunRecord, prepare_run, save_run
 from trainer.windows import healthy_windows
-
-# Healthy sound an encoder learns from. Idle and noise recordings never count as healthy.
-HEALTHY = ("normal", "clean")
 
 
 def train_machine(
@@ -30,6 +34,9 @@ def train_machine(
     seed: int = 0,
     weights: Path | None = None,
     channel: int | None = None,
+    others: Sequence[Machine] = (),
+    fabric: Fabric | None = None,
+    resume: bool = False,
     progress: Progress | None = None,
 ) -> RunRecord:
     """Learn one machine's healthy sound.
@@ -41,10 +48,13 @@ def train_machine(
         seed: Seed of everything random.
         weights: Where pre-trained checkpoints are: a folder, or the file itself.
         channel: Channel of multi-channel recordings; None averages.
+        others: The data set's other machines, for `training.classes.machines: all`.
+        fabric: Engine of several processes, launched; None for this one alone.
+        resume: Go on from the checkpoint that an interrupted training left in `out`.
         progress: Where to show progress.
 
     Returns:
-        The record, as written to `run.json`.
+        The record, as written to `run.json` (by the first process).
 
     Raises:
         ConfigError: The preset needs a checkpoint that is not there, or `out` cannot be written.
@@ -58,8 +68,11 @@ def train_machine(
         seed=seed,
         members=preset.training.ensemble,
     )
-    prepare_run(out)
-    result = _fit(encoder, machine, preset, seed=seed, channel=channel, progress=progress)
+    first = fabric is None or fabric.is_global_zero
+    if first:
+        prepare_run(out)
+    given = _Given(machine, others, preset, out, seed, channel, fabric, resume, progress)
+    result = _FITS[preset.training.kind](encoder, given)
     record = RunRecord(
         auscult_version=__version__,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -73,41 +86,90 @@ def train_machine(
         classes=result.classes,
         class_rule=result.class_rule,
         losses=tuple(result.losses),
+        held_losses=tuple(result.held_losses),
+        held_out=result.held_out,
+        best_epochs=result.best_epochs,
         seconds=time.monotonic() - began,
     )
-    save_run(out, record, encoder.eval())
+    if first:
+        save_run(out, record, encoder.eval())
+        Checkpoints(out / CHECKPOINT).clear()
+    if fabric is not None:
+        fabric.barrier()
     return record
 
 
-def _fit(
-    encoder: Encoder,
-    machine: Machine,
-    preset: Preset,
-    *,
-    seed: int,
-    channel: int | None,
-    progress: Progress | None,
-) -> FitResult:
-    if preset.training.kind == "frozen":
-        return FitResult(classes=0, class_rule="", losses=[])
-    windows = healthy_windows(
-        machine,
-        rate=encoder.sample_rate,
-        window_samples=encoder.window_samples,
-        hop_samples=round(preset.window.train_hop_seconds * encoder.sample_rate),
-        roles=HEALTHY,
-        channel=channel,
-        progress=progress,
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What a fit may need beside the encoder."""
+
+    machine: Machine
+    others: Sequence[Machine]
+    preset: Preset
+    out: Path
+    seed: int
+    channel: int | None
+    fabric: Fabric | None
+    resume: bool
+    progress: Progress | None
+
+
+def _frozen(_encoder: Encoder, _given: _Given) -> FitResult:
+    return FitResult(classes=0, class_rule="", losses=[])
+
+
+def _classify(encoder: Encoder, given: _Given) -> FitResult:
+    training = given.preset.training
+    material = gather_material(
+        given.machine,
+        given.others,
+        encoder,
+        training,
+        hop_samples=round(given.preset.window.train_hop_seconds * encoder.sample_rate),
+        channel=given.channel,
+        progress=given.progress,
     )
     return fit_classifier(
         encoder,
+        material.waveforms,
+        material.rows,
+        training,
+        machine=given.machine.name,
+        seed=given.seed,
+        progress=given.progress,
+        material=material,
+        fabric=given.fabric,
+        place=given.out,
+        resume=given.resume,
+    )
+
+
+def _reconstruct(encoder: Encoder, given: _Given) -> FitResult:
+    windows = healthy_windows(
+        given.machine,
+        rate=encoder.sample_rate,
+        window_samples=encoder.window_samples,
+        hop_samples=round(given.preset.window.train_hop_seconds * encoder.sample_rate),
+        roles=HEALTHY,
+        channel=given.channel,
+        progress=given.progress,
+    )
+    return fit_autoencoder(
+        encoder,
         torch.from_numpy(windows.waveforms),
         windows.rows,
-        preset.training,
-        machine=machine.name,
-        seed=seed,
-        progress=progress,
+        given.preset.training,
+        machine=given.machine.name,
+        seed=given.seed,
+        progress=given.progress,
     )
+
+
+_FITS: Mapping[str, Callable[[Encoder, _Given], FitResult]] = {
+    "frozen": _frozen,
+    "classify": _classify,
+    "reconstruct": _reconstruct,
+}
 
 
 def _record(root: Path, recording: Recording) -> RecordingRecord:

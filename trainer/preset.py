@@ -11,8 +11,8 @@ from pydantic import Field, ValidationError, model_validator
 from agent.decide.config import FalseAlarms
 from agent.errors import ConfigError
 from agent.schema import Strict, explain
-from trainer.fit.config import TrainingConfig as TrainingConfig  # noqa: PLC0414
 from agent.score.config import KnnConfig, ScorerConfig
+from trainer.fit.config import TrainingConfig as TrainingConfig  # noqa: PLC0414
 
 # In a wheel the presets lie inside this package; in a checkout beside it.
 _PLACES = (

@@ -51,6 +51,16 @@ class RunRecord(Strict):
     classes: Annotated[int, Field(ge=0, description="Classes told apart; 0 when frozen")] = 0
     class_rule: Annotated[str, Field(description="What the classes were, in words")] = ""
     losses: Annotated[tuple[float, ...], Field(description="Mean loss of each epoch")] = ()
+    held_losses: Annotated[
+        tuple[float, ...], Field(description="Loss of the held-out recordings after each epoch")
+    ] = ()
+    held_out: Annotated[
+        tuple[str, ...], Field(description="Training recordings whose loss was only watched")
+    ] = ()
+    best_epochs: Annotated[
+        tuple[int, ...],
+        Field(description="Epoch whose weights each model kept; empty for the last"),
+    ] = ()
     seconds: Annotated[float, Field(ge=0, description="Time training took, seconds")] = 0.0
     kind: Literal["auscult-run"] = "auscult-run"
 

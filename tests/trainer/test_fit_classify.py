@@ -11,6 +11,7 @@ from agent.errors import AudioError, ConfigError
 from trainer.encoders import build_encoder
 from trainer.fit import classify
 from trainer.fit.classify import fit_classifier
+from trainer.fit.heads.arcface import ArcFace
 from trainer.preset import EncoderConfig, TrainingConfig
 
 RATE = 16000
@@ -75,13 +76,13 @@ def test_training_separates_conditions_it_has_not_heard():
 
 def test_exchanged_branches_get_half_of_each_windows_class(monkeypatch):
     seen = []
-    forward = classify.AngularMargin.forward
+    forward = ArcFace.forward
 
     def spy(self, embedding, targets, shares):
         seen.append((self.classes, embedding.detach(), targets, shares))
         return forward(self, embedding, targets, shares)
 
-    monkeypatch.setattr(classify.AngularMargin, "forward", spy)
+    monkeypatch.setattr(ArcFace, "forward", spy)
     waveforms, rows = _machine(16, classes=4)
     _fit(_encoder(), waveforms, rows, epochs=1, batch=32, feature_exchange=1.0, mixup=0.0)
     ((classes, embedding, targets, shares),) = seen

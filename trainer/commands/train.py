@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trainer.recordings.model import Machine
 
 
 @click.command()
@@ -29,6 +35,28 @@ import click
     show_default=True,
     help="What to do with recordings that cannot be used.",
 )
+@click.option("--resume", is_flag=True, help="Go on where an interrupted training of RUN stopped.")
+@click.option(
+    "--accelerator",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where to train; auto takes CUDA where there is some.",
+)
+@click.option(
+    "--devices",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes on this computer, a device each. Under torchrun its own numbers count.",
+)
+@click.option(
+    "--nodes",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Computers; start more than one through torchrun.",
+)
 def train(
     data: Path,
     preset: str,
@@ -38,6 +66,10 @@ def train(
     weights: Path | None,
     channel: int | None,
     on_bad: str,
+    resume: bool,
+    accelerator: str,
+    devices: int,
+    nodes: int,
 ) -> None:
     """Learn a healthy machine's sound from the recordings in DATA.
 
@@ -47,7 +79,7 @@ def train(
     from rich.console import Console
     from rich.markup import escape
 
-    from agent.errors import ConfigError
+    from trainer.fit.engine import Placement, make_engine
     from trainer.learn import train_machine
     from trainer.preset import load_preset
     from trainer.progress import progress_bar
@@ -56,27 +88,43 @@ def train(
     from trainer.report.training import write_report
 
     recipe = load_preset(preset)
-    console = Console(stderr=True)
+    # Further processes begin here, each from the top of this command.
+    placement = Placement(accelerator=accelerator, devices=devices, nodes=nodes)  # type: ignore[arg-type]
+    fabric = make_engine(recipe.training, placement)
+    fabric.launch()
+    console = Console(stderr=True, quiet=not fabric.is_global_zero)
+    everyone = recipe.training.classes.machines == "all"
     with progress_bar(console) as progress:
         machines = load_machines(
             data,
-            (machine,) if machine else (),
+            (machine,) if machine and not everyone else (),
             on_bad="refuse" if on_bad == "refuse" else "skip",
             channel=channel,
             progress=progress,
         )
-    if len(machines) != 1:
-        names = ", ".join(m.name for m in machines)
-        raise ConfigError(
-            f"holds {len(machines)} machines: {names}",
-            where=data,
-            remedy="A bundle is for one machine: choose it with --machine.",
-        )
+    chosen = _chosen(machines, machine, data)
+    others = [other for other in machines if other is not chosen]
     print_summary(machines, console)
+    if everyone and not others:
+        console.print(
+            "[yellow]the preset's classes are of all machines, but this one is alone: give the "
+            "folder that holds them all, and --machine[/]"
+        )
     with progress_bar(console) as progress:
         record = train_machine(
-            machines[0], recipe, out, seed=seed, weights=weights, channel=channel, progress=progress
+            chosen,
+            recipe,
+            out,
+            seed=seed,
+            weights=weights,
+            channel=channel,
+            others=others,
+            fabric=fabric,
+            resume=resume,
+            progress=progress,
         )
+    if not fabric.is_global_zero:
+        return
     report = write_report(out, record)
     if sum(r.role == "normal" for r in record.recordings) < 2:
         console.print(
@@ -88,3 +136,26 @@ def train(
     console.print(f"trained {record.machine} with {recipe.name} in {record.seconds:.0f} s: {out}")
     console.print(f"look and listen: {report}", highlight=False)
     console.print(f"next: auscult export {out} --out {out}-bundle", highlight=False)
+    if record.best_epochs:
+        epochs = ", ".join(map(str, record.best_epochs))
+        console.print(
+            f"kept the weights of epoch {epochs}, the lowest loss on {len(record.held_out)} "
+            "training recordings that were held out"
+        )
+
+
+def _chosen(machines: Sequence[Machine], name: str | None, data: Path) -> Machine:
+    """The one machine that is trained."""
+    from agent.errors import ConfigError
+
+    found = [machine for machine in machines if name is None or machine.name == name]
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(machine.name for machine in machines)
+    if not found:
+        raise ConfigError(f"there is no machine '{name}'", where=data, remedy=f"It holds {names}.")
+    raise ConfigError(
+        f"holds {len(machines)} machines: {names}",
+        where=data,
+        remedy="A bundle is for one machine: choose it with --machine.",
+    )

@@ -1,28 +1,51 @@
-"""Train an encoder from scratch by letting it tell operating conditions apart."""
+"""Train an encoder by letting it tell operating conditions apart."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from lightning_fabric import Fabric
 from rich.progress import Progress
-from torch import Tensor
+from torch import Tensor, nn
 
 from agent.bundle.manifest import Row
 from agent.errors import AudioError, ConfigError
 from trainer.encoders.base import Encoder
+from trainer.fit.adapters import Tuning
+from trainer.fit.augment import (
+    BATCH,
+    ORDER,
+    WINDOW,
+    Augmenter,
+    Mixture,
+    Shown,
+    mix,
+    mixture_of,
+    random_of,
+)
+from trainer.fit.checkpoint import Checkpoints, Snapshot, TrainingState
 from trainer.fit.classes import ClassPlan, plan_classes
-from trainer.fit.margin import AngularMargin
-from trainer.fit.perturb import perturb
-from trainer.preset import TrainingConfig
+from trainer.fit.config import TrainingConfig
+from trainer.fit.engine import make_engine
+from trainer.fit.frontend import FrontEnds
+from trainer.fit.heads import Head, make_head
+from trainer.fit.loop import Curve, Loop
+from trainer.fit.material import Material, hold_out, own_material
+from trainer.fit.objective import Objective
 
 # An epoch shows at least this many windows; a smaller training set is shown several times, each
 # time rolled and mixed anew. Sixteen recordings would otherwise make ten steps of ten epochs.
 WINDOWS_AN_EPOCH = 256
-_WEIGHT_DECAY = 1e-5
+CHECKPOINT = "checkpoint"
+LOGS = "logs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +55,18 @@ class FitResult:
     Attributes:
         classes: Classes told apart; 0 when nothing was trained.
         class_rule: What they were, in words.
-        losses: Mean loss of each epoch (over the members of an ensemble).
+        losses: Mean loss of each epoch (over the members of an ensemble, as long as all trained).
+        held_losses: The same of what was held out; empty when nothing was.
+        held_out: Recordings that were.
+        best_epochs: Epoch whose weights each member kept, counted from 1; empty for the last.
     """
 
     classes: int
     class_rule: str
     losses: list[float] = field(default_factory=list)
+    held_losses: list[float] = field(default_factory=list)
+    held_out: tuple[str, ...] = ()
+    best_epochs: tuple[int, ...] = ()
 
 
 def fit_classifier(
@@ -49,14 +78,18 @@ def fit_classifier(
     machine: str,
     seed: int,
     progress: Progress | None = None,
+    material: Material | None = None,
+    fabric: Fabric | None = None,
+    place: Path | None = None,
+    resume: bool = False,
 ) -> FitResult:
-    """Train `encoder` in place, and leave it in evaluation mode.
+    """Train `encoder` in place, and leave it in evaluation mode on the processor.
 
-    Each step takes windows, rolls each by a random time, distorts it where the class plan asks,
-    mixes a share of the batches with themselves in another order (mixup, Zhang et al. 2018), and
-    lowers the angular-margin loss by Adam. The members of an ensemble are trained one after
-    another with seeds of their own. The same arguments give the same encoder on the same number of
-    threads; the global random state is left as it was.
+    Each step takes windows, rolls each by a random time, changes it as `config.augment` and the
+    class plan ask, mixes a share of the batches with themselves in another order (mixup), and
+    lowers the head's loss. The members of an ensemble are trained one after another with seeds of
+    their own. The same arguments give the same encoder on the same number of threads; the global
+    random state is left as it was. Adapters are merged at the end.
 
     Args:
         encoder: What to train.
@@ -66,153 +99,303 @@ def fit_classifier(
         machine: The machine's name.
         seed: Seed of everything random.
         progress: Where to show progress.
+        material: The windows with machine and role of each, in place of `waveforms` and `rows`.
+        fabric: The engine, launched; None for this process alone.
+        place: Run folder for checkpoints and logs; None for neither.
+        resume: Go on from the checkpoint in `place`, if there is one.
 
     Returns:
         Classes, their rule, and the losses.
 
     Raises:
         AudioError: A window holds values that aren't finite.
-        ConfigError: The loss became infinite or undefined, or the encoder has nothing to train.
+        ConfigError: The loss became infinite or undefined, the encoder has nothing to train, the
+            batch can't be shared out, or a checkpoint is of another training.
     """
-    if not bool(torch.isfinite(waveforms).all()):
+    material = material or own_material(waveforms, rows, machine)
+    if not bool(torch.isfinite(material.waveforms).all()):
         raise AudioError(
             "a training window holds values that aren't finite",
             where=machine,
             remedy="Remove the recording it comes from.",
         )
-    plan = plan_classes(rows, waveforms, machine=machine, rate=encoder.sample_rate, seed=seed)
+    fabric = fabric or make_engine(config)
+    share = config.accumulate * fabric.world_size
+    if config.batch % share:
+        raise ConfigError(
+            f"{config.batch} windows can't be shared out among {fabric.world_size} processes with "
+            f"{config.accumulate} parts each",
+            where="training.batch",
+            remedy=f"Make it a multiple of {share}.",
+        )
+    plan = plan_classes(
+        material.rows,
+        material.waveforms,
+        machine=machine,
+        rate=encoder.sample_rate,
+        seed=seed,
+        settings=config.classes,
+        machines=material.machines,
+        roles=material.roles,
+        listen=(
+            (lambda chunk: _embed(encoder, chunk))
+            if config.classes.pseudo_features == "embedding"
+            else None
+        ),
+    )
+    learnt, held = hold_out(material.recordings, plan.labels.tolist(), config.held_out, seed)
+    checkpoints = None if place is None else Checkpoints(place / CHECKPOINT)
+    state = TrainingState(fingerprint=_fingerprint(encoder, material, config, plan, seed))
+    snapshot: Snapshot | None = None
+    if checkpoints is not None:
+        found = checkpoints.load(state.fingerprint) if resume else None
+        if found is not None:
+            state, snapshot = found
+        elif fabric.is_global_zero:
+            checkpoints.clear()
+        fabric.barrier()
+    tuning = Tuning(encoder, config)
+    tuning.start()
     members = encoder.members()
-    curves: list[list[float]] = []
-    for index, member in enumerate(members):
-        name = machine if len(members) == 1 else f"{machine} {index + 1}/{len(members)}"
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed + 7919 * index)
-            fit = _Fit(member, waveforms, plan, config, seed=seed + 7919 * index)
-            curves.append(fit.run(name, progress))
+    curves = [Curve(losses, held_curve, best) for losses, held_curve, best in state.curves]
+    with torch.random.fork_rng(devices=[]):
+        for index in range(state.member, len(members)):
+            own_seed = seed + 7919 * index
+            torch.manual_seed(own_seed)
+            member = members[index]
+            name = machine if len(members) == 1 else f"{machine} {index + 1}/{len(members)}"
+            # FeatEx triples the classes: as they are, first branch's, other branches'.
+            classes = plan.count * (3 if config.feature_exchange > 0 else 1)
+            head = make_head(member.dim, classes, config)
+            loop = Loop(
+                fabric,
+                encoder,
+                config,
+                state,
+                checkpoints=checkpoints,
+                logs=None if place is None else place / LOGS,
+                seed=own_seed,
+                progress=progress,
+            )
+            fronts = FrontEnds(member, config.augment)
+            task = _Task(
+                name, member, head, material, plan, learnt, held, config, fabric, fronts, own_seed
+            )
+            objective = Objective(member, head, fabric, plan.count)
+            with fronts.watched():
+                curves.append(loop.run(objective, member, head, task, snapshot))
+            snapshot = None
+            state = TrainingState(
+                fingerprint=state.fingerprint,
+                member=index + 1,
+                curves=tuple((c.losses, c.held_losses, c.best_epoch) for c in curves),
+            )
+    encoder.cpu()
+    tuning.finish()
     encoder.eval()
-    losses = [math.fsum(epoch) / len(epoch) for epoch in zip(*curves, strict=True)]
-    return FitResult(classes=plan.count, class_rule=plan.rule, losses=losses)
+    return FitResult(
+        classes=plan.count,
+        class_rule=plan.rule,
+        losses=_mean([curve.losses for curve in curves]),
+        held_losses=_mean([curve.held_losses for curve in curves]),
+        held_out=tuple(sorted({material.recordings[i] for i in held})),
+        best_epochs=tuple(c.best_epoch for c in curves if c.best_epoch is not None),
+    )
 
 
-class _Fit:
-    """The training of one model."""
+class _Task:
+    """The classification, as the loop sees it."""
 
     def __init__(
         self,
+        name: str,
         encoder: Encoder,
-        waveforms: Tensor,
+        head: Head,
+        material: Material,
         plan: ClassPlan,
+        learnt: Sequence[int],
+        held: Sequence[int],
         config: TrainingConfig,
-        *,
+        fabric: Fabric,
+        fronts: FrontEnds,
         seed: int,
     ) -> None:
-        self.encoder, self.waveforms, self.plan, self.config = encoder, waveforms, plan, config
-        self.labels = torch.from_numpy(plan.labels)
-        self.random = torch.Generator().manual_seed(seed)
-        # FeatEx triples the classes: as they are, first branch's, other branches'.
-        self.exchanges = config.feature_exchange > 0
-        self.loss = AngularMargin(
-            encoder.dim,
-            plan.count * (3 if self.exchanges else 1),
-            margin=config.margin,
-            scale=config.scale,
-            subcentres=config.subcentres,
+        self.name, self.head, self.config, self.fabric = name, head, config, fabric
+        self.material, self.plan, self.fronts, self.seed = material, plan, fronts, seed
+        self.learnt, self.held = list(learnt), list(held)
+        self.augmenter = Augmenter(
+            config.augment, plan.perturbations, encoder.sample_rate, material.noise
+        )
+        self.quantum = config.accumulate * fabric.world_size
+        self._order: tuple[int, npt.NDArray[np.int64]] | None = None
+
+    def steps(self) -> int:
+        """Batches an epoch. A last batch less than half full is left out: batch norms need many."""
+        size = self._size()
+        full, rest = divmod(len(self.learnt) * self._times(), size)
+        return full + (rest - rest % self.quantum >= max(2, size // 2))
+
+    def losses(
+        self, run: Callable[..., Tensor], epoch: int, step: int
+    ) -> Sequence[Callable[[], Tensor]]:
+        """The parts of a step's batch; one batch has one mixture and one choice of FeatEx."""
+        order, size = self._epoch_order(epoch), self._size()
+        batch = order[step * size : (step + 1) * size]
+        batch = batch[: len(batch) - len(batch) % self.quantum]
+        random = random_of(self.seed, epoch, BATCH, step)
+        mixture = mixture_of(len(batch), self.config.mixup, self.config.mixup_alpha, random)
+        exchange = bool(random.random() < self.config.feature_exchange)
+        part = len(batch) // self.config.accumulate
+
+        def loss_of(first: int) -> Callable[[], Tensor]:
+            places = range(first, first + part)
+            return lambda: self._loss(run, epoch, step, batch, places, mixture, exchange=exchange)
+
+        return [loss_of(first) for first in range(0, len(batch), part)]
+
+    def held_loss(self, run: Callable[..., Tensor]) -> float | None:
+        """Loss of the held-out windows as they are: not rolled, not mixed, not masked."""
+        if not self.held:
+            return None
+        total, count = 0.0, 0
+        world, rank = self.fabric.world_size, self.fabric.global_rank
+        size = max(1, self.config.batch // self.quantum) * world
+        for first in range(0, len(self.held), size):
+            numbers = self.held[first : first + size]
+            # Every process takes as many; what is shown twice to fill up is shown to all alike.
+            numbers += numbers[:1] * (-len(numbers) % world)
+            shown = [
+                self.augmenter.plain(
+                    self.material.waveforms[number],
+                    random_of(self.seed, -1, WINDOW, number),
+                )
+                for number in numbers
+            ]
+            targets = self._targets(numbers, shown)[:, None]
+            each = len(numbers) // world
+            windows = torch.stack([s.waveform for s in shown[rank * each : (rank + 1) * each]])
+            loss = self._call(run, windows, targets, torch.ones(len(numbers), 1), exchange=False)
+            total += float(loss) * len(numbers)
+            count += len(numbers)
+        return total / count
+
+    def scalars(self) -> dict[str, float]:
+        """The adaptive scale, where the head has one."""
+        scale = getattr(self.head, "scale", None)
+        return {"scale": float(scale.value)} if isinstance(scale, nn.Module) else {}
+
+    def _loss(
+        self,
+        run: Callable[..., Tensor],
+        epoch: int,
+        step: int,
+        batch: npt.NDArray[np.int64],
+        places: range,
+        mixture: Mixture,
+        *,
+        exchange: bool,
+    ) -> Tensor:
+        """Loss of the batch's places; this process makes and encodes its own part of them."""
+        each = len(places) // self.fabric.world_size
+        mine = list(places[self.fabric.global_rank * each :][:each])
+        partners = [mixture.order[place] for place in mine] if mixture.share < 1 else []
+        shown: dict[int, Shown] = {}
+        for place in {*mine, *partners}:
+            random = random_of(self.seed, epoch, WINDOW, step * self._size() + place)
+            shown[place] = self.augmenter.show(
+                self.material.waveforms[self.learnt[int(batch[place])]], random
+            )
+        own = self._labels(batch, places, epoch, step)
+        shares = torch.ones(len(places), 1)
+        targets = own[:, None]
+        if mixture.share < 1:
+            other = self._labels(batch, [mixture.order[place] for place in places], epoch, step)
+            targets = torch.stack([own, other], dim=1)
+            shares = torch.tensor([[mixture.share, 1 - mixture.share]]).repeat(len(places), 1)
+        self.fronts.masks = torch.stack([shown[place].masks for place in mine])
+        try:
+            return self._call(run, mix(shown, mine, mixture), targets, shares, exchange=exchange)
+        finally:
+            self.fronts.masks = None
+
+    def _call(
+        self,
+        run: Callable[..., Tensor],
+        windows: Tensor,
+        targets: Tensor,
+        shares: Tensor,
+        *,
+        exchange: bool,
+    ) -> Tensor:
+        device = self.fabric.device
+        return run(
+            windows.to(device), targets.to(device), shares.to(device), torch.tensor(exchange)
         )
 
-    def run(self, name: str, progress: Progress | None) -> list[float]:
-        """Train for the configured epochs; gives the mean loss of each."""
-        trained = [p for p in self.encoder.parameters() if p.requires_grad]
-        if not trained:
-            raise ConfigError(
-                f"the encoder {self.encoder.kind} has nothing to train",
-                where="training.kind",
-                remedy="Set it to frozen.",
-            )
-        decayed: list[Tensor] = [p for p in trained if p.dim() > 1]
-        rest: list[Tensor] = [p for p in trained if p.dim() <= 1]
-        rest.extend(self.loss.parameters())
-        groups: list[dict[str, Any]] = [
-            {"params": decayed, "weight_decay": _WEIGHT_DECAY},
-            {"params": rest},
+    def _labels(
+        self, batch: npt.NDArray[np.int64], places: Sequence[int], epoch: int, step: int
+    ) -> Tensor:
+        """Classes of the batch's windows at some places, their distortions told as `show` will."""
+        kinds = [
+            self.augmenter.kind(random_of(self.seed, epoch, WINDOW, step * self._size() + place))
+            for place in places
         ]
-        optimizer = torch.optim.Adam(groups, lr=self.config.learning_rate)
-        steps = self.config.epochs * self._steps()
-        task = progress.add_task(f"training {name}", total=steps) if progress else None
-        self.encoder.train()
-        losses: list[float] = []
-        for epoch in range(self.config.epochs):
-            found: list[float] = []
-            for batch in self._batches():
-                optimizer.zero_grad(set_to_none=True)
-                loss = self._loss(batch)
-                value = float(loss.detach())
-                if not math.isfinite(value):
-                    raise ConfigError(
-                        f"the loss became {value} in epoch {epoch + 1}",
-                        where="training.learning_rate",
-                        remedy=f"Lower it (it is {self.config.learning_rate:g}) or the margin.",
-                    )
-                torch.autograd.backward(loss)
-                optimizer.step()
-                found.append(value)
-                if progress and task is not None:
-                    text = f"training {name}, epoch {epoch + 1}, loss {value:.3f}"
-                    progress.update(task, advance=1, description=text)
-            losses.append(math.fsum(found) / len(found))
-        self.encoder.eval()
-        return losses
+        numbers = [self.learnt[int(batch[place])] for place in places]
+        return self._classes(numbers, kinds)
 
-    def _steps(self) -> int:
-        """Batches an epoch. A last batch less than half full is left out: batch norms need many."""
-        windows, times = len(self.waveforms), self._times()
-        size = min(self.config.batch, windows * times)
-        full, rest = divmod(windows * times, size)
-        return full + (rest >= max(2, size // 2))
+    def _targets(self, numbers: Sequence[int], shown: Sequence[Shown]) -> Tensor:
+        return self._classes(numbers, [one.kind for one in shown])
+
+    def _classes(self, numbers: Sequence[int], kinds: Sequence[int]) -> Tensor:
+        labels = self.plan.labels[np.asarray(numbers)] * len(self.plan.perturbations)
+        return torch.from_numpy(labels + np.asarray(kinds))
+
+    def _size(self) -> int:
+        """Windows of a full batch."""
+        size = min(self.config.batch, len(self.learnt) * self._times())
+        return max(self.quantum, size - size % self.quantum)
 
     def _times(self) -> int:
         """How often an epoch shows each window."""
-        return max(1, math.ceil(WINDOWS_AN_EPOCH / len(self.waveforms)))
+        return max(1, math.ceil(WINDOWS_AN_EPOCH / len(self.learnt)))
 
-    def _batches(self) -> Iterator[Tensor]:
-        """Window numbers of one epoch, shuffled, in batches."""
-        windows = len(self.waveforms)
-        shuffled = [torch.randperm(windows, generator=self.random) for _ in range(self._times())]
-        order = torch.cat(shuffled)
-        return iter(torch.split(order, min(self.config.batch, len(order)))[: self._steps()])
+    def _epoch_order(self, epoch: int) -> npt.NDArray[np.int64]:
+        """Places in `learnt` as the epoch takes them: each set whole before it comes again."""
+        if self._order is None or self._order[0] != epoch:
+            random = random_of(self.seed, epoch, ORDER)
+            rounds = [random.permutation(len(self.learnt)) for _ in range(self._times())]
+            self._order = (epoch, np.concatenate(rounds))
+        return self._order[1]
 
-    def _loss(self, batch: Tensor) -> Tensor:
-        windows, targets = self._windows(batch)
-        shares = torch.ones(len(batch), 1)
-        targets = targets[:, None]
-        if self._chance() < self.config.mixup:
-            part = self._chance()
-            order = torch.randperm(len(batch), generator=self.random)
-            windows = part * windows + (1 - part) * windows[order]
-            targets = torch.cat([targets, targets[order]], dim=1)
-            shares = torch.cat([part * shares, (1 - part) * shares], dim=1)
-        branches = self.encoder.branches(windows)
-        if self.exchanges and len(branches) > 1 and self._chance() < self.config.feature_exchange:
-            # FeatEx (Wilkinghoff, ICASSP 2024, eq. 5): the first branch keeps its window, the
-            # others see the window from the batch's other end.
-            branches = (branches[0], *(branch.flip(0) for branch in branches[1:]))
-            count = self.plan.count
-            targets = torch.cat([targets + count, targets.flip(0) + 2 * count], dim=1)
-            shares = torch.cat([shares / 2, shares.flip(0) / 2], dim=1)
-        loss: Tensor = self.loss(torch.cat(branches, dim=1), targets, shares)
-        return loss
 
-    def _windows(self, batch: Tensor) -> tuple[Tensor, Tensor]:
-        """The windows, rolled (a window has no natural beginning) and distorted; their classes."""
-        windows, targets = [], []
-        kinds = self.plan.perturbations
-        for number in batch.tolist():
-            window = self.waveforms[number]
-            shift = int(torch.randint(window.shape[0], (), generator=self.random))
-            kind = int(torch.randint(len(kinds), (), generator=self.random))
-            window = torch.roll(window, shift)
-            windows.append(perturb(window, kinds[kind], self.encoder.sample_rate, self.random))
-            targets.append(int(self.labels[number]) * len(kinds) + kind)
-        return torch.stack(windows), torch.tensor(targets)
+def _embed(encoder: Encoder, waveforms: Tensor) -> npt.NDArray[np.float64]:
+    """Embeddings before training, `(n, dim)`."""
+    encoder.eval()
+    with torch.no_grad():
+        found = torch.cat([encoder(chunk) for chunk in torch.split(waveforms, 16)])
+    return found.numpy().astype(np.float64)
 
-    def _chance(self) -> float:
-        return float(torch.rand((), generator=self.random))
+
+def _fingerprint(
+    encoder: Encoder, material: Material, config: TrainingConfig, plan: ClassPlan, seed: int
+) -> str:
+    """Of what decides a training's outcome, short of the weights it starts from."""
+    digest = hashlib.sha256()
+    shapes = {name: list(value.shape) for name, value in encoder.state_dict().items()}
+    what = {
+        "encoder": [encoder.kind, encoder.window_samples, shapes],
+        "config": config.model_dump(mode="json"),
+        "classes": plan.names,
+        "windows": [
+            [name, row.start] for name, row in zip(material.recordings, material.rows, strict=True)
+        ],
+        "seed": seed,
+    }
+    digest.update(json.dumps(what, sort_keys=True).encode())
+    digest.update(plan.labels.tobytes())
+    return digest.hexdigest()
+
+
+def _mean(curves: Sequence[Sequence[float]]) -> list[float]:
+    """Mean over the members, epoch by epoch."""
+    return [math.fsum(epoch) / len(epoch) for epoch in zip(*curves, strict=False)]

@@ -43,7 +43,7 @@ def perturb(window: Tensor, name: str, rate: int, generator: torch.Generator) ->
     samples = window.shape[0]
     if name in {"faster", "slower"}:
         factor = 1 + draw(0.04, 0.12)
-        changed = _resample(window, factor if name == "faster" else 1 / factor)
+        changed = resample(window, factor if name == "faster" else 1 / factor)
     elif name == "modulated":
         time = torch.arange(samples, dtype=window.dtype) / rate
         phase = 2 * math.pi * (draw(2, 20) * time + draw(0, 1))
@@ -64,8 +64,16 @@ def perturb(window: Tensor, name: str, rate: int, generator: torch.Generator) ->
     return restored
 
 
-def _resample(window: Tensor, factor: float) -> Tensor:
-    """Play `factor` times as fast, cutting what is left over or going round what is missing."""
+def resample(window: Tensor, factor: float) -> Tensor:
+    """Play `factor` times as fast, cutting what is left over or going round what is missing.
+
+    Args:
+        window: Shape `(n,)`.
+        factor: Speed and pitch; above 1 for faster.
+
+    Returns:
+        Shape `(n,)`.
+    """
     samples = window.shape[0]
     count = round(samples / factor)
     # Cutting or zero-padding the spectrum is the ideal (anti-aliased) resampler of a loop.

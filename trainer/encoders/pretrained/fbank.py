@@ -43,6 +43,8 @@ class KaldiFbank(nn.Module):
         scale: Factor on the waveform: 2**15 where the encoder was trained on 16-bit integers.
     """
 
+    frames_last = False  # it gives `(batch, frames, bands)`; SpecAugment asks
+
     def __init__(self, *, window: Literal["povey", "hanning"], scale: float = 1.0) -> None:
         super().__init__()
         self.scale = scale

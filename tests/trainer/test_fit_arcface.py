@@ -8,13 +8,11 @@ import pytest
 import torch
 from torch.nn import functional
 
-from trainer.fit.margin import AngularMargin
+from trainer.fit.heads.arcface import ArcFace
 
 
 def _loss(centres, *, margin, scale, subcentres=1):
-    head = AngularMargin(
-        2, len(centres) // subcentres, margin=margin, scale=scale, subcentres=subcentres
-    )
+    head = ArcFace(2, len(centres) // subcentres, margin=margin, scale=scale, subcentres=subcentres)
     head.centres.data = torch.tensor(centres, dtype=torch.float32)
     return head
 
@@ -43,7 +41,7 @@ def test_beyond_a_right_angle_there_is_no_margin():
 
 def test_a_class_is_as_near_as_its_nearest_subcentre():
     head = _loss([_at(0), _at(180), _at(90), _at(270)], margin=0, scale=1, subcentres=2)
-    cosines = head.cosines(torch.tensor([_at(170), _at(260)]))
+    cosines = head.similarities(torch.tensor([_at(170), _at(260)]))
     expected = [[math.cos(math.radians(10)), math.cos(math.radians(80))]] * 2
     expected[1] = [math.cos(math.radians(80)), math.cos(math.radians(10))]
     assert torch.allclose(cosines, torch.tensor(expected), atol=1e-6)
@@ -58,7 +56,7 @@ def test_without_a_margin_shares_are_a_soft_label():
     for row in range(5):
         for target, share in zip(targets[row], shares[row], strict=True):
             soft[row, target] += share
-    expected = functional.cross_entropy(7 * head.cosines(embedding), soft)
+    expected = functional.cross_entropy(7 * head.similarities(embedding), soft)
     assert head(embedding, targets, shares).item() == pytest.approx(expected.item(), rel=1e-5)
 
 

@@ -1,0 +1,79 @@
+"""What scoring methods have fitted on the workstation: mixtures, support vectors, clusters.
+
+The device judges with the resulting numbers alone (agent/score/gmm.py, ocsvm.py).
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+from sklearn.svm import OneClassSVM
+
+from agent.score.config import MixtureConfig, OneClassConfig
+from agent.score.fitter import Mixture, SupportVectors
+from agent.score.scorer import Floats, IntVector
+
+# A component of fewer windows than this has no shape of its own.
+_WINDOWS_A_COMPONENT = 10
+_STARTS = 3
+
+
+class ScikitFitter:
+    """Fits with scikit-learn; the same input gives the same result."""
+
+    def mixture(self, points: Floats, config: MixtureConfig) -> Mixture:
+        """Gaussian mixture by expectation maximisation, the best of three starts.
+
+        Args:
+            points: Standardised, shape `(n, r)`.
+            config: Components, form and floor of the covariances, seed.
+        """
+        most = len(points) // _WINDOWS_A_COMPONENT
+        model = GaussianMixture(
+            n_components=max(1, min(config.components, most)),
+            covariance_type=config.covariance,
+            reg_covar=config.floor,
+            n_init=_STARTS,
+            random_state=config.seed,
+        )
+        with warnings.catch_warnings():
+            # A hundred steps are close enough to a maximum.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model.fit(points)
+        return Mixture(model.weights_, model.means_, model.covariances_)
+
+    def one_class(self, points: Floats, config: OneClassConfig) -> SupportVectors:
+        """One-class support vector machine with a Gaussian kernel.
+
+        Args:
+            points: Standardised, shape `(n, r)`.
+            config: nu and gamma.
+        """
+        variance = max(float(points.var()), 1e-12)
+        gamma = config.gamma or 1.0 / (points.shape[1] * variance)
+        model = OneClassSVM(nu=config.nu, gamma=gamma).fit(points)
+        weights = np.asarray(model.dual_coef_, dtype=np.float64)[0]
+        used = weights > 0.0
+        return SupportVectors(
+            np.asarray(model.support_vectors_, dtype=np.float64)[used],
+            weights[used],
+            -float(model.intercept_[0]),
+            gamma,
+        )
+
+    def clusters(self, points: Floats, count: int, seed: int) -> IntVector:
+        """K-means with ten starts; fewer clusters where there are fewer different points.
+
+        Args:
+            points: Shape `(n, r)`.
+            count: Clusters wanted.
+            seed: Of the starts.
+        """
+        count = min(count, len(np.unique(points, axis=0)))
+        labels = KMeans(n_clusters=count, n_init=10, random_state=seed).fit_predict(points)
+        found: IntVector = labels.astype(np.int64)
+        return found

@@ -1,0 +1,70 @@
+"""From windows to a loss: the encoder and its head as one module, so that an engine can wrap it."""
+
+from __future__ import annotations
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from trainer.encoders.base import Encoder
+from trainer.fit.adapters import train_mode
+from trainer.fit.heads import Head
+
+
+class Objective(nn.Module):
+    """The loss of a batch that is spread over the processes.
+
+    Each process encodes its part; the embeddings are gathered (with their gradients), and every
+    process works out the loss of the whole batch. So FeatEx, the adaptive scales and the mean are
+    what one process would make of it.
+
+    Args:
+        encoder: What is trained.
+        head: The loss.
+        fabric: The engine, launched.
+        classes: Classes without those of FeatEx.
+    """
+
+    def __init__(self, encoder: Encoder, head: Head, fabric: Fabric, classes: int) -> None:
+        super().__init__()
+        self.encoder, self.head, self.classes = encoder, head, classes
+        self._fabric = fabric
+
+    def forward(self, windows: Tensor, targets: Tensor, shares: Tensor, exchange: Tensor) -> Tensor:
+        """Mean loss of a batch.
+
+        Args:
+            windows: This process's part, `(n, samples)`.
+            targets: Classes of the whole batch, int64 `(processes * n, t)`.
+            shares: Their shares, `(processes * n, t)`.
+            exchange: Whether branches are exchanged, bool `()`.
+
+        Returns:
+            A scalar, the same in every process.
+        """
+        branches = self.encoder.branches(windows)
+        with torch.autocast(windows.device.type, enabled=False):
+            parts = [self._gather(branch.float()) for branch in branches]
+            if bool(exchange) and len(parts) > 1:
+                # FeatEx (Wilkinghoff, ICASSP 2024, eq. 5): the first branch keeps its window, the
+                # others see the window from the batch's other end.
+                parts = [parts[0], *(part.flip(0) for part in parts[1:])]
+                count = self.classes
+                targets = torch.cat([targets + count, targets.flip(0) + 2 * count], dim=1)
+                shares = torch.cat([shares / 2, shares.flip(0) / 2], dim=1)
+            loss: Tensor = self.head(torch.cat(parts, dim=1), targets, shares)
+        return loss
+
+    def train(self, mode: bool = True) -> Objective:
+        """Training mode, but for what was pre-trained (see `adapters.train_mode`)."""
+        super().train(mode)
+        if mode:
+            train_mode(self.encoder)
+        return self
+
+    def _gather(self, part: Tensor) -> Tensor:
+        if self._fabric.world_size == 1:
+            return part
+        gathered = self._fabric.all_gather(part, sync_grads=torch.is_grad_enabled())
+        assert isinstance(gathered, Tensor)
+        return gathered.flatten(0, 1)
