@@ -26,11 +26,8 @@ FORBIDDEN = {"DFT", "STFT", "If", "Loop", "Scan", "NonZero"}
         ("spectral_shape", "", 1.0, 1),
         ("mn04", "multi", 1.0, 1),
         ("dual_path", "", 1.3, 2),
-        ("ae", "mse", 1.0, 1),
-        ("ae", "mahala", 1.0, 1),
         ("ae", "mahala_textbook", 1.0, 1),
         ("bigru", "", 1.0, 1),
-        ("acae", "latent", 1.0, 1),
         ("acae", "mse", 1.0, 1),
     ],
 )
