@@ -29,6 +29,7 @@ from agent.score.scorer import HealthySet
 from export.embed import embed
 from export.onnx_graph import ExportError
 from trainer.encoders.base import Encoder
+from trainer.fit.densities import ScikitFitter
 from trainer.preset import Preset
 from trainer.recordings.model import Machine
 from trainer.run import RunRecord
@@ -100,6 +101,7 @@ def make_detector(
         preset.scorer,
         _rule(preset),
         window_seconds=info.window_samples / info.sample_rate,
+        fitter=ScikitFitter(),
     )
     if still is None:
         return Detector(graph, info, vectors, fitted)

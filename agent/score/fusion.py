@@ -253,7 +253,7 @@ def fusion_left_out(
     # The windows' own scores are needed whatever is asked: they make the parts comparable.
     own = [healthy.vectors, *queries]
     parts = _parts_left_out(healthy, config, own, fitter)
-    found = [np.full(len(healthy), np.nan, np.float32) for _ in queries]
+    found: list[Vector] = [np.full(len(healthy), np.nan, np.float32) for _ in queries]
     for outside in folds(healthy):
         tables: list[list[Floats]] = [[] for _ in queries]
         for scores in parts:

@@ -13,10 +13,24 @@ import numpy as np
 
 from agent.frames import Matrix
 from agent.score.bank import MemoryBank
-from agent.score.config import KnnConfig, PartScorer, ValueConfig
+from agent.score.config import (
+    CoveringConfig,
+    DensitySoftmaxConfig,
+    KnnConfig,
+    MahalanobisConfig,
+    MixtureConfig,
+    OneClassConfig,
+    PartScorer,
+    ValueConfig,
+)
+from agent.score.density_softmax import DensitySoftmaxScorer, fit_density_softmax
 from agent.score.fitter import Fitter
+from agent.score.gmm import MixtureScorer, fit_mixture
 from agent.score.knn import KnnScorer
+from agent.score.mahalanobis import MahalanobisScorer, fit_mahalanobis
+from agent.score.mcv import CoveringScorer, fit_covering
 from agent.score.normalize import fit_constants, leave_one_out
+from agent.score.ocsvm import OneClassScorer, fit_one_class
 from agent.score.scorer import HealthySet, Scorer, State, Vector, folds, take
 from agent.score.value import ValueScorer
 
@@ -34,10 +48,21 @@ def fit_method(healthy: HealthySet, config: PartScorer, fitter: Fitter | None = 
 
     Raises:
         WorkstationError: The method takes a fitter and there is none.
+        ConfigError: The method cannot be fitted to such embeddings.
     """
     match config:
         case KnnConfig():
             return {CONSTANTS: fit_constants(healthy.vectors, healthy.groups, config)}
+        case MahalanobisConfig():
+            return fit_mahalanobis(healthy, config)
+        case DensitySoftmaxConfig():
+            return fit_density_softmax(healthy, config, fitter)
+        case MixtureConfig():
+            return fit_mixture(healthy, config, fitter)
+        case OneClassConfig():
+            return fit_one_class(healthy, config, fitter)
+        case CoveringConfig():
+            return fit_covering(healthy, config)
         case ValueConfig():
             return {}
 
@@ -62,6 +87,16 @@ def build_method(
             constants = take(state, CONSTANTS, (len(healthy), 2)).astype(np.float32)
             bank = MemoryBank(healthy.vectors, constants, tuple(healthy.rows))
             return KnnScorer(bank, config, index)
+        case MahalanobisConfig():
+            return MahalanobisScorer(config, state, dim)
+        case DensitySoftmaxConfig():
+            return DensitySoftmaxScorer(config, state, dim)
+        case MixtureConfig():
+            return MixtureScorer(config, state, dim)
+        case OneClassConfig():
+            return OneClassScorer(config, state, dim)
+        case CoveringConfig():
+            return CoveringScorer(state, dim)
         case ValueConfig():
             return ValueScorer(config, dim)
 
@@ -103,7 +138,7 @@ def by_folds(
     healthy: HealthySet, queries: Sequence[Matrix], fit: Callable[[HealthySet], Scorer]
 ) -> list[Vector]:
     """Judge each window by a scorer fitted to the other folds."""
-    found = [np.full(len(healthy), np.nan, np.float32) for _ in queries]
+    found: list[Vector] = [np.full(len(healthy), np.nan, np.float32) for _ in queries]
     for outside in folds(healthy):
         scorer = fit(healthy.among(~outside))
         scorer.start()
