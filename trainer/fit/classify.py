@@ -155,10 +155,11 @@ def fit_classifier(
             checkpoints.clear()
         fabric.barrier()
     tuning = Tuning(encoder, config)
-    tuning.start()
     members = encoder.members()
     curves = [Curve(losses, held_curve, best) for losses, held_curve, best in state.curves]
     with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # adapters begin at random
+        tuning.start()
         for index in range(state.member, len(members)):
             own_seed = seed + 7919 * index
             torch.manual_seed(own_seed)
