@@ -31,6 +31,7 @@ from agent.window.config import ValidityConfig
 # One level of an MQTT topic: no '/', '+', '#' or space. It names files too, so it isn't long.
 _TOPIC_PART = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 _MOST_BYTES = 2**20
+_KINDS: dict[type, str] = {list: "list", str: "text"}
 # Levels beside the machines in the topic tree; a machine of that name would be shadowed.
 RESERVED = frozenset({"status", "info", "health", "request", "response"})
 
@@ -108,7 +109,8 @@ class AgentConfig(Strict):
         FilePath | None,
         Field(
             description="Folder for what must survive a restart (undelivered alarms and the like); "
-            "null for `$STATE_DIRECTORY`, which systemd sets, else `~/.local/state/auscult`"
+            "null for `$STATE_DIRECTORY`, which systemd sets, else `auscult` in `$XDG_STATE_HOME`, "
+            "else `~/.local/state/auscult`"
         ),
     ] = None
     heartbeat_seconds: Annotated[
@@ -132,14 +134,20 @@ class AgentConfig(Strict):
         """The state directory; each stage has its own folder below it and makes it itself."""
         # systemd gives several folders separated by colons when the unit names several.
         given = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
-        home = Path(given) if given else Path("~/.local/state/auscult").expanduser()
-        return self.state_dir or home
+        return self.state_dir or (Path(given) if given else _state_home() / "auscult")
 
     @property
     def device_name(self) -> str:
         """The configured name, or this host's, fit for a topic."""
         host = "".join(c if c.isalnum() or c in "._-" else "-" for c in socket.gethostname())
         return self.device or host.lstrip("._-") or "device"
+
+
+def _state_home() -> Path:
+    """Where a user's programs keep their state (XDG Base Directory Specification)."""
+    given = os.environ.get("XDG_STATE_HOME", "")
+    # A relative one is to be ignored, says the specification.
+    return Path(given) if Path(given).is_absolute() else Path("~/.local/state").expanduser()
 
 
 class _OnceLoader(yaml.SafeLoader):
@@ -183,7 +191,20 @@ def load_config(path: Path) -> AgentConfig:
     except Exception as fault:
         # Not YAML's errors alone: PyYAML meets `!!bool maybe` with a KeyError, and others so.
         problem = str(fault) if isinstance(fault, yaml.YAMLError | ValueError) else repr(fault)
-        raise ConfigError(f"is not YAML: {problem}", where=path) from fault
+        raise ConfigError(
+            f"is not YAML: {problem}",
+            where=path,
+            remedy="Mend that place: indent with spaces, put a space after each colon, and quote "
+            "text that holds `: ` or begins with one of @ % & * ! [ {. configs/agent.yaml is an "
+            "example.",
+        ) from fault
+    if not isinstance(tree, dict):
+        what = "is empty" if tree is None else f"holds a {_KINDS.get(type(tree), 'single value')}"
+        raise ConfigError(
+            f"{what}, where keys such as `machines:` are wanted",
+            where=path,
+            remedy="Start from configs/agent.yaml; every key is in docs/configuration.md.",
+        )
     try:
         return AgentConfig.model_validate(tree, context={"base": path.absolute().parent})
     except ValidationError as fault:

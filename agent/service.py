@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from agent.bundle.events import BundleEvent
 from agent.bundle.load import Bundle
+from agent.capture.probe import check_paths
 from agent.capture.source import open_source
 from agent.config import AgentConfig, MachineConfig
 from agent.decide.keeper import AlarmKeeper
@@ -70,14 +71,18 @@ class Agent:
         self.handlers: dict[str, Handler] = {}
 
     def prepare(self, *, strict: bool = False) -> None:
-        """Open and verify every bundle.
+        """Open and verify every bundle, and see that recordings to be played are there.
 
         Args:
             strict: Do not fall back on a bundle that worked before.
 
         Raises:
             BundleError: One of them is not as it was exported, nor is there another.
+            AudioError: A path of recordings matches nothing.
         """
+        # Before anything that takes time: a path is the likeliest mistake.
+        for machine in self._config.machines:
+            check_paths(machine.source)
         self._growth.open_bundles(strict=strict)
         for machine in self._config.machines:
             bundle = self._growth.bundle(machine.name)

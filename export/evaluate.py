@@ -85,15 +85,22 @@ def choose_systems(
     return tuple(
         System(
             name=preset.name
-            if preset.floor or len(precisions) == 1
+            if preset.floor or len(_offered(preset, precisions)) == 1
             else f"{preset.name} ({precision})",
             preset=preset,
             precision=precision,
             seeds=tuple(dict.fromkeys(seeds[:1] if _deterministic(preset) else seeds)),
         )
         for preset in sorted(chosen.values(), key=lambda preset: preset.floor)
-        for precision in (precisions[:1] if preset.floor else precisions)
+        for precision in _offered(preset, precisions)
     )
+
+
+def _offered(preset: Preset, precisions: Sequence[Precision]) -> Sequence[Precision]:
+    """Those asked for that a preset can be exported in, at least one."""
+    if preset.quantization.mode == "none":
+        return ("float32",)
+    return precisions[:1] if preset.floor else precisions
 
 
 def evaluate(

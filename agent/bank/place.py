@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from agent.bundle.load import Bundle, open_bundle
+from agent.bundle.sign import load_public, verify_folder
 from agent.bundle.versions import Versions, active_bundle, beside, version_folders
 from agent.config import AgentConfig
 from agent.errors import ConfigError
@@ -92,7 +93,7 @@ def place_of_machine(
 
     Raises:
         ConfigError: There is no such machine.
-        BundleError: Its bundle cannot be opened.
+        BundleError: Its bundle cannot be opened, or is not signed as it must be.
     """
     names = [machine.name for machine in config.machines]
     if name is None and len(names) == 1:
@@ -103,6 +104,9 @@ def place_of_machine(
             remedy=f"Give --machine: {', '.join(names)}.",
         )
     machine = next(one for one in config.machines if one.name == name)
+    if config.bundles.public_key is not None:
+        # Nothing may be grown from, or shown of, a bundle that the agent would not open.
+        verify_folder(machine.bundle, load_public(config.bundles.public_key))
     own = version_folders(config.state_path, machine.name, machine.bundle)[0]
     versions = Versions(machine.bundle, folder or own)
     opened = _open(versions, threads=config.inference.threads) if current else None

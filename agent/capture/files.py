@@ -11,6 +11,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from agent.capture.declared import missing_share
 from agent.errors import AudioError
 from agent.frames import Matrix, Samples
 
@@ -151,6 +152,12 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
         with soundfile.SoundFile(path) as file:
             if file.frames == 0:
                 raise AudioError("holds no samples", where=path, remedy=_AGAIN)
+            if (missing := missing_share(path)) > _SHORTFALL_ALLOWED:
+                raise AudioError(
+                    f"is cut short: its header promises sound of which {missing:.0%} is not there",
+                    where=path,
+                    remedy=_AGAIN,
+                )
             if file.frames >= _UNKNOWN_FRAMES:
                 raise AudioError(
                     "has no length in its header, as when written to a pipe",
@@ -166,6 +173,8 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
     except (soundfile.SoundFileError, RuntimeError, TypeError, ValueError) as fault:
         # TypeError: soundfile asks for the format of a headerless `.raw`.
         why = getattr(fault, "error_string", None) or str(fault)
+        if "does not exist" in why:  # so says libsndfile of an MP3 without sound in it
+            why = f"it is no {path.suffix.lower() or 'such'} recording, or a damaged one"
         raise AudioError(
             f"cannot be decoded: {why.strip().rstrip('.')}", where=path, remedy=_AGAIN
         ) from fault

@@ -72,6 +72,19 @@ def probe(config: MicrophoneSource, seconds: float = 0.3) -> Probe:
         listener.leave(_CLOSE_SECONDS)
 
 
+def check_paths(config: AnySource) -> None:
+    """See whether the files that a source plays are there; reads none of them.
+
+    Args:
+        config: A machine's `source`.
+
+    Raises:
+        AudioError: One of the paths matches nothing.
+    """
+    if isinstance(config, ReplaySource):
+        find_recordings(config.paths)
+
+
 def check_source(config: AnySource) -> str:
     """See whether a source gives sound now; for `auscult run --check` and `auscult doctor`.
 

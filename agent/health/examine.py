@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from agent.bundle.sign import fingerprint, load_public
 from agent.bundle.trust import Opening, TrustedBundle
 from agent.capture.config import MicrophoneSource
 from agent.capture.probe import check_source
@@ -49,6 +50,8 @@ def examine(path: Path) -> Iterator[Finding]:
     yield check_providers(config)
     if any(isinstance(machine.source, MicrophoneSource) for machine in config.machines):
         yield check_sound_rights()
+    if config.bundles.public_key is not None:
+        yield check_key(config.bundles.public_key)
     busy = 0.0
     for machine in config.machines:
         finding, share = check_bundle(config, machine)
@@ -156,6 +159,16 @@ def check_sound_rights() -> Finding:
     )  # fmt: skip
 
 
+def check_key(path: Path) -> Finding:
+    """Can the key be used that bundles must be signed with?"""
+    try:
+        key = load_public(path)
+    except AuscultError as fault:
+        return _failed("public key", fault)
+    text = f"{path}: only bundles signed with the other half of {fingerprint(key)} are opened"
+    return Finding("public key", Grade.OK, text)
+
+
 def check_bundle(config: AgentConfig, machine: MachineConfig) -> tuple[Finding, float]:
     """Is the bundle whole, trusted and does it run, and how fast?
 
@@ -173,13 +186,14 @@ def check_bundle(config: AgentConfig, machine: MachineConfig) -> tuple[Finding, 
         return _failed(name, fault), 0.0
     try:
         manifest = bundle.manifest
+        proved = "verified" if opening.public_key is None else "verified, its signature too"
         samples = np.zeros((1, manifest.encoder.window_samples), np.float32)
         began = time.perf_counter()
         bundle.encoder.encode(samples)
         taken = time.perf_counter() - began
         step = machine.hop_seconds or manifest.hop_seconds
         text = (
-            f"{bundle.path}: verified, trained on {manifest.trained_on.machine}, "
+            f"{bundle.path}: {proved}, trained on {manifest.trained_on.machine}, "
             f"{len(bundle.rows)} rows; {1000 * taken:.0f} ms for a window every {step:g} s"
         )
         if caveat := manifest.threshold.caveat:

@@ -9,6 +9,7 @@ import pytest
 import soundfile
 import soxr
 
+from agent.capture.declared import missing_share
 from agent.capture.files import audio_info, is_audio, read_audio
 from agent.errors import AudioError
 
@@ -148,3 +149,55 @@ def test_what_counts_as_a_recording(tmp_path):
     assert is_audio(tmp_path / "a.flac")
     assert not is_audio(tmp_path / "._a.wav")
     assert not is_audio(tmp_path / "notes.txt")
+
+
+def test_an_mp3_that_is_none_is_not_called_missing(tmp_path):
+    (tmp_path / "a.mp3").write_bytes(b"no sound at all " * 99)
+    with pytest.raises(AudioError, match=r"a\.mp3: cannot be decoded: it is no \.mp3"):
+        audio_info(tmp_path / "a.mp3")
+    with pytest.raises(AudioError, match="does not exist"):
+        audio_info(tmp_path / "b.mp3")
+
+
+@pytest.mark.parametrize("share", [0.98, 0.5, 0.05])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("a.wav", {}),
+        ("a.wav", {"subtype": "PCM_24"}),
+        ("a.wav", {"subtype": "FLOAT"}),
+        ("a.wav", {"format": "WAVEX"}),
+        ("a.wav", {"format": "RF64"}),
+        ("a.wav", {"endian": "BIG"}),
+        ("a.aiff", {}),
+    ],
+)
+def test_a_recording_cut_off_is_named(tmp_path, name, options, share):
+    """libsndfile takes what is left of it for the whole."""
+    path = tmp_path / name
+    soundfile.write(path, tone(RATE), RATE, **options)
+    assert missing_share(path) == 0
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(AudioError, match="is cut short") as fault:
+        read_audio(path, rate=RATE)
+    assert fault.value.remedy
+
+
+@pytest.mark.parametrize("length", [0, 0x7FFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF - 78])
+def test_a_wav_written_to_a_pipe_states_no_length_and_is_whole(tmp_path, length):
+    soundfile.write(tmp_path / "a.wav", tone(RATE), RATE)
+    data = bytearray((tmp_path / "a.wav").read_bytes())
+    at = data.index(b"data") + 4
+    data[at : at + 4] = length.to_bytes(4, "little")
+    (tmp_path / "a.wav").write_bytes(data)
+    assert missing_share(tmp_path / "a.wav") == 0
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"RIFF", b"RIFF\0\0\0\0WAVE", b"RIFF\0\0\0\0WAVEfmt ", b"fLaC" * 9,
+             b"RIFF\0\0\0\0WAVEJUNK\xff\xff\xff\x7f", b"RF64\0\0\0\0WAVEds64\x10\0\0\0xx"]
+)  # fmt: skip
+def test_what_has_no_sound_in_it_lacks_none(tmp_path, data):
+    (tmp_path / "a.wav").write_bytes(data)
+    assert missing_share(tmp_path / "a.wav") == 0

@@ -80,8 +80,11 @@ def test_short_forms_and_paths_relative_to_the_file(tmp_path, monkeypatch):
         (MINIMAL.replace("'}", "', decide: {threshold: .nan}}"), "threshold"),
         (MINIMAL + MINIMAL, "'machines' is given twice"),
         ("machines: [", "is not YAML"),
-        ("just words", "whole file"),
-        ("", "whole file"),
+        ("just words", "holds a text, where keys such as `machines:`"),
+        ("- a\n- b\n", "holds a list, where keys"),
+        ("7", "holds a single value"),
+        ("", "is empty, where keys"),
+        ("# only a comment\n", "is empty, where keys"),
         ("a: !!python/object/apply:os.system ['true']", "is not YAML"),
     ],
 )
@@ -89,6 +92,30 @@ def test_faults_are_named(tmp_path, text, message):
     with pytest.raises(ConfigError, match=message) as caught:
         load_config(write(tmp_path, text))
     assert "agent.yaml" in str(caught.value)
+    assert caught.value.remedy
+    assert "AgentConfig" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("environment", "place"),
+    [
+        ({}, "/home/me/.local/state/auscult"),
+        ({"XDG_STATE_HOME": "/data/state"}, "/data/state/auscult"),
+        ({"XDG_STATE_HOME": "relative"}, "/home/me/.local/state/auscult"),
+        ({"XDG_STATE_HOME": ""}, "/home/me/.local/state/auscult"),
+        ({"XDG_STATE_HOME": "/x", "STATE_DIRECTORY": "/var/lib/auscult"}, "/var/lib/auscult"),
+        ({"STATE_DIRECTORY": "/var/lib/a:/var/lib/b"}, "/var/lib/a"),
+    ],
+)
+def test_where_state_is_kept(tmp_path, monkeypatch, environment, place):
+    for name in ("XDG_STATE_HOME", "STATE_DIRECTORY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", "/home/me")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert load_config(write(tmp_path, MINIMAL)).state_path == Path(place)
+    config = load_config(write(tmp_path, MINIMAL + "state_dir: mine\n"))
+    assert config.state_path == tmp_path / "mine"
 
 
 def test_a_fault_inside_a_machine_is_not_told_as_a_missing_machine(tmp_path):

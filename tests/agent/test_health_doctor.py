@@ -11,7 +11,10 @@ from click.testing import CliRunner
 from support.broker import Broker, Subscriber, free_port
 from support.bundles import tone, write
 
+from agent.bundle.sign import load_private, make_keys, sign_folder
+from agent.commands.bank import bank
 from agent.commands.doctor import doctor
+from agent.errors import AuscultError
 from agent.health import examine as checks
 from agent.health.finding import Grade
 
@@ -63,6 +66,30 @@ def test_a_damaged_bundle_fails_with_its_file(plant, tmp_path):
     assert found["bundle of pump"]["grade"] == "fail"
     assert "bank.npy" in found["bundle of pump"]["text"]
     assert found["bundle of pump"]["remedy"]
+
+
+def test_a_bundle_is_held_against_the_key_that_the_agent_asks_for(plant, tmp_path):
+    make_keys(tmp_path / "site.key", tmp_path / "site.key.pub")
+    make_keys(tmp_path / "other.key", tmp_path / "other.key.pub")
+    config = plant("bundles: {public_key: site.key.pub}\n")
+    found, code = ask(config)
+    assert (code, found["public key"]["grade"]) == (1, "ok")
+    assert found["bundle of pump"]["grade"] == "fail"
+    assert "sign" in found["bundle of pump"]["text"]
+    sign_folder(tmp_path / "bundle", load_private(tmp_path / "other.key"))
+    assert ask(config)[0]["bundle of pump"]["grade"] == "fail"
+    sign_folder(tmp_path / "bundle", load_private(tmp_path / "site.key"))
+    found, _ = ask(config)
+    assert found["bundle of pump"]["grade"] == "ok"
+    assert "its signature too" in found["bundle of pump"]["text"]
+    # No bank is grown from, nor shown of, what the agent would not open.
+    (tmp_path / "bundle" / "manifest.sig").unlink()
+    done = CliRunner().invoke(bank, ["list", "--config", str(config)])
+    assert isinstance(done.exception, AuscultError)
+    (tmp_path / "site.key.pub").write_text("no key")
+    found, code = ask(config)
+    assert (code, found["public key"]["grade"]) == (1, "fail")
+    assert found["public key"]["remedy"]
 
 
 def test_a_source_without_sound_fails(plant):

@@ -193,6 +193,15 @@ def test_what_cannot_work_ends_with_code_2_and_one_clear_line(
     assert re.search(message, done.stderr.splitlines()[-1]), done.stderr
 
 
+def test_a_path_that_is_wrong_is_told_before_a_broker_is_tried(plant, tmp_path):
+    config = plant(extra=f"mqtt: {{host: 127.0.0.1, port: {free_port()}}}")
+    shutil.rmtree(tmp_path / "sound")
+    done = run(config)
+    assert done.returncode == 2
+    assert "trying again" not in done.stderr
+    assert "sound: there is no recording here" in done.stderr.splitlines()[-1]
+
+
 def test_check_verifies_without_listening(plant, tmp_path):
     config = plant()
     done = run(config, "--check")

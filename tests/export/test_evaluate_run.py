@@ -114,7 +114,7 @@ def test_decisions_are_the_bundles_own(done) -> None:
     _, out = done
     manifest = json.loads(
         (
-            out / "work" / "loudness" / "pump" / "seed_3" / "bundle-int8" / "manifest.json"
+            out / "work" / "loudness" / "pump" / "seed_3" / "bundle-float32" / "manifest.json"
         ).read_text()
     )
     threshold = manifest["threshold"]["clip_value"]
@@ -140,7 +140,7 @@ def test_reuse_trains_again_only_what_changed_and_discard_leaves_nothing(
     _, out = done
     shutil.copytree(out / "work", tmp_path / "work")
     seed = tmp_path / "work" / "loudness" / "pump" / "seed_3"
-    made = [seed / "run" / "run.json", seed / "bundle-int8" / "manifest.json"]
+    made = [seed / "run" / "run.json", seed / "bundle-float32" / "manifest.json"]
     before = [path.stat().st_mtime_ns for path in made]
     base = (data / "pump", "--preset", "loudness", "--seed", "3", "--out", tmp_path, "--reuse")
     assert run(*base).exit_code == 0

@@ -60,11 +60,13 @@ def spoil(folder):
     (folder / "junk.flac").write_bytes(b"this is no sound" * 99)
     flac = write(folder / "cut.flac", noise(60)).read_bytes()
     (folder / "cut.flac").write_bytes(flac[: len(flac) // 2])
+    wav = write(folder / "cut.wav", noise(20)).read_bytes()
+    (folder / "cut.wav").write_bytes(wav[: len(wav) // 2])
     return {
         "silent.wav": "microphone", "constant.wav": "microphone", "clipped.wav": "clipped",
         "nan.wav": "NaN", "short.wav": "0.50 s", "gap.wav": "lost", "half_silent.wav": "microphone",
         "header_only.wav": "no samples", "empty.wav": "empty", "junk.flac": "decoded",
-        "cut.flac": "",
+        "cut.flac": "", "cut.wav": "cut short",
     }  # fmt: skip
 
 
@@ -126,6 +128,34 @@ def test_the_channel_in_use_is_the_one_judged(tmp_path):
     assert len(load_machines(tmp_path / "pump", channel=0)) == 1
     with pytest.raises(AudioError, match="no channel 5"):
         load_machines(tmp_path / "pump", channel=5)
+
+
+@pytest.mark.parametrize("role", ["normal", "test/anomaly"])
+def test_a_channel_that_no_recording_of_a_kind_has_is_an_error_not_a_table(tmp_path, role):
+    for other in {"normal", "test/anomaly"} - {role}:
+        write(tmp_path / "pump" / other / "a.wav", noise(channels=2))
+    for n in range(3):
+        write(tmp_path / "pump" / role / f"{n}.wav", noise(seed=n))
+    with pytest.raises(AudioError, match=r"none of the 3 .* has a channel 1: .* the file has 1"):
+        load_machines(tmp_path / "pump", channel=1)
+    write(tmp_path / "pump" / role / "3.wav", noise(channels=2))
+    (machine,) = load_machines(tmp_path / "pump", channel=1)
+    assert len(machine.rejected) == 3
+
+
+def test_a_part_of_a_machine_is_not_taken_for_one(tmp_path):
+    for role in ("normal", "test/normal", "test/anomaly"):
+        write(tmp_path / "pump7" / role / "a.wav", noise())
+    dcase(tmp_path, "fan")
+    for part in ("pump7/test", "pump7/normal", "fan/train", "fan/test"):
+        with pytest.raises(ConfigError, match="is a part of the machine") as fault:
+            load_machines(tmp_path / part)
+        assert str(tmp_path / part.partition("/")[0]) in fault.value.remedy
+    # A machine may be called so, and a folder of machines, where no other machine is around it.
+    dcase(tmp_path / "data" / "train", "valve")
+    assert [m.name for m in load_machines(tmp_path / "data" / "train")] == ["valve"]
+    write(tmp_path / "plant" / "test" / "normal" / "a.wav", noise())
+    assert [m.name for m in load_machines(tmp_path / "plant" / "test")] == ["test"]
 
 
 @pytest.mark.parametrize("level", ["", "raw", "dev_data/raw", "eval_data/raw"])

@@ -10,6 +10,7 @@ from typing import Literal
 
 from rich.progress import Progress
 
+from agent.capture.files import is_audio
 from agent.errors import AudioError, ConfigError
 from trainer.recordings.dcase import is_dcase, read_dcase
 from trainer.recordings.inspect import inspect_recordings
@@ -24,6 +25,11 @@ _LAYOUTS = (
     "test/normal/, test/anomaly/), or as DCASE does: "
     "<machine>/train/section_00_source_train_normal_0001.wav and <machine>/test/..."
 )
+# Folders of a machine that are not one themselves.
+_PARTS = frozenset({"train", "test", "normal", "idle", "noise", "clean", "supplemental"})
+_WHOLE = frozenset({"train", "normal"})
+_KINDS = {"normal": "healthy", "test": "test"}
+_NO_CHANNEL = "there is no channel"  # as `agent.capture.files` says it
 # How many files a refusal names; all of them would bury what it says.
 _NAMED = 20
 
@@ -54,7 +60,8 @@ def load_machines(
     Raises:
         ConfigError: The folder is missing or in neither layout, a machine asked for isn't in it, or
             a machine has no healthy recordings at all.
-        AudioError: There are unusable files and `on_bad` is `refuse`, or no usable healthy ones.
+        AudioError: There are unusable files and `on_bad` is `refuse`, no usable healthy ones, or
+            not one healthy or test recording of a machine has the channel.
     """
     folders = _find(Path(root))
     unknown = sorted(set(names) - set(folders))
@@ -72,7 +79,9 @@ def load_machines(
     for machine in machines:
         if not machine.of("normal") and not machine.rejected:
             raise ConfigError("holds no healthy recordings", where=machine.root, remedy=_LAYOUTS)
-    machines = _inspect(machines, channel, progress)
+    named, machines = machines, _inspect(machines, channel, progress)
+    if channel is not None:
+        _refuse_channel(named, machines, channel)
     bad = [rejected for machine in machines for rejected in machine.rejected]
     if bad and on_bad == "refuse":
         raise AudioError(
@@ -99,6 +108,7 @@ def _find(root: Path) -> dict[str, Path]:
         what = "is a file, not a folder of recordings" if root.exists() else "does not exist"
         raise ConfigError(what, where=root, remedy="Name the folder that holds the recordings.")
     try:
+        _refuse_part(root)
         if is_plain(root) or is_dcase(root):
             return {root.name: root}
         found: dict[str, Path] = {}
@@ -121,6 +131,54 @@ def _find(root: Path) -> dict[str, Path]:
     if not found:
         raise ConfigError("holds no recordings as auscult knows them", where=root, remedy=_LAYOUTS)
     return dict(sorted(found.items()))
+
+
+def _refuse_part(root: Path) -> None:
+    """A machine's test folder has a `normal/` too, and would pass for a machine named `test`.
+
+    Raises:
+        ConfigError: The folder is a part of a machine's.
+    """
+    if root.name.lower() not in _PARTS:
+        return
+    whole = root.parent
+    try:
+        around = subfolders(whole)
+        # Of a folder of machines that happens to be called `train`, nothing is said.
+        loose = any(is_audio(path) for path in root.iterdir() if path.is_file())
+        part = loose and (is_plain(whole) or is_dcase(whole))
+    except OSError:
+        return  # what is around is not ours to read
+    part = part or (
+        root.name.lower() == "test" and is_plain(root) and not _WHOLE.isdisjoint(around)
+    )
+    if part:
+        raise ConfigError(
+            f"is a part of the machine in {whole}, not a machine",
+            where=root,
+            remedy=f"Name the machine's own folder: {whole}",
+        )
+
+
+def _refuse_channel(machines: Sequence[Machine], found: Sequence[Machine], channel: int) -> None:
+    """A channel that none of a machine's recordings of a kind has was meant for other recordings.
+
+    Raises:
+        AudioError: It is so; left out one by one they would be missed only at the end.
+    """
+    for asked, machine in zip(machines, found, strict=True):
+        faults = {fault.path: fault.reason for fault in machine.rejected}
+        for role in ("normal", "test"):
+            files = asked.of(role)
+            without = [one for one in files if faults.get(one.path, "").startswith(_NO_CHANNEL)]
+            if files and len(without) == len(files):
+                raise AudioError(
+                    f"none of the {len(files)} {_KINDS[role]} recordings of {machine.name} has a "
+                    f"channel {channel}: {faults[files[0].path]}",
+                    where=files[0].path,
+                    remedy="Choose a channel that they have, counted from 0, or none to average "
+                    "them all.",
+                )
 
 
 def _inspect(
