@@ -1,0 +1,57 @@
+"""A preset made small: the same parts in the same places, minutes of work instead of days.
+
+Published checkpoints cannot be had in a test, so transformers become their `tiny` size with random
+values; what is trained from scratch, and mn04, keep their real architecture.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from trainer.preset import Preset
+
+SECONDS = 2.0
+TINY = {
+    "beats": "tiny",
+    "eat": "tiny",
+    "m2d": "tiny_80x608p16x16",
+    "dasheng": "tiny",
+    "muq": "tiny",
+}
+_TINY_LAYERS = 3
+_LAYERS = {"06b": 32, "12b": 40, "large": 24}
+
+
+def shrunk(preset: Preset) -> Preset:
+    """The preset with tiny transformers, one epoch and windows of two seconds."""
+    data = preset.model_dump(mode="python")
+    data["encoder"] = tiny(data["encoder"])
+    training = data["training"]
+    training |= {"epochs": 1, "batch": 8, "accumulate": 1, "warmup_steps": 0}
+    if training["lora"]["first_blocks"]:
+        training["lora"]["first_blocks"] = _scaled(training["lora"]["first_blocks"], 12)
+    data["window"] = {
+        "seconds": SECONDS,
+        "hop_seconds": SECONDS,
+        "train_hop_seconds": SECONDS,
+    }
+    # Random values and one epoch: how far INT8 turns those says nothing of a trained encoder.
+    data["quantization"] |= {"min_cosine": 0.8, "max_hmean_drop": 1.0}
+    return Preset.model_validate(data)
+
+
+def tiny(encoder: dict[str, Any]) -> dict[str, Any]:
+    """An encoder section whose transformers are tiny and need no checkpoint."""
+    if encoder["kind"] not in TINY:
+        return encoder
+    depth = _LAYERS.get(encoder["size"], 12)
+    return encoder | {
+        "size": TINY[encoder["kind"]],
+        "weights": None,
+        "layers": sorted({_scaled(layer, depth) for layer in encoder["layers"]}),
+    }
+
+
+def _scaled(layer: int, depth: int) -> int:
+    return math.ceil(layer * _TINY_LAYERS / depth)
