@@ -142,7 +142,8 @@ class DenseAutoencoder(Autoencoder):
         lower = torch.linalg.cholesky(covariance + ridge * torch.eye(MELS, dtype=torch.float64))
         # P = L^-T L^-1, so a row vector times L^-T has length sqrt(d^T P d).
         identity = torch.eye(MELS, dtype=torch.float64)
-        return torch.linalg.solve_triangular(lower, identity, upper=False).T.float()
+        whiten: Tensor = torch.linalg.solve_triangular(lower, identity, upper=False).T.float()
+        return whiten
 
     def quantization_excludes(self) -> tuple[type[nn.Module], ...]:
         """The value: its few operations are what the alarm hangs on."""
