@@ -17,6 +17,8 @@ from agent.score.scorer import Floats, HealthySet, State, folds, take
 # Directions that hold less than this share of the largest one's variance are rounding.
 _RANK = 1e-10
 _REST_FOLDS = 3
+# Less left over than healthy sound leaves is not strange: it counts as this many deviations below.
+_LEAST_REST = -1.0
 _TINY = 1e-12
 
 
@@ -54,7 +56,7 @@ class Projection:
         if self._rest is None:
             return points
         middle, spread = self._rest
-        rest = (_rest(centered, inside) - middle) / spread
+        rest = _standardised(_rest(centered, inside), middle, spread)
         return np.concatenate([points, rest[:, None]], axis=1)
 
 
@@ -89,7 +91,8 @@ def fit_projection(healthy: HealthySet, dims: int | None) -> tuple[State, Floats
         rest[outside] = _rest(centered, centered @ other)
     middle, spread = float(rest.mean()), max(float(rest.std()), _TINY)
     state["rest"] = np.array([middle, spread])
-    return state, np.concatenate([points, ((rest - middle) / spread)[:, None]], axis=1)
+    points = np.concatenate([points, _standardised(rest, middle, spread)[:, None]], axis=1)
+    return state, points
 
 
 def _directions(centered: Floats, dims: int) -> tuple[Floats, Floats, bool]:
@@ -106,6 +109,11 @@ def _directions(centered: Floats, dims: int) -> tuple[Floats, Floats, bool]:
     kept = order[: min(dims, rank)]
     deviations: Floats = np.sqrt(np.maximum(variances[kept], _TINY**2))
     return vectors[:, kept], deviations, len(kept) < dim
+
+
+def _standardised(rest: Floats, middle: float, spread: float) -> Floats:
+    found: Floats = np.maximum((rest - middle) / spread, _LEAST_REST)
+    return found
 
 
 def _rest(centered: Floats, inside: Floats) -> Floats:
