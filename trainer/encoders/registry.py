@@ -13,6 +13,7 @@ from trainer.encoders.base import Encoder
 from trainer.encoders.bigru import BigruAutoencoder
 from trainer.encoders.dual_path import DualPath, DualPathEnsemble
 from trainer.encoders.floors import LogMel, Loudness
+from trainer.encoders.joined import Joined
 from trainer.encoders.mn04 import PUBLISHED, Mn04
 from trainer.encoders.pretrained.encoder import build_pretrained
 from trainer.encoders.pretrained.families import FAMILIES
@@ -40,7 +41,7 @@ def build_encoder(
         seed: Seeds the initial values of what is trained from scratch. The global random state is
             left as it was.
         members: Independently seeded models whose embeddings are concatenated (the preset's
-            `training.ensemble`); only encoders trained from scratch have more than one.
+            `training.ensemble`); only dual_path has more than one.
 
     Returns:
         The encoder. The same arguments give the same values.
@@ -49,6 +50,20 @@ def build_encoder(
         ConfigError: A feature name is unknown, or a checkpoint is missing, damaged or another
             model's.
     """
+    if config.kind == "joined":
+        encoders = [
+            build_encoder(
+                part,
+                window_seconds=window_seconds,
+                weights=weights,
+                seed=seed + place,
+                members=members if part.kind == "dual_path" else 1,
+            )
+            for place, part in enumerate(config.parts)
+        ]
+        return Joined(
+            encoders, window_seconds=window_seconds, unit=config.unit, together=config.together
+        ).eval()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         encoder = _build(config, window_seconds, weights, members)
@@ -62,7 +77,7 @@ def _build(
 ) -> Encoder:
     if members > 1 and config.kind != "dual_path":
         raise ConfigError(
-            f"{config.kind} is not trained from scratch, so {members} of it would be the same",
+            f"ensembles are of dual_path alone, not of {config.kind}",
             where="training.ensemble",
             remedy="Set it to 1.",
         )
