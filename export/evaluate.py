@@ -260,7 +260,8 @@ def _untestable(machine: Machine) -> ConfigError | None:
 
 
 def _deterministic(preset: Preset) -> bool:
-    return preset.floor or (preset.training.kind == "frozen" and preset.encoder.weights is not None)
+    frozen = preset.training.kind == "frozen"
+    return preset.floor or (frozen and all(part.weights for part in preset.encoder.each))
 
 
 def _told(fault: Exception, out: Path, label: str) -> str:

@@ -85,14 +85,17 @@ class Workshop:
     def _inputs(self, machine: Machine, preset: Preset, seed: int) -> str:
         """Digest of everything a run is made from: the recordings by name, size and time."""
         weights = self.weights
-        if weights is not None and weights.is_dir() and preset.encoder.weights:
-            weights = weights / preset.encoder.weights
+        files = [
+            weights / part.weights if weights.is_dir() else weights
+            for part in preset.encoder.each
+            if weights is not None and part.weights
+        ]
         facts = [
             __version__,
             preset.model_dump(mode="json"),
             seed,
             self.channel,
-            None if weights is None else _state(weights),
+            [_state(path) for path in files],
             [
                 [str(r.path), r.role, r.section, r.domain, r.attributes, _state(r.path)]
                 for r in machine.recordings

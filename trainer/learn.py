@@ -13,6 +13,7 @@ from lightning_fabric import Fabric
 from rich.progress import Progress
 
 from agent import __version__
+from agent.score.config import place_columns
 from trainer.encoders.base import Encoder
 from trainer.encoders.registry import build_encoder
 from trainer.fit.checkpoint import Checkpoints
@@ -68,6 +69,7 @@ def train_machine(
         seed=seed,
         members=preset.training.ensemble,
     )
+    preset = preset.model_copy(update={"scorer": place_columns(preset.scorer, encoder.columns)})
     first = fabric is None or fabric.is_global_zero
     if first:
         prepare_run(out)

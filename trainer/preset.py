@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 from agent.decide.config import FalseAlarms
 from agent.errors import ConfigError
 from agent.schema import Strict, explain
-from agent.score.config import KnnConfig, ScorerConfig
+from agent.score.config import FusionConfig, KnnConfig, ScorerConfig, ThresholdKind
 from trainer.fit.config import TrainingConfig as TrainingConfig  # noqa: PLC0414
 
 # In a wheel the presets lie inside this package; in a checkout beside it.
@@ -32,6 +32,7 @@ class EncoderConfig(Strict):
             "log_mel",
             "spectral_shape",
             "dual_path",
+            "joined",
             "ae",
             "bigru",
             "acae",
@@ -91,6 +92,41 @@ class EncoderConfig(Strict):
     pooling_dim: Annotated[
         int, Field(ge=1, description="Length of the vector that attentive gives for a layer")
     ] = 256
+    parts: Annotated[
+        tuple[EncoderConfig, ...],
+        Field(description="joined: the encoders whose embeddings stand side by side"),
+    ] = ()
+    unit: Annotated[
+        bool, Field(description="joined: each part's embedding is brought to unit length")
+    ] = False
+    together: Annotated[
+        bool,
+        Field(
+            description="joined: the parts are trained as branches of one embedding (which "
+            "feature_exchange may swap); false: each by itself"
+        ),
+    ] = True
+
+    @model_validator(mode="after")
+    def _parts(self) -> EncoderConfig:
+        if self.kind == "joined":
+            if len(self.parts) < 2:
+                raise ValueError("parts: a joined encoder has at least two")
+            if any(part.kind == "joined" for part in self.parts):
+                raise ValueError("parts: a joined encoder has no joined parts")
+        elif self.parts:
+            raise ValueError(f"parts: {self.kind} has none; they are for kind: joined")
+        return self
+
+    @property
+    def each(self) -> tuple[EncoderConfig, ...]:
+        """The encoder, or the parts of a joined one."""
+        return self.parts or (self,)
+
+    def without_weights(self) -> EncoderConfig:
+        """The same, for a caller that brings the values itself."""
+        parts = tuple(part.without_weights() for part in self.parts)
+        return self.model_copy(update={"weights": None, "parts": parts})
 
 
 class WindowConfig(Strict):
@@ -108,9 +144,32 @@ class WindowConfig(Strict):
 class ThresholdConfig(Strict):
     """Where healthy ends."""
 
+    rule: Annotated[
+        ThresholdKind,
+        Field(
+            description="tail: peaks over threshold; gamma: quantile of a gamma law (the DCASE "
+            "baseline's, with a rate of 0.1); mean_sigma: mean + k deviations; conformal: by "
+            "p-values, which then come with each score"
+        ),
+    ] = "tail"
     false_alarm_rate: Annotated[
         float, Field(gt=0, lt=1, description="Share of healthy windows allowed above the threshold")
     ] = 0.01
+    sigmas: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            description="k of mean_sigma, in place of the rate; null for that of a Gaussian law at "
+            "the rate",
+        ),
+    ] = None
+    domains: Annotated[
+        Literal["each", "pooled"],
+        Field(
+            description="each: the rate holds in each domain, the threshold is the highest of "
+            "theirs; pooled: one of all healthy windows together"
+        ),
+    ] = "each"
     false_alarms: Annotated[
         FalseAlarms | None,
         Field(
@@ -119,6 +178,17 @@ class ThresholdConfig(Strict):
             "recordings alone. null for `false_alarm_rate`"
         ),
     ] = None
+
+    @model_validator(mode="after")
+    def _possible(self) -> ThresholdConfig:
+        if self.false_alarms is not None and self.rule != "tail":
+            raise ValueError(
+                f"false_alarms: alarms in days are rarer than {self.rule} can tell of a few "
+                "hundred windows; give rule: tail"
+            )
+        if self.sigmas is not None and self.rule != "mean_sigma":
+            raise ValueError(f"sigmas: is k of the rule mean_sigma, not of {self.rule}")
+        return self
 
 
 class QuantizationConfig(Strict):
@@ -179,16 +249,21 @@ class Preset(Strict):
 
     @model_validator(mode="after")
     def _weights(self) -> Preset:
-        encoder = self.encoder
-        if (
-            encoder.kind in _PRETRAINED
-            and encoder.weights is None
-            and not encoder.size.startswith("tiny")
-        ):
-            raise ValueError(
-                f"encoder.weights: {encoder.kind} is pre-trained, name its checkpoint; "
-                "without one it would judge by random numbers"
-            )
+        for encoder in self.encoder.each:
+            tiny = encoder.size.startswith("tiny")
+            if encoder.kind in _PRETRAINED and encoder.weights is None and not tiny:
+                raise ValueError(
+                    f"encoder.weights: {encoder.kind} is pre-trained, name its checkpoint; "
+                    "without one it would judge by random numbers"
+                )
+        if isinstance(self.scorer, FusionConfig):
+            count = len(self.encoder.each)
+            for place, part in enumerate(self.scorer.parts):
+                if part.encoder is not None and part.encoder >= count:
+                    raise ValueError(
+                        f"scorer.parts.{place}.encoder: there is no part {part.encoder}, "
+                        f"the encoder has 0 to {count - 1}"
+                    )
         return self
 
 

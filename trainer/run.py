@@ -150,7 +150,7 @@ def load_run(folder: Path) -> tuple[RunRecord, Encoder]:
     record = load_record(folder)
     preset = record.preset
     encoder = build_encoder(
-        preset.encoder.model_copy(update={"weights": None}),
+        preset.encoder.without_weights(),
         window_seconds=preset.window.seconds,
         weights=None,
         seed=record.seed,

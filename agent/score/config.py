@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -10,6 +11,7 @@ from agent.schema import Strict
 
 Metric: TypeAlias = Literal["cosine", "euclidean"]
 Span: TypeAlias = tuple[int, int]
+ThresholdKind: TypeAlias = Literal["tail", "gamma", "mean_sigma", "conformal"]
 
 
 class _Common(Strict):
@@ -226,6 +228,14 @@ class Part(Strict):
         Span | None,
         Field(description="Columns of the embedding it judges, (start, stop); null for all"),
     ] = None
+    encoder: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            description="In a preset: the part of a joined encoder that it judges, from 0, in "
+            "place of `columns`, which training fills in",
+        ),
+    ] = None
     scorer: Annotated[PartScorer, Field(description="How it judges (its `clip` has no effect)")]
     weight: Annotated[float, Field(gt=0, description="Its weight in `mean` and `rank`")] = 1.0
 
@@ -233,6 +243,8 @@ class Part(Strict):
     def _ordered(self) -> Part:
         if self.columns is not None and not 0 <= self.columns[0] < self.columns[1]:
             raise ValueError(f"columns: {self.columns} is not (start, stop) with start < stop")
+        if self.columns is not None and self.encoder is not None:
+            raise ValueError("encoder: leave it out where columns are given")
         return self
 
 
@@ -285,6 +297,17 @@ class AlarmPromise(Strict):
 class ThresholdRule(Strict):
     """What a threshold was asked to be, so that a grown bank can be calibrated by the same rule."""
 
+    kind: Annotated[
+        ThresholdKind, Field(description="How it is found, see agent/score/rules.py")
+    ] = "tail"
+    sigmas: Annotated[
+        float | None,
+        Field(gt=0, description="k of mean_sigma; null for that of a Gaussian law at the rate"),
+    ] = None
+    domains: Annotated[
+        Literal["each", "pooled"],
+        Field(description="The highest of the domains' thresholds, or one of all their windows"),
+    ] = "each"
     false_alarm_rate: Annotated[
         float,
         Field(
@@ -335,3 +358,21 @@ def describe(config: ScorerConfig) -> str:
         parts = "; ".join(describe(part.scorer) for part in config.parts)
         return f"{config.combine} of {len(config.parts)} ({parts})"
     return config.kind.replace("_", " ")
+
+
+def place_columns(config: ScorerConfig, columns: Sequence[Span]) -> ScorerConfig:
+    """A fusion whose parts name encoders, with the columns of those in their place.
+
+    Args:
+        config: Any scorer; others than a fusion come back as they are.
+        columns: (start, stop) of each part of the encoder's embedding.
+    """
+    if not isinstance(config, FusionConfig):
+        return config
+    parts = tuple(
+        part
+        if part.encoder is None
+        else part.model_copy(update={"columns": columns[part.encoder], "encoder": None})
+        for part in config.parts
+    )
+    return config.model_copy(update={"parts": parts})

@@ -28,6 +28,11 @@ class Encoder(nn.Module, ABC):
     window_samples: int
     dim: int
 
+    @property
+    def columns(self) -> tuple[tuple[int, int], ...]:
+        """(start, stop) of each part of the embedding that a scorer may judge by itself."""
+        return ((0, self.dim),)
+
     @abstractmethod
     def forward(self, waveform: Tensor) -> Tensor:
         """Embed.

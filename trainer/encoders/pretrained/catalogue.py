@@ -177,7 +177,7 @@ def licence_of(config: EncoderConfig) -> str:
         config: The preset's `encoder` section; the parts of a joined one count each.
     """
     found: list[str] = []
-    for part in (config, *getattr(config, "parts", ())):
+    for part in config.each:
         if part.weights is None:
             continue
         known = [entry for entry in CATALOGUE if entry.family == part.kind]

@@ -1,0 +1,157 @@
+"""Several encoders as one graph: each hears what it would hear alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import soxr
+import torch
+
+from agent.score.config import FusionConfig, place_columns
+from export.embed import embed, encoder_info
+from export.onnx_graph import OPSET, export_graph, verify_parity
+from trainer.encoders.registry import build_encoder
+from trainer.encoders.resample import Resampler
+from trainer.preset import EncoderConfig, Preset
+
+SECONDS = 2.0
+
+
+def config(**fields) -> EncoderConfig:
+    return EncoderConfig.model_validate(
+        {
+            "kind": "joined",
+            "parts": [
+                {"kind": "spectral_shape"},
+                {"kind": "muq", "size": "tiny"},
+                {"kind": "dasheng", "size": "tiny"},
+            ],
+            **fields,
+        }
+    )
+
+
+def sound(rate: int, seconds: float = SECONDS) -> np.ndarray:
+    """Tones and noise below 7 kHz, with a beginning and an end that are quiet."""
+    rng = np.random.default_rng(0)
+    wide = rng.normal(0, 0.1, round(seconds * 96000))
+    band = np.fft.rfft(wide)
+    band[np.fft.rfftfreq(len(wide), 1 / 96000) > 7000] = 0
+    fade = np.sin(np.linspace(0, np.pi, len(wide))) ** 0.5
+    return soxr.resample(np.fft.irfft(band) * fade, 96000, rate, quality="VHQ").astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        (32000, 16000),
+        (24000, 16000),
+        (48000, 16000),
+        (32000, 24000),
+        (16000, 24000),
+        (44100, 16000),
+    ],
+)
+def test_resampling_is_band_limited_and_on_time(source, target):
+    given, wanted = sound(source), sound(target)
+    made = Resampler(source, target, len(wanted))(torch.from_numpy(given[None]))[0].numpy()
+    assert made.shape == wanted.shape
+    error = np.sqrt(np.mean((made - wanted) ** 2)) / np.sqrt(np.mean(wanted**2))
+    assert 20 * np.log10(error) < -55
+
+
+def test_what_the_lower_rate_cannot_hold_is_gone():
+    time = np.arange(32000) / 32000
+    tone = np.sin(2 * np.pi * 9500 * time).astype(np.float32)
+    made = Resampler(32000, 16000, 16000)(torch.from_numpy(tone[None]))[0].numpy()
+    assert np.sqrt(np.mean(made[200:-200] ** 2)) < 1e-3
+
+
+def test_the_embedding_is_the_parts_side_by_side():
+    joined = build_encoder(config(), window_seconds=SECONDS, weights=None, seed=0)
+    assert joined.sample_rate == 24000
+    windows = torch.from_numpy(np.stack([sound(24000), 0.3 * sound(24000)[::-1]]).copy())
+    with torch.inference_mode():
+        whole = joined(windows)
+        for part, (start, stop) in zip(joined.parts, joined.columns, strict=True):
+            alone = part.encoder(part.resample(windows))
+            torch.testing.assert_close(whole[:, start:stop], alone)
+    assert joined.columns[-1][1] == joined.dim == whole.shape[1]
+    heard = build_encoder(
+        EncoderConfig(kind="spectral_shape"), window_seconds=SECONDS, weights=None, seed=0
+    )
+    with torch.inference_mode():
+        own = heard(torch.from_numpy(sound(16000)[None]))
+    cosine = torch.nn.functional.cosine_similarity(own, whole[:1, : heard.dim])
+    assert float(cosine) > 0.99, "resampled inside or beforehand, it is the same sound"
+
+
+def test_unit_parts_weigh_alike():
+    joined = build_encoder(config(unit=True), window_seconds=SECONDS, weights=None, seed=0)
+    with torch.inference_mode():
+        whole = joined(torch.from_numpy(sound(24000)[None]))
+    for start, stop in joined.columns:
+        torch.testing.assert_close(whole[0, start:stop].norm(), torch.tensor(1.0))
+
+
+def test_one_graph_gives_what_torch_gives(tmp_path):
+    joined = build_encoder(config(), window_seconds=SECONDS, weights=None, seed=0)
+    graph = export_graph(joined, tmp_path / "e.onnx")
+    windows = np.stack([sound(24000)])
+    assert verify_parity(joined, graph.path, windows) > 0.9999
+    assert any("resample" in name for name in graph.pinned), "the change of rate stays float32"
+    assert embed(graph.path, encoder_info(joined, "float32", OPSET), windows).shape == (
+        1,
+        joined.dim,
+    )
+
+
+def test_trained_together_or_each_by_itself():
+    together = build_encoder(config(), window_seconds=SECONDS, weights=None, seed=0)
+    assert [member.kind for member in together.members()] == ["joined"]
+    assert len(together.branches(torch.zeros(2, together.window_samples))) == 3
+    alone = build_encoder(config(together=False), window_seconds=SECONDS, weights=None, seed=0)
+    assert [member.kind for member in alone.members()] == ["muq", "dasheng"]
+
+
+def preset(**fields) -> Preset:
+    parts = [{"kind": "spectral_shape"}, {"kind": "log_mel"}]
+    knn = {"kind": "knn", "normalization": "none"}
+    return Preset.model_validate(
+        {
+            "name": "two",
+            "summary": "for tests",
+            "encoder": {"kind": "joined", "parts": parts},
+            "scorer": {
+                "kind": "fusion",
+                "parts": [{"encoder": 0, "scorer": knn}, {"encoder": 1, "scorer": knn}],
+            },
+            **fields,
+        }
+    )
+
+
+def test_parts_of_a_fusion_get_the_columns_of_their_encoders():
+    placed = place_columns(preset().scorer, [(0, 5), (5, 7)])
+    assert isinstance(placed, FusionConfig)
+    assert [(part.columns, part.encoder) for part in placed.parts] == [
+        ((0, 5), None),
+        ((5, 7), None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"encoder": {"kind": "joined", "parts": [{"kind": "log_mel"}]}}, "at least two"),
+        ({"encoder": {"kind": "log_mel", "parts": [{"kind": "log_mel"}]}}, "has none"),
+        ({"encoder": {"kind": "log_mel"}}, "there is no part 1"),
+        (
+            {"encoder": {"kind": "joined", "parts": [{"kind": "log_mel"}, {"kind": "beats"}]}},
+            "beats is pre-trained",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_told(fields, says):
+    with pytest.raises(ValueError, match=says):
+        preset(**fields)

@@ -1,0 +1,112 @@
+"""Several encoders as one: their embeddings side by side, in one graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from trainer.encoders.base import Encoder
+from trainer.encoders.resample import Resampler
+
+
+class Part(Encoder):
+    """One of the encoders, which hears the joined encoder's waveform at its own rate.
+
+    Args:
+        encoder: The encoder.
+        sample_rate: Rate of the joined encoder's waveform, Hz.
+        window_samples: Its length, samples.
+        unit: Whether the embedding is brought to unit length.
+    """
+
+    def __init__(
+        self, encoder: Encoder, *, sample_rate: int, window_samples: int, unit: bool
+    ) -> None:
+        super().__init__()
+        self.kind, self.dim, self.unit = encoder.kind, encoder.dim, unit
+        self.sample_rate, self.window_samples = sample_rate, window_samples
+        self.encoder = encoder
+        same = encoder.sample_rate == sample_rate
+        self.resample: nn.Module = (
+            nn.Identity()
+            if same
+            else Resampler(sample_rate, encoder.sample_rate, encoder.window_samples)
+        )
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Embed `(batch, window_samples)` as `(batch, dim)`."""
+        embedding: Tensor = self.encoder(self.resample(waveform))
+        return nn.functional.normalize(embedding, dim=1) if self.unit else embedding
+
+    def quantization_excludes(self) -> tuple[type[nn.Module], ...]:
+        """The change of rate, and what the encoder itself keeps."""
+        return (Resampler, *self.encoder.quantization_excludes())
+
+
+class Joined(Encoder):
+    """Encoders side by side, over one waveform at the highest of their rates.
+
+    Trained together they are the branches of one embedding, whose features may be exchanged
+    between windows (FeatEx; the two-encoder dual branch of DCASE 2025 report 001): the first
+    branch keeps its window, the others see another's, and the loss judges the fused embedding.
+    Otherwise each is trained by itself and then joined (the report's fusion system).
+
+    Args:
+        encoders: At least two.
+        window_seconds: Length of a window, seconds.
+        unit: Each embedding at unit length, so that the cosine of two joined ones is the mean of
+            the parts' cosines.
+        together: Whether they are trained as one.
+    """
+
+    def __init__(
+        self, encoders: Sequence[Encoder], *, window_seconds: float, unit: bool, together: bool
+    ) -> None:
+        super().__init__()
+        self.kind = "joined"
+        self.sample_rate = max(encoder.sample_rate for encoder in encoders)
+        self.window_samples = round(window_seconds * self.sample_rate)
+        self.together = together
+        self.parts = nn.ModuleList(
+            Part(
+                encoder,
+                sample_rate=self.sample_rate,
+                window_samples=self.window_samples,
+                unit=unit,
+            )
+            for encoder in encoders
+        )
+        self.dim = sum(encoder.dim for encoder in encoders)
+
+    @property
+    def columns(self) -> tuple[tuple[int, int], ...]:
+        """Where each part's embedding lies."""
+        found, start = [], 0
+        for part in self._parts():
+            found.append((start, start + part.dim))
+            start += part.dim
+        return tuple(found)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Embed `(batch, window_samples)` as `(batch, dim)`."""
+        return torch.cat(self.branches(waveform), dim=1)
+
+    def branches(self, waveform: Tensor) -> tuple[Tensor, ...]:
+        """The parts' embeddings."""
+        return tuple(part(waveform) for part in self.parts)
+
+    def members(self) -> Sequence[Encoder]:
+        """This one, or the parts that have something to train."""
+        if self.together:
+            return (self,)
+        return [part for part in self._parts() if any(True for _ in part.parameters())]
+
+    def quantization_excludes(self) -> tuple[type[nn.Module], ...]:
+        """What any part keeps."""
+        kept = (kind for part in self._parts() for kind in part.quantization_excludes())
+        return tuple(dict.fromkeys(kept))
+
+    def _parts(self) -> list[Part]:
+        return [part for part in self.parts if isinstance(part, Part)]

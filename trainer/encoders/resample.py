@@ -1,0 +1,68 @@
+"""A change of sample rate as one convolution, so that it exports with the encoder behind it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+# Zero crossings of the kernel on either side, and its Kaiser window: 80 dB of stop band.
+_CROSSINGS = 32
+_BETA = 8.0
+# Pass band, as a share of the narrower rate's half; the rest is where the filter falls.
+_PASSED = 0.945
+
+
+class Resampler(nn.Module):
+    """Band-limited change from one rate to a lower or higher one, a ratio of small integers.
+
+    With up / down the ratio in lowest terms, output sample `j up + p` lies at input time
+    `j down + p down / up`: a convolution of stride `down` with one kernel for each p, whose
+    outputs are interleaved (polyphase form).
+
+    Args:
+        source: Rate of the input, Hz.
+        target: Rate of the output, Hz.
+        samples: Length of the output, samples.
+    """
+
+    def __init__(self, source: int, target: int, samples: int) -> None:
+        super().__init__()
+        common = math.gcd(source, target)
+        self.up, self.down = target // common, source // common
+        self.samples = samples
+        share = min(1.0, target / source) * _PASSED
+        half = math.ceil(_CROSSINGS / share)
+        reach = 2 * half + math.ceil((self.up - 1) * self.down / self.up) + 1
+        self.before = half
+        at = np.arange(self.up)[:, None] * self.down / self.up + half - np.arange(reach)[None]
+        inside = np.clip(1.0 - np.square(at / half), 0.0, None)
+        window = np.where(np.abs(at) <= half, np.i0(_BETA * np.sqrt(inside)) / np.i0(_BETA), 0.0)
+        kernels = share * np.sinc(share * at) * window
+        # Each phase passes a constant unchanged.
+        kernels /= kernels.sum(axis=1, keepdims=True)
+        self.kernels: Tensor
+        self.register_buffer(
+            "kernels", torch.from_numpy(kernels[:, None].astype(np.float32)), persistent=False
+        )
+        # Enough zeros that the last output sample has its whole kernel.
+        self.steps = math.ceil(samples / self.up)
+        self.reach = reach
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Resample.
+
+        Args:
+            waveform: float32, shape `(batch, n)`.
+
+        Returns:
+            float32, shape `(batch, samples)`; silence where the input had ended.
+        """
+        after = (self.steps - 1) * self.down + self.reach - self.before - waveform.shape[1]
+        padded = nn.functional.pad(waveform, (self.before, max(0, after)))
+        phases = nn.functional.conv1d(padded.unsqueeze(1), self.kernels, stride=self.down)
+        phases = phases[..., : self.steps]
+        # (batch, up, steps) to samples in order of time.
+        return phases.transpose(1, 2).flatten(1)[:, : self.samples]
