@@ -12,7 +12,8 @@ position in the stream, whether it is played at real time or as fast as possible
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias
 
@@ -123,12 +124,15 @@ class Score:
         value: Anomaly score, larger is stranger; None when the window is invalid.
         neighbour: Row of the memory bank that is nearest, None when invalid.
         inference_seconds: What encoding took (0 when invalid).
+        p_value: Conformal p-value: how likely a healthy window is to be at least as strange; None
+            when invalid, or where the bundle's threshold is not conformal.
     """
 
     window: Window
     value: float | None
     neighbour: int | None = None
     inference_seconds: float = 0.0
+    p_value: float | None = None
 
 
 class Level(str, Enum):
@@ -226,12 +230,16 @@ class NearHealthy:
     Attributes:
         source: Recording it was cut from.
         start: Where in that recording, seconds; None when it was kept as a vector alone.
-        score: Anomaly score against this one.
+        distance: Of the embeddings: (1 - cos) / 2, or L2, as the bundle's scorer measures.
+        domain: Its domain.
+        attributes: Operating conditions it was recorded under.
     """
 
     source: str
     start: float | None
-    score: float
+    distance: float
+    domain: str = "unknown"
+    attributes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +278,7 @@ class AlarmEvent:
         note: What they said.
         evidence: Where the sound of the alarm is kept; empty when it isn't.
         explanation: Why the window was judged so, of an event that raises; None when not known.
+        p_value: Conformal p-value of the score; None without one.
     """
 
     id: str
@@ -288,6 +297,7 @@ class AlarmEvent:
     note: str = ""
     evidence: str = ""
     explanation: Explanation | None = None
+    p_value: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

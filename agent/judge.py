@@ -125,7 +125,10 @@ class WindowJudge:
             idle = bundle.gate is not None and bool(bundle.gate.idle(embedding.vector[None])[0])
         # Not every way of scoring knows a nearest row.
         nearest = int(neighbour) if neighbour >= 0 else None
-        score = Score(window, float(value), nearest, embedding.inference_seconds)
+        p_value = None
+        if bundle.significance is not None:
+            p_value = float(bundle.significance.windows(value))
+        score = Score(window, float(value), nearest, embedding.inference_seconds, p_value)
         state = MachineState.IDLE if idle else MachineState.RUNNING
         return Judged(score, state, bundle, vector)
 

@@ -20,8 +20,9 @@ from rich.console import Console
 from rich.table import Table
 
 from agent.bundle.manifest import Row
-from agent.score.calibrate import tail_threshold
+from agent.score.config import ThresholdRule
 from agent.score.rate import Correlation, Counting, measure_correlation, window_rate
+from agent.score.rules import find_limit
 
 LAWS = {
     "normal": lambda z: z,
@@ -110,9 +111,10 @@ def main() -> None:
             measured.append(np.nan if correlation.share is None else correlation.share)
             rate = window_rate(1.0 / (days * 86_400), counting, correlation)
             rates.append(rate)
-            limit = tail_threshold(
-                scores.astype(float), [row.group for row in rows], [""] * len(rows), rate, sure=True
-            ).value
+            limit = find_limit(
+                scores.astype(float), [row.group for row in rows], [""] * len(rows),
+                ThresholdRule(false_alarm_rate=rate, sure=True),
+            ).value  # fmt: skip
             steps = int(arguments.days * 86_400 / hop)
             stream = (LAWS[law](z) for z in process(
                 rng, arguments.machines, steps, hop, 10.0, share, 60.0))  # fmt: skip

@@ -123,7 +123,14 @@ def _rule(preset: Preset) -> ThresholdRule:
             of_windows=counts.of_windows,
             clear_windows=counts.clear_windows,
         )
-    return ThresholdRule(false_alarm_rate=preset.threshold.false_alarm_rate, promise=promise)
+    threshold = preset.threshold
+    return ThresholdRule(
+        kind=threshold.rule,
+        sigmas=threshold.sigmas,
+        domains=threshold.domains,
+        false_alarm_rate=threshold.false_alarm_rate,
+        promise=promise,
+    )
 
 
 def _embedded(graph: Path, info: EncoderInfo, windows: WindowSet, progress: Progress) -> Matrix:

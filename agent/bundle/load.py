@@ -38,7 +38,7 @@ from agent.frames import Matrix
 from agent.schema import explain
 from agent.score.bank import prepare
 from agent.score.build import build_scorer, is_state_file, read_indexes, read_state, state_file
-from agent.score.calibrate import HealthyScores
+from agent.score.calibrate import HealthyScores, Significance, significance
 from agent.score.config import neighbourhood
 from agent.score.gate import IdleGate
 from agent.score.knn import KnnScorer
@@ -69,6 +69,7 @@ class Bundle:
         healthy: Its healthy scores; None when it was exported without.
         gate: Tells an idle machine; None when it was exported without.
         drift: What the machine's drift is measured from; None when it was exported without.
+        significance: Gives p-values; None unless its threshold is conformal.
     """
 
     manifest: Manifest
@@ -80,6 +81,7 @@ class Bundle:
     healthy: HealthyScores | None = None
     gate: IdleGate | None = None
     drift: Baseline | None = None
+    significance: Significance | None = None
 
     @property
     def rows(self) -> Sequence[Row]:
@@ -265,6 +267,7 @@ def open_bundle(path: Path, *, threads: int = 1, providers: Sequence[str] = (CPU
     scorer = _scorer(path, manifest, bank, state)
     encoder = OnnxEncoder(path / ENCODER, manifest.encoder, threads=threads, providers=providers)
     encoder.start()
+    healthy, rule = _healthy(path, manifest, rows), manifest.threshold.rule
     return Bundle(
         manifest,
         encoder,
@@ -272,9 +275,12 @@ def open_bundle(path: Path, *, threads: int = 1, providers: Sequence[str] = (CPU
         bank,
         path,
         state,
-        healthy=_healthy(path, manifest, rows),
+        healthy=healthy,
         gate=_gate(path, manifest, scorer, bank),
         drift=_drift(path, manifest),
+        significance=None
+        if healthy is None or rule is None
+        else significance(healthy, rule, manifest.scorer.clip),
     )
 
 

@@ -102,7 +102,7 @@ class AlarmDecider:
             self._idle_end = window.end_monotonic
         elif value is not None and not self._settling(window):
             exceeded = value > self.threshold
-            self._waiting.append(Heard.of(window, value))
+            self._waiting.append(Heard.of(window, value, score.p_value))
             self._count(window.end_monotonic)
         status = self.life.status
         return Decision(

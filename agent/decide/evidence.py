@@ -19,6 +19,7 @@ class Heard:
         wall: Wall time of its first sample, seconds since the epoch.
         seconds: Its length.
         origin: File or device it was heard from.
+        p_value: Conformal p-value of the score; None without one.
     """
 
     value: float
@@ -27,12 +28,19 @@ class Heard:
     wall: float
     seconds: float
     origin: str
+    p_value: float | None = None
 
     @classmethod
-    def of(cls, window: Window, value: float) -> Heard:
+    def of(cls, window: Window, value: float, p_value: float | None = None) -> Heard:
         """What is remembered of a window."""
         return cls(
-            value, window.index, window.end_monotonic, window.wall, window.seconds, window.origin
+            value,
+            window.index,
+            window.end_monotonic,
+            window.wall,
+            window.seconds,
+            window.origin,
+            p_value,
         )
 
 

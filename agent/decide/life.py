@@ -323,6 +323,7 @@ class AlarmLife:
             origin="" if heard is None else heard.origin,
             operator=operator,
             note=note,
+            p_value=None if heard is None else heard.p_value,
         )
         self._update(untold=(*self._memory.untold, event))
         self._fresh.append(event)

@@ -9,8 +9,10 @@ import numpy as np
 from agent.bundle.manifest import HEALTHY_SCORES, Manifest
 from agent.decide.config import DecideConfig, FalseAlarms
 from agent.errors import ConfigError
-from agent.score.calibrate import HealthyScores, Tail, tail_threshold
+from agent.score.calibrate import HealthyScores
+from agent.score.config import ThresholdRule
 from agent.score.rate import Counting, measure_correlation, window_rate
+from agent.score.rules import Limit, find_limit
 
 # An early warning may be wrong so many times as often as the alarm.
 _ALERTS_AN_ALARM = 4.0
@@ -88,7 +90,10 @@ def _alert(
             f"takes {_FEWEST_WINDOWS}"
         )
         return None
-    return _tail(healthy, asked.windows_above).value
+    rule = manifest.threshold.rule or ThresholdRule(false_alarm_rate=asked.windows_above)
+    # k of mean + k sigma is the alarm's; an alert is asked for by its rate.
+    changes = {"false_alarm_rate": asked.windows_above, "sigmas": None, "sure": False}
+    return _limit(healthy, rule.model_copy(update=changes)).value
 
 
 def _promised(
@@ -99,7 +104,7 @@ def _promised(
     manifest: Manifest,
     healthy: HealthyScores | None,
     hop_seconds: float,
-) -> Tail:
+) -> Limit:
     if healthy is None or np.isfinite(healthy.scores).sum() < 2:
         raise ConfigError(
             f"false_alarms needs the healthy scores, and the bundle has no {HEALTHY_SCORES}",
@@ -110,22 +115,17 @@ def _promised(
         hop_seconds, manifest.window_seconds, raise_windows, of_windows, config.clear_windows
     )
     correlation = measure_correlation(healthy.scores, healthy.rows, manifest.window_seconds)
-    return _tail(healthy, window_rate(promise.per_second, counting, correlation), sure=True)
+    # Rarer than anything that was recorded: a fitted tail, whatever rule the bundle's own has.
+    rate = window_rate(promise.per_second, counting, correlation)
+    return _limit(healthy, ThresholdRule(false_alarm_rate=rate, sure=True))
 
 
-def _tail(healthy: HealthyScores, rate: float, *, sure: bool = False) -> Tail:
-    known = np.isfinite(healthy.scores)
-    rows = [row for row, kept in zip(healthy.rows, known, strict=True) if kept]
-    return tail_threshold(
-        healthy.scores[known].astype(np.float64),
-        [row.group for row in rows],
-        [row.domain for row in rows],
-        rate,
-        sure=sure,
-    )
+def _limit(healthy: HealthyScores, rule: ThresholdRule) -> Limit:
+    values, rows = healthy.known()
+    return find_limit(values, [row.group for row in rows], [row.domain for row in rows], rule)
 
 
-def _words(level: str, promise: FalseAlarms, found: Tail) -> str:
+def _words(level: str, promise: FalseAlarms, found: Limit) -> str:
     text = (
         f"{level} above {found.value:.4g}, for at most {promise.at_most:g} false in "
         f"{promise.per_days:g} days: {found.rate:.2g} of the windows may exceed it ({found.how})"

@@ -30,7 +30,13 @@ class NearHealthy(Strict):
     start: Annotated[
         float | None, Field(description="Where in that recording, seconds; null when not known")
     ]
-    score: Annotated[float, Field(description="Anomaly score against this one")]
+    distance: Annotated[
+        float, Field(description="Of the embeddings: (1 - cos) / 2, or L2, as the scorer measures")
+    ]
+    domain: Annotated[str, Field(description="Its domain: source, target or unknown")]
+    attributes: Annotated[
+        dict[str, str], Field(description="Operating conditions it was recorded under")
+    ]
 
 
 class Explanation(Strict):
@@ -62,6 +68,15 @@ class AlarmEventData(Standing):
         float | None, Field(gt=0, description="Its length, seconds; null when there is none")
     ]
     origin: Annotated[str, Field(description="File or microphone it was heard from")]
+    p_value: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            le=1,
+            description="How likely a healthy window is to score as high; null unless the bundle's "
+            "threshold is conformal",
+        ),
+    ]
     operator: Annotated[str, Field(description="Who asked for it; empty when nobody did")]
     note: Annotated[str, Field(description="What they said to it")]
     evidence: Annotated[

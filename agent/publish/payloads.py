@@ -149,6 +149,15 @@ class Score(_Place):
     score: Annotated[
         float | None, Field(description="Anomaly score, larger is stranger; null unless valid")
     ]
+    p_value: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            le=1,
+            description="How likely a healthy window is to score as high; null unless the bundle's "
+            "threshold is conformal",
+        ),
+    ]
     threshold: Annotated[float, Field(description="A score above this is anomalous")]
     alert_threshold: Annotated[
         float | None, Field(description="One above this speaks for an alert; null without alerts")

@@ -23,11 +23,13 @@ class ClipWindow(NamedTuple):
         start: Where it starts, seconds from the recording's beginning.
         score: Its anomaly score, None when it is invalid.
         reason: Why it is invalid, in words; empty when valid.
+        p_value: Conformal p-value of the score; None without one.
     """
 
     start: float
     score: float | None
     reason: str
+    p_value: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +41,13 @@ class ClipScore:
         validity: Whether each of them may be judged.
         value: Mean or maximum of the valid windows' scores (`manifest.scorer.clip`); None when
             no window is valid.
+        p_value: Conformal p-value of that; None without one.
     """
 
     windows: tuple[ClipWindow, ...]
     validity: tuple[Validity, ...]
     value: float | None
+    p_value: float | None = None
 
 
 def score_clip(bundle: Bundle, samples: Samples, *, hop_seconds: float | None = None) -> ClipScore:
@@ -83,10 +87,21 @@ def score_clip(bundle: Bundle, samples: Samples, *, hop_seconds: float | None = 
                 scores[i] = float(value)
             else:
                 verdicts[i] = (Validity.NOT_FINITE, "the encoder gave no finite number for it")
+    rarity = bundle.significance
     windows = tuple(
-        ClipWindow(start / encoder.sample_rate, scores.get(i), verdicts[i][1])
+        ClipWindow(
+            start / encoder.sample_rate,
+            scores.get(i),
+            verdicts[i][1],
+            None if rarity is None or i not in scores else float(rarity.windows(scores[i])),
+        )
         for i, (start, _) in enumerate(cut)
     )
     combine = np.mean if bundle.manifest.scorer.clip == "mean" else np.max
     value = float(combine(list(scores.values()))) if scores else None
-    return ClipScore(windows, tuple(verdict for verdict, _ in verdicts), value)
+    return ClipScore(
+        windows,
+        tuple(verdict for verdict, _ in verdicts),
+        value,
+        None if rarity is None or value is None else float(rarity.clips(value)),
+    )

@@ -81,7 +81,7 @@ def _threshold(
     scores: Vector,
     window_seconds: float,
 ) -> Threshold:
-    rate = rule.false_alarm_rate
+    rate = rule.false_alarm_rate if rule.sure else None
     if rule.promise is not None:
         promise = rule.promise
         counting = Counting(
@@ -96,12 +96,11 @@ def _threshold(
     found = calibrate(
         scores,
         healthy.groups,
-        rate,
+        rule,
         clip=config.clip,
         domains=healthy.domains,
-        clip_rate=rule.false_alarm_rate,
-        sure=rule.sure or rule.promise is not None,
-    ).model_copy(update={"rule": rule})
+        window_rate=rate,
+    )
     if isinstance(config, CoveringConfig) and config.own_threshold:
         return _covering(found, config, scores)
     return found

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from agent.errors import AuscultError
-from agent.score.calibrate import calibrate, fit_tail, upper_quantile
+from agent.score.calibrate import calibrate
+from agent.score.config import ThresholdRule
+from agent.score.tail import fit_tail, upper_quantile
+
+
+def rate_of(rate, **changes):
+    return ThresholdRule(false_alarm_rate=rate, **changes)
 
 
 @pytest.mark.parametrize("draw", ["gamma", "normal", "exponential"])
@@ -40,18 +46,19 @@ def test_fit_tail_recovers_a_generalized_pareto():
 def test_a_rate_beyond_the_recordings_carries_a_caveat():
     scores = np.float32(np.random.default_rng(0).normal(size=40))
     groups = [str(i // 2) for i in range(40)]
-    threshold = calibrate(scores, groups, 0.001)
+    threshold = calibrate(scores, groups, rate_of(0.001))
     assert threshold.healthy_recordings == 20
     assert "extrapolated" in threshold.caveat
     assert threshold.value > scores.max()
-    assert calibrate(scores, groups, 0.1).caveat == ""
+    assert calibrate(scores, groups, rate_of(0.1)).caveat == ""
 
 
 def test_a_lower_rate_never_gives_a_lower_threshold():
     for seed in range(20):
         values = np.random.default_rng(seed).gamma(2.0, size=150).astype(np.float32)
         groups = [str(i) for i in range(150)]
-        found = [calibrate(values, groups, rate).value for rate in (0.2, 0.05, 0.02, 0.005, 0.001)]
+        rates = (0.2, 0.05, 0.02, 0.005, 0.001)
+        found = [calibrate(values, groups, rate_of(rate)).value for rate in rates]
         assert found == sorted(found)
 
 
@@ -62,14 +69,14 @@ def test_ties_and_constants_do_not_break_it():
 
 def test_one_recording_is_refused_with_a_remedy():
     with pytest.raises(AuscultError, match="at least two healthy recordings"):
-        calibrate(np.float32([1, 2, np.nan]), ["a", "a", "b"], 0.01)
+        calibrate(np.float32([1, 2, np.nan]), ["a", "a", "b"], rate_of(0.01))
 
 
 def test_clip_threshold_follows_the_way_clips_are_scored():
     rng = np.random.default_rng(1)
     scores = rng.normal(size=400).astype(np.float32)
     groups = [str(i // 4) for i in range(400)]
-    mean, most = (calibrate(scores, groups, 0.1, clip=c) for c in ("mean", "max"))
+    mean, most = (calibrate(scores, groups, rate_of(0.1), clip=c) for c in ("mean", "max"))
     assert mean.clip_value < mean.value < most.clip_value
 
 
@@ -79,8 +86,8 @@ def test_the_rate_is_promised_in_every_domain():
     scores = np.float32(np.concatenate([source, target]))
     groups = [str(i) for i in range(960)]
     domains = ["source"] * 900 + ["target"] * 60
-    pooled = calibrate(scores, groups, 0.05).value
-    per_domain = calibrate(scores, groups, 0.05, domains=domains)
+    pooled = calibrate(scores, groups, rate_of(0.05)).value
+    per_domain = calibrate(scores, groups, rate_of(0.05), domains=domains)
     fresh = rng.normal(3, 1, 10_000)
     assert np.mean(fresh > pooled) > 0.3
     assert np.mean(fresh > per_domain.value) < 0.1

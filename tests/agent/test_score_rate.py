@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from agent.bundle.manifest import Row
-from agent.score.calibrate import tail_threshold
+from agent.score.config import ThresholdRule
 from agent.score.rate import Correlation, Counting, measure_correlation, window_rate
+from agent.score.rules import find_limit
 
 DAY = 86_400.0
 
@@ -99,7 +100,9 @@ def test_at_most_is_kept_far_more_often_than_by_the_likeliest_threshold():
         scores, rows = scores_of(0.5, 100, 6, seed)
         values, groups = np.log(scores).astype(float), [row.group for row in rows]
         for sure in kept:
-            limit = tail_threshold(values, groups, [""] * len(rows), rate, sure=sure).value
+            limit = find_limit(
+                values, groups, [""] * len(rows), ThresholdRule(false_alarm_rate=rate, sure=sure)
+            ).value
             kept[sure] += 1 - NormalDist().cdf(limit) <= rate
     assert kept[True] >= 0.75 * 30
     assert kept[False] <= 0.6 * 30
