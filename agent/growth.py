@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,8 +10,7 @@ from agent.bank.pending import feedback_handler
 from agent.bundle.events import BundleEvent
 from agent.bundle.ledger import BundleLedger
 from agent.bundle.load import Bundle
-from agent.bundle.manifest import ENCODER
-from agent.bundle.swap import BundleSwapper, Judge
+from agent.bundle.swap import BundleSwapper, Judge, with_session_of
 from agent.bundle.trust import Opening, TrustedBundle
 from agent.bundle.versions import version_folders
 from agent.collect.collector import Collector
@@ -79,7 +77,9 @@ class Growth:
         opened: list[Bundle] = []
         for machine in self._config.machines:
             trusted = TrustedBundle(machine.bundle, self._config.state_path, machine.name, opening)
-            bundle = _shared(trusted.open_wanted() if strict else trusted.open_any(), opened)
+            bundle = with_session_of(
+                trusted.open_wanted() if strict else trusted.open_any(), opened
+            )
             opened.append(bundle)
             ledger = BundleLedger(
                 self._config.state_path / "state" / "bundles" / f"{machine.name}.json",
@@ -168,13 +168,3 @@ def _use(bundle: Bundle) -> BundleUse:
     manifest = bundle.manifest
     version = manifest.growth.version if manifest.growth else 0
     return BundleUse(manifest.digest, len(bundle.rows), version)
-
-
-def _shared(bundle: Bundle, others: Sequence[Bundle]) -> Bundle:
-    """With the encoder session of another machine's bundle, where that is the same encoder."""
-    for other in others:
-        same = other.manifest.files[ENCODER] == bundle.manifest.files[ENCODER]
-        if same and other.manifest.encoder == bundle.manifest.encoder:
-            bundle.encoder.stop()
-            return replace(bundle, encoder=other.encoder)
-    return bundle

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -77,6 +77,21 @@ class TrialEncoder(OnnxEncoder):
     def stop(self) -> None:
         """Free the session."""
         self.encoder.stop()
+
+
+def with_session_of(bundle: Bundle, others: Sequence[Bundle]) -> Bundle:
+    """With the encoder session of another bundle where that is the same encoder: less memory.
+
+    Args:
+        bundle: Opened just now.
+        others: In use.
+    """
+    for other in others:
+        same = other.manifest.files[ENCODER] == bundle.manifest.files[ENCODER]
+        if same and other.manifest.encoder == bundle.manifest.encoder:
+            bundle.encoder.stop()
+            return replace(bundle, encoder=other.encoder)
+    return bundle
 
 
 @dataclass(slots=True)
@@ -209,11 +224,7 @@ class BundleSwapper:
         bundle, present = use.trusted.open_wanted(), use.bundle
         if bundle.manifest.digest == present.manifest.digest:
             return False
-        files, old = bundle.manifest.files, present.manifest.files
-        same = files[ENCODER] == old[ENCODER]
-        if same and bundle.manifest.encoder == present.manifest.encoder:
-            # One session less in memory.
-            bundle = replace(bundle, encoder=present.encoder)
+        bundle = with_session_of(bundle, [present, *(one.bundle for one in self._uses.values())])
         on_trial, trial = self._on_trial(bundle)
         self._put(machine, on_trial, present)
         # Of an unfinished trial the last bundle that passed one stays the way back.

@@ -72,13 +72,28 @@ class Mute(Request):
 
 
 class Feedback(Request):
-    """What an alarm really was."""
+    """What an alarm, or one window just heard, really was. Give one of `alarm_id` and `window`."""
 
-    alarm_id: Annotated[str, Field(min_length=1, max_length=100, description="The alarm meant")]
+    alarm_id: Annotated[
+        str | None, Field(min_length=1, max_length=100, description="The alarm meant")
+    ] = None
+    window: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            description="Or the window meant, as `score` numbers it: one of about the last minute",
+        ),
+    ] = None
     verdict: Annotated[
         Literal["normal", "anomalous"],
         Field(description="normal: the machine was well, and its sound may join the memory bank"),
     ]
+
+    @model_validator(mode="after")
+    def _one_meant(self) -> Feedback:
+        if (self.alarm_id is None) == (self.window is None):
+            raise ValueError("give either alarm_id or window")
+        return self
 
 
 class Collect(Request):

@@ -8,6 +8,7 @@ import shutil
 import pytest
 import yaml
 from click.testing import CliRunner
+from pydantic import ValidationError
 from support.bundles import FAULTY_HZ, RATE, tone, write
 from test_bank_growth import NEW_HZ, evidence, score
 
@@ -18,6 +19,7 @@ from agent.evidence.config import EvidenceConfig
 from agent.evidence.recorder import EvidenceRecorder
 from agent.evidence.write import EvidenceWriter
 from agent.frames import AudioBlock, Decision, Level, Score, Window
+from agent.request.commands import Feedback
 
 
 @pytest.fixture
@@ -100,7 +102,12 @@ def test_a_single_window_is_answered_and_accepted(home):
         score_ = Score(window, 0.02 if at < 4 else None, 0)
         recorder.judged(Decision(score_, 0.05, False, Level.NORMAL, False, 1e9), ())
     handle = feedback_handler(state, lambda _machine, index: recorder.keep_window(index))
-    answer = handle({"machine": "pump", "alarm_id": None, "window": 3, "verdict": "normal"})
+    # As it comes over MQTT.
+    asked = {"transaction": "t", "machine": "pump", "window": 3, "verdict": "normal"}
+    answer = handle(Feedback.model_validate(asked).model_dump())
+    for more in ({"alarm_id": "a1"}, {"window": None}, {"window": -1}):
+        with pytest.raises(ValidationError):
+            Feedback.model_validate({**asked, **more})
     assert answer["pending_windows"] == 1
     for index, why in ((4, "could not be judged"), (9, "not held any more")):
         with pytest.raises(AuscultError, match=why):

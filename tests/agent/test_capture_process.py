@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
+from support.broker import free_port
 from support.bundles import tone, write
 
 from agent.capture.config import FfmpegSource, PipeSource, SourceConfig
@@ -114,6 +115,29 @@ def test_ffmpeg_reads_http_to_its_end(tmp_path, site, hear):
         assert block.monotonic - heard.blocks[0].monotonic == pytest.approx(position / RATE)
         position += len(block.samples)
     assert not any(block.gap_before for block in heard.blocks)
+
+
+@needs_ffmpeg
+def test_ffmpeg_hears_rtsp(tmp_path, hear):
+    """A camera that announces its stream: the other way round than usual, as ffmpeg is no server."""
+    write(tmp_path / "a.wav", tone(8, 700, rate=16000), rate=16000)
+    place = f"rtsp://127.0.0.1:{free_port()}/live"
+    options = ("-rtsp_flags", "listen", "-timeout", "20")
+    heard = hear(FfmpegSource(input=place, input_options=options, live=False))
+    camera = ["ffmpeg", "-nostdin", "-loglevel", "error", "-re", "-i", str(tmp_path / "a.wav"),
+              "-c:a", "pcm_s16be", "-ac", "1", "-f", "rtsp", "-rtsp_transport", "tcp", place]  # fmt: skip
+    deadline = time.monotonic() + 15
+    while not heard.blocks and time.monotonic() < deadline:
+        # Until the other side listens, it is refused.
+        sending = subprocess.Popen(camera)
+        while sending.poll() is None and time.monotonic() < deadline and len(heard.samples) < RATE:
+            time.sleep(0.05)
+        sending.terminate()
+        sending.wait(5)
+        time.sleep(0.2)
+    assert len(heard.samples) >= RATE
+    assert hertz(heard.samples[:RATE]) == pytest.approx(700, abs=2)
+    heard.stop()
 
 
 @needs_ffmpeg

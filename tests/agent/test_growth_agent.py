@@ -242,3 +242,36 @@ def test_a_changed_bundle_is_told_over_mqtt_and_home_assistant_follows(tmp_path,
         until(lambda: "pump_drift" not in components())
         assert any(one["components"].get("pump_drift") == {"platform": "binary_sensor"}
                    for one in heard.of("config"))  # fmt: skip
+
+
+def test_machines_of_one_encoder_share_its_session_also_after_a_change(tmp_path, plant, run):
+    shutil.copytree(tmp_path / "pump", tmp_path / "fan")
+    source = {"kind": "replay", "paths": ["sound"], "loop": True}
+    path = plant(
+        [(6, 440)],
+        machines=[
+            {"name": name, "bundle": name, "source": {**source, "channel": 0}}
+            for name in ("pump", "fan")
+        ],
+    )
+    agent, _ = run(path)
+
+    def sessions():
+        return {id(agent._growth.bundle(name).encoder) for name in ("pump", "fan")}
+
+    assert len(sessions()) == 1
+    until(lambda: all(pipeline.tally.windows > 1 for pipeline in agent.pipelines))
+    before = sessions()
+    manifest = read_manifest(tmp_path / "pump")
+    # Other windows: another encoder, and each pipeline begun anew.
+    for name in ("pump", "fan"):
+        shutil.copytree(tmp_path / name, tmp_path / "half")
+        build_graph(tmp_path / "half" / ENCODER, window=4000)
+        encoder = manifest.encoder.model_copy(update={"window_samples": 4000})
+        changed = manifest.model_copy(update={"encoder": encoder, "window_seconds": 0.5})
+        seal(tmp_path / "half", changed)
+        (tmp_path / name).rename(tmp_path / f"old-{name}")
+        (tmp_path / "half").rename(tmp_path / name)
+    until(lambda: len(sessions()) == 1 and sessions() != before)
+    until(lambda: all(pipeline.tally.windows > 2 for pipeline in agent.pipelines))
+    assert agent.fault() is None

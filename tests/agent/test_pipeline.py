@@ -295,3 +295,41 @@ def test_an_idle_machine_raises_nothing_and_its_state_is_told(tiny_bundle, bundl
     assert [event.kind.value for event in heard["ignore"].events] == ["raised", "cleared"]
     states = [decision.state.value for decision in heard["suppress"].decisions]
     assert states == ["running"] * 12 + ["idle"] * 11 + ["running"] * 12
+
+
+def test_each_condition_of_a_microphone_is_told_by_a_real_stream(tiny_bundle, bundle):
+    """NAMUR NE 107: all four, and good, from sound alone; the machine's alarm is none of theirs."""
+    loud, lost = np.clip(8 * tone(6), -1, 1), np.zeros(round(0.6 * RATE), np.float32)
+    parts = [
+        ("check_function", tone(3), {"settling": True}),
+        ("good", tone(6), {}),
+        ("out_of_specification", loud, {}),
+        ("good", tone(6), {}),
+        ("failure", np.zeros(3 * RATE, np.float32), {}),
+        ("good", tone(6), {}),
+        ("maintenance_required", np.concatenate([tone(2), lost] * 4), {}),
+    ]
+
+    def stream():
+        at = 0
+        for _, sound, how in parts:
+            for start in range(0, len(sound), 2000):
+                piece = sound[start : start + 2000]
+                yield AudioBlock(
+                    piece, RATE, at / RATE, 1e9 + at / RATE, settling="settling" in how
+                )
+                at += len(piece)
+
+    listener = Listener()
+    validity = {
+        "condition": {
+            "specification_on_seconds": 2, "specification_off_seconds": 2,
+            "failure_off_seconds": 2, "gaps_allowed": 2,
+        }
+    }  # fmt: skip
+    config = machine(tiny_bundle, hop_seconds=0.5, validity=validity)
+    finish(Pipeline(config, bundle, Feed(stream()), [listener]))
+    told = [condition.status.value for condition in listener.conditions]
+    assert told == [kind for kind, *_ in parts]
+    assert all(one.reason for one in listener.conditions if one.status.value != "good")
+    assert listener.events == []
