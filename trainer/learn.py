@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from lightning_fabric import Fabric
 from rich.progress import Progress
 
 from agent import __version__
@@ -25,6 +25,9 @@ from trainer.preset import Preset
 from trainer.recordings.model import Machine, Recording
 from trainer.run import RecordingRecord, RunRecord, prepare_run, save_run
 from trainer.windows import healthy_windows
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 def train_machine(

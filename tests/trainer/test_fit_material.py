@@ -63,7 +63,7 @@ def _gather(loaded, encoder, augment=None, **classes):
 
 
 def _names(material, config):
-    plan = plan_classes(
+    return plan_classes(
         material.rows,
         material.waveforms,
         machine="fan",
@@ -73,7 +73,6 @@ def _names(material, config):
         machines=material.machines,
         roles=material.roles,
     )
-    return plan
 
 
 def test_by_default_the_machine_alone_is_learnt_from(machines, encoder):

@@ -79,7 +79,7 @@ def train(
     from rich.console import Console
     from rich.markup import escape
 
-    from trainer.fit.engine import Placement, make_engine
+    from trainer.fit.engine import Placement, make_engine, under_torchrun
     from trainer.learn import train_machine
     from trainer.preset import load_preset
     from trainer.progress import progress_bar
@@ -88,11 +88,14 @@ def train(
     from trainer.report.training import write_report
 
     recipe = load_preset(preset)
-    # Further processes begin here, each from the top of this command.
-    placement = Placement(accelerator=accelerator, devices=devices, nodes=nodes)  # type: ignore[arg-type]
-    fabric = make_engine(recipe.training, placement)
-    fabric.launch()
-    console = Console(stderr=True, quiet=not fabric.is_global_zero)
+    fabric = None
+    if recipe.training.kind == "classify" or devices * nodes > 1 or under_torchrun():
+        # Further processes begin here, each from the top of this command.
+        placement = Placement(accelerator=accelerator, devices=devices, nodes=nodes)  # type: ignore[arg-type]
+        fabric = make_engine(recipe.training, placement)
+        fabric.launch()
+    first = fabric is None or fabric.is_global_zero
+    console = Console(stderr=True, quiet=not first)
     everyone = recipe.training.classes.machines == "all"
     with progress_bar(console) as progress:
         machines = load_machines(
@@ -123,7 +126,7 @@ def train(
             resume=resume,
             progress=progress,
         )
-    if not fabric.is_global_zero:
+    if not first:
         return
     report = write_report(out, record)
     if sum(r.role == "normal" for r in record.recordings) < 2:

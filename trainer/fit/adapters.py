@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import torch
-from peft import LoraConfig
-from peft.tuners.lora import LoraModel
 from torch import Tensor, nn
 
 from agent.errors import ConfigError
@@ -21,6 +20,9 @@ from trainer.encoders.pretrained.backbone import Backbone
 from trainer.encoders.pretrained.pooling import AttentiveStatistics
 from trainer.encoders.pretrained.vit import Attention
 from trainer.fit.config import LoraSettings, TrainingConfig
+
+if TYPE_CHECKING:
+    from peft.tuners.lora import LoraModel
 
 # What attention calls its projections: BEATs, MuQ, and the plain transformer blocks.
 _PROJECTIONS = {
@@ -153,7 +155,29 @@ def train_mode(encoder: Encoder) -> None:
                     norm.eval()
 
 
+def leave_unused(encoder: Encoder) -> None:
+    """Take from training what the embedding does not depend on.
+
+    Processes that share a batch would wait for its gradient for ever.
+    """
+    encoder.eval()
+    trained = [p for p in encoder.parameters() if p.requires_grad]
+    silence = torch.zeros(2, encoder.window_samples)
+    with torch.random.fork_rng(devices=[]):
+        parts = encoder.branches(silence)
+    found = torch.autograd.grad(
+        torch.stack([part.sum() for part in parts]).sum(), trained, allow_unused=True
+    )
+    for parameter, gradient in zip(trained, found, strict=True):
+        if gradient is None:
+            parameter.requires_grad_(requires_grad=False)
+
+
 def _add_adapters(encoder: Encoder, settings: LoraSettings) -> LoraModel:
+    # peft brings all of transformers: seconds that only trainings with adapters should take.
+    from peft import LoraConfig  # noqa: PLC0415
+    from peft.tuners.lora import LoraModel  # noqa: PLC0415
+
     for module in list(encoder.modules()):
         if isinstance(module, Attention):
             module.qkv = SplitQkv(module.qkv)  # type: ignore[assignment]

@@ -94,7 +94,8 @@ class Augmenter:
             noise = _pink(len(window), random).to(window)
         decibels = random.uniform(*self.settings.noise_snr_db)
         level = window.square().mean().sqrt() / noise.square().mean().sqrt().clamp_min(1e-12)
-        return window + noise * level * 10 ** (-decibels / 20)
+        noisy: Tensor = window + noise * level * 10 ** (-decibels / 20)
+        return noisy
 
 
 def _pink(samples: int, random: np.random.Generator) -> Tensor:

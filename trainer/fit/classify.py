@@ -8,18 +8,18 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from lightning_fabric import Fabric
 from rich.progress import Progress
-from torch import Tensor, nn
+from torch import Tensor
 
 from agent.bundle.manifest import Row
 from agent.errors import AudioError, ConfigError
 from trainer.encoders.base import Encoder
-from trainer.fit.adapters import Tuning
+from trainer.fit.adapters import Tuning, leave_unused
 from trainer.fit.augment import (
     BATCH,
     ORDER,
@@ -37,9 +37,13 @@ from trainer.fit.config import TrainingConfig
 from trainer.fit.engine import make_engine
 from trainer.fit.frontend import FrontEnds
 from trainer.fit.heads import Head, make_head
+from trainer.fit.heads.base import AdaptiveScale
 from trainer.fit.loop import Curve, Loop
 from trainer.fit.material import Material, hold_out, own_material
 from trainer.fit.objective import Objective
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 # An epoch shows at least this many windows; a smaller training set is shown several times, each
 # time rolled and mixed anew. Sixteen recordings would otherwise make ten steps of ten epochs.
@@ -160,6 +164,8 @@ def fit_classifier(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # adapters begin at random
         tuning.start()
+        if fabric.world_size > 1:
+            leave_unused(encoder)
         for index in range(state.member, len(members)):
             own_seed = seed + 7919 * index
             torch.manual_seed(own_seed)
@@ -283,7 +289,7 @@ class _Task:
     def scalars(self) -> dict[str, float]:
         """The adaptive scale, where the head has one."""
         scale = getattr(self.head, "scale", None)
-        return {"scale": float(scale.value)} if isinstance(scale, nn.Module) else {}
+        return {"scale": float(scale.value)} if isinstance(scale, AdaptiveScale) else {}
 
     def _loss(
         self,

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.strategies import DDPStrategy
 
 from agent.errors import ConfigError
 from trainer.fit.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 _PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
     "32": "32-true",
@@ -87,12 +88,13 @@ def make_engine(config: TrainingConfig, placement: Placement | None = None) -> F
             where="--devices",
             remedy="Leave it out.",
         )
-    several = devices * nodes > 1
+    # It brings the compiler of torch: seconds that only trainings should take.
+    from lightning_fabric import Fabric  # noqa: PLC0415
+
     return Fabric(
         accelerator="cuda" if on_cuda else "cpu",
         devices=devices,
         num_nodes=nodes,
-        # What a pooling or an early layer leaves aside has no gradient.
-        strategy=DDPStrategy(find_unused_parameters=True) if several else "auto",
+        strategy="ddp" if devices * nodes > 1 else "auto",
         precision=_PRECISIONS[config.precision],
     )

@@ -48,7 +48,7 @@ class FrontEnds:
 
     def _before(self, _module: nn.Module, given: tuple[Any, ...]) -> None:
         context = torch.autocast(given[0].device.type, enabled=False)
-        context.__enter__()
+        context.__enter__()  # type: ignore[no-untyped-call]
         self._contexts.append(context)
 
     def _after(self, module: nn.Module, _given: tuple[Any, ...], made: Any) -> Any:

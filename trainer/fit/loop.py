@@ -7,17 +7,19 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.wrappers import _FabricModule, _FabricOptimizer
 from rich.progress import Progress
 from torch import Tensor, nn
 
 from agent.errors import ConfigError
 from trainer.fit.checkpoint import Checkpoints, Snapshot, TrainingState
 from trainer.fit.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+    from lightning_fabric.wrappers import _FabricModule, _FabricOptimizer
 
 # Within an epoch a checkpoint is written when the last is this old, seconds.
 SAVE_EVERY = 600.0
@@ -286,7 +288,7 @@ class Loop:
         from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415
 
         folder = self.logs / f"member{self.state.member}" if self.state.member else self.logs
-        return SummaryWriter(str(folder), purge_step=step)  # type: ignore[no-untyped-call]
+        return SummaryWriter(str(folder), purge_step=step)
 
     def _show(self, name: str, done: int, total: int) -> Callable[[int, float], None]:
         progress = self.progress

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import torch
-from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from trainer.encoders.base import Encoder
 from trainer.fit.adapters import train_mode
 from trainer.fit.heads import Head
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 class Objective(nn.Module):
@@ -65,6 +69,27 @@ class Objective(nn.Module):
     def _gather(self, part: Tensor) -> Tensor:
         if self._fabric.world_size == 1:
             return part
-        gathered = self._fabric.all_gather(part, sync_grads=torch.is_grad_enabled())
-        assert isinstance(gathered, Tensor)
-        return gathered.flatten(0, 1)
+        gathered: Tensor = _Gather.apply(  # type: ignore[no-untyped-call]
+            part, self._fabric.global_rank, self._fabric.world_size
+        )
+        return gathered
+
+
+class _Gather(torch.autograd.Function):
+    """Every process's part of a batch, in order.
+
+    Each process works out the same loss from the same embeddings, so each knows the gradient of
+    every part. What reaches the weights is averaged over the processes afterwards, so a part's own
+    gradient counts as often as there are processes.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, part: Tensor, rank: int, world: int) -> Tensor:
+        ctx.rank, ctx.world = rank, world
+        parts = [torch.empty_like(part) for _ in range(world)]
+        distributed.all_gather(parts, part.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return gradients[0].chunk(ctx.world)[ctx.rank] * ctx.world, None, None
