@@ -102,7 +102,8 @@ def _pink(samples: int, random: np.random.Generator) -> Tensor:
     """Noise with the same power in every octave."""
     spectrum = torch.fft.rfft(torch.from_numpy(random.standard_normal(samples)))
     tilt = torch.arange(len(spectrum), dtype=torch.float64).clamp(min=1.0).rsqrt()
-    return torch.fft.irfft(spectrum * tilt, n=samples)
+    noise: Tensor = torch.fft.irfft(spectrum * tilt, n=samples)
+    return noise
 
 
 @dataclass(frozen=True, slots=True)
