@@ -99,7 +99,7 @@ def agent_scores(place: Path, heard: Path) -> list[float]:
 def test_trained_exported_evaluated_and_run_by_the_agent(tmp_path, request, data, heard, name):
     preset = shrunk(load_preset(name))
     weights = None
-    if preset.encoder.weights:  # only mn04 keeps a checkpoint
+    if any(part.weights for part in preset.encoder.each):  # only mn04 keeps a checkpoint
         weights = request.getfixturevalue("shared") / "weights"
     (machine,) = load_machines(data)
     record = train_machine(machine, preset, tmp_path / "run", weights=weights)

@@ -43,6 +43,8 @@ def shrunk(preset: Preset) -> Preset:
 
 def tiny(encoder: dict[str, Any]) -> dict[str, Any]:
     """An encoder section whose transformers are tiny and need no checkpoint."""
+    if encoder["parts"]:
+        return encoder | {"parts": [tiny(part) for part in encoder["parts"]]}
     if encoder["kind"] not in TINY:
         return encoder
     depth = _LAYERS.get(encoder["size"], 12)
