@@ -124,26 +124,15 @@ def _tell(console: Console, preset: Preset, found: dict[str, Any]) -> None:
 
 
 def _encoder(preset: Preset) -> str:
-    encoder = preset.encoder
-    return " ".join(word for word in (encoder.kind, encoder.size, encoder.features) if word)
+    return " + ".join(
+        " ".join(word for word in (part.kind, part.size, part.features) if word)
+        for part in preset.encoder.each
+    )
 
 
 def _needs(preset: Preset) -> list[str]:
-    """Checkpoints, those of an encoder's parts included."""
-    found: list[str] = []
-
-    def look(section: Any) -> None:
-        if isinstance(section, dict):
-            if isinstance(section.get("weights"), str):
-                found.append(section["weights"])
-            for value in section.values():
-                look(value)
-        elif isinstance(section, list):
-            for value in section:
-                look(value)
-
-    look(preset.encoder.model_dump(mode="json"))
-    return list(dict.fromkeys(found))
+    """Checkpoints, each once."""
+    return list(dict.fromkeys(part.weights for part in preset.encoder.each if part.weights))
 
 
 def _short(checkpoint: str) -> str:
@@ -210,7 +199,7 @@ def _build(preset: Preset) -> Any:
     from trainer.encoders.registry import build_encoder
 
     return build_encoder(
-        preset.encoder.model_copy(update={"weights": None}),
+        preset.encoder.without_weights(),
         window_seconds=preset.window.seconds,
         weights=None,
         seed=0,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from agent.bundle.manifest import Row
 from agent.errors import AudioError, ConfigError
 from trainer.encoders.base import Encoder
+from trainer.encoders.joined import Joined, Part
 from trainer.encoders.reconstructing import Autoencoder
 from trainer.fit.classes import plan_classes
 from trainer.fit.classify import FitResult
@@ -42,7 +43,8 @@ def fit_autoencoder(
     is left as it was.
 
     Args:
-        encoder: What to train, an autoencoder.
+        encoder: What to train, an autoencoder; or a joined encoder, whose autoencoders are trained
+            and whose other parts stay as they are.
         waveforms: Healthy windows, float32 `(n, window_samples)`.
         rows: Origin of each.
         config: The preset's `training` section; `batch` counts examples.
@@ -55,9 +57,10 @@ def fit_autoencoder(
 
     Raises:
         AudioError: A window holds values that aren't finite.
-        ConfigError: The encoder is no autoencoder, or the loss became infinite or undefined.
+        ConfigError: There is no autoencoder, or the loss became infinite or undefined.
     """
-    if not isinstance(encoder, Autoencoder):
+    chosen = _restoring(encoder)
+    if not chosen:
         raise ConfigError(
             f"{encoder.kind} restores nothing that an error could be measured of",
             where="training.kind",
@@ -77,19 +80,40 @@ def fit_autoencoder(
         if count < 2:
             labels, count = None, 0
             rule = "no classes: all recordings are of one; healthy sound is restored"
-    with torch.no_grad():
-        encoder.eval()
-        heard = torch.cat([encoder.hear(part) for part in torch.split(waveforms, _HEARD_AT_ONCE)])
-        encoder.prepare(heard)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        head = None if labels is None else make_head(encoder.code_dim, count, config)
-        losses = _train(
-            encoder, heard, _fresh(encoder, rows), config, head, labels, machine, progress
-        )
-    encoder.eval()
-    encoder.settle(heard, [row.domain for row in rows])
+    found = []
+    for number, (autoencoder, listen) in enumerate(chosen):
+        with torch.no_grad():
+            autoencoder.eval()
+            parts = torch.split(waveforms, _HEARD_AT_ONCE)
+            heard = torch.cat([autoencoder.hear(listen(part)) for part in parts])
+            autoencoder.prepare(heard)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed + number)
+            head = None if labels is None else make_head(autoencoder.code_dim, count, config)
+            examples = _fresh(autoencoder, rows)
+            found.append(
+                _train(autoencoder, heard, examples, config, head, labels, machine, progress)
+            )
+        autoencoder.eval()
+        autoencoder.settle(heard, [row.domain for row in rows])
+    losses = [math.fsum(epoch) / len(epoch) for epoch in zip(*found, strict=True)]
     return FitResult(classes=count, class_rule=rule, losses=losses)
+
+
+def _restoring(encoder: Encoder) -> list[tuple[Autoencoder, nn.Module]]:
+    """The autoencoders in an encoder, each with what brings the waveform to its rate.
+
+    The other parts of a joined encoder stay as they are.
+    """
+    if isinstance(encoder, Autoencoder):
+        return [(encoder, nn.Identity())]
+    if not isinstance(encoder, Joined):
+        return []
+    return [
+        (part.encoder, part.resample)
+        for part in encoder.parts
+        if isinstance(part, Part) and isinstance(part.encoder, Autoencoder)
+    ]
 
 
 def _fresh(encoder: Autoencoder, rows: Sequence[Row]) -> Tensor:
