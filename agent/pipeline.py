@@ -13,10 +13,11 @@ from agent.capture.source import Source
 from agent.config import MachineConfig
 from agent.decide.alarm import AlarmDecider
 from agent.decide.keeper import AlarmKeeper
-from agent.drift.keeper import DriftKeeper, Heard
+from agent.drift.follower import DriftFollower
+from agent.drift.keeper import DriftKeeper
 from agent.drift.memory import DriftFile
 from agent.errors import AuscultError
-from agent.frames import AlarmEvent, Decision, MachineState
+from agent.frames import AlarmEvent, Decision
 from agent.judge import Judged, WindowJudge
 from agent.publish.audience import Audience
 from agent.publish.publisher import Publisher
@@ -76,7 +77,7 @@ class Pipeline:
         self._queue: WindowQueue | None = None
         self._keeper: AlarmKeeper | None = None
         self._drift: DriftKeeper | None = None
-        self._drift_failed = False
+        self._follower = DriftFollower(config.name)
         self._sensor = SensorMonitor(config.validity.condition)
 
     def start(self) -> None:
@@ -264,26 +265,13 @@ class Pipeline:
         )
         self._count(decision, began)
         self._audience.publish(decision, first=self.tally.windows == 1)
-        self._follow_drift(decision, judged.heard)
+        self._follower.take(self.drift, decision, judged.heard)
 
     def _pass_time(self) -> None:
         """No window comes: shelvings end all the same, and the microphone may have failed."""
         self.alarm.tick()
         now, wall = time.monotonic(), time.time()
         self._audience.sensor(self._sensor.waiting(now, wall, self._source.faults()))
-
-    def _follow_drift(self, decision: Decision, heard: Heard | None) -> None:
-        """Let the monitor take the window, when it speaks for how the machine runs."""
-        worked_on = decision.status is not None and decision.status.muted_until_wall is not None
-        if heard is None or worked_on or decision.state is not MachineState.RUNNING:
-            return
-        try:
-            self.drift.observe(heard)
-        except Exception:
-            # Alarms must not depend on it.
-            if not self._drift_failed:
-                log.exception("%s: drift is not followed", self.name)
-            self._drift_failed = True
 
     def _count(self, decision: Decision, began: float) -> None:
         now, tally = time.monotonic(), self.tally

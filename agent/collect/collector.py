@@ -12,8 +12,9 @@ from typing import Any
 
 from agent.bundle.manifest import Row
 from agent.collect.config import CollectConfig
-from agent.collect.recording import Order, Recording, discard_empty, summary
+from agent.collect.recording import Order, Recording, discard_empty
 from agent.collect.schedule import Schedule, Schedules
+from agent.collect.session import summary
 from agent.collect.spool import CollectAnswer, CollectOrder, Spool
 from agent.collect.upkeep import CollectedUpkeep
 from agent.errors import AuscultError

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import queue
 import secrets
 import shutil
@@ -19,6 +18,7 @@ import soundfile
 
 from agent.bundle.seal import write_json
 from agent.collect.config import CollectConfig
+from agent.collect.segment import SegmentFile, drop_draft
 from agent.collect.session import SESSION, Discarded, Label, Segment, Session
 from agent.errors import AuscultError
 from agent.evidence.disk import has_room
@@ -89,8 +89,7 @@ class Recording:
         self._done = threading.Event()
         self._pending: list[Samples] = []  # not yet a piece
         self._pending_wall = 0.0
-        self._file: soundfile.SoundFile | None = None
-        self._file_wall, self._file_frames, self._file_power = 0.0, 0, 0.0
+        self._file: SegmentFile | None = None
         self._rate = 0
         self._started: float | None = None
         self._origin = ""
@@ -229,54 +228,24 @@ class Recording:
             self._discard(wall, len(piece) / self._rate, verdict.value, reason)
             return
         if self._file is None:
-            self._open_segment(wall)
-        assert self._file is not None
-        self._file.write(np.clip(piece, -1.0, 1.0))
-        self._file_frames += len(piece)
-        self._file_power += float(np.sum(np.square(piece, dtype=np.float64)))
-        if self._file_frames >= self._config.segment_seconds * self._rate:
+            self._file = SegmentFile(self.folder, self._rate, wall)
+        self._file.write(piece)
+        if self._file.seconds >= self._config.segment_seconds:
             self._close_segment()
             if not has_room(self.folder, self._config.free_share):
                 self.finish("the disk is too full")
-
-    def _draft(self) -> Path:
-        return self.folder / ".segment.flac"
-
-    def _open_segment(self, wall: float) -> None:
-        self._file = soundfile.SoundFile(
-            str(self._draft()), "w", self._rate, 1, format="FLAC", subtype="PCM_24"
-        )
-        self._file_wall, self._file_frames, self._file_power = wall, 0, 0.0
 
     def _close_segment(self) -> None:
         file, self._file = self._file, None
         if file is None:
             return
-        file.close()
-        draft, seconds = self._draft(), self._file_frames / self._rate
-        if seconds < MIN_SEGMENT_SECONDS:
-            draft.unlink()
+        if file.seconds < MIN_SEGMENT_SECONDS:
+            file.drop()
             self._discard(
-                self._file_wall, seconds, Validity.TOO_SHORT.value, "a rest too short for a file"
+                file.wall, file.seconds, Validity.TOO_SHORT.value, "a rest too short for a file"
             )
             return
-        # libsndfile is silent about some short writes.
-        if soundfile.info(str(draft)).frames != self._file_frames:
-            draft.unlink()
-            raise OSError(28, "it was not written in full", str(draft))
-        with draft.open("rb") as written:
-            os.fsync(written.fileno())
-        name = f"{len(self._segments):04d}.flac"
-        draft.replace(self.folder / name)
-        level = 10.0 * float(np.log10(max(self._file_power / self._file_frames, 1e-20)))
-        self._segments.append(
-            Segment(
-                file=name,
-                start=utc(self._file_wall),
-                seconds=round(seconds, 6),
-                level_dbfs=round(level, 2),
-            )
-        )
+        self._segments.append(file.keep(f"{len(self._segments):04d}.flac"))
         self._note(complete=False)
 
     def _discard(self, wall: float, seconds: float, validity: str, reason: str) -> None:
@@ -298,7 +267,7 @@ class Recording:
             self._close_segment()
         except (OSError, soundfile.SoundFileError) as fault:
             self._ended = self._ended or f"the disk failed: {fault}"
-            self._draft().unlink(missing_ok=True)
+            drop_draft(self.folder)
         try:
             self._note(complete=not self._ended)
         except (OSError, AuscultError) as fault:
@@ -329,25 +298,6 @@ class Recording:
 
     def _note(self, *, complete: bool) -> None:
         write_json(self.folder / SESSION, self.result(complete=complete).model_dump(mode="json"))
-
-
-def summary(session: Session) -> str:
-    """What became of a session, in words.
-
-    Args:
-        session: A finished one.
-    """
-    text = (
-        f"{session.kept_seconds:.0f} of {session.heard_seconds:.0f} s kept "
-        f"in {len(session.segments)} files"
-    )
-    reasons: dict[str, float] = {}
-    for stretch in session.discarded:
-        reasons[stretch.validity] = reasons.get(stretch.validity, 0.0) + stretch.seconds
-    if reasons:
-        thrown = ", ".join(f"{seconds:.0f} s {name}" for name, seconds in sorted(reasons.items()))
-        text += f"; thrown away: {thrown} ({session.discarded[0].reason})"
-    return f"{text}; ended early: {session.ended}" if session.ended else text
 
 
 def discard_empty(recording: Recording) -> bool:

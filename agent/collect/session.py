@@ -97,3 +97,22 @@ def read_session(folder: Path) -> Session:
         ) from fault
     except OSError as fault:
         raise AuscultError(f"cannot be read: {fault.strerror}", where=place) from fault
+
+
+def summary(session: Session) -> str:
+    """What became of a session, in words.
+
+    Args:
+        session: A finished one.
+    """
+    text = (
+        f"{session.kept_seconds:.0f} of {session.heard_seconds:.0f} s kept "
+        f"in {len(session.segments)} files"
+    )
+    reasons: dict[str, float] = {}
+    for stretch in session.discarded:
+        reasons[stretch.validity] = reasons.get(stretch.validity, 0.0) + stretch.seconds
+    if reasons:
+        thrown = ", ".join(f"{seconds:.0f} s {name}" for name, seconds in sorted(reasons.items()))
+        text += f"; thrown away: {thrown} ({session.discarded[0].reason})"
+    return f"{text}; ended early: {session.ended}" if session.ended else text

@@ -154,7 +154,8 @@ def _by_ourselves(config: AgentConfig, order: Order) -> None:
 
     from agent.bundle.load import read_manifest
     from agent.capture.source import open_source
-    from agent.collect.recording import Recording, discard_empty, summary
+    from agent.collect.recording import Recording, discard_empty
+    from agent.collect.session import summary
 
     machine = next(one for one in config.machines if one.name == order.machine)
     rate = read_manifest(machine.bundle).encoder.sample_rate

@@ -16,12 +16,12 @@ from pydantic import ValidationError
 from support.bundles import RATE, tone, write
 
 from agent.bank.sound import find_sound
-from agent.collect import recording as recording_module
+from agent.collect import segment as segment_module
 from agent.collect.collector import Collector
 from agent.collect.config import CollectConfig
-from agent.collect.recording import Order, Recording, discard_empty, summary
+from agent.collect.recording import Order, Recording, discard_empty
 from agent.collect.schedule import Schedules
-from agent.collect.session import read_session
+from agent.collect.session import read_session, summary
 from agent.collect.spool import CollectAnswer, CollectOrder, Spool
 from agent.commands.collect import collect
 from agent.errors import AuscultError
@@ -119,7 +119,7 @@ def test_what_was_written_before_the_disk_failed_is_kept(tmp_path, monkeypatch):
                 raise OSError(28, "No space left on device")
             super().__init__(*args, **kw)
 
-    monkeypatch.setattr(recording_module.soundfile, "SoundFile", Full)
+    monkeypatch.setattr(segment_module.soundfile, "SoundFile", Full)
     one = record(tmp_path, tone(9), 9)
     session = one.result()
     assert one.done
