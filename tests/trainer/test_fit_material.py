@@ -120,11 +120,23 @@ def test_noise_for_mixing_is_no_class(machines, encoder):
     assert "noise" not in material.roles
 
 
-def test_a_class_that_nobody_recorded_is_refused(machines, encoder):
-    _, valve = machines
-    config = TrainingConfig(kind="classify", classes=ClassSettings(noise=True))
-    with pytest.raises(ConfigError, match=r"training\.classes\.noise"):
-        gather_material(valve, [], encoder, config, hop_samples=RATE)
+def test_a_class_that_nobody_recorded_is_told(machines, encoder):
+    fan, valve = machines
+    config = TrainingConfig(kind="classify", classes=ClassSettings(noise=True, clean=True))
+    material = gather_material(valve, [fan], encoder, config, hop_samples=RATE)
+    plan = plan_classes(
+        material.rows,
+        material.waveforms,
+        machine="valve",
+        rate=RATE,
+        seed=0,
+        settings=config.classes,
+        machines=material.machines,
+        roles=material.roles,
+    )
+    assert len(plan.names) == 1
+    assert "no noise recordings" in plan.rule
+    assert "no clean recordings" in plan.rule
 
 
 def test_clusters_may_be_of_embeddings():

@@ -113,6 +113,12 @@ def plan_classes(
             names[i] = name
         told = "; ".join([told, *sorted(extras)])
         parts.append(told if owner == machine else f"{owner}: {told}")
+    asked = (("noise", settings.noise), ("clean", settings.clean))
+    parts.extend(
+        f"no {kind} recordings to make a class of"
+        for kind, wanted in asked
+        if wanted and kind not in kinds
+    )
     classes = sorted(set(names))
     perturbations: tuple[str, ...] = (NONE,)
     if len(classes) < ENOUGH_CLASSES:

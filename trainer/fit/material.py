@@ -81,17 +81,9 @@ def gather_material(
 
     Raises:
         AudioError: No healthy window can be judged.
-        ConfigError: `classes.noise` or `classes.clean` finds no such recording.
     """
     wanted = config.classes
     sources = [machine, *(others if wanted.machines == "all" else ())]
-    for role, asked in ((NOISE, wanted.noise), ("clean", wanted.clean)):
-        if asked and not any(source.of(role) for source in sources):
-            raise ConfigError(
-                f"there is no {role} recording to make a class of",
-                where=f"training.classes.{role}",
-                remedy=f"Record some ({role}/ beside normal/), or set it to false.",
-            )
 
     def read(source: Machine, *roles: str) -> WindowSet:
         return healthy_windows(
