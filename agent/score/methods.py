@@ -31,11 +31,13 @@ from agent.score.mahalanobis import MahalanobisScorer, fit_mahalanobis
 from agent.score.mcv import CoveringScorer, fit_covering
 from agent.score.normalize import fit_constants, leave_one_out
 from agent.score.ocsvm import OneClassScorer, fit_one_class
-from agent.score.scorer import HealthySet, Scorer, State, Vector, folds, take
+from agent.score.scorer import FOLDS, HealthySet, Scorer, State, Vector, folds, take
 from agent.score.value import ValueScorer
 
 # Array of a k-NN scorer's state: the row constants.
 CONSTANTS = "rows"
+# Multiplications that may be spent on one set of covariances, give or take.
+_CHEAP = 2e9
 
 
 def fit_method(healthy: HealthySet, config: PartScorer, fitter: Fitter | None = None) -> State:
@@ -109,8 +111,9 @@ def left_out(
 ) -> list[Vector]:
     """Scores as if the recording of each window had never been heard.
 
-    Nearest neighbours leave out one recording at a time, exactly; methods that are fitted leave out
-    a fifth of the recordings at a time.
+    Nearest neighbours leave out one recording at a time, exactly. Methods that are fitted leave out
+    a share of the recordings at a time: a tenth, or less where fits are cheap, since a covariance
+    of fewer windows is shrunk more and tells smaller distances than the one that will serve.
 
     Args:
         healthy: The healthy windows.
@@ -131,15 +134,29 @@ def left_out(
         healthy,
         queries,
         lambda rest: build_method(config, rest, fit_method(rest, config, fitter)),
+        _fold_count(config, healthy.vectors.shape[1]),
     )
 
 
+def _fold_count(config: PartScorer, dim: int) -> int:
+    if isinstance(config, (MixtureConfig, OneClassConfig)) or (
+        isinstance(config, DensitySoftmaxConfig) and config.dims is not None
+    ):
+        return FOLDS
+    if isinstance(config, MahalanobisConfig):
+        dim //= config.frames
+    return int(np.clip(_CHEAP / dim**3, 2 * FOLDS, 10 * FOLDS))
+
+
 def by_folds(
-    healthy: HealthySet, queries: Sequence[Matrix], fit: Callable[[HealthySet], Scorer]
+    healthy: HealthySet,
+    queries: Sequence[Matrix],
+    fit: Callable[[HealthySet], Scorer],
+    count: int = FOLDS,
 ) -> list[Vector]:
     """Judge each window by a scorer fitted to the other folds."""
     found: list[Vector] = [np.full(len(healthy), np.nan, np.float32) for _ in queries]
-    for outside in folds(healthy):
+    for outside in folds(healthy, count):
         scorer = fit(healthy.among(~outside))
         scorer.start()
         for scores, query in zip(found, queries, strict=True):

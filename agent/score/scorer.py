@@ -26,8 +26,8 @@ State: TypeAlias = Mapping[str, npt.NDArray[Any]]
 
 # In the stead of a bank row, where a method has no nearest one.
 NO_ROW = -1
-# Parametric methods are fitted so many times for their left-out healthy scores.
-FOLDS = 5
+# Methods are fitted so many times, at least, for their left-out healthy scores.
+FOLDS = 10
 
 
 class Scorer(Protocol):

@@ -289,3 +289,31 @@ def test_value_is_its_column():
     vectors = np.random.default_rng(0).normal(size=(6, 4))
     found = scores_of(healthy_set(vectors), ValueConfig(column=2), vectors)
     np.testing.assert_array_equal(found, np.float32(vectors[:, 2]))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        MahalanobisConfig(),
+        CoveringConfig(),
+        DensitySoftmaxConfig(clusters=1, dims=None),
+        MixtureConfig(dims=4, components=2),
+        OneClassConfig(dims=4),
+    ],
+    ids=lambda config: config.kind,
+)
+def test_new_healthy_sound_exceeds_left_out_scores_as_often_as_it_should(config):
+    """A tenth of new sound lies above the left-out scores' 90 % quantile."""
+    found = []
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        mix = rng.normal(size=(4, 20))
+
+        def draw(count, rng=rng, mix=mix):
+            return rng.normal(size=(count, 4)) @ mix + rng.normal(size=(count, 20)) * 0.7 + 1
+
+        points = draw(80)
+        (left_out,) = healthy_scores(healthy_set(points), config, FITTER)
+        fresh = scores_of(healthy_set(points), config, draw(400))
+        found.append(np.mean(fresh > np.quantile(left_out, 0.9)))
+    assert np.mean(found) == pytest.approx(0.1, abs=0.04)
