@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from pathlib import Path
 from typing import Any, get_args
@@ -46,7 +47,7 @@ def reference(schema: type[BaseModel], title: str) -> str:
                 if inner not in seen:
                     seen.add(inner)
                     waiting.append((f"{heading} / {name}{_kind(inner)}", inner))
-        doc = (model.__doc__ or "").strip()
+        doc = inspect.cleandoc(model.__doc__ or "")
         sections.append(f"## {heading}\n\n{doc}\n\n" + "\n".join(rows) + "\n")
     return "\n".join(sections)
 

@@ -19,15 +19,48 @@ _FILES = {
     "`(batch, window_samples)`, full scale 1.0, to `embedding` float32 `(batch, dim)`. The front "
     "end is part of it.",
     "bank.npy": "Memory bank, float32 `(rows, dim)`: the graph's embeddings of healthy windows.",
-    "rows.npy": "Row constants, float32 `(rows, 2)`: weight and offset of each row's distance.",
+    "rows.npy": "k-NN: row constants, float32 `(rows, 2)`: weight and offset of each row's "
+    "distance.",
     "rows.json": "Where each row came from: a list of records, schema below.",
     "bank.hnsw": "hnswlib index over the bank, for large banks (space `cosine` or `l2`, "
     f"M = {LINKS}, ef_construction = {CANDIDATES}, seed {SEED}). It may be absent: "
     "`bank.npy` is the source of truth.",
+    "bank.<part>.hnsw": "The same for a k-NN part of a fusion, over its columns.",
+    "scorer.<name>.npy": "What any other scorer learnt, see Scoring; `scorer.<part>.<name>.npy` "
+    "of a fusion's parts, numbered from 0. Arrays of finite numbers; a wrong shape is refused.",
+    "gate.npy, gate.json": "Embeddings of idle and noise recordings, float32 `(n, dim)`, and "
+    "where each came from, if there are any.",
     "healthy_scores.npy": "Leave-one-recording-out scores of the rows, float32 `(rows,)`; NaN "
     "where there was nothing to compare with.",
     "drift.json": "What the drift monitor compares with (docs/drift.md), if it was fitted: a "
     "reducer and a mixture as decimal numbers.",
+}
+
+_SCORERS = {
+    "mahalanobis": (
+        "`mean` (g, d), `whitening` (g, d, d)",
+        "smallest over g of the length of W (x - mean), W' W the inverse covariance, of `frames`",
+    ),
+    "gmm": (
+        "a projection, `weights` (k), `means` (k, r), `covariances` (k, r, r) or (k, r)",
+        "-log density of z",
+    ),
+    "density_softmax": (
+        "a projection, `means` (c, r), `whitening` (c or 1, r, r), `readings` (2, 2)",
+        "total and `spread`, each less its mean over its deviation (`readings`), added",
+    ),
+    "ocsvm": (
+        "a projection, `vectors` (s, r), `coefficients` (s), `boundary` (rho, gamma)",
+        "log rho - log of the sum of coefficients times exp(-gamma |z - vector|^2)".replace(
+            "|", "\\|"
+        ),
+    ),
+    "mcv": ("`center` (d), `radius` (1)", "(1 - cos(x, center)) / 2 / radius"),
+    "value": ("none", "the `column` of x"),
+    "fusion": (
+        "those of its parts, and `<part>.healthy` (n), the part's left-out healthy scores",
+        "of the parts' scores, see `normalize` and `combine`",
+    ),
 }
 
 _HEAD = f"""\
@@ -43,10 +76,23 @@ or unpickled. This is schema version {SCHEMA_VERSION}.
 
 ## Scoring
 
-With x the embedding of a window, y<sub>i</sub> row i of the bank and d the distance
+`scorer.kind` says how x, the embedding of a window, becomes a score (docs/scoring.md has the
+methods, this is what is computed from which file).
+
+`knn`, with y<sub>i</sub> row i of `bank.npy`, its constants in `rows.npy`, and d the distance
 ((1 - cos) / 2, or euclidean):
 
     score(x) = mean of the k smallest over i of  d(x, y_i) * weight_i - offset_i
+
+The others need no bank to score; it stays for the idle gate, for explanations and for growth.
+
+| kind | files `scorer.<name>.npy` | score |
+| --- | --- | --- |
+{chr(10).join(f"| `{kind}` | {files} | {score} |" for kind, (files, score) in _SCORERS.items())}
+
+A projection is `center` (d), `scale` (r), and, where directions were chosen, `basis` (d, r) and
+`rest` (2): z = (x - center) basis / scale, and the length of what that leaves over, less `rest[0]`,
+over `rest[1]`, at least -1, as one number more.
 
 A window is anomalous above `threshold.value`. A recording's score is the mean (or maximum,
 `scorer.clip`) of its windows' and is held against `threshold.clip_value`.
