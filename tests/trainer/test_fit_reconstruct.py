@@ -127,3 +127,19 @@ def test_what_cannot_be_trained_is_refused():
         fit_autoencoder(
             build(), hum(2), [row("a"), row("b")], config(learning_rate=1e30), machine="m", seed=0
         )
+
+
+def test_in_a_joined_encoder_the_autoencoders_learn_and_the_rest_stays():
+    parts = [{"kind": "dual_path"}, {"kind": "ae"}]
+    joined = build_encoder(
+        EncoderConfig.model_validate({"kind": "joined", "together": False, "parts": parts}),
+        window_seconds=SECONDS,
+        weights=None,
+        seed=0,
+    )
+    before = {name: value.clone() for name, value in joined.state_dict().items()}
+    rows = [row(str(i)) for i in range(4)]
+    fit_autoencoder(joined, hum(4), rows, config(epochs=2), machine="m", seed=0)
+    changed = {name for name, value in joined.state_dict().items() if not value.equal(before[name])}
+    assert changed
+    assert all(name.startswith("parts.1.encoder.") for name in changed)
