@@ -7,7 +7,7 @@ from pathlib import Path
 
 from agent.bundle.manifest import SCHEMA_VERSION, Manifest, Row
 from agent.docs import reference
-from agent.score.index import CANDIDATES, LINKS, SEED
+from agent.score.index import SEED
 from export.onnx_graph import OPSET
 
 PAGE = Path(__file__).parent.parent / "docs" / "bundle.md"
@@ -19,12 +19,13 @@ _FILES = {
     "`(batch, window_samples)`, full scale 1.0, to `embedding` float32 `(batch, dim)`. The front "
     "end is part of it.",
     "bank.npy": "Memory bank, float32 `(rows, dim)`: the graph's embeddings of healthy windows.",
-    "rows.npy": "k-NN: row constants, float32 `(rows, 2)`: weight and offset of each row's "
-    "distance.",
+    "rows.npy": "k-NN: row constants, float32 `(rows, 2 * bands)`: weight and offset of each "
+    "row's distance; of each row of `scorer.vectors.npy` `(m, dim)` where prototypes or made-up "
+    "rows are compared with, which stand for the rows in `scorer.origin.npy` `(m, bands)`.",
     "rows.json": "Where each row came from: a list of records, schema below.",
     "bank.hnsw": "hnswlib index over the bank, for large banks (space `cosine` or `l2`, "
-    f"M = {LINKS}, ef_construction = {CANDIDATES}, seed {SEED}). It may be absent: "
-    "`bank.npy` is the source of truth.",
+    f"seed {SEED}; M, ef_construction, ef and the recall measured with them are in "
+    "`scorer.index.npy`). It may be absent: `bank.npy` is the source of truth.",
     "bank.<part>.hnsw": "The same for a k-NN part of a fusion, over its columns.",
     "scorer.<name>.npy": "What any other scorer learnt, see Scoring; `scorer.<part>.<name>.npy` "
     "of a fusion's parts, numbered from 0. Arrays of finite numbers; a wrong shape is refused.",

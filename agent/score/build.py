@@ -18,7 +18,8 @@ from agent.score.fitter import Fitter
 from agent.score.fusion import FusionScorer, build_fusion, fit_fusion, fusion_left_out
 from agent.score.index import write_index
 from agent.score.knn import KnnScorer
-from agent.score.methods import CONSTANTS, build_method, fit_method, left_out
+from agent.score.methods import build_method, fit_method, left_out
+from agent.score.neighbours import CONSTANTS, StandIns
 from agent.score.scorer import HealthySet, Scorer, State, Vector
 
 _STATE = re.compile(r"scorer\.([a-z0-9_.]+)\.npy")
@@ -110,7 +111,13 @@ def is_state_file(name: str) -> bool:
 
 
 def write_scorer(
-    folder: Path, config: ScorerConfig, healthy: HealthySet, state: State, *, index_from: int = 0
+    folder: Path,
+    config: ScorerConfig,
+    healthy: HealthySet,
+    state: State,
+    *,
+    index_from: int = 0,
+    parent: Path | None = None,
 ) -> None:
     """Write a scorer's arrays and the indexes of its banks.
 
@@ -120,6 +127,7 @@ def write_scorer(
         healthy: Its healthy windows.
         state: What it learnt.
         index_from: Banks of more rows than this are indexed.
+        parent: Bundle whose indexes are added to, where their rows are the first of this one's.
 
     Raises:
         BundleError: The disk is full.
@@ -128,18 +136,27 @@ def write_scorer(
         np.save(folder / state_file(name), array, allow_pickle=False)
     for part, knn in knn_parts(build_scorer(config, healthy, state)).items():
         if len(knn.bank) > index_from:
-            write_index(folder / index_file(part), knn.bank.vectors, knn.config.metric)
+            before = None if parent is None else parent / index_file(part)
+            write_index(
+                folder / index_file(part),
+                knn.bank.vectors,
+                knn.config.metric,
+                knn.plan,
+                grown_from=before if before is not None and before.is_file() else None,
+            )
 
 
 def knn_parts(scorer: Scorer) -> dict[str, KnnScorer]:
     """The nearest-neighbour scorers in a scorer, by part; '' for one without parts."""
+    if isinstance(scorer, StandIns):
+        scorer = scorer.scorer
     if isinstance(scorer, KnnScorer):
         return {"": scorer}
     if isinstance(scorer, FusionScorer):
         return {
-            str(place): judge.scorer
+            str(place): knn
             for place, judge in enumerate(scorer.judges)
-            if isinstance(judge.scorer, KnnScorer)
+            for knn in knn_parts(judge.scorer).values()
         }
     return {}
 

@@ -31,7 +31,7 @@ from agent.score.config import (
 )
 from agent.score.fitter import Fitter
 from agent.score.normalize import group_ids, nearest_groups
-from agent.score.scorer import HealthySet, IntVector, Vector
+from agent.score.scorer import HealthySet, Vector
 
 # How far a healthy embedding is displaced, in its own leave-one-out distances.
 _REACH = 1.5
@@ -57,20 +57,30 @@ def power(
     Returns:
         AUC in [0, 1]; NaN when there are fewer than two groups.
     """
-    ids = group_ids(healthy.groups)
-    if len(np.unique(ids)) < 2:
+    if len(set(healthy.groups)) < 2:
         return float("nan")
     rng = np.random.default_rng(seed)
-    moved = _displaced(healthy.vectors, ids, config, rng)
+    moved = [healthy.vectors + _REACH * displacement(healthy, config, rng) for _ in range(_DRAWS)]
     own, *displaced = healthy_scores(healthy, config, fitter, queries=[healthy.vectors, *moved])
     return float(np.mean([_auc(own, scores) for scores in displaced]))
 
 
-def _displaced(
-    vectors: Matrix, ids: IntVector, config: ScorerConfig, rng: np.random.Generator
-) -> list[Matrix]:
-    """Embeddings moved away, each block of columns in its own measure of distance."""
-    draws = [vectors.copy() for _ in range(_DRAWS)]
+def displacement(healthy: HealthySet, config: ScorerConfig, rng: np.random.Generator) -> Matrix:
+    """A way away from each healthy embedding, in a direction that healthy sound varies in.
+
+    Each is as long as the distance to the nearest window of another recording, and each block of
+    columns that a scorer judges has its own measure of distance.
+
+    Args:
+        healthy: Healthy windows, of two recordings at least.
+        config: Scorer whose blocks and metrics are meant.
+        rng: Draws the directions.
+
+    Returns:
+        float32, shape `(n, dim)`, to be added.
+    """
+    vectors, ids = healthy.vectors, group_ids(healthy.groups)
+    away = np.zeros_like(vectors)
     for (start, stop), metric in _blocks(config, vectors.shape[1]):
         block = vectors[:, start:stop]
         ready = prepare(block, metric)
@@ -78,13 +88,11 @@ def _displaced(
         # On the unit sphere a distance (1 - cos) / 2 is a chord of length 2 sqrt(d).
         chord = 2.0 * np.sqrt(near) if metric == "cosine" else near
         size = np.linalg.norm(block, axis=1, keepdims=True) if metric == "cosine" else 1.0
-        for moved in draws:
-            first, second = rng.integers(0, len(ready), (2, len(ready)))
-            direction = ready[first] - ready[second]
-            length = np.linalg.norm(direction, axis=1, keepdims=True)
-            step = direction / np.maximum(length, 1e-9) * chord * _REACH
-            moved[:, start:stop] = (ready + step) * size
-    return draws
+        first, second = rng.integers(0, len(ready), (2, len(ready)))
+        direction = ready[first] - ready[second]
+        length = np.linalg.norm(direction, axis=1, keepdims=True)
+        away[:, start:stop] = direction / np.maximum(length, 1e-9) * chord * size
+    return away
 
 
 def _blocks(config: ScorerConfig, dim: int) -> list[tuple[Span, Metric]]:
@@ -140,14 +148,19 @@ def _trusted(
         return config, ""
     if not isinstance(config, KnnConfig):
         return config, _compared(healthy, config, fitter)
-    if config.normalization == "none":
+    plain = config.model_copy(
+        update={"normalization": "none", "banks": "joint", "domain_scale": "none"}
+    )
+    if plain == config:
         return config, ""
-    plain = config.model_copy(update={"normalization": "none"})
-    with_it, without = power(healthy, config), power(healthy, plain)
+    with_it, without = power(healthy, config, fitter), power(healthy, plain, fitter)
     if not np.isfinite(with_it) or with_it >= without - TOLERANCE:
         return config, ""
+    asked = [config.normalization] if config.normalization != "none" else []
+    asked += ["banks: domains"] if config.banks != "joint" else []
+    asked += ["domain_scale"] if config.domain_scale != "none" else []
     return plain, (
-        f"{config.normalization} was dropped: on displaced healthy sound its AUC is "
+        f"{', '.join(asked)} was dropped: on displaced healthy sound its AUC is "
         f"{with_it:.3f} against {without:.3f} without it"
     )
 

@@ -6,11 +6,17 @@ The trainer passes a `Fitter`; where there is none, the fit is refused with what
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from agent.errors import AuscultError
+from agent.frames import Matrix
 from agent.score.config import MixtureConfig, OneClassConfig
 from agent.score.scorer import Floats, IntVector
+
+Flags: TypeAlias = npt.NDArray[np.bool_]
 
 
 class Mixture(NamedTuple):
@@ -54,6 +60,9 @@ class Fitter(Protocol):
 
     def clusters(self, points: Floats, count: int, seed: int) -> IntVector:
         """Cluster of each of the points `(n, d)`, int64 `(n,)`, by k-means."""
+
+    def oversample(self, vectors: Matrix, few: Flags, neighbours: int) -> Matrix:
+        """Vectors made up between those marked `few`, until they are as many as the others."""
 
 
 class WorkstationError(AuscultError):

@@ -11,13 +11,11 @@ import numpy.typing as npt
 from agent.frames import Matrix
 from agent.score.bank import OFFSET, WEIGHT, MemoryBank, distances, prepare
 from agent.score.config import KnnConfig
-from agent.score.index import build_index, space
+from agent.score.index import CANDIDATES, IndexPlan, build_index, space
+from agent.score.normalize import nearest_k
 
 # Below this many rows a plain matrix product beats any index (and is exact).
 EXACT_UP_TO = 20_000
-# Candidates the index proposes for exact re-ranking: the nearest row after normalising need not be
-# the nearest before.
-_CANDIDATES = 128
 
 
 class KnnScorer:
@@ -33,11 +31,21 @@ class KnnScorer:
         bank: Rows and their constants.
         config: Metric and k.
         index: `bank.hnsw`; read on `start`, only when the bank is large.
+        plan: How the index was made; the usual way when None. One that missed its recall is not
+            used.
     """
 
-    def __init__(self, bank: MemoryBank, config: KnnConfig, index: Path | None = None) -> None:
+    def __init__(
+        self,
+        bank: MemoryBank,
+        config: KnnConfig,
+        index: Path | None = None,
+        *,
+        plan: IndexPlan | None = None,
+    ) -> None:
         self.bank = bank
         self.config = config
+        self.plan = plan or IndexPlan()
         self._index_path = index
         self._index: Any = None
         self._ready: Matrix | None = None
@@ -47,8 +55,9 @@ class KnnScorer:
         if self._ready is not None:
             return
         self._ready = prepare(self.bank.vectors, self.config.metric)
-        if self._index_path is not None and len(self.bank) > EXACT_UP_TO:
-            self._index = _load_index(self._index_path, self._ready, self.config)
+        large = len(self.bank) > EXACT_UP_TO
+        if self._index_path is not None and large and self.plan.usable:
+            self._index = _load_index(self._index_path, self._ready, self.config, self.plan)
 
     @property
     def ready(self) -> Matrix:
@@ -72,7 +81,7 @@ class KnnScorer:
             return self._rank(distances(queries, ready, self.config.metric), None)
         scores = np.empty(len(queries), dtype=np.float32)
         rows = np.empty(len(queries), dtype=np.int64)
-        count = min(max(_CANDIDATES, self.config.k), len(self.bank))
+        count = min(max(CANDIDATES, self.config.k), len(self.bank))
         labels, _ = self._index.knn_query(queries, k=count, num_threads=1)
         for i, label in enumerate(labels.astype(np.int64)):
             table = distances(queries[i : i + 1], ready[label], self.config.metric)
@@ -86,11 +95,10 @@ class KnnScorer:
         table = table * constants[None, :, WEIGHT] - constants[None, :, OFFSET]
         k = min(self.config.k, table.shape[1])
         best = np.argmin(table, axis=1).astype(np.int64)
-        scores = np.partition(table, k - 1, axis=1)[:, :k].mean(axis=1, dtype=np.float32)
-        return scores, best if rows is None else rows[best]
+        return nearest_k(table, k, self.config), best if rows is None else rows[best]
 
 
-def _load_index(path: Path, ready: Matrix, config: KnnConfig) -> Any:
+def _load_index(path: Path, ready: Matrix, config: KnnConfig, plan: IndexPlan) -> Any:
     """Read an index whose checksum the bundle has verified, and check that it fits the bank."""
     import hnswlib  # noqa: PLC0415 - only large banks pay for it
 
@@ -98,7 +106,7 @@ def _load_index(path: Path, ready: Matrix, config: KnnConfig) -> Any:
     index.load_index(str(path), max_elements=len(ready))
     if index.get_current_count() != len(ready):
         # Raw vectors are the source of truth; a stale index is rebuilt, not trusted.
-        index = build_index(ready, config.metric)
+        index = build_index(ready, config.metric, plan)
     # hnswlib forgets ef at every load (it is 10 then).
-    index.set_ef(2 * _CANDIDATES)
+    index.set_ef(plan.ef)
     return index

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from agent.frames import Matrix
-from agent.score.bank import MemoryBank
 from agent.score.config import (
     CoveringConfig,
     DensitySoftmaxConfig,
@@ -26,12 +25,11 @@ from agent.score.config import (
 from agent.score.density_softmax import DensitySoftmaxScorer, fit_density_softmax
 from agent.score.fitter import Fitter
 from agent.score.gmm import MixtureScorer, fit_mixture
-from agent.score.knn import KnnScorer
 from agent.score.mahalanobis import MahalanobisScorer, fit_mahalanobis
 from agent.score.mcv import CoveringScorer, fit_covering
-from agent.score.normalize import fit_constants, leave_one_out
+from agent.score.neighbours import build_neighbours, fit_neighbours, neighbours_left_out
 from agent.score.ocsvm import OneClassScorer, fit_one_class
-from agent.score.scorer import FOLDS, HealthySet, Scorer, State, Vector, folds, take
+from agent.score.scorer import FOLDS, HealthySet, Scorer, State, Vector, folds
 from agent.score.value import ValueScorer
 
 # Array of a k-NN scorer's state: the row constants.
@@ -54,7 +52,7 @@ def fit_method(healthy: HealthySet, config: PartScorer, fitter: Fitter | None = 
     """
     match config:
         case KnnConfig():
-            return {CONSTANTS: fit_constants(healthy.vectors, healthy.groups, config)}
+            return fit_neighbours(healthy, config, fitter)
         case MahalanobisConfig():
             return fit_mahalanobis(healthy, config)
         case DensitySoftmaxConfig():
@@ -86,9 +84,7 @@ def build_method(
     dim = healthy.vectors.shape[1]
     match config:
         case KnnConfig():
-            constants = take(state, CONSTANTS, (len(healthy), 2)).astype(np.float32)
-            bank = MemoryBank(healthy.vectors, constants, tuple(healthy.rows))
-            return KnnScorer(bank, config, index)
+            return build_neighbours(config, healthy, state, index)
         case MahalanobisConfig():
             return MahalanobisScorer(config, state, dim)
         case DensitySoftmaxConfig():
@@ -126,10 +122,7 @@ def left_out(
         For each set float32 `(n,)`; NaN where there is only one recording.
     """
     if isinstance(config, KnnConfig):
-        return [
-            leave_one_out(healthy.vectors, healthy.groups, config, queries=query)
-            for query in queries
-        ]
+        return neighbours_left_out(healthy, config, queries, fitter)
     return by_folds(
         healthy,
         queries,

@@ -136,17 +136,40 @@ def _constants(b: Vector, config: KnnConfig, slope: float) -> Matrix:
     return constants
 
 
-def fit_constants(vectors: Matrix, groups: Sequence[str], config: KnnConfig) -> Matrix:
+def fit_constants(
+    vectors: Matrix,
+    groups: Sequence[str],
+    config: KnnConfig,
+    domains: Sequence[str] | None = None,
+) -> Matrix:
     """Row constants of a bank.
 
     Args:
         vectors: float32, shape `(n, dim)`.
         groups: Group (recording) of each row.
-        config: Metric, normalisation and `density_k`.
+        config: Metric, normalisation, densities, banks and their scale.
+        domains: Domain of each row, for banks and scales of their own; one for all when None.
 
     Returns:
         float32, shape `(n, 2)`: weight and offset.
     """
+    constants = _joint(vectors, groups, config)
+    if domains is None:
+        return constants
+    names = np.asarray(domains, dtype=str)
+    for domain in np.unique(names):
+        own = np.flatnonzero(names == domain)
+        mine = [groups[i] for i in own]
+        # One recording alone has no density of its own: it keeps that among all.
+        if config.banks == "domains" and len(set(mine)) > 1:
+            k = config.density_k_target if domain == "target" else config.density_k
+            constants[own] = _joint(vectors[own], mine, config.model_copy(update={"density_k": k}))
+        if config.domain_scale == "median":
+            constants[own] /= _usual(vectors[own], mine, constants[own], config)
+    return constants
+
+
+def _joint(vectors: Matrix, groups: Sequence[str], config: KnnConfig) -> Matrix:
     ids = group_ids(groups)
     if config.normalization == "none" or len(np.unique(ids)) < 2:
         return _constants(
@@ -158,6 +181,21 @@ def fit_constants(vectors: Matrix, groups: Sequence[str], config: KnnConfig) -> 
     found = nearest_groups(ready, ids, config.metric, config.density_k)
     b = density(found.distances, config.density_k)
     return _constants(b, config, varmin_slope(found.distances[:, 0], found.partner, b))
+
+
+def _usual(vectors: Matrix, groups: Sequence[str], constants: Matrix, config: KnnConfig) -> float:
+    """Median leave-one-recording-out distance within a bank; 1 where there is none."""
+    ready, ids = prepare(vectors, config.metric), group_ids(groups)
+    nearest = np.empty(len(ready), np.float32)
+    for first in range(0, len(ready), _BLOCK):
+        part = slice(first, min(first + _BLOCK, len(ready)))
+        table = distances(ready[part], ready, config.metric)
+        table = table * constants[None, :, WEIGHT] - constants[None, :, OFFSET]
+        table[ids[part, None] == ids[None, :]] = np.inf
+        nearest[part] = table.min(axis=1)
+    known = nearest[np.isfinite(nearest)]
+    middle = float(np.median(known)) if len(known) else 0.0
+    return middle if middle > 0.0 else 1.0
 
 
 def leave_one_out(
@@ -203,5 +241,20 @@ def leave_one_out(
         table = distances(asked[inside], ready[outside], config.metric)
         table = table * constants[None, :, WEIGHT] - constants[None, :, OFFSET]
         k = min(config.k, table.shape[1])
-        scores[inside] = np.partition(table, k - 1, axis=1)[:, :k].mean(axis=1)
+        scores[inside] = nearest_k(table, k, config)
     return scores
+
+
+def nearest_k(table: Matrix, k: int, config: KnnConfig) -> Vector:
+    """The score of each row of a table of normalised distances `(m, n)`, float32 `(m,)`.
+
+    Args:
+        table: The distances; reordered.
+        k: How many are looked at, at most n.
+        config: How they are reduced.
+    """
+    first = np.partition(table, k - 1, axis=1)
+    if config.reduce == "kth":
+        return first[:, k - 1].astype(np.float32)
+    found: Vector = first[:, :k].mean(axis=1, dtype=np.float32)
+    return found

@@ -8,13 +8,15 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+from imblearn.over_sampling import SMOTE
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from sklearn.svm import OneClassSVM
 
+from agent.frames import Matrix
 from agent.score.config import MixtureConfig, OneClassConfig
-from agent.score.fitter import Mixture, SupportVectors
+from agent.score.fitter import Flags, Mixture, SupportVectors
 from agent.score.scorer import Floats, IntVector
 
 # A component of fewer windows than this has no shape of its own.
@@ -77,3 +79,24 @@ class ScikitFitter:
         labels = KMeans(n_clusters=count, n_init=10, random_state=seed).fit_predict(points)
         found: IntVector = labels.astype(np.int64)
         return found
+
+    def oversample(self, vectors: Matrix, few: Flags, neighbours: int) -> Matrix:
+        """SMOTE of imbalanced-learn: each new vector lies between one marked and a neighbour.
+
+        Args:
+            vectors: Shape `(n, d)`.
+            few: Which of them are to be more, `(n,)`.
+            neighbours: Nearest marked ones that are interpolated to; as many as there are, if
+                fewer.
+
+        Returns:
+            The new ones only, float32; none where fewer than two are marked, or most already are.
+        """
+        count = int(few.sum())
+        none = np.empty((0, vectors.shape[1]), np.float32)
+        if count < 2 or count >= len(few) - count:
+            return none
+        sampler = SMOTE(k_neighbors=min(neighbours, count - 1), random_state=0)
+        more, _ = sampler.fit_resample(vectors, few.astype(int))
+        made: Matrix = np.asarray(more[len(vectors) :], dtype=np.float32)
+        return made
