@@ -17,6 +17,7 @@ from agent.collect.collector import Collector
 from agent.config import AgentConfig
 from agent.evidence.recorder import EvidenceRecorder
 from agent.evidence.write import EvidenceWriter
+from agent.explain.tap import Explainer
 from agent.health.observed import BundleUse, Keeping
 from agent.request.commands import Handler
 from agent.taps import Tap
@@ -118,11 +119,11 @@ class Growth:
     def taps(self, machine: str) -> Sequence[Tap]:
         """Those who listen in on a machine."""
         taps: list[Tap] = [self._collector.taps[machine]]
-        if self._config.evidence.enabled:
-            recorder = EvidenceRecorder(self._config.device_name, machine, self._writer)
-            self._recorders[machine] = recorder
-            taps.append(recorder)
-        return taps
+        if not self._config.evidence.enabled:
+            return [*taps, Explainer()]
+        recorder = EvidenceRecorder(self._config.device_name, machine, self._writer)
+        self._recorders[machine] = recorder
+        return [*taps, recorder, Explainer(recorder.explained)]
 
     def handlers(self) -> Mapping[str, Handler]:
         """Commands carried out here."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -22,6 +23,7 @@ from agent.bundle.load import open_bundle
 from agent.bundle.manifest import (
     DRIFT,
     ENCODER,
+    HEALTHY_SPECTRUM,
     EncoderInfo,
     Manifest,
     Quantization,
@@ -31,6 +33,7 @@ from agent.bundle.seal import file_record, new_bundle, seal
 from agent.bundle.sign import load_private, sign_folder
 from agent.capture.files import audio_info
 from agent.drift.baseline import save_baseline
+from agent.explain.spectrum import measure_healthy
 from agent.frames import Matrix
 from export import storage
 from export.clips import score_tests
@@ -57,6 +60,8 @@ from trainer.windows import WindowSet, healthy_windows, source_name
 
 # Real windows held against torch, beside synthetic ones.
 _PARITY_WINDOWS = 8
+# Healthy windows whose levels are measured for explanations: more would not change their mean.
+_SPECTRUM_WINDOWS = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +190,7 @@ def export_bundle(
         write_files(folder, final, windows, still)
         if drift.baseline is not None:
             save_baseline(drift.baseline, folder / DRIFT)
+        _write_spectrum(folder, windows, _heard(machine), exported, progress)
         manifest = seal(folder, draft)
         if test:
             plain_folder = None
@@ -249,12 +255,10 @@ def _fit_drift(
     progress: Progress,
 ) -> FittedDrift:
     task = progress.add_task("drift baseline", total=1)
-    # A clean recording is not how the device will hear the machine.
-    heard = machine.of("normal") or machine.of(*HEALTHY)
     fitted = fit_drift(
         detector.vectors,
         windows.rows,
-        {source_name(machine.root, recording) for recording in heard},
+        _heard(machine),
         detector.info,
         record.preset.drift,
         machine=record.machine,
@@ -262,6 +266,29 @@ def _fit_drift(
     )
     progress.advance(task)
     return fitted
+
+
+def _heard(machine: Machine) -> set[str]:
+    """The healthy recordings that sound as the device will hear the machine: not clean ones."""
+    heard = machine.of("normal") or machine.of(*HEALTHY)
+    return {source_name(machine.root, recording) for recording in heard}
+
+
+def _write_spectrum(
+    folder: Path,
+    windows: WindowSet,
+    sources: Collection[str],
+    info: EncoderInfo,
+    progress: Progress,
+) -> None:
+    """What explanations compare with."""
+    heard = [i for i, row in enumerate(windows.rows) if row.source in sources]
+    chosen = [heard[i] for i in spread(len(heard), _SPECTRUM_WINDOWS)]
+    task = progress.add_task("healthy spectrum", total=len(chosen))
+    measured = measure_healthy(
+        (windows.waveforms[i] for i in chosen), info.sample_rate, lambda: progress.advance(task)
+    )
+    np.save(folder / HEALTHY_SPECTRUM, measured.table(), allow_pickle=False)
 
 
 def _draft(

@@ -23,6 +23,7 @@ from agent.bundle.manifest import (
     GATE,
     GATE_ROWS,
     HEALTHY_SCORES,
+    HEALTHY_SPECTRUM,
     MANIFEST,
     ROWS,
     SCHEMA_VERSION,
@@ -34,6 +35,7 @@ from agent.bundle.manifest import (
 from agent.drift.baseline import Baseline, DriftError, load_baseline
 from agent.encode.onnx import CPU, OnnxEncoder
 from agent.errors import AuscultError, BundleError
+from agent.explain.spectrum import HealthySpectrum
 from agent.frames import Matrix
 from agent.schema import explain
 from agent.score.bank import prepare
@@ -47,7 +49,7 @@ from agent.score.scorer import HealthySet, Scorer, State, StateError
 log = logging.getLogger(__name__)
 
 REQUIRED = (ENCODER, BANK, ROWS)
-_KNOWN = {*REQUIRED, ENCODER_DATA, HEALTHY_SCORES, GATE, GATE_ROWS, DRIFT}
+_KNOWN = {*REQUIRED, ENCODER_DATA, HEALTHY_SCORES, GATE, GATE_ROWS, DRIFT, HEALTHY_SPECTRUM}
 # A plain name inside the folder: nothing that could lead out of it.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _MANIFEST_LIMIT = 16 * 2**20  # bytes; a real one has a few kilobytes
@@ -70,6 +72,7 @@ class Bundle:
         gate: Tells an idle machine; None when it was exported without.
         drift: What the machine's drift is measured from; None when it was exported without.
         significance: Gives p-values; None unless its threshold is conformal.
+        spectrum: What healthy sound is like, for explanations; None when it was exported without.
     """
 
     manifest: Manifest
@@ -82,6 +85,7 @@ class Bundle:
     gate: IdleGate | None = None
     drift: Baseline | None = None
     significance: Significance | None = None
+    spectrum: HealthySpectrum | None = None
 
     @property
     def rows(self) -> Sequence[Row]:
@@ -281,6 +285,7 @@ def open_bundle(path: Path, *, threads: int = 1, providers: Sequence[str] = (CPU
         significance=None
         if healthy is None or rule is None
         else significance(healthy, rule, manifest.scorer.clip),
+        spectrum=_spectrum(path, manifest),
     )
 
 
@@ -354,6 +359,16 @@ def _drift(path: Path, manifest: Manifest) -> Baseline | None:
             remedy=_COPY_AGAIN,
         )
     return baseline
+
+
+def _spectrum(path: Path, manifest: Manifest) -> HealthySpectrum | None:
+    if HEALTHY_SPECTRUM not in manifest.files:
+        return None
+    place = path / HEALTHY_SPECTRUM
+    try:
+        return HealthySpectrum.of(_load(place), manifest.encoder.sample_rate)
+    except (ValueError, AttributeError) as fault:
+        raise BundleError(str(fault), where=place, remedy=_COPY_AGAIN) from fault
 
 
 def _array(path: Path, columns: int, shape: str) -> Matrix:

@@ -16,6 +16,8 @@ SHA-256; nothing in it is ever unpickled.
     gate.npy            embeddings of idle and noise recordings, float32 (n, dim), if there are any
     gate.json           one record per row of it, as in rows.json
     drift.json          the drift monitor's baseline (agent/drift/baseline.py), if it was fitted
+    healthy_spectrum.npy  levels of healthy sound by band, which explanations compare with, float32
+                        (bands, 8), columns in agent/explain/spectrum.py; not in older bundles
     manifest.sig        Ed25519 signature of manifest.json, when it was exported with --sign
 """
 
@@ -42,6 +44,7 @@ HEALTHY_SCORES = "healthy_scores.npy"
 GATE = "gate.npy"
 GATE_ROWS = "gate.json"
 DRIFT = "drift.json"
+HEALTHY_SPECTRUM = "healthy_spectrum.npy"
 SIGNATURE = "manifest.sig"
 
 

@@ -11,6 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from agent.bundle.load import Bundle
+    from agent.frames import Explanation
 
 
 @click.command(short_help="Score recordings with a bundle.")
@@ -40,6 +41,11 @@ if TYPE_CHECKING:
     type=click.IntRange(min=0),
     help="Channel to score, from 0.  [default: average of all]",
 )
+@click.option(
+    "--explain",
+    is_flag=True,
+    help="Say of each anomalous window which bands are unusual, and what healthy sound is nearest.",
+)
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
 def score(
     bundle_path: Path,
@@ -47,6 +53,7 @@ def score(
     json_path: Path | None,
     hop: float | None,
     channel: int | None,
+    explain: bool,
     threads: int,
 ) -> None:
     """Print a score for each window of each FILE, and one for the FILE; folders are searched.
@@ -60,11 +67,11 @@ def score(
     quiet = json_path is not None and str(json_path) == "-"
     results = []
     for file in _expand(files):
-        result = _score_file(bundle, file, hop, channel)
+        result = _score_file(bundle, file, hop, channel, explain=explain)
         results.append(result)
         if not quiet:
             _print(result)
-    threshold = bundle.manifest.threshold
+    threshold, rarity = bundle.manifest.threshold, bundle.significance
     document = {
         "bundle": str(bundle_path),
         "machine": bundle.manifest.trained_on.machine,
@@ -73,6 +80,8 @@ def score(
         "hop_seconds": hop or bundle.manifest.clip_hop_seconds,
         "threshold": threshold.value,
         "clip_threshold": threshold.clip_value,
+        "p_value_floor": None if rarity is None else rarity.windows.floor,
+        "clip_p_value_floor": None if rarity is None else rarity.clips.floor,
         "files": results,
     }
     bundle.close()
@@ -104,16 +113,20 @@ def _expand(files: tuple[Path, ...]) -> list[Path]:
 
 
 def _score_file(
-    bundle: Bundle, file: Path, hop: float | None, channel: int | None
+    bundle: Bundle, file: Path, hop: float | None, channel: int | None, *, explain: bool
 ) -> dict[str, Any]:
+    from dataclasses import asdict
+
     from agent.capture.files import read_audio
     from agent.errors import AudioError
+    from agent.explain.clips import explain_clip
     from agent.score.clips import score_clip
 
     manifest = bundle.manifest
     result: dict[str, Any] = {
         "path": str(file),
         "score": None,
+        "p_value": None,
         "verdict": "invalid",
         "error": None,
         "windows": [],
@@ -124,22 +137,27 @@ def _score_file(
         result["error"] = str(fault)
         return result
     clip = score_clip(bundle, samples, hop_seconds=hop)
-    result["score"] = clip.value
+    result["score"], result["p_value"] = clip.value, clip.p_value
     result["verdict"] = _verdict(clip.value, manifest.threshold.clip_value)
-    for window, validity in zip(clip.windows, clip.validity, strict=True):
+    reasons: list[Explanation | None] = [None] * len(clip.windows)
+    if explain:
+        reasons = explain_clip(bundle, samples, clip, hop_seconds=hop)
+    for window, validity, why in zip(clip.windows, clip.validity, reasons, strict=True):
         result["windows"].append(
             {
                 "start": round(window.start, 6),
                 "score": window.score,
+                "p_value": window.p_value,
                 "threshold": manifest.threshold.value,
                 "verdict": _verdict(window.score, manifest.threshold.value),
                 "validity": validity.value,
                 "reason": window.reason,
+                "explanation": None if why is None else asdict(why),
             }
         )
     if clip.value is None:
-        reasons = {window.reason for window in clip.windows} or {"holds no sound"}
-        result["error"] = f"{file}: no window could be judged: {'; '.join(sorted(reasons))}"
+        unfit = {window.reason for window in clip.windows} or {"holds no sound"}
+        result["error"] = f"{file}: no window could be judged: {'; '.join(sorted(unfit))}"
     return result
 
 
@@ -152,16 +170,24 @@ def _verdict(value: float | None, threshold: float) -> str:
 def _print(result: dict[str, Any]) -> None:
     path = result["path"]
     for window in result["windows"]:
-        shown = "-" if window["score"] is None else f"{window['score']:.4g}"
+        shown = "-" if window["score"] is None else f"{window['score']:.4g}{_rarity(window)}"
         why = f" ({window['validity']}: {window['reason']})" if window["reason"] else ""
         click.echo(
             f"{path}\t{window['start']:.1f} s\tscore {shown}\t"
             f"threshold {window['threshold']:.4g}\t{window['verdict']}{why}"
         )
+        if window["explanation"] is not None:
+            click.echo(f"\t{window['explanation']['text']}")
     if result["error"] is not None:
         click.echo(f"auscult: {result['error']}", err=True)
     else:
-        click.echo(f"{path}\twhole\tscore {result['score']:.4g}\t{result['verdict']}")
+        click.echo(
+            f"{path}\twhole\tscore {result['score']:.4g}{_rarity(result)}\t{result['verdict']}"
+        )
+
+
+def _rarity(judged: dict[str, Any]) -> str:
+    return "" if judged["p_value"] is None else f" (p {judged['p_value']:.3g})"
 
 
 def _write(path: Path, text: str) -> None:

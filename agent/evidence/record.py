@@ -9,6 +9,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import Field, ValidationError
 
 from agent.errors import AuscultError
+from agent.frames import Explanation
 from agent.schema import Strict, explain
 
 RECORD = "evidence.json"
@@ -49,6 +50,23 @@ class LostSound(Strict):
     seconds: Annotated[float, Field(ge=0, description="How much")]
 
 
+class UnusualCells(Strict):
+    """When and where the window that raised the alarm is unusual."""
+
+    start: Annotated[float, Field(description="First cell's start in `sound.flac`, seconds")]
+    cell_seconds: Annotated[float, Field(gt=0, description="Length of a cell, seconds")]
+    edges_hz: Annotated[
+        tuple[float, ...], Field(description="Edges of the bands, Hz; one more than there are")
+    ]
+    deviations: Annotated[
+        tuple[tuple[float, ...], ...],
+        Field(
+            description="A list a cell with a number a band: level less its healthy mean, in "
+            "healthy standard deviations"
+        ),
+    ]
+
+
 class EvidenceRecord(Strict):
     """`evidence.json`."""
 
@@ -76,6 +94,17 @@ class EvidenceRecord(Strict):
     seconds: Annotated[float, Field(ge=0, description="Length of `sound.flac`")]
     lost: Annotated[tuple[LostSound, ...], Field(description="Sound that was lost inside it")] = ()
     windows: Annotated[tuple[JudgedWindow, ...], Field(description="In order of time")] = ()
+    explanation: Annotated[
+        Explanation | None,
+        Field(
+            description="Why the window that raised it was judged so: in words, bands in Hz and "
+            "dB, nearest healthy windows; null when not known"
+        ),
+    ] = None
+    unusual: Annotated[
+        UnusualCells | None,
+        Field(description="The same by time and frequency; null without a healthy spectrum"),
+    ] = None
 
 
 class Feedback(Strict):

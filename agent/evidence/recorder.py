@@ -8,14 +8,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from soundfile import SoundFileError
 
 from agent.bundle.manifest import Row
 from agent.errors import AuscultError
 from agent.evidence.disk import has_room
-from agent.evidence.record import EvidenceRecord, JudgedWindow, LostSound, alarm_folder
+from agent.evidence.record import (
+    EvidenceRecord,
+    JudgedWindow,
+    LostSound,
+    UnusualCells,
+    alarm_folder,
+)
 from agent.evidence.ring import AudioRing, Clip
 from agent.evidence.write import EvidenceWriter, Job, write_evidence
+from agent.explain.account import Account
+from agent.explain.unusual import UnusualMap
 from agent.frames import AudioBlock, Decision, Level, Window
 from agent.publish.messages import utc
 
@@ -55,6 +64,8 @@ class _Open:
     until: float  # monotonic
     reference: str
     cleared_wall: float | None = field(default=None)
+    account: Account | None = field(default=None)
+    explained: float = field(default=0.0)  # monotonic, start of the window that was explained
 
 
 class EvidenceRecorder:
@@ -105,6 +116,14 @@ class EvidenceRecorder:
                 self._finish(window)
         # The message that clears an alarm bears its id, and so its evidence.
         return self._reference if decision.alarm_id == self._last_id else ""
+
+    def explained(self, decision: Decision, account: Account) -> None:
+        """Take why the alarm was raised; comes right after the decision that raised it."""
+        opened, window = self._open, decision.score.window
+        if opened is None or opened.alarm_id != decision.alarm_id or opened.account is not None:
+            return
+        opened.account, opened.explained = account, window.monotonic
+        self._write(opened, window.end_monotonic, complete=False)
 
     def keep_window(self, index: int) -> str:
         """Keep one recent window because a person spoke of it; waits for the disk.
@@ -219,7 +238,24 @@ class EvidenceRecorder:
                 if note.monotonic + note.seconds > clip.monotonic and note.monotonic < end
             ),
         )
-        return self._writer.offer(Job(opened.folder, clip, record))
+        account = opened.account
+        if account is None:
+            return self._writer.offer(Job(opened.folder, clip, record))
+        unusual = None
+        if account.map is not None:
+            unusual = _cells(account.map, clip.place(opened.explained))
+        record = record.model_copy(update={"explanation": account.explanation, "unusual": unusual})
+        return self._writer.offer(Job(opened.folder, clip, record, account.spectrum))
+
+
+def _cells(found: UnusualMap, start: float) -> UnusualCells:
+    """A map as it is written: to a tenth of a deviation, which is more than it means."""
+    return UnusualCells(
+        start=round(start, 3),
+        cell_seconds=found.cell_seconds,
+        edges_hz=tuple(np.round(found.hertz, 1).tolist()),
+        deviations=tuple(map(tuple, np.round(found.deviations, 1).tolist())),
+    )
 
 
 def _note(decision: Decision, rows: Sequence[Row]) -> _Note:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from agent.explain.unusual import UnusualMap
 from agent.frames import Matrix, Samples
 
 Pixels = npt.NDArray[np.uint8]
@@ -89,7 +90,12 @@ def power_db(samples: Samples, rate: int, columns: int = WIDTH) -> Matrix:
 
 
 def spectrogram_png(
-    samples: Samples, rate: int, *, marks: Sequence[float] = (), title: str = ""
+    samples: Samples,
+    rate: int,
+    *,
+    marks: Sequence[float] = (),
+    title: str = "",
+    unusual: UnusualMap | None = None,
 ) -> bytes:
     """Draw a stretch of sound.
 
@@ -98,6 +104,7 @@ def spectrogram_png(
         rate: Samples a second.
         marks: Moments marked by an upright line, seconds from the first sample.
         title: Shown above it; only digits and the few letters of a time are drawn.
+        unusual: Of the same sound: what is marked in it is framed.
 
     Returns:
         The bytes of a PNG file.
@@ -109,6 +116,8 @@ def spectrogram_png(
     image = np.full((_TOP + HEIGHT + _BOTTOM, _LEFT + WIDTH + _RIGHT), _WHITE, np.uint8)
     image[_TOP : _TOP + HEIGHT, _LEFT : _LEFT + WIDTH] = shade.astype(np.uint8)
     seconds = len(samples) / rate
+    if unusual is not None:
+        _outline(image, unusual, seconds, rate / 2.0)
     for mark in marks:
         if 0 <= mark <= seconds:
             x = _LEFT + min(WIDTH - 2, round(mark / seconds * WIDTH))
@@ -117,6 +126,22 @@ def spectrogram_png(
     _bar(image)
     _write(image, title, _LEFT, 8)
     return _png(image)
+
+
+def _outline(image: Pixels, unusual: UnusualMap, seconds: float, nyquist: float) -> None:
+    """Draw a line around the cells that are marked; cells that touch share one."""
+    cells, bands = unusual.marked.shape
+    columns = np.minimum(
+        (np.arange(WIDTH) + 0.5) / WIDTH * seconds / unusual.cell_seconds, cells - 1
+    ).astype(int)
+    rows = np.searchsorted(unusual.hertz, (np.arange(HEIGHT) + 0.5) / HEIGHT * nyquist) - 1
+    heard = (rows >= 0) & (rows < bands)
+    inside = unusual.marked[columns][:, np.clip(rows, 0, bands - 1)].T & heard[:, None]
+    padded = np.pad(inside[::-1], 1)
+    core = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    line = padded[1:-1, 1:-1] & ~core
+    plot = image[_TOP : _TOP + HEIGHT, _LEFT : _LEFT + WIDTH]
+    plot[line] = _MARK
 
 
 def _stretch(table: Matrix) -> Matrix:

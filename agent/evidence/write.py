@@ -20,6 +20,8 @@ from agent.evidence.disk import has_room, prune
 from agent.evidence.record import PICTURE, RECORD, SOUND, EvidenceRecord
 from agent.evidence.ring import Clip
 from agent.evidence.spectrogram import spectrogram_png
+from agent.explain.spectrum import HealthySpectrum
+from agent.explain.unusual import unusual_map
 from agent.frames import Samples
 
 log = logging.getLogger(__name__)
@@ -38,11 +40,13 @@ class Job:
         folder: The alarm's.
         clip: Its sound.
         record: What was judged.
+        spectrum: Healthy sound, with which the picture compares; None for a picture without.
     """
 
     folder: Path
     clip: Clip
     record: EvidenceRecord
+    spectrum: HealthySpectrum | None = None
 
 
 class EvidenceWriter:
@@ -58,7 +62,9 @@ class EvidenceWriter:
         self.config = config
         self.written = 0
         self.skipped = 0
-        self._jobs: queue.Queue[Job | None] = queue.Queue(_WAITING)
+        self._jobs: queue.Queue[Path | None] = queue.Queue(_WAITING)
+        self._latest: dict[Path, Job] = {}  # of each folder that waits
+        self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._room = True
 
@@ -75,11 +81,15 @@ class EvidenceWriter:
         if not self._room:
             self._skip(job.folder, "the disk is too full")
             return False
-        try:
-            self._jobs.put_nowait(job)
-        except queue.Full:
-            self._skip(job.folder, "too many wait")
-            return False
+        with self._lock:
+            if job.folder not in self._latest:
+                try:
+                    self._jobs.put_nowait(job.folder)
+                except queue.Full:
+                    self._skip(job.folder, "too many wait")
+                    return False
+            # A later job of the same alarm says more: it takes the place of one that waits.
+            self._latest[job.folder] = job
         return True
 
     def stop(self) -> None:
@@ -99,7 +109,9 @@ class EvidenceWriter:
         # Linux: a thread has a priority of its own. Others refuse, and do without.
         with contextlib.suppress(OSError, AttributeError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
-        while (job := self._jobs.get()) is not None:
+        while (folder := self._jobs.get()) is not None:
+            with self._lock:
+                job = self._latest.pop(folder)
             self._try(job)
 
     def _try(self, job: Job) -> None:
@@ -118,7 +130,8 @@ class EvidenceWriter:
         if not self._room:
             self._skip(job.folder, "the disk is too full")
             return
-        if job.record.complete or not (job.folder / RECORD).exists():
+        more = job.record.complete or job.record.explanation is not None
+        if more or not (job.folder / RECORD).exists():
             write_evidence(job)
             self.written += 1
         prune(self.root, self.config, keep=job.folder)
@@ -145,8 +158,13 @@ def write_evidence(job: Job) -> None:
     draft = job.folder / f".{SOUND}"
     write_flac(draft, job.clip.samples, job.clip.rate)
     draft.replace(job.folder / SOUND)
+    found = None if job.spectrum is None else unusual_map(job.clip.samples, job.spectrum)
     picture = spectrogram_png(
-        job.clip.samples, job.clip.rate, marks=[job.record.raised_at], title=job.record.sound_start
+        job.clip.samples,
+        job.clip.rate,
+        marks=[job.record.raised_at],
+        title=job.record.sound_start,
+        unusual=found,
     )
     _replace(job.folder / PICTURE, picture)
     _replace(job.folder / RECORD, (job.record.model_dump_json(indent=1) + "\n").encode())

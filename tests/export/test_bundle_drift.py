@@ -10,8 +10,9 @@ from rich.console import Console
 from support.encoders import RATE, SmallEncoder
 
 from agent.bundle.load import open_bundle
-from agent.bundle.manifest import DRIFT, Row
+from agent.bundle.manifest import DRIFT, HEALTHY_SPECTRUM, Row
 from agent.drift.monitor import DriftMonitor
+from agent.explain.account import explain_window
 from export import bundle as bundling
 from export.bundle import export_bundle
 from export.drift import fit_drift, spaced
@@ -158,4 +159,11 @@ def test_an_exported_bundle_holds_what_its_own_encoder_makes_of_health(tmp_path,
         for vector in bundle.encoder.encode(hum(seed, hertz=1000.0).reshape(-1, RATE)):
             monitor.observe(vector)
     assert monitor.state().active
+    # What explanations compare with was measured too: a tone more is named.
+    assert HEALTHY_SPECTRUM in bundle.manifest.files
+    louder = hum(400, seconds=1) + 0.1 * np.sin(2 * np.pi * 1000 * np.arange(RATE) / RATE)
+    (vector,) = bundle.encoder.encode(louder[None].astype(np.float32))
+    why = explain_window(bundle, louder.astype(np.float32), vector).explanation
+    assert why.bands[0].low_hz <= 1000 <= why.bands[0].high_hz
+    assert "normal/" in why.text or "clean/" in why.text
     bundle.close()

@@ -1,0 +1,41 @@
+"""Explains the anomalous windows of a recording."""
+
+from __future__ import annotations
+
+from agent.bundle.load import Bundle
+from agent.explain.account import explain_window
+from agent.frames import Explanation, Samples
+from agent.score.clips import ClipScore
+from agent.window.clip import clip_windows
+
+
+def explain_clip(
+    bundle: Bundle, samples: Samples, clip: ClipScore, *, hop_seconds: float | None = None
+) -> list[Explanation | None]:
+    """Why each window above the threshold is there; None for the others.
+
+    Args:
+        bundle: What it was scored with.
+        samples: The recording, as given to `score_clip`.
+        clip: Its score.
+        hop_seconds: As given to `score_clip`.
+    """
+    encoder = bundle.manifest.encoder
+    hop = bundle.manifest.clip_hop_seconds if hop_seconds is None else hop_seconds
+    strange = [
+        window.score is not None and window.score > bundle.manifest.threshold.value
+        for window in clip.windows
+    ]
+    if not any(strange):
+        return [None] * len(strange)
+    cut = clip_windows(
+        samples,
+        window_samples=encoder.window_samples,
+        hop_samples=max(1, round(hop * encoder.sample_rate)),
+    )
+    return [
+        explain_window(bundle, window, bundle.encoder.encode(window[None])[0]).explanation
+        if wanted
+        else None
+        for (_, window), wanted in zip(cut, strange, strict=True)
+    ]

@@ -1,0 +1,71 @@
+"""The healthy windows that an anomalous one is most like."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from agent.frames import NearHealthy
+from agent.score.bank import distances, prepare
+from agent.score.config import ScorerConfig, neighbourhood
+
+if TYPE_CHECKING:
+    from agent.score.scorer import HealthySet
+
+TOLD = 3
+_ROWS_AT_ONCE = 4096
+
+
+def nearest_healthy(
+    vector: npt.NDArray[np.float32],
+    bank: HealthySet,
+    config: ScorerConfig,
+    *,
+    window_seconds: float,
+    count: int = TOLD,
+) -> tuple[NearHealthy, ...]:
+    """The nearest healthy windows, the nearest first; of overlapping ones only the nearest.
+
+    Found exactly, in the measure that the scorer compares windows by, whether or not the scorer
+    itself looks at neighbours.
+
+    Args:
+        vector: Embedding of the window, float32 `(dim,)`.
+        bank: The bundle's healthy windows.
+        config: Its scorer.
+        window_seconds: Length of a window.
+        count: How many at most.
+    """
+    metric, spans = neighbourhood(config)
+    query = prepare(vector[None], metric, spans)
+    # In pieces: a large bank is not copied as a whole.
+    apart = np.concatenate(
+        [
+            distances(query, prepare(bank.vectors[i : i + _ROWS_AT_ONCE], metric, spans), metric)[0]
+            for i in range(0, len(bank), _ROWS_AT_ONCE)
+        ]
+    )
+    found: list[int] = []
+    for place in np.argsort(apart, kind="stable"):
+        row = bank.rows[place]
+        overlaps = any(
+            bank.rows[other].source == row.source
+            and abs(bank.rows[other].start - row.start) < window_seconds
+            for other in found
+        )
+        if not overlaps:
+            found.append(int(place))
+        if len(found) == count:
+            break
+    return tuple(
+        NearHealthy(
+            source=bank.rows[place].source,
+            start=bank.rows[place].start,
+            distance=float(apart[place]),
+            domain=bank.rows[place].domain,
+            attributes=dict(bank.rows[place].attributes),
+        )
+        for place in found
+    )

@@ -1,0 +1,130 @@
+"""What is unusual in a sound: which bands, by how many dB, and when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from agent.explain.spectrum import Floats, HealthySpectrum, cell_levels, summary
+from agent.frames import Samples, UnusualBand
+
+# A band is named from so many healthy deviations on, a cell marked.
+NAMED_FROM = 3.0
+MARKED_FROM = 4.0
+# Of a run of unusual bands those are named that are this share as unusual as its strangest, or
+# that this share of the most power was added to (a tone between two bands adds it to both).
+_CORE, _ADDED = 0.5, 0.25
+# Loud moments tell more than the mean when they are so much more unusual.
+_MOMENTS = 1.5
+_TOLD = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A band that is named.
+
+    Attributes:
+        band: In Hz and dB.
+        deviations: By how many healthy standard deviations; below 0 when quieter.
+        moments: It is so in the loud moments alone, not in the mean.
+    """
+
+    band: UnusualBand
+    deviations: float
+    moments: bool
+
+    def words(self) -> str:
+        """For a person: `2.1-2.6 kHz +14 dB`."""
+        text = f"{hertz(self.band)} {self.band.decibels:+.0f} dB"
+        return f"{text} at moments" if self.moments else text
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UnusualMap:
+    """Time and frequency of what is unusual.
+
+    Attributes:
+        deviations: Of each cell from its healthy mean, in healthy standard deviations, `(cells,
+            bands)`; below 0 when quieter.
+        hertz: Edges of the bands, `(bands + 1,)`.
+        cell_seconds: Length of a cell.
+    """
+
+    deviations: Floats
+    hertz: Floats
+    cell_seconds: float
+
+    @property
+    def marked(self) -> npt.NDArray[np.bool_]:
+        """Cells to point at, `(cells, bands)`: beyond `MARKED_FROM`, with a neighbour that is."""
+        strange = np.abs(self.deviations) >= MARKED_FROM
+        padded = np.pad(strange, 1)
+        beside = padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
+        found: npt.NDArray[np.bool_] = strange & beside
+        return found
+
+
+def unusual_map(samples: Samples, healthy: HealthySpectrum) -> UnusualMap:
+    """Compare every cell of a sound with healthy ones.
+
+    Args:
+        samples: float32, shape `(n,)`, at the spectrum's rate.
+        healthy: What to compare with.
+    """
+    grid = healthy.grid
+    deviations = (cell_levels(samples, grid) - healthy.cell) / healthy.cell_spread
+    return UnusualMap(deviations, grid.hertz, grid.cell_seconds)
+
+
+def unusual_bands(samples: Samples, healthy: HealthySpectrum) -> tuple[Finding, ...]:
+    """The bands of a window that deviate most, the strangest first, at most three.
+
+    A band is compared by its mean level, and by the level of its loud moments where those tell
+    more. When no band is beyond `NAMED_FROM` deviations, the one nearest to it is given.
+
+    Args:
+        samples: A window, float32 `(n,)`, at the spectrum's rate.
+        healthy: What to compare with.
+    """
+    level, peak = summary(cell_levels(samples, healthy.grid))
+    mean = (level - healthy.level) / healthy.level_spread
+    loud = (peak - healthy.peak) / healthy.peak_spread
+    moments = np.abs(loud) > _MOMENTS * np.maximum(np.abs(mean), 1.0)
+    strange = np.where(moments, loud, mean)
+    decibels = np.where(moments, peak - healthy.peak, level - healthy.level)
+    added = np.abs(10.0 ** (level / 10.0) - 10.0 ** (healthy.level / 10.0))
+    edges = healthy.grid.hertz
+    found = []
+    for first, last in _runs(strange):
+        top = first + int(np.argmax(np.abs(strange[first:last])))
+        run = slice(first, last)
+        kept = np.abs(strange[run]) >= _CORE * abs(strange[top])
+        kept |= added[run] >= _ADDED * added[run].max()
+        core = np.flatnonzero(kept) + first
+        band = UnusualBand(
+            float(edges[core[0]]), float(edges[core[-1] + 1]), round(float(decibels[top]), 1)
+        )
+        found.append(Finding(band, float(strange[top]), bool(moments[top])))
+    found.sort(key=lambda finding: -abs(finding.deviations))
+    return tuple(found[:_TOLD])
+
+
+def _runs(strange: Floats) -> list[tuple[int, int]]:
+    """Neighbouring bands that are unusual the same way: (first, after the last) of each run."""
+    if np.abs(strange).max() < NAMED_FROM:
+        top = int(np.argmax(np.abs(strange)))
+        return [(top, top + 1)]
+    sign = np.where(np.abs(strange) >= NAMED_FROM, np.sign(strange), 0.0)
+    edges = np.flatnonzero(np.diff(sign)) + 1
+    places = [0, *edges.tolist(), len(sign)]
+    return [(a, b) for a, b in pairwise(places) if sign[a]]
+
+
+def hertz(band: UnusualBand) -> str:
+    """A range of frequencies for a person: `340-410 Hz`, `2.1-2.6 kHz`."""
+    if band.high_hz < 1000.0:
+        return f"{band.low_hz:.0f}-{band.high_hz:.0f} Hz"
+    return f"{band.low_hz / 1000.0:.1f}-{band.high_hz / 1000.0:.1f} kHz"
