@@ -17,6 +17,7 @@ import numpy as np
 from agent import __version__
 from agent.bank.draft import Draft, GrowthError
 from agent.bank.probation import KnownAlarm, Verdict, try_alarms
+from agent.bank.rise import MAX_RISE, check_rise
 from agent.bank.sound import ANSWERED
 from agent.bundle.load import Bundle, open_bundle
 from agent.bundle.manifest import (
@@ -37,7 +38,6 @@ from agent.errors import AuscultError
 from agent.score.bank import MemoryBank, prepare
 from agent.score.build import (
     build_scorer,
-    healthy_scores,
     is_index_file,
     is_state_file,
     write_scorer,
@@ -47,12 +47,10 @@ from agent.score.fit import FittedScorer, fit_scorer
 from agent.score.fitter import WorkstationError
 from agent.score.gate import IdleGate, fit_gate
 from agent.score.knn import EXACT_UP_TO, KnnScorer
-from agent.score.scorer import HealthySet, Scorer, Vector
+from agent.score.scorer import HealthySet, Scorer
 
 # What a grown bundle makes anew, beside its scorer; every other file is its parent's.
 _REMADE = frozenset({BANK, ROWS, HEALTHY_SCORES, GATE, GATE_ROWS})
-# By how much the threshold may rise, as a share of its height over the middle healthy score.
-MAX_RISE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +64,7 @@ class Report:
         removed: Rows that are gone.
         before: Threshold of the parent.
         after: Its own.
-        rise: Change of the threshold as a share of the parent's height over the middle healthy
-            score.
+        rise: How much less sensitive it is than its parent, see `check_rise`.
         novel: Share of the new rows that the parent would have called anomalous.
         alarms: What becomes of the known alarms.
         notes: What a person should know.
@@ -103,7 +100,7 @@ def make_version(
         draft: Its rows.
         alarms: Known alarms that it must still raise.
         forced: Ids of those it may silence.
-        max_rise: By how much the threshold may rise, see `MAX_RISE`.
+        max_rise: How much less sensitive it may become, see `check_rise`.
         tell: Told what is being done.
 
     Raises:
@@ -122,15 +119,7 @@ def make_version(
     if draft.added:
         judged, _ = bundle.scorer.score(draft.vectors[-draft.added :])
         novel = float(np.mean(judged > parent.threshold.value))
-    rise, note = _rise(bundle, fitted)
-    if rise > max_rise:
-        raise GrowthError(
-            f"the threshold would rise from {parent.threshold.value:.4g} to "
-            f"{fitted.threshold.value:.4g}, by {rise:.0%} of its height over healthy sound; "
-            f"{max_rise:.0%} is allowed. Of the new windows {novel:.0%} are anomalous today",
-            remedy="Listen to the recordings: is the machine well in all of them? If so, collect "
-            "it several times, or allow more with --max-rise.",
-        )
+    rise, note = check_rise(bundle, fitted, scorer, novel=novel, allowed=max_rise)
     verdicts = try_alarms(alarms, bundle, scorer, fitted.threshold.value, gate)
     silenced = [verdict.alarm_id for verdict in verdicts if verdict.silenced]
     refused = sorted(set(silenced) - set(forced))
@@ -236,30 +225,6 @@ def _finds_itself(draft: Draft) -> None:
         )
 
 
-def _rise(bundle: Bundle, fitted: FittedScorer) -> tuple[float, str]:
-    """Rise of the threshold over the parent's height, and a note for people."""
-    parent, after = bundle.manifest, fitted.threshold.value
-    before = parent.threshold.value
-    if fitted.config != parent.scorer or bundle.healthy is None:
-        (healthy,) = healthy_scores(bundle.bank, fitted.config)
-    else:
-        healthy = bundle.healthy.scores
-    if fitted.config != parent.scorer:
-        # Scores are on another scale: the parent's rows are judged on it for comparison.
-        before = float(np.nanquantile(healthy, 1.0 - parent.threshold.false_alarm_rate))
-    known: Vector = healthy[np.isfinite(healthy)]
-    middle = float(np.median(known)) if len(known) else 0.0
-    height = max(before - middle, 1e-9)
-    rise = (after - before) / height
-    note = ""
-    if rise < -MAX_RISE:
-        note = (
-            f"the threshold fell from {before:.4g} to {after:.4g}: it was set by hand or on other "
-            "sound before; expect more windows above it"
-        )
-    return rise, note
-
-
 def _manifest(
     parent: Manifest, draft: Draft, fitted: FittedScorer, growth: Growth, gate: Gate | None
 ) -> Manifest:
@@ -305,6 +270,7 @@ def _write(
         HealthySet(draft.vectors, draft.rows),
         fitted.state,
         index_from=0 if indexed else EXACT_UP_TO,
+        parent=parent if indexed else None,
     )
 
 

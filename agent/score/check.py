@@ -156,7 +156,7 @@ def _trusted(
     with_it, without = power(healthy, config, fitter), power(healthy, plain, fitter)
     if not np.isfinite(with_it) or with_it >= without - TOLERANCE:
         return config, ""
-    asked = [config.normalization] if config.normalization != "none" else []
+    asked: list[str] = [config.normalization] if config.normalization != "none" else []
     asked += ["banks: domains"] if config.banks != "joint" else []
     asked += ["domain_scale"] if config.domain_scale != "none" else []
     return plain, (
