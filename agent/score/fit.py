@@ -17,6 +17,7 @@ from agent.score.calibrate import calibrate
 from agent.score.check import trusted
 from agent.score.config import CoveringConfig, ScorerConfig, ThresholdRule
 from agent.score.fitter import Fitter
+from agent.score.neighbours import plan_notes
 from agent.score.rate import Counting, measure_correlation, window_rate
 from agent.score.scorer import HealthySet, State, Vector
 
@@ -70,8 +71,9 @@ def fit_scorer(
     if uncounted is not None:
         scores = np.where(uncounted, np.float32(np.nan), scores)
     threshold = _threshold(healthy, used, rule, scores, window_seconds)
-    notes = tuple(text for text in (note, threshold.caveat) if text)
-    return FittedScorer(used, fit_state(healthy, used, fitter), scores, threshold, notes)
+    state = fit_state(healthy, used, fitter)
+    told = (note, threshold.caveat, *plan_notes(state))
+    return FittedScorer(used, state, scores, threshold, tuple(text for text in told if text))
 
 
 def _threshold(

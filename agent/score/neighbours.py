@@ -138,6 +138,21 @@ def neighbours_left_out(
     return found
 
 
+def plan_notes(state: State) -> list[str]:
+    """What people should know of the indexes of large banks, of any part of a scorer."""
+    found = []
+    for name, array in state.items():
+        if name.rpartition(".")[2] != PLAN:
+            continue
+        plan = IndexPlan.of(array)
+        text = f"index: {100 * plan.recall:.1f} % of the nearest rows are proposed (M {plan.links}"
+        text += f", ef_construction {plan.weighed}, ef {plan.ef})"
+        if not plan.usable:
+            text += "; too few, so that every row is compared"
+        found.append(text)
+    return found
+
+
 class StandIns:
     """Nearest neighbours among vectors that stand for healthy rows.
 

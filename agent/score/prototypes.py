@@ -12,15 +12,19 @@ are told what a sound resembles.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from agent.frames import Matrix
-from agent.score.bank import Metric, distances, prepare
-from agent.score.config import KnnConfig, Prototypes
+from agent.score.bank import distances, prepare
+from agent.score.config import KnnConfig, Metric, Prototypes
 from agent.score.fitter import Fitter, on_workstation
 from agent.score.normalize import fit_constants
 from agent.score.scorer import HealthySet, IntVector
+
+Texts: TypeAlias = npt.NDArray[np.str_]
 
 TARGET = "target"
 _BLOCK = 2048
@@ -57,8 +61,9 @@ def prepare_bank(healthy: HealthySet, config: KnnConfig, fitter: Fitter | None) 
     Raises:
         WorkstationError: K-means or SMOTE is asked for and there is no fitter.
     """
-    vectors, domains, groups = healthy.vectors, np.array(healthy.domains), list(healthy.groups)
-    origin = np.arange(len(vectors), dtype=np.int64)
+    vectors, groups = healthy.vectors, list(healthy.groups)
+    domains: Texts = np.array(healthy.domains)
+    origin: IntVector = np.arange(len(vectors), dtype=np.int64)
     if config.prototypes is not None:
         vectors, domains, groups, origin = _fewer(healthy, config.prototypes, config, fitter)
     # Densities are those among what was recorded (or its centres), before anything is made up.
@@ -78,8 +83,8 @@ def prepare_bank(healthy: HealthySet, config: KnnConfig, fitter: Fitter | None) 
 
 def _fewer(
     healthy: HealthySet, prototypes: Prototypes, config: KnnConfig, fitter: Fitter | None
-) -> tuple[Matrix, np.ndarray[tuple[int], np.dtype[np.str_]], list[str], IntVector]:
-    domains = np.array(healthy.domains)
+) -> tuple[Matrix, Texts, list[str], IntVector]:
+    domains: Texts = np.array(healthy.domains)
     if prototypes.method == "coreset":
         chosen = np.concatenate(
             [
@@ -93,7 +98,8 @@ def _fewer(
         return healthy.vectors[chosen], domains[chosen], groups, chosen.astype(np.int64)
     source, target = np.flatnonzero(domains != TARGET), np.flatnonzero(domains == TARGET)
     if not len(source):
-        return healthy.vectors, domains, list(healthy.groups), np.arange(len(domains))
+        everything: IntVector = np.arange(len(domains), dtype=np.int64)
+        return healthy.vectors, domains, list(healthy.groups), everything
     ready = prepare(healthy.vectors[source], config.metric)
     labels = on_workstation(fitter, "knn with kmeans").clusters(
         ready.astype(np.float64), prototypes.count, 0

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from agent.capture.files import read_audio
 from agent.errors import AudioError
@@ -100,5 +101,5 @@ def caption(miss: Miss) -> str:
     return f"{miss.name}: {said}, score {miss.score:.4g}; {rest}"
 
 
-def _share(values: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> float:
+def _share(values: npt.NDArray[np.bool_]) -> float:
     return float(values.mean()) if len(values) else 0.0
