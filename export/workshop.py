@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,12 +34,14 @@ class Workshop:
         reuse: Take up what lies there and was made from the same recordings, preset, seed,
             weights and version. A change of code within a version goes unnoticed, so this is
             for continuing a run that was cut off.
+        machines: All machines of the data set, for presets whose classes are of all of them.
     """
 
     folder: Path
     weights: Path | None = None
     channel: int | None = None
     reuse: bool = False
+    machines: Sequence[Machine] = ()
     _trained: set[Path] = field(default_factory=set)
 
     def place(self, machine: Machine, system: System, seed: int) -> Path:
@@ -66,6 +69,7 @@ class Workshop:
                 seed=seed,
                 weights=self.weights,
                 channel=self.channel,
+                others=self._others(machine, system.preset),
                 progress=progress,
             )
             _mark(run, inputs)
@@ -98,11 +102,18 @@ class Workshop:
             [_state(path) for path in files],
             [
                 [str(r.path), r.role, r.section, r.domain, r.attributes, _state(r.path)]
-                for r in machine.recordings
+                for source in (machine, *self._others(machine, preset))
+                for r in source.recordings
                 if r.role != "test"
             ],
         ]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    def _others(self, machine: Machine, preset: Preset) -> list[Machine]:
+        """The machines whose recordings are classes beside this one's."""
+        if preset.training.classes.machines != "all":
+            return []
+        return [other for other in self.machines if other.name != machine.name]
 
 
 def _state(path: Path) -> list[int] | None:

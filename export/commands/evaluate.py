@@ -130,7 +130,9 @@ def evaluate(
     for machine in machines:
         for rejected in machine.rejected:
             told.print(f"left out: {escape(f'{rejected.path}: {rejected.reason}')}")
-    workshop = Workshop(out / "work", weights=weights, channel=channel, reuse=reuse)
+    workshop = Workshop(
+        out / "work", weights=weights, channel=channel, reuse=reuse, machines=machines
+    )
     found = run(machines, systems, workshop, Options(out, channel, resamples), told)
 
     about = {

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import fit_processes
@@ -99,14 +100,48 @@ def test_what_cannot_be_had_is_told(monkeypatch):
         make_engine(TrainingConfig(), Placement(devices=2))
 
 
-@pytest.mark.slow
-def test_the_command_trains_in_two_processes_and_writes_once(tmp_path):
-    folder = tmp_path / "fan" / "train"
+def _recordings(root, count=16):
+    folder = root / "fan" / "train"
     folder.mkdir(parents=True)
     random = np.random.default_rng(0)
-    for i in range(16):
+    for i in range(count):
         name = f"section_00_source_train_normal_{i:04}_load_{i % 4}.wav"
         soundfile.write(folder / name, 0.1 * random.standard_normal(16000), 16000)
+
+
+@pytest.mark.slow
+def test_a_training_killed_outright_goes_on_where_it_stopped(tmp_path):
+    _recordings(tmp_path)
+    (tmp_path / "mine.yaml").write_text(
+        "name: mine\nsummary: x\nencoder: {kind: dual_path}\nwindow: {seconds: 1.0}\n"
+        "training: {kind: classify, epochs: 2, batch: 16, feature_exchange: 0.5, "
+        "accumulate: 2, ensemble: 2}\n"
+    )
+
+    def command(out, *more):
+        given = [tmp_path / "fan", "--preset", tmp_path / "mine.yaml", "--accelerator", "cpu"]
+        run = [sys.executable, "-m", "agent.cli", "train", *given, "--out", tmp_path / out, *more]
+        return list(map(str, run))
+
+    subprocess.run(command("whole"), env=_environment(), check=True, timeout=300)
+    state = tmp_path / "part" / "checkpoint" / "state.json"
+    with subprocess.Popen(command("part"), env=_environment()) as training:
+        deadline = time.monotonic() + 200
+        while time.monotonic() < deadline and training.poll() is None:
+            if state.is_file() and json.loads(state.read_text())["state"]["epoch"] >= 1:
+                break
+            time.sleep(0.01)
+        training.kill()
+    assert not (tmp_path / "part" / "run.json").exists()
+    subprocess.run(command("part", "--resume"), env=_environment(), check=True, timeout=300)
+    one, other = (load_file(tmp_path / r / "encoder.safetensors") for r in ("whole", "part"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert not state.parent.exists()
+
+
+@pytest.mark.slow
+def test_the_command_trains_in_two_processes_and_writes_once(tmp_path):
+    _recordings(tmp_path)
     (tmp_path / "mine.yaml").write_text(
         "name: mine\nsummary: x\nencoder: {kind: beats, size: tiny, pooling: mean}\n"
         "window: {seconds: 1.0}\n"
