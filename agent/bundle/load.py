@@ -179,6 +179,12 @@ def _check(manifest: Manifest, place: Path) -> None:
     ):
         if not math.isfinite(value):
             raise BundleError(f"{field}: is {value}", where=place, remedy=_COPY_AGAIN)
+    try:
+        json.dumps([manifest.scorer.model_dump()], allow_nan=False)
+    except ValueError as fault:
+        raise BundleError(
+            "scorer: holds a number that is not finite", where=place, remedy=_COPY_AGAIN
+        ) from fault
     samples = manifest.window_seconds * manifest.encoder.sample_rate
     if abs(samples - manifest.encoder.window_samples) > 1:
         raise BundleError(
