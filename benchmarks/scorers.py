@@ -123,7 +123,7 @@ class Embedded:
             decisions=clips > fitted.threshold.clip_value,
         )
         (figures,) = summarize([section], resamples=500)
-        low, high = figures.interval
+        low, high = figures.intervals["hmean"]
         return {
             "hmean": figures.hmean,
             "interval": [low, high],
