@@ -23,6 +23,7 @@ from agent.errors import AuscultError, ConfigError
 from export.clips import score_tests
 from export.results import Evaluation, Failure, Outcome, Precision, System, file_name
 from export.workshop import Workshop
+from trainer.fusion.healthy import write_healthy
 from trainer.metrics.auc import MetricsError
 from trainer.metrics.files import SectionScores, write_scores
 from trainer.metrics.summary import summarize
@@ -190,12 +191,14 @@ def _evaluate_one(
             channel=options.channel,
             advance=lambda: progress.advance(task),
         )
-        manifest = bundle.manifest
+        manifest, healthy = bundle.manifest, bundle.healthy
     finally:
         bundle.close()
     written = score_folder(options.out, system, seed)
     for section in sections:
         write_scores(written, section)
+    if healthy is not None:
+        write_healthy(written, machine.name, healthy, manifest.scorer.clip)
     (figures,) = summarize(_answered(sections, machine, written), resamples=options.resamples)
     return Outcome(
         figures=figures,

@@ -1,0 +1,1 @@
+"""Fusion of finished scores: result files of several systems compared, weighed, combined."""
