@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 from agent.decide.config import FalseAlarms
 from agent.errors import ConfigError
 from agent.schema import Strict, explain
-from agent.score.config import FusionConfig, KnnConfig, ScorerConfig, ThresholdKind
+from agent.score.config import DtmmConfig, FusionConfig, KnnConfig, ScorerConfig, ThresholdKind
 from trainer.fit.config import TrainingConfig as TrainingConfig  # noqa: PLC0414
 
 # In a wheel the presets lie inside this package; in a checkout beside it.
@@ -21,6 +21,10 @@ _PLACES = (
 )
 # Kinds that mean nothing without their published weights.
 _PRETRAINED = {"mn04", "beats", "eat", "m2d", "dasheng", "muq"}
+
+
+# Kinds that are trained on, or joined from, whole windows.
+_WHOLE = {"joined", "ae", "bigru", "acae"}
 
 
 class EncoderConfig(Strict):
@@ -92,6 +96,14 @@ class EncoderConfig(Strict):
     pooling_dim: Annotated[
         int, Field(ge=1, description="Length of the vector that attentive gives for a layer")
     ] = 256
+    segments: Annotated[
+        int,
+        Field(
+            ge=1,
+            description="Equal pieces of a window, each embedded by itself; the embedding holds "
+            "one vector a piece, for scorers that judge several (`scorer.frames`)",
+        ),
+    ] = 1
     parts: Annotated[
         tuple[EncoderConfig, ...],
         Field(description="joined: the encoders whose embeddings stand side by side"),
@@ -116,6 +128,8 @@ class EncoderConfig(Strict):
                 raise ValueError("parts: a joined encoder has no joined parts")
         elif self.parts:
             raise ValueError(f"parts: {self.kind} has none; they are for kind: joined")
+        if self.segments > 1 and self.kind in _WHOLE:
+            raise ValueError(f"segments: {self.kind} takes whole windows only")
         return self
 
     @property
@@ -256,6 +270,11 @@ class Preset(Strict):
                     f"encoder.weights: {encoder.kind} is pre-trained, name its checkpoint; "
                     "without one it would judge by random numbers"
                 )
+        if isinstance(self.scorer, DtmmConfig) and self.scorer.frames != self.encoder.segments:
+            raise ValueError(
+                f"scorer.frames: is {self.scorer.frames}, and the encoder gives "
+                f"{self.encoder.segments} vectors a window (encoder.segments)"
+            )
         if isinstance(self.scorer, FusionConfig):
             count = len(self.encoder.each)
             for place, part in enumerate(self.scorer.parts):

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from agent.drift.divergence import matched_bound
 from agent.drift.mixture import Array, Mixture, log_sum_exp
 
 ITERATIONS = 12
@@ -77,6 +78,17 @@ def evolve(ancestor: Mixture, points: Array, noise: ProcessNoise) -> Mixture:
             dof=ancestor.dof,
         )
     return evolved
+
+
+def evolved_distance(ancestor: Mixture, points: Array, noise: ProcessNoise) -> float:
+    """How far a block of windows moves a mixture: bound on the KL divergence, nats.
+
+    Args:
+        ancestor: Where it starts from.
+        points: The block's features, shape `(n, d)`, n >= 1, finite.
+        noise: The state evolution's process noise.
+    """
+    return matched_bound(evolve(ancestor, points, noise), ancestor).value
 
 
 def _translated(ancestor: Mixture, points: Array) -> Mixture:

@@ -16,7 +16,7 @@ import numpy as np
 
 from agent.drift.baseline import Baseline, DriftError, MixtureRecord
 from agent.drift.divergence import Divergence, matched_bound
-from agent.drift.evolve import evolve
+from agent.drift.evolve import evolve, evolved_distance
 from agent.drift.mixture import Array, Mixture
 from agent.drift.movement import Movement, describe
 from agent.drift.state import MAX_REFERENCES, Following, MonitorState, Reference
@@ -258,8 +258,7 @@ def block_distance(baseline: Baseline, features: Array) -> float:
     kept = features[np.isfinite(features).all(axis=1)].astype(np.float64)
     if not len(kept):
         raise DriftError("no window of the recording can be judged", remedy="Check the recording.")
-    evolved = evolve(baseline.mixture, baseline.reducer.reduce(kept), baseline.noise)
-    return matched_bound(evolved, baseline.mixture).value
+    return evolved_distance(baseline.mixture, baseline.reducer.reduce(kept), baseline.noise)
 
 
 def _check(state: MonitorState, baseline: Baseline) -> None:

@@ -270,6 +270,44 @@ class CoveringConfig(_Common):
     ] = False
 
 
+class DtmmConfig(_Common):
+    """A mixture that evolves (agent/drift): how far a window's vectors move the healthy one.
+
+    The score is a bound on the Kullback-Leibler divergence of the moved mixture to the healthy
+    one, nats.
+    """
+
+    kind: Annotated[Literal["dtmm"], Field(description="Scoring method")] = "dtmm"
+    frames: Annotated[
+        int,
+        Field(
+            ge=1,
+            description="Vectors that an embedding holds one after the other: the encoder's "
+            "`segments`",
+        ),
+    ] = 1
+    axes: Annotated[
+        int,
+        Field(
+            ge=1,
+            description="Most principal axes kept; what they leave out is one dimension more",
+        ),
+    ] = 8
+    components: Annotated[
+        int, Field(ge=1, description="Most components of the Dirichlet process")
+    ] = 8
+    noise_mean: Annotated[
+        float, Field(gt=0, description="Process noise of a component's centre, in its scales")
+    ] = 3.0
+    noise_log_scale: Annotated[
+        float, Field(gt=0, description="Process noise of the logarithm of a scale")
+    ] = 0.5
+    noise_logit: Annotated[float, Field(gt=0, description="Process noise of a weight's logit")] = (
+        1.0
+    )
+    seed: Annotated[int, Field(description="Seed of the fit")] = 0
+
+
 class ValueConfig(_Common):
     """A column of the embedding is the score already, as a reconstruction error is."""
 
@@ -291,6 +329,7 @@ PartScorer: TypeAlias = Annotated[
     | Annotated[MixtureConfig, Tag("gmm")]
     | Annotated[OneClassConfig, Tag("ocsvm")]
     | Annotated[CoveringConfig, Tag("mcv")]
+    | Annotated[DtmmConfig, Tag("dtmm")]
     | Annotated[ValueConfig, Tag("value")],
     Discriminator(_kind),
 ]
@@ -353,6 +392,7 @@ ScorerConfig: TypeAlias = Annotated[
     | Annotated[MixtureConfig, Tag("gmm")]
     | Annotated[OneClassConfig, Tag("ocsvm")]
     | Annotated[CoveringConfig, Tag("mcv")]
+    | Annotated[DtmmConfig, Tag("dtmm")]
     | Annotated[ValueConfig, Tag("value")]
     | Annotated[FusionConfig, Tag("fusion")],
     Discriminator(_kind),

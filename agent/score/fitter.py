@@ -11,9 +11,11 @@ from typing import NamedTuple, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from agent.drift.baseline import Reducer
+from agent.drift.mixture import Mixture as StudentMixture
 from agent.errors import AuscultError
 from agent.frames import Matrix
-from agent.score.config import MixtureConfig, OneClassConfig
+from agent.score.config import DtmmConfig, MixtureConfig, OneClassConfig
 from agent.score.scorer import Floats, IntVector
 
 Flags: TypeAlias = npt.NDArray[np.bool_]
@@ -49,6 +51,18 @@ class SupportVectors(NamedTuple):
     gamma: float
 
 
+class Evolving(NamedTuple):
+    """A healthy mixture that can evolve, and how points come to its dimensions.
+
+    Attributes:
+        reducer: Standardises and projects.
+        mixture: Student-t components, the heaviest first.
+    """
+
+    reducer: Reducer
+    mixture: StudentMixture
+
+
 class Fitter(Protocol):
     """Fits what needs scikit-learn."""
 
@@ -57,6 +71,9 @@ class Fitter(Protocol):
 
     def one_class(self, points: Floats, config: OneClassConfig) -> SupportVectors:
         """Fit a one-class support vector machine to points `(n, d)`."""
+
+    def evolving(self, points: Floats, config: DtmmConfig) -> Evolving:
+        """Fit a Dirichlet-process mixture of Student-t components to vectors `(n, d)`."""
 
     def clusters(self, points: Floats, count: int, seed: int) -> IntVector:
         """Cluster of each of the points `(n, d)`, int64 `(n,)`, by k-means."""

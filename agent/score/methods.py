@@ -15,6 +15,7 @@ from agent.frames import Matrix
 from agent.score.config import (
     CoveringConfig,
     DensitySoftmaxConfig,
+    DtmmConfig,
     KnnConfig,
     MahalanobisConfig,
     MixtureConfig,
@@ -23,6 +24,7 @@ from agent.score.config import (
     ValueConfig,
 )
 from agent.score.density_softmax import DensitySoftmaxScorer, fit_density_softmax
+from agent.score.dtmm import DtmmScorer, fit_dtmm
 from agent.score.fitter import Fitter
 from agent.score.gmm import MixtureScorer, fit_mixture
 from agent.score.mahalanobis import MahalanobisScorer, fit_mahalanobis
@@ -63,6 +65,8 @@ def fit_method(healthy: HealthySet, config: PartScorer, fitter: Fitter | None = 
             return fit_one_class(healthy, config, fitter)
         case CoveringConfig():
             return fit_covering(healthy, config)
+        case DtmmConfig():
+            return fit_dtmm(healthy, config, fitter)
         case ValueConfig():
             return {}
 
@@ -95,6 +99,8 @@ def build_method(
             return OneClassScorer(config, state, dim)
         case CoveringConfig():
             return CoveringScorer(state, dim)
+        case DtmmConfig():
+            return DtmmScorer(config, state, dim)
         case ValueConfig():
             return ValueScorer(config, dim)
 
@@ -132,7 +138,7 @@ def left_out(
 
 
 def _fold_count(config: PartScorer, dim: int) -> int:
-    if isinstance(config, (MixtureConfig, OneClassConfig)) or (
+    if isinstance(config, (MixtureConfig, OneClassConfig, DtmmConfig)) or (
         isinstance(config, DensitySoftmaxConfig) and config.dims is not None
     ):
         return FOLDS

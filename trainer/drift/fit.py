@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from agent.drift.baseline import Baseline, BaselineRecord, DriftError, MixtureRecord, ReducerRecord
-from agent.drift.divergence import matched_bound
-from agent.drift.evolve import evolve
+from agent.drift.evolve import evolved_distance
 from agent.drift.mixture import Array
 from trainer.drift.mixture_fit import fit_mixture
 from trainer.drift.reduce import fit_reducer, robust_spread, run_in, split
@@ -98,10 +97,7 @@ def fit_baseline(
         settings=settings,
     )
     distances = np.array(
-        [
-            matched_bound(evolve(mixture, reducer.reduce(windows), settings.noise), mixture).value
-            for windows in normal
-        ]
+        [evolved_distance(mixture, reducer.reduce(windows), settings.noise) for windows in normal]
     )
     mean, sd = float(distances.mean()), float(distances.std(ddof=1))
     hop = max(1, block // 4)

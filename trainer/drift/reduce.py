@@ -18,7 +18,9 @@ _TO_SIGMA = 1.4826  # median absolute deviation to standard deviation of a Gauss
 def robust_spread(features: Array) -> tuple[Array, Array]:
     """Median and scaled median absolute deviation of each feature, shapes `(D,)`."""
     centre = np.median(features, axis=0)
-    return centre, _TO_SIGMA * np.median(np.abs(features - centre), axis=0)
+    spread = _TO_SIGMA * np.median(np.abs(features - centre), axis=0)
+    # A feature that mostly rests at one value (behind a rectifier, say) has no median deviation.
+    return centre, np.where(spread > 0, spread, features.std(axis=0))
 
 
 def run_in(features: Array) -> int:

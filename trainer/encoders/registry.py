@@ -17,6 +17,7 @@ from trainer.encoders.joined import Joined
 from trainer.encoders.mn04 import PUBLISHED, Mn04
 from trainer.encoders.pretrained.encoder import build_pretrained
 from trainer.encoders.pretrained.families import FAMILIES
+from trainer.encoders.segmented import Segmented
 from trainer.encoders.shape import SpectralShape
 from trainer.preset import EncoderConfig
 
@@ -64,6 +65,15 @@ def build_encoder(
         return Joined(
             encoders, window_seconds=window_seconds, unit=config.unit, together=config.together
         ).eval()
+    if config.segments > 1:
+        piece = build_encoder(
+            config.model_copy(update={"segments": 1}),
+            window_seconds=window_seconds / config.segments,
+            weights=weights,
+            seed=seed,
+            members=members,
+        )
+        return Segmented(piece, config.segments).eval()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         encoder = _build(config, window_seconds, weights, members)

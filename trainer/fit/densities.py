@@ -15,13 +15,18 @@ from sklearn.mixture import GaussianMixture
 from sklearn.svm import OneClassSVM
 
 from agent.frames import Matrix
-from agent.score.config import MixtureConfig, OneClassConfig
-from agent.score.fitter import Flags, Mixture, SupportVectors
+from agent.score.config import DtmmConfig, MixtureConfig, OneClassConfig
+from agent.score.fitter import Evolving, Flags, Mixture, SupportVectors
 from agent.score.scorer import Floats, IntVector
+from trainer.drift.mixture_fit import fit_mixture
+from trainer.drift.reduce import fit_reducer
+from trainer.drift.settings import DriftSettings, embedding_tolerance
 
 # A component of fewer windows than this has no shape of its own.
 _WINDOWS_A_COMPONENT = 10
 _STARTS = 3
+# Vectors that an evolving mixture is fitted to: more change it little, and take minutes.
+_MOST_POINTS = 4000
 
 
 class ScikitFitter:
@@ -65,6 +70,28 @@ class ScikitFitter:
             weights[used],
             -float(model.intercept_[0]),
             gamma,
+        )
+
+    def evolving(self, points: Floats, config: DtmmConfig) -> Evolving:
+        """Mixture of Student-t components under a Dirichlet process, as the drift monitor's.
+
+        Args:
+            points: Shape `(n, d)`; of more than some thousands an even choice is fitted.
+            config: Axes, components, seed.
+        """
+        # All the axes asked for: the share of variance that a few states make says nothing of the
+        # directions that a fault takes.
+        settings = DriftSettings(
+            variance=1.0,
+            max_axes=config.axes,
+            max_components=config.components,
+            seed=config.seed,
+        )
+        places = np.linspace(0, len(points) - 1, min(len(points), _MOST_POINTS)).round()
+        chosen = points[places.astype(np.int64)]
+        reducer, reduced = fit_reducer(chosen, embedding_tolerance(points.shape[1]), settings)
+        return Evolving(
+            reducer, fit_mixture(reduced, max_components=config.components, seed=config.seed)
         )
 
     def clusters(self, points: Floats, count: int, seed: int) -> IntVector:
