@@ -24,6 +24,10 @@ TRAIN_EXTRA = {
     "matplotlib",
     "safetensors",
     "amqtt",
+    "imblearn",
+    "lightning_fabric",
+    "peft",
+    "tensorboard",
 }
 
 

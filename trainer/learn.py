@@ -13,6 +13,7 @@ import torch
 from rich.progress import Progress
 
 from agent import __version__
+from agent.errors import ConfigError
 from agent.score.config import place_columns
 from trainer.encoders.base import Encoder
 from trainer.encoders.registry import build_encoder
@@ -23,7 +24,7 @@ from trainer.fit.material import gather_material
 from trainer.fit.reconstruct import fit_autoencoder
 from trainer.preset import Preset
 from trainer.recordings.model import Machine, Recording
-from trainer.run import RecordingRecord, RunRecord, prepare_run, save_run
+from trainer.run import RUN, RecordingRecord, RunRecord, prepare_run, save_run
 from trainer.windows import healthy_windows
 
 if TYPE_CHECKING:
@@ -73,6 +74,12 @@ def train_machine(
         members=preset.training.ensemble,
     )
     preset = preset.model_copy(update={"scorer": place_columns(preset.scorer, encoder.columns)})
+    if resume and (out / RUN).is_file():
+        raise ConfigError(
+            "is a finished run, so there is nothing to go on with",
+            where=out,
+            remedy="Export it, or train anew without --resume.",
+        )
     first = fabric is None or fabric.is_global_zero
     if first:
         prepare_run(out)

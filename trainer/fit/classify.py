@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -155,8 +156,9 @@ def fit_classifier(
         found = checkpoints.load(state.fingerprint) if resume else None
         if found is not None:
             state, snapshot = found
-        elif fabric.is_global_zero:
+        elif fabric.is_global_zero and place is not None:
             checkpoints.clear()
+            shutil.rmtree(place / LOGS, ignore_errors=True)
         fabric.barrier()
     tuning = Tuning(encoder, config)
     members = encoder.members()
