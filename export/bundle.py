@@ -166,10 +166,13 @@ def export_bundle(
         quantized = _quantize(graph, target, windows.waveforms, info, preset, precision, progress)
         exported = info.model_copy(update={"precision": "int8" if quantized else "float32"})
 
-        plain = make_detector(graph.path, info, windows, still, preset, progress)
+        unheard = _unheard(record)
+        plain = make_detector(graph.path, info, windows, still, preset, progress, unheard=unheard)
         final = plain
         if quantized is not None:
-            final = make_detector(target, exported, windows, still, preset, progress)
+            final = make_detector(
+                target, exported, windows, still, preset, progress, unheard=unheard
+            )
         mean, least = similarity(plain.vectors, final.vectors)
         one = windows.waveforms[:1]
         float_ms = window_ms(graph.path, info, one)
@@ -309,6 +312,11 @@ def _draft(
     notes.extend(
         f"{count} healthy windows were left out: {why}" for why, count in windows.invalid.items()
     )
+    if preset.training.kind == "reconstruct" and not _unheard(record):
+        notes.append(
+            "the threshold is calibrated on recordings that the autoencoder has learnt to restore, "
+            "so expect more false alarms than it promises; hold some out (training.held_out)"
+        )
     if quantized is not None and quantized.float_nodes:
         notes.append(
             "left in float32 because INT8 turned the embeddings too far: "
@@ -340,6 +348,13 @@ def _draft(
         drift=drift.info,
         files={},
     )
+
+
+def _unheard(record: RunRecord) -> frozenset[str]:
+    """Recordings that an autoencoder has not learnt to restore, when some were held out."""
+    if record.preset.training.kind != "reconstruct":
+        return frozenset()
+    return frozenset(name.removeprefix(f"{record.machine}/") for name in record.held_out)
 
 
 def _trained_on(record: RunRecord, machine: Machine, windows: WindowSet) -> TrainedOn:

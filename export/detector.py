@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,6 +81,8 @@ def make_detector(
     still: WindowSet | None,
     preset: Preset,
     progress: Progress,
+    *,
+    unheard: Collection[str] = (),
 ) -> Detector:
     """Embed the recordings with a graph, and fit scorer, threshold and gate to them.
 
@@ -90,6 +93,8 @@ def make_detector(
         still: Of the idle machine and its surroundings; None without.
         preset: The recipe.
         progress: Where to show progress.
+        unheard: Recordings that alone calibrate the threshold, since the encoder has learnt to
+            restore the others; all when empty.
 
     Raises:
         ExportError: An embedding is not finite.
@@ -102,6 +107,9 @@ def make_detector(
         _rule(preset),
         window_seconds=info.window_samples / info.sample_rate,
         fitter=ScikitFitter(),
+        uncounted=np.array([row.source not in unheard for row in windows.rows])
+        if unheard
+        else None,
     )
     if still is None:
         return Detector(graph, info, vectors, fitted)

@@ -80,7 +80,7 @@ def test_equal_seeds_give_equal_encoders_and_the_global_state_is_left_alone():
 def test_sound_in_two_windows_is_one_example():
     encoder = build()
     rows = [row("a", 0.0), row("b", 0.0), row("a", 0.25), row("a", 5.0)]
-    found = _fresh(encoder, rows).tolist()
+    found = _fresh(encoder, rows, range(len(rows))).tolist()
     assert len({tuple(pair) for pair in found}) == len(found)
     count = [sum(window == i for window, _ in found) for i in range(4)]
     assert count[0] == count[1] == count[3] == encoder.places
@@ -143,3 +143,29 @@ def test_in_a_joined_encoder_the_autoencoders_learn_and_the_rest_stays():
     changed = {name for name, value in joined.state_dict().items() if not value.equal(before[name])}
     assert changed
     assert all(name.startswith("parts.1.encoder.") for name in changed)
+
+
+def test_held_out_recordings_of_each_domain_are_not_learnt_from():
+    rows = [
+        Row(source=f"{i // 2}", start=0.5 * (i % 2), group=f"{i // 2}", domain=domain)
+        for i, domain in enumerate(["source"] * 8 + ["target"] * 4)
+    ]
+    result = fit_autoencoder(
+        build(), hum(12), rows, config(epochs=1, held_out=0.25), machine="m", seed=0
+    )
+    held = {int(name.removeprefix("m/")) for name in result.held_out}
+    assert len(held & {0, 1, 2, 3}) == 1
+    assert len(held & {4, 5}) == 1
+    # Other sound in their place changes nothing that is learnt.
+    windows = hum(12)
+    loud = windows.clone()
+    for number in held:
+        loud[2 * number : 2 * number + 2] *= 7
+    weights = []
+    for waveforms in (windows, loud):
+        encoder = build()
+        fit_autoencoder(
+            encoder, waveforms, rows, config(epochs=1, held_out=0.25), machine="m", seed=0
+        )
+        weights.append(encoder.last.weight.detach())
+    assert torch.equal(*weights)

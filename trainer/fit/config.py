@@ -144,6 +144,14 @@ class TrainingConfig(Strict):
         Field(description="adam adds weight decay to the gradient, adamw takes it off the weight"),
     ] = "adam"
     learning_rate: Annotated[float, Field(gt=0, description="Largest step size")] = 1e-3
+    head_rate: Annotated[
+        float,
+        Field(
+            gt=0,
+            description="Step size of the loss's centres, as a multiple; they begin at random, and "
+            "a pre-trained encoder shouldn't run after them",
+        ),
+    ] = 1.0
     weight_decay: Annotated[
         float, Field(ge=0, description="Weight decay of matrices and kernels")
     ] = 1e-5
@@ -169,8 +177,9 @@ class TrainingConfig(Strict):
         Field(
             ge=0,
             le=0.5,
-            description="Share of the healthy training recordings whose loss is watched instead of "
-            "learnt from; the weights of its lowest epoch are kept",
+            description="Share of the healthy training recordings that is not learnt from. "
+            "classify: their loss is watched, and the weights of its lowest epoch are kept; "
+            "reconstruct: they alone calibrate the threshold",
         ),
     ] = 0.0
     patience: Annotated[

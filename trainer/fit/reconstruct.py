@@ -19,6 +19,7 @@ from trainer.fit.classify import FitResult
 from trainer.fit.config import TrainingConfig
 from trainer.fit.heads import Head, make_head
 from trainer.fit.loop import rate_factor
+from trainer.fit.material import hold_out
 
 _HEARD_AT_ONCE = 16  # windows whose spectra are computed together: bounds the memory
 _REPORT_EVERY = 50  # steps
@@ -39,8 +40,9 @@ def fit_autoencoder(
     The windows are heard once and kept as spectra; examples are drawn from those. Sound that two
     overlapping windows share is one example, not two. With `classification` above 0 the compressed
     form also learns to tell operating conditions apart, by the section's `head`, from mixed pairs.
-    The same arguments give the same encoder on the same number of threads; the global random state
-    is left as it was.
+    With `held_out`, that share of each domain's recordings is not learnt from, and export
+    calibrates the threshold on those alone. The same arguments give the same encoder on the same
+    number of threads; the global random state is left as it was.
 
     Args:
         encoder: What to train, an autoencoder; or a joined encoder, whose autoencoders are trained
@@ -80,24 +82,43 @@ def fit_autoencoder(
         if count < 2:
             labels, count = None, 0
             rule = "no classes: all recordings are of one; healthy sound is restored"
+    held = _held_out(rows, config.held_out, seed)
+    learnt = [i for i in range(len(rows)) if i not in held]
     found = []
     for number, (autoencoder, listen) in enumerate(chosen):
         with torch.no_grad():
             autoencoder.eval()
             parts = torch.split(waveforms, _HEARD_AT_ONCE)
             heard = torch.cat([autoencoder.hear(listen(part)) for part in parts])
-            autoencoder.prepare(heard)
+            autoencoder.prepare(heard[learnt])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed + number)
             head = None if labels is None else make_head(autoencoder.code_dim, count, config)
-            examples = _fresh(autoencoder, rows)
+            examples = _fresh(autoencoder, rows, learnt)
             found.append(
                 _train(autoencoder, heard, examples, config, head, labels, machine, progress)
             )
         autoencoder.eval()
-        autoencoder.settle(heard, [row.domain for row in rows])
+        autoencoder.settle(heard[learnt], [rows[i].domain for i in learnt])
     losses = [math.fsum(epoch) / len(epoch) for epoch in zip(*found, strict=True)]
-    return FitResult(classes=count, class_rule=rule, losses=losses)
+    return FitResult(
+        classes=count,
+        class_rule=rule,
+        losses=losses,
+        held_out=tuple(sorted({f"{machine}/{rows[i].source}" for i in held})),
+    )
+
+
+def _held_out(rows: Sequence[Row], share: float, seed: int) -> set[int]:
+    """Windows of the recordings that are not learnt from: a share of each domain's."""
+    held: set[int] = set()
+    for domain in sorted({row.domain for row in rows}):
+        own = [i for i, row in enumerate(rows) if row.domain == domain]
+        names = [rows[i].source for i in own]
+        if len(set(names)) > 1:
+            _, places = hold_out(names, [0] * len(own), share, seed)
+            held.update(own[place] for place in places)
+    return held
 
 
 def _restoring(encoder: Encoder) -> list[tuple[Autoencoder, nn.Module]]:
@@ -116,15 +137,15 @@ def _restoring(encoder: Encoder) -> list[tuple[Autoencoder, nn.Module]]:
     ]
 
 
-def _fresh(encoder: Autoencoder, rows: Sequence[Row]) -> Tensor:
+def _fresh(encoder: Autoencoder, rows: Sequence[Row], learnt: Sequence[int]) -> Tensor:
     """Window and place of every example that no earlier window holds, int64 `(m, 2)`."""
     if encoder.places == 1:
-        windows = torch.arange(len(rows))
+        windows = torch.tensor(learnt)
         return torch.stack([windows, torch.zeros_like(windows)], dim=1)
     seconds = encoder.window_samples / encoder.sample_rate
     ends: dict[str, float] = {}
     found: list[Tensor] = []
-    for number in sorted(range(len(rows)), key=lambda i: (rows[i].source, rows[i].start)):
+    for number in sorted(learnt, key=lambda i: (rows[i].source, rows[i].start)):
         row = rows[number]
         first = 0
         if row.source in ends:
