@@ -35,6 +35,7 @@ CLASSIFY = {
     "optimizer": "adamw",
     "weight_decay": 0.01,
     "warmup_steps": 5,
+    "head_rate": 20.0,
     "schedule": "cosine",
     "clip_norm": 5.0,
     "head": "arcface",

@@ -17,7 +17,7 @@ from trainer.fit import classify
 from trainer.fit.checkpoint import Checkpoints
 from trainer.fit.classify import CHECKPOINT, LOGS, fit_classifier
 from trainer.fit.config import TrainingConfig
-from trainer.fit.loop import rate_factor
+from trainer.fit.loop import make_optimizer, rate_factor
 from trainer.preset import EncoderConfig
 
 RATE = 16000
@@ -96,6 +96,29 @@ def test_the_step_size_rises_and_falls():
     assert all(a > b for a, b in itertools.pairwise(factors[10:]))
     flat = _config(warmup_steps=0, schedule="constant")
     assert {rate_factor(step, 110, flat) for step in range(110)} == {1.0}
+
+
+def test_centres_may_learn_faster_than_the_encoder():
+    config = _config(head_rate=20.0, learning_rate=1e-3)
+    encoder, head = _encoder(), torch.nn.Linear(3, 3)
+    optimizer = make_optimizer(encoder, head, config)
+    factor = {id(p): g["factor"] for g in optimizer.param_groups for p in g["params"]}
+    assert {factor[id(p)] for p in head.parameters()} == {20.0}
+    assert {factor[id(p)] for p in encoder.parameters() if p.requires_grad} == {1.0}
+    rates = []
+    step = torch.optim.AdamW.step
+
+    def spy(self, *args, **kwargs):
+        rates.append(tuple(group["lr"] for group in self.param_groups))
+        return step(self, *args, **kwargs)
+
+    torch.optim.AdamW.step = spy
+    try:
+        _fit(_encoder(), config)
+    finally:
+        torch.optim.AdamW.step = step
+    assert all(rate[2] == pytest.approx(20 * rate[0]) for rate in rates)
+    assert len({rate[0] for rate in rates}) > 3
 
 
 class _Killed(BaseException):

@@ -87,12 +87,13 @@ def make_optimizer(
     trained = [p for p in module.parameters() if p.requires_grad]
     decayed = [p for p in trained if p.dim() > 1]
     rest = [p for p in trained if p.dim() <= 1]
-    rest.extend(p for p in head.parameters() if p.requires_grad)
+    centres = [p for p in head.parameters() if p.requires_grad]
     made = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
     return made(
         [
-            {"params": decayed, "weight_decay": config.weight_decay},
-            {"params": rest, "weight_decay": 0.0},
+            {"params": decayed, "weight_decay": config.weight_decay, "factor": 1.0},
+            {"params": rest, "weight_decay": 0.0, "factor": 1.0},
+            {"params": centres, "weight_decay": 0.0, "factor": config.head_rate},
         ],
         lr=config.learning_rate,
     )
@@ -199,8 +200,9 @@ class Loop:
         total: int,
     ) -> tuple[float, float | None]:
         """One step of the optimizer: its loss, and the norm of its gradient where that is bound."""
+        rate = self.config.learning_rate * rate_factor(at, total, self.config)
         for group in stepper.param_groups:
-            group["lr"] = self.config.learning_rate * rate_factor(at, total, self.config)
+            group["lr"] = rate * group["factor"]
         # What an encoder draws for itself follows from the step, so that a resumed one agrees.
         torch.manual_seed((self.seed * 1_000_003 + at) * 64 + self.fabric.global_rank)
         stepper.zero_grad(set_to_none=True)
