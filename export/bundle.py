@@ -308,7 +308,8 @@ def _draft(
     asked = preset.quantization.mode
     notes = list(detector.fitted.notes)
     drift = drift or FittedDrift()
-    notes.extend(note for note in (detector.gate_note, drift.note) if note)
+    chosen = "" if record.selection is None else record.selection.note
+    notes.extend(note for note in (chosen, detector.gate_note, drift.note) if note)
     notes.extend(
         f"{count} healthy windows were left out: {why}" for why, count in windows.invalid.items()
     )

@@ -110,8 +110,8 @@ class Workshop:
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def _others(self, machine: Machine, preset: Preset) -> list[Machine]:
-        """The machines whose recordings are classes beside this one's."""
-        if preset.training.classes.machines != "all":
+        """The machines whose recordings are classes beside this one's, or are mixed with its."""
+        if preset.training.classes.machines != "all" and preset.selection is None:
             return []
         return [other for other in self.machines if other.name != machine.name]
 

@@ -25,6 +25,7 @@ from trainer.fit.reconstruct import fit_autoencoder
 from trainer.preset import Preset
 from trainer.recordings.model import Machine, Recording
 from trainer.run import RUN, RecordingRecord, RunRecord, prepare_run, save_run
+from trainer.selection.choose import choose
 from trainer.windows import healthy_windows
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ def train_machine(
         seed: Seed of everything random.
         weights: Where pre-trained checkpoints are: a folder, or the file itself.
         channel: Channel of multi-channel recordings; None averages.
-        others: The data set's other machines, for `training.classes.machines: all`.
+        others: The data set's other machines, for `training.classes.machines: all` and for what a
+            selection mixes in.
         fabric: Engine of several processes, launched; None for this one alone.
         resume: Go on from the checkpoint that an interrupted training left in `out`.
         progress: Where to show progress.
@@ -73,6 +75,7 @@ def train_machine(
         seed=seed,
         members=preset.training.ensemble,
     )
+    recipe = preset
     preset = preset.model_copy(update={"scorer": place_columns(preset.scorer, encoder.columns)})
     if resume and (out / RUN).is_file():
         raise ConfigError(
@@ -85,6 +88,19 @@ def train_machine(
         prepare_run(out)
     given = _Given(machine, others, preset, out, seed, channel, fabric, resume, progress)
     result = _FITS[preset.training.kind](encoder, given)
+    selection = None
+    if recipe.selection is not None:
+        choice = choose(
+            machine,
+            recipe,
+            encoder,
+            others=others,
+            weights=weights,
+            seed=seed,
+            channel=channel,
+            progress=progress,
+        )
+        preset, encoder, selection = choice.preset, choice.encoder, choice.record
     record = RunRecord(
         auscult_version=__version__,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -101,6 +117,7 @@ def train_machine(
         held_losses=tuple(result.held_losses),
         held_out=result.held_out,
         best_epochs=result.best_epochs,
+        selection=selection,
         seconds=time.monotonic() - began,
     )
     if first:

@@ -241,6 +241,31 @@ class DriftConfig(Strict):
     ] = 32
 
 
+class SelectionConfig(Strict):
+    """Candidates that compete with the preset's own encoder and scorer for each machine."""
+
+    encoders: Annotated[
+        tuple[EncoderConfig, ...],
+        Field(description="Other encoders, or other features, layers and poolings of the same"),
+    ] = ()
+    scorers: Annotated[
+        tuple[ScorerConfig, ...],
+        Field(description="Other scorers; every encoder is tried with every scorer that fits it"),
+    ] = ()
+    windows: Annotated[
+        int, Field(ge=8, description="Healthy windows of each domain that faults are made from")
+    ] = 48
+    confidence: Annotated[
+        float,
+        Field(
+            ge=0.5,
+            lt=1,
+            description="A candidate is taken only if it beats the preset's own in this share of "
+            "resamples of the recordings",
+        ),
+    ] = 0.95
+
+
 class Preset(Strict):
     """`configs/presets/<name>.yaml`."""
 
@@ -257,6 +282,10 @@ class Preset(Strict):
     threshold: ThresholdConfig = ThresholdConfig()
     quantization: QuantizationConfig = QuantizationConfig()
     drift: DriftConfig = DriftConfig()
+    selection: Annotated[
+        SelectionConfig | None,
+        Field(description="Choose encoder and scorer for each machine from healthy sound alone"),
+    ] = None
     published: Annotated[
         dict[str, Any], Field(description="Figures its source reports, as data")
     ] = {}
@@ -283,7 +312,23 @@ class Preset(Strict):
                         f"scorer.parts.{place}.encoder: there is no part {part.encoder}, "
                         f"the encoder has 0 to {count - 1}"
                     )
+        if self.selection is not None:
+            self._check_selection(self.selection)
         return self
+
+    def _check_selection(self, selection: SelectionConfig) -> None:
+        if selection.encoders and self.training.kind != "frozen":
+            raise ValueError(
+                "selection.encoders: are for training.kind: frozen; a trained encoder may choose "
+                "among scorers alone"
+            )
+        for place, encoder in enumerate(selection.encoders):
+            for part in encoder.each:
+                if part.kind in _PRETRAINED and not part.weights and part.size[:4] != "tiny":
+                    raise ValueError(
+                        f"selection.encoders.{place}.weights: {part.kind} is pre-trained, name "
+                        "its checkpoint"
+                    )
 
 
 def preset_names() -> list[str]:

@@ -20,6 +20,7 @@ from trainer.encoders.base import Encoder
 from trainer.encoders.registry import build_encoder
 from trainer.preset import Preset
 from trainer.recordings.model import Machine, Recording
+from trainer.selection.record import SelectionRecord
 
 RUN = "run.json"
 WEIGHTS = "encoder.safetensors"
@@ -61,6 +62,10 @@ class RunRecord(Strict):
         tuple[int, ...],
         Field(description="Epoch whose weights each model kept; empty for the last"),
     ] = ()
+    selection: Annotated[
+        SelectionRecord | None,
+        Field(description="How encoder and scorer were chosen; null without a selection"),
+    ] = None
     seconds: Annotated[float, Field(ge=0, description="Time training took, seconds")] = 0.0
     kind: Literal["auscult-run"] = "auscult-run"
 

@@ -35,6 +35,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="What to do with recordings that cannot be used.",
 )
+@click.option(
+    "--select/--no-select",
+    "select",
+    default=None,
+    help="Choose encoder features and scorer for this machine from its healthy sound, among the "
+    "preset's candidates or the usual ones; default: where the preset lists candidates.",
+)
 @click.option("--resume", is_flag=True, help="Go on where an interrupted training of RUN stopped.")
 @click.option(
     "--accelerator",
@@ -66,6 +73,7 @@ def train(
     weights: Path | None,
     channel: int | None,
     on_bad: str,
+    select: bool | None,
     resume: bool,
     accelerator: str,
     devices: int,
@@ -86,8 +94,10 @@ def train(
     from trainer.recordings.load import load_machines
     from trainer.recordings.summary import print_summary
     from trainer.report.training import write_report
+    from trainer.selection.report import selection_table
+    from trainer.selection.usual import with_selection
 
-    recipe = load_preset(preset)
+    recipe = with_selection(load_preset(preset), select)
     fabric = None
     if recipe.training.kind == "classify" or devices * nodes > 1 or under_torchrun():
         # Further processes begin here, each from the top of this command.
@@ -100,7 +110,7 @@ def train(
     with progress_bar(console) as progress:
         machines = load_machines(
             data,
-            (machine,) if machine and not everyone else (),
+            (machine,) if machine and not everyone and recipe.selection is None else (),
             on_bad="refuse" if on_bad == "refuse" else "skip",
             channel=channel,
             progress=progress,
@@ -136,6 +146,9 @@ def train(
         )
     if record.classes:
         console.print(f"learnt {record.classes} classes: {escape(record.class_rule)}")
+    if record.selection is not None:
+        console.print(selection_table(record.selection))
+        console.print(f"chosen: {escape(record.selection.note)}", highlight=False)
     console.print(f"trained {record.machine} with {recipe.name} in {record.seconds:.0f} s: {out}")
     console.print(f"look and listen: {report}", highlight=False)
     console.print(f"next: auscult export {out} --out {out}-bundle", highlight=False)

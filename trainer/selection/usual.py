@@ -1,0 +1,82 @@
+"""The candidates of a selection when a preset names none."""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+
+from agent.errors import ConfigError
+from agent.schema import explain
+from agent.score.config import FusionConfig, KnnConfig, MahalanobisConfig, MixtureConfig
+from agent.score.config import ScorerConfig as ScorerConfig  # noqa: PLC0414
+from trainer.encoders.mn04 import FEATURES
+from trainer.encoders.pretrained.families import FAMILIES
+from trainer.preset import EncoderConfig, Preset, SelectionConfig
+
+# Nearest neighbours plain and normalised, in one bank and in two; a density; a covariance.
+SCORERS: tuple[ScorerConfig, ...] = (
+    KnnConfig(normalization="none"),
+    KnnConfig(normalization="varmin"),
+    KnnConfig(normalization="ldn_ratio", density_k=8),
+    KnnConfig(normalization="ldn_ratio", banks="domains", density_k=16),
+    KnnConfig(normalization="none", banks="domains", domain_scale="median"),
+    MahalanobisConfig(covariance="pooled"),
+    MixtureConfig(),
+)
+# Poolings that hear a whole recording, one that hears its rarest moments, and one between.
+_POOLINGS = ("mean", "max", "rdp")
+
+
+def with_selection(preset: Preset, wanted: bool | None) -> Preset:
+    """The preset with or without a selection.
+
+    Args:
+        preset: The recipe.
+        wanted: None leaves it to the preset; True adds the usual candidates where it has none.
+
+    Raises:
+        ConfigError: The usual candidates do not fit it.
+    """
+    if wanted is None or (wanted and preset.selection is not None):
+        return preset
+    if not wanted:
+        return preset.model_copy(update={"selection": None})
+    selection = SelectionConfig(encoders=_encoders(preset), scorers=_scorers(preset))
+    data = preset.model_dump(mode="python") | {"selection": selection.model_dump(mode="python")}
+    try:
+        return Preset.model_validate(data)
+    except ValidationError as fault:
+        raise ConfigError(
+            explain(fault), where=preset.name, remedy="Write a `selection` of your own into it."
+        ) from fault
+
+
+def _encoders(preset: Preset) -> tuple[EncoderConfig, ...]:
+    """Other features of the same encoder: no other checkpoint is needed for them."""
+    own = preset.encoder
+    if preset.training.kind != "frozen":
+        return ()
+    if own.kind == "mn04":
+        used = own.features or FEATURES[0]
+        others = [name for name in FEATURES if name != used]
+        return tuple(own.model_copy(update={"features": name}) for name in others)
+    if own.kind in FAMILIES:
+        # Embeddings of whole windows; the layers stay, since those in use differ between models.
+        return tuple(own.model_copy(update={"pooling": pooling}) for pooling in _POOLINGS)
+    return ()
+
+
+def _scorers(preset: Preset) -> tuple[ScorerConfig, ...]:
+    own = preset.scorer
+    if not isinstance(own, FusionConfig):
+        return SCORERS
+    # A fusion stays one: all its judges change alike, and how they are combined.
+    found: list[ScorerConfig] = []
+    for scorer in SCORERS:
+        if isinstance(scorer, KnnConfig):
+            parts = tuple(part.model_copy(update={"scorer": scorer}) for part in own.parts)
+            found.append(own.model_copy(update={"parts": parts}))
+    found += [
+        own.model_copy(update={"combine": "min", "normalize": "quantile"}),
+        own.model_copy(update={"combine": "mean", "normalize": "quantile"}),
+    ]
+    return tuple(found)
