@@ -26,6 +26,7 @@ from agent.misspelt import explain_with_nearest
 from agent.paths import FilePath
 from agent.publish.config import JsonlConfig, MqttConfig, short_jsonl
 from agent.schema import Strict
+from agent.web.config import WebConfig
 from agent.window.config import ValidityConfig
 
 # One level of an MQTT topic: no '/', '+', '#' or space. It names files too, so it isn't long.
@@ -105,6 +106,7 @@ class AgentConfig(Strict):
         MetricsConfig | None,
         Field(description="Counts for Prometheus over HTTP (`{}` for the defaults); null for none"),
     ] = None
+    web: Annotated[WebConfig, Field(description="The device's own page")] = WebConfig()
     state_dir: Annotated[
         FilePath | None,
         Field(

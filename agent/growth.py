@@ -108,6 +108,11 @@ class Growth:
             collected_bytes=upkeep.kept_bytes,
         )
 
+    @property
+    def collector(self) -> Collector:
+        """Who records on this device."""
+        return self._collector
+
     def bundle(self, machine: str) -> Bundle:
         """The bundle that a machine uses now."""
         return self._swapper.bundle(machine)

@@ -22,11 +22,12 @@ from agent.health.notify import Notifier
 from agent.health.observed import Delivery
 from agent.health.vigil import Vigil
 from agent.pipeline import Pipeline
-from agent.publish.about import bundle_info
+from agent.publish.about import bundle_info, info_message, machine_health, outbox_health
 from agent.publish.audience import Audience
 from agent.publish.console import ConsolePublisher
 from agent.publish.jsonl import JsonlPublisher
 from agent.publish.live import LiveBoard
+from agent.publish.messages import Message, utc
 from agent.publish.mqtt import MqttPublisher
 from agent.publish.payloads import BundleInfo
 from agent.publish.publisher import Publisher
@@ -34,6 +35,8 @@ from agent.request.alarms import alarm_handlers
 from agent.request.commands import Handler
 from agent.request.dispatch import Dispatcher
 from agent.request.drift import drift_handlers
+from agent.web.attach import Page
+from agent.web.models import PageHealth
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +67,9 @@ class Agent:
         self._vigil = Vigil(Notifier())
         self._metrics: MetricsServer | None = None
         self._began_wall = time.time()
+        self._began = time.monotonic()
+        #: The device's own page, when there is one.
+        self.page = Page(config) if config.web.enabled else None
         self.pipelines: list[Pipeline] = []
         #: What was told last, for whoever looks at it on this device.
         self.live = LiveBoard(config.device_name)
@@ -79,8 +85,11 @@ class Agent:
         Raises:
             BundleError: One of them is not as it was exported, nor is there another.
             AudioError: A path of recordings matches nothing.
+            ConfigError: The page is asked for and not installed.
         """
         # Before anything that takes time: a path is the likeliest mistake.
+        if self.page is not None:
+            self.page.check()
         for machine in self._config.machines:
             check_paths(machine.source)
         self._growth.open_bundles(strict=strict)
@@ -113,13 +122,18 @@ class Agent:
             broker = MqttPublisher(
                 self._config.mqtt, device, names, folder, drifting=self._drifting
             )
+        if broker is not None or self.page is not None:
             self.handlers.update(alarm_handlers(self._alarm))
             self.handlers.update(drift_handlers(self._drift))
             self.handlers.update(self._growth.handlers())
-            self._requests = Dispatcher(device, names, self.handlers, broker.respond)
+            respond = _unheard if broker is None else broker.respond
+            self._requests = Dispatcher(device, names, self.handlers, respond)
+        if broker is not None and self._requests is not None:
             broker.tell_about(self._bundle_infos, lambda: self.pipelines)
             broker.listen_to(self._requests)
             publishers.append(broker)
+        if self.page is not None:
+            publishers.append(self.page.history)
         self._broker = broker
         for publisher in publishers:
             publisher.start()
@@ -140,6 +154,31 @@ class Agent:
             self._metrics.start()
         if self._requests is not None:
             self._requests.start()
+            if self.page is not None:
+                collector, requests = self._growth.collector, self._requests
+                self.page.start(
+                    self.live, collector, self._info, self._health,
+                    lambda name, data, respond: requests.take(name, data, respond=respond),
+                )  # fmt: skip
+
+    def _info(self) -> Message:
+        commands = () if self._requests is None else self._requests.commands
+        return info_message(self._config.device_name, self._bundle_infos(), commands)
+
+    def _health(self) -> Message:
+        broker = self._broker
+        return PageHealth(
+            device=self._config.device_name,
+            time=utc(time.time()),
+            clock=WALL_CLOCK.quality,
+            uptime_seconds=round(time.monotonic() - self._began, 1),
+            broker=None if broker is None else broker.broker,
+            connected=None if broker is None else broker.wait_connected(0.0),
+            reconnects=0 if broker is None else max(0, broker.connections - 1),
+            outbox=None if broker is None else outbox_health(broker.outbox, broker.refused),
+            machines={pipeline.name: machine_health(pipeline) for pipeline in self.pipelines},
+            remarks=self.publisher_states(),
+        ).model_dump(mode="json")
 
     def _bundle_infos(self) -> dict[str, BundleInfo]:
         found = {}
@@ -198,7 +237,10 @@ class Agent:
             self._publishers,
             on_end=self._wake.set,
             state=self._config.state_path / "state",
-            taps=self._growth.taps(machine.name),
+            taps=(
+                *self._growth.taps(machine.name),
+                *(() if self.page is None else (self.page.sounds[machine.name],)),
+            ),
         )
 
     def _begin_anew(self, name: str, bundle: Bundle) -> None:
@@ -255,6 +297,8 @@ class Agent:
     def stop(self) -> None:
         """End everything within a few seconds, the publishers last so that they hear it all."""
         self._vigil.end()
+        if self.page is not None:
+            self.page.stop()
         if self._metrics is not None:
             self._metrics.stop()
         if self._requests is not None:
@@ -277,3 +321,7 @@ class Agent:
         """What the publishers have to say for the heartbeat."""
         states = [*(one.state() for one in self._publishers), self._growth.state()]
         return ", ".join(state for state in states if state)
+
+
+def _unheard(command: str, message: Message) -> None:
+    """The page's commands are answered to whoever asked; there is nobody else."""

@@ -138,26 +138,37 @@ def health_message(
         reconnects: Connections to the broker after the first.
         refused: Messages the broker refused.
     """
-    store = outbox.store
     return Health(
         device=device,
         time=utc(time.time()),
         clock=WALL_CLOCK.quality,
         uptime_seconds=round(uptime, 1),
         reconnects=reconnects,
-        outbox=OutboxHealth(
-            undelivered=store.undelivered,
-            unsaved=store.unsaved,
-            disk_failures=store.failures,
-            damaged_files=store.damaged,
-            dropped_telemetry=outbox.dropped_telemetry,
-            refused=refused,
-        ),
-        machines={machine.name: _health_of(machine) for machine in machines},
+        outbox=outbox_health(outbox, refused),
+        machines={machine.name: machine_health(machine) for machine in machines},
     ).model_dump(mode="json")
 
 
-def _health_of(machine: Listening) -> MachineHealth:
+def outbox_health(outbox: Outbox, refused: int) -> OutboxHealth:
+    """How delivery goes.
+
+    Args:
+        outbox: What is on its way.
+        refused: Messages the broker refused.
+    """
+    store = outbox.store
+    return OutboxHealth(
+        undelivered=store.undelivered,
+        unsaved=store.unsaved,
+        disk_failures=store.failures,
+        damaged_files=store.damaged,
+        dropped_telemetry=outbox.dropped_telemetry,
+        refused=refused,
+    )
+
+
+def machine_health(machine: Listening) -> MachineHealth:
+    """How the listening to one machine goes."""
     tally, last = machine.tally, machine.tally.last_window
     return MachineHealth(
         windows=tally.windows,

@@ -64,7 +64,7 @@ class Dispatcher:
         self._machines = tuple(machines)
         self._handlers = dict(handlers)
         self._respond = respond
-        self._queue: queue.Queue[tuple[str, bytes] | None] = queue.Queue(_WAITING)
+        self._queue: queue.Queue[tuple[str, bytes, Respond] | None] = queue.Queue(_WAITING)
         self._closed = False
         self._thread: threading.Thread | None = None
         # By transaction, what was asked and the answer; the worker's alone.
@@ -86,55 +86,64 @@ class Dispatcher:
             return
         self._closed = True
         while (item := self._next()) is not None:
-            self._refuse(item[0], "the agent is stopping; ask again later")
+            self._refuse(item[0], "the agent is stopping; ask again later", item[2])
         self._queue.put(None)
         self._thread.join(_STOP_SECONDS)
         self._thread = None
 
-    def take(self, command: str, payload: bytes, *, retained: bool = False) -> None:
+    def take(
+        self,
+        command: str,
+        payload: bytes,
+        *,
+        retained: bool = False,
+        respond: Respond | None = None,
+    ) -> None:
         """A request has arrived. Never raises, never waits: called from the network's thread.
 
         Args:
             command: The last level of its topic.
             payload: Its bytes.
             retained: The broker had kept it, so that it would come again at every connection.
+            respond: Takes this one's answer, in place of who takes all others.
         """
+        respond = respond or self._respond
         problem, command = "", command[:_NAME_LENGTH]
         if len(payload) > MAX_BYTES:
             problem = f"the request has {len(payload)} bytes; at most {MAX_BYTES} are taken"
         elif retained:
             problem = "the request was published as retained; publish it without"
         else:
-            problem = self._enqueue(command, payload)
+            problem = self._enqueue(command, payload, respond)
         if problem:
-            self._refuse(command, problem)
+            self._refuse(command, problem, respond)
 
-    def _enqueue(self, command: str, payload: bytes) -> str:
+    def _enqueue(self, command: str, payload: bytes, respond: Respond) -> str:
         if self._closed:
             return "the agent is stopping; ask again later"
         try:
-            self._queue.put_nowait((command, payload))
+            self._queue.put_nowait((command, payload, respond))
         except queue.Full:
             return f"{_WAITING} commands wait already; try again later"
         return ""
 
-    def _next(self) -> tuple[str, bytes] | None:
+    def _next(self) -> tuple[str, bytes, Respond] | None:
         try:
             return self._queue.get_nowait()
         except queue.Empty:
             return None
 
-    def _refuse(self, command: str, problem: str) -> None:
+    def _refuse(self, command: str, problem: str, respond: Respond) -> None:
         log.warning("command %.40r refused: %s", command, problem)
-        self._respond(command, self._answer(command, None, error=problem))
+        respond(command, self._answer(command, None, error=problem))
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
             self._serve(*item)
 
-    def _serve(self, command: str, payload: bytes) -> None:
+    def _serve(self, command: str, payload: bytes, respond: Respond) -> None:
         try:
-            self._respond(command, self._handle(command, payload))
+            respond(command, self._handle(command, payload))
         except Exception:  # the thread must outlive every command
             log.exception("command %.40r", command)
 

@@ -1,0 +1,188 @@
+"""The file of the past: one SQLite table, added to in few transactions, and thinned out."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+from collections.abc import Iterator, Mapping
+from dataclasses import astuple, fields
+from pathlib import Path
+from typing import TypeAlias
+
+from agent.history.bucket import STEPS, Bucket
+
+log = logging.getLogger(__name__)
+
+Key: TypeAlias = tuple[int, str, int]
+"""Step in seconds, machine, start of the step in seconds since the epoch."""
+
+_VERSION = 1
+_COLUMNS = tuple(field.name for field in fields(Bucket))
+_KINDS = {"windows": "INTEGER", "scored": "INTEGER", "exceeded": "INTEGER", "level": "INTEGER",
+          "running": "INTEGER", "idle": "INTEGER", "invalid": "TEXT"}  # fmt: skip
+_SCHEMA = f"""
+CREATE TABLE past (step INTEGER, machine TEXT, start INTEGER,
+  {", ".join(f"{name} {_KINDS.get(name, 'REAL')}" for name in _COLUMNS)},
+  PRIMARY KEY (step, machine, start)) WITHOUT ROWID;
+PRAGMA user_version = {_VERSION};
+"""
+_SUMMED = ("windows", "scored", "score_sum", "exceeded", "running", "idle")
+_JOINED = {
+    **{name: f"{name} + excluded.{name}" for name in _SUMMED},
+    "score_min": "min(coalesce(score_min, excluded.score_min), "
+    "coalesce(excluded.score_min, score_min))",
+    "score_max": "max(coalesce(score_max, excluded.score_max), "
+    "coalesce(excluded.score_max, score_max))",
+    "drift": "max(coalesce(drift, excluded.drift), coalesce(excluded.drift, drift))",
+    "level": "max(level, excluded.level)",
+    "threshold": "coalesce(excluded.threshold, threshold)",
+    "drift_threshold": "coalesce(excluded.drift_threshold, drift_threshold)",
+    "invalid": "CASE excluded.invalid WHEN '' THEN invalid ELSE excluded.invalid END",
+}
+# Every part below is one of this module's own names; values are bound.
+_ADD = (
+    f"INSERT INTO past VALUES ({', '.join('?' * (3 + len(_COLUMNS)))}) "  # noqa: S608
+    "ON CONFLICT (step, machine, start) DO UPDATE SET "
+    + ", ".join(f"{name} = {_JOINED[name]}" for name in _COLUMNS)
+)
+_READ = """
+SELECT start / :by * :by AS place, sum(windows), sum(scored), sum(score_sum), min(score_min),
+  max(score_max), max(threshold), sum(exceeded), max(drift), max(drift_threshold), max(level),
+  sum(running), sum(idle), max(invalid)
+FROM past WHERE step = :step AND machine = :machine AND start >= :begin AND start < :end
+GROUP BY place ORDER BY place
+"""
+# Kept at most, seconds by step; twice as many rows where the clock cannot be believed.
+KEPT = {1: 3600 + 120, 60: 31 * 86_400, 3600: 20 * 366 * 86_400}
+_DAY = 86_400
+
+
+class PastFile:
+    """Opened lazily; a damaged file is moved aside and begun anew. One thread at a time.
+
+    Args:
+        path: The file; its folder is made when needed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._db: sqlite3.Connection | None = None
+
+    def add(self, buckets: Mapping[Key, Bucket]) -> None:
+        """Join buckets to what is kept, all or none.
+
+        Raises:
+            OSError: The disk is full or gone.
+            sqlite3.Error: Likewise.
+        """
+        with self._transaction() as db:
+            db.executemany(_ADD, [(*key, *astuple(bucket)) for key, bucket in buckets.items()])
+
+    def read(
+        self, machine: str, step: int, begin: int, end: int, by: int
+    ) -> list[tuple[int, Bucket]]:
+        """A stretch of the past.
+
+        Args:
+            machine: The machine.
+            step: One of `STEPS`.
+            begin: From, seconds since the epoch.
+            end: Up to, seconds since the epoch.
+            by: Steps are joined to this length, seconds.
+
+        Returns:
+            Starts and buckets in order; steps without anything are left out.
+
+        Raises:
+            OSError: The disk is gone.
+            sqlite3.Error: Likewise.
+        """
+        asked = {"by": by, "step": step, "machine": machine, "begin": begin, "end": end}
+        rows = self._opened().execute(_READ, asked).fetchall()
+        return [(row[0], Bucket(*row[1:])) for row in rows]
+
+    def thin(self, now: float | None) -> None:
+        """Remove what is too old, or too much.
+
+        Args:
+            now: Seconds since the epoch; None when the clock cannot be believed: then nothing is
+                too old, and only the number of rows is bounded.
+
+        Raises:
+            OSError: The disk is full or gone.
+            sqlite3.Error: Likewise.
+        """
+        with self._transaction() as db:
+            machines = [row[0] for row in db.execute("SELECT DISTINCT machine FROM past")]
+            for step in STEPS:
+                if now is not None:
+                    db.execute(
+                        "DELETE FROM past WHERE step = ? AND (start < ? OR start > ?)",
+                        (step, now - KEPT[step], now + _DAY),
+                    )
+                for machine in machines:
+                    db.execute(
+                        "DELETE FROM past WHERE step = ?1 AND machine = ?2 AND start <= (SELECT "
+                        "start FROM past WHERE step = ?1 AND machine = ?2 "
+                        "ORDER BY start DESC LIMIT 1 OFFSET ?3)",
+                        (step, machine, 2 * KEPT[step] // step),
+                    )
+
+    def close(self) -> None:
+        """Let go of the file. Idempotent."""
+        if self._db is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.close()
+            self._db = None
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        db = self._opened()
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            yield db
+            db.execute("COMMIT")
+        except BaseException as fault:
+            with contextlib.suppress(sqlite3.Error):
+                db.execute("ROLLBACK")
+            if isinstance(fault, sqlite3.DatabaseError):
+                # Damage shows up here too: opened anew, the file is checked.
+                self.close()
+            raise
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._db is None:
+            try:
+                self._db = _open(self._path)
+            except sqlite3.DatabaseError as fault:
+                if isinstance(fault, sqlite3.OperationalError):
+                    raise
+                aside = self._path.with_name(self._path.name + ".damaged")
+                log.warning("%s is damaged (%s): kept as %s, begun anew", self._path, fault, aside)
+                self._path.replace(aside)
+                for end in ("-wal", "-shm"):
+                    self._path.with_name(self._path.name + end).unlink(missing_ok=True)
+                self._db = _open(self._path)
+        return self._db
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    db = sqlite3.connect(path, timeout=2.0, isolation_level=None, check_same_thread=False)
+    try:
+        db.execute("PRAGMA journal_mode = WAL")
+        # A power cut may cost the last minute, never the file; each commit is then one write.
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.execute("PRAGMA journal_size_limit = 1000000")
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            db.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
+        elif version != _VERSION:
+            raise sqlite3.DatabaseError(f"it is of version {version}")  # noqa: TRY301
+        elif db.execute("PRAGMA quick_check").fetchone() != ("ok",):
+            raise sqlite3.DatabaseError("it fails SQLite's check")  # noqa: TRY301
+    except BaseException:
+        db.close()
+        raise
+    return db

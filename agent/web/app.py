@@ -1,0 +1,137 @@
+"""The page's application: the API, its description, the static files, and the guard before them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from http import HTTPStatus
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+from agent import __version__
+from agent.web.backend import Backend
+from agent.web.endpoint import Asked, Endpoint, problem
+from agent.web.guard import COOKIE, Guard, Sessions
+from agent.web.models import Login, Session, Told
+from agent.web.now import now_endpoints
+from agent.web.openapi import describe
+from agent.web.stream import Stream
+
+STATIC = Path(__file__).parent / "static"
+
+
+def endpoints_of(backend: Backend, sessions: Sessions) -> Sequence[Endpoint]:
+    """Every operation of the API."""
+    return (
+        Endpoint(
+            "GET", "/session", partial(_session, backend, sessions),
+            "Whether this browser may come in", Session,
+        ),
+        Endpoint(
+            "POST", "/login", partial(_login, backend, sessions),
+            "Give the password: the answer sets the session's cookie", Session, body=Login,
+        ),
+        Endpoint(
+            "POST", "/logout", partial(_logout, backend, sessions), "End the session", Session,
+        ),
+        *now_endpoints(backend),
+    )  # fmt: skip
+
+
+def build_app(
+    backend: Backend, password: str | None, stopping: Callable[[], bool] = lambda: False
+) -> ASGIApp:
+    """The application.
+
+    Args:
+        backend: The agent.
+        password: The page's; None asks for none.
+        stopping: Whether the page is ending: streams then end too.
+    """
+    config = backend.config.web
+    sessions = Sessions(password, 3600.0 * config.session_hours)
+    endpoints = endpoints_of(backend, sessions)
+    description = describe(endpoints, [Told])
+    stream = Stream(backend, stopping)
+
+    async def openapi(_: Request) -> Response:
+        return JSONResponse(description)
+
+    async def index(_: Request) -> Response:
+        return FileResponse(STATIC / "index.html", headers={"cache-control": "no-cache"})
+
+    async def nowhere(_: Request) -> Response:
+        return problem(HTTPStatus.NOT_FOUND, "there is no such thing here; see /api/openapi.json")
+
+    app = Starlette(
+        routes=[
+            Route("/api/openapi.json", openapi),
+            Route("/api/stream", stream.serve),
+            *(endpoint.route() for endpoint in endpoints),
+            Route("/api/{rest:path}", nowhere, methods=["GET", "POST", "DELETE"]),
+            Route("/", index),
+            Mount("/static", _Static(directory=STATIC, follow_symlink=False)),
+        ]
+    )
+    return Guard(
+        app,
+        sessions=sessions,
+        names=config.names,
+        any_name=config.behind_proxy and not config.names,
+    )
+
+
+class _Static(StaticFiles):
+    """Files that a browser asks for anew each time: a new agent may have another page."""
+
+    def file_response(self, *args: object, **options: object) -> Response:
+        response = super().file_response(*args, **options)  # type: ignore[arg-type]
+        response.headers["cache-control"] = "no-cache"
+        return response
+
+
+def _session(backend: Backend, sessions: Sessions, asked: Asked) -> Session:
+    return Session(
+        device=backend.config.device_name,
+        version=__version__,
+        password=sessions.needed,
+        open=sessions.known(asked.request.cookies.get(COOKIE)),
+    )
+
+
+def _login(backend: Backend, sessions: Sessions, asked: Asked) -> Response:
+    client = asked.request.client
+    try:
+        token = sessions.open(asked.body.password, "" if client is None else client.host)
+    except PermissionError as fault:
+        return problem(HTTPStatus.TOO_MANY_REQUESTS, str(fault))
+    if token is None:
+        return problem(HTTPStatus.FORBIDDEN, "that is not the password")
+    found = Session(
+        device=backend.config.device_name, version=__version__, password=sessions.needed, open=True
+    )
+    response = JSONResponse(found.model_dump(mode="json"))
+    response.set_cookie(
+        COOKIE, token, max_age=round(sessions.seconds), path="/", httponly=True, samesite="strict",
+        secure=asked.request.headers.get("x-forwarded-proto", asked.request.url.scheme) == "https",
+    )  # fmt: skip
+    return response
+
+
+def _logout(backend: Backend, sessions: Sessions, asked: Asked) -> Response:
+    sessions.close(asked.request.cookies.get(COOKIE))
+    found = Session(
+        device=backend.config.device_name,
+        version=__version__,
+        password=sessions.needed,
+        open=not sessions.needed,
+    )
+    response = JSONResponse(found.model_dump(mode="json"))
+    response.delete_cookie(COOKIE, path="/")
+    return response

@@ -1,0 +1,62 @@
+"""What the page gets from the agent, and through whom it acts."""
+
+from __future__ import annotations
+
+import json
+import queue
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from agent.collect.collector import Collector
+from agent.config import AgentConfig
+from agent.history.keeper import HistoryKeeper
+from agent.publish.live import LiveBoard
+from agent.publish.messages import Message
+from agent.request.dispatch import Respond
+from agent.web.sound import SoundFeed
+
+_ANSWER_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """The agent, as far as the page is concerned.
+
+    Attributes:
+        config: The agent's.
+        live: What was told last.
+        history: What was told before.
+        sounds: By machine, what is heard.
+        collector: Who records.
+        info: Makes the message `info`, as on MQTT.
+        health: Makes `health`, as on MQTT; without a broker its `outbox` is null.
+        ask: Has a command carried out: its name, the request's bytes, who takes the answer.
+    """
+
+    config: AgentConfig
+    live: LiveBoard
+    history: HistoryKeeper
+    sounds: Mapping[str, SoundFeed]
+    collector: Collector
+    info: Callable[[], Message]
+    health: Callable[[], Message]
+    ask: Callable[[str, bytes, Respond], None]
+
+    @property
+    def machines(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(machine.name for machine in self.config.machines)
+
+    def command(self, name: str, request: Mapping[str, Any]) -> Message | None:
+        """Carry out a command as if it had come over MQTT; waits for its answer.
+
+        Returns:
+            The answer, or None when there is none within twenty seconds.
+        """
+        answers: queue.Queue[Message] = queue.Queue(1)
+        self.ask(name, json.dumps(request).encode(), lambda _, message: answers.put(message))
+        try:
+            return answers.get(timeout=_ANSWER_SECONDS)
+        except queue.Empty:
+            return None

@@ -1,0 +1,156 @@
+"""One operation of the JSON API: declared once, for the routes and for their description."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, TypeAlias
+
+from pydantic import BaseModel, ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from agent.errors import AuscultError
+from agent.request.dispatch import MAX_BYTES
+from agent.schema import explain
+
+log = logging.getLogger(__name__)
+
+
+class ApiError(Exception):
+    """A request that cannot be answered.
+
+    Args:
+        status: HTTP's.
+        text: Why, for a person.
+    """
+
+    def __init__(self, status: HTTPStatus, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request, checked.
+
+    Attributes:
+        path: What the path says.
+        query: What comes after it, of the endpoint's `query` model; None without one.
+        body: The body, of the endpoint's `body` model; None without one.
+        request: As it came.
+    """
+
+    path: dict[str, str]
+    query: Any
+    body: Any
+    request: Request
+
+
+Run: TypeAlias = Callable[[Asked], BaseModel | Response]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One operation.
+
+    Attributes:
+        method: HTTP's.
+        path: Below `/api`, with `{names}`.
+        run: Does it, in a thread.
+        summary: What it does, in a sentence.
+        answer: Model of the answer, or its media type.
+        body: Model of the JSON that it takes; None for none.
+        query: Model of what may follow `?`; None for nothing.
+        path_names: What the names in the path are.
+    """
+
+    method: str
+    path: str
+    run: Run
+    summary: str
+    answer: type[BaseModel] | str
+    body: type[BaseModel] | None = None
+    query: type[BaseModel] | None = None
+    path_names: dict[str, str] = field(default_factory=dict)
+
+    def route(self) -> Route:
+        """As Starlette wants it."""
+        return Route(f"/api{self.path}", self._serve, methods=[self.method])
+
+    async def _serve(self, request: Request) -> Response:
+        try:
+            query = None if self.query is None else self.query.model_validate(
+                dict(request.query_params)
+            )  # fmt: skip
+            body = None
+            if self.body is not None:
+                body = self.body.model_validate(await read_json(request))
+            asked = Asked(dict(request.path_params), query, body, request)
+            found = await run_in_threadpool(self.run, asked)
+        except ApiError as fault:
+            return problem(fault.status, str(fault))
+        except ValidationError as fault:
+            return problem(HTTPStatus.UNPROCESSABLE_ENTITY, explain(fault))
+        except AuscultError as fault:
+            return problem(HTTPStatus.CONFLICT, str(fault))
+        except ClientDisconnect:
+            return Response(status_code=HTTPStatus.BAD_REQUEST)
+        except Exception:
+            log.exception("web: %s %s", self.method, self.path)
+            return problem(
+                HTTPStatus.INTERNAL_SERVER_ERROR, "the agent failed to answer; see its log"
+            )
+        if isinstance(found, BaseModel):
+            return JSONResponse(found.model_dump(mode="json"))
+        return found
+
+
+async def read_json(request: Request) -> Any:
+    """The body of a request, which is JSON and not long.
+
+    Raises:
+        ApiError: It is neither.
+    """
+    return decode_json(await read_body(request))
+
+
+async def read_body(request: Request) -> bytes:
+    """The body of a request, of JSON by its own word, and not long.
+
+    Raises:
+        ApiError: It is too long, or of another kind.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise ApiError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send `content-type: application/json`")
+    data = bytearray()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > MAX_BYTES:
+            raise ApiError(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {MAX_BYTES} bytes are taken"
+            )
+    return bytes(data)
+
+
+def decode_json(data: bytes) -> Any:
+    """JSON from bytes.
+
+    Raises:
+        ApiError: It is none.
+    """
+    try:
+        return json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as fault:
+        raise ApiError(HTTPStatus.BAD_REQUEST, f"the body is not JSON: {fault}") from fault
+
+
+def problem(status: HTTPStatus, text: str) -> JSONResponse:
+    """An answer that says why there is none."""
+    return JSONResponse({"error": text[:2000]}, status)

@@ -1,0 +1,196 @@
+"""Who may ask what: host names, requests from other sites, the password, and what browsers obey.
+
+- A page of another site must not act through a logged-in browser: whatever changes something needs
+  this page's own header, which no foreign form can send, and an origin that is this one.
+- A foreign name that was made to resolve to this device (DNS rebinding) is not answered.
+- The session's cookie is of this site alone (`SameSite=Strict`) and no script can read it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import HTTPConnection
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+COOKIE = "auscult_session"
+HEADER = "x-auscult"
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_OPEN = frozenset({"/api/session", "/api/login", "/api/openapi.json"})
+_SESSIONS = 64
+_FAILURES, _FAILURE_SECONDS, _CLIENTS = 8, 300.0, 1024
+_HEADERS = {
+    "content-security-policy": "default-src 'self'; base-uri 'none'; object-src 'none'; "
+    "frame-ancestors 'none'; form-action 'self'",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), microphone=(), geolocation=()",
+}
+
+
+class Sessions:
+    """The browsers that have given the password.
+
+    Args:
+        password: The page's; None lets everybody in.
+        seconds: How long one stays.
+    """
+
+    def __init__(self, password: str | None, seconds: float) -> None:
+        self.seconds = seconds
+        self._password = None if password is None else password.encode()
+        self._lock = threading.Lock()
+        self._known: OrderedDict[str, float] = OrderedDict()
+        self._failures: OrderedDict[str, list[float]] = OrderedDict()
+
+    @property
+    def needed(self) -> bool:
+        """Whether a password is asked for."""
+        return self._password is not None
+
+    def open(self, password: str, client: str) -> str | None:
+        """Log a browser in; its token, or None when the password is wrong.
+
+        Raises:
+            PermissionError: Too many wrong ones came from there of late.
+        """
+        now = time.monotonic()
+        with self._lock:
+            wrong = [at for at in self._failures.pop(client, []) if now - at < _FAILURE_SECONDS]
+            if wrong:
+                self._failures[client] = wrong
+            if len(wrong) >= _FAILURES:
+                raise PermissionError("too many wrong passwords; try again in five minutes")
+            if self._password is not None and not hmac.compare_digest(
+                password.encode(), self._password
+            ):
+                self._failures[client] = [*wrong, now]
+                while len(self._failures) > _CLIENTS:
+                    self._failures.popitem(last=False)
+                return None
+            token = secrets.token_urlsafe(32)
+            self._known[_digest(token)] = now + self.seconds
+            while len(self._known) > _SESSIONS:
+                self._known.popitem(last=False)
+            return token
+
+    def known(self, token: str | None) -> bool:
+        """Whether a browser may come in."""
+        if self._password is None:
+            return True
+        if not token:
+            return False
+        with self._lock:
+            return self._known.get(_digest(token), 0.0) > time.monotonic()
+
+    def close(self, token: str | None) -> None:
+        """Log a browser out."""
+        with self._lock:
+            self._known.pop(_digest(token or ""), None)
+
+
+class Guard:
+    """ASGI middleware before everything else.
+
+    Args:
+        app: What is guarded.
+        sessions: Who is logged in.
+        names: Host names it answers to, beside addresses and `localhost`.
+        any_name: Answer to every name: a proxy in front chooses.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, sessions: Sessions, names: tuple[str, ...], any_name: bool
+    ) -> None:
+        self._app = app
+        self._sessions = sessions
+        self._names = {name.lower() for name in names} | {"localhost"}
+        self._any_name = any_name
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer or refuse a request."""
+        if scope["type"] != "http":
+            return
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+                if scope["path"].startswith("/api/"):
+                    headers.setdefault("cache-control", "no-store")
+            await send(message)
+
+        refusal = self._refusal(scope)
+        if refusal is not None:
+            status, why = refusal
+            answer = JSONResponse({"error": why}, status)
+            await answer(scope, receive, send_guarded)
+            return
+        await self._app(scope, receive, send_guarded)
+
+    def _refusal(self, scope: Scope) -> tuple[int, str] | None:
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        if not self._knows(host):
+            return HTTPStatus.MISDIRECTED_REQUEST, (
+                f"this device is not {host[:80]!r}; add the name to `web.names`"
+            )
+        if scope["method"] not in _SAFE and (why := _foreign(headers, host)):
+            return HTTPStatus.FORBIDDEN, why
+        path = scope["path"]
+        if path.startswith("/api/") and path not in _OPEN:
+            token = HTTPConnection(scope).cookies.get(COOKIE)
+            if not self._sessions.known(token):
+                return HTTPStatus.UNAUTHORIZED, "log in first"
+        return None
+
+    def _knows(self, host: str) -> bool:
+        if self._any_name:
+            return True
+        try:
+            name = (urlsplit(f"//{host}").hostname or "").lower()
+        except ValueError:
+            return False
+        if name in self._names:
+            return True
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return True  # an address cannot be made to mean another device by a name server
+
+
+def _foreign(headers: Headers, host: str) -> str:
+    """Why a request that changes something is not this page's own; empty when it is."""
+    if headers.get(HEADER) != "1":
+        return "requests that change something need the header `X-Auscult: 1`"
+    if headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
+        return "a page of another site may not do that"
+    origin = headers.get("origin")
+    if origin is not None:
+        here = {host.lower(), headers.get("x-forwarded-host", host).lower()}
+        try:
+            there = urlsplit(origin).netloc.lower()
+        except ValueError:
+            there = ""
+        if there not in here:
+            return "a page of another site may not do that"
+    return ""
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

@@ -1,0 +1,145 @@
+"""What a microphone hears right now, as levels and spectrum columns, while somebody watches."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from agent.bundle.manifest import Row
+from agent.capture.level import measure
+from agent.frames import AudioBlock, Decision, Samples
+
+COLUMN_SECONDS = 0.1
+BANDS = 96
+# A byte is half a decibel above this, dBFS; a full-scale sine is at 0.
+FLOOR_DB, STEPS_PER_DB = -120.0, 2.0
+_PENDING_SECONDS = 4.0
+_KEPT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A tenth of a second.
+
+    Attributes:
+        number: Counts from 1.
+        wall: Its first sample, seconds since the epoch.
+        rate: Samples a second: the highest band ends at half of that.
+        rms: Level, dBFS.
+        peak: Largest sample, dBFS.
+        bands: The loudest of each band of equal width from 0 Hz up, a byte each.
+    """
+
+    number: int
+    wall: float
+    rate: int
+    rms: float
+    peak: float
+    bands: bytes
+
+
+class SoundFeed:
+    """A tap that costs a comparison a block while nobody watches, and is computed once for all."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._watchers = 0
+        self._pending: deque[AudioBlock] = deque()
+        self._held = 0.0
+        self._rest: Samples = np.empty(0, np.float32)
+        self._columns: deque[Column] = deque(maxlen=_KEPT)
+        self._number = 0
+
+    def hear(self, block: AudioBlock) -> None:
+        """Take a captured block, when somebody watches."""
+        if not self._watchers or len(block.samples) == 0:
+            return
+        kept = AudioBlock(
+            np.array(block.samples, dtype=np.float32), block.rate, block.monotonic, block.wall,
+            block.gap_before,
+        )  # fmt: skip
+        with self._lock:
+            self._pending.append(kept)
+            self._held += len(kept.samples) / kept.rate
+            while self._held > _PENDING_SECONDS and len(self._pending) > 1:
+                old = self._pending.popleft()
+                self._held -= len(old.samples) / old.rate
+
+    def judged(self, decision: Decision, rows: Sequence[Row]) -> str:  # noqa: ARG002
+        """Decisions are no matter of sound."""
+        return ""
+
+    def close(self) -> None:
+        """The pipeline has ended; another may begin."""
+
+    @property
+    def number(self) -> int:
+        """Of the latest column."""
+        return self._number
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """Somebody watches."""
+        with self._lock:
+            self._watchers += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._watchers -= 1
+                if not self._watchers:
+                    self._pending.clear()
+                    self._held, self._rest = 0.0, np.empty(0, np.float32)
+
+    def after(self, number: int) -> list[Column]:
+        """The columns after a number, as far as they are held."""
+        with self._lock:
+            while self._pending:
+                block = self._pending.popleft()
+                self._held -= len(block.samples) / block.rate
+                self._compute(block)
+            return [column for column in self._columns if column.number > number]
+
+    def _compute(self, block: AudioBlock) -> None:
+        if block.gap_before:
+            self._rest = np.empty(0, np.float32)
+        size = max(2 * BANDS, round(COLUMN_SECONDS * block.rate))
+        samples = np.concatenate([self._rest, block.samples])
+        wall = block.wall - len(self._rest) / block.rate
+        whole = len(samples) // size
+        for n in range(whole):
+            piece: Samples = np.nan_to_num(samples[n * size : (n + 1) * size])
+            level = measure(piece)
+            self._number += 1
+            self._columns.append(
+                Column(
+                    self._number,
+                    wall + n * size / block.rate,
+                    block.rate,
+                    round(max(level.rms, -200.0), 1),
+                    round(level.peak, 1),
+                    band_bytes(piece),
+                )
+            )
+        self._rest = samples[whole * size :]
+
+
+def band_bytes(samples: Samples) -> bytes:
+    """Spectrum of a short stretch, `BANDS` bytes from 0 Hz to half the rate.
+
+    Args:
+        samples: float32, shape `(n,)`, n at least twice `BANDS`, full scale 1.0.
+    """
+    window = np.hanning(len(samples))
+    power = np.abs(np.fft.rfft((samples - samples.mean()) * window)) ** 2
+    power *= (2.0 / window.sum()) ** 2
+    starts = np.arange(BANDS) * len(power) // BANDS
+    decibels = 10.0 * np.log10(np.maximum(np.maximum.reduceat(power, starts), 1e-20))
+    steps = np.clip((decibels - FLOOR_DB) * STEPS_PER_DB, 0, 255)
+    found: bytes = steps.astype(np.uint8).tobytes()
+    return found

@@ -1,0 +1,45 @@
+// What a person can do about an alarm.
+
+import { act, command } from "./api.js";
+import { el } from "./dom.js";
+
+const TIMES = [["15 minutes", 900], ["1 hour", 3600], ["8 hours", 28800], ["24 hours", 86400]];
+
+export function alarmActions(machine, alarm) {
+  if (!alarm) return [];
+  const found = [];
+  if (alarm.alarm_id && !alarm.acknowledged) {
+    found.push(el("button", { type: "button", class: "main", "data-act": "ack", onclick: act(async () => {
+      await command("ack", machine, { alarm_id: alarm.alarm_id });
+      return "Acknowledged.";
+    }) }, "Acknowledge"));
+  }
+  if (alarm.shelving === "unshelved") {
+    found.push(el("button", { type: "button", "data-act": "shelve", onclick: () => askTime("Shelve the alarm", "Out of view; the machine goes on being judged.", alarm.alarm_id ? [...TIMES, ["until it has ended", null]] : TIMES, (seconds, comment) => command("shelve", machine, { seconds, comment })) }, "Shelve…"));
+  } else found.push(el("button", { type: "button", onclick: act(() => command("shelve", machine, { seconds: 0 }).then(() => "Unshelved.")) }, "Unshelve"));
+  if (!alarm.muted_until) {
+    found.push(el("button", { type: "button", "data-act": "mute", onclick: () => askTime("Mute: the machine is being worked on", "Nothing that is heard counts until then.", TIMES, (seconds, comment) => command("mute", machine, { seconds, comment })) }, "Mute…"));
+  } else found.push(el("button", { type: "button", onclick: act(() => command("mute", machine, { seconds: 0 }).then(() => "Judging again.")) }, "Unmute"));
+  return found;
+}
+
+export function askTime(title, about, times, work) {
+  const select = el("select", { name: "time" }, times.map(([words], i) => el("option", { value: i }, words)));
+  const comment = el("input", { name: "comment", maxlength: 1000 });
+  ask(title, about, [el("label", {}, "For how long", select), el("label", {}, "Why (told with it)", comment)], () => work(times[Number(select.value)][1], comment.value));
+}
+
+// A dialog with a form; closed by what is done in it, by Cancel, or by Escape.
+export function ask(title, about, fields, work, button = "Do it") {
+  const dialog = el("dialog", { "aria-label": title });
+  const form = el("form", { method: "dialog", onsubmit: act(async () => {
+    await work();
+    dialog.close();
+    return "Done.";
+  }) }, el("h2", {}, title), el("p", { class: "dim" }, about), fields,
+  el("div", { class: "row" }, el("button", { class: "main", type: "submit" }, button), el("button", { type: "button", onclick: () => dialog.close() }, "Cancel")));
+  dialog.append(form);
+  dialog.addEventListener("close", () => dialog.remove());
+  document.body.append(dialog);
+  dialog.showModal();
+}

@@ -1,0 +1,181 @@
+// The live page: how a machine is, what it sounds like, and how that went.
+
+import { get } from "./api.js";
+import { alarmActions } from "./actions.js";
+import { el, moment, number, text } from "./dom.js";
+import { Graph } from "./graph.js";
+import { Meter, Spectrogram } from "./sound.js";
+import { describeEvent, LEVELS, SENSOR, stateWords } from "./words.js";
+
+const SPANS = { hour: 3600, day: 86400, month: 31 * 86400, year: 366 * 86400 };
+
+export class LiveView {
+  constructor(feed, machine) {
+    this.feed = feed;
+    this.machine = machine;
+    this.range = "hour";
+    this.end = null; // null: now
+    this.stopped = new AbortController();
+    this.asked = 0;
+  }
+
+  show(root) {
+    const meter = el("canvas", { class: "meter", role: "meter", "aria-label": "Level of the microphone", "aria-valuemin": -90, "aria-valuemax": 0, "aria-valuenow": -90 });
+    const picture = el("canvas", { class: "spectrogram", role: "img", "aria-label": "Spectrogram of the last minute: time to the right, frequency upwards, bright is loud" });
+    const level = el("span", { class: "dim figure" }, "waiting for sound");
+    const score = el("canvas", { class: "graph", id: "score", role: "application", "aria-label": "Score against threshold; arrow keys read it", "aria-describedby": "score-read" });
+    const drift = el("canvas", { class: "graph small", id: "drift", role: "application", "aria-label": "Drift distance against threshold; arrow keys read it", "aria-describedby": "drift-read" });
+    const scoreRead = el("output", { id: "score-read" }), driftRead = el("output", { id: "drift-read" });
+    this.tiles = { alarm: tile("Alarm", "wide"), state: tile("Machine"), sensor: tile("Microphone"), delivery: tile("Delivery", "wide"), drift: tile("Drift") };
+    this.ranges = Object.keys(SPANS).map((name) => el("button", { type: "button", "aria-pressed": String(name === this.range), onclick: () => this.choose(name) }, name[0].toUpperCase() + name.slice(1)));
+    this.later = el("button", { type: "button", disabled: true, "aria-label": "Later", onclick: () => this.move(1) }, "Later →");
+    this.events = el("ul", { class: "list", "aria-live": "polite", "aria-label": "What happened lately" });
+    this.driftCard = el("section", { class: "card", "aria-labelledby": "h-drift" },
+      el("header", {}, el("h2", { id: "h-drift" }, "Drift of the sound")), drift, driftRead,
+      el("ul", { class: "legend" }, el("li", {}, "line: distance to the nearest normal state, nats"), el("li", {}, "dashed: threshold")));
+    root.append(
+      el("div", { class: "tiles" }, Object.values(this.tiles).map((one) => one.node)),
+      el("section", { class: "card", "aria-labelledby": "h-sound" }, el("header", {}, el("h2", { id: "h-sound" }, "What the microphone hears"), level), meter, picture),
+      el("section", { class: "card", "aria-labelledby": "h-score" },
+        el("header", {}, el("h2", { id: "h-score" }, "Score against threshold"),
+          el("div", { class: "row", role: "group", "aria-label": "Stretch shown" }, this.ranges),
+          el("div", { class: "row" }, el("button", { type: "button", onclick: () => this.move(-1) }, "← Earlier"), this.later)),
+        score, scoreRead,
+        el("ul", { class: "legend" }, el("li", {}, "line: mean score; band: least to largest"), el("li", {}, "dashed: threshold"), el("li", {}, "strips below: alarm (tall), alert (low); then idle (full), not judged (hatched)"))),
+      this.driftCard,
+      el("section", { class: "card", "aria-labelledby": "h-events" }, el("header", {}, el("h2", { id: "h-events" }, "What happened lately")), this.events),
+    );
+    this.meter = new Meter(meter, level);
+    this.spectrogram = new Spectrogram(picture);
+    this.scores = new Graph(score, scoreRead, { low: "least", middle: "mean", high: "most", threshold: "threshold" });
+    this.drifts = new Graph(drift, driftRead, { middle: "drift", threshold: "drift_threshold" }, " nats");
+    const on = (name, work) => this.feed.addEventListener(name, (event) => work(event.detail), { signal: this.stopped.signal });
+    on("sound", (heard) => this.hear(heard));
+    on("told", (told) => this.take(told));
+    on("health", () => this.delivery());
+    on("state", () => this.all());
+    this.feed.hear(this.machine);
+    this.all();
+    this.refresh = setInterval(() => document.hidden || this.end !== null || this.past(), 30000);
+  }
+
+  hide() {
+    this.stopped.abort();
+    clearInterval(this.refresh);
+    this.feed.hear(null);
+  }
+
+  hear(heard) {
+    if (heard.machine !== this.machine || document.hidden) return;
+    this.meter.take(heard);
+    this.spectrogram.take(heard);
+  }
+
+  all() {
+    this.status();
+    this.delivery();
+    this.listEvents();
+    this.past();
+  }
+
+  get now() {
+    return this.feed.state.machines[this.machine] || {};
+  }
+
+  take(told) {
+    if (told.machine !== this.machine) return;
+    if (told.kind === "event") return this.listEvents();
+    this.status();
+    if (told.kind === "score" && this.end === null && this.range === "hour" && this.scores.data) {
+      const score = told.message, valid = score.score !== null;
+      const point = { time: Math.floor(Date.parse(score.time) / 1000), least: score.score, mean: score.score, most: score.score, threshold: score.threshold, exceeded: Number(score.exceeded), drift: null, drift_threshold: null, level: score.level, state: score.state, invalid: valid ? "" : score.validity };
+      this.scores.add(point);
+    }
+    return undefined;
+  }
+
+  status() {
+    const { alarm, score, sensor, drift } = this.now;
+    const known = LEVELS[alarm ? alarm.level : "unknown"];
+    const about = [];
+    if (alarm && alarm.level !== "normal") about.push(`since ${moment(alarm.since)}`, alarm.acknowledged ? "acknowledged" : "not acknowledged");
+    if (alarm && alarm.latched) about.push("sounds healthy again; stands until acknowledged");
+    if (alarm && alarm.shelving !== "unshelved") about.push(alarm.shelved_until ? `shelved until ${moment(alarm.shelved_until)}` : "shelved until it has ended");
+    if (alarm && alarm.muted_until) about.push(`muted until ${moment(alarm.muted_until)}`);
+    if (score) about.push(`score ${number(score.score)} / threshold ${number(score.threshold)}`);
+    this.tiles.alarm.say(known.kind, `${known.sign} ${known.words}`, about.join(" · "));
+    this.tiles.alarm.offer(`${alarm?.alarm_id}${alarm?.acknowledged}${alarm?.shelving}${alarm?.muted_until}`, () => alarmActions(this.machine, alarm));
+    const state = stateWords(score);
+    this.tiles.state.say(state.kind, `${state.sign} ${state.words}`, state.why);
+    const ear = SENSOR[sensor ? sensor.status : "unknown"];
+    this.tiles.sensor.say(ear.kind, `${ear.sign} ${ear.words}`, sensor ? (sensor.reason || `since ${moment(sensor.since)}`) : "");
+    this.tiles.drift.node.hidden = this.driftCard.hidden = !drift;
+    if (drift) this.tiles.drift.say(drift.active ? "alert" : "good", drift.active ? "▲ Drifting" : "✓ As it was", drift.movement || `${number(drift.distance)} of ${number(drift.threshold)} nats`);
+  }
+
+  delivery() {
+    const health = this.feed.health;
+    if (!health) return this.tiles.delivery.say("quiet", "… Unknown", "");
+    if (!health.broker) return this.tiles.delivery.say("quiet", "○ No broker", "Messages stay on this device.");
+    const waiting = health.outbox.undelivered, unsaved = health.outbox.unsaved;
+    const about = [health.broker, waiting ? `${waiting} events wait on disk` : "nothing waits"];
+    if (unsaved) about.push(`${unsaved} in memory alone: the disk refuses them`);
+    if (health.outbox.refused) about.push(`${health.outbox.refused} refused`);
+    const kind = unsaved ? "alarm" : health.connected ? "good" : "alert";
+    return this.tiles.delivery.say(kind, health.connected ? "✓ Connected" : "▲ Broker away", about.join(" · "));
+  }
+
+  listEvents() {
+    const mine = this.feed.state.events.filter((told) => told.machine === this.machine).slice(-12).reverse();
+    this.events.replaceChildren(...(mine.length ? mine.map(describeEvent) : [el("li", { class: "dim" }, "Nothing since the agent's start.")]));
+  }
+
+  choose(name) {
+    this.range = name;
+    this.end = null;
+    this.past();
+  }
+
+  move(way) {
+    const span = SPANS[this.range], now = Date.now() / 1000;
+    const end = (this.end === null ? now : this.end) + (way * span) / 2;
+    this.end = end >= now ? null : end;
+    this.past();
+  }
+
+  async past() {
+    this.asked += 1;
+    const mine = this.asked;
+    this.ranges.forEach((button, i) => button.setAttribute("aria-pressed", String(Object.keys(SPANS)[i] === this.range)));
+    this.later.disabled = this.end === null;
+    const end = this.end === null ? "" : `&end=${Math.round(this.end)}`;
+    try {
+      const found = await get(`machines/${encodeURIComponent(this.machine)}/history?range=${this.range}${end}`);
+      if (mine !== this.asked || this.stopped.signal.aborted) return;
+      if (!found.time.length) Object.assign(found, { end: this.end ?? Date.now() / 1000, begin: (this.end ?? Date.now() / 1000) - SPANS[this.range] });
+      this.scores.show(found);
+      this.drifts.show(structuredClone(found));
+    } catch (fault) {
+      text(this.scores.readout, fault.message);
+    }
+  }
+}
+
+function tile(title, extra = "") {
+  const value = el("p", { class: "value" }, "…"), why = el("p", { class: "why" }), row = el("div", { class: "row" });
+  const node = el("section", { class: `card tile quiet ${extra}`, role: "group", "aria-label": title }, el("h2", {}, title), value, why, row);
+  let offered = null;
+  return {
+    node,
+    say(kind, words, about) {
+      node.className = `card tile ${kind} ${extra}`;
+      text(value, words);
+      text(why, about);
+    },
+    offer(key, make) {
+      if (key === offered) return; // not under somebody's finger
+      offered = key;
+      row.replaceChildren(...make());
+    },
+  };
+}

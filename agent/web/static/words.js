@@ -1,0 +1,47 @@
+// What the messages' values are called; each with a sign, for colour alone says nothing.
+
+import { el, moment, number } from "./dom.js";
+
+export const LEVELS = {
+  normal: { kind: "good", sign: "✓", words: "Normal" },
+  alert: { kind: "alert", sign: "▲", words: "Alert" },
+  alarm: { kind: "alarm", sign: "✖", words: "Alarm" },
+  unknown: { kind: "quiet", sign: "…", words: "Not known yet" },
+};
+
+// NAMUR NE 107.
+export const SENSOR = {
+  good: { kind: "good", sign: "✓", words: "Good" },
+  failure: { kind: "alarm", sign: "✖", words: "Failure" },
+  check_function: { kind: "alert", sign: "▼", words: "Function check" },
+  out_of_specification: { kind: "alert", sign: "?", words: "Out of specification" },
+  maintenance_required: { kind: "alert", sign: "◆", words: "Maintenance required" },
+  unknown: { kind: "quiet", sign: "…", words: "Not known yet" },
+};
+
+export function stateWords(score) {
+  if (!score) return { kind: "quiet", sign: "…", words: "Waiting", why: "for the first window" };
+  if (score.validity !== "valid") return { kind: "alert", sign: "?", words: "Not judged", why: score.reason || score.validity };
+  if (score.state === "idle") return { kind: "quiet", sign: "‖", words: "Idle", why: "sounds like its idle recordings" };
+  return { kind: "good", sign: "▶", words: "Running", why: `window ${score.window} from ${score.origin}` };
+}
+
+const KINDS = {
+  raised: "alarm", alert: "alert", realarm: "alarm", warned: "alert", refused: "alert", rolled_back: "alert", cleared: "good",
+};
+
+export function describeEvent(told) {
+  const { type, data } = told.message, kind = data.event, area = type.split(".")[1];
+  const about = [];
+  if (area === "alarm") {
+    about.push(`${data.previous} → ${data.level}`);
+    if (data.score !== null) about.push(`score ${number(data.score)} / ${number(data.threshold)}`);
+    if (data.explanation) about.push(data.explanation.text);
+  } else if (area === "drift") about.push(data.movement || `${number(data.distance)} of ${number(data.threshold)} nats`);
+  else about.push(`${data.bundle}, version ${data.version}, ${data.rows} rows`, data.reason);
+  if (data.operator) about.push(`by ${data.operator}`);
+  if (data.note) about.push(`“${data.note}”`);
+  return el("li", {}, el("time", { datetime: data.time, class: "figure" }, moment(data.time)),
+    el("span", { class: `badge ${KINDS[kind] || "quiet"}` }, `${area} ${kind.replaceAll("_", " ")}`),
+    el("span", { class: "dim" }, about.filter(Boolean).join(" · ")));
+}

@@ -1,0 +1,123 @@
+"""Server-sent events: every message as it is told, and what is heard, to whoever watches."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from agent.publish.live import Told
+from agent.web.backend import Backend
+from agent.web.endpoint import problem
+from agent.web.sound import BANDS, COLUMN_SECONDS, FLOOR_DB, STEPS_PER_DB, Column
+
+_STEP_SECONDS = 0.2
+_HEALTH_SECONDS = 5.0
+_VIEWERS = 12
+_MOST_AT_ONCE = 200
+
+
+class Stream:
+    """Serves `/api/stream`. Costs nothing without a viewer: there is no thread, and no timer.
+
+    Args:
+        backend: The agent.
+        stopping: Whether the page is ending.
+    """
+
+    def __init__(self, backend: Backend, stopping: Callable[[], bool]) -> None:
+        self._backend = backend
+        self._stopping = stopping
+        self.viewers = 0
+
+    async def serve(self, request: Request) -> Response:
+        """Begin to tell a browser."""
+        if self.viewers >= _VIEWERS:
+            return problem(
+                HTTPStatus.SERVICE_UNAVAILABLE, f"{_VIEWERS} browsers are watching already"
+            )
+        sound = request.query_params.get("sound") or None
+        if sound is not None and sound not in self._backend.sounds:
+            return problem(HTTPStatus.NOT_FOUND, "there is no such machine here")
+        given = request.headers.get("last-event-id") or request.query_params.get("after", "")
+        number = int(given) if given.isdecimal() and len(given) < 16 else self._backend.live.number
+        return StreamingResponse(
+            self._tell(number, sound),
+            media_type="text/event-stream",
+            headers={"cache-control": "no-store", "x-accel-buffering": "no"},
+        )
+
+    async def _tell(self, number: int, sound: str | None) -> AsyncIterator[bytes]:
+        feed = None if sound is None else self._backend.sounds[sound]
+        column = 0 if feed is None else feed.number
+        self.viewers += 1
+        try:
+            with contextlib.nullcontext() if feed is None else feed.watch():
+                yield b"retry: 2000\n\n"
+                due = 0.0
+                loop = asyncio.get_running_loop()
+                while not self._stopping() and not self._backend.live.closed:
+                    out, number = self._news(number)
+                    if feed is not None and (columns := feed.after(column)):
+                        column = columns[-1].number
+                        out += _event("sound", _heard(sound or "", columns))
+                    if loop.time() >= due:
+                        due = loop.time() + _HEALTH_SECONDS
+                        out += _event("health", self._backend.health())
+                    if out:
+                        yield out
+                    await asyncio.sleep(_STEP_SECONDS)
+        finally:
+            self.viewers -= 1
+
+    def _news(self, number: int) -> tuple[bytes, int]:
+        """What was told since, and the number of the latest."""
+        live = self._backend.live
+        told = live.after(number)
+        missed = number > live.number or (bool(told) and told[0].number != number + 1)
+        if missed or len(told) > _MOST_AT_ONCE:
+            # The agent was started anew, or the reader was away for long: it begins anew.
+            return _event("reset", {"number": live.number}, live.number), live.number
+        out = b"".join(_event("told", _plain(one), one.number) for one in told)
+        return out, told[-1].number if told else number
+
+
+def _plain(told: Told) -> dict[str, Any]:
+    return {
+        "number": told.number,
+        "kind": told.kind,
+        "machine": told.machine,
+        "message": told.message,
+    }
+
+
+def _heard(machine: str, columns: Sequence[Column]) -> dict[str, Any]:
+    return {
+        "machine": machine,
+        "seconds": COLUMN_SECONDS,
+        "bands": BANDS,
+        "floor_db": FLOOR_DB,
+        "steps_per_db": STEPS_PER_DB,
+        "rate": columns[-1].rate,
+        "columns": [
+            {
+                "time": round(column.wall, 3),
+                "rms": column.rms,
+                "peak": column.peak,
+                "bands": base64.b64encode(column.bands).decode(),
+            }
+            for column in columns
+        ],
+    }
+
+
+def _event(name: str, data: Any, number: int | None = None) -> bytes:
+    head = "" if number is None else f"id: {number}\n"
+    return f"{head}event: {name}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n".encode()

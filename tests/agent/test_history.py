@@ -1,0 +1,118 @@
+"""The past on disk: down-sampled, joined after restarts, bounded, and honest about faults."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from agent.errors import AuscultError
+from agent.history import keeper as module
+from agent.history.bucket import Bucket, bucket_of
+from agent.history.keeper import HistoryKeeper
+from agent.history.store import KEPT, PastFile
+from agent.publish.messages import utc
+
+
+def score(at, value, **changes):
+    return {
+        "time": utc(at), "score": value, "state": "running", "validity": "valid",
+        "threshold": 0.5, "exceeded": value is not None and value > 0.5, "level": "normal",
+        **changes,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def place(tmp_path):
+    return tmp_path / "history" / "history.db"
+
+
+def tell(history, begin, values):
+    for n, value in enumerate(values):
+        history.narrate("score", "pump", score(begin + n, value))
+
+
+def test_each_range_has_the_same_least_mean_and_largest(place):
+    history = HistoryKeeper("dev", place)
+    begin = int(time.time()) // 3600 * 3600 - 3600 + 600
+    values = [0.1 + n % 7 / 10 for n in range(120)]
+    tell(history, begin, values)
+    history.narrate("drift", "pump", {"time": utc(begin), "distance": 3.0, "threshold": 2.0})
+    for name in ("hour", "day", "month", "year"):
+        _, points = history.read("pump", name, begin + 900)
+        buckets = [bucket for _, bucket in points]
+        assert min(b.score_min for b in buckets if b.scored) == pytest.approx(min(values)), name
+        assert max(b.score_max for b in buckets if b.scored) == pytest.approx(max(values)), name
+        mean = sum(b.score_sum for b in buckets) / sum(b.scored for b in buckets)
+        assert mean == pytest.approx(sum(values) / len(values)), name
+        assert sum(b.windows for b in buckets) == len(values), name
+        assert max(b.drift for b in buckets if b.drift is not None) == 3.0
+    assert history.read("fan", "day")[1] == []
+
+
+def test_a_step_cut_by_a_restart_counts_both_halves(place):
+    begin = int(time.time()) // 60 * 60 - 120
+    for half in (0, 20):
+        history = HistoryKeeper("dev", place)
+        history.start()
+        tell(history, begin + half, [0.2 + half] * 20)
+        history.stop()
+    _, points = HistoryKeeper("dev", place).read("pump", "day")
+    (bucket,) = [bucket for start, bucket in points if start == begin]
+    assert (bucket.windows, bucket.score_min, bucket.score_max) == (40, 0.2, 20.2)
+
+
+def test_windows_that_cannot_be_judged_leave_a_reason_and_no_score(place):
+    history = HistoryKeeper("dev", place)
+    now = time.time() - 5
+    history.narrate(
+        "score", "pump", score(now, None, validity="clipped", state="unknown", exceeded=False)
+    )
+    ((_, bucket),) = history.read("pump", "hour")[1]
+    assert (bucket.scored, bucket.score_min, bucket.invalid) == (0, None, "clipped")
+    assert bucket_of("sensor", {}) is None
+
+
+def test_the_file_is_bounded_by_age_and_by_number(place, monkeypatch):
+    file = PastFile(place)
+    now = 2e9
+    rows = {(1, "pump", int(now) - n): Bucket(windows=1) for n in range(0, 9000, 100)}
+    file.add(rows)
+    file.thin(now)
+    kept = file.read("pump", 1, 0, 2**40, 1)
+    assert min(start for start, _ in kept) >= now - KEPT[1]
+    assert len(kept) == 38
+    monkeypatch.setitem(KEPT, 1, 5)
+    file.thin(None)  # nothing is too old by such a clock, but there are too many
+    kept = file.read("pump", 1, 0, 2**40, 1)
+    assert len(kept) == 10
+    assert max(start for start, _ in kept) == now
+
+
+def test_a_damaged_file_is_set_aside_and_a_full_disk_is_made_up_for(place, monkeypatch):
+    place.parent.mkdir()
+    place.write_bytes(b"no database " * 1000)
+    history = HistoryKeeper("dev", place)
+    now = time.time() - 2
+    tell(history, now, [0.1])
+    assert len(history.read("pump", "hour")[1]) == 1
+    assert place.with_name("history.db.damaged").exists()
+
+    def full(self, buckets):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PastFile, "add", full)
+        tell(history, now, [0.3])
+        with pytest.raises(AuscultError, match="No space"):
+            history.read("pump", "hour")
+        tell(history, now, [0.4])
+    total = sum(bucket.windows for _, bucket in history.read("pump", "hour")[1])
+    assert total == 3
+
+
+def test_memory_is_bounded_while_nothing_can_be_written(place, monkeypatch):
+    monkeypatch.setattr(module, "_WAITING", 30)
+    history = HistoryKeeper("dev", place)
+    tell(history, 1e9, [0.1] * 100)
+    assert len(history._waiting) <= 30
