@@ -36,6 +36,8 @@ def shrunk(preset: Preset) -> Preset:
         "hop_seconds": SECONDS,
         "train_hop_seconds": SECONDS,
     }
+    if data["encoder"]["segments"] > 1:  # pieces of a second are the shortest that all take
+        data["encoder"]["segments"] = data["scorer"]["frames"] = round(SECONDS)
     # Random values and one epoch: how far INT8 turns those says nothing of a trained encoder.
     data["quantization"] |= {"min_cosine": 0.8, "max_hmean_drop": 1.0}
     return Preset.model_validate(data)
