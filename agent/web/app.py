@@ -15,6 +15,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from agent import __version__
+from agent.web.alarms import AlarmDesk
 from agent.web.backend import Backend
 from agent.web.endpoint import Asked, Endpoint, problem
 from agent.web.guard import COOKIE, Guard, Sessions
@@ -41,6 +42,7 @@ def endpoints_of(backend: Backend, sessions: Sessions) -> Sequence[Endpoint]:
             "POST", "/logout", partial(_logout, backend, sessions), "End the session", Session,
         ),
         *now_endpoints(backend),
+        *AlarmDesk(backend).endpoints(),
     )  # fmt: skip
 
 

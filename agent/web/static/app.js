@@ -1,12 +1,13 @@
 // Which page is shown, of which machine; logging in; the link to the device.
 
+import { AlarmsView } from "./alarms.js";
 import { act, get, send } from "./api.js";
 import { el, notice, text } from "./dom.js";
 import { Feed } from "./feed.js";
 import { LiveView } from "./live.js";
 import { LEVELS } from "./words.js";
 
-const PAGES = [["live", "Live", LiveView]];
+const PAGES = [["live", "Live", LiveView], ["alarms", "Alarms", AlarmsView]];
 const feed = new Feed();
 const main = document.getElementById("main");
 let shown = null, locked = false;

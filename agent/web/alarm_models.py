@@ -1,0 +1,62 @@
+"""What the page's API tells of alarms."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from agent.evidence.record import EvidenceRecord, Feedback
+from agent.publish.payloads import Alarm
+from agent.schema import Strict
+
+
+class AlarmSummary(Strict):
+    """An alarm, or a window that somebody spoke of."""
+
+    machine: Annotated[str, Field(description="The machine")]
+    alarm_id: Annotated[str, Field(description="The alarm")]
+    raised: Annotated[str, Field(description="When, ISO 8601 UTC")]
+    cleared: Annotated[
+        str | None, Field(description="When it was cleared, where that is known; else null")
+    ]
+    score: Annotated[float | None, Field(description="Of the window that raised it")]
+    threshold: Annotated[float, Field(description="A score above this was anomalous")]
+    evidence: Annotated[bool, Field(description="Whether its sound is kept")]
+    asked: Annotated[bool, Field(description="A window that a person spoke of, not an alarm")]
+    text: Annotated[str, Field(description="Why, in words; empty when not known")]
+    verdict: Annotated[
+        str | None, Field(description="What a person said: normal or anomalous; null so far")
+    ]
+    accepted: Annotated[
+        str | None, Field(description="Version of the bank that its windows joined; else null")
+    ]
+    standing: Annotated[Alarm | None, Field(description="How it stands; null when it is over")]
+
+
+class AlarmList(Strict):
+    """The alarms known on this device, the latest first."""
+
+    alarms: Annotated[list[AlarmSummary], Field(description="At most 500")]
+
+
+class Neighbour(Strict):
+    """A healthy window that an alarm was compared with."""
+
+    index: Annotated[int, Field(ge=0, description="Its number here, for its sound and picture")]
+    source: Annotated[str, Field(description="Recording it was cut from")]
+    start: Annotated[float | None, Field(description="Where in that recording, seconds")]
+    distance: Annotated[float | None, Field(description="Of the embeddings; null when not told")]
+    here: Annotated[bool, Field(description="Whether that recording is on this device")]
+
+
+class AlarmDetail(Strict):
+    """All that is known of an alarm."""
+
+    summary: AlarmSummary
+    record: Annotated[EvidenceRecord | None, Field(description="Null when none is kept")]
+    feedback: Annotated[Feedback | None, Field(description="What a person said; null so far")]
+    neighbours: Annotated[list[Neighbour], Field(description="The nearest first")]
+    events: Annotated[
+        list[dict[str, Any]], Field(description="Its recent events, as on MQTT, in order")
+    ]

@@ -1,0 +1,276 @@
+"""Alarms on the page: what was kept of each, its picture, its sound, and that of its neighbours."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from functools import partial
+from http import HTTPStatus
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from starlette.responses import Response
+
+from agent.collect.session import read_session
+from agent.errors import AuscultError
+from agent.evidence.record import (
+    FEEDBACK,
+    PICTURE,
+    RECORD,
+    SOUND,
+    EvidenceRecord,
+    Feedback,
+    read_feedback,
+    read_record,
+)
+from agent.evidence.spectrogram import spectrogram_png
+from agent.frames import Samples
+from agent.publish.messages import Message
+from agent.publish.payloads import Alarm
+from agent.web.alarm_models import AlarmDetail, AlarmList, AlarmSummary, Neighbour
+from agent.web.backend import Backend
+from agent.web.endpoint import ApiError, Asked, Endpoint
+from agent.web.files import file_answer, folder_named, session_named, zip_answer
+from agent.web.now import known_machine
+
+_MOST = 500
+_BEGINS = frozenset({"alert", "raised"})
+_NAMES = {"machine": "Name of the machine", "alarm": "The alarm's id", "index": "The neighbour's"}
+_Found = tuple[EvidenceRecord, Feedback | None]
+
+
+class AlarmDesk:
+    """Finds alarms. What was read of a folder is remembered until it changes.
+
+    Args:
+        backend: The agent.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._root = backend.config.state_path / "evidence"
+        self._read: dict[Path, tuple[tuple[int, int], AlarmSummary]] = {}
+
+    def endpoints(self) -> Sequence[Endpoint]:
+        """Of the alarms' page."""
+        one = "/alarms/{machine}/{alarm}"
+        near = f"{one}/neighbours/{{index}}"
+        kept = partial(Endpoint, "GET", path_names=_NAMES)
+        return (
+            Endpoint("GET", "/alarms", self._list, "The alarms known on this device", AlarmList),
+            kept(one, self._detail, "All that is known of an alarm", AlarmDetail),
+            kept(f"{one}/sound.flac", partial(self._file, SOUND, "audio/flac"),
+                 "Its sound, also in ranges", "audio/flac"),
+            kept(f"{one}/spectrogram.png", partial(self._file, PICTURE, "image/png"),
+                 "Its spectrogram, unusual regions framed", "image/png"),
+            kept(f"{one}/evidence.zip", self._zip, "All of it as a zip", "application/zip"),
+            kept(f"{near}/sound.flac", self._near_sound, "Sound of a healthy neighbour, where it "
+                 "was collected on this device", "audio/flac"),
+            kept(f"{near}/spectrogram.png", self._near_picture, "Its spectrogram", "image/png"),
+        )  # fmt: skip
+
+    def _list(self, _: Asked) -> AlarmList:
+        found = {
+            (one.machine, one.alarm_id): one
+            for machine in self._backend.machines
+            for one in self._kept(machine)
+        }
+        for machine, one in self._told():
+            found.setdefault((machine, one.alarm_id), one)
+        latest = sorted(found.values(), key=lambda one: one.raised, reverse=True)
+        return AlarmList(alarms=[self._as_it_stands(one) for one in latest[:_MOST]])
+
+    def _detail(self, asked: Asked) -> AlarmDetail:
+        machine, alarm = known_machine(self._backend, asked), asked.path["alarm"]
+        events = [
+            told.message
+            for told in self._backend.live.events()
+            if told.machine == machine and told.message["data"].get("alarm_id") == alarm
+        ]
+        try:
+            record, feedback = _read(folder_named(self._root / machine, alarm))
+        except ApiError:
+            told = next((one for where, one in self._told()
+                         if (where, one.alarm_id) == (machine, alarm)), None)  # fmt: skip
+            if told is None:
+                raise
+            return AlarmDetail(summary=self._as_it_stands(told), record=None, feedback=None,
+                               neighbours=[], events=events)  # fmt: skip
+        return AlarmDetail(
+            summary=self._as_it_stands(_summary(machine, record, feedback)),
+            record=record,
+            feedback=feedback,
+            neighbours=self._neighbours(machine, record),
+            events=events,
+        )
+
+    def _file(self, name: str, kind: str, asked: Asked) -> Response:
+        return file_answer(self._folder(asked) / name, kind)
+
+    def _zip(self, asked: Asked) -> Response:
+        folder = self._folder(asked)
+        machine, alarm = asked.path["machine"], folder.name
+        events = [
+            told.message
+            for told in self._backend.live.events()
+            if told.message["data"].get("alarm_id") == alarm
+        ]
+        members: list[tuple[str, Path | bytes]] = [
+            (f"{alarm}/{name}", folder / name) for name in (RECORD, SOUND, PICTURE, FEEDBACK)
+        ]
+        members.append((f"{alarm}/events.json", json.dumps(events, indent=1).encode()))
+        return zip_answer(members, f"{machine}-{alarm}.zip")
+
+    def _near_sound(self, asked: Asked) -> Response:
+        samples, rate = self._near(asked)
+        file = io.BytesIO()
+        soundfile.write(file, samples, rate, format="FLAC", subtype="PCM_24")
+        return Response(file.getvalue(), media_type="audio/flac")
+
+    def _near_picture(self, asked: Asked) -> Response:
+        samples, rate = self._near(asked)
+        return Response(spectrogram_png(samples, rate), media_type="image/png")
+
+    def _near(self, asked: Asked) -> tuple[Samples, int]:
+        """The sound of a neighbour: as long as a window."""
+        machine = known_machine(self._backend, asked)
+        record, _ = _read(self._folder(asked))
+        near = self._neighbours(machine, record)
+        index = next((i for i in range(len(near)) if str(i) == asked.path["index"]), None)
+        if index is None:
+            raise ApiError(HTTPStatus.NOT_FOUND, "it has no such neighbour")
+        place = self._recording(machine, near[index].source)
+        if place is None:
+            raise ApiError(HTTPStatus.NOT_FOUND, "that recording is not on this device")
+        start, seconds = near[index].start or 0.0, record.windows[-1].seconds
+        try:
+            with soundfile.SoundFile(place) as file:
+                file.seek(min(file.frames, round(start * file.samplerate)))
+                samples = file.read(round(seconds * file.samplerate), dtype="float32")
+                rate = int(file.samplerate)
+        except (OSError, soundfile.SoundFileError) as fault:
+            raise ApiError(HTTPStatus.NOT_FOUND, f"it cannot be read: {fault}") from fault
+        if not len(samples):
+            raise ApiError(HTTPStatus.NOT_FOUND, "that recording is shorter than it was")
+        return np.asarray(samples, np.float32), rate
+
+    def _folder(self, asked: Asked) -> Path:
+        machine = known_machine(self._backend, asked)
+        return folder_named(self._root / machine, asked.path["alarm"])
+
+    def _kept(self, machine: str) -> list[AlarmSummary]:
+        root, found, seen = self._root / machine, [], set()
+        for folder in sorted(root.iterdir()) if root.is_dir() else ():
+            if folder.is_symlink() or not (folder / RECORD).is_file():
+                continue
+            seen.add(folder)
+            stamp = (_stamp(folder / RECORD), _stamp(folder / FEEDBACK))
+            known = self._read.get(folder)
+            if known is None or known[0] != stamp:
+                try:
+                    known = (stamp, _summary(machine, *_read(folder)))
+                except AuscultError:
+                    continue  # damaged, or removed just now: the others are told of
+                self._read[folder] = known
+            found.append(known[1])
+        for gone in [one for one in self._read if one.parent == root and one not in seen]:
+            self._read.pop(gone, None)
+        return found
+
+    def _told(self) -> list[tuple[str, AlarmSummary]]:
+        """Alarms of which there is no more than their event."""
+        found = []
+        for told in self._backend.live.events():
+            data = told.message["data"]
+            if told.message["type"].startswith("auscult.alarm.") and data["event"] in _BEGINS:
+                found.append((told.machine, _of_event(told.machine, data)))
+        return found
+
+    def _as_it_stands(self, one: AlarmSummary) -> AlarmSummary:
+        alarm = self._backend.live.latest().get(one.machine, {}).get("alarm")
+        if alarm is None or alarm["alarm_id"] != one.alarm_id:
+            return one
+        # As JSON, for its values are those of a message: plain text where models have enums.
+        standing = Alarm.model_validate_json(json.dumps(alarm))
+        return one.model_copy(update={"standing": standing})
+
+    def _neighbours(self, machine: str, record: EvidenceRecord) -> list[Neighbour]:
+        near: list[tuple[str, float | None, float | None]] = []
+        if record.explanation is not None:
+            near = [(one.source, one.start, one.distance) for one in record.explanation.nearest]
+        elif scored := [one for one in record.windows if one.score is not None and one.neighbour]:
+            strangest = max(scored, key=lambda one: one.score or 0.0)
+            near = [(strangest.neighbour, strangest.neighbour_start, None)]
+        return [
+            Neighbour(
+                index=i, source=source, start=start, distance=distance,
+                here=self._recording(machine, source) is not None,
+            )
+            for i, (source, start, distance) in enumerate(near)
+        ]  # fmt: skip
+
+    def _recording(self, machine: str, source: str) -> Path | None:
+        """A recording of a bank's row, when it was collected here and is still kept."""
+        session, _, name = source.partition("/")
+        if not name:
+            return None
+        root = self._backend.config.state_path / "collected"
+        try:
+            folder = session_named(root, machine, session).folder
+            files = {segment.file for segment in read_session(folder).segments}
+        except (ApiError, AuscultError):
+            return None
+        return folder / name if name in files else None
+
+
+def _read(folder: Path) -> _Found:
+    record = read_record(folder)
+    try:
+        feedback = read_feedback(folder)
+    except AuscultError:
+        feedback = None
+    return record, feedback
+
+
+def _summary(machine: str, record: EvidenceRecord, feedback: Feedback | None) -> AlarmSummary:
+    return AlarmSummary(
+        machine=machine,
+        alarm_id=record.alarm_id,
+        raised=record.raised,
+        cleared=record.cleared,
+        score=record.score,
+        threshold=record.threshold,
+        evidence=True,
+        asked=record.asked,
+        text="" if record.explanation is None else record.explanation.text,
+        verdict=None if feedback is None else feedback.verdict,
+        accepted=None if feedback is None else feedback.accepted,
+        standing=None,
+    )
+
+
+def _of_event(machine: str, data: Message) -> AlarmSummary:
+    why = data["explanation"]
+    return AlarmSummary(
+        machine=machine,
+        alarm_id=data["alarm_id"] or "",
+        raised=data["time"],
+        cleared=None,
+        score=data["score"],
+        threshold=data["threshold"],
+        evidence=False,
+        asked=False,
+        text="" if why is None else why["text"],
+        verdict=None,
+        accepted=None,
+        standing=None,
+    )
+
+
+def _stamp(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0

@@ -1,0 +1,141 @@
+// The alarms of a machine: the list, and one opened: picture, sound, neighbours, and what to do.
+
+import { alarmActions, ask } from "./actions.js";
+import { act, command, get } from "./api.js";
+import { el, moment, number } from "./dom.js";
+import { Graph } from "./graph.js";
+import { describeEvent, LEVELS } from "./words.js";
+
+const path = (one) => `alarms/${encodeURIComponent(one.machine)}/${encodeURIComponent(one.alarm_id)}`;
+
+export class AlarmsView {
+  constructor(feed, machine, rest) {
+    this.feed = feed;
+    this.machine = machine;
+    this.open = rest[0] || null;
+    this.stopped = new AbortController();
+  }
+
+  show(root) {
+    this.root = el("div", { class: "stackup" });
+    root.append(this.root);
+    this.feed.addEventListener("told", ({ detail }) => {
+      if (detail.machine === this.machine && (detail.kind === "event" || detail.kind === "alarm")) this.soon();
+    }, { signal: this.stopped.signal });
+    this.draw();
+  }
+
+  hide() {
+    this.stopped.abort();
+    clearTimeout(this.timer);
+  }
+
+  // Evidence is written a moment after its event.
+  soon() {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.draw(), 700);
+  }
+
+  async draw() {
+    try {
+      if (this.open) await this.detail();
+      else await this.list();
+    } catch (fault) {
+      if (!this.stopped.signal.aborted) this.root.replaceChildren(el("p", { class: "card", role: "alert" }, fault.message, " ", el("a", { href: `#alarms/${encodeURIComponent(this.machine)}` }, "All alarms")));
+    }
+  }
+
+  async list() {
+    const { alarms } = await get("alarms");
+    if (this.stopped.signal.aborted) return;
+    const mine = alarms.filter((one) => one.machine === this.machine);
+    const rows = mine.map((one) => el("tr", {},
+      cell("Raised", el("a", { href: `#${path(one)}` }, moment(one.raised))),
+      cell("How it stands", standing(one)),
+      cell("Score", `${number(one.score)} / ${number(one.threshold)}`, "number"),
+      cell("Why", one.text || "–"),
+      cell("Answered", one.verdict ? `${one.verdict}${one.accepted ? `, in version ${one.accepted}` : ""}` : "–")));
+    this.root.replaceChildren(el("section", { class: "card", "aria-labelledby": "h-alarms" }, el("header", {}, el("h2", { id: "h-alarms" }, "Alarms, the latest first")),
+      rows.length ? el("div", { class: "scroll" }, el("table", { class: "stack", id: "alarms" },
+        el("thead", {}, el("tr", {}, ["Raised", "How it stands", "Score / threshold", "Why", "Answered"].map((title) => el("th", { scope: "col" }, title)))), el("tbody", {}, rows)))
+        : el("p", { class: "dim" }, "None: nothing has been heard that would be one.")));
+  }
+
+  async detail() {
+    const found = await get(`alarms/${encodeURIComponent(this.machine)}/${encodeURIComponent(this.open)}`);
+    if (this.stopped.signal.aborted) return;
+    const key = JSON.stringify(found);
+    if (key === this.known) return; // what is being played goes on
+    this.known = key;
+    const { summary, record, feedback, neighbours, events } = found, base = `/api/${path(summary)}`;
+    const answered = feedback && feedback.verdict;
+    const buttons = el("div", { class: "row" }, summary.standing ? alarmActions(this.machine, summary.standing) : [],
+      record && !(feedback && feedback.accepted) ? [["normal", "That was normal"], ["anomalous", "That was real"]].map(([verdict, words]) =>
+        el("button", { type: "button", "aria-pressed": String(answered === verdict), "data-act": verdict, onclick: () => this.answer(verdict, words) }, words)) : [],
+      record ? el("a", { class: "button", href: `${base}/evidence.zip`, download: "" }, "Export (zip)") : []);
+    const facts = [["Raised", moment(summary.raised)], ["Cleared", summary.cleared ? moment(summary.cleared) : summary.standing ? "stands" : "not while its sound was kept"],
+      ["Score", `${number(summary.score)}, threshold ${number(summary.threshold)}`], ["Why", summary.text || "not known"], ["Id", summary.alarm_id]];
+    if (feedback) facts.push(["Answered", `${feedback.verdict}${feedback.by ? ` by ${feedback.by}` : ""}${feedback.comment ? `: “${feedback.comment}”` : ""}${feedback.accepted ? `; in the bank since version ${feedback.accepted}` : ""}`]);
+    if (record && record.lost.length) facts.push(["Lost sound", record.lost.map((gap) => `${gap.seconds.toFixed(1)} s at ${gap.at.toFixed(1)} s`).join(", ")]);
+    const list = el("dl", {}, facts.map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
+    this.root.replaceChildren(
+      el("p", {}, el("a", { href: `#alarms/${encodeURIComponent(this.machine)}` }, "← All alarms")),
+      el("section", { class: "card", "aria-labelledby": "h-alarm" }, el("header", {}, el("h2", { id: "h-alarm" }, summary.asked ? "A window that was spoken of" : `Alarm of ${moment(summary.raised)}`), standing(summary)), buttons, list),
+      record ? this.evidence(record, base, neighbours) : el("section", { class: "card" }, el("p", { class: "dim" }, "No sound of it is kept (evidence is off, the disk was too full, or it is older than what is kept).")),
+      events.length ? el("section", { class: "card" }, el("header", {}, el("h2", {}, "What happened to it")), el("ul", { class: "list" }, events.map((message) => describeEvent({ message })))) : el("div", { hidden: true }),
+    );
+    if (record) this.scores(record);
+  }
+
+  evidence(record, base, neighbours) {
+    const stamp = `?of=${encodeURIComponent(record.seconds)}`; // longer once more of it was heard
+    const bands = record.explanation ? record.explanation.bands : [];
+    const says = bands.length ? `Unusual: ${bands.map((band) => `${Math.round(band.low_hz)} to ${Math.round(band.high_hz)} Hz, ${band.decibels > 0 ? "+" : ""}${band.decibels} dB`).join("; ")}` : "";
+    this.canvas = el("canvas", { class: "graph small", role: "application", "aria-label": "Score of each window in this sound; arrow keys read it", "aria-describedby": "clip-read" });
+    this.read = el("output", { id: "clip-read" });
+    return el("div", { class: "two" },
+      el("section", { class: "card", "aria-labelledby": "h-sound" }, el("header", {}, el("h2", { id: "h-sound" }, "What was heard")),
+        el("img", { class: "picture", src: `${base}/spectrogram.png${stamp}`, width: 1020, height: 394, alt: `Spectrogram of ${record.seconds.toFixed(0)} seconds; the alarm was raised at ${record.raised_at.toFixed(1)} s. ${says}` }),
+        el("p", { class: "dim" }, `The upright line: raised at ${record.raised_at.toFixed(1)} s.`, record.unusual ? " Framed: what differs from healthy sound." : " This bundle has no healthy spectrum to frame regions with.", record.complete ? "" : " More is being recorded."),
+        says ? el("p", {}, says) : el("p", { class: "dim" }, "No band stands out by itself."),
+        el("audio", { controls: true, preload: "metadata", src: `${base}/sound.flac${stamp}`, "aria-label": "The sound of the alarm" }), this.canvas, this.read),
+      el("section", { class: "card", "aria-labelledby": "h-near" }, el("header", {}, el("h2", { id: "h-near" }, "The nearest healthy sound")),
+        neighbours.length ? neighbours.map((near) => neighbour(near, base)) : el("p", { class: "dim" }, "Not known: this bundle's scorer has no nearest recording.")));
+  }
+
+  scores(record) {
+    const start = Date.parse(record.sound_start) / 1000, windows = record.windows;
+    const graph = new Graph(this.canvas, this.read, { middle: "score", threshold: "threshold" });
+    const limit = record.threshold;
+    graph.show({ begin: start, end: start + record.seconds, step: 0.5, time: windows.map((one) => start + one.start + one.seconds), score: windows.map((one) => one.score), threshold: windows.map(() => limit),
+      level: windows.map((one) => (one.exceeded ? "alert" : "normal")), state: windows.map(() => ""), invalid: windows.map((one) => (one.validity === "valid" ? "" : one.validity)) });
+  }
+
+  answer(verdict, words) {
+    const comment = el("input", { maxlength: 1000, name: "comment" });
+    ask(words, verdict === "normal" ? "Its sound then waits to join the memory bank (page “Collect”)." : "It is then held against every change of the bank: none may silence it.",
+      [el("label", {}, "Comment", comment)], async () => {
+        await command("feedback", this.machine, { alarm_id: this.open, verdict, comment: comment.value });
+        await this.draw();
+      }, words);
+  }
+}
+
+function neighbour(near, base) {
+  const place = `${base}/neighbours/${near.index}`;
+  const about = el("p", {}, el("strong", {}, near.source), near.start === null ? "" : ` at ${near.start} s`, near.distance === null ? "" : ` · distance ${number(near.distance)}`);
+  if (!near.here) return el("div", {}, about, el("p", { class: "dim" }, "Recorded elsewhere: listen to it on the workstation, in the training folder."));
+  return el("div", {}, about, el("img", { class: "picture", loading: "lazy", src: `${place}/spectrogram.png`, width: 1020, height: 394, alt: `Spectrogram of the healthy recording ${near.source}` }),
+    el("audio", { controls: true, preload: "none", src: `${place}/sound.flac`, "aria-label": `Healthy sound: ${near.source}` }));
+}
+
+function standing(one) {
+  if (one.asked) return el("span", { class: "badge quiet" }, "a window");
+  if (!one.standing) return el("span", { class: "badge quiet" }, "over");
+  const level = LEVELS[one.standing.level];
+  return el("span", { class: `badge ${level.kind}` }, `${level.sign} ${level.words}, ${one.standing.acknowledged ? "acknowledged" : "not acknowledged"}`);
+}
+
+function cell(label, content, kind = "") {
+  return el("td", { "data-label": label, class: kind || null }, el("span", {}, content));
+}

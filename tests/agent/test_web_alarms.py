@@ -1,0 +1,132 @@
+"""Alarms on the page: found, opened, heard in ranges, answered, exported; and nothing else read."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+
+import httpx
+import pytest
+import soundfile
+from support.bundles import FAULTY_HZ
+from support.page import Running, page_config, until
+
+from agent.evidence.record import read_feedback
+
+ACT = {"X-Auscult": "1"}
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory, tiny_bundle):
+    folder = tmp_path_factory.mktemp("alarms")
+    path = page_config(folder, tiny_bundle, [(5, 440), (40, FAULTY_HZ)])
+    with Running(path) as found:
+        found.root = folder / "state" / "evidence" / "pump"
+        until(lambda: list(found.root.glob("*/evidence.json")))
+        until(lambda: json.loads(next(found.root.glob("*/evidence.json")).read_text())["complete"])
+        yield found
+
+
+@pytest.fixture
+def client(running):
+    with httpx.Client(base_url=running.url, timeout=20) as found:
+        yield found
+
+
+@pytest.fixture
+def alarm(client):
+    (one,) = client.get("/api/alarms").json()["alarms"]
+    return one
+
+
+def test_an_alarm_is_listed_as_it_stands_and_opened(client, alarm, running):
+    assert alarm["evidence"] is True
+    assert alarm["standing"]["level"] == "alarm"
+    assert alarm["score"] > alarm["threshold"]
+    found = client.get(f"/api/alarms/pump/{alarm['alarm_id']}").json()
+    assert found["record"]["alarm_id"] == alarm["alarm_id"]
+    assert any(window["exceeded"] for window in found["record"]["windows"])
+    assert found["events"][0]["type"] == "auscult.alarm.raised"
+    near = found["neighbours"][0]
+    assert near["source"].startswith("h")
+    assert near["here"] is False
+    gone = client.get(f"/api/alarms/pump/{alarm['alarm_id']}/neighbours/0/sound.flac")
+    assert gone.status_code == 404
+
+
+def test_its_sound_is_served_in_ranges_and_its_picture(client, alarm, running):
+    base = f"/api/alarms/pump/{alarm['alarm_id']}"
+    whole = client.get(f"{base}/sound.flac")
+    kept = (running.root / alarm["alarm_id"] / "sound.flac").read_bytes()
+    assert whole.content == kept
+    assert whole.headers["content-type"] == "audio/flac"
+    part = client.get(f"{base}/sound.flac", headers={"Range": "bytes=100-199"})
+    assert part.status_code == 206
+    assert part.content == kept[100:200]
+    assert client.get(f"{base}/spectrogram.png").content.startswith(b"\x89PNG")
+
+
+def test_all_of_it_is_exported_as_a_zip(client, alarm):
+    answer = client.get(f"/api/alarms/pump/{alarm['alarm_id']}/evidence.zip")
+    assert alarm["alarm_id"] in answer.headers["content-disposition"]
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        assert archive.testzip() is None
+        names = {name.rpartition("/")[2] for name in archive.namelist()}
+        assert {"evidence.json", "sound.flac", "spectrogram.png", "events.json"} <= names
+        sound = archive.read(f"{alarm['alarm_id']}/sound.flac")
+    samples, _ = soundfile.read(io.BytesIO(sound))
+    assert len(samples) > 8000
+
+
+def test_that_was_normal_is_kept_and_listed(client, alarm, running):
+    body = {"transaction": "f1", "machine": "pump", "alarm_id": alarm["alarm_id"],
+            "verdict": "normal", "operator": "A. Meier", "comment": "valve open"}  # fmt: skip
+    answer = client.post("/api/commands/feedback", json=body, headers=ACT).json()
+    assert answer["result"]["pending_windows"] > 0
+    feedback = read_feedback(running.root / alarm["alarm_id"])
+    assert (feedback.verdict, feedback.by, feedback.comment) == ("normal", "A. Meier", "valve open")
+    (again,) = client.get("/api/alarms").json()["alarms"]
+    assert again["verdict"] == "normal"
+
+
+@pytest.mark.parametrize("name", [
+    "%2e%2e", "..%2f..%2fstate", "%2fetc", "none", "a%00b", "..%5c..",
+])  # fmt: skip
+def test_names_from_outside_are_looked_up(client, running, name):
+    (running.root / "evidence.json").write_text("{}")  # what `..` would reach from an alarm
+    for rest in ("", "/sound.flac", "/spectrogram.png", "/evidence.zip"):
+        answer = client.get(f"/api/alarms/pump/{name}{rest}")
+        assert answer.status_code in {404, 405}, answer.text
+
+
+def test_links_out_of_the_folder_are_not_followed(client, running, tmp_path):
+    outside = tmp_path / "secret"
+    outside.mkdir()
+    (outside / "sound.flac").write_bytes(b"secret")
+    (running.root / "link").symlink_to(outside)
+    assert client.get("/api/alarms/pump/link/sound.flac").status_code == 404
+    real = running.root / "real"
+    real.mkdir()
+    (real / "sound.flac").symlink_to(outside / "sound.flac")
+    assert client.get("/api/alarms/pump/real/sound.flac").status_code == 404
+
+
+def test_a_damaged_record_costs_its_own_alarm_alone(client, running, alarm):
+    bad = running.root / "damaged"
+    bad.mkdir()
+    (bad / "evidence.json").write_text("{")
+    assert [one["alarm_id"] for one in client.get("/api/alarms").json()["alarms"]] == [
+        alarm["alarm_id"]
+    ]
+    assert client.get("/api/alarms/pump/damaged").status_code == 409
+
+
+def test_without_evidence_an_alarm_is_told_all_the_same(tmp_path, tiny_bundle):
+    path = page_config(tmp_path, tiny_bundle, [(9, FAULTY_HZ)], evidence={"enabled": False})
+    with Running(path) as found, httpx.Client(base_url=found.url, timeout=20) as client:
+        (alarm,) = until(lambda: client.get("/api/alarms").json()["alarms"])
+        assert alarm["evidence"] is False
+        detail = client.get(f"/api/alarms/pump/{alarm['alarm_id']}").json()
+        assert detail["record"] is None
+        assert detail["events"]
