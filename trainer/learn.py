@@ -14,7 +14,8 @@ from rich.progress import Progress
 
 from agent import __version__
 from agent.errors import ConfigError
-from agent.score.config import place_columns
+from agent.score.config import FusionConfig, place_columns
+from agent.score.fusion import check_columns
 from trainer.encoders.base import Encoder
 from trainer.encoders.registry import build_encoder
 from trainer.fit.checkpoint import Checkpoints
@@ -77,6 +78,9 @@ def train_machine(
     )
     recipe = preset
     preset = preset.model_copy(update={"scorer": place_columns(preset.scorer, encoder.columns)})
+    if isinstance(preset.scorer, FusionConfig):
+        # Export would refuse it, but after the training.
+        check_columns(preset.scorer, encoder.dim)
     if resume and (out / RUN).is_file():
         raise ConfigError(
             "is a finished run, so there is nothing to go on with",

@@ -224,7 +224,7 @@ def build_fusion(
         StateError: An array is not what a part needs.
         ConfigError: A part judges columns that there are not.
     """
-    _check_columns(config, healthy.vectors.shape[1])
+    check_columns(config, healthy.vectors.shape[1])
     judges = []
     for place, part in enumerate(config.parts):
         mine = {
@@ -272,7 +272,7 @@ def fusion_left_out(
 def _parts_left_out(
     healthy: HealthySet, config: FusionConfig, queries: Sequence[Matrix], fitter: Fitter | None
 ) -> list[list[Vector]]:
-    _check_columns(config, healthy.vectors.shape[1])
+    check_columns(config, healthy.vectors.shape[1])
     return [
         left_out(
             healthy.columns(part.columns),
@@ -288,7 +288,16 @@ def _columns(embeddings: Matrix, span: Span | None) -> Matrix:
     return embeddings if span is None else embeddings[:, span[0] : span[1]]
 
 
-def _check_columns(config: FusionConfig, dim: int) -> None:
+def check_columns(config: FusionConfig, dim: int) -> None:
+    """Whether the embedding has the columns that the parts judge.
+
+    Args:
+        config: The fusion.
+        dim: Length of the embedding.
+
+    Raises:
+        ConfigError: It has not; the part is named.
+    """
     for place, part in enumerate(config.parts):
         if part.columns is not None and part.columns[1] > dim:
             raise ConfigError(

@@ -7,12 +7,15 @@ import pytest
 import soxr
 import torch
 
+from agent.errors import ConfigError
 from agent.score.config import FusionConfig, place_columns
 from export.embed import embed, encoder_info
 from export.onnx_graph import OPSET, export_graph, verify_parity
 from trainer.encoders.registry import build_encoder
 from trainer.encoders.resample import Resampler
+from trainer.learn import train_machine
 from trainer.preset import EncoderConfig, Preset
+from trainer.recordings.model import Machine
 
 SECONDS = 2.0
 
@@ -155,3 +158,12 @@ def test_parts_of_a_fusion_get_the_columns_of_their_encoders():
 def test_what_does_not_fit_is_told(fields, says):
     with pytest.raises(ValueError, match=says):
         preset(**fields)
+
+
+def test_columns_that_there_are_not_are_told_before_the_training(tmp_path):
+    knn = {"kind": "knn", "normalization": "none"}
+    parts = [{"columns": (0, 4), "scorer": knn}, {"columns": (4, 9999), "scorer": knn}]
+    machine = Machine("fan", tmp_path, ())
+    with pytest.raises(ConfigError, match=r"parts\.1\.columns.*4 to 9999"):
+        train_machine(machine, preset(scorer={"kind": "fusion", "parts": parts}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

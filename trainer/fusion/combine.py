@@ -94,7 +94,8 @@ def combine(method: Method, scores: Floats, weights: Floats) -> Floats:
     """
     if method in {"mean", "test_rank"}:
         mean: Floats = weights @ scores
-        return mean
+        # Ranks tie, and the last digits of a product must not decide between equals.
+        return mean if method == "mean" else np.round(mean, 12)
     if method == "rank":
         # -log of the weighted mean of shares exp(-y), as far out as those underflow.
         together: Floats = -logsumexp(-scores[None], axis=1, b=weights[:, :, None])
