@@ -147,7 +147,7 @@ def train(
     if record.classes:
         console.print(f"learnt {record.classes} classes: {escape(record.class_rule)}")
     if record.selection is not None:
-        console.print(selection_table(record.selection))
+        console.print(selection_table(record.selection, console.width))
         console.print(f"chosen: {escape(record.selection.note)}", highlight=False)
     console.print(f"trained {record.machine} with {recipe.name} in {record.seconds:.0f} s: {out}")
     console.print(f"look and listen: {report}", highlight=False)
