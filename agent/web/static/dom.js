@@ -8,7 +8,7 @@ export function el(tag, props = {}, ...children) {
     else if (name === "class") node.className = value;
     else node.setAttribute(name, value === true ? "" : value);
   }
-  node.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  node.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
   return node;
 }
 
@@ -35,7 +35,7 @@ export function moment(iso) {
 
 export const words = {
   full: (seconds) => full.format(new Date(seconds * 1000)),
-  tick: (seconds, span) => (span > 2 * 86400 ? day : minute).format(new Date(seconds * 1000)),
+  tick: (seconds, span) => (span > 2 * 86400 ? day : span < 600 ? clock : minute).format(new Date(seconds * 1000)),
 };
 
 export function number(value, digits = 3) {

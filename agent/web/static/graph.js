@@ -103,8 +103,11 @@ export class Graph {
     if (!steep) {
       from = Math.min(from, 0);
       to += (to - from) * 0.1 || 1;
-    } else to *= 1.5;
-    const y = (value) => bottom - ((turn(value) - turn(from)) / (turn(to) - turn(from) || 1)) * (bottom - TOP);
+    } else {
+      from = Math.max(from, limit / 1000); // what is far below the threshold is all the same
+      to *= 1.5;
+    }
+    const y = (value) => bottom - ((turn(Math.max(value, from)) - turn(from)) / (turn(to) - turn(from) || 1)) * (bottom - TOP);
     pen.textAlign = "right";
     for (const value of steep ? decades(from, to) : ticks(from, to, height < 170 ? 3 : 5)) {
       pen.fillText(number(value), LEFT - 6, y(value));
