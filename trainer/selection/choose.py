@@ -98,9 +98,8 @@ def choose(
                 weights=weights,
                 seed=seed,
             )
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        heard = listen(encoder.eval().to(device), to, progress)
-        encoder.to("cpu")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        heard = listen(encoder.eval(), to, progress, device=device)
         heard_windows = len(heard.chosen)
         task = progress.add_task("judging scorers", total=len(mine)) if progress else None
         for i in mine:

@@ -14,7 +14,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 import torch
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 
 from agent.errors import AudioError
 from agent.frames import Matrix
@@ -102,8 +102,16 @@ class Judged:
     resampled: Floats
 
 
-def listen(encoder: Encoder, to: Listening, progress: Progress | None = None) -> Heard:
+def listen(
+    encoder: Encoder, to: Listening, progress: Progress | None = None, *, device: str = "cpu"
+) -> Heard:
     """Embed healthy and changed windows.
+
+    Args:
+        encoder: In evaluation mode; it is back on the processor afterwards.
+        to: What it listens to.
+        progress: Where to show progress.
+        device: Where torch computes.
 
     Raises:
         AudioError: No healthy window could be judged.
@@ -127,8 +135,10 @@ def listen(encoder: Encoder, to: Listening, progress: Progress | None = None) ->
     total = len(windows.rows) + len(chosen) * len(kinds) * levels
     task = None if progress is None else progress.add_task(f"hearing {encoder.kind}", total=total)
 
+    encoder.to(device)
+
     def embedded(waveforms: Matrix) -> Matrix:
-        return _embed(encoder, waveforms, progress, task)
+        return _embed(encoder, waveforms, device, progress, task)
 
     healthy = HealthySet(embedded(windows.waveforms), windows.rows)
     changed = {
@@ -138,6 +148,7 @@ def listen(encoder: Encoder, to: Listening, progress: Progress | None = None) ->
         ]
         for kind in kinds
     }
+    encoder.to("cpu")
     return Heard(healthy, chosen, changed)
 
 
@@ -312,13 +323,18 @@ def _other_windows(to: Listening, encoder: Encoder) -> Matrix | None:
     return np.concatenate(found) if found else None
 
 
-def _embed(encoder: Encoder, waveforms: Matrix, progress: Progress | None, task: object) -> Matrix:
-    device = next((p.device for p in encoder.parameters()), torch.device("cpu"))
+def _embed(
+    encoder: Encoder,
+    waveforms: Matrix,
+    device: str,
+    progress: Progress | None,
+    task: TaskID | None,
+) -> Matrix:
     result = np.empty((len(waveforms), encoder.dim), np.float32)
     with torch.inference_mode():
         for start in range(0, len(waveforms), _BATCH):
             batch = torch.from_numpy(waveforms[start : start + _BATCH]).to(device)
             result[start : start + len(batch)] = encoder(batch).float().cpu().numpy()
             if progress is not None and task is not None:
-                progress.advance(task, len(batch))  # type: ignore[arg-type]
+                progress.advance(task, len(batch))
     return result
