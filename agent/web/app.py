@@ -17,6 +17,8 @@ from starlette.types import ASGIApp
 from agent import __version__
 from agent.web.alarms import AlarmDesk
 from agent.web.backend import Backend
+from agent.web.banks import BankDesk
+from agent.web.collected import collect_endpoints
 from agent.web.endpoint import Asked, Endpoint, problem
 from agent.web.guard import COOKIE, Guard, Sessions
 from agent.web.models import Login, Session, Told
@@ -43,6 +45,8 @@ def endpoints_of(backend: Backend, sessions: Sessions) -> Sequence[Endpoint]:
         ),
         *now_endpoints(backend),
         *AlarmDesk(backend).endpoints(),
+        *collect_endpoints(backend),
+        *BankDesk(backend).endpoints(),
     )  # fmt: skip
 
 

@@ -2,12 +2,13 @@
 
 import { AlarmsView } from "./alarms.js";
 import { act, get, send } from "./api.js";
+import { CollectView } from "./collect.js";
 import { el, notice, text } from "./dom.js";
 import { Feed } from "./feed.js";
 import { LiveView } from "./live.js";
 import { LEVELS } from "./words.js";
 
-const PAGES = [["live", "Live", LiveView], ["alarms", "Alarms", AlarmsView]];
+const PAGES = [["live", "Live", LiveView], ["alarms", "Alarms", AlarmsView], ["collect", "Collect", CollectView]];
 const feed = new Feed();
 const main = document.getElementById("main");
 let shown = null, locked = false;
