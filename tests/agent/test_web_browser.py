@@ -1,0 +1,208 @@
+"""The page in a real browser, against a live agent that hears a replayed stream."""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+import pytest
+from support.bundles import FAULTY_HZ
+from support.page import Running, page_config, until
+
+pytestmark = pytest.mark.slow
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    webdriver = pytest.importorskip("selenium.webdriver")
+    from selenium.webdriver.chrome.service import Service
+
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    driver = shutil.which("chromedriver")
+    if program is None or driver is None:
+        pytest.skip("needs Chromium and chromedriver (apt-get install chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    found = webdriver.Chrome(options=options, service=Service(driver))
+    found.set_window_size(1280, 1000)
+    yield found
+    found.quit()
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory, tiny_bundle):
+    folder = tmp_path_factory.mktemp("browser")
+    path = page_config(folder, tiny_bundle, [(12, 440), (10, FAULTY_HZ), (60, 440)])
+    with Running(path) as found:
+        until(lambda: found.agent.pipelines[0].tally.windows > 1)
+        yield found
+
+
+def find(browser, css):
+    return browser.find_elements("css selector", css)
+
+
+def shown(browser, css, text="", seconds=20):
+    """Wait until something is there, and says what it should."""
+    return until(lambda: _sought(browser, css, text), seconds)
+
+
+def _sought(browser, css, text):
+    from selenium.common.exceptions import StaleElementReferenceException
+
+    try:
+        return next((one for one in find(browser, css) if text in one.text), None)
+    except StaleElementReferenceException:
+        return None  # drawn anew just now
+
+
+def click(browser, css, text=""):
+    """Click something once it is there; again when it was drawn anew under the finger."""
+    from selenium.common.exceptions import StaleElementReferenceException
+
+    def try_it():
+        try:
+            found = shown(browser, css, text)
+            browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", found)
+            found.click()
+        except StaleElementReferenceException:
+            return False
+        return True
+
+    until(try_it)
+
+
+def colours(browser, css):
+    """How many different colours a canvas shows."""
+    return browser.execute_script(
+        "const c = document.querySelector(arguments[0]); const d = c.getContext('2d')"
+        ".getImageData(0, 0, c.width, c.height).data; const s = new Set();"
+        "for (let i = 0; i < d.length; i += 4) s.add(d[i] << 16 | d[i + 1] << 8 | d[i + 2]);"
+        "return s.size",
+        css,
+    )
+
+
+@pytest.fixture(autouse=True)
+def no_errors(browser):
+    browser.get_log("browser")
+    yield
+    assert [one for one in browser.get_log("browser") if one["level"] == "SEVERE"] == []
+
+
+def points(browser):
+    return int(find(browser, "#score")[0].get_attribute("data-points") or 0)
+
+
+def test_an_alarm_is_seen_to_rise_heard_and_acknowledged(browser, running):
+    browser.get(running.url)
+    shown(browser, ".link.on", "connected")
+    before = until(lambda: points(browser))
+    until(lambda: points(browser) > before + 2)
+    until(lambda: colours(browser, "canvas.spectrogram") > 20)
+    until(lambda: colours(browser, "canvas.meter") > 3)
+    assert "dBFS" in shown(browser, "section .figure", "RMS").text
+    shown(browser, ".tile.alarm", "Alarm", seconds=40)
+    shown(browser, ".list .badge.alarm", "raised")
+    find(browser, "#operator")[0].send_keys("A. Meier\t")
+    click(browser, "[data-act=ack]")
+    shown(browser, ".tile", "· acknowledged")
+    events = [told.message["data"] for told in running.agent.live.events()]
+    (told,) = [data for data in events if data["event"] == "acknowledged"]
+    assert told["operator"] == "A. Meier"
+
+
+def test_the_past_is_read_by_keyboard(browser, running):
+    browser.get(f"{running.url}/#live/pump")
+    browser.refresh()
+    shown(browser, ".link.on", "connected")
+    until(lambda: points(browser) > 3)
+    from selenium.webdriver.common.keys import Keys
+
+    graph = find(browser, "#score")[0]
+    graph.send_keys(Keys.END)
+    assert re.search(r"threshold 0\.05", find(browser, "#score-read")[0].text)
+    for name in ("Day", "Month", "Year", "Hour"):
+        shown(browser, "button[aria-pressed]", name).click()
+        shown(browser, "button[aria-pressed=true]", name)
+        shown(browser, "#score-read", "points")
+
+
+def test_an_alarm_is_opened_played_and_answered(browser, running):
+    until(
+        lambda: list((running.agent._config.state_path / "evidence/pump").glob("*/evidence.json"))
+    )
+    browser.get(f"{running.url}/#alarms/pump")
+    browser.refresh()
+    click(browser, "#alarms a")
+    shown(browser, "h2", "What was heard")
+    until(lambda: browser.execute_script(
+        "return document.querySelector('img.picture').naturalWidth") > 500)  # fmt: skip
+    seconds = until(lambda: browser.execute_script(
+        "return document.querySelector('audio').duration"))  # fmt: skip
+    assert seconds > 2
+    click(browser, "[data-act=normal]")
+    click(browser, "dialog[open] button.main")
+    shown(browser, "dd", "normal by A. Meier")
+
+
+def test_sound_is_collected_listed_and_deleted(browser, running):
+    browser.get(f"{running.url}/#collect/pump")
+    browser.refresh()
+    field = shown(browser, "[name=seconds]")
+    field.clear()
+    field.send_keys("300")
+    click(browser, "#record button.main")
+    shown(browser, "#running", "of 300 s healthy")
+    until(
+        lambda: (
+            running.agent._growth.collector.taps["pump"].recording.result().kept_seconds > 0
+            or running.agent._growth.collector.taps["pump"].recording.result().heard_seconds >= 3
+        )
+    )
+    click(browser, "#stop")
+    row = shown(browser, "#sessions tbody tr", "healthy")
+    assert "stopped by A. Meier" in row.text
+    click(browser, "#sessions button.danger")
+    click(browser, "dialog[open] button.main")
+    until(lambda: not find(browser, "#sessions tbody tr") and not find(browser, "dialog"))
+
+
+@pytest.mark.parametrize("width", [360, 768, 1280])
+@pytest.mark.parametrize("page", ["live", "alarms", "collect"])
+def test_nothing_is_wider_than_the_screen_and_all_is_named(browser, running, page, width):
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500},
+    )
+    try:
+        browser.get(f"{running.url}/#{page}/pump")
+        browser.refresh()
+        shown(browser, ".link.on", "connected")
+        shown(browser, "main h2")
+        wide = browser.execute_script("return document.documentElement.scrollWidth")
+        assert wide <= width
+        unnamed = browser.execute_script(
+            "return [...document.querySelectorAll('button,a,input,select,canvas,img,audio')]"
+            ".filter(e => !e.hidden && !(e.textContent.trim() || e.getAttribute('aria-label')"
+            " || e.getAttribute('alt') !== null || e.labels?.length)).map(e => e.outerHTML)"
+        )
+        assert unnamed == []
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_it_is_light_and_asks_no_other_host(browser, running):
+    browser.get(running.url)
+    browser.refresh()
+    shown(browser, ".link.on", "connected")
+    entries = browser.execute_script(
+        "return performance.getEntriesByType('resource').map(e => [e.name, e.decodedBodySize])"
+    )
+    assert all(name.startswith(running.url) for name, _ in entries)
+    assert sum(size for name, size in entries if "/static/" in name) < 150_000
