@@ -141,6 +141,7 @@ class DriftMonitor:
                 remedy="Fit a new baseline to the machine as it now runs.",
             )
         _, _, present = self._nearest()
+        present = self._as_wide(present)
         self._references.append(present)
         confirmed = MixtureRecord.of(present)
         reference = Reference(
@@ -172,6 +173,14 @@ class DriftMonitor:
                 found = index, distance, evolved
         assert found is not None
         return found
+
+    def _as_wide(self, state: Mixture) -> Mixture:
+        """A normal state no narrower than the baseline: what is tolerated of one is of the other.
+
+        A block shows less of a state's variation than the baseline does of its own.
+        """
+        least = self._baseline.mixture.log_scales
+        return Mixture(state.logits, state.means, np.maximum(state.log_scales, least), state.dof)
 
     def _evaluate(self) -> Reading:
         state, record = self._state, self._baseline.record
@@ -218,11 +227,13 @@ class DriftMonitor:
             return
         blocks = follow.blocks + 1
         old = self._references[newest]
-        candidate = Mixture(
-            old.logits + (evolved.logits - old.logits) / blocks,
-            old.means + (evolved.means - old.means) / blocks,
-            old.log_scales + (evolved.log_scales - old.log_scales) / blocks,
-            old.dof,
+        candidate = self._as_wide(
+            Mixture(
+                old.logits + (evolved.logits - old.logits) / blocks,
+                old.means + (evolved.means - old.means) / blocks,
+                old.log_scales + (evolved.log_scales - old.log_scales) / blocks,
+                old.dof,
+            )
         )
         reference = self._state.references[newest]
         assert reference.origin is not None

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from agent.drift.bands import plan_bands
 from agent.drift.baseline import DriftError
-from agent.drift.monitor import DriftMonitor
+from agent.drift.monitor import DriftMonitor, block_distance
 from trainer.drift.fit import fit_baseline
 from trainer.drift.mixture_fit import LEAST_DOF, fit_mixture
 from trainer.drift.reduce import run_in, split
-from trainer.drift.settings import DriftSettings, embedding_tolerance
+from trainer.drift.settings import DriftSettings, band_tolerance, embedding_tolerance
 from trainer.drift.threshold import measure_wander
 
 WIDE = 12
@@ -133,3 +134,40 @@ def test_features_that_never_vary_do_no_harm() -> None:
     later[:, 5] = 7.0
     readings = [reading for row in later if (reading := monitor.observe(row)) is not None]
     assert not any(reading.raised for reading in readings)
+
+
+def test_what_is_tolerated_widens_the_scales_and_health_stays_below_the_threshold():
+    plan = plan_bands(12800, 1280, 2)
+    kinds = np.tile([0.1, 0.3, 0.5], len(plan.names) // 3)  # levels that hardly vary
+    narrow, wide = (
+        fit_baseline(
+            kinds * np.random.default_rng(0).standard_normal((80, len(kinds))),
+            names=plan.names, unit="dB", source="made up", tolerance=band_tolerance(plan),
+            settings=DriftSettings(scale_share=share),
+        ).baseline
+        for share in (0.0, 0.5)
+    )  # fmt: skip
+    assert (wide.mixture.log_scales > narrow.mixture.log_scales).all()
+    assert (wide.mixture.means == narrow.mixture.means).all()
+    assert wide.record.threshold < narrow.record.threshold
+    healthy = kinds * np.random.default_rng(3).standard_normal((10, len(kinds)))
+    louder = healthy + np.tile([2.0, 0.0, 0.0], len(plan.names) // 3)
+    impulsive = healthy.copy()
+    impulsive[:, 4] += 8.0  # kurtosis of one band, dB
+    impulsive[:, 5] += 5.0  # its crest factor follows
+    limit = wide.record.threshold
+    assert block_distance(wide, healthy) < limit
+    assert block_distance(wide, louder) < limit
+    assert block_distance(wide, impulsive) > limit
+
+
+def test_tolerance_without_a_unit_widens_nothing():
+    features = np.random.default_rng(0).standard_normal((60, 12))
+    fits = [
+        fit_baseline(
+            features, names=[str(i) for i in range(12)], unit="", source="made up",
+            tolerance=embedding_tolerance(12), settings=DriftSettings(scale_share=share),
+        )
+        for share in (0.0, 0.5)
+    ]  # fmt: skip
+    assert fits[0].baseline.digest == fits[1].baseline.digest

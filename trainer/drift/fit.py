@@ -7,9 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agent.drift.baseline import Baseline, BaselineRecord, DriftError, MixtureRecord, ReducerRecord
+from agent.drift.baseline import (
+    Baseline,
+    BaselineRecord,
+    DriftError,
+    MixtureRecord,
+    Reducer,
+    ReducerRecord,
+)
 from agent.drift.evolve import evolved_distance
-from agent.drift.mixture import Array
+from agent.drift.mixture import Array, Mixture
 from trainer.drift.mixture_fit import fit_mixture
 from trainer.drift.reduce import fit_reducer, robust_spread, run_in, split
 from trainer.drift.settings import DriftSettings, Tolerance
@@ -17,6 +24,8 @@ from trainer.drift.threshold import alike, measure_wander, normal_blocks
 
 LEAST_WINDOWS = 16
 LEAST_BLOCK, MOST_BLOCK = 4, 16
+# Displacements and windows by which the tolerance is measured in the mixture's dimensions.
+_MOVES, _MOVED = 200, 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,6 +91,7 @@ def fit_baseline(
     held_out = np.concatenate(pieces)
     reducer, reduced = fit_reducer(model, tolerance, settings)
     mixture = fit_mixture(reduced, max_components=settings.max_components, seed=settings.seed)
+    mixture = with_tolerance(mixture, reducer, model, tolerance, settings)
     if moments:
         pieces += alike(held_out, reducer.reduce(held_out), block)
     wander = measure_wander(settled, reducer.scale, block, settings.seed)
@@ -133,3 +143,34 @@ def fit_baseline(
         horizon_blocks=horizon,
     )
     return Fit(Baseline.of(record), model, held_out, normal)
+
+
+def with_tolerance(
+    mixture: Mixture,
+    reducer: Reducer,
+    model: Array,
+    tolerance: Tolerance,
+    settings: DriftSettings,
+) -> Mixture:
+    """Widen a mixture's scales by a share of the tolerated variation that has a unit.
+
+    Args:
+        mixture: As fitted, over d dimensions.
+        reducer: What makes those of features.
+        model: Features it was fitted to, shape `(n, D)`.
+        tolerance: Of the features.
+        settings: The share, and the seed of the displacements.
+    """
+    # What is tolerated as a share of the spread is never far wider than the spread.
+    fixed = Tolerance(tolerance.common, tolerance.alone)
+    if not (fixed.common.any() or fixed.alone.any()):
+        return mixture
+    rng = np.random.default_rng(settings.seed)
+    moves = fixed.draw(np.zeros(model.shape[1]), _MOVES, rng)
+    some = model[rng.permutation(len(model))[:_MOVED]]
+    home = reducer.reduce(some)
+    # How far windows move together, and not how they scatter: the residual is no linear function.
+    shifts = np.stack([(reducer.reduce(some + move) - home).mean(axis=0) for move in moves])
+    widened = settings.scale_share**2 * (shifts**2).mean(axis=0)
+    scales = 0.5 * np.log(np.exp(2 * mixture.log_scales) + widened)
+    return Mixture(mixture.logits, mixture.means, scales, mixture.dof)

@@ -74,6 +74,9 @@ class DriftSettings:
         horizon: How long the baseline's own wander is believed to go on, in baseline lengths.
         block: Windows a block; None chooses an eighth of the baseline, within 4 and 16: sixteen
             windows give a mean to a quarter of a scale, and a longer block would delay for nothing.
+        scale_share: Share of the tolerated variation that has a unit (dB), as each dimension shows
+            it, that is added to the components' scales, so that scales much narrower than what is
+            tolerated do not decide alone. Chosen on synthetic machines (docs/drift.md).
         noise: Process noise of the state evolution.
         seed: Of the mixture's start and of the threshold's simulation.
     """
@@ -85,5 +88,6 @@ class DriftSettings:
     max_components: int = 8
     horizon: float = 10.0
     block: int | None = None
+    scale_share: float = 0.5
     noise: ProcessNoise = field(default_factory=ProcessNoise)
     seed: int = 0
