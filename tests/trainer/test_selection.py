@@ -100,6 +100,20 @@ def test_a_scorer_that_calls_the_target_domain_strange_pays_for_it():
     assert np.quantile(one.resampled, 0.02) < one.figure < np.quantile(one.resampled, 0.98)
 
 
+def test_the_faults_of_both_domains_weigh_the_same():
+    # Found at once in the source domain, not at all in the target domain of few recordings.
+    rng = np.random.default_rng(2)
+    healthy = healthy_set(rng, source=60, target=12)
+    changed = healthy.vectors.copy()
+    changed[:60] += 1000
+    heard = Heard(healthy, np.arange(72), {"half": [changed]})
+    plain = KnnConfig(metric="euclidean", normalization="none")
+    found = judge(heard, plain, ScikitFitter(), seed=0, displacing=False)
+    # Source normals lie below all faults; target normals below the source's and among their own.
+    assert found.auc_source > 0.99
+    assert found.auc_target == pytest.approx((1.0 + 0.5) / 2, abs=0.01)
+
+
 def test_nothing_is_compared_with_itself():
     # Each recording is its own island: a window left in the bank would find itself at once.
     rng = np.random.default_rng(1)

@@ -2,7 +2,8 @@
 
 The figure is the challenge's own (harmonic mean of AUC source, AUC target and pAUC), with healthy
 windows as normals and changed ones as anomalies, each scored as if its recording had never been
-heard. So a scorer that finds every target-domain window strange pays for it in AUC target.
+heard. A scorer that finds every target-domain window strange pays for it in AUC target. The faults
+of each domain weigh the same, as in a test set, few as the target domain's recordings may be.
 """
 
 from __future__ import annotations
@@ -213,7 +214,8 @@ def _figures(
         figures = []
         for places, scores in sets:
             values = np.concatenate([own, scores]).astype(np.float64)
-            weights = np.concatenate([counts, counts[:, places]], axis=1)
+            shares = _shares(domains[places])
+            weights = np.concatenate([counts, counts[:, places] * shares], axis=1)
             finite = np.isfinite(values)
             normal = np.arange(len(values)) < len(own)
             mine = {
@@ -280,6 +282,13 @@ def _counts(healthy: HealthySet, seed: int) -> Floats:
         for place, name in enumerate(names):
             counts[1:, (domains == domain) & (groups == name)] = drawn[:, place, None]
     return counts
+
+
+def _shares(domains: npt.NDArray[np.str_]) -> Floats:
+    """Weights that give the faults of each domain the same total, as test sets have it."""
+    _, where, count = np.unique(domains, return_inverse=True, return_counts=True)
+    shares: Floats = len(domains) / (len(count) * count[where.reshape(-1)])
+    return shares
 
 
 def _parts(
