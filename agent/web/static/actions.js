@@ -1,6 +1,6 @@
 // What a person can do about an alarm.
 
-import { act, command } from "./api.js";
+import { act, command, operator } from "./api.js";
 import { el } from "./dom.js";
 
 const TIMES = [["15 minutes", 900], ["1 hour", 3600], ["8 hours", 28800], ["24 hours", 86400]];
@@ -21,6 +21,15 @@ export function alarmActions(machine, alarm) {
     found.push(el("button", { type: "button", "data-act": "mute", onclick: () => askTime("Mute: the machine is being worked on", "Nothing that is heard counts until then.", TIMES, (seconds, comment) => command("mute", machine, { seconds, comment })) }, "Mute…"));
   } else found.push(el("button", { type: "button", onclick: act(() => command("mute", machine, { seconds: 0 }).then(() => "Judging again.")) }, "Unmute"));
   return found;
+}
+
+export function driftActions(machine, drift) {
+  if (!drift.active) return [];
+  const comment = el("input", { name: "comment", maxlength: 1000 });
+  return [el("button", { type: "button", "data-act": "drift", onclick: () => ask("Accept this change as healthy", "The machine is compared with how it sounds now, too, from then on. This cannot be taken back but by a new bundle.", [el("label", {}, "Why", comment)], async () => {
+    if (!operator()) throw new Error("Give your name below the page first: it is kept with this.");
+    await command("drift_accept", machine, { warning_id: drift.warning_id, comment: comment.value });
+  }, "Accept") }, "Accept the change…")];
 }
 
 export function askTime(title, about, times, work) {

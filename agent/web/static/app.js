@@ -31,14 +31,16 @@ function show() {
   document.getElementById("pages").replaceChildren(...PAGES.map(([one, words]) => el("a", { href: `#${one}/${encodeURIComponent(machine)}`, "aria-current": one === name ? "page" : null }, words)));
 }
 
+function label(name) {
+  const level = LEVELS[feed.state.machines[name].alarm?.level || "unknown"];
+  return `${level.sign} ${name}: ${level.words}`;
+}
+
 function machines(page, machine) {
   const names = Object.keys(feed.state.machines), row = el("div", { class: "row" }, el("h1", {}, machine));
   if (names.length > 1) {
     row.append(el("label", {}, "Machine", el("select", { onchange: (event) => { location.hash = `${page}/${encodeURIComponent(event.target.value)}`; } },
-      names.map((name) => {
-        const level = LEVELS[feed.state.machines[name].alarm?.level || "unknown"];
-        return el("option", { value: name, selected: name === machine }, `${level.sign} ${name}: ${level.words}`);
-      }))));
+      names.map((name) => el("option", { value: name, selected: name === machine }, label(name))))));
   }
   return row;
 }
@@ -79,6 +81,7 @@ feed.addEventListener("link", ({ detail: on }) => {
   if (!on) get("session").then((session) => session.open || login()).catch(() => {});
 });
 feed.addEventListener("told", ({ detail }) => {
+  if (detail.kind === "alarm") for (const option of main.querySelectorAll("h1 + label option")) text(option, label(option.value));
   if (detail.kind === "event" && ["raised", "alert"].includes(detail.message.data.event)) {
     notice(`${detail.machine}: ${detail.message.data.event === "raised" ? "alarm" : "alert"}`, true);
   }

@@ -40,7 +40,7 @@ export const words = {
 
 export function number(value, digits = 3) {
   if (value === null || value === undefined) return "–";
-  return Math.abs(value) >= 1e5 || (value !== 0 && Math.abs(value) < 1e-3) ? value.toExponential(2) : String(Number(value.toPrecision(digits)));
+  return Math.abs(value) >= 1e5 || (value !== 0 && Math.abs(value) < 1e-3) ? value.toExponential(2).replace(/\.?0*e\+?/, "e") : String(Number(value.toPrecision(digits)));
 }
 
 export function length(seconds) {

@@ -147,6 +147,10 @@ export class Graph {
 
   // With an `edge` the line is drawn from end to end, also where nothing was heard.
   path(pen, values, x, y, wide, edge = null) {
+    // What is evaluated now and then is joined all the same; a gap is three times the usual step.
+    const heard = this.data.time.filter((_, i) => values[i] !== null);
+    const steps = heard.slice(1).map((time, i) => time - heard[i]).sort((one, other) => one - other);
+    if (steps.length) wide = Math.max(wide, 3 * steps[Math.floor(steps.length / 2)]);
     pen.beginPath();
     let last = null, height = null;
     this.data.time.forEach((time, i) => {
@@ -217,6 +221,7 @@ function ticks(from, to, most) {
 
 function decades(from, to) {
   const found = [];
-  for (let power = Math.ceil(Math.log10(from)); 10 ** power <= to; power += 1) found.push(10 ** power);
+  const step = Math.ceil((Math.log10(to) - Math.log10(from)) / 5) || 1;
+  for (let power = Math.ceil(Math.log10(from)); 10 ** power <= to; power += step) found.push(10 ** power);
   return found;
 }

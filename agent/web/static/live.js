@@ -1,7 +1,7 @@
 // The live page: how a machine is, what it sounds like, and how that went.
 
 import { get } from "./api.js";
-import { alarmActions } from "./actions.js";
+import { alarmActions, driftActions } from "./actions.js";
 import { el, moment, number, text } from "./dom.js";
 import { Graph } from "./graph.js";
 import { Meter, Spectrogram } from "./sound.js";
@@ -110,7 +110,10 @@ export class LiveView {
     const ear = SENSOR[sensor ? sensor.status : "unknown"];
     this.tiles.sensor.say(ear.kind, `${ear.sign} ${ear.words}`, sensor ? (sensor.reason || `since ${moment(sensor.since)}`) : "");
     this.tiles.drift.node.hidden = this.driftCard.hidden = !drift;
-    if (drift) this.tiles.drift.say(drift.active ? "alert" : "good", drift.active ? "▲ Drifting" : "✓ As it was", drift.movement || `${number(drift.distance)} of ${number(drift.threshold)} nats`);
+    if (drift) {
+      this.tiles.drift.say(drift.active ? "alert" : "good", drift.active ? "▲ Drifting" : "✓ As it was", drift.movement || `${number(drift.distance)} of ${number(drift.threshold)} nats`);
+      this.tiles.drift.offer(drift.warning_id, () => driftActions(this.machine, drift));
+    }
   }
 
   delivery() {
