@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import soundfile
 from faults.plant import AUSCULT, FaultFoundError
 
 from agent.bundle.load import open_bundle
@@ -97,6 +99,9 @@ def by_command(bundle: Path, folder: Path) -> int:
         FaultFoundError: It started, or ended in other than words that name the file.
     """
     number = 0
+    # Paths are looked at before the bundle is: this one must be there.
+    sound = folder / "sound.wav"
+    soundfile.write(sound, np.zeros(16000), 16000)
     for name in sorted(file.name for file in bundle.iterdir()):
         for gone in (False, True):
             number += 1
@@ -111,7 +116,7 @@ def by_command(bundle: Path, folder: Path) -> int:
             config = folder / f"{name}-{gone}.yaml"
             config.write_text(
                 f"state_dir: {folder / 'state'}\nmachines:\n"
-                f"- {{name: p, bundle: {copy}, source: 'replay:nowhere.wav'}}\n"
+                f"- {{name: p, bundle: {copy}, source: 'replay:{sound}'}}\n"
             )
             done = subprocess.run(
                 [*AUSCULT, "--config", config],
