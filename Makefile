@@ -21,6 +21,7 @@ MADE := $(VENV)/.made
 TRAIN := $(VENV)/.installed-train
 DEV := $(VENV)/.installed-dev
 SYSTEM := $(VENV)/.system-packages
+BROWSER := $(VENV)/.browser
 # What fixes the environment: when one of these changes, it is installed anew.
 LOCKED := pyproject.toml constraints.txt
 # hnswlib is compiled here; without this its code would run only on processors like this one.
@@ -70,6 +71,14 @@ $(SYSTEM): $(MADE)
 	fi
 	@touch $@
 
+# Only the slow tests look at the device's page.
+$(BROWSER): $(SYSTEM)
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! { command -v chromium && command -v chromedriver; } >/dev/null; then \
+	  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium chromium-driver >/dev/null 2>&1 \
+	  || echo "No Chromium could be installed: the page will not be tested in a browser." >&2; \
+	fi
+	@touch $@
+
 venv: $(TRAIN) ## Make .venv with auscult and its training packages
 
 demo: $(TRAIN) ## Synthesize a machine, train, export, listen, raise the alarm, report (about 3 minutes)
@@ -87,7 +96,7 @@ format: $(DEV) ## Let ruff format and mend what it can
 test: lint $(SYSTEM) ## What CI runs: lint, then every test that takes seconds
 	PATH="$$PATH:/usr/sbin" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" $(PARALLEL)
 
-test-all: lint $(SYSTEM) ## The same, with the tests that take minutes
+test-all: lint $(BROWSER) ## The same, with the tests that take minutes
 	PATH="$$PATH:/usr/sbin" $(BIN)/python -m pytest
 
 test-faults: $(DEV) $(SYSTEM) ## Broker outages, kill -9, unplugging, full disk, clock, damage: nothing may be lost (10 minutes)
