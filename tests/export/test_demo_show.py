@@ -9,7 +9,9 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
+import soundfile
 import yaml
 from click.testing import CliRunner
 
@@ -74,6 +76,7 @@ def test_someone_elses_folder_is_left_alone(tmp_path):
 
 def test_the_agent_s_failure_is_told_with_its_words(tmp_path):
     config = tmp_path / "agent.yaml"
+    soundfile.write(tmp_path / "stream.wav", np.zeros(16000), 16000)
     write_config(
         config,
         machine="fan",
