@@ -246,6 +246,39 @@ def main() -> None:
         )
     console.print(table)
 
+    table = Table(title="The same among the scorers of one encoder; own: knn with its usual varmin")
+    for heading in ("machine", "encoder"):
+        table.add_column(heading)
+    for heading in ("rank corr.", "own", "selected", "best", "median"):
+        table.add_column(heading, justify="right")
+    table.add_column("selected")
+    gains, anywhere = [], []
+    for name, pairs in results.items():
+        for encoder in dict.fromkeys(p["encoder"] for p in pairs):
+            mine = [p for p in pairs if p["encoder"] == encoder]
+            tests = [p["test"] for p in mine]
+            chosen = taken(mine)
+            gains.append(chosen["test"] - tests[0])
+            for place, start in enumerate(mine):
+                rest = [p for i, p in enumerate(mine) if i != place]
+                anywhere.append(taken([start, *rest])["test"] - start["test"])
+            shown = (tests[0], chosen["test"], max(tests), float(np.median(tests)))
+            table.add_row(
+                name,
+                encoder,
+                f"{rank(mine, over='all'):+.2f}",
+                *(f"{100 * value:.1f}" for value in shown),
+                chosen["scorer"],
+            )
+    console.print(table)
+    for own, found in (("varmin", gains), ("each scorer in turn", anywhere)):
+        console.print(
+            f"selected against own, own being {own}: {100 * np.mean(found):+.1f} points in the "
+            f"mean, {100 * min(found):+.1f} at worst, {100 * max(found):+.1f} at best; worse in "
+            f"{sum(gain < 0 for gain in found)} of {len(found)}, better in "
+            f"{sum(gain > 0 for gain in found)}"
+        )
+
     table = Table(
         title="Rank correlation of each kind of made-up fault with the test set, all pairs"
     )

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     "--select/--no-select",
     "select",
     default=None,
-    help="Choose encoder features and scorer for this machine from its healthy sound, among the "
-    "preset's candidates or the usual ones; default: where the preset lists candidates.",
+    help="Choose the scorer (and the encoder, where the preset lists several) for this machine "
+    "from its healthy sound; default: where the preset has a `selection`.",
 )
 @click.option("--resume", is_flag=True, help="Go on where an interrupted training of RUN stopped.")
 @click.option(

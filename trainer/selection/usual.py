@@ -1,4 +1,8 @@
-"""The candidates of a selection when a preset names none."""
+"""The candidates of a selection when a preset names none: scorers of its own encoder.
+
+Between encoders made-up faults decide badly (docs/fusion.md), so other encoders, layers and
+poolings compete only where a preset lists them.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,14 @@ from pydantic import ValidationError
 
 from agent.errors import ConfigError
 from agent.schema import explain
-from agent.score.config import FusionConfig, KnnConfig, MahalanobisConfig, MixtureConfig
-from agent.score.config import ScorerConfig as ScorerConfig  # noqa: PLC0414
-from trainer.encoders.mn04 import FEATURES
-from trainer.encoders.pretrained.families import FAMILIES
-from trainer.preset import EncoderConfig, Preset, SelectionConfig
+from agent.score.config import (
+    FusionConfig,
+    KnnConfig,
+    MahalanobisConfig,
+    MixtureConfig,
+    ScorerConfig,
+)
+from trainer.preset import Preset, SelectionConfig
 
 # Nearest neighbours plain and normalised, in one bank and in two; a density; a covariance.
 SCORERS: tuple[ScorerConfig, ...] = (
@@ -22,8 +29,6 @@ SCORERS: tuple[ScorerConfig, ...] = (
     MahalanobisConfig(covariance="pooled"),
     MixtureConfig(),
 )
-# Poolings that hear a whole recording, one that hears its rarest moments, and one between.
-_POOLINGS = ("mean", "max", "rdp")
 
 
 def with_selection(preset: Preset, wanted: bool | None) -> Preset:
@@ -40,7 +45,7 @@ def with_selection(preset: Preset, wanted: bool | None) -> Preset:
         return preset
     if not wanted:
         return preset.model_copy(update={"selection": None})
-    selection = SelectionConfig(encoders=_encoders(preset), scorers=_scorers(preset))
+    selection = SelectionConfig(scorers=_scorers(preset))
     data = preset.model_dump(mode="python") | {"selection": selection.model_dump(mode="python")}
     try:
         return Preset.model_validate(data)
@@ -48,21 +53,6 @@ def with_selection(preset: Preset, wanted: bool | None) -> Preset:
         raise ConfigError(
             explain(fault), where=preset.name, remedy="Write a `selection` of your own into it."
         ) from fault
-
-
-def _encoders(preset: Preset) -> tuple[EncoderConfig, ...]:
-    """Other features of the same encoder: no other checkpoint is needed for them."""
-    own = preset.encoder
-    if preset.training.kind != "frozen":
-        return ()
-    if own.kind == "mn04":
-        used = own.features or FEATURES[0]
-        others = [name for name in FEATURES if name != used]
-        return tuple(own.model_copy(update={"features": name}) for name in others)
-    if own.kind in FAMILIES:
-        # Embeddings of whole windows; the layers stay, since those in use differ between models.
-        return tuple(own.model_copy(update={"pooling": pooling}) for pooling in _POOLINGS)
-    return ()
 
 
 def _scorers(preset: Preset) -> tuple[ScorerConfig, ...]:
