@@ -32,6 +32,14 @@ SIZES = {
 TRAININGS = {
     "frozen": {"kind": "frozen"},
     "full": {"kind": "classify", "epochs": 1, "batch": 8, "learning_rate": 1e-4},
+    "lora": {
+        "kind": "classify",
+        "tune": "lora",
+        "lora": {"rank": 4, "targets": ["q", "v", "out"]},
+        "epochs": 1,
+        "batch": 8,
+        "learning_rate": 1e-4,
+    },
 }
 
 
@@ -96,7 +104,9 @@ def listen(tmp_path, heard):
     return [line["score"] for line in lines if line["kind"] == "score"]
 
 
-@pytest.mark.parametrize("training", sorted(TRAININGS))
+@pytest.mark.parametrize(
+    "training", ["frozen", "full", pytest.param("lora", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("kind", sorted(SIZES))
 def test_trained_exported_and_run_by_the_agent(tmp_path, data, heard, kind, training):
     (machine,) = load_machines(data)
