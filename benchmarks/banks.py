@@ -28,7 +28,7 @@ from rich.table import Table
 
 from agent.bundle.manifest import Row
 from agent.score.bank import MemoryBank
-from agent.score.config import KnnConfig
+from agent.score.config_knn import KnnConfig
 from agent.score.index import CANDIDATES, build_index, choose_plan
 from agent.score.knn import KnnScorer
 

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from agent.bundle.manifest import Row
-from agent.score.config import ThresholdRule
+from agent.score.config_threshold import ThresholdRule
 from agent.score.rate import Correlation, Counting, measure_correlation, window_rate
 from agent.score.rules import find_limit
 

@@ -28,7 +28,8 @@ from agent.bundle.load import open_bundle
 from agent.bundle.manifest import BANK
 from agent.capture.files import read_audio
 from agent.score.build import build_scorer
-from agent.score.config import ScorerConfig, ThresholdRule
+from agent.score.config import ScorerConfig
+from agent.score.config_threshold import ThresholdRule
 from agent.score.fit import fit_scorer
 from agent.score.scorer import HealthySet
 from agent.window.clip import clip_windows

@@ -31,7 +31,9 @@ from agent.bundle.manifest import Row
 from agent.capture.files import read_audio
 from agent.score.build import build_scorer, fit_state
 from agent.score.check import trusted
-from agent.score.config import CoveringConfig, KnnConfig, OneClassConfig, ScorerConfig
+from agent.score.config import ScorerConfig
+from agent.score.config_density import CoveringConfig, OneClassConfig
+from agent.score.config_knn import KnnConfig
 from agent.score.scorer import HealthySet
 from agent.window.clip import clip_windows
 from trainer.encoders.base import Encoder

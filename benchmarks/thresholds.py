@@ -31,7 +31,8 @@ from agent.bundle.manifest import Row
 from agent.errors import AuscultError
 from agent.score.build import build_scorer, fit_state, healthy_scores
 from agent.score.calibrate import calibrate
-from agent.score.config import KnnConfig, ThresholdRule
+from agent.score.config_knn import KnnConfig
+from agent.score.config_threshold import ThresholdRule
 from agent.score.scorer import HealthySet
 from trainer.encoders.shape import SpectralShape
 from trainer.recordings.load import load_machines

@@ -23,7 +23,8 @@ from agent.decide.config import DecideConfig
 from agent.errors import AudioError
 from agent.frames import Matrix
 from agent.score.build import write_scorer
-from agent.score.config import AlarmPromise, ThresholdRule, neighbourhood
+from agent.score.config import neighbourhood
+from agent.score.config_threshold import AlarmPromise, ThresholdRule
 from agent.score.fit import FittedScorer, fit_scorer
 from agent.score.gate import fit_gate
 from agent.score.scorer import HealthySet

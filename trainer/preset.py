@@ -11,7 +11,10 @@ from pydantic import Field, ValidationError, model_validator
 from agent.decide.config import FalseAlarms
 from agent.errors import ConfigError
 from agent.schema import Strict, explain
-from agent.score.config import DtmmConfig, FusionConfig, KnnConfig, ScorerConfig, ThresholdKind
+from agent.score.config import FusionConfig, ScorerConfig
+from agent.score.config_density import DtmmConfig
+from agent.score.config_knn import KnnConfig
+from agent.score.config_threshold import ThresholdKind
 from trainer.fit.config import TrainingConfig as TrainingConfig  # noqa: PLC0414
 
 # In a wheel the presets lie inside this package; in a checkout beside it.

@@ -42,7 +42,9 @@ from agent.score.build import (
     is_state_file,
     write_scorer,
 )
-from agent.score.config import KnnConfig, ThresholdRule, neighbourhood
+from agent.score.config import neighbourhood
+from agent.score.config_knn import KnnConfig
+from agent.score.config_threshold import ThresholdRule
 from agent.score.fit import FittedScorer, fit_scorer
 from agent.score.fitter import WorkstationError
 from agent.score.gate import IdleGate, fit_gate

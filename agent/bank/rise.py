@@ -15,7 +15,7 @@ from agent.bank.draft import GrowthError
 from agent.bundle.load import Bundle
 from agent.score.build import healthy_scores
 from agent.score.check import displacement
-from agent.score.config import KnnConfig
+from agent.score.config_knn import KnnConfig
 from agent.score.fit import FittedScorer
 from agent.score.scorer import Scorer, Vector
 

@@ -30,7 +30,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from agent.schema import Strict
-from agent.score.config import ScorerConfig, ThresholdRule
+from agent.score.config import ScorerConfig
+from agent.score.config_threshold import ThresholdRule
 
 SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"

@@ -10,7 +10,7 @@ from agent.bundle.manifest import HEALTHY_SCORES, Manifest
 from agent.decide.config import DecideConfig, FalseAlarms
 from agent.errors import ConfigError
 from agent.score.calibrate import HealthyScores
-from agent.score.config import ThresholdRule
+from agent.score.config_threshold import ThresholdRule
 from agent.score.rate import Counting, measure_correlation, window_rate
 from agent.score.rules import Limit, find_limit
 

@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from agent.bundle.manifest import Row
 from agent.frames import Matrix
-from agent.score.config import Metric, Span
+from agent.score.config import Span
+from agent.score.config_knn import Metric
 
 # Columns of the row constants.
 WEIGHT, OFFSET = 0, 1

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from agent.bundle.manifest import Row, Threshold
 from agent.errors import AuscultError
-from agent.score.config import ThresholdRule
+from agent.score.config_threshold import ThresholdRule
 from agent.score.conformal import PValues
 from agent.score.normalize import group_ids
 from agent.score.rules import find_limit, places_of

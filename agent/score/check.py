@@ -19,16 +19,9 @@ import numpy as np
 from agent.frames import Matrix
 from agent.score.bank import prepare
 from agent.score.build import healthy_scores
-from agent.score.config import (
-    FusionConfig,
-    KnnConfig,
-    Metric,
-    PartScorer,
-    ScorerConfig,
-    Span,
-    ValueConfig,
-    neighbourhood,
-)
+from agent.score.config import FusionConfig, PartScorer, ScorerConfig, Span, neighbourhood
+from agent.score.config_density import ValueConfig
+from agent.score.config_knn import KnnConfig, Metric
 from agent.score.fitter import Fitter
 from agent.score.normalize import group_ids, nearest_groups
 from agent.score.scorer import HealthySet, Vector

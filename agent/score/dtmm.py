@@ -20,7 +20,7 @@ from agent.drift.evolve import ProcessNoise, evolved_distance
 from agent.drift.mixture import Mixture
 from agent.errors import ConfigError
 from agent.frames import Matrix
-from agent.score.config import DtmmConfig
+from agent.score.config_density import DtmmConfig
 from agent.score.fitter import Fitter, on_workstation
 from agent.score.scorer import (
     Floats,

@@ -15,7 +15,9 @@ from agent.bundle.manifest import Threshold
 from agent.score.build import fit_state, healthy_scores
 from agent.score.calibrate import calibrate
 from agent.score.check import trusted
-from agent.score.config import CoveringConfig, ScorerConfig, ThresholdRule
+from agent.score.config import ScorerConfig
+from agent.score.config_density import CoveringConfig
+from agent.score.config_threshold import ThresholdRule
 from agent.score.fitter import Fitter
 from agent.score.neighbours import plan_notes
 from agent.score.rate import Counting, measure_correlation, window_rate

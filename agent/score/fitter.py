@@ -15,7 +15,7 @@ from agent.drift.baseline import Reducer
 from agent.drift.mixture import Mixture as StudentMixture
 from agent.errors import AuscultError
 from agent.frames import Matrix
-from agent.score.config import DtmmConfig, MixtureConfig, OneClassConfig
+from agent.score.config_density import DtmmConfig, MixtureConfig, OneClassConfig
 from agent.score.scorer import Floats, IntVector
 
 Flags: TypeAlias = npt.NDArray[np.bool_]

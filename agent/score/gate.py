@@ -20,7 +20,8 @@ import numpy.typing as npt
 from agent.bundle.manifest import Gate
 from agent.frames import Matrix
 from agent.score.bank import distances, prepare
-from agent.score.config import Metric, Span
+from agent.score.config import Span
+from agent.score.config_knn import Metric
 from agent.score.normalize import group_ids
 
 # More healthy windows than this must not be called idle.

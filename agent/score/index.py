@@ -16,7 +16,7 @@ import numpy as np
 from agent.errors import BundleError
 from agent.frames import Matrix
 from agent.score.bank import distances, prepare
-from agent.score.config import Metric
+from agent.score.config_knn import Metric
 
 # Candidates the index proposes for exact comparison: the nearest row after normalising need not be
 # the nearest before.

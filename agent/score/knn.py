@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from agent.frames import Matrix
 from agent.score.bank import OFFSET, WEIGHT, MemoryBank, distances, prepare
-from agent.score.config import KnnConfig
+from agent.score.config_knn import KnnConfig
 from agent.score.index import CANDIDATES, IndexPlan, build_index, space
 from agent.score.normalize import nearest_k
 

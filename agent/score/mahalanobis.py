@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from agent.errors import ConfigError
 from agent.frames import Matrix
-from agent.score.config import MahalanobisConfig
+from agent.score.config_density import MahalanobisConfig
 from agent.score.gaussian import covariance, whitening
 from agent.score.scorer import (
     HealthySet,

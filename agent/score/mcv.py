@@ -6,7 +6,7 @@ import numpy as np
 
 from agent.frames import Matrix
 from agent.score.bank import prepare
-from agent.score.config import CoveringConfig
+from agent.score.config_density import CoveringConfig
 from agent.score.scorer import (
     Floats,
     HealthySet,

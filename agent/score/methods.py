@@ -12,17 +12,17 @@ from pathlib import Path
 import numpy as np
 
 from agent.frames import Matrix
-from agent.score.config import (
+from agent.score.config import PartScorer
+from agent.score.config_density import (
     CoveringConfig,
     DensitySoftmaxConfig,
     DtmmConfig,
-    KnnConfig,
     MahalanobisConfig,
     MixtureConfig,
     OneClassConfig,
-    PartScorer,
     ValueConfig,
 )
+from agent.score.config_knn import KnnConfig
 from agent.score.density_softmax import DensitySoftmaxScorer, fit_density_softmax
 from agent.score.dtmm import DtmmScorer, fit_dtmm
 from agent.score.fitter import Fitter

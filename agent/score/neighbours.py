@@ -10,7 +10,7 @@ import numpy as np
 from agent.errors import ConfigError
 from agent.frames import Matrix
 from agent.score.bank import MemoryBank
-from agent.score.config import KnnConfig
+from agent.score.config_knn import KnnConfig
 from agent.score.fitter import Fitter
 from agent.score.index import IndexPlan, choose_plan
 from agent.score.knn import EXACT_UP_TO, KnnScorer

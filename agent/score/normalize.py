@@ -25,7 +25,7 @@ import numpy as np
 
 from agent.frames import Matrix
 from agent.score.bank import OFFSET, WEIGHT, distances, prepare
-from agent.score.config import KnnConfig, Metric
+from agent.score.config_knn import KnnConfig, Metric
 from agent.score.scorer import IntVector, Vector
 
 # A density below this share of the bank's median is a duplicate recording, not a dense condition:

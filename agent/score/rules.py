@@ -19,7 +19,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from agent.score.config import ThresholdRule
+from agent.score.config_threshold import ThresholdRule
 from agent.score.conformal import PValues
 from agent.score.gamma import fit_gamma, gamma_quantile
 from agent.score.normalize import group_ids

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from agent.frames import Matrix
-from agent.score.config import ValueConfig
+from agent.score.config_density import ValueConfig
 from agent.score.scorer import IntVector, StateError, Vector, no_rows
 
 

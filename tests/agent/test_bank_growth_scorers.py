@@ -17,17 +17,15 @@ from agent.bundle.seal import seal, write_json
 from agent.bundle.versions import Versions, beside
 from agent.score.build import write_scorer
 from agent.score.clips import score_clip
-from agent.score.config import (
-    AlarmPromise,
+from agent.score.config import FusionConfig, Part
+from agent.score.config_density import (
     CoveringConfig,
     DensitySoftmaxConfig,
-    FusionConfig,
-    KnnConfig,
     MahalanobisConfig,
     MixtureConfig,
-    Part,
-    ThresholdRule,
 )
+from agent.score.config_knn import KnnConfig
+from agent.score.config_threshold import AlarmPromise, ThresholdRule
 from agent.score.fit import fit_scorer
 from agent.score.scorer import HealthySet
 from trainer.fit.densities import ScikitFitter

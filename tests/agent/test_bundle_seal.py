@@ -20,7 +20,7 @@ from agent.bundle.manifest import (
 )
 from agent.bundle.seal import new_bundle, seal, write_atomic, write_json
 from agent.errors import BundleError
-from agent.score.config import KnnConfig
+from agent.score.config_knn import KnnConfig
 
 
 def manifest() -> Manifest:

@@ -38,7 +38,9 @@ from agent.frames import (
     Window,
 )
 from agent.judge import Judged
-from agent.score.config import CoveringConfig, FusionConfig, KnnConfig, MahalanobisConfig, Part
+from agent.score.config import FusionConfig, Part
+from agent.score.config_density import CoveringConfig, MahalanobisConfig
+from agent.score.config_knn import KnnConfig
 from agent.score.scorer import HealthySet
 
 SR = 16000

@@ -7,7 +7,7 @@ import pytest
 
 from agent.errors import AuscultError
 from agent.score.calibrate import calibrate
-from agent.score.config import ThresholdRule
+from agent.score.config_threshold import ThresholdRule
 from agent.score.tail import fit_tail, upper_quantile
 
 

@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 from agent.bundle.manifest import Row
 from agent.score.bank import MemoryBank
 from agent.score.check import _auc, power, trusted
-from agent.score.config import KnnConfig
+from agent.score.config_knn import KnnConfig
 from agent.score.knn import KnnScorer
 from agent.score.normalize import fit_constants
 from agent.score.scorer import HealthySet

@@ -15,7 +15,7 @@ from sklearn.svm import OneClassSVM
 from agent.bundle.manifest import Row
 from agent.errors import ConfigError
 from agent.score.build import build_scorer, fit_state, healthy_scores
-from agent.score.config import (
+from agent.score.config_density import (
     CoveringConfig,
     DensitySoftmaxConfig,
     MahalanobisConfig,

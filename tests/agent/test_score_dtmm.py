@@ -14,7 +14,8 @@ from agent.drift.evolve import ProcessNoise, evolve
 from agent.drift.mixture import Mixture
 from agent.errors import ConfigError
 from agent.score.build import build_scorer, fit_state, healthy_scores
-from agent.score.config import DtmmConfig, ThresholdRule
+from agent.score.config_density import DtmmConfig
+from agent.score.config_threshold import ThresholdRule
 from agent.score.dtmm import DtmmScorer
 from agent.score.fit import fit_scorer
 from agent.score.fitter import WorkstationError

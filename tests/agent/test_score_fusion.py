@@ -8,7 +8,9 @@ import pytest
 from agent.bundle.manifest import Row
 from agent.errors import ConfigError
 from agent.score.build import build_scorer, fit_state, healthy_scores
-from agent.score.config import FusionConfig, KnnConfig, MahalanobisConfig, Part, ValueConfig
+from agent.score.config import FusionConfig, Part
+from agent.score.config_density import MahalanobisConfig, ValueConfig
+from agent.score.config_knn import KnnConfig
 from agent.score.fusion import FusionScorer, Judge, Surprise, combine, normalizer
 from agent.score.normalize import leave_one_out
 from agent.score.scorer import HealthySet

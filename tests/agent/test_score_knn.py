@@ -11,7 +11,7 @@ from sklearn.neighbors import NearestNeighbors
 from agent.bundle.manifest import Row
 from agent.score import knn as knn_module
 from agent.score.bank import MemoryBank, prepare
-from agent.score.config import KnnConfig
+from agent.score.config_knn import KnnConfig
 from agent.score.knn import KnnScorer
 from agent.score.normalize import (
     density,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from agent.bundle.manifest import Row
-from agent.score.config import ThresholdRule
+from agent.score.config_threshold import ThresholdRule
 from agent.score.rate import Correlation, Counting, measure_correlation, window_rate
 from agent.score.rules import find_limit
 

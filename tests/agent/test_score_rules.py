@@ -9,7 +9,8 @@ from scipy import special, stats
 
 from agent.bundle.manifest import Row
 from agent.score.calibrate import HealthyScores, calibrate, significance
-from agent.score.config import KnnConfig, ThresholdRule
+from agent.score.config_knn import KnnConfig
+from agent.score.config_threshold import ThresholdRule
 from agent.score.conformal import PValues
 from agent.score.fit import fit_scorer
 from agent.score.gamma import digamma, fit_gamma, gamma_quantile, lower_share, trigamma

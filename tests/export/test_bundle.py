@@ -27,7 +27,7 @@ from agent.bundle.manifest import (
 from agent.capture.files import read_audio
 from agent.errors import AuscultError, BundleError, ConfigError
 from agent.score.clips import score_clip
-from agent.score.config import KnnConfig
+from agent.score.config_knn import KnnConfig
 from export import bundle as bundling
 from export.bundle import export_bundle, export_run
 from export.onnx_graph import ExportError

@@ -26,7 +26,7 @@ from agent.bundle.manifest import (
 )
 from agent.bundle.seal import seal, write_json
 from agent.encode.onnx import OnnxEncoder
-from agent.score.config import KnnConfig
+from agent.score.config_knn import KnnConfig
 
 RATE = 8000
 WINDOW = 8000

@@ -12,7 +12,8 @@ from scipy.stats import rankdata
 
 from agent.bundle.manifest import Row
 from agent.score.calibrate import HealthyScores
-from agent.score.config import FusionConfig, Part, ValueConfig
+from agent.score.config import FusionConfig, Part
+from agent.score.config_density import ValueConfig
 from agent.score.fusion import combine as device_combine
 from agent.score.fusion import normalizer
 from trainer.commands.fuse import fuse as command

@@ -11,7 +11,8 @@ import soxr
 
 from agent.bundle.manifest import Row
 from agent.errors import ConfigError
-from agent.score.config import FusionConfig, KnnConfig
+from agent.score.config import FusionConfig
+from agent.score.config_knn import KnnConfig
 from agent.score.scorer import HealthySet
 from export.bundle import export_run
 from trainer.fit.densities import ScikitFitter

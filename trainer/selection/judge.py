@@ -21,7 +21,8 @@ from agent.errors import AudioError
 from agent.frames import Matrix
 from agent.score.build import healthy_scores
 from agent.score.check import displacement, trusted
-from agent.score.config import FusionConfig, ScorerConfig, ValueConfig
+from agent.score.config import FusionConfig, ScorerConfig
+from agent.score.config_density import ValueConfig
 from agent.score.fitter import Fitter
 from agent.score.normalize import group_ids
 from agent.score.scorer import Floats, HealthySet, IntVector, Vector

@@ -10,13 +10,9 @@ from pydantic import ValidationError
 
 from agent.errors import ConfigError
 from agent.schema import explain
-from agent.score.config import (
-    FusionConfig,
-    KnnConfig,
-    MahalanobisConfig,
-    MixtureConfig,
-    ScorerConfig,
-)
+from agent.score.config import FusionConfig, ScorerConfig
+from agent.score.config_density import MahalanobisConfig, MixtureConfig
+from agent.score.config_knn import KnnConfig
 from trainer.preset import Preset, SelectionConfig
 
 # Nearest neighbours plain and normalised, in one bank and in two; a density; a covariance.
