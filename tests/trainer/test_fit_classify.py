@@ -9,7 +9,7 @@ import torch
 from agent.bundle.manifest import Row
 from agent.errors import AudioError, ConfigError
 from trainer.encoders import build_encoder
-from trainer.fit import classify
+from trainer.fit import task
 from trainer.fit.classify import fit_classifier
 from trainer.fit.heads.arcface import ArcFace
 from trainer.preset import EncoderConfig, TrainingConfig
@@ -20,7 +20,7 @@ RATE = 16000
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
     """Short epochs, and one thread: beside other work, two wait for each other."""
-    monkeypatch.setattr(classify, "WINDOWS_AN_EPOCH", 32)
+    monkeypatch.setattr(task, "WINDOWS_AN_EPOCH", 32)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

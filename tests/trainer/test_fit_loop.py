@@ -13,7 +13,7 @@ import torch
 from agent.bundle.manifest import Row
 from agent.errors import ConfigError
 from trainer.encoders import build_encoder
-from trainer.fit import classify
+from trainer.fit import task
 from trainer.fit.checkpoint import Checkpoints
 from trainer.fit.classify import CHECKPOINT, LOGS, fit_classifier
 from trainer.fit.config import TrainingConfig
@@ -25,7 +25,7 @@ RATE = 16000
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
-    monkeypatch.setattr(classify, "WINDOWS_AN_EPOCH", 16)
+    monkeypatch.setattr(task, "WINDOWS_AN_EPOCH", 16)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -242,7 +242,7 @@ def test_patience_ends_a_training_that_no_longer_helps():
 
 def test_the_weights_of_the_lowest_held_out_loss_are_kept(monkeypatch):
     told = iter([3.0, 1.0, 2.0, 4.0])
-    monkeypatch.setattr(classify._Task, "held_loss", lambda _self, _run: next(told))
+    monkeypatch.setattr(task.ClassTask, "held_loss", lambda _self, _run: next(told))
     kept = _encoder()
     result = _fit(kept, _config(held_out=0.25, epochs=4, schedule="constant"))
     assert result.best_epochs == (2,)
@@ -254,9 +254,9 @@ def test_the_weights_of_the_lowest_held_out_loss_are_kept(monkeypatch):
 
 def test_held_out_recordings_are_never_learnt_from(monkeypatch):
     seen = []
-    show = classify.Augmenter.show
+    show = task.Augmenter.show
     monkeypatch.setattr(
-        classify.Augmenter,
+        task.Augmenter,
         "show",
         lambda self, window, random: seen.append(window) or show(self, window, random),
     )
