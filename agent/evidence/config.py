@@ -27,7 +27,12 @@ class EvidenceConfig(Strict):
         Field(ge=0, le=600, description="Sound kept from then on while the alarm lasts, seconds"),
     ] = 30.0
     keep_days: Annotated[
-        float, Field(gt=0, description="Evidence older than this is removed, days")
+        float,
+        Field(
+            gt=0,
+            description="Evidence older than this is removed, days. Nothing is too old while the "
+            "clock is not synchronised",
+        ),
     ] = 90.0
     keep_alarms: Annotated[
         int, Field(ge=1, description="Alarms of a machine whose evidence is kept, the latest")

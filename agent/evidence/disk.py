@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-import time
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,7 +78,7 @@ def prune(
     config: EvidenceConfig,
     *,
     keep: Path | None = None,
-    now: Callable[[], float] = time.time,
+    now: float | None,
 ) -> int:
     """Remove what is too old, too much for a machine, or too much for the disk.
 
@@ -91,7 +89,8 @@ def prune(
         root: `evidence/` in the state directory.
         config: The limits.
         keep: A folder being written, never removed.
-        now: The clock, seconds since the epoch.
+        now: Seconds since the epoch; None when the clock cannot be believed: then nothing is too
+            old.
 
     Returns:
         Alarms whose evidence was removed.
@@ -99,7 +98,7 @@ def prune(
     everything = survey(root)
     doomed: dict[Path, None] = {}
     for kept in everything:
-        if now() - kept.modified > config.keep_days * _DAY:
+        if now is not None and now - kept.modified > config.keep_days * _DAY:
             doomed[kept.folder] = None
     by_machine: dict[str, list[Kept]] = defaultdict(list)
     for kept in everything:

@@ -8,6 +8,8 @@ import logging
 import os
 import queue
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from agent.evidence.spectrogram import spectrogram_png
 from agent.explain.spectrum import HealthySpectrum
 from agent.explain.unusual import unusual_map
 from agent.frames import Samples
+from agent.health.clock import WALL_CLOCK, ClockQuality
 
 log = logging.getLogger(__name__)
 
@@ -55,9 +58,16 @@ class EvidenceWriter:
     Args:
         root: `evidence/` in the state directory.
         config: What may be kept.
+        clock: Tells how good the clock is: by a wrong one nothing is too old.
     """
 
-    def __init__(self, root: Path, config: EvidenceConfig) -> None:
+    def __init__(
+        self,
+        root: Path,
+        config: EvidenceConfig,
+        clock: Callable[[], ClockQuality] = lambda: WALL_CLOCK.quality,
+    ) -> None:
+        self._clock = clock
         self.root = root
         self.config = config
         self.written = 0
@@ -134,7 +144,8 @@ class EvidenceWriter:
         if more or not (job.folder / RECORD).exists():
             write_evidence(job)
             self.written += 1
-        prune(self.root, self.config, keep=job.folder)
+        sure = self._clock() is ClockQuality.SYNCHRONISED
+        prune(self.root, self.config, keep=job.folder, now=time.time() if sure else None)
 
     def _look(self, more: int = 0) -> None:
         try:
