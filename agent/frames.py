@@ -243,6 +243,25 @@ class NearHealthy:
 
 
 @dataclass(frozen=True, slots=True)
+class UnusualRegion:
+    """A place in time and frequency that is unusual.
+
+    Attributes:
+        start: In the window, seconds.
+        end: Likewise.
+        low_hz: Its lowest frequency.
+        high_hz: Its highest.
+        deviations: Of its strangest cell, in healthy standard deviations.
+    """
+
+    start: float
+    end: float
+    low_hz: float
+    high_hz: float
+    deviations: float
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """Why a window was judged anomalous.
 
@@ -250,11 +269,13 @@ class Explanation:
         text: In a sentence.
         bands: What is unusual, the most unusual first.
         nearest: The healthy windows that are nearest, the nearest first.
+        regions: When and where the window is unusual, the strangest first.
     """
 
     text: str
     bands: tuple[UnusualBand, ...] = ()
     nearest: tuple[NearHealthy, ...] = ()
+    regions: tuple[UnusualRegion, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,7 @@ from export.detector import Detector, make_detector, still_windows, write_files
 from export.drift import FittedDrift, fit_drift
 from export.embed import encoder_info
 from export.onnx_graph import ExportError, FloatGraph, export_graph, verify_parity
+from export.patches import fit_patches, write_patches
 from export.quantize import Quantized, quantize_static, quantize_weights, spread
 from trainer.encoders.pretrained.catalogue import licence_of
 from trainer.learn import HEALTHY
@@ -194,6 +195,17 @@ def export_bundle(
         if drift.baseline is not None:
             save_baseline(drift.baseline, folder / DRIFT)
         _write_spectrum(folder, windows, _heard(machine), exported, progress)
+        if encoder.patch_grid is not None:
+            patches = fit_patches(
+                target,
+                exported,
+                encoder.patch_grid,
+                windows.waveforms,
+                windows.rows,
+                _heard(machine),
+                progress,
+            )
+            write_patches(folder, patches)
         manifest = seal(folder, draft)
         if test:
             plain_folder = None

@@ -9,8 +9,9 @@ from __future__ import annotations
 import ast
 import contextlib
 import logging
+import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ import onnxscript.optimizer
 import torch
 
 from agent import __version__
+from agent.encode.onnx import PATCHES
 from agent.errors import AuscultError
 from export.embed import embed, encoder_info
 from export.storage import check, save
@@ -32,6 +34,7 @@ OPSET = 18
 INPUT = "waveform"
 OUTPUT = "embedding"
 FRONT_END = "front_end"
+_WRAPPED = "encoder"  # where `_WithPatches` keeps it
 _SCOPES = "pkg.torch.onnx.name_scopes"
 # Float32 arithmetic in another order: measured differences are 1e-6 to 1e-4 of the vector's length.
 PARITY = 2e-3
@@ -62,8 +65,9 @@ class FloatGraph:
 def export_graph(encoder: Encoder, path: Path) -> FloatGraph:
     """Write an encoder as an ONNX graph (above 2 GB its tensors lie in a second file beside it).
 
-    Input `waveform` float32 `(batch, window_samples)`, output `embedding` float32 `(batch, dim)`;
-    the batch is dynamic. Nodes are named after the module they come from (`front_end/STFT_3`), and
+    Input `waveform` float32 `(batch, window_samples)`, output `embedding` float32 `(batch, dim)`,
+    and of an encoder with patches `patches` float32 `(batch, time, rows, width)`; the batch is
+    dynamic. Nodes are named after the module they come from (`front_end/STFT_3`), and
     nothing of the machine that exported it (source paths, stack traces) stays in the file.
 
     Args:
@@ -78,15 +82,16 @@ def export_graph(encoder: Encoder, path: Path) -> FloatGraph:
     """
     encoder = encoder.eval().cpu()
     example = torch.zeros(2, encoder.window_samples)
+    module = encoder if encoder.patch_grid is None else _WithPatches(encoder)
     with _quiet():
         try:
             program = torch.onnx.export(
-                encoder,
+                module,
                 (example,),
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=[INPUT],
-                output_names=[OUTPUT],
+                output_names=[OUTPUT] if module is encoder else [OUTPUT, PATCHES],
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
                 # The exporter's own optimizer takes any constant below 1e-8 for zero and so drops
                 # the floor under a logarithm or a root: log(x + 1e-12) became log(x).
@@ -110,6 +115,17 @@ def export_graph(encoder: Encoder, path: Path) -> FloatGraph:
     save(model, path)
     _check(path, encoder)
     return FloatGraph(path=path, opset=OPSET, pinned=pinned)
+
+
+class _WithPatches(torch.nn.Module):
+    """An encoder that gives its patches too."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, waveform: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.encoder.with_patches(waveform)
 
 
 def verify_parity(encoder: Encoder, path: Path, waveforms: FloatArray) -> float:
@@ -187,7 +203,8 @@ def _scopes(node: onnx.NodeProto) -> list[str]:
     for entry in node.metadata_props:
         if entry.key == _SCOPES:
             value = ast.literal_eval(entry.value)
-            return [str(part) for part in value]
+            # The encoder's own names, whether or not it was exported with its patches.
+            return [re.sub(rf"^{_WRAPPED}(\.|$)", "", str(part)) for part in value]
     return []
 
 
@@ -220,11 +237,15 @@ def _check(path: Path, encoder: Encoder) -> None:
         value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
         for value in (*model.graph.input, *model.graph.output)
     }
-    want: Mapping[str, list[str | int]] = {
+    want: dict[str, list[str | int]] = {
         INPUT: ["batch", encoder.window_samples],
         OUTPUT: ["batch", encoder.dim],
     }
-    if shapes != want:
+    patches, grid = shapes.pop(PATCHES, None), encoder.patch_grid
+    fits = shapes == want and (patches is None) == (grid is None)
+    if patches is not None and grid is not None:
+        fits = fits and len(patches) == 4 and patches[2] == len(grid.hertz) - 1
+    if not fits:
         raise ExportError(
             f"the ONNX graph of '{encoder.kind}' has inputs and outputs {shapes}, not {want}",
             remedy="The encoder's forward pass must keep the batch dynamic and give (batch, dim).",

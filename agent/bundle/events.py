@@ -23,13 +23,14 @@ class BundleEvent:
         kind: What happened.
         wall: When, seconds since the epoch.
         reason: Why, in words: who asked, what failed.
-        old_digest: `digest` of the manifest used before; of a refusal, of the one still in use.
+        old_digest: `digest` of the manifest used before; of a refusal, of the one still in use;
+            empty when there was none.
         new_digest: Of the one used from now on; of a refusal, of the one refused, empty when that
             could not even be read.
-        bundle: Folder of the bundle in use from now on.
+        bundle: Folder of the bundle in use from now on; empty when there is none still.
         rows: Rows of its bank.
         version: Version of that bank; 0 as exported.
-        threshold: Its threshold, in units of the score.
+        threshold: Its threshold, in units of the score; None without a bundle.
     """
 
     id: str
@@ -41,4 +42,4 @@ class BundleEvent:
     bundle: str
     rows: int
     version: int
-    threshold: float
+    threshold: float | None

@@ -54,11 +54,11 @@ class BundleLedger:
         self._memory = LedgerMemory()
         self._lock = threading.Lock()
 
-    def begin(self, bundle: Bundle, refusal: str = "", refused: str = "") -> None:
+    def begin(self, bundle: Bundle | None, refusal: str = "", refused: str = "") -> None:
         """The agent has started with a bundle: tell what was not told, and what is new.
 
         Args:
-            bundle: In use.
+            bundle: In use; None when there is none yet.
             refusal: Why the bundle that was wanted could not be used; empty when it could.
             refused: That one's digest, when it could be read.
         """
@@ -66,7 +66,7 @@ class BundleLedger:
             self._memory = _read(self._path)
             before = self._memory.digest
             self._hand_over(self._memory.untold, bundle)
-            if before and before != bundle.manifest.digest:
+            if bundle is not None and before and before != bundle.manifest.digest:
                 event = _event(BundleEventKind.SWAPPED, bundle, "found at the start", old=before)
                 self._hand_over((event,), bundle)
             else:
@@ -74,20 +74,20 @@ class BundleLedger:
         if refusal:
             self.refused(bundle, refused, refusal)
 
-    def swapped(self, old: Bundle, new: Bundle, reason: str) -> None:
-        """Another bundle is in use."""
-        event = _event(BundleEventKind.SWAPPED, new, reason, old=old.manifest.digest)
+    def swapped(self, old: Bundle | None, new: Bundle, reason: str) -> None:
+        """Another bundle is in use, or the first."""
+        event = _event(BundleEventKind.SWAPPED, new, reason, old=_digest(old))
         with self._lock:
             self._memory = self._memory.model_copy(update={"refused": ""})
             self._hand_over((event,), new)
 
-    def rolled_back(self, failed: Bundle, before: Bundle, reason: str) -> None:
-        """The one before is in use again."""
+    def rolled_back(self, failed: Bundle, before: Bundle | None, reason: str) -> None:
+        """The one before is in use again, or none."""
         event = _event(BundleEventKind.ROLLED_BACK, before, reason, old=failed.manifest.digest)
         with self._lock:
             self._hand_over((event,), before)
 
-    def refused(self, present: Bundle, digest: str, reason: str) -> None:
+    def refused(self, present: Bundle | None, digest: str, reason: str) -> None:
         """Another bundle cannot be used; told once for each reason."""
         about = f"{digest} {reason[:_REASON_LENGTH]}"
         with self._lock:
@@ -95,12 +95,12 @@ class BundleLedger:
                 return
             self._memory = self._memory.model_copy(update={"refused": about})
             event = _event(
-                BundleEventKind.REFUSED, present, reason, old=present.manifest.digest, new=digest
+                BundleEventKind.REFUSED, present, reason, old=_digest(present), new=digest
             )
             self._hand_over((event,), present)
 
-    def _hand_over(self, events: tuple[BundleEvent, ...], present: Bundle) -> None:
-        digest = present.manifest.digest
+    def _hand_over(self, events: tuple[BundleEvent, ...], present: Bundle | None) -> None:
+        digest = _digest(present)
         if not events and self._memory.digest == digest:
             return
         self._save(LedgerMemory(digest=digest, refused=self._memory.refused, untold=events))
@@ -118,21 +118,25 @@ class BundleLedger:
             log.warning("which bundle is in use is not saved: %s", fault)
 
 
+def _digest(bundle: Bundle | None) -> str:
+    return "" if bundle is None else bundle.manifest.digest
+
+
 def _event(
-    kind: BundleEventKind, present: Bundle, reason: str, *, old: str, new: str | None = None
+    kind: BundleEventKind, present: Bundle | None, reason: str, *, old: str, new: str | None = None
 ) -> BundleEvent:
-    manifest = present.manifest
+    growth = None if present is None else present.manifest.growth
     return BundleEvent(
         id=uuid.uuid4().hex,
         kind=kind,
         wall=time.time(),
         reason=reason[:_REASON_LENGTH],
         old_digest=old,
-        new_digest=manifest.digest if new is None else new,
-        bundle=present.path.name,
-        rows=len(present.rows),
-        version=manifest.growth.version if manifest.growth else 0,
-        threshold=manifest.threshold.value,
+        new_digest=_digest(present) if new is None else new,
+        bundle="" if present is None else present.path.name,
+        rows=0 if present is None else len(present.rows),
+        version=growth.version if growth else 0,
+        threshold=None if present is None else present.manifest.threshold.value,
     )
 
 

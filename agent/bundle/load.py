@@ -1,12 +1,8 @@
-"""Opens a bundle: every byte is verified before any of it is loaded."""
+"""Opens a bundle that was verified: what each of its files is loaded as."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,41 +15,31 @@ from agent.bundle.manifest import (
     BANK,
     DRIFT,
     ENCODER,
-    ENCODER_DATA,
     GATE,
-    GATE_ROWS,
     HEALTHY_SCORES,
     HEALTHY_SPECTRUM,
     MANIFEST,
+    PATCH_FILES,
     ROWS,
-    SCHEMA_VERSION,
-    SIGNATURE,
     Manifest,
     Row,
-    digest_of,
 )
+from agent.bundle.verify import COPY_AGAIN, verify_bundle
 from agent.drift.baseline import Baseline, DriftError, load_baseline
 from agent.encode.onnx import CPU, OnnxEncoder
 from agent.errors import AuscultError, BundleError
+from agent.explain.patches import HealthyPatches
 from agent.explain.spectrum import HealthySpectrum
 from agent.frames import Matrix
 from agent.schema import explain
 from agent.score.bank import prepare
-from agent.score.build import build_scorer, is_state_file, read_indexes, read_state, state_file
+from agent.score.build import build_scorer, read_indexes, read_state, state_file
 from agent.score.calibrate import HealthyScores, Significance, significance
 from agent.score.config import neighbourhood
 from agent.score.gate import IdleGate
 from agent.score.knn import KnnScorer
 from agent.score.scorer import HealthySet, Scorer, State, StateError
 
-log = logging.getLogger(__name__)
-
-REQUIRED = (ENCODER, BANK, ROWS)
-_KNOWN = {*REQUIRED, ENCODER_DATA, HEALTHY_SCORES, GATE, GATE_ROWS, DRIFT, HEALTHY_SPECTRUM}
-# A plain name inside the folder: nothing that could lead out of it.
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
-_MANIFEST_LIMIT = 16 * 2**20  # bytes; a real one has a few kilobytes
-_COPY_AGAIN = "The bundle was altered or cut short: copy it again, or export it again."
 _ROWS = TypeAdapter(tuple[Row, ...])
 
 
@@ -73,6 +59,7 @@ class Bundle:
         drift: What the machine's drift is measured from; None when it was exported without.
         significance: Gives p-values; None unless its threshold is conformal.
         spectrum: What healthy sound is like, for explanations; None when it was exported without.
+        patches: The same as the encoder sees it; None of an encoder without patches.
     """
 
     manifest: Manifest
@@ -86,6 +73,7 @@ class Bundle:
     drift: Baseline | None = None
     significance: Significance | None = None
     spectrum: HealthySpectrum | None = None
+    patches: HealthyPatches | None = None
 
     @property
     def rows(self) -> Sequence[Row]:
@@ -95,158 +83,6 @@ class Bundle:
     def close(self) -> None:
         """Free the encoder's session."""
         self.encoder.stop()
-
-
-def read_manifest(path: Path) -> Manifest:
-    """Read and validate `manifest.json`; the files it names are not looked at.
-
-    Args:
-        path: The bundle's folder.
-
-    Raises:
-        BundleError: It is missing, unreadable, too new, misspelt, or names a file elsewhere.
-    """
-    place = path / MANIFEST
-    if not path.is_dir():
-        raise BundleError(
-            "there is no bundle here" if not path.exists() else "a bundle is a folder, this is not",
-            where=path,
-            remedy="Give the folder that `auscult export --out` wrote.",
-        )
-    try:
-        if place.stat().st_size > _MANIFEST_LIMIT:
-            raise BundleError("is far too large for a manifest", where=place, remedy=_COPY_AGAIN)
-        data = json.loads(place.read_bytes(), object_pairs_hook=_each_once)
-    except FileNotFoundError as fault:
-        raise BundleError(
-            f"there is no {MANIFEST} in this folder",
-            where=path,
-            remedy="It is not a bundle, or its export did not finish: export it again.",
-        ) from fault
-    except OSError as fault:
-        raise BundleError(f"cannot be read: {fault.strerror}", where=place) from fault
-    except (ValueError, RecursionError) as fault:
-        raise BundleError(f"is not JSON: {fault}", where=place, remedy=_COPY_AGAIN) from fault
-    version = data.get("schema_version") if isinstance(data, dict) else None
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise BundleError(
-            f"has schema version {version}, this auscult reads up to {SCHEMA_VERSION}",
-            where=place,
-            remedy="Install a newer auscult on this device.",
-        )
-    try:
-        manifest = Manifest.model_validate(data)
-    except ValidationError as fault:
-        raise BundleError(explain(fault), where=place, remedy=_COPY_AGAIN) from fault
-    if digest_of(data) != manifest.digest:
-        raise BundleError(
-            "is not the manifest that was exported (its digest differs)",
-            where=place,
-            remedy=_COPY_AGAIN,
-        )
-    _check(manifest, place)
-    return manifest
-
-
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object as JSON, where a field given twice is an error and not the last one's win."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"'{max(names, key=names.count)}' is given twice")
-    return found
-
-
-def _check(manifest: Manifest, place: Path) -> None:
-    """What the schema cannot say: names stay in the folder, numbers agree with each other."""
-    for name in manifest.files:
-        if not _NAME.fullmatch(name) or name in {MANIFEST, SIGNATURE}:
-            raise BundleError(
-                f"files: '{name}' is not the name of a file in this folder",
-                where=place,
-                remedy="Do not use this bundle: export it again.",
-            )
-    absent = [name for name in REQUIRED if name not in manifest.files]
-    if absent:
-        raise BundleError(f"files: lists no {', '.join(absent)}", where=place, remedy=_COPY_AGAIN)
-    # JSON as Python reads it may hold NaN, and nothing is ever above a NaN: no alarm would come.
-    for field, value in (
-        ("threshold.value", manifest.threshold.value),
-        ("threshold.clip_value", manifest.threshold.clip_value),
-        ("window_seconds", manifest.window_seconds),
-        ("hop_seconds", manifest.hop_seconds),
-        ("clip_hop_seconds", manifest.clip_hop_seconds),
-    ):
-        if not math.isfinite(value):
-            raise BundleError(f"{field}: is {value}", where=place, remedy=_COPY_AGAIN)
-    try:
-        json.dumps([manifest.scorer.model_dump()], allow_nan=False)
-    except ValueError as fault:
-        raise BundleError(
-            "scorer: holds a number that is not finite", where=place, remedy=_COPY_AGAIN
-        ) from fault
-    samples = manifest.window_seconds * manifest.encoder.sample_rate
-    if abs(samples - manifest.encoder.window_samples) > 1:
-        raise BundleError(
-            f"encoder.window_samples: {manifest.encoder.window_samples} is not window_seconds "
-            f"{manifest.window_seconds:g} at {manifest.encoder.sample_rate} Hz",
-            where=place,
-            remedy=_COPY_AGAIN,
-        )
-
-
-def verify_bundle(path: Path) -> Manifest:
-    """Check that every file is there with the length and SHA-256 that the manifest states.
-
-    A file that the manifest does not list is never read; its presence is logged.
-
-    Args:
-        path: The bundle's folder.
-
-    Raises:
-        BundleError: Naming the first file that is missing, cut short or altered.
-    """
-    manifest = read_manifest(path)
-    for name, record in manifest.files.items():
-        place = path / name
-        if not place.is_file():
-            raise BundleError("is missing from the bundle", where=place, remedy=_COPY_AGAIN)
-        try:
-            size = place.stat().st_size
-            if size != record.size:
-                raise BundleError(
-                    f"has {size} bytes where the manifest says {record.size}",
-                    where=place,
-                    remedy=_COPY_AGAIN,
-                )
-            digest = _sha256(place)
-        except OSError as fault:
-            raise BundleError(f"cannot be read: {fault.strerror}", where=place) from fault
-        if digest != record.sha256:
-            raise BundleError(
-                "is not the file that was exported (its SHA-256 differs from the manifest's)",
-                where=place,
-                remedy=_COPY_AGAIN,
-            )
-    extra = sorted(
-        {entry.name for entry in path.iterdir()} - set(manifest.files) - {MANIFEST, SIGNATURE}
-    )
-    if extra:
-        log.info("%s: ignoring what the manifest does not list: %s", path, ", ".join(extra))
-    unknown = sorted(
-        name for name in manifest.files if name not in _KNOWN and not is_state_file(name)
-    )
-    if unknown:
-        log.info("%s: this auscult has no use for %s", path, ", ".join(unknown))
-    return manifest
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(2**20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def open_bundle(path: Path, *, threads: int = 1, providers: Sequence[str] = (CPU,)) -> Bundle:
@@ -271,7 +107,7 @@ def open_bundle(path: Path, *, threads: int = 1, providers: Sequence[str] = (CPU
             f"{BANK} and {ROWS} hold {len(vectors)} and {len(rows)} rows: not the same number, or "
             "none",
             where=path,
-            remedy=_COPY_AGAIN,
+            remedy=COPY_AGAIN,
         )
     bank, state = HealthySet(vectors, rows), read_state(path, manifest.files)
     scorer = _scorer(path, manifest, bank, state)
@@ -292,6 +128,7 @@ def open_bundle(path: Path, *, threads: int = 1, providers: Sequence[str] = (CPU
         if healthy is None or rule is None
         else significance(healthy, rule, manifest.scorer.clip),
         spectrum=_spectrum(path, manifest),
+        patches=_patches(path, manifest),
     )
 
 
@@ -304,7 +141,7 @@ def _scorer(path: Path, manifest: Manifest, bank: HealthySet, state: State) -> S
             fault.problem, where=path / state_file(fault.name), remedy=fault.remedy
         ) from fault
     except AuscultError as fault:
-        raise BundleError(fault.problem, where=path, remedy=_COPY_AGAIN) from fault
+        raise BundleError(fault.problem, where=path, remedy=COPY_AGAIN) from fault
     except (ValueError, RuntimeError) as fault:
         raise BundleError(f"the scorer cannot be used: {fault}", where=path) from fault
     return scorer
@@ -318,7 +155,7 @@ def _healthy(path: Path, manifest: Manifest, rows: tuple[Row, ...]) -> HealthySc
     # NaN is allowed: what could not be scored for want of other recordings.
     if getattr(scores, "dtype", None) != np.float32 or scores.shape != (len(rows),):
         raise BundleError(
-            f"should hold float32 ({len(rows)},), one score a row", where=place, remedy=_COPY_AGAIN
+            f"should hold float32 ({len(rows)},), one score a row", where=place, remedy=COPY_AGAIN
         )
     return HealthyScores(scores, rows)
 
@@ -329,14 +166,14 @@ def _gate(path: Path, manifest: Manifest, scorer: Scorer, bank: HealthySet) -> I
         return None
     if GATE not in manifest.files or not math.isfinite(config.margin + config.reach):
         raise BundleError(
-            f"gate: needs {GATE} and finite numbers", where=path / MANIFEST, remedy=_COPY_AGAIN
+            f"gate: needs {GATE} and finite numbers", where=path / MANIFEST, remedy=COPY_AGAIN
         )
     vectors = _array(path / GATE, manifest.encoder.dim, "(rows, encoder.dim)")
     if len(vectors) != config.rows:
         raise BundleError(
             f"holds {len(vectors)} rows where the manifest says {config.rows}",
             where=path / GATE,
-            remedy=_COPY_AGAIN,
+            remedy=COPY_AGAIN,
         )
     metric, spans = neighbourhood(manifest.scorer)
     # A nearest-neighbour scorer has prepared its bank already: shared, not copied.
@@ -350,19 +187,19 @@ def _drift(path: Path, manifest: Manifest) -> Baseline | None:
     place = path / DRIFT
     if DRIFT not in manifest.files or not math.isfinite(manifest.drift.step_seconds):
         raise BundleError(
-            f"drift: needs {DRIFT} and finite numbers", where=path / MANIFEST, remedy=_COPY_AGAIN
+            f"drift: needs {DRIFT} and finite numbers", where=path / MANIFEST, remedy=COPY_AGAIN
         )
     try:
         baseline = load_baseline(place)
     except DriftError as fault:
-        raise BundleError(fault.problem, where=place, remedy=_COPY_AGAIN) from fault
+        raise BundleError(fault.problem, where=place, remedy=COPY_AGAIN) from fault
     features, threshold = len(baseline.record.features), baseline.record.threshold
     if features != manifest.encoder.dim or not math.isfinite(threshold):
         raise BundleError(
             f"is of {features} features and threshold {threshold:g}, where the encoder gives "
             f"{manifest.encoder.dim}",
             where=place,
-            remedy=_COPY_AGAIN,
+            remedy=COPY_AGAIN,
         )
     return baseline
 
@@ -374,7 +211,16 @@ def _spectrum(path: Path, manifest: Manifest) -> HealthySpectrum | None:
     try:
         return HealthySpectrum.of(_load(place), manifest.encoder.sample_rate)
     except (ValueError, AttributeError) as fault:
-        raise BundleError(str(fault), where=place, remedy=_COPY_AGAIN) from fault
+        raise BundleError(str(fault), where=place, remedy=COPY_AGAIN) from fault
+
+
+def _patches(path: Path, manifest: Manifest) -> HealthyPatches | None:
+    if not set(PATCH_FILES) <= set(manifest.files):
+        return None
+    try:
+        return HealthyPatches.of(*(_load(path / name) for name in PATCH_FILES))
+    except (ValueError, AttributeError) as fault:
+        raise BundleError(str(fault), where=path / PATCH_FILES[0], remedy=COPY_AGAIN) from fault
 
 
 def _array(path: Path, columns: int, shape: str) -> Matrix:
@@ -403,6 +249,6 @@ def _rows(path: Path) -> tuple[Row, ...]:
     try:
         return _ROWS.validate_json(path.read_bytes())
     except ValidationError as fault:
-        raise BundleError(explain(fault), where=path, remedy=_COPY_AGAIN) from fault
+        raise BundleError(explain(fault), where=path, remedy=COPY_AGAIN) from fault
     except OSError as fault:
         raise BundleError(f"cannot be read: {fault.strerror}", where=path) from fault

@@ -18,6 +18,8 @@ SHA-256; nothing in it is ever unpickled.
     drift.json          the drift monitor's baseline (agent/drift/baseline.py), if it was fitted
     healthy_spectrum.npy  levels of healthy sound by band, which explanations compare with, float32
                         (bands, 8), columns in agent/explain/spectrum.py; not in older bundles
+    patch_*.npy         patches of healthy sound as the encoder sees them, where it has patches:
+                        bank, basis and rows of agent/explain/patches.py
     manifest.sig        Ed25519 signature of manifest.json, when it was exported with --sign
 """
 
@@ -46,6 +48,8 @@ GATE = "gate.npy"
 GATE_ROWS = "gate.json"
 DRIFT = "drift.json"
 HEALTHY_SPECTRUM = "healthy_spectrum.npy"
+# Bank, basis, and what is known of each row of frequencies.
+PATCH_FILES = ("patch_bank.npy", "patch_basis.npy", "patch_rows.npy")
 SIGNATURE = "manifest.sig"
 
 

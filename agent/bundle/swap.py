@@ -74,6 +74,10 @@ class TrialEncoder(OnnxEncoder):
             self.failed = self.failed or "the encoder gave no finite number for a valid window"
         return vectors
 
+    def patches(self, waveform: Matrix) -> Matrix | None:
+        """What it makes of each place of a window; no part of the trial."""
+        return self.encoder.patches(waveform)
+
     def stop(self) -> None:
         """Free the session."""
         self.encoder.stop()
@@ -99,7 +103,7 @@ class _Use:
     """What one machine uses."""
 
     trusted: TrustedBundle
-    bundle: Bundle
+    bundle: Bundle | None  # none yet
     ledger: BundleLedger
     identity: tuple[Any, ...]
     seen: tuple[Any, ...]
@@ -112,7 +116,8 @@ class BundleSwapper:
 
     Args:
         judge: By a machine's name, what judges for it now.
-        restart: Begins a machine anew with a bundle whose windows are others.
+        restart: Begins a machine anew with a bundle whose windows are others, with its first, or
+            (None) without any.
         watch_seconds: Step between looks; 0 never looks.
         trial_windows: Windows of a trial.
         changed: Told of each machine whose bundle changed.
@@ -121,11 +126,11 @@ class BundleSwapper:
     def __init__(
         self,
         judge: Callable[[str], Judge],
-        restart: Callable[[str, Bundle], None],
+        restart: Callable[[str, Bundle | None], None],
         *,
         watch_seconds: float,
         trial_windows: int,
-        changed: Callable[[str, Bundle], None] = lambda _machine, _bundle: None,
+        changed: Callable[[str], None] = lambda _machine: None,
     ) -> None:
         self._judge = judge
         self._restart = restart
@@ -141,26 +146,31 @@ class BundleSwapper:
         self.refused = 0
 
     def add(
-        self, machine: str, trusted: TrustedBundle, bundle: Bundle, ledger: BundleLedger
-    ) -> Bundle:
-        """Look after a machine that begins with a bundle.
+        self, machine: str, trusted: TrustedBundle, bundle: Bundle | None, ledger: BundleLedger
+    ) -> Bundle | None:
+        """Look after a machine that begins with a bundle, or waits for its first.
 
         Args:
             machine: Its name.
             trusted: Where its bundle comes from.
-            bundle: The one it begins with, opened.
+            bundle: The one it begins with, opened; None when there is none yet.
             ledger: Tells what happens to it.
 
         Returns:
             The bundle to judge with: it is on trial too, to be kept as a good one.
         """
+        if bundle is None:
+            # Whatever is there already was refused just now, or comes in any moment.
+            identity = trusted.identity() if trusted.refusal else ()
+            self._uses[machine] = _Use(trusted, None, ledger, identity, identity)
+            return None
         identity = trusted.identity()
         on_trial, trial = self._on_trial(bundle)
         self._uses[machine] = _Use(trusted, bundle, ledger, identity, identity, trial)
         return on_trial
 
-    def bundle(self, machine: str) -> Bundle:
-        """The bundle that a machine uses."""
+    def bundle(self, machine: str) -> Bundle | None:
+        """The bundle that a machine uses; None when there is none yet."""
         return self._uses[machine].bundle
 
     def start(self) -> None:
@@ -192,11 +202,13 @@ class BundleSwapper:
             raise AuscultError(f"there is no machine '{machine}'")
         by = str(fields.get("operator", ""))
         changed = self.reload(machine, f"asked for by {by}" if by else "asked for")
-        manifest = self.bundle(machine).manifest
+        bundle = self.bundle(machine)
+        assert bundle is not None  # there is one now, or it was refused
+        manifest = bundle.manifest
         return {
             "changed": changed,
             "digest": manifest.digest,
-            "rows": len(self.bundle(machine).rows),
+            "rows": len(bundle.rows),
             "version": manifest.growth.version if manifest.growth else 0,
         }
 
@@ -222,9 +234,10 @@ class BundleSwapper:
 
     def _take_up(self, machine: str, use: _Use, reason: str) -> bool:
         bundle, present = use.trusted.open_wanted(), use.bundle
-        if bundle.manifest.digest == present.manifest.digest:
+        if present is not None and bundle.manifest.digest == present.manifest.digest:
             return False
-        bundle = with_session_of(bundle, [present, *(one.bundle for one in self._uses.values())])
+        in_use = [one.bundle for one in self._uses.values() if one.bundle is not None]
+        bundle = with_session_of(bundle, in_use if present is None else [present, *in_use])
         on_trial, trial = self._on_trial(bundle)
         self._put(machine, on_trial, present)
         # Of an unfinished trial the last bundle that passed one stays the way back.
@@ -233,14 +246,17 @@ class BundleSwapper:
         self.swapped += 1
         log.info("%s: on trial for %d windows: %s", machine, self._trial_windows, bundle.path)
         use.ledger.swapped(present, bundle, reason)
-        self._changed(machine, bundle)
+        self._changed(machine)
         return True
 
     def _on_trial(self, bundle: Bundle) -> tuple[Bundle, TrialEncoder]:
         trial = TrialEncoder(bundle.encoder, self._trial_windows)
         return replace(bundle, encoder=trial), trial
 
-    def _put(self, machine: str, bundle: Bundle, present: Bundle) -> None:
+    def _put(self, machine: str, bundle: Bundle | None, present: Bundle | None) -> None:
+        if bundle is None or present is None:
+            self._restart(machine, bundle)
+            return
         new, old = bundle.manifest.encoder, present.manifest.encoder
         if (new.sample_rate, new.window_samples) == (old.sample_rate, old.window_samples):
             self._judge(machine).use_bundle(bundle)
@@ -272,6 +288,8 @@ class BundleSwapper:
         use = self._uses[machine]
         identity = use.trusted.identity()
         settled, use.seen = identity == use.seen, identity
+        if use.bundle is None and not use.trusted.present():
+            return  # nothing was put there yet, or was taken away again
         if identity != use.identity and settled:
             self.reload(machine, "found where the configuration says, or among its versions")
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from agent.bundle.load import Bundle, open_bundle, read_manifest, verify_bundle
+from agent.bundle.load import Bundle, open_bundle
 from agent.bundle.manifest import MANIFEST, SIGNATURE
 from agent.bundle.seal import new_bundle, write_json
 from agent.bundle.sign import load_public, verify_folder
+from agent.bundle.verify import read_manifest, verify_bundle
 from agent.bundle.versions import Versions, active_bundle, grew_from, version_folders
 from agent.errors import AuscultError, BundleError
 from agent.schema import Strict

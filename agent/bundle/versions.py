@@ -21,9 +21,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from agent.bundle.load import read_manifest
 from agent.bundle.manifest import ENCODER, Manifest
 from agent.bundle.seal import new_bundle, sync_folder
+from agent.bundle.verify import read_manifest
 from agent.errors import BundleError
 
 CURRENT = "current"

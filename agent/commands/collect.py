@@ -152,7 +152,7 @@ def _by_ourselves(config: AgentConfig, order: Order) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
-    from agent.bundle.load import read_manifest
+    from agent.bundle.verify import read_manifest
     from agent.capture.source import open_source
     from agent.collect.recording import Recording, discard_empty
     from agent.collect.session import summary

@@ -14,6 +14,8 @@ from agent.errors import BundleError
 from agent.frames import Matrix
 
 CPU = "CPUExecutionProvider"
+# The output that only explanations ask for, when the graph has it.
+PATCHES = "patches"
 _REBUILD = "Export the bundle again with `auscult export`."
 
 
@@ -45,6 +47,9 @@ class OnnxEncoder:
         self._session: Any = None
         self._input = ""
         self._output = ""
+        self._asked_alone = onnxruntime.RunOptions()
+        # What leads to the other output alone is left out.
+        self._asked_alone.only_execute_path_to_fetches = True
 
     @property
     def info(self) -> EncoderInfo:
@@ -97,7 +102,8 @@ class OnnxEncoder:
 
     def _agree(self, session: Any) -> tuple[str, str]:
         """Names of the input and output, once their shapes agree with the manifest's."""
-        inputs, outputs = session.get_inputs(), session.get_outputs()
+        inputs = session.get_inputs()
+        outputs = [one for one in session.get_outputs() if one.name != PATCHES]
         if len(inputs) != 1 or len(outputs) != 1:
             raise BundleError(
                 f"has {len(inputs)} inputs and {len(outputs)} outputs, not one of each",
@@ -135,25 +141,10 @@ class OnnxEncoder:
             ValueError: The waveforms have another shape, or the encoder is not started.
             BundleError: The graph fails, or gives another shape than the manifest says.
         """
-        if self._session is None:
-            raise ValueError("the encoder is not started")
-        if waveforms.ndim != 2 or waveforms.shape[1] != self._info.window_samples:
-            raise ValueError(
-                f"waveforms have shape {waveforms.shape}, "
-                f"the encoder takes (batch, {self._info.window_samples})"
-            )
+        self._accept(waveforms)
         if len(waveforms) == 0:
             return np.empty((0, self._info.dim), np.float32)
-        feed = {self._input: np.ascontiguousarray(waveforms, np.float32)}
-        try:
-            (result,) = self._session.run([self._output], feed)
-        except Exception as fault:  # onnxruntime's errors share no base class
-            raise BundleError(
-                f"the graph failed on a batch of {len(waveforms)}: {fault}",
-                where=self._path,
-                remedy=_REBUILD,
-            ) from fault
-        embeddings = np.asarray(result, np.float32)
+        embeddings = self._run(self._output, waveforms)
         if embeddings.shape != (len(waveforms), self._info.dim):
             raise BundleError(
                 f"gave an embedding of shape {embeddings.shape} where the manifest says "
@@ -162,6 +153,51 @@ class OnnxEncoder:
                 remedy=_REBUILD,
             )
         return embeddings
+
+    def patches(self, waveform: Matrix) -> Matrix | None:
+        """What the encoder makes of each place of a window (see agent/explain/patches.py).
+
+        Args:
+            waveform: float32, shape `(window_samples,)`.
+
+        Returns:
+            float32, shape `(time, rows, width)`; None when the graph does not give them.
+
+        Raises:
+            ValueError: As `encode`.
+            BundleError: The graph fails, or gives another shape.
+        """
+        self._accept(waveform[None])
+        if PATCHES not in {one.name for one in self._session.get_outputs()}:
+            return None
+        found = self._run(PATCHES, waveform[None])
+        if found.ndim != 4 or len(found) != 1:
+            raise BundleError(
+                f"gave patches of shape {found.shape}", where=self._path, remedy=_REBUILD
+            )
+        first: Matrix = found[0]
+        return first
+
+    def _accept(self, waveforms: Matrix) -> None:
+        if self._session is None:
+            raise ValueError("the encoder is not started")
+        if waveforms.ndim != 2 or waveforms.shape[1] != self._info.window_samples:
+            raise ValueError(
+                f"waveforms have shape {waveforms.shape}, "
+                f"the encoder takes (batch, {self._info.window_samples})"
+            )
+
+    def _run(self, output: str, waveforms: Matrix) -> Matrix:
+        feed = {self._input: np.ascontiguousarray(waveforms, np.float32)}
+        try:
+            (result,) = self._session.run([output], feed, self._asked_alone)
+        except Exception as fault:  # onnxruntime's errors share no base class
+            raise BundleError(
+                f"the graph failed on a batch of {len(waveforms)}: {fault}",
+                where=self._path,
+                remedy=_REBUILD,
+            ) from fault
+        return np.asarray(result, np.float32)
 
     def stop(self) -> None:
         """Free the session. `start` makes a new one."""

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import Field, ValidationError
 
 from agent.errors import AuscultError
+from agent.explain.unusual import MARKED_FROM
 from agent.frames import Explanation
 from agent.schema import Strict, explain
 
@@ -53,6 +54,10 @@ class LostSound(Strict):
 class UnusualCells(Strict):
     """When and where the window that raised the alarm is unusual."""
 
+    of: Annotated[
+        Literal["levels", "patches"],
+        Field(description="What is compared: levels of bands, or the encoder's patches"),
+    ] = "levels"
     start: Annotated[float, Field(description="First cell's start in `sound.flac`, seconds")]
     cell_seconds: Annotated[float, Field(gt=0, description="Length of a cell, seconds")]
     edges_hz: Annotated[
@@ -61,10 +66,13 @@ class UnusualCells(Strict):
     deviations: Annotated[
         tuple[tuple[float, ...], ...],
         Field(
-            description="A list a cell with a number a band: level less its healthy mean, in "
-            "healthy standard deviations"
+            description="A list a cell with a number a band, in healthy standard deviations: "
+            "level less its healthy mean, or distance to the nearest healthy patch likewise"
         ),
     ]
+    marked_from: Annotated[
+        float, Field(gt=0, description="Deviations from which on a cell is framed in the picture")
+    ] = MARKED_FROM
 
 
 class EvidenceRecord(Strict):

@@ -241,16 +241,20 @@ class EvidenceRecorder:
         account = opened.account
         if account is None:
             return self._writer.offer(Job(opened.folder, clip, record))
-        unusual = None
+        unusual, framed = None, None
         if account.map is not None:
-            unusual = _cells(account.map, clip.place(opened.explained))
+            place = clip.place(opened.explained)
+            unusual = _cells(account.map, place, by_patches=account.by_patches)
+            framed = (place, account.map) if account.by_patches else None
         record = record.model_copy(update={"explanation": account.explanation, "unusual": unusual})
-        return self._writer.offer(Job(opened.folder, clip, record, account.spectrum))
+        return self._writer.offer(Job(opened.folder, clip, record, account.spectrum, framed))
 
 
-def _cells(found: UnusualMap, start: float) -> UnusualCells:
+def _cells(found: UnusualMap, start: float, *, by_patches: bool) -> UnusualCells:
     """A map as it is written: to a tenth of a deviation, which is more than it means."""
     return UnusualCells(
+        of="patches" if by_patches else "levels",
+        marked_from=round(found.limit, 3),
         start=round(start, 3),
         cell_seconds=found.cell_seconds,
         edges_hz=tuple(np.round(found.hertz, 1).tolist()),

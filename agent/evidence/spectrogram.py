@@ -96,6 +96,7 @@ def spectrogram_png(
     marks: Sequence[float] = (),
     title: str = "",
     unusual: UnusualMap | None = None,
+    unusual_from: float = 0.0,
 ) -> bytes:
     """Draw a stretch of sound.
 
@@ -104,7 +105,8 @@ def spectrogram_png(
         rate: Samples a second.
         marks: Moments marked by an upright line, seconds from the first sample.
         title: Shown above it; only digits and the few letters of a time are drawn.
-        unusual: Of the same sound: what is marked in it is framed.
+        unusual: Of the same sound, or a part of it: what is marked in it is framed.
+        unusual_from: Where that part begins, seconds.
 
     Returns:
         The bytes of a PNG file.
@@ -117,7 +119,7 @@ def spectrogram_png(
     image[_TOP : _TOP + HEIGHT, _LEFT : _LEFT + WIDTH] = shade.astype(np.uint8)
     seconds = len(samples) / rate
     if unusual is not None:
-        _outline(image, unusual, seconds, rate / 2.0)
+        _outline(image, unusual, unusual_from, seconds, rate / 2.0)
     for mark in marks:
         if 0 <= mark <= seconds:
             x = _LEFT + min(WIDTH - 2, round(mark / seconds * WIDTH))
@@ -128,15 +130,18 @@ def spectrogram_png(
     return _png(image)
 
 
-def _outline(image: Pixels, unusual: UnusualMap, seconds: float, nyquist: float) -> None:
+def _outline(
+    image: Pixels, unusual: UnusualMap, start: float, seconds: float, nyquist: float
+) -> None:
     """Draw a line around the cells that are marked; cells that touch share one."""
     cells, bands = unusual.marked.shape
-    columns = np.minimum(
-        (np.arange(WIDTH) + 0.5) / WIDTH * seconds / unusual.cell_seconds, cells - 1
-    ).astype(int)
+    places = (np.arange(WIDTH) + 0.5) / WIDTH * seconds - start
+    # The last cell reaches to the end of what it was measured on.
+    covered = (places >= 0) & (places < (cells + 1) * unusual.cell_seconds)
+    columns = np.clip(places / unusual.cell_seconds, 0, cells - 1).astype(int)
     rows = np.searchsorted(unusual.hertz, (np.arange(HEIGHT) + 0.5) / HEIGHT * nyquist) - 1
     heard = (rows >= 0) & (rows < bands)
-    inside = unusual.marked[columns][:, np.clip(rows, 0, bands - 1)].T & heard[:, None]
+    inside = unusual.marked[columns][:, np.clip(rows, 0, bands - 1)].T & heard[:, None] & covered
     padded = np.pad(inside[::-1], 1)
     core = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     line = padded[1:-1, 1:-1] & ~core

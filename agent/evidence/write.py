@@ -23,7 +23,7 @@ from agent.evidence.record import PICTURE, RECORD, SOUND, EvidenceRecord
 from agent.evidence.ring import Clip
 from agent.evidence.spectrogram import spectrogram_png
 from agent.explain.spectrum import HealthySpectrum
-from agent.explain.unusual import unusual_map
+from agent.explain.unusual import UnusualMap, unusual_map
 from agent.frames import Samples
 from agent.health.clock import WALL_CLOCK, ClockQuality
 
@@ -44,12 +44,15 @@ class Job:
         clip: Its sound.
         record: What was judged.
         spectrum: Healthy sound, with which the picture compares; None for a picture without.
+        framed: Where in the clip a window begins (seconds), and what is unusual in it, framed in
+            the place of the whole clip's unusual levels.
     """
 
     folder: Path
     clip: Clip
     record: EvidenceRecord
     spectrum: HealthySpectrum | None = None
+    framed: tuple[float, UnusualMap] | None = None
 
 
 class EvidenceWriter:
@@ -169,13 +172,16 @@ def write_evidence(job: Job) -> None:
     draft = job.folder / f".{SOUND}"
     write_flac(draft, job.clip.samples, job.clip.rate)
     draft.replace(job.folder / SOUND)
-    found = None if job.spectrum is None else unusual_map(job.clip.samples, job.spectrum)
+    start, found = job.framed or (0.0, None)
+    if found is None and job.spectrum is not None:
+        found = unusual_map(job.clip.samples, job.spectrum)
     picture = spectrogram_png(
         job.clip.samples,
         job.clip.rate,
         marks=[job.record.raised_at],
         title=job.record.sound_start,
         unusual=found,
+        unusual_from=start,
     )
     _replace(job.folder / PICTURE, picture)
     _replace(job.folder / RECORD, (job.record.model_dump_json(indent=1) + "\n").encode())

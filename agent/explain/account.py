@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from agent.bundle.load import Bundle
+from agent.errors import AuscultError
 from agent.explain.nearest import nearest_healthy
+from agent.explain.regions import unusual_regions, words
 from agent.explain.spectrum import HealthySpectrum
 from agent.explain.unusual import NAMED_FROM, Finding, UnusualMap, unusual_bands, unusual_map
-from agent.frames import Explanation, NearHealthy, Samples
+from agent.frames import Explanation, NearHealthy, Samples, UnusualRegion
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -20,13 +25,16 @@ class Account:
 
     Attributes:
         explanation: In words and few numbers.
-        map: When and where it is unusual; None of a bundle without a healthy spectrum.
-        spectrum: That spectrum.
+        map: When and where it is unusual: to the encoder where it has patches, else by levels;
+            None of a bundle with neither.
+        spectrum: Levels of healthy sound, if the bundle has them.
+        by_patches: Whether the map is the encoder's.
     """
 
     explanation: Explanation
     map: UnusualMap | None = None
     spectrum: HealthySpectrum | None = None
+    by_patches: bool = False
 
 
 def explain_window(bundle: Bundle, samples: Samples, vector: npt.NDArray[np.float32]) -> Account:
@@ -46,13 +54,37 @@ def explain_window(bundle: Bundle, samples: Samples, vector: npt.NDArray[np.floa
         findings = unusual_bands(samples, spectrum)
     # A band that does not stand out is told of in words, not listed as unusual.
     named = tuple(found for found in findings if abs(found.deviations) >= NAMED_FROM)
+    found_map = _patch_map(bundle, samples)
+    by_patches = found_map is not None
+    if found_map is None and spectrum is not None:
+        found_map = unusual_map(samples, spectrum)
+    regions = () if found_map is None else unusual_regions(found_map)
+    told = (_bands(findings, named), _strangest(regions), _near(nearest))
     explanation = Explanation(
-        text="; ".join(part for part in (_bands(findings, named), _near(nearest)) if part),
+        text="; ".join(part for part in told if part),
         bands=tuple(found.band for found in named),
         nearest=nearest,
+        regions=regions,
     )
-    found_map = None if spectrum is None else unusual_map(samples, spectrum)
-    return Account(explanation, found_map, spectrum)
+    return Account(explanation, found_map, spectrum, by_patches)
+
+
+def _patch_map(bundle: Bundle, samples: Samples) -> UnusualMap | None:
+    """What the encoder finds unusual; None without patches, or when they cannot be had."""
+    if bundle.patches is None:
+        return None
+    try:
+        patches = bundle.encoder.patches(samples)
+        if patches is None:
+            return None
+        return bundle.patches.map(patches, bundle.manifest.window_seconds)
+    except (AuscultError, ValueError) as fault:
+        log.warning("no patches to explain by: %s", fault)
+        return None
+
+
+def _strangest(regions: tuple[UnusualRegion, ...]) -> str:
+    return f"strangest {words(regions[0])}" if regions else ""
 
 
 def _bands(findings: tuple[Finding, ...], named: tuple[Finding, ...]) -> str:

@@ -51,16 +51,22 @@ class UnusualMap:
             bands)`; below 0 when quieter.
         hertz: Edges of the bands, `(bands + 1,)`.
         cell_seconds: Length of a cell.
+        limit: Deviations from which on a cell is marked.
+        alone: Whether a cell without a neighbour that is marked can be.
     """
 
     deviations: Floats
     hertz: Floats
     cell_seconds: float
+    limit: float = MARKED_FROM
+    alone: bool = False
 
     @property
     def marked(self) -> npt.NDArray[np.bool_]:
-        """Cells to point at, `(cells, bands)`: beyond `MARKED_FROM`, with a neighbour that is."""
-        strange = np.abs(self.deviations) >= MARKED_FROM
+        """Cells to point at, `(cells, bands)`: beyond the limit, with a neighbour that is."""
+        strange: npt.NDArray[np.bool_] = np.abs(self.deviations) >= self.limit
+        if self.alone:
+            return strange
         padded = np.pad(strange, 1)
         beside = padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
         found: npt.NDArray[np.bool_] = strange & beside

@@ -39,6 +39,18 @@ class NearHealthy(Strict):
     ]
 
 
+class UnusualRegion(Strict):
+    """When and where the window is unusual."""
+
+    start: Annotated[float, Field(ge=0, description="In the window, seconds")]
+    end: Annotated[float, Field(ge=0, description="Likewise")]
+    low_hz: Annotated[float, Field(ge=0, description="Its lowest frequency, Hz")]
+    high_hz: Annotated[float, Field(ge=0, description="Its highest, Hz")]
+    deviations: Annotated[
+        float, Field(description="Of its strangest place, in healthy standard deviations")
+    ]
+
+
 class Explanation(Strict):
     """Why a window was judged anomalous."""
 
@@ -48,6 +60,13 @@ class Explanation(Strict):
     ]
     nearest: Annotated[
         list[NearHealthy], Field(description="The nearest healthy windows, the nearest first")
+    ]
+    regions: Annotated[
+        list[UnusualRegion],
+        Field(
+            description="When and where it is unusual, the strangest first, three at most: to the "
+            "encoder itself where it has patches, else by levels"
+        ),
     ]
 
 

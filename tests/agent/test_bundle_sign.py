@@ -11,7 +11,6 @@ import pytest
 
 pytest.importorskip("cryptography")
 
-from agent.bundle.load import verify_bundle
 from agent.bundle.manifest import MANIFEST, SIGNATURE
 from agent.bundle.seal import seal
 from agent.bundle.sign import (
@@ -23,6 +22,7 @@ from agent.bundle.sign import (
     sign_folder,
     verify_folder,
 )
+from agent.bundle.verify import verify_bundle
 from agent.errors import BundleError
 
 

@@ -15,11 +15,11 @@ from support.bundles import RATE, build_bundle, tone, write
 from test_bank_growth import NEW_HZ, add
 
 from agent.bundle.ledger import BundleLedger
-from agent.bundle.load import read_manifest
 from agent.bundle.manifest import BANK, ENCODER, MANIFEST
 from agent.bundle.seal import new_bundle, seal
 from agent.bundle.swap import BundleSwapper
 from agent.bundle.trust import Opening, TrustedBundle
+from agent.bundle.verify import read_manifest
 from agent.bundle.versions import Versions
 from agent.config import MachineConfig
 from agent.encode.onnx import OnnxEncoder

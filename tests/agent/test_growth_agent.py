@@ -14,9 +14,9 @@ from support.broker import Broker, Subscriber
 from support.bundles import DIM, FAULTY_HZ, build_graph, tone, write
 from support.drift import add_baseline
 
-from agent.bundle.load import read_manifest
 from agent.bundle.manifest import ENCODER
 from agent.bundle.seal import seal
+from agent.bundle.verify import read_manifest
 from agent.commands.bank import bank
 from agent.commands.collect import collect
 from agent.config import load_config

@@ -14,9 +14,10 @@ import soundfile
 from pydantic import TypeAdapter
 from scipy.stats import ks_2samp
 
-from agent.bundle.load import open_bundle, read_manifest
+from agent.bundle.load import open_bundle
 from agent.bundle.manifest import MANIFEST, ROW_CONSTANTS, Manifest, digest_of
 from agent.bundle.seal import seal
+from agent.bundle.verify import read_manifest
 from agent.capture.files import read_audio
 from agent.errors import BundleError
 from agent.score.clips import score_clip

@@ -4,8 +4,22 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class PatchGrid:
+    """Where an encoder's patches lie.
+
+    Attributes:
+        hertz: Edges of their rows, Hz, ascending; one more than there are rows.
+        seconds: Length of a patch.
+    """
+
+    hertz: tuple[float, ...]
+    seconds: float
 
 
 class Encoder(nn.Module, ABC):
@@ -43,6 +57,25 @@ class Encoder(nn.Module, ABC):
         Returns:
             float32, shape `(batch, dim)`.
         """
+
+    @property
+    def patch_grid(self) -> PatchGrid | None:
+        """Where its patches lie; None for an encoder without."""
+        return None
+
+    def with_patches(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
+        """Embed, and give the patches made on the way: they tell where a window is unusual.
+
+        Args:
+            waveform: As `forward` takes it.
+
+        Returns:
+            The embedding, `(batch, dim)`, and the patches, `(batch, time, rows, width)`.
+
+        Raises:
+            NotImplementedError: It has no `patch_grid`.
+        """
+        raise NotImplementedError
 
     def branches(self, waveform: Tensor) -> tuple[Tensor, ...]:
         """The embedding in the parts that training may exchange between windows (FeatEx).

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from trainer.encoders.base import Encoder
+from trainer.encoders.base import Encoder, PatchGrid
 from trainer.encoders.resample import Resampler
 
 
@@ -39,6 +39,16 @@ class Part(Encoder):
         """Embed `(batch, window_samples)` as `(batch, dim)`."""
         embedding: Tensor = self.encoder(self.resample(waveform))
         return nn.functional.normalize(embedding, dim=1) if self.unit else embedding
+
+    @property
+    def patch_grid(self) -> PatchGrid | None:
+        """The encoder's."""
+        return self.encoder.patch_grid
+
+    def with_patches(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
+        """The encoder's, the embedding as `forward` gives it."""
+        embedding, patches = self.encoder.with_patches(self.resample(waveform))
+        return nn.functional.normalize(embedding, dim=1) if self.unit else embedding, patches
 
     def quantization_excludes(self) -> tuple[type[nn.Module], ...]:
         """The change of rate, and what the encoder itself keeps."""
@@ -92,6 +102,26 @@ class Joined(Encoder):
     def forward(self, waveform: Tensor) -> Tensor:
         """Embed `(batch, window_samples)` as `(batch, dim)`."""
         return torch.cat(self.branches(waveform), dim=1)
+
+    @property
+    def patch_grid(self) -> PatchGrid | None:
+        """That of the first part that has one."""
+        grids = (part.patch_grid for part in self._parts())
+        return next((grid for grid in grids if grid is not None), None)
+
+    def with_patches(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
+        """Embed, and give the patches of the first part that has some."""
+        embeddings: list[Tensor] = []
+        patches: Tensor | None = None
+        for part in self._parts():
+            if patches is None and part.patch_grid is not None:
+                embedding, patches = part.with_patches(waveform)
+            else:
+                embedding = part(waveform)
+            embeddings.append(embedding)
+        if patches is None:
+            raise NotImplementedError
+        return torch.cat(embeddings, dim=1), patches
 
     def branches(self, waveform: Tensor) -> tuple[Tensor, ...]:
         """The parts' embeddings."""

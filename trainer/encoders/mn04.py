@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from agent.errors import ConfigError
-from trainer.encoders.base import Encoder
-from trainer.encoders.spectrum import Spectrogram, mel_filters
+from trainer.encoders.base import Encoder, PatchGrid
+from trainer.encoders.spectrum import Spectrogram, mel_edges, mel_filters
 
 CHECKPOINT = "mn04_as_mAP_432.pt"
 PUBLISHED = f"https://github.com/fschmid56/EfficientAT/releases (file {CHECKPOINT}, MIT licence)"
@@ -26,6 +26,7 @@ FEATURES = ("block12_freq", "block12_balanced", "last", "multi")
 
 _RATE = 32000
 _MELS = 128
+_HIGHEST = 15000.0
 _FRAME = 1024
 _HOP = 320
 _BN_EPS = 1e-3
@@ -63,6 +64,9 @@ _BLOCKS = (
 )
 _FIRST_OF_MULTI = 6  # "multi" averages blocks 6 to 15 and the last convolution
 _BLOCK12 = 12
+# Cells of this block are the patches: as many rows as block 12, and it hears less of the
+# neighbourhood (it found more made-up faults, benchmarks/explanations.py).
+_PATCHED = 9
 _BLOCK12_FREQUENCIES = 8  # 128 mel bins after four strides of 2
 
 
@@ -113,22 +117,42 @@ class Mn04(Encoder):
         self.requires_grad_(False)
         self.eval()
 
+    @property
+    def patch_grid(self) -> PatchGrid:
+        """Sixteen frames by sixteen filters, which a cell of block 9 stands for."""
+        edges = mel_edges(
+            mels=_MELS, rows=_BLOCK12_FREQUENCIES, low=0.0, high=_HIGHEST, scale="kaldi"
+        )
+        return PatchGrid(edges, _MELS // _BLOCK12_FREQUENCIES * _HOP / _RATE)
+
+    def with_patches(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
+        """Embed, and give the cells of block 9."""
+        embedding, cells = self._run(waveform)
+        return embedding, cells.permute(0, 3, 2, 1)
+
     def forward(self, waveform: Tensor) -> Tensor:
         """Turn `(batch, window_samples)` into `(batch, dim)`."""
+        return self._run(waveform)[0]
+
+    def _run(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
+        """The embedding, and the map of the patches `(batch, channels, rows, time)`."""
         x: Tensor = self.front_end(waveform)
         means: list[Tensor] = []
+        cells = x
         for index, layer in enumerate(self.features):
             x = layer(x)
+            if index == _PATCHED:
+                cells = x
             if self.features_name == "multi" and index >= _FIRST_OF_MULTI:
                 means.append(x.mean(dim=(2, 3)))
         if self.features_name == "multi":
-            return torch.cat(means, dim=1)
+            return torch.cat(means, dim=1), cells
         if self.features_name == "last":
-            return x.mean(dim=(2, 3))
+            return x.mean(dim=(2, 3)), cells
         bands = x.mean(dim=3)
         if self.features_name == "block12_balanced":
             bands = nn.functional.normalize(nn.functional.normalize(bands, dim=1), dim=2)
-        return bands.flatten(1)
+        return bands.flatten(1), cells
 
     def quantization_excludes(self) -> tuple[type[nn.Module], ...]:
         """The mel front end."""
@@ -211,7 +235,7 @@ class MelFrontEnd(nn.Module):
         super().__init__()
         self.spectrogram = Spectrogram(_FRAME, _HOP, window=800, periodic=False, power=True)
         filters = mel_filters(
-            rate=_RATE, size=_FRAME, mels=_MELS, low=0.0, high=15000.0, scale="kaldi"
+            rate=_RATE, size=_FRAME, mels=_MELS, low=0.0, high=_HIGHEST, scale="kaldi"
         )
         self.filters: Tensor
         self.register_buffer("filters", filters, persistent=False)

@@ -272,8 +272,8 @@ def mel_filters(
     """
     hertz = np.arange(size // 2 + 1) * rate / size
     if scale == "kaldi":
-        axis = 1127.0 * np.log1p(hertz / 700.0)
-        ends = 1127.0 * np.log1p(np.array([low, high]) / 700.0)
+        axis = _log(hertz)
+        ends = _log(np.array([low, high]))
         points = np.linspace(ends[0], ends[1], mels + 2)
     else:
         axis = hertz
@@ -288,6 +288,31 @@ def mel_filters(
     elif area:
         filters = filters * (2.0 / (right - left))
     return torch.tensor(filters, dtype=torch.float32)
+
+
+def mel_edges(*, mels: int, rows: int, low: float, high: float, scale: str) -> tuple[float, ...]:
+    """Edges of equal groups of mel filters, Hz, `rows + 1`: half-way between their centres.
+
+    Args:
+        mels: Filters.
+        rows: Groups.
+        low: Lower edge of the first filter, Hz.
+        high: Upper edge of the last, Hz.
+        scale: `slaney`, or the logarithmic one that Kaldi and HTK share.
+    """
+    to_mel, to_hertz = (_slaney, _slaney_inverse) if scale == "slaney" else (_log, _log_inverse)
+    ends = to_mel(np.array([low, high]))
+    places = np.arange(rows + 1) * (mels // rows) + 0.5
+    found = to_hertz(ends[0] + places * (ends[1] - ends[0]) / (mels + 1))
+    return tuple(float(hertz) for hertz in found)
+
+
+def _log(hertz: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return 1127.0 * np.log1p(hertz / 700.0)
+
+
+def _log_inverse(mel: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return 700.0 * np.expm1(mel / 1127.0)
 
 
 _KNEE = 1000.0  # Hz, where Slaney's scale turns from linear (200/3 Hz a mel) to logarithmic

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from agent.errors import ConfigError
+from trainer.encoders.base import PatchGrid
 
 _LOG = logging.getLogger(__name__)
 
@@ -115,6 +116,10 @@ class Backbone(nn.Module, ABC):
         Args:
             depth: Layers to keep, at most the present depth. Nothing is dropped when equal.
         """
+
+    @abstractmethod
+    def grid(self) -> PatchGrid:
+        """Where its tokens lie in time and frequency."""
 
     def bands(self) -> int:
         """Frequency rows of the token grid."""

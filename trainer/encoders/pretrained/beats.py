@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trainer.encoders.base import PatchGrid
 from trainer.encoders.pretrained.backbone import (
     Architecture,
     Backbone,
@@ -22,7 +23,7 @@ from trainer.encoders.pretrained.backbone import (
     Translation,
     translate,
 )
-from trainer.encoders.pretrained.fbank import KaldiFbank, kaldi_frames
+from trainer.encoders.pretrained.fbank import KaldiFbank, kaldi_frames, kaldi_grid
 from trainer.encoders.pretrained.vit import attend, key_mask, run_blocks
 
 BASE = Architecture(768, 12, 12, 3072, {"patch_width": 512})
@@ -151,6 +152,10 @@ class Beats(Backbone):
     def bands(self) -> int:
         """Eight rows of patches."""
         return _BANDS
+
+    def grid(self) -> PatchGrid:
+        """Sixteen frames by sixteen filters."""
+        return kaldi_grid(16)
 
     def features(self, waveform: Tensor) -> Tensor:
         """Filter bank, normalised, `(batch, frames, 128)`."""

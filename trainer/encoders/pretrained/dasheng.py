@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trainer.encoders.base import PatchGrid
 from trainer.encoders.pretrained.backbone import (
     Architecture,
     Backbone,
@@ -78,6 +79,10 @@ class Dasheng(Backbone):
             Block(arch.width, arch.heads, arch.hidden, norm_first=True) for _ in range(arch.depth)
         )
         self.norm: nn.Module = nn.LayerNorm(arch.width, eps=1e-6)
+
+    def grid(self) -> PatchGrid:
+        """Four frames of all frequencies."""
+        return PatchGrid((0.0, 8000.0), _PATCH / 100)
 
     def features(self, waveform: Tensor) -> Tensor:
         """Mel levels before the batch norm, dB, `(batch, 64, 1 + samples // 160)`."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from agent.errors import ConfigError
+from trainer.encoders.base import PatchGrid
 from trainer.encoders.pretrained.backbone import (
     Architecture,
     Backbone,
@@ -23,7 +24,7 @@ from trainer.encoders.pretrained.backbone import (
     Translation,
     translate,
 )
-from trainer.encoders.pretrained.fbank import KALDI_HOP, KaldiFbank, kaldi_frames
+from trainer.encoders.pretrained.fbank import KALDI_HOP, KaldiFbank, kaldi_frames, kaldi_grid
 from trainer.encoders.pretrained.vit import Block, run_blocks, sincos
 
 BASE = Architecture(768, 12, 12, 3072, {"steps": 768})
@@ -91,6 +92,10 @@ class Eat(Backbone):
     def summarised(self) -> bool:
         """The class token."""
         return True
+
+    def grid(self) -> PatchGrid:
+        """Sixteen frames by sixteen filters."""
+        return kaldi_grid(16)
 
     def features(self, waveform: Tensor) -> Tensor:
         """Filter bank `(batch, frames, 128)`; padding is put on before normalising."""

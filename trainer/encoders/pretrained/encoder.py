@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from agent.errors import ConfigError
-from trainer.encoders.base import Encoder
-from trainer.encoders.pretrained.backbone import Backbone, CheckpointError, load_translation
+from trainer.encoders.base import Encoder, PatchGrid
+from trainer.encoders.pretrained.backbone import Backbone, CheckpointError, Hidden, load_translation
 from trainer.encoders.pretrained.checkpoints import read_checkpoint
 from trainer.encoders.pretrained.families import FAMILIES, Family
 from trainer.encoders.pretrained.identify import identify
@@ -60,6 +60,20 @@ class PretrainedEncoder(Encoder):
         self.has_values = False
         self.register_load_state_dict_post_hook(_mark_loaded)  # type: ignore[no-untyped-call]
 
+    @property
+    def patch_grid(self) -> PatchGrid:
+        """Where the tokens lie."""
+        return self.backbone.grid()
+
+    def with_patches(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
+        """Embed, and give the tokens of the middle one of the layers that are left.
+
+        The first layers tell frequencies and levels apart, the last ones have every token know of
+        all others.
+        """
+        hidden = self.backbone.hidden(self.backbone.features(waveform))
+        return self._pooled(hidden), hidden[(max(self.layers) + 1) // 2].grid
+
     def forward(self, waveform: Tensor) -> Tensor:
         """Embed `(batch, window_samples)` as `(batch, dim)`: the layers' vectors, joined."""
         if not self.has_values and not torch.compiler.is_compiling():
@@ -69,7 +83,9 @@ class PretrainedEncoder(Encoder):
                 self.kind,
             )
             self.has_values = True
-        hidden = self.backbone.hidden(self.backbone.features(waveform))
+        return self._pooled(self.backbone.hidden(self.backbone.features(waveform)))
+
+    def _pooled(self, hidden: Sequence[Hidden]) -> Tensor:
         pooled = [
             pool(pooling, hidden[layer])
             for layer, pooling in zip(self.layers, self.poolings, strict=True)

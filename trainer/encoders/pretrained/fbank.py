@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainer.encoders.spectrum import Spectrogram, Spectrum, frame, mel_filters
+from trainer.encoders.base import PatchGrid
+from trainer.encoders.spectrum import Spectrogram, Spectrum, frame, mel_edges, mel_filters
 
 KALDI_FRAME = 400  # 25 ms at 16 kHz
 KALDI_HOP = 160  # 10 ms
@@ -28,6 +29,12 @@ FLOOR = float(np.finfo(np.float32).eps)
 def kaldi_frames(samples: int) -> int:
     """Frames of a waveform at 16 kHz; the tail that fills no frame is dropped (snip_edges)."""
     return 1 + (samples - KALDI_FRAME) // KALDI_HOP
+
+
+def kaldi_grid(patch: int) -> PatchGrid:
+    """Where square patches of so many frames and filters lie."""
+    edges = mel_edges(mels=128, rows=128 // patch, low=20.0, high=8000.0, scale="kaldi")
+    return PatchGrid(edges, patch * KALDI_HOP / 16000)
 
 
 class KaldiFbank(nn.Module):

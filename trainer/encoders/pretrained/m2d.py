@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trainer.encoders.base import PatchGrid
 from trainer.encoders.pretrained.backbone import (
     Architecture,
     Backbone,
@@ -25,6 +26,7 @@ from trainer.encoders.pretrained.backbone import (
 )
 from trainer.encoders.pretrained.fbank import FLOOR, MelPower
 from trainer.encoders.pretrained.vit import Block, run_blocks, sincos
+from trainer.encoders.spectrum import mel_edges
 
 _MELS = 80
 _DEFAULT_STATS = (-7.1, 4.2)  # mean and deviation of the log-mel, when the file names none
@@ -140,6 +142,13 @@ class M2d(Backbone):
     def bands(self) -> int:
         """Five rows of patches at the usual patch of 16 bins."""
         return self.rows
+
+    def grid(self) -> PatchGrid:
+        """Patches of the file's size; frames are 10 ms apart."""
+        edges = mel_edges(
+            mels=_MELS, rows=self.rows, low=50.0, high=self.sample_rate / 2, scale="slaney"
+        )
+        return PatchGrid(edges, self.patch / 100)
 
     def summarised(self) -> bool:
         """The class token (of a clip of several units, their mean)."""

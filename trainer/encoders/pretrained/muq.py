@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trainer.encoders.base import PatchGrid
 from trainer.encoders.pretrained.backbone import (
     Architecture,
     Backbone,
@@ -181,6 +182,10 @@ class Muq(Backbone):
         exponent = torch.arange(0, size, 2, dtype=torch.int64).float() / size
         self.frequencies: Tensor
         self.register_buffer("frequencies", 1.0 / _ROTARY_BASE**exponent, persistent=False)
+
+    def grid(self) -> PatchGrid:
+        """Four frames of all frequencies."""
+        return PatchGrid((0.0, self.sample_rate / 2), 4 * _HOP / self.sample_rate)
 
     def features(self, waveform: Tensor) -> Tensor:
         """Mel levels, normalised, `(batch, 128, samples // 240)`."""
