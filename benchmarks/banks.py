@@ -2,11 +2,11 @@
 
     .venv/bin/python benchmarks/banks.py [--rows 1000 10000 100000 1000000] [--dims 128 768]
 
-For each size: seconds to build, memory of the index beside the raw vectors, milliseconds of one
-query on one thread (median and 99th percentile) and recall@1. Ours proposes 128 candidates by
-hnswlib with the plan that export would choose for a recall of 0.99, and compares those exactly;
-faiss is asked with equal parameters (IndexHNSWFlat, M 16 or more, the same ef), and exactly
-(IndexFlatIP). The plain product of NumPy is the peer: ratios are to it.
+For each size: seconds to build (ours with choosing how), memory of the index beside the raw
+vectors, milliseconds of one query on one thread (median and 99th percentile) and recall@1. Ours
+proposes 128 candidates by hnswlib with the plan that export would choose for a recall of 0.99, and
+compares those exactly; faiss is asked with equal parameters (IndexHNSWFlat, M 16 or more, the same
+ef), and exactly (IndexFlatIP). The plain product of NumPy is the peer: ratios are to it.
 
 The rows resemble embeddings: recordings lie in a few hundred operating conditions, each a low-
 dimensional patch (8 directions) of the sphere, and queries are healthy windows that are not in the
@@ -29,7 +29,7 @@ from rich.table import Table
 from agent.bundle.manifest import Row
 from agent.score.bank import MemoryBank
 from agent.score.config_knn import KnnConfig
-from agent.score.index import CANDIDATES, build_index, choose_plan
+from agent.score.index import CANDIDATES, plan_index
 from agent.score.knn import KnnScorer
 
 _QUERIES = 200
@@ -66,8 +66,8 @@ def timed(ask: Callable[[np.ndarray], np.ndarray], queries: np.ndarray) -> tuple
     return spent, answers
 
 
-def measure(rows: int, dim: int) -> list[dict[str, object]]:
-    """Every way of searching one bank."""
+def measure(rows: int, dim: int, done: Callable[[list[dict[str, object]]], None]) -> None:
+    """Every way of searching one bank; `done` is given what was found after each."""
     bank, queries = embeddings(rows, dim)
     faiss.omp_set_num_threads(1)
     found: list[dict[str, object]] = []
@@ -86,6 +86,7 @@ def measure(rows: int, dim: int) -> list[dict[str, object]]:
                 "recall": right,
             }
         )
+        done(found[-1:])
 
     spent, truth = timed(lambda q: np.argmax(q @ bank.T, axis=1), queries)
     note("exact (NumPy)", 0.0, 0.0, spent, truth)
@@ -99,10 +100,7 @@ def measure(rows: int, dim: int) -> list[dict[str, object]]:
     flat.reset()
 
     start = time.perf_counter()
-    plan = choose_plan(bank, "cosine", 0.99)
-    chosen = time.perf_counter() - start
-    start = time.perf_counter()
-    index = build_index(bank, "cosine", plan)
+    plan, index = plan_index(bank, "cosine", 0.99)
     built = time.perf_counter() - start
     index.set_ef(plan.ef)
     row = Row(source="r", start=0.0, group="r")
@@ -113,8 +111,6 @@ def measure(rows: int, dim: int) -> list[dict[str, object]]:
     spent, answers = timed(lambda q: scorer.score(q)[1], queries)
     name = f"ours (HNSW M {plan.links}, ef {plan.ef})" + ("" if plan.usable else ", not used")
     note(name, built, index.index_file_size() / 1e6, spent, answers)
-    found[-1]["choose_s"] = chosen
-    found[-1]["planned_recall"] = plan.recall
     scorer._index = None  # noqa: SLF001
     index = None
 
@@ -127,7 +123,6 @@ def measure(rows: int, dim: int) -> list[dict[str, object]]:
     spent, answers = timed(lambda q: graph.search(q, CANDIDATES)[1][:, 0], queries)
     size = (bank.nbytes + rows * 2 * plan.links * 4) / 1e6
     note("faiss (HNSW, same)", built, size, spent, answers)
-    return found
 
 
 def show(found: list[dict[str, object]]) -> Table:
@@ -160,15 +155,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rows", nargs="+", type=int, default=[1000, 10_000, 100_000, 1_000_000])
     parser.add_argument("--dims", nargs="+", type=int, default=[128, 768])
-    parser.add_argument("--json", type=Path, help="also write the figures here, after each size")
+    parser.add_argument("--json", type=Path, help="also write the figures here, after each way")
     chosen = parser.parse_args()
     console, found = Console(width=120), []
+
+    def done(rows: list[dict[str, object]]) -> None:
+        found.extend(rows)
+        if chosen.json:
+            chosen.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
     for dim in chosen.dims:
         for rows in chosen.rows:
-            found += measure(rows, dim)
+            measure(rows, dim, done)
             console.print(f"{rows:,} x {dim}: done")
-            if chosen.json:
-                chosen.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     console.print(show(found))
 
 

@@ -98,6 +98,16 @@ def build_index(vectors: Matrix, metric: Metric, plan: IndexPlan | None = None) 
 def choose_plan(vectors: Matrix, metric: Metric, recall: float, *, seed: int = 0) -> IndexPlan:
     """The cheapest way of indexing a bank that proposes enough of the nearest rows.
 
+    As `plan_index`, short of the index.
+    """
+    return plan_index(vectors, metric, recall, seed=seed)[0]
+
+
+def plan_index(
+    vectors: Matrix, metric: Metric, recall: float, *, seed: int = 0
+) -> tuple[IndexPlan, Any]:
+    """The cheapest way of indexing a bank that proposes enough of the nearest rows, and the index.
+
     Asked for are points between a row and its neighbourhood: a tenth of the way from a row to
     another one at random, where no row lies.
 
@@ -108,7 +118,8 @@ def choose_plan(vectors: Matrix, metric: Metric, recall: float, *, seed: int = 0
         seed: Of the queries.
 
     Returns:
-        The plan, with the recall it reached; not `usable` when no plan reaches it.
+        The plan, with the recall it reached (not `usable` when no plan reaches it), and the index
+        made by it.
     """
     ready = prepare(vectors, metric)
     random = np.random.default_rng(seed)
@@ -136,8 +147,9 @@ def choose_plan(vectors: Matrix, metric: Metric, recall: float, *, seed: int = 0
         )
         reached = float(np.mean(found <= nearest * (1 + 1e-4) + 1e-6))
         if reached >= recall:
-            return IndexPlan(plan.links, plan.weighed, plan.ef, reached)
-    return IndexPlan(PLANS[-1].links, PLANS[-1].weighed, PLANS[-1].ef, reached, usable=False)
+            return IndexPlan(plan.links, plan.weighed, plan.ef, reached), index
+    last = PLANS[-1]
+    return IndexPlan(last.links, last.weighed, last.ef, reached, usable=False), index
 
 
 def write_index(
