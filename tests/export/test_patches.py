@@ -80,10 +80,23 @@ def make(root: Path, name: str, weights: Path | None) -> Path:
     return root / "bundle"
 
 
-@pytest.fixture(scope="module", params=sorted(ENCODERS))
-def bundle(request, tmp_path_factory):
-    weights = request.getfixturevalue("shared") / "weights" if request.param == "mn04" else None
-    return make(tmp_path_factory.mktemp(request.param), request.param, weights)
+@pytest.fixture(scope="module")
+def made(request, tmp_path_factory):
+    """Makes the bundle of an encoder once."""
+    bundles = {}
+
+    def give(name: str) -> Path:
+        if name not in bundles:
+            weights = request.getfixturevalue("shared") / "weights" if name == "mn04" else None
+            bundles[name] = make(tmp_path_factory.mktemp(name), name, weights)
+        return bundles[name]
+
+    return give
+
+
+@pytest.fixture(params=sorted(ENCODERS))
+def bundle(request, made):
+    return made(request.param)
 
 
 def test_a_fault_is_found_where_it_is(bundle):
@@ -130,9 +143,9 @@ def test_healthy_windows_are_mostly_left_alone(bundle):
     assert marked <= 4
 
 
-@pytest.fixture(scope="module")
-def joined(tmp_path_factory):
-    return make(tmp_path_factory.mktemp("one"), "eat", None)
+@pytest.fixture
+def joined(made):
+    return made("joined")
 
 
 def test_a_bundle_without_patches_explains_by_levels(joined, tmp_path):
