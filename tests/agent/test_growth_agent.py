@@ -23,7 +23,7 @@ from agent.config import load_config
 from agent.errors import BundleError
 from agent.evidence.record import read_record
 from agent.explain.tap import Explainer
-from agent.frames import Explanation, NearHealthy, UnusualBand
+from agent.frames import Explanation, NearHealthy, UnusualBand, UnusualRegion
 from agent.service import Agent
 
 
@@ -184,7 +184,9 @@ class Reasons:
 def test_what_raises_an_alarm_is_explained_and_nothing_else(tmp_path, plant, run, broken):
     path = plant([(8, 440), (8, FAULTY_HZ), (12, 440)])
     bands = (UnusualBand(2900.0, 3100.0, 12.0),)
-    why = Explanation("louder around 3 kHz", bands, (NearHealthy("h1.wav", 2.0, 0.4),))
+    near = (NearHealthy("h1.wav", 2.0, 0.4),)
+    places = (UnusualRegion(1.0, 1.5, 2900.0, 3100.0, 7.5),)
+    why = Explanation("louder around 3 kHz", bands, near, places)
     reasons = Reasons(ZeroDivisionError() if broken else why)
     agent = Agent(load_config(path))
     agent.prepare()
@@ -219,6 +221,15 @@ def test_what_raises_an_alarm_is_explained_and_nothing_else(tmp_path, plant, run
                 "distance": 0.4,
                 "domain": "unknown",
                 "attributes": {},
+            }
+        ],
+        "regions": [
+            {
+                "start": 1.0,
+                "end": 1.5,
+                "low_hz": 2900.0,
+                "high_hz": 3100.0,
+                "deviations": 7.5,
             }
         ],
     }
