@@ -15,7 +15,8 @@ import yaml
 from pydantic import BeforeValidator, Field, FiniteFloat, ValidationError, model_validator
 
 from agent.bundle.config import BundlesConfig
-from agent.capture.config import SourceConfig
+from agent.capture.chosen import source_of
+from agent.capture.config import AnySource, SourceConfig
 from agent.collect.config import CollectConfig
 from agent.decide.config import DecideConfig
 from agent.encode.config import InferenceConfig
@@ -47,11 +48,21 @@ class MachineConfig(Strict):
             description="Its name in topics and logs: at most 100 letters, digits, '.', '_', '-'",
         ),
     ]
-    bundle: Annotated[FilePath, Field(description="Folder that `auscult export` wrote")]
+    bundle: Annotated[
+        FilePath | None,
+        Field(
+            description="Folder that `auscult export` wrote; null for `bundles/<name>` in the "
+            "state directory, where it may be put once there is one: until then the machine is "
+            "heard and recorded, and not judged"
+        ),
+    ] = None
     source: Annotated[
-        SourceConfig,
-        Field(description="Where its sound comes from: `replay:PATH`, `microphone:NAME`, or below"),
-    ]
+        SourceConfig | None,
+        Field(
+            description="Where its sound comes from: `replay:PATH`, `microphone:NAME`, or below; "
+            "null for the microphone chosen on the device's page"
+        ),
+    ] = None
     hop_seconds: Annotated[
         FiniteFloat | None,
         Field(gt=0, description="Step between windows, seconds; null for the bundle's own"),
@@ -137,6 +148,22 @@ class AgentConfig(Strict):
         # systemd gives several folders separated by colons when the unit names several.
         given = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
         return self.state_dir or (Path(given) if given else _state_home() / "auscult")
+
+    def bundle_of(self, machine: MachineConfig) -> Path:
+        """Where a machine's bundle is, or will be."""
+        return machine.bundle or self.state_path / "bundles" / machine.name
+
+    def bundle_at(self, name: str) -> Path:
+        """The same, by the machine's name.
+
+        Raises:
+            StopIteration: There is none of that name.
+        """
+        return self.bundle_of(next(one for one in self.machines if one.name == name))
+
+    def source_of(self, machine: MachineConfig) -> AnySource | None:
+        """Where a machine's sound comes from; None while no microphone is chosen."""
+        return source_of(machine.source, self.state_path, machine.name)
 
     @property
     def device_name(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,13 +15,16 @@ from agent.bundle.swap import BundleSwapper, Judge, with_session_of
 from agent.bundle.trust import Opening, TrustedBundle
 from agent.bundle.versions import version_folders
 from agent.collect.collector import Collector
-from agent.config import AgentConfig
+from agent.config import AgentConfig, MachineConfig
+from agent.errors import BundleError
 from agent.evidence.recorder import EvidenceRecorder
 from agent.evidence.write import EvidenceWriter
 from agent.explain.tap import Explainer
 from agent.health.observed import BundleUse, Keeping
 from agent.request.commands import Handler
 from agent.taps import Tap
+
+log = logging.getLogger(__name__)
 
 
 class Growth:
@@ -29,7 +33,7 @@ class Growth:
     Args:
         config: The agent's.
         judge: By a machine's name, what judges for it now.
-        restart: Begins a machine anew with a bundle whose windows are others.
+        restart: Begins a machine anew with a bundle whose windows are others, or without any.
         changed: Told of each machine whose bundle changed.
         tell: Takes what happens to a machine's bundle; must not wait, but for the disk.
     """
@@ -38,8 +42,8 @@ class Growth:
         self,
         config: AgentConfig,
         judge: Callable[[str], Judge],
-        restart: Callable[[str, Bundle], None],
-        changed: Callable[[str, Bundle], None],
+        restart: Callable[[str, Bundle | None], None],
+        changed: Callable[[str, Bundle | None], None],
         tell: Callable[[str, BundleEvent], None],
     ) -> None:
         self._config = config
@@ -60,11 +64,11 @@ class Growth:
             config.collect,
             banks=self._banks,
         )
-        self._judging: dict[str, Bundle] = {}
+        self._judging: dict[str, Bundle | None] = {}
         self._recorders: dict[str, EvidenceRecorder] = {}
 
     def open_bundles(self, *, strict: bool = False) -> None:
-        """Open and verify every machine's bundle, or its version in use.
+        """Open and verify every machine's bundle, or its version in use, where there is one yet.
 
         Args:
             strict: Do not fall back on what worked before.
@@ -77,11 +81,13 @@ class Growth:
         opening = Opening(inference.threads, inference.providers, key)
         opened: list[Bundle] = []
         for machine in self._config.machines:
-            trusted = TrustedBundle(machine.bundle, self._config.state_path, machine.name, opening)
-            bundle = with_session_of(
-                trusted.open_wanted() if strict else trusted.open_any(), opened
+            trusted = TrustedBundle(
+                self._config.bundle_of(machine), self._config.state_path, machine.name, opening
             )
-            opened.append(bundle)
+            bundle = _open(machine, trusted, strict=strict)
+            if bundle is not None:
+                bundle = with_session_of(bundle, opened)
+                opened.append(bundle)
             ledger = BundleLedger(
                 self._config.state_path / "state" / "bundles" / f"{machine.name}.json",
                 partial(self._tell, machine.name),
@@ -90,7 +96,7 @@ class Growth:
 
     def _banks(self, machine: str) -> Sequence[Path]:
         """Where collected sound may have joined a bank: the bundle, and versions of it."""
-        original = next(one.bundle for one in self._config.machines if one.name == machine)
+        original = self._config.bundle_at(machine)
         return [original, *version_folders(self._config.state_path, machine, original)]
 
     def keeping(self) -> Keeping:
@@ -113,13 +119,17 @@ class Growth:
         """Who records on this device."""
         return self._collector
 
-    def bundle(self, machine: str) -> Bundle:
-        """The bundle that a machine uses now."""
+    def bundle(self, machine: str) -> Bundle | None:
+        """The bundle that a machine uses now; None when there is none yet."""
         return self._swapper.bundle(machine)
 
-    def judging(self, machine: str) -> Bundle:
-        """The bundle that a machine begins with."""
+    def judging(self, machine: str) -> Bundle | None:
+        """The bundle that a machine begins with; None when there is none yet."""
         return self._judging[machine]
+
+    def begin_anew(self, machine: str) -> None:
+        """Begin a machine anew with the bundle it uses; see `BundleSwapper.begin_anew`."""
+        self._swapper.begin_anew(machine)
 
     def taps(self, machine: str) -> Sequence[Tap]:
         """Those who listen in on a machine."""
@@ -163,14 +173,35 @@ class Growth:
         self._collector.stop()
         self._writer.stop()
         for machine in self._judging:
-            self._swapper.bundle(machine).close()
+            bundle = self._swapper.bundle(machine)
+            if bundle is not None:
+                bundle.close()
 
     def state(self) -> str:
         """A few words for the heartbeat; empty when there is nothing to say."""
         return self._writer.state()
 
 
-def _use(bundle: Bundle) -> BundleUse:
+def _open(machine: MachineConfig, trusted: TrustedBundle, *, strict: bool) -> Bundle | None:
+    """A machine's bundle; None when there is none yet where one may be put."""
+    if machine.bundle is not None:
+        return trusted.open_wanted() if strict else trusted.open_any()
+    if not trusted.original.is_dir():
+        return None
+    try:
+        return trusted.open_wanted() if strict else trusted.open_any()
+    except BundleError as fault:
+        if strict:
+            raise
+        # It may be on its way, or the first of all, and bad: there was none to judge by before.
+        log.error("%s: %s", machine.name, fault)  # noqa: TRY400 - said in words, not as a trace
+        trusted.refusal = trusted.refusal or str(fault)
+        return None
+
+
+def _use(bundle: Bundle | None) -> BundleUse | None:
+    if bundle is None:
+        return None
     manifest = bundle.manifest
     version = manifest.growth.version if manifest.growth else 0
     return BundleUse(manifest.digest, len(bundle.rows), version)

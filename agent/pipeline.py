@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from agent.bundle.load import Bundle
@@ -17,25 +15,18 @@ from agent.drift.follower import DriftFollower
 from agent.drift.keeper import DriftKeeper
 from agent.drift.memory import DriftFile
 from agent.errors import AuscultError
-from agent.frames import AlarmEvent, Decision
-from agent.judge import Judged, WindowJudge
-from agent.publish.audience import Audience
+from agent.frames import AlarmEvent, Window
+from agent.judge import WindowJudge
+from agent.listener import Cut, Listener
 from agent.publish.publisher import Publisher
 from agent.state import AlarmFile
-from agent.tally import Tally
-from agent.taps import Tap, Taps
+from agent.taps import Tap
 from agent.terms import Terms, terms_of
-from agent.window.condition import SensorCondition, SensorMonitor
-from agent.window.queue import WindowQueue
-from agent.window.rolling import RollingWindow
 
 log = logging.getLogger(__name__)
 
-# While no window comes, time passes in steps of this, seconds.
-_TICK_SECONDS = 1.0
 
-
-class Pipeline:
+class Pipeline(Listener):
     """Captures, scores and decides for one machine, in two threads of its own.
 
     Args:
@@ -60,25 +51,13 @@ class Pipeline:
         state: Path | None = None,
         taps: Sequence[Tap] = (),
     ) -> None:
-        self.name = config.name
-        self.tally = Tally()
-        self.fault: Exception | None = None
-        self._config = config
+        super().__init__(config, source, publishers, on_end, taps)
         self._judge = WindowJudge(config.name, bundle)
         self._terms: Terms | None = None
-        self._source = source
-        self._audience = Audience(config.name, publishers)
-        self._on_end = on_end
         self._state = state
-        self._taps = Taps(taps)
-        self._stopping = False
-        self._ended = threading.Event()
-        self._threads: list[threading.Thread] = []
-        self._queue: WindowQueue | None = None
         self._keeper: AlarmKeeper | None = None
         self._drift: DriftKeeper | None = None
         self._follower = DriftFollower(config.name)
-        self._sensor = SensorMonitor(config.validity.condition)
 
     def start(self) -> None:
         """Take up the alarm where it was left, and begin to listen.
@@ -87,21 +66,16 @@ class Pipeline:
             AudioError: The source can never work as configured.
             ConfigError: The bundle cannot give the thresholds that are asked for.
         """
+        assert self._source is not None
         self._terms = terms = terms_of(self._config, self._judge.bundle)
         self._source.start()
-        state = self._state if self._source.live else None
+        state = self._state if self.live else None
         self._keeper = self._take_up_alarm(terms, state)
         self._keeper.resume()
         file = None if state is None else DriftFile(state / "drift" / f"{self.name}.json")
         self._drift = DriftKeeper(self._audience.drift, self._audience.tell_drift, file)
         self._drift.resume(self._judge.bundle.drift, terms.drift_seconds)
-        self._queue = WindowQueue(self._config.queue_windows, drop=self._source.live)
-        self._threads = [
-            threading.Thread(target=target, name=f"{self.name}-{name}", daemon=True)
-            for name, target in (("capture", self._capture), ("score", self._score))
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._listen()
 
     def _take_up_alarm(self, terms: Terms, state: Path | None) -> AlarmKeeper:
         """The alarm as an earlier run left it."""
@@ -122,45 +96,6 @@ class Pipeline:
         )
         return AlarmKeeper(decider, self._tell, file)
 
-    def stop(self) -> None:
-        """Ask both threads to end; windows that wait are not scored any more."""
-        self._stopping = True
-        self._source.stop()
-        if self._queue is not None:
-            self._queue.close(discard=True)
-
-    def join(self, seconds: float) -> bool:
-        """Wait for the end; False when a thread is still busy after that time."""
-        deadline = time.monotonic() + seconds
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
-        return not self.running
-
-    @property
-    def running(self) -> bool:
-        """Whether it still captures or scores."""
-        return any(thread.is_alive() for thread in self._threads)
-
-    @property
-    def live(self) -> bool:
-        """Whether its sound goes on whether or not anybody keeps up."""
-        return self._source.live
-
-    @property
-    def ended(self) -> bool:
-        """Whether all of its sound has been decided on, or it failed."""
-        return self._ended.is_set()
-
-    def faults(self) -> Mapping[str, int]:
-        """Troubles of the source, and windows dropped."""
-        dropped = 0 if self._queue is None else self._queue.dropped
-        return {**self._source.faults(), **({"dropped_windows": dropped} if dropped else {})}
-
-    @property
-    def waiting(self) -> int:
-        """Windows captured that wait to be judged."""
-        return 0 if self._queue is None else len(self._queue)
-
     @property
     def alarm(self) -> AlarmKeeper:
         """The machine's alarm, for the operator's commands; from `start` on, from any thread."""
@@ -174,11 +109,6 @@ class Pipeline:
         if self._drift is None:
             raise AuscultError(f"{self.name} is not listened to yet", remedy="Try again shortly.")
         return self._drift
-
-    @property
-    def sensor(self) -> SensorCondition:
-        """The microphone's condition."""
-        return self._sensor.condition
 
     def use_bundle(self, bundle: Bundle) -> Bundle:
         """Judge with another bundle from the next window on; the alarm stays as it is.
@@ -206,90 +136,34 @@ class Pipeline:
             self._drift.use(bundle.drift, terms.drift_seconds)
         return previous
 
-    def _capture(self) -> None:
-        assert self._queue is not None
+    def _cut(self) -> Cut:
         assert self._terms is not None
         encoder, terms = self._judge.bundle.manifest.encoder, self._terms
-        rolling = RollingWindow(
-            encoder.window_samples, terms.hop_samples, encoder.sample_rate, levels=terms.levels
-        )
-        try:
-            for block in self._source.blocks():
-                terms = self._terms  # those of another bundle, perhaps
-                rolling.hop_samples, rolling.levels = terms.hop_samples, terms.levels
-                self._taps.hear(block)
-                for window in rolling.push(block):
-                    if not self._queue.put(window):
-                        return
-        except Exception as fault:  # noqa: BLE001 - a thread must not die unheard
-            self._fail(fault)
-        finally:
-            # What waits is still scored, then the scoring thread ends too.
-            self._queue.close()
+        return Cut(encoder.sample_rate, encoder.window_samples, terms.hop_samples, terms.levels)
 
-    def _score(self) -> None:
-        assert self._queue is not None
-        began, origin = time.monotonic(), None
-        patience = _TICK_SECONDS if self.live else None
-        try:
-            while True:
-                window = self._queue.get(patience)
-                if window is None:
-                    if self._queue.over:
-                        break
-                    self._pass_time()
-                    continue
-                origin = window.monotonic if origin is None else origin
-                self.tally.stream_seconds = window.end_monotonic - origin
-                self._take(self._judge.judge(window), began)
-                self._audience.sensor(self._sensor.observe(window, self._source.faults()))
-        except Exception as fault:  # noqa: BLE001 - a thread must not die unheard
-            self._fail(fault)
-        finally:
-            # Should scoring have failed, capture must not wait for it.
-            self._source.stop()
-            self._queue.close(discard=True)
-            self._taps.close()
-            if self._drift is not None:
-                self._drift.close()
-            self._ended.set()
-            self._on_end()
-
-    def _take(self, judged: Judged, began: float) -> None:
-        """Decide on a window, and tell of it."""
+    def _take(self, window: Window, began: float) -> None:
+        """Judge a window, decide on it, and tell of it."""
+        judged = self._judge.judge(window)
         decision = self.alarm.decide(
             judged.score,
             judged.state,
             lambda decision: self._taps.judged(decision, judged.bundle.rows),
             lambda decision: self._taps.explain(decision, judged),
         )
-        self._count(decision, began)
+        self.tally.count(decision)
+        self._timed(began)
         self._audience.publish(decision, first=self.tally.windows == 1)
         self._follower.take(self.drift, decision, judged.heard)
 
     def _pass_time(self) -> None:
         """No window comes: shelvings end all the same, and the microphone may have failed."""
         self.alarm.tick()
-        now, wall = time.monotonic(), time.time()
-        self._audience.sensor(self._sensor.waiting(now, wall, self._source.faults()))
+        super()._pass_time()
 
-    def _count(self, decision: Decision, began: float) -> None:
-        now, tally = time.monotonic(), self.tally
-        tally.count(decision)
-        tally.dropped = 0 if self._queue is None else self._queue.dropped
-        tally.elapsed_seconds = now - began
-        tally.last_window = now
+    def _close(self) -> None:
+        if self._drift is not None:
+            self._drift.close()
 
     def _tell(self, event: AlarmEvent) -> None:
         self.tally.count_event(event)
         self._audience.tell(event)
-
-    def _fail(self, fault: Exception) -> None:
-        if self._stopping:
-            log.debug("%s: while stopping", self.name, exc_info=fault)
-            return
-        self.fault = self.fault or fault
-        if isinstance(fault, AuscultError):
-            log.error("%s: %s", self.name, fault)
-        else:
-            log.error("%s: unexpected fault", self.name, exc_info=fault)

@@ -9,11 +9,14 @@ from collections.abc import Callable
 
 from agent.bundle.events import BundleEvent
 from agent.bundle.load import Bundle
+from agent.capture.chosen import choose_microphone
+from agent.capture.config import MicrophoneSource
 from agent.capture.probe import check_paths
 from agent.capture.source import open_source
 from agent.config import AgentConfig, MachineConfig
 from agent.decide.keeper import AlarmKeeper
 from agent.drift.keeper import DriftKeeper
+from agent.errors import AuscultError, ConfigError
 from agent.growth import Growth
 from agent.health.clock import WALL_CLOCK
 from agent.health.exposition import exposition
@@ -21,6 +24,7 @@ from agent.health.metrics import MetricsServer
 from agent.health.notify import Notifier
 from agent.health.observed import Delivery
 from agent.health.vigil import Vigil
+from agent.learner import HOP_SECONDS, WINDOW_SECONDS, Learner
 from agent.pipeline import Pipeline
 from agent.publish.about import bundle_info, info_message, machine_health, outbox_health
 from agent.publish.audience import Audience
@@ -58,7 +62,7 @@ class Agent:
         self._wake = threading.Event()
         self._stopping = False
         self._growth = Growth(
-            config, self._running, self._begin_anew, self._bundle_changed, self._tell_bundle
+            config, self._listener, self._begin_anew, self._bundle_changed, self._tell_bundle
         )
         self._broker: MqttPublisher | None = None
         self._changing = 0  # machines being begun anew
@@ -70,7 +74,7 @@ class Agent:
         self._began = time.monotonic()
         #: The device's own page, when there is one.
         self.page = Page(config) if config.web.enabled else None
-        self.pipelines: list[Pipeline] = []
+        self.pipelines: list[Pipeline | Learner] = []
         #: What was told last, for whoever looks at it on this device.
         self.live = LiveBoard(config.device_name)
         #: Who carries out which command; registered before `start`.
@@ -91,10 +95,18 @@ class Agent:
         if self.page is not None:
             self.page.check()
         for machine in self._config.machines:
-            check_paths(machine.source)
+            source = self._config.source_of(machine)
+            if source is not None:
+                check_paths(source)
         self._growth.open_bundles(strict=strict)
         for machine in self._config.machines:
             bundle = self._growth.bundle(machine.name)
+            if bundle is None:
+                log.warning(
+                    "%s: no bundle yet: it is heard and recorded, not judged. Put the bundle at %s",
+                    machine.name, self._config.bundle_of(machine),
+                )  # fmt: skip
+                continue
             trained = bundle.manifest.trained_on
             log.info(
                 "%s: bundle %s (%s, preset %s, %d rows) verified",
@@ -115,13 +127,14 @@ class Agent:
         device = self._config.device_name
         publishers: list[Publisher] = [ConsolePublisher(), self.live]
         if self._config.jsonl is not None:
-            publishers.append(JsonlPublisher(self._config.jsonl, device, names))
+            publishers.append(JsonlPublisher(self._config.jsonl, device, names, self._unjudged))
         broker = None
         if self._config.mqtt is not None:
             folder = self._config.state_path / "outbox"
             broker = MqttPublisher(
-                self._config.mqtt, device, names, folder, drifting=self._drifting
-            )
+                self._config.mqtt, device, names, folder,
+                drifting=self._drifting, unjudged=self._unjudged,
+            )  # fmt: skip
         if broker is not None or self.page is not None:
             self.handlers.update(alarm_handlers(self._alarm))
             self.handlers.update(drift_handlers(self._drift))
@@ -180,17 +193,26 @@ class Agent:
             remarks=self.publisher_states(),
         ).model_dump(mode="json")
 
-    def _bundle_infos(self) -> dict[str, BundleInfo]:
-        found = {}
+    def _bundle_infos(self) -> dict[str, BundleInfo | None]:
+        found: dict[str, BundleInfo | None] = {}
         for machine in self._config.machines:
             bundle = self._growth.bundle(machine.name)
-            found[machine.name] = bundle_info(bundle.path, bundle.manifest, len(bundle.rows))
+            found[machine.name] = (
+                None if bundle is None
+                else bundle_info(bundle.path, bundle.manifest, len(bundle.rows))
+            )  # fmt: skip
         return found
+
+    def _unjudged(self) -> list[str]:
+        """The machines that have no bundle yet."""
+        names = [machine.name for machine in self._config.machines]
+        return [name for name in names if self._growth.bundle(name) is None]
 
     def _drifting(self) -> list[str]:
         """The machines whose drift is followed, by the bundles in use now."""
         names = [machine.name for machine in self._config.machines]
-        return [name for name in names if self._growth.bundle(name).drift is not None]
+        found = {name: self._growth.bundle(name) for name in names}
+        return [name for name, one in found.items() if one is not None and one.drift is not None]
 
     def _exposition(self) -> str:
         delivery = None
@@ -214,22 +236,37 @@ class Agent:
             keeping=self._growth.keeping(),
         )
 
-    def _running(self, machine: str) -> Pipeline:
+    def _listener(self, machine: str) -> Pipeline | Learner:
         return next(pipeline for pipeline in self.pipelines if pipeline.name == machine)
 
     def _step(self, machine: MachineConfig) -> float:
         """Longest time to the next window while all is well, seconds."""
-        manifest = self._growth.bundle(machine.name).manifest
+        bundle = self._growth.bundle(machine.name)
+        if bundle is None:
+            return WINDOW_SECONDS + HOP_SECONDS
+        manifest = bundle.manifest
         return manifest.window_seconds + (machine.hop_seconds or manifest.hop_seconds)
 
     def _alarm(self, machine: str) -> AlarmKeeper:
-        return self._running(machine).alarm
+        return self._listener(machine).alarm
 
     def _drift(self, machine: str) -> DriftKeeper:
-        return self._running(machine).drift
+        return self._listener(machine).drift
 
-    def _pipeline(self, machine: MachineConfig, bundle: Bundle) -> Pipeline:
-        source = open_source(machine.source, bundle.manifest.encoder.sample_rate)
+    def _pipeline(self, machine: MachineConfig, bundle: Bundle | None) -> Pipeline | Learner:
+        """What listens to a machine: a learner as long as it has no bundle, or no microphone."""
+        config = self._config.source_of(machine)
+        rate = self._config.collect.rate
+        if bundle is not None:
+            rate = bundle.manifest.encoder.sample_rate
+        source = None if config is None else open_source(config, rate)
+        page = () if self.page is None else (self.page.sounds[machine.name],)
+        if bundle is None or source is None:
+            collecting = self._growth.collector.taps[machine.name]
+            return Learner(
+                machine, source, rate, self._publishers, self._wake.set,
+                taps=(collecting, *page), bundle=bundle is not None,
+            )  # fmt: skip
         return Pipeline(
             machine,
             bundle,
@@ -237,15 +274,12 @@ class Agent:
             self._publishers,
             on_end=self._wake.set,
             state=self._config.state_path / "state",
-            taps=(
-                *self._growth.taps(machine.name),
-                *(() if self.page is None else (self.page.sounds[machine.name],)),
-            ),
+            taps=(*self._growth.taps(machine.name), *page),
         )
 
-    def _begin_anew(self, name: str, bundle: Bundle) -> None:
-        """Another bundle takes other windows: the machine's pipeline ends and a new one begins."""
-        old = self._running(name)
+    def _begin_anew(self, name: str, bundle: Bundle | None) -> None:
+        """The machine is listened to in another way: its pipeline ends and a new one begins."""
+        old = self._listener(name)
         machine = next(one for one in self._config.machines if one.name == name)
         self._changing += 1
         try:
@@ -261,7 +295,31 @@ class Agent:
         finally:
             self._changing -= 1
 
-    def _bundle_changed(self, machine: str, bundle: Bundle) -> None:  # noqa: ARG002
+    def choose_microphone(self, name: str, source: MicrophoneSource) -> None:
+        """Listen to a machine through another microphone from now on, also after a restart.
+
+        Args:
+            name: The machine, whose configuration names no source.
+            source: The microphone.
+
+        Raises:
+            ConfigError: Its configuration names one, or the choice cannot be kept.
+            AuscultError: It is being recorded from, or cannot be listened to so.
+        """
+        machine = next(one for one in self._config.machines if one.name == name)
+        if machine.source is not None:
+            raise ConfigError(
+                f"the configuration says what '{name}' listens to, so it cannot be chosen here",
+                remedy="Change its `source` there, or take it out to choose it on the page.",
+            )
+        recording = self._growth.collector.taps[name].recording
+        if recording is not None and not recording.done:
+            raise AuscultError(f"'{name}' is being recorded from", remedy="Stop that first.")
+        choose_microphone(self._config.state_path, name, source)
+        log.info("%s: microphone chosen: %s", name, source.device or "the default one")
+        self._growth.begin_anew(name)
+
+    def _bundle_changed(self, machine: str, bundle: Bundle | None) -> None:  # noqa: ARG002
         if self._broker is not None:
             self._broker.bundle_changed()
 

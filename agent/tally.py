@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from dataclasses import dataclass, field
 
-from agent.frames import AlarmEvent, Decision, EventKind, Level, MachineState, Validity
+from agent.frames import AlarmEvent, Decision, EventKind, Level, MachineState, Validity, Window
 
 # Alarms remembered for the summary: a bound, for an agent that runs for years.
 _ALARMS_KEPT = 1000
@@ -35,10 +35,13 @@ class Tally:
     """What became of a machine's windows so far.
 
     Attributes:
-        windows: Windows that reached a decision.
+        windows: Windows that reached a decision, or were heard while there is no bundle.
         exceeded: Those that scored above the threshold.
         idle: Those in which the machine stood idle.
         invalid: Those that could not be judged, by validity.
+        unjudged: Those that could have been judged, had there been a bundle.
+        validity: Of the latest window; None before the first.
+        reason: Why that one could not be judged; empty when it could.
         dropped: Windows dropped unjudged because scoring could not keep up.
         alarms: The latest alarms raised and cleared.
         raised: Alarms raised.
@@ -57,6 +60,9 @@ class Tally:
     exceeded: int = 0
     idle: int = 0
     invalid: Counter[str] = field(default_factory=Counter)
+    unjudged: int = 0
+    validity: Validity | None = None
+    reason: str = ""
     dropped: int = 0
     alarms: deque[AlarmChange] = field(default_factory=lambda: deque(maxlen=_ALARMS_KEPT))
     raised: int = 0
@@ -75,10 +81,19 @@ class Tally:
         window = decision.score.window
         self.score, self.state = decision.score.value, decision.state
         self.threshold, self.alert_threshold = decision.threshold, decision.alert_threshold
-        self.windows += 1
+        self._see(window)
         self.exceeded += decision.exceeded
         self.idle += decision.state is MachineState.IDLE
         self.inference_seconds += decision.score.inference_seconds
+
+    def count_unjudged(self, window: Window) -> None:
+        """Take a window into account that there is no bundle to judge with."""
+        self._see(window)
+        self.unjudged += window.validity is Validity.VALID
+
+    def _see(self, window: Window) -> None:
+        self.windows += 1
+        self.validity, self.reason = window.validity, window.reason
         if window.validity is not Validity.VALID:
             self.invalid[window.validity.value] += 1
 

@@ -104,11 +104,12 @@ def place_of_machine(
             remedy=f"Give --machine: {', '.join(names)}.",
         )
     machine = next(one for one in config.machines if one.name == name)
+    original = config.bundle_of(machine)
     if config.bundles.public_key is not None:
         # Nothing may be grown from, or shown of, a bundle that the agent would not open.
-        verify_folder(machine.bundle, load_public(config.bundles.public_key))
-    own = version_folders(config.state_path, machine.name, machine.bundle)[0]
-    versions = Versions(machine.bundle, folder or own)
+        verify_folder(original, load_public(config.bundles.public_key))
+    own = version_folders(config.state_path, machine.name, original)[0]
+    versions = Versions(original, folder or own)
     opened = _open(versions, threads=config.inference.threads) if current else None
     return Place(versions, evidence or config.state_path / "evidence" / machine.name, opened)
 

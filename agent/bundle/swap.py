@@ -19,7 +19,7 @@ import numpy as np
 
 from agent.bundle.ledger import BundleLedger
 from agent.bundle.load import Bundle
-from agent.bundle.manifest import ENCODER
+from agent.bundle.manifest import ENCODER, MANIFEST
 from agent.bundle.trust import TrustedBundle
 from agent.encode.onnx import OnnxEncoder
 from agent.errors import AuscultError
@@ -108,7 +108,8 @@ class _Use:
     identity: tuple[Any, ...]
     seen: tuple[Any, ...]
     trial: TrialEncoder | None = None
-    before: Bundle | None = None
+    before: Bundle | None = None  # to go back to
+    first: bool = False  # there was none before the one on trial
 
 
 class BundleSwapper:
@@ -130,7 +131,7 @@ class BundleSwapper:
         *,
         watch_seconds: float,
         trial_windows: int,
-        changed: Callable[[str], None] = lambda _machine: None,
+        changed: Callable[[str, Bundle | None], None] = lambda _machine, _bundle: None,
     ) -> None:
         self._judge = judge
         self._restart = restart
@@ -172,6 +173,22 @@ class BundleSwapper:
     def bundle(self, machine: str) -> Bundle | None:
         """The bundle that a machine uses; None when there is none yet."""
         return self._uses[machine].bundle
+
+    def judging(self, machine: str) -> Bundle | None:
+        """The same as it is to judge: on trial, while it is on trial."""
+        use = self._uses[machine]
+        if use.bundle is None or use.trial is None:
+            return use.bundle
+        return replace(use.bundle, encoder=use.trial)
+
+    def begin_anew(self, machine: str) -> None:
+        """Begin a machine anew with what it uses, because what it listens to has changed.
+
+        Raises:
+            AuscultError: It cannot listen so.
+        """
+        with self._lock:
+            self._restart(machine, self.judging(machine))
 
     def start(self) -> None:
         """Tell what each machine begins with, where that is news, and begin to watch."""
@@ -242,11 +259,12 @@ class BundleSwapper:
         self._put(machine, on_trial, present)
         # Of an unfinished trial the last bundle that passed one stays the way back.
         use.before = present if use.trial is None else use.before or present
+        use.first = use.before is None
         use.bundle, use.trial = bundle, trial
         self.swapped += 1
         log.info("%s: on trial for %d windows: %s", machine, self._trial_windows, bundle.path)
         use.ledger.swapped(present, bundle, reason)
-        self._changed(machine)
+        self._changed(machine, bundle)
         return True
 
     def _on_trial(self, bundle: Bundle) -> tuple[Bundle, TrialEncoder]:
@@ -288,7 +306,7 @@ class BundleSwapper:
         use = self._uses[machine]
         identity = use.trusted.identity()
         settled, use.seen = identity == use.seen, identity
-        if use.bundle is None and not use.trusted.present():
+        if use.bundle is None and not (use.trusted.wanted() / MANIFEST).is_file():
             return  # nothing was put there yet, or was taken away again
         if identity != use.identity and settled:
             self.reload(machine, "found where the configuration says, or among its versions")
@@ -298,16 +316,16 @@ class BundleSwapper:
         use = self._uses[machine]
         if use.trial is None:
             return
-        if use.trial.failed and use.before is not None:
+        if use.trial.failed and use.bundle is not None and (use.before is not None or use.first):
             failed, before, why = use.bundle, use.before, use.trial.failed
             use.trusted.refuse(failed)
-            use.bundle, use.before, use.trial = before, None, None
+            use.bundle, use.before, use.trial, use.first = before, None, None, False
             self.rolled_back += 1
             self._put(machine, before, failed)
             use.ledger.rolled_back(failed, before, f"failed its trial: {why}")
             self._changed(machine, before)
             return
         if use.trial.left <= 0 and not use.trial.failed:
-            use.trial, use.before = None, None
+            use.trial, use.before, use.first = None, None, False
             use.trusted.keep_good()
-            log.info("%s: bundle %s has passed its trial", machine, use.bundle.path)
+            log.info("%s: a bundle has passed its trial: %s", machine, use.trusted.wanted())

@@ -21,6 +21,15 @@ class CollectConfig(Strict):
             "calibrated",
         ),
     ] = 60.0
+    rate: Annotated[
+        int,
+        Field(
+            ge=8000,
+            le=192_000,
+            description="Samples a second while the machine has no bundle, whose rate is taken "
+            "else, Hz; training resamples to what its encoder takes",
+        ),
+    ] = 32_000
     free_share: Annotated[
         float,
         Field(ge=0, lt=1, description="Share of the disk to leave free; with less it stops"),

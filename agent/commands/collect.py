@@ -156,10 +156,20 @@ def _by_ourselves(config: AgentConfig, order: Order) -> None:
     from agent.capture.source import open_source
     from agent.collect.recording import Recording, discard_empty
     from agent.collect.session import summary
+    from agent.errors import ConfigError
 
     machine = next(one for one in config.machines if one.name == order.machine)
-    rate = read_manifest(machine.bundle).encoder.sample_rate
-    source = open_source(machine.source, rate)
+    source_config, place = config.source_of(machine), config.bundle_of(machine)
+    if source_config is None:
+        raise ConfigError(
+            f"no microphone is chosen for '{machine.name}'",
+            remedy="Give the machine a `source` (`auscult devices` lists what there is), or choose "
+            "it on the page.",
+        )
+    rate = config.collect.rate
+    if machine.bundle is not None or place.is_dir():
+        rate = read_manifest(place).encoder.sample_rate
+    source = open_source(source_config, rate)
     recording = Recording(
         config.state_path / "collected", config.device_name, order, config.collect
     )

@@ -101,7 +101,8 @@ def _needed(command: tuple[str, ...], path: Path, config: AgentConfig) -> list[P
 
     needed = [Path(command[0]), Path(sys.executable), Path(package), path]
     for machine in config.machines:
-        needed += [machine.bundle, machine.bundle / "manifest.json"]
+        if machine.bundle is not None:
+            needed += [machine.bundle, machine.bundle / "manifest.json"]
     if config.bundles.public_key is not None:
         needed.append(config.bundles.public_key)
     return needed

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from agent.pipeline import Pipeline
+    from agent.listener import Listener
     from agent.service import Agent
 
 log = logging.getLogger("agent.run")
@@ -76,7 +76,11 @@ def run(config_path: Path, jsonl: Path | None, log_level: str, *, check: bool) -
         from agent.capture.probe import check_source
 
         for machine in config.machines:
-            click.echo(f"{machine.name}: {check_source(machine.source)}")
+            source, place = config.source_of(machine), config.bundle_of(machine)
+            heard = "no microphone is chosen yet" if source is None else check_source(source)
+            click.echo(f"{machine.name}: {heard}")
+            if machine.bundle is None and not place.is_dir():
+                click.echo(f"{machine.name}: no bundle yet; heard, not judged. It goes to {place}")
         click.echo(f"{config_path}: configuration, bundles and sources are in order")
         return
     try:
@@ -115,6 +119,12 @@ def _leave(code: int) -> None:
 def _heartbeat(agent: Agent) -> None:
     for pipeline in agent.pipelines:
         tally = pipeline.tally
+        if pipeline.missing:
+            log.info(
+                "%s: no %s yet: %d windows heard, %d of them fit to learn from, none judged",
+                pipeline.name, " and no ".join(pipeline.missing), tally.windows, tally.unjudged,
+            )  # fmt: skip
+            continue
         extra = ", ".join(f"{count} {name}" for name, count in pipeline.faults().items())
         log.info(
             "%s: %d windows judged, %d above the threshold, %d invalid, %d alarms%s",
@@ -125,8 +135,14 @@ def _heartbeat(agent: Agent) -> None:
         log.warning("%s", state)
 
 
-def _summarise(pipeline: Pipeline) -> None:
+def _summarise(pipeline: Listener) -> None:
     tally = pipeline.tally
+    if pipeline.missing:
+        click.echo(
+            f"{pipeline.name}: no {' and no '.join(pipeline.missing)} yet: {tally.windows} windows "
+            f"over {_clock(tally.stream_seconds)} heard, none judged"
+        )
+        return
     click.echo(
         f"{pipeline.name}: {tally.windows} windows over {_clock(tally.stream_seconds)}, "
         f"{tally.exceeded} above the threshold, {tally.invalid.total()} invalid"

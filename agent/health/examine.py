@@ -48,7 +48,8 @@ def examine(path: Path) -> Iterator[Finding]:
         yield check_folder("jsonl", config.jsonl.path.parent)
     yield check_clock()
     yield check_providers(config)
-    if any(isinstance(machine.source, MicrophoneSource) for machine in config.machines):
+    sources = [config.source_of(machine) for machine in config.machines]
+    if any(source is None or isinstance(source, MicrophoneSource) for source in sources):
         yield check_sound_rights()
     if config.bundles.public_key is not None:
         yield check_key(config.bundles.public_key)
@@ -57,7 +58,7 @@ def examine(path: Path) -> Iterator[Finding]:
         finding, share = check_bundle(config, machine)
         busy += share
         yield finding
-        yield check_microphone(machine)
+        yield check_microphone(config, machine)
     if busy > _BUSY_SHARE:
         yield Finding(
             "processor", Grade.WARN,
@@ -176,12 +177,17 @@ def check_bundle(config: AgentConfig, machine: MachineConfig) -> tuple[Finding, 
         The finding, and the share of a core's time that the encoder will take.
     """
     name = f"bundle of {machine.name}"
+    place = config.bundle_of(machine)
+    if machine.bundle is None and not place.is_dir():
+        return Finding(
+            name, Grade.WARN, "there is none yet: the machine is heard and recorded, not judged",
+            f"Record its healthy sound (`auscult collect`, or the page), train, export, and put "
+            f"the bundle at {place}; the running agent takes it up",
+        ), 0.0  # fmt: skip
     inference = config.inference
     opening = Opening(inference.threads, inference.providers, config.bundles.public_key)
     try:
-        bundle = TrustedBundle(
-            machine.bundle, config.state_path, machine.name, opening
-        ).open_wanted()
+        bundle = TrustedBundle(place, config.state_path, machine.name, opening).open_wanted()
     except AuscultError as fault:
         return _failed(name, fault), 0.0
     try:
@@ -204,12 +210,19 @@ def check_bundle(config: AgentConfig, machine: MachineConfig) -> tuple[Finding, 
         bundle.close()
 
 
-def check_microphone(machine: MachineConfig) -> Finding:
+def check_microphone(config: AgentConfig, machine: MachineConfig) -> Finding:
     """Does the source give sound?"""
-    kind = "microphone" if isinstance(machine.source, MicrophoneSource) else "source"
+    source = config.source_of(machine)
+    if source is None:
+        return Finding(
+            f"microphone of {machine.name}", Grade.WARN, "none is chosen yet: nothing is heard",
+            "Choose it on the page (`web.enabled`), or give the machine a `source`; "
+            "`auscult devices` lists what there is",
+        )  # fmt: skip
+    kind = "microphone" if isinstance(source, MicrophoneSource) else "source"
     name = f"{kind} of {machine.name}"
     try:
-        return Finding(name, Grade.OK, check_source(machine.source))
+        return Finding(name, Grade.OK, check_source(source))
     except AudioError as fault:
         return _failed(name, fault)
     except OSError as fault:  # PortAudio's library is not installed

@@ -56,6 +56,7 @@ def _of_windows(machines: Sequence[Machine]) -> list[Family]:
     windows = Family("windows_total", "Windows that reached a decision.")
     invalid = Family("windows_invalid_total", "Windows not judged, by reason.")
     exceeded = Family("windows_exceeded_total", "Windows above the threshold.")
+    unjudged = Family("windows_unjudged_total", "Windows heard while there is no bundle yet.")
     idle = Family("windows_idle_total", "Windows of an idle machine.")
     dropped = Family("windows_dropped_total", "Windows dropped unjudged.")
     waiting = Family("windows_waiting", "Windows captured that wait to be judged.")
@@ -73,6 +74,7 @@ def _of_windows(machines: Sequence[Machine]) -> list[Family]:
                 count = tally.invalid.get(kind.value, 0)
                 invalid.add(count, machine=name, reason=kind.value)
         exceeded.add(tally.exceeded, machine=name)
+        unjudged.add(tally.unjudged, machine=name)
         idle.add(tally.idle, machine=name)
         dropped.add(tally.dropped, machine=name)
         waiting.add(machine.waiting, machine=name)
@@ -84,7 +86,8 @@ def _of_windows(machines: Sequence[Machine]) -> list[Family]:
         if tally.score is not None:
             score.add(float(tally.score), machine=name)
     return [
-        windows, invalid, exceeded, idle, dropped, waiting, inference, last, score, now_idle,
+        windows, invalid, exceeded, unjudged, idle, dropped, waiting, inference, last, score,
+        now_idle,
     ]  # fmt: skip
 
 
@@ -155,7 +158,11 @@ def _of_drift(machines: Sequence[Machine]) -> list[Family]:
 def _of_keeping(of: Keeping) -> list[Family]:
     bundle = Family("bundle_info", "The bundle in use.")
     rows = Family("bundle_rows", "Rows of its memory bank.")
+    missing = Family("bundle_missing", "1 while there is no bundle to judge the machine with.")
     for machine, use in of.bundles.items():
+        missing.add(int(use is None), machine=machine)
+        if use is None:
+            continue
         bundle.add(1, machine=machine, digest=use.digest, version=str(use.version))
         rows.add(use.rows, machine=machine)
     removed = Family("collected_sessions_removed_total", "Sessions removed, by whether in a bank.")
@@ -164,6 +171,7 @@ def _of_keeping(of: Keeping) -> list[Family]:
     return [
         bundle,
         rows,
+        missing,
         single("bundles_swapped_total", "Bundles taken up.", of.swapped),
         single("bundles_rolled_back_total", "Those that failed their trial.", of.rolled_back),
         single("bundles_refused_total", "Bundles that could not be taken up.", of.refused),

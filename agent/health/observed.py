@@ -70,6 +70,11 @@ class Counts(Protocol):
         ...
 
     @property
+    def unjudged(self) -> int:
+        """Windows that could have been judged, had there been a bundle."""
+        ...
+
+    @property
     def inference_seconds(self) -> float:
         """Time the encoder took."""
         ...
@@ -192,7 +197,7 @@ class Keeping:
         collected_bytes: What the sessions kept take, at the last look.
     """
 
-    bundles: Mapping[str, BundleUse] = field(default_factory=dict)
+    bundles: Mapping[str, BundleUse | None] = field(default_factory=dict)
     swapped: int = 0
     rolled_back: int = 0
     refused: int = 0

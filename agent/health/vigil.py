@@ -7,6 +7,7 @@ a timer: a process whose threads hang, or that hears nothing any more, is restar
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -17,6 +18,8 @@ log = logging.getLogger(__name__)
 
 # The watchdog waits for at least so many of the slowest machine's steps.
 _STEPS = 4
+# How often the watchdog is fed while no machine has a microphone yet, seconds.
+_IDLE_SECONDS = 1.0
 
 
 class Counted(Protocol):
@@ -51,6 +54,16 @@ class Watched(Protocol):
         """Whether its sound is over."""
         ...
 
+    @property
+    def expected(self) -> bool:
+        """Whether windows are to come: not while nobody has chosen its microphone."""
+        ...
+
+    @property
+    def missing(self) -> Sequence[str]:
+        """What it lacks to judge the machine."""
+        ...
+
 
 class Vigil:
     """Tells systemd `READY` after the first windows, and `WATCHDOG` with each round of them.
@@ -58,7 +71,9 @@ class Vigil:
     A round is complete when every machine has had a window decided on since the last one. So each
     machine must give a window within `WatchdogSec`. Two are not waited for, as long as another
     gives windows: a recording that is over, and a machine whose microphone is known to give no
-    sound (that is told as its condition, and restarting would deafen the others as well).
+    sound (that is told as its condition, and restarting would deafen the others as well). Nor is
+    one that nobody has chosen a microphone for: no restart could mend that. Windows of a machine
+    that has no bundle yet count, as they are heard; the status says that they are not judged.
 
     Args:
         notifier: The way to systemd.
@@ -69,6 +84,7 @@ class Vigil:
         self._counted: dict[str, int] = {}  # at the last complete round
         self._seen: dict[str, int] = {}  # at the last look
         self._failed_early: set[str] = set()
+        self._idle_due = 0.0
         self.is_ready = False
 
     def begin(self, slowest_seconds: float) -> None:
@@ -85,15 +101,18 @@ class Vigil:
 
     def look(self, machines: Sequence[Watched]) -> None:
         """Feed the watchdog if a round is complete; call often."""
-        counts = {machine.name: machine.tally.windows for machine in machines}
+        counts = {machine.name: machine.tally.windows for machine in machines if machine.expected}
         # A machine that is begun anew, for another bundle, counts from 0 again.
         new = {name for name, count in counts.items() if count not in {0, self._counted.get(name)}}
         excused = {machine.name for machine in machines if self._excused(machine)}
         self._seen = counts
-        if not new or counts.keys() - new - excused:
+        # With nothing to be heard yet, that the agent looks is all that can be asked of it.
+        idle = bool(machines) and not counts and time.monotonic() >= self._idle_due
+        if (not new and not idle) or counts.keys() - new - excused:
             return
         self._counted = counts
-        status = self._words(counts, excused - new)
+        self._idle_due = time.monotonic() + _IDLE_SECONDS
+        status = self._words(counts, excused - new, machines)
         if self.is_ready:
             self._notifier.alive(status)
         else:
@@ -105,7 +124,7 @@ class Vigil:
         self._notifier.stopping()
 
     def _excused(self, machine: Watched) -> bool:
-        if machine.ended:
+        if machine.ended or not machine.expected:
             return True
         failing = machine.sensor.status is ConditionStatus.FAILURE
         if machine.tally.windows not in {0, self._seen.get(machine.name)}:
@@ -116,6 +135,11 @@ class Vigil:
         return failing and machine.name not in self._failed_early
 
     @staticmethod
-    def _words(counts: dict[str, int], excused: set[str]) -> str:
-        text = f"{len(counts)} machines, {sum(counts.values())} windows"
-        return text + (f"; no sound from {', '.join(sorted(excused))}" if excused else "")
+    def _words(counts: dict[str, int], excused: set[str], machines: Sequence[Watched]) -> str:
+        text = f"{len(machines)} machines, {sum(counts.values())} windows"
+        mute = sorted(excused & counts.keys())
+        text += f"; no sound from {', '.join(mute)}" if mute else ""
+        for thing in ("microphone", "bundle"):
+            lacking = sorted(one.name for one in machines if thing in one.missing)
+            text += f"; no {thing} yet for {', '.join(lacking)}" if lacking else ""
+        return text

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from agent import __version__
 from agent.bundle.manifest import Manifest
+from agent.frames import Validity
 from agent.health.clock import WALL_CLOCK
 from agent.publish.messages import Message, utc
 from agent.publish.outbox import Outbox
@@ -32,6 +33,21 @@ class Counts(Protocol):
     @property
     def invalid(self) -> Mapping[str, int]:
         """Those that could not be judged, by validity."""
+        ...
+
+    @property
+    def unjudged(self) -> int:
+        """Those that could have been judged, had there been a bundle."""
+        ...
+
+    @property
+    def validity(self) -> Validity | None:
+        """Of the latest window; None before the first."""
+        ...
+
+    @property
+    def reason(self) -> str:
+        """Why that one could not be judged; empty when it could."""
         ...
 
     @property
@@ -68,6 +84,11 @@ class Listening(Protocol):
         """Its counts."""
         ...
 
+    @property
+    def missing(self) -> Sequence[str]:
+        """What it lacks to judge the machine: `bundle`, `microphone`."""
+        ...
+
     def faults(self) -> Mapping[str, int]:
         """Troubles of its source."""
         ...
@@ -99,13 +120,13 @@ def bundle_info(path: Path, manifest: Manifest, rows: int) -> BundleInfo:
 
 
 def info_message(
-    device: str, bundles: Mapping[str, BundleInfo], commands: Sequence[str]
+    device: str, bundles: Mapping[str, BundleInfo | None], commands: Sequence[str]
 ) -> Message:
     """What the agent is made of (`info`, retained).
 
     Args:
         device: This device's name.
-        bundles: By machine, its bundle.
+        bundles: By machine, its bundle; None where there is none yet.
         commands: Commands it takes.
     """
     return Info(
@@ -176,6 +197,10 @@ def machine_health(machine: Listening) -> MachineHealth:
         exceeded=tally.exceeded,
         raised=tally.raised,
         dropped=tally.dropped,
+        unjudged=tally.unjudged,
+        missing=list(machine.missing),
+        validity=tally.validity,
+        reason=tally.reason,
         faults=dict(machine.faults()),
         # The tally keeps monotonic time; people read a clock.
         last_window=None if last is None else utc(time.time() - (time.monotonic() - last)),

@@ -163,7 +163,7 @@ class BundleEventData(Strict):
         str,
         Field(
             description="`manifest_sha256` of the bundle used before; of a refusal, of the one "
-            "still in use"
+            "still in use; empty when there was none"
         ),
     ]
     new_digest: Annotated[
@@ -173,10 +173,15 @@ class BundleEventData(Strict):
             "that could not be read"
         ),
     ]
-    bundle: Annotated[str, Field(description="Folder of the bundle in use from now on")]
+    bundle: Annotated[
+        str, Field(description="Folder of the bundle in use from now on; empty without any")
+    ]
     rows: Annotated[Count, Field(description="Rows of its memory bank")]
     version: Annotated[Count, Field(description="Version of that bank; 0 as exported")]
-    threshold: Annotated[float, Field(description="Its threshold, in units of the score")]
+    threshold: Annotated[
+        float | None,
+        Field(description="Its threshold, in units of the score; null without a bundle"),
+    ]
 
 
 class BundleCloudEvent(_CloudEvent):

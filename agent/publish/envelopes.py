@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 
 from agent.bundle.events import BundleEvent
 from agent.drift.events import DriftEvent, DriftStatus
@@ -31,12 +32,20 @@ class Envelopes:
         config: Prefix and expiry.
         device: This device's name.
         machines: The machines it listens to.
+        unjudged: Tells, whenever asked, those that have no bundle yet.
     """
 
-    def __init__(self, config: MqttConfig, device: str, machines: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        config: MqttConfig,
+        device: str,
+        machines: tuple[str, ...],
+        unjudged: Callable[[], Sequence[str]] = tuple,
+    ) -> None:
         self._config = config
         self._device = device
         self._machines = machines
+        self._unjudged = unjudged
         #: Topic of the device: `<prefix>/<device>`.
         self.base = f"{config.prefix}/{device}"
 
@@ -53,6 +62,7 @@ class Envelopes:
             machines=self._machines,
             time=None if timeless else time.time(),
             reason=reason,
+            unjudged=() if timeless else self._unjudged(),
         )
         return self.state("status", message)
 

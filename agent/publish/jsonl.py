@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import BufferedWriter
 from pathlib import Path
 
@@ -28,12 +28,20 @@ class JsonlPublisher(Narrator):
         config: The file and its bounds.
         device: This device's name.
         machines: The machines it listens to.
+        unjudged: Tells, whenever asked, those that have no bundle yet.
     """
 
-    def __init__(self, config: JsonlConfig, device: str, machines: Sequence[str]) -> None:
+    def __init__(
+        self,
+        config: JsonlConfig,
+        device: str,
+        machines: Sequence[str],
+        unjudged: Callable[[], Sequence[str]] = tuple,
+    ) -> None:
         super().__init__(device)
         self._config = config
         self._machines = tuple(machines)
+        self._unjudged = unjudged
         self._lock = threading.Lock()  # several machines write to one file
         self._file: BufferedWriter | None = None
         self._lost = 0
@@ -72,8 +80,9 @@ class JsonlPublisher(Narrator):
 
     def _status(self, status: str, reason: str = "") -> Message:
         return status_message(
-            self._device, status, machines=self._machines, time=time.time(), reason=reason
-        )
+            self._device, status, machines=self._machines, time=time.time(), reason=reason,
+            unjudged=self._unjudged(),
+        )  # fmt: skip
 
     def narrate(self, kind: str, machine: str, message: Message) -> None:  # noqa: ARG002 - in it
         """Write a message as a line."""

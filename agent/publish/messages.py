@@ -232,7 +232,13 @@ def drift_message(
 
 
 def status_message(
-    device: str, status: str, *, machines: Sequence[str], time: float | None, reason: str = ""
+    device: str,
+    status: str,
+    *,
+    machines: Sequence[str],
+    time: float | None,
+    reason: str = "",
+    unjudged: Sequence[str] = (),
 ) -> Message:
     """Whether the agent runs (`status`, retained).
 
@@ -242,6 +248,7 @@ def status_message(
         machines: The machines it listens to.
         time: When, seconds since the epoch; None in the last will, which is written beforehand.
         reason: Why it is offline.
+        unjudged: Those of the machines that have no bundle yet.
     """
     return Status.model_validate(
         {
@@ -250,6 +257,7 @@ def status_message(
             "time": None if time is None else utc(time),
             "reason": reason,
             "machines": list(machines),
+            "unjudged": list(unjudged),
             "version": __version__,
         }
     ).model_dump(mode="json")

@@ -56,6 +56,7 @@ class MqttPublisher:
         machines: The machines it listens to.
         folder: Where undelivered alarm events are kept.
         drifting: Tells, whenever asked, the machines whose drift is followed.
+        unjudged: Likewise those that have no bundle yet.
     """
 
     def __init__(
@@ -66,12 +67,13 @@ class MqttPublisher:
         folder: Path,
         *,
         drifting: Callable[[], Sequence[str]] = tuple,
+        unjudged: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self._config = config
         self._device = device
         self._machines = tuple(machines)
         self._drifting = drifting
-        self._envelopes = Envelopes(config, device, self._machines)
+        self._envelopes = Envelopes(config, device, self._machines, unjudged)
         self._outbox = Outbox(EventStore(folder, config.outbox_max_bytes))
         self._news = AlarmNews()
         self._announcement = Announcement(
@@ -86,7 +88,7 @@ class MqttPublisher:
             Hooks(self._on_request, self._on_taken, self._on_turn),
         )
         self._requests: Requests | None = None
-        self._bundles: Callable[[], Mapping[str, BundleInfo]] | None = None
+        self._bundles: Callable[[], Mapping[str, BundleInfo | None]] | None = None
         self._listening: Callable[[], Sequence[Listening]] | None = None
         self._began = time.monotonic()
         self._health_due = 0.0
@@ -113,7 +115,7 @@ class MqttPublisher:
 
     def tell_about(
         self,
-        bundles: Callable[[], Mapping[str, BundleInfo]],
+        bundles: Callable[[], Mapping[str, BundleInfo | None]],
         listening: Callable[[], Sequence[Listening]],
     ) -> None:
         """Publish `info` and `health` from now on; call before `start`.
@@ -214,8 +216,11 @@ class MqttPublisher:
         return ", ".join(parts)
 
     def bundle_changed(self) -> None:
-        """A machine is judged with another bundle: `info` and Home Assistant are told anew."""
+        """A machine is judged with another bundle: all that names bundles is told anew."""
         self._publish_info()
+        # Also that it is judged now. While the broker is away, each connection says so anyway.
+        if self._sender.wait_connected(0.0):
+            self._outbox.put_state(self._envelopes.status("online"))
         self._announcement.renew()
         self._followed.renew()
 

@@ -48,6 +48,9 @@ class Status(Strict):
         Field(description="Why it is offline; empty when online"),
     ]
     machines: Annotated[list[str], Field(description="The machines it listens to")]
+    unjudged: Annotated[
+        list[str], Field(description="Those of them that have no bundle yet, and are not judged")
+    ]
     version: Annotated[str, Field(description="Version of auscult")]
 
 
@@ -77,20 +80,39 @@ class Info(Strict):
     version: Annotated[str, Field(description="Version of auscult")]
     python: Annotated[str, Field(description="Version of Python")]
     platform: Annotated[str, Field(description="Operating system and processor")]
-    machines: Annotated[dict[str, BundleInfo], Field(description="By machine, its bundle")]
+    machines: Annotated[
+        dict[str, BundleInfo | None],
+        Field(description="By machine, its bundle; null while there is none yet"),
+    ]
     commands: Annotated[list[str], Field(description="Commands that `request/` takes")]
 
 
 class MachineHealth(Strict):
     """How the listening to one machine goes; counts since the agent's start."""
 
-    windows: Annotated[Count, Field(description="Windows that reached a decision")]
+    windows: Annotated[
+        Count,
+        Field(description="Windows that reached a decision, or were heard without a bundle"),
+    ]
     invalid: Annotated[
         dict[str, Count], Field(description="Those that could not be judged, by `validity`")
     ]
     exceeded: Annotated[Count, Field(description="Those above the threshold")]
     raised: Annotated[Count, Field(description="Alarms raised")]
     dropped: Annotated[Count, Field(description="Windows dropped: scoring could not keep up")]
+    unjudged: Annotated[
+        Count, Field(description="Windows fit to be judged, heard while there is no bundle yet")
+    ]
+    missing: Annotated[
+        list[Literal["microphone", "bundle"]],
+        Field(description="What it lacks to judge the machine; empty when it does judge"),
+    ]
+    validity: Annotated[
+        Validity | None, Field(description="Of the latest window; null before the first")
+    ]
+    reason: Annotated[
+        str, Field(description="Why that one could not be judged; empty when it could")
+    ]
     faults: Annotated[dict[str, Count], Field(description="Troubles of the source, by name")]
     last_window: Annotated[
         Time | None, Field(description="When the latest window was decided on; null before it")

@@ -60,7 +60,7 @@ def _recorded(backend: Backend, machine: str) -> Session | None:
 
 def _list(backend: Backend, asked: Asked) -> Collected:
     machine, root = known_machine(backend, asked), _root(backend)
-    original = next(one.bundle for one in backend.config.machines if one.name == machine)
+    original = backend.config.bundle_at(machine)
     banks = [original, *version_folders(backend.config.state_path, machine, original)]
     joined, now = sessions_in_banks(banks), _recorded(backend, machine)
     found = []

@@ -126,10 +126,12 @@ def test_an_alarm_is_told_as_operators_left_it():
 
 
 def test_what_is_kept_and_exchanged_is_told():
-    keeping = Keeping({"pump": BundleUse("abc", 5, 2)}, 1, 2, 3, 4, 5, 6, 7, 8)
+    keeping = Keeping({"pump": BundleUse("abc", 5, 2), "fan": None}, 1, 2, 3, 4, 5, 6, 7, 8)
     found = parse(exposition([], None, WallClock(), started=0.0, keeping=keeping))
     assert of(found, "auscult_bundle_info", machine="pump", digest="abc", version="2") == 1
     assert of(found, "auscult_bundle_rows", machine="pump") == 5
+    assert of(found, "auscult_bundle_missing", machine="pump") == 0
+    assert of(found, "auscult_bundle_missing", machine="fan") == 1
     counts = [
         of(found, f"auscult_{name}")
         for name in (

@@ -53,6 +53,8 @@ class Machine:
         self.name = name
         self.tally = SimpleNamespace(windows=0)
         self.ended = False
+        self.expected = True
+        self.missing = ()
         self.hears(ConditionStatus.GOOD)
 
     def hears(self, status: ConditionStatus) -> None:
@@ -195,3 +197,37 @@ def test_a_manager_that_does_not_read_holds_nobody_up_for_long(tmp_path):
     assert time.monotonic() - began < 5
     wire.close()
     manager.close()
+
+
+def test_a_machine_without_a_bundle_is_awake_and_said_not_to_be_judged(manager):
+    vigil, pump, fan = vigil_of(manager), Machine("pump"), Machine("fan")
+    fan.missing = ("bundle",)
+    pump.window()
+    vigil.look([pump, fan])
+    assert manager.told() == []  # its microphone must be heard all the same
+    fan.window()
+    vigil.look([pump, fan])
+    (told,) = manager.told()
+    assert told["READY"] == "1"
+    assert "no bundle yet for fan" in told["STATUS"]
+
+
+def test_an_agent_with_no_microphone_chosen_is_ready_for_somebody_to_choose_one(
+    manager, monkeypatch
+):
+    vigil, pump = vigil_of(manager), Machine("pump")
+    pump.expected, pump.missing = False, ("microphone", "bundle")
+    vigil.look([pump])
+    (told,) = manager.told()
+    assert "no microphone yet for pump" in told["STATUS"]
+    vigil.look([pump])
+    assert manager.told() == []  # not at every look
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 1.5)
+    vigil.look([pump])
+    assert kinds(manager) == ["WATCHDOG"]
+    # Once one is chosen, only its windows count.
+    monkeypatch.setattr(time, "monotonic", lambda: now + 3)
+    pump.expected = True
+    vigil.look([pump])
+    assert manager.told() == []

@@ -54,6 +54,7 @@ def event(**changes):
 class Listening:
     name = "pump"
     tally = Tally(windows=5, last_window=1.0)
+    missing = ("bundle",)
 
     def faults(self):
         return {"overruns": 2}
@@ -68,8 +69,11 @@ def built(tmp_path, bundle):
     Listening.tally.invalid["silent"] += 1
     info = bundle_info(opened.path, opened.manifest, len(opened.rows))
     condition = SensorCondition(ConditionStatus.FAILURE, "silent", 1e9)
-    yield "status", messages.status_message("d", "online", machines=["pump"], time=1e9)
-    yield "info", info_message("d", {"pump": info}, ["ack"])
+    yield (
+        "status",
+        messages.status_message("d", "online", machines=["pump"], time=1e9, unjudged=["pump"]),
+    )
+    yield "info", info_message("d", {"pump": info, "fan": None}, ["ack"])
     yield "score", messages.score_message("d", "pump", decision)
     yield "alarm", messages.alarm_message("d", "pump", STATUS, time=1e9, score=None, threshold=0.4)
     yield "event", messages.event_message("d", "pump", event())
@@ -95,6 +99,8 @@ def built(tmp_path, bundle):
     for kind in BundleEventKind:
         changed = BundleEvent("b1", kind, 1e9, "asked for", "a" * 64, "", "pump", 5, 0, 0.4)
         yield "bundle_event", bundle_event_message("d", "pump", changed)
+    none = BundleEvent("b2", BundleEventKind.REFUSED, 1e9, "cut short", "", "", "", 0, 0, None)
+    yield "bundle_event", bundle_event_message("d", "pump", none)
     why = Explanation(
         "louder at 3 kHz", (UnusualBand(2800, 3200, 9.5),), (NearHealthy("h1.wav", None, 0.2),)
     )
