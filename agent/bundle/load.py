@@ -37,7 +37,7 @@ from agent.score.build import build_scorer, read_indexes, read_state, state_file
 from agent.score.calibrate import HealthyScores, Significance, significance
 from agent.score.config import neighbourhood
 from agent.score.gate import IdleGate
-from agent.score.knn import KnnScorer
+from agent.score.knn import EXACT_UP_TO, KnnScorer
 from agent.score.scorer import HealthySet, Scorer, State, StateError
 
 _ROWS = TypeAdapter(tuple[Row, ...])
@@ -225,21 +225,33 @@ def _patches(path: Path, manifest: Manifest) -> HealthyPatches | None:
 
 def _array(path: Path, columns: int, shape: str) -> Matrix:
     """A finite float32 matrix with so many columns."""
-    array = _load(path)
+    array = _load(path, mapped=True)
     fits = getattr(array, "dtype", None) == np.float32 and array.shape[1:] == (columns,)
-    if not fits or not np.isfinite(array).all():
+    if fits and len(array) <= EXACT_UP_TO:
+        # Of a bank that is compared row by row, every row is wanted for every window.
+        array = np.ascontiguousarray(_load(path))
+    if not fits or not _finite(array):
         found = f"{getattr(array, 'dtype', type(array))} {getattr(array, 'shape', '')}"
         raise BundleError(
             f"should hold finite float32 {shape}, {columns} columns, but holds {found}",
             where=path,
             remedy="Export the bundle again with `auscult export`.",
         )
-    return np.ascontiguousarray(array)
+    return array  # type: ignore[no-any-return]  # checked above
 
 
-def _load(path: Path) -> Any:
+def _finite(array: Matrix) -> bool:
+    """Whether every number is; a block at a time, since a mapped array may exceed the memory."""
+    return all(
+        bool(np.isfinite(array[at : at + EXACT_UP_TO]).all())
+        for at in range(0, len(array), EXACT_UP_TO)
+    )
+
+
+def _load(path: Path, *, mapped: bool = False) -> Any:
+    """An array of a file; read as it is used, when `mapped`."""
     try:
-        return np.load(path, allow_pickle=False)
+        return np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
     except Exception as fault:
         # NumPy reads a header with Python's own parser, whose errors are of many kinds.
         raise BundleError(f"is not a NumPy array: {fault}", where=path) from fault

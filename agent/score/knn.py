@@ -52,18 +52,20 @@ class KnnScorer:
 
     def start(self) -> None:
         """Prepare the bank (and load the index of a large one). Idempotent."""
-        if self._ready is not None:
+        if self._ready is not None or self._index is not None:
             return
-        self._ready = prepare(self.bank.vectors, self.config.metric)
         large = len(self.bank) > EXACT_UP_TO
         if self._index_path is not None and large and self.plan.usable:
-            self._index = _load_index(self._index_path, self._ready, self.config, self.plan)
+            # Candidates are prepared as they come: the raw vectors may stay in their file.
+            self._index = _load_index(self._index_path, self.bank.vectors, self.config, self.plan)
+        else:
+            self._ready = prepare(self.bank.vectors, self.config.metric)
 
     @property
     def ready(self) -> Matrix:
         """The bank's vectors as `prepare` gives them, float32 `(rows, dim)`."""
-        self.start()
-        assert self._ready is not None
+        if self._ready is None:
+            self._ready = prepare(self.bank.vectors, self.config.metric)
         return self._ready
 
     def score(self, embeddings: Matrix) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
@@ -75,16 +77,17 @@ class KnnScorer:
         Returns:
             Scores float32 `(m,)`, larger is stranger, and the best row of each, int64 `(m,)`.
         """
-        ready = self.ready
+        self.start()
         queries = prepare(embeddings, self.config.metric)
         if self._index is None:
-            return self._rank(distances(queries, ready, self.config.metric), None)
+            return self._rank(distances(queries, self.ready, self.config.metric), None)
         scores = np.empty(len(queries), dtype=np.float32)
         rows = np.empty(len(queries), dtype=np.int64)
         count = min(max(CANDIDATES, self.config.k), len(self.bank))
         labels, _ = self._index.knn_query(queries, k=count, num_threads=1)
         for i, label in enumerate(labels.astype(np.int64)):
-            table = distances(queries[i : i + 1], ready[label], self.config.metric)
+            near = prepare(self.bank.vectors[label], self.config.metric)
+            table = distances(queries[i : i + 1], near, self.config.metric)
             scores[i : i + 1], rows[i : i + 1] = self._rank(table, label)
         return scores, rows
 
@@ -98,15 +101,15 @@ class KnnScorer:
         return nearest_k(table, k, self.config), best if rows is None else rows[best]
 
 
-def _load_index(path: Path, ready: Matrix, config: KnnConfig, plan: IndexPlan) -> Any:
+def _load_index(path: Path, vectors: Matrix, config: KnnConfig, plan: IndexPlan) -> Any:
     """Read an index whose checksum the bundle has verified, and check that it fits the bank."""
     import hnswlib  # noqa: PLC0415 - only large banks pay for it
 
-    index = hnswlib.Index(space=space(config.metric), dim=ready.shape[1])
-    index.load_index(str(path), max_elements=len(ready))
-    if index.get_current_count() != len(ready):
+    index = hnswlib.Index(space=space(config.metric), dim=vectors.shape[1])
+    index.load_index(str(path), max_elements=len(vectors))
+    if index.get_current_count() != len(vectors):
         # Raw vectors are the source of truth; a stale index is rebuilt, not trusted.
-        index = build_index(ready, config.metric, plan)
+        index = build_index(prepare(vectors, config.metric), config.metric, plan)
     # hnswlib forgets ef at every load (it is 10 then).
     index.set_ef(plan.ef)
     return index

@@ -12,6 +12,7 @@ from agent.bundle.manifest import Row
 from agent.score import knn as knn_module
 from agent.score.bank import MemoryBank, prepare
 from agent.score.config_knn import KnnConfig
+from agent.score.index import write_index
 from agent.score.knn import KnnScorer
 from agent.score.normalize import (
     density,
@@ -189,3 +190,27 @@ def test_euclidean_distances_survive_a_far_origin():
     values = np.float32([[-40.0], [-40.001], [-40.01]])
     found = KnnScorer(bank_of(values[:1]), KnnConfig(metric="euclidean")).score(values)[0]
     assert found == pytest.approx([0, 0.001, 0.01], abs=2e-5)
+
+
+def test_the_raw_vectors_of_an_indexed_bank_stay_in_their_file(tmp_path, monkeypatch):
+    rng = np.random.default_rng(3)
+    vectors = rng.normal(size=(400, 16)).astype(np.float32)
+    np.save(tmp_path / "bank.npy", vectors)
+    write_index(tmp_path / "bank.hnsw", vectors, "cosine")
+    mapped = np.load(tmp_path / "bank.npy", mmap_mode="r")
+    config = KnnConfig(normalization="none")
+    exact = KnnScorer(bank_of(vectors), config).score(vectors[:20] + 0.1)
+    monkeypatch.setattr(knn_module, "EXACT_UP_TO", 100)
+    prepared = []
+
+    def count(rows, *others):
+        prepared.append(len(rows))
+        return prepare(rows, *others)
+
+    monkeypatch.setattr(knn_module, "prepare", count)
+    scorer = KnnScorer(bank_of(mapped), config, tmp_path / "bank.hnsw")
+    scorer.start()
+    found = scorer.score(vectors[:20] + 0.1)
+    np.testing.assert_array_equal(found[1], exact[1])
+    np.testing.assert_allclose(found[0], exact[0], atol=1e-6)
+    assert max(prepared) < len(vectors), "the whole bank was copied into memory"
