@@ -131,8 +131,8 @@ def describe(config: ScorerConfig) -> str:
     if isinstance(config, KnnConfig):
         return f"{config.k}-NN {config.metric}, {config.normalization}"
     if isinstance(config, FusionConfig):
-        parts = "; ".join(describe(part.scorer) for part in config.parts)
-        return f"{config.combine} of {len(config.parts)} ({parts})"
+        kinds = dict.fromkeys(describe(part.scorer) for part in config.parts)
+        return f"{config.combine} of {len(config.parts)} ({'; '.join(kinds)})"
     return config.kind.replace("_", " ")
 
 

@@ -25,7 +25,7 @@ import click
     show_default=True,
     help="Folder for everything made.",
 )
-@click.option("--preset", default="spectral_shape", show_default=True, help="Name, or a .yaml.")
+@click.option("--preset", default="auscult_scratch", show_default=True, help="Name, or a .yaml.")
 @click.option(
     "--weights",
     type=click.Path(path_type=Path),

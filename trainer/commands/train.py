@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option(
-    "--preset", default="spectral_shape", show_default=True, help="Preset name, or a .yaml."
+    "--preset",
+    help="Preset name, or a .yaml; default: auscult_small where its checkpoint is in --weights, "
+    "else auscult_scratch, which needs none.",
 )
 @click.option("--machine", default=None, help="Which machine of DATA; needed when it has several.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder to write.")
@@ -66,7 +68,7 @@ if TYPE_CHECKING:
 )
 def train(
     data: Path,
-    preset: str,
+    preset: str | None,
     machine: str | None,
     out: Path,
     seed: int,
@@ -89,7 +91,7 @@ def train(
 
     from trainer.fit.engine import Placement, make_engine, under_torchrun
     from trainer.learn import train_machine
-    from trainer.preset import load_preset
+    from trainer.preset import default_preset, load_preset
     from trainer.progress import progress_bar
     from trainer.recordings.load import load_machines
     from trainer.recordings.summary import print_summary
@@ -97,6 +99,9 @@ def train(
     from trainer.selection.report import selection_table
     from trainer.selection.usual import with_selection
 
+    why = ""
+    if preset is None:
+        preset, why = default_preset(weights)
     recipe = with_selection(load_preset(preset), select)
     fabric = None
     if recipe.training.kind == "classify" or devices * nodes > 1 or under_torchrun():
@@ -106,6 +111,8 @@ def train(
         fabric.launch()
     first = fabric is None or fabric.is_global_zero
     console = Console(stderr=True, quiet=not first)
+    if why:
+        console.print(f"preset {preset} ({escape(why)})", highlight=False)
     everyone = recipe.training.classes.machines == "all"
     with progress_bar(console) as progress:
         machines = load_machines(

@@ -17,6 +17,7 @@ from trainer.encoders.joined import Joined
 from trainer.encoders.mn04 import PUBLISHED, Mn04
 from trainer.encoders.pretrained.encoder import build_pretrained
 from trainer.encoders.pretrained.families import FAMILIES
+from trainer.encoders.quantiles import SpectralQuantiles
 from trainer.encoders.segmented import Segmented
 from trainer.encoders.shape import SpectralShape
 from trainer.preset import EncoderConfig
@@ -123,6 +124,8 @@ def _build(
         return DualPath(window_seconds=window_seconds)
     if config.kind == "bigru":
         return BigruAutoencoder(window_seconds=window_seconds)
+    if config.kind == "spectral_quantiles":
+        return SpectralQuantiles(window_seconds=window_seconds)
     if config.kind == "spectral_shape":
         return SpectralShape(window_seconds=window_seconds)
     if config.kind == "log_mel":
