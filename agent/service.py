@@ -172,6 +172,7 @@ class Agent:
                 self.page.start(
                     self.live, collector, self._info, self._health,
                     lambda name, data, respond: requests.take(name, data, respond=respond),
+                    self.choose_microphone,
                 )  # fmt: skip
 
     def _info(self) -> Message:

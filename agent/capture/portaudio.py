@@ -62,6 +62,11 @@ def load() -> Any:
     return sounddevice
 
 
+def in_use() -> bool:
+    """Whether any stream is open."""
+    return _State.streams > 0
+
+
 def refresh_wanted() -> bool:
     """Shall open streams be closed for a moment, so that a returned device can be found?"""
     return _State.refresh_wanted

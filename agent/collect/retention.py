@@ -15,7 +15,7 @@ from pathlib import Path
 
 from agent.bundle.manifest import GATE_ROWS, ROWS
 from agent.collect.config import CollectConfig
-from agent.collect.session import SESSION
+from agent.collect.session import SESSION, segment_of
 
 log = logging.getLogger(__name__)
 
@@ -147,12 +147,13 @@ def _remove(session: Stored, *, added: bool) -> None:
 
 
 def _sessions(rows: Path) -> Iterator[str]:
-    """First parts of the names of a file's rows; nothing when it cannot be read."""
+    """Sessions that a file's rows came from; nothing when it cannot be read."""
     try:
         found = json.loads(rows.read_bytes())
     except (OSError, ValueError, RecursionError):
         return
     for row in found if isinstance(found, list) else ():
         source = row.get("source") if isinstance(row, dict) else None
-        if isinstance(source, str) and "/" in source:
-            yield source.partition("/")[0]
+        place = segment_of(source) if isinstance(source, str) else None
+        if place is not None:
+            yield place[0]

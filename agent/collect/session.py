@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
@@ -12,6 +13,10 @@ from agent.schema import Strict, explain
 
 SESSION = "session.json"
 _LIMIT = 16 * 2**20
+# A collected file as the training folder names it.
+_TRAINED = re.compile(
+    r"(?:.*/)?(?P<session>\d{8}T\d{6}Z-[0-9a-f]{6})-(?P<file>\d{4,6}\.flac)", re.DOTALL
+)
 
 Label: TypeAlias = Literal["healthy", "idle", "noise"]
 LABELS: tuple[Label, ...] = ("healthy", "idle", "noise")
@@ -78,6 +83,19 @@ class Session(Strict):
         if len({segment.file for segment in segments}) != len(segments):
             raise ValueError("a file is listed twice")
         return segments
+
+
+def segment_of(source: str) -> tuple[str, str] | None:
+    """The session and file that a bank's row came from; None when it was not collected.
+
+    Args:
+        source: The row's: `SESSION/FILE` when it joined here, `normal/SESSION-FILE` when a bundle
+            was trained on the training folder that the page hands out.
+    """
+    if (taken := _TRAINED.fullmatch(source)) is not None:
+        return taken["session"], taken["file"]
+    session, _, name = source.partition("/")
+    return (session, name) if name else None
 
 
 def read_session(folder: Path) -> Session:

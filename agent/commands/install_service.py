@@ -75,7 +75,7 @@ def install_service(
     command = own_command()
     written = path if instance is None else path.with_name("%i.yaml")
     text = render(unit, Installation(command, written, user, _systemd_version()))
-    problems = out_of_reach(_needed(command, path, config), user=user)
+    problems = [*out_of_reach(_needed(command, path, config), user=user), *_page(config, user)]
     if dry_run:
         click.echo(text, nl=False)
         for problem in problems:
@@ -108,6 +108,26 @@ def _needed(command: tuple[str, ...], path: Path, config: AgentConfig) -> list[P
     return needed
 
 
+def _page(config: AgentConfig, user: str | None) -> list[str]:
+    """What the service's page would lack."""
+    from importlib.util import find_spec
+
+    from agent.health.unit import CREDENTIALS, PAGE_PASSWORD
+
+    if not config.web.enabled:
+        return []
+    found = []
+    if find_spec("starlette") is None or find_spec("uvicorn") is None:
+        found.append("web.enabled: the page is not installed (pip install 'auscult[web]')")
+    secret = config.web.password_file
+    if secret is not None and user is None and CREDENTIALS not in str(secret):
+        found.append(
+            f"{secret}: the service has a user of its own, who shall read no password file: use "
+            f"`password_file: {CREDENTIALS}/{PAGE_PASSWORD}`"
+        )
+    return found
+
+
 def _systemd_version() -> int:
     """Version of systemd; 0 where there is none."""
     try:
@@ -138,7 +158,7 @@ def _systemctl(*words: str) -> None:
 
 
 def _say_next(service: str, path: Path, config: AgentConfig, instance: str | None) -> None:
-    from agent.health.unit import PASSWORD, own_command
+    from agent.health.unit import CREDENTIALS, PAGE_PASSWORD, PASSWORD, own_command
 
     sudo = "" if os.geteuid() == 0 else "sudo "
     click.echo("Next:")
@@ -149,6 +169,10 @@ def _say_next(service: str, path: Path, config: AgentConfig, instance: str | Non
             click.echo(
                 f"    and in {path.name}: password_file: ${{CREDENTIALS_DIRECTORY}}/{PASSWORD}"
             )
+    if config.web.enabled and config.web.password_file is not None:
+        secret = path.parent / (f"{PAGE_PASSWORD}-{instance}" if instance else PAGE_PASSWORD)
+        if CREDENTIALS in str(config.web.password_file) and not secret.exists():
+            click.echo(f"  {sudo}install -m 600 /dev/stdin {secret}   # the page's password")
     command = " ".join(own_command())
     click.echo(f"  {sudo}{command} doctor --service {service} --config {path}")
     click.echo(f"  {sudo}systemctl start {service}")

@@ -22,6 +22,7 @@ from agent.errors import AudioError, AuscultError
 from agent.health.broker import check_broker
 from agent.health.clock import kernel_synchronised
 from agent.health.finding import Finding, Grade
+from agent.health.page import check_page
 
 _LOW_BYTES = 500_000_000
 _NONE_BYTES = 50_000_000
@@ -66,6 +67,7 @@ def examine(path: Path) -> Iterator[Finding]:
             "Listen with a longer `hop_seconds`, allow more `inference.threads`, or export a "
             "smaller encoder",
         )  # fmt: skip
+    yield from check_page(config.web)
     if config.mqtt is None:
         yield Finding("broker", Grade.WARN, "none is configured: alarms are only logged")
     else:

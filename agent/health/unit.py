@@ -14,7 +14,10 @@ from agent.errors import AuscultError, ConfigError
 
 PLAIN = "auscult.service"
 TEMPLATE = "auscult@.service"
-PASSWORD = "mqtt-password"  # noqa: S105 - the credential's name
+# Names of credentials: the broker's password, and the page's.
+PASSWORD = "mqtt-password"  # noqa: S105
+PAGE_PASSWORD = "web-password"  # noqa: S105
+CREDENTIALS = "${CREDENTIALS_DIRECTORY}"
 _PLACES = (
     Path(__file__).parent / "units",  # in a wheel
     Path(__file__).parent.parent.parent / "systemd",  # in a checkout
@@ -65,7 +68,7 @@ def render(name: str, installation: Installation) -> str:
         ConfigError: The unit is not part of this installation of auscult.
     """
     words = (*installation.command, "run", "--config", str(installation.config))
-    secret = f"{PASSWORD}-%i" if name == TEMPLATE else PASSWORD
+    own = "-%i" if name == TEMPLATE else ""
     lines = []
     for line in _text(name).splitlines():
         key, _, value = line.partition("=")
@@ -74,7 +77,8 @@ def render(name: str, installation: Installation) -> str:
         if key == "ExecStart":
             value = " ".join(map(_quote, words))
         elif key == "LoadCredential":
-            value = f"{PASSWORD}:{installation.config.parent / secret}"
+            secret = value.partition(":")[0]
+            value = f"{secret}:{installation.config.parent / (secret + own)}"
         elif installation.user is not None and key == "DynamicUser":
             continue
         elif installation.user is not None and key == "User":

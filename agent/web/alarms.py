@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import numpy as np
 import soundfile
 from starlette.responses import Response
 
-from agent.collect.session import read_session
+from agent.collect.session import read_session, segment_of
 from agent.errors import AuscultError
 from agent.evidence.record import (
     FEEDBACK,
@@ -121,13 +122,16 @@ class AlarmDesk:
             (f"{alarm}/{name}", folder / name) for name in (RECORD, SOUND, PICTURE, FEEDBACK)
         ]
         members.append((f"{alarm}/events.json", json.dumps(events, indent=1).encode()))
+        record, _ = _read(folder)
+        for near in self._neighbours(machine, record):
+            # What healthy sound it was compared with, as far as that is here.
+            with contextlib.suppress(ApiError):
+                sound = _flac(*self._near_of(machine, record, near))
+                members.append((f"{alarm}/healthy-{near.index}.flac", sound))
         return zip_answer(members, f"{machine}-{alarm}.zip")
 
     def _near_sound(self, asked: Asked) -> Response:
-        samples, rate = self._near(asked)
-        file = io.BytesIO()
-        soundfile.write(file, samples, rate, format="FLAC", subtype="PCM_24")
-        return Response(file.getvalue(), media_type="audio/flac")
+        return Response(_flac(*self._near(asked)), media_type="audio/flac")
 
     def _near_picture(self, asked: Asked) -> Response:
         samples, rate = self._near(asked)
@@ -141,10 +145,15 @@ class AlarmDesk:
         index = next((i for i in range(len(near)) if str(i) == asked.path["index"]), None)
         if index is None:
             raise ApiError(HTTPStatus.NOT_FOUND, "it has no such neighbour")
-        place = self._recording(machine, near[index].source)
+        return self._near_of(machine, record, near[index])
+
+    def _near_of(
+        self, machine: str, record: EvidenceRecord, near: Neighbour
+    ) -> tuple[Samples, int]:
+        place = self._recording(machine, near.source)
         if place is None:
             raise ApiError(HTTPStatus.NOT_FOUND, "that recording is not on this device")
-        start, seconds = near[index].start or 0.0, record.windows[-1].seconds
+        start, seconds = near.start or 0.0, record.windows[-1].seconds
         try:
             with soundfile.SoundFile(place) as file:
                 file.seek(min(file.frames, round(start * file.samplerate)))
@@ -213,9 +222,10 @@ class AlarmDesk:
 
     def _recording(self, machine: str, source: str) -> Path | None:
         """A recording of a bank's row, when it was collected here and is still kept."""
-        session, _, name = source.partition("/")
-        if not name:
+        place = segment_of(source)
+        if place is None:
             return None
+        session, name = place
         root = self._backend.config.state_path / "collected"
         try:
             folder = session_named(root, machine, session).folder
@@ -223,6 +233,12 @@ class AlarmDesk:
         except (ApiError, AuscultError):
             return None
         return folder / name if name in files else None
+
+
+def _flac(samples: Samples, rate: int) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, format="FLAC", subtype="PCM_24")
+    return file.getvalue()
 
 
 def _read(folder: Path) -> _Found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from http import HTTPStatus
@@ -24,8 +25,11 @@ from agent.web.guard import COOKIE, Guard, Sessions
 from agent.web.models import Login, Session, Told
 from agent.web.now import now_endpoints
 from agent.web.openapi import describe
+from agent.web.setup import SetupDesk
 from agent.web.stream import Stream
 
+# What a proxy may say that it has put before the paths; no attribute of a cookie fits in it.
+_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]{1,100}){1,8}/?")
 STATIC = Path(__file__).parent / "static"
 
 
@@ -47,6 +51,7 @@ def endpoints_of(backend: Backend, sessions: Sessions) -> Sequence[Endpoint]:
         *AlarmDesk(backend).endpoints(),
         *collect_endpoints(backend),
         *BankDesk(backend).endpoints(),
+        *SetupDesk(backend).endpoints(),
     )  # fmt: skip
 
 
@@ -124,10 +129,19 @@ def _login(backend: Backend, sessions: Sessions, asked: Asked) -> Response:
     )
     response = JSONResponse(found.model_dump(mode="json"))
     response.set_cookie(
-        COOKIE, token, max_age=round(sessions.seconds), path="/", httponly=True, samesite="strict",
+        COOKIE, token, max_age=round(sessions.seconds), path=_home(backend, asked), httponly=True,
+        samesite="strict",
         secure=asked.request.headers.get("x-forwarded-proto", asked.request.url.scheme) == "https",
     )  # fmt: skip
     return response
+
+
+def _home(backend: Backend, asked: Asked) -> str:
+    """Below which path the browser knows the page: `/`, unless a proxy has put it elsewhere."""
+    given = asked.request.headers.get("x-forwarded-prefix", "")
+    if backend.config.web.behind_proxy and _PREFIX.fullmatch(given):
+        return given.rstrip("/") + "/"
+    return "/"
 
 
 def _logout(backend: Backend, sessions: Sessions, asked: Asked) -> Response:
@@ -139,5 +153,5 @@ def _logout(backend: Backend, sessions: Sessions, asked: Asked) -> Response:
         open=not sessions.needed,
     )
     response = JSONResponse(found.model_dump(mode="json"))
-    response.delete_cookie(COOKIE, path="/")
+    response.delete_cookie(COOKIE, path=_home(backend, asked))
     return response

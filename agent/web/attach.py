@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from agent.capture.config import MicrophoneSource
 from agent.collect.collector import Collector
 from agent.config import AgentConfig
 from agent.errors import ConfigError
@@ -78,6 +79,7 @@ class Page:
         info: Callable[[], Message],
         health: Callable[[], Message],
         ask: Callable[[str, bytes, Respond], None],
+        choose: Callable[[str, MicrophoneSource], None],
     ) -> None:
         """Begin to serve; see `Backend`.
 
@@ -89,7 +91,9 @@ class Page:
         from agent.web.server import WebServer  # noqa: PLC0415
 
         self._server = WebServer(
-            Backend(self._config, live, self.history, self.sounds, collector, info, health, ask)
+            Backend(
+                self._config, live, self.history, self.sounds, collector, info, health, ask, choose
+            )
         )
         self._server.start()
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from agent.capture.config import MicrophoneSource
 from agent.collect.collector import Collector
 from agent.config import AgentConfig
 from agent.history.keeper import HistoryKeeper
@@ -32,6 +33,7 @@ class Backend:
         info: Makes the message `info`, as on MQTT.
         health: Makes `health`, as on MQTT; without a broker its `outbox` is null.
         ask: Has a command carried out: its name, the request's bytes, who takes the answer.
+        choose: Has a machine listen to another microphone, for good.
     """
 
     config: AgentConfig
@@ -42,6 +44,7 @@ class Backend:
     info: Callable[[], Message]
     health: Callable[[], Message]
     ask: Callable[[str, bytes, Respond], None]
+    choose: Callable[[str, MicrophoneSource], None]
 
     @property
     def machines(self) -> tuple[str, ...]:

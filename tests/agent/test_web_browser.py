@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 import re
-import shutil
 
 import pytest
+from support.browser import click, find, open_browser, shown
 from support.bundles import FAULTY_HZ
 from support.page import Running, page_config, until
 
 pytestmark = pytest.mark.slow
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-
 
 @pytest.fixture(scope="module")
 def browser():
-    webdriver = pytest.importorskip("selenium.webdriver")
-    from selenium.webdriver.chrome.service import Service
-
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    driver = shutil.which("chromedriver")
-    if program is None or driver is None:
-        pytest.skip("needs Chromium and chromedriver (apt-get install chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    found = webdriver.Chrome(options=options, service=Service(driver))
-    found.set_window_size(1280, 1000)
+    found = open_browser()
     yield found
     found.quit()
 
@@ -41,40 +26,6 @@ def running(tmp_path_factory, tiny_bundle):
     with Running(path) as found:
         until(lambda: found.agent.pipelines[0].tally.windows > 1)
         yield found
-
-
-def find(browser, css):
-    return browser.find_elements("css selector", css)
-
-
-def shown(browser, css, text="", seconds=20):
-    """Wait until something is there, and says what it should."""
-    return until(lambda: _sought(browser, css, text), seconds)
-
-
-def _sought(browser, css, text):
-    from selenium.common.exceptions import StaleElementReferenceException
-
-    try:
-        return next((one for one in find(browser, css) if text in one.text), None)
-    except StaleElementReferenceException:
-        return None  # drawn anew just now
-
-
-def click(browser, css, text=""):
-    """Click something once it is there; again when it was drawn anew under the finger."""
-    from selenium.common.exceptions import StaleElementReferenceException
-
-    def try_it():
-        try:
-            found = shown(browser, css, text)
-            browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", found)
-            found.click()
-        except StaleElementReferenceException:
-            return False
-        return True
-
-    until(try_it)
 
 
 def colours(browser, css):

@@ -67,7 +67,7 @@ export class AlarmsView {
     const key = JSON.stringify(found);
     if (key === this.known) return; // what is being played goes on
     this.known = key;
-    const { summary, record, feedback, neighbours, events } = found, base = `/api/${path(summary)}`;
+    const { summary, record, feedback, neighbours, events } = found, base = `api/${path(summary)}`;
     const answered = feedback && feedback.verdict;
     const buttons = el("div", { class: "row" }, summary.standing ? alarmActions(this.machine, summary.standing) : [],
       record && !(feedback && feedback.accepted) ? [["normal", "That was normal"], ["anomalous", "That was real"]].map(([verdict, words]) =>

@@ -17,7 +17,7 @@ async function answer(response) {
 }
 
 export async function get(path) {
-  return answer(await fetch(`/api/${path}`, { headers: { accept: "application/json" } }));
+  return answer(await fetch(`api/${path}`, { headers: { accept: "application/json" } }));
 }
 
 export async function send(path, body, method = "POST") {
@@ -26,7 +26,7 @@ export async function send(path, body, method = "POST") {
     options.headers["content-type"] = "application/json";
     options.body = JSON.stringify(body);
   }
-  return answer(await fetch(`/api/${path}`, options));
+  return answer(await fetch(`api/${path}`, options));
 }
 
 export function operator() {

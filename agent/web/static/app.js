@@ -6,9 +6,10 @@ import { CollectView } from "./collect.js";
 import { el, notice, text } from "./dom.js";
 import { Feed } from "./feed.js";
 import { LiveView } from "./live.js";
+import { SetupView } from "./setup.js";
 import { LEVELS } from "./words.js";
 
-const PAGES = [["live", "Live", LiveView], ["alarms", "Alarms", AlarmsView], ["collect", "Collect", CollectView]];
+const PAGES = [["live", "Live", LiveView], ["alarms", "Alarms", AlarmsView], ["collect", "Collect", CollectView], ["setup", "Set up", SetupView]];
 const feed = new Feed();
 const main = document.getElementById("main");
 let shown = null, locked = false;
@@ -16,8 +17,15 @@ let shown = null, locked = false;
 function place() {
   const [page, machine, ...rest] = location.hash.slice(1).split("/").map(decodeURIComponent);
   const machines = Object.keys(feed.state.machines);
-  const known = PAGES.find(([name]) => name === page) || PAGES[0];
-  return { page: known, machine: machines.includes(machine) ? machine : machines[0], rest };
+  // Unless one is asked for, what is not judged yet comes first.
+  const lacking = machines.find((name) => lacks(name));
+  const here = machines.includes(machine) ? machine : (!page && lacking) || machines[0];
+  const known = PAGES.find(([name]) => name === page) || PAGES[!page && lacking ? 3 : 0];
+  return { page: known, machine: here, rest };
+}
+
+function lacks(name) {
+  return Boolean(feed.health?.machines[name]?.missing.length);
 }
 
 function show() {
@@ -32,6 +40,7 @@ function show() {
 }
 
 function label(name) {
+  if (lacks(name)) return `○ ${name}: not judged yet`;
   const level = LEVELS[feed.state.machines[name].alarm?.level || "unknown"];
   return `${level.sign} ${name}: ${level.words}`;
 }
@@ -68,6 +77,7 @@ async function begin() {
   text(document.getElementById("version"), `auscult ${session.version}`);
   document.getElementById("logout").hidden = !(session.password && session.open);
   if (!session.open) return login();
+  feed.health = await get("health");
   await feed.begin();
   show();
   return undefined;

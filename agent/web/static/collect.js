@@ -4,7 +4,7 @@ import { ask } from "./actions.js";
 import { act, command, get, send } from "./api.js";
 import { bytes, el, length, moment, number, text } from "./dom.js";
 import { Meter } from "./sound.js";
-import { stateWords } from "./words.js";
+import { learningWords, stateWords } from "./words.js";
 
 const LABELS = { healthy: "healthy: it runs in good order", idle: "idle: it stands still", noise: "noise: its surroundings alone" };
 
@@ -15,6 +15,8 @@ export class CollectView {
     this.place = encodeURIComponent(machine);
     this.stopped = new AbortController();
     this.chosen = new Set();
+    this.healthySeconds = 0;
+    this.learning = false;
   }
 
   show(root) {
@@ -30,6 +32,7 @@ export class CollectView {
     this.meter = new Meter(meter, level);
     const on = (name, work) => this.feed.addEventListener(name, (event) => work(event.detail), { signal: this.stopped.signal });
     on("sound", (heard) => heard.machine === this.machine && this.meter.take(heard));
+    on("health", () => this.judge());
     on("told", (told) => told.machine === this.machine && told.kind === "score" && this.judge());
     this.feed.hear(this.machine);
     this.judge();
@@ -44,7 +47,8 @@ export class CollectView {
   }
 
   judge() {
-    const state = stateWords((this.feed.state.machines[this.machine] || {}).score);
+    const { score } = this.feed.state.machines[this.machine] || {};
+    const state = score && !this.learning ? stateWords(score) : learningWords(this.feed.health?.machines[this.machine]);
     text(this.valid, `Latest window: ${state.sign} ${state.words}${state.why ? `, ${state.why}` : ""}`);
   }
 
@@ -67,14 +71,20 @@ export class CollectView {
 
   async draw() {
     try {
-      const [collected, bank] = await Promise.all([get(`collected/${this.place}`), get(`banks/${this.place}`)]);
+      const [collected, setup] = await Promise.all([get(`collected/${this.place}`), get(`machines/${this.place}/setup`)]);
+      const first = setup.missing.includes("bundle"), bank = first ? null : await get(`banks/${this.place}`);
       if (this.stopped.signal.aborted) return;
-      const key = JSON.stringify([collected.sessions, collected.schedules, bank]);
+      this.healthySeconds = collected.sessions.reduce((sum, { session }) => sum + (session.label === "healthy" ? session.kept_seconds : 0), 0);
+      this.learning = first;
+      this.judge();
+      const key = JSON.stringify([collected.sessions, collected.schedules, bank, setup.commands]);
       if (key === this.known) return; // what is being played or pressed stays
       this.known = key;
       this.running(collected);
       this.list(collected);
-      this.banks(bank);
+      this.bank.hidden = first;
+      if (bank) this.banks(bank);
+      text(this.commands, setup.commands.join("\n").replaceAll("HOST", location.hostname));
     } catch (fault) {
       text(this.progress, fault.message);
     }
@@ -101,8 +111,8 @@ export class CollectView {
     const rows = kept.map(({ session, bytes: size, in_bank: joined }) => {
       const name = session.session, lost = session.discarded.reduce((sum, one) => sum + one.seconds, 0);
       const levels = session.segments.map((one) => one.level_dbfs);
-      const player = el("audio", { controls: true, preload: "none", src: session.segments.length ? `/api/collected/${this.place}/${name}/${session.segments[0].file}` : null, "aria-label": `Sound of ${session.label} session ${moment(session.started)}` });
-      const files = session.segments.length > 1 ? el("select", { "aria-label": "File", onchange: (event) => { player.src = `/api/collected/${this.place}/${name}/${event.target.value}`; } }, session.segments.map((one) => el("option", { value: one.file }, `${moment(one.start)}, ${one.seconds.toFixed(0)} s`))) : null;
+      const player = el("audio", { controls: true, preload: "none", src: session.segments.length ? `api/collected/${this.place}/${name}/${session.segments[0].file}` : null, "aria-label": `Sound of ${session.label} session ${moment(session.started)}` });
+      const files = session.segments.length > 1 ? el("select", { "aria-label": "File", onchange: (event) => { player.src = `api/collected/${this.place}/${name}/${event.target.value}`; } }, session.segments.map((one) => el("option", { value: one.file }, `${moment(one.start)}, ${one.seconds.toFixed(0)} s`))) : null;
       return el("tr", {},
         cell("Choose", joined ? "in the bank" : el("input", { type: "checkbox", "aria-label": `Choose session of ${moment(session.started)}`, checked: this.chosen.has(name), onchange: (event) => {
           if (event.target.checked) this.chosen.add(name);
@@ -120,9 +130,9 @@ export class CollectView {
         }, "Delete") }, "Delete")));
     });
     this.sessions.replaceChildren(el("header", {}, el("h2", { id: "h-sessions" }, "Collected sound"), el("span", { class: "dim" }, `${bytes(free)} free`),
-      rows.length ? el("a", { class: "button", href: `/api/collected/${this.place}/training.zip`, download: "" }, "Download as training folder (zip)") : null),
+      rows.length ? el("a", { class: "button", href: `api/collected/${this.place}/training.zip`, download: "" }, "Download as training folder (zip)") : null),
     rows.length ? el("div", { class: "scroll" }, el("table", { class: "stack", id: "sessions" }, el("thead", {}, el("tr", {}, ["Choose", "Started", "Label", "Kept", "Level", "Listen", ""].map((title) => el("th", { scope: "col" }, title)))), el("tbody", {}, rows))) : el("p", { class: "dim" }, "Nothing yet. Record the healthy machine on several days, at every load."),
-    rows.length ? add : "");
+    rows.length && !this.learning ? add : "");
   }
 
   join(sessions, alarms) {
@@ -144,13 +154,11 @@ export class CollectView {
     el("p", { role: "status", id: "job" }, job ? el("span", { class: `badge ${{ working: "quiet", done: "good", refused: "alarm" }[job.state]}` }, `${{ working: "…", done: "✓", refused: "✖" }[job.state]} ${job.state}`) : "", job ? ` ${job.doing}${job.text ? `: ${job.text}` : ""}` : ""),
     waiting, el("div", { class: "scroll" }, el("table", { class: "stack", id: "versions" }, el("thead", {}, el("tr", {}, ["Version", "Created", "Threshold", "Change", ""].map((title) => el("th", { scope: "col" }, title)))), el("tbody", {}, rows))),
     el("p", { class: "dim" }, "Bundle as exported: ", el("code", {}, bundle)));
-    this.where = bundle;
-    text(this.commands, `unzip ${this.machine}-training.zip\nauscult train ${this.machine} --out run-${this.machine}\nauscult export run-${this.machine} --out ${this.machine}-bundle\nrsync -a --delay-updates ${this.machine}-bundle/ ${location.hostname}:${bundle}/`);
   }
 
   loop() {
     this.commands = el("pre", { tabindex: 0, "aria-label": "Commands for the workstation" });
-    return el("section", { class: "card", "aria-labelledby": "h-loop" }, el("header", {}, el("h2", { id: "h-loop" }, "Train anew on a workstation"),
+    return el("section", { class: "card", "aria-labelledby": "h-loop" }, el("header", {}, el("h2", { id: "h-loop" }, "Train on a workstation"),
       el("button", { type: "button", onclick: act(async () => {
         await navigator.clipboard.writeText(this.commands.textContent);
         return "Copied.";

@@ -33,7 +33,7 @@ export class Feed extends EventTarget {
     if (this.source) this.source.close();
     const query = new URLSearchParams({ after: this.state.number });
     if (this.sound) query.set("sound", this.sound);
-    const source = new EventSource(`/api/stream?${query}`);
+    const source = new EventSource(`api/stream?${query}`);
     this.source = source;
     source.onopen = () => this.say("link", true);
     source.onerror = () => {

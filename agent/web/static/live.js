@@ -5,7 +5,7 @@ import { alarmActions, driftActions } from "./actions.js";
 import { el, moment, number, text } from "./dom.js";
 import { Graph } from "./graph.js";
 import { Meter, Spectrogram } from "./sound.js";
-import { describeEvent, LEVELS, SENSOR, stateWords } from "./words.js";
+import { describeEvent, learningWords, LEVELS, SENSOR, stateWords } from "./words.js";
 
 const SPANS = { hour: 3600, day: 86400, month: 31 * 86400, year: 366 * 86400 };
 
@@ -52,7 +52,10 @@ export class LiveView {
     const on = (name, work) => this.feed.addEventListener(name, (event) => work(event.detail), { signal: this.stopped.signal });
     on("sound", (heard) => this.hear(heard));
     on("told", (told) => this.take(told));
-    on("health", () => this.delivery());
+    on("health", () => {
+      this.delivery();
+      this.status();
+    });
     on("state", () => this.all());
     this.feed.hear(this.machine);
     this.all();
@@ -96,16 +99,18 @@ export class LiveView {
 
   status() {
     const { alarm, score, sensor, drift } = this.now;
-    const known = LEVELS[alarm ? alarm.level : "unknown"];
+    const health = this.feed.health?.machines[this.machine], learning = Boolean(health?.missing.length);
+    const known = learning ? { kind: "quiet", sign: "○", words: health.missing.includes("microphone") ? "No microphone yet" : "No bundle yet" } : LEVELS[alarm ? alarm.level : "unknown"];
     const about = [];
     if (alarm && alarm.level !== "normal") about.push(`since ${moment(alarm.since)}`, alarm.acknowledged ? "acknowledged" : "not acknowledged");
     if (alarm && alarm.latched) about.push("sounds healthy again; stands until acknowledged");
     if (alarm && alarm.shelving !== "unshelved") about.push(alarm.shelved_until ? `shelved until ${moment(alarm.shelved_until)}` : "shelved until it has ended");
     if (alarm && alarm.muted_until) about.push(`muted until ${moment(alarm.muted_until)}`);
-    if (score) about.push(`score ${number(score.score)} / threshold ${number(score.threshold)}`);
+    if (learning) about.push("heard, recorded and not judged: see Set up");
+    else if (score) about.push(`score ${number(score.score)} / threshold ${number(score.threshold)}`);
     this.tiles.alarm.say(known.kind, `${known.sign} ${known.words}`, about.join(" · "));
     this.tiles.alarm.offer(`${alarm?.alarm_id}${alarm?.acknowledged}${alarm?.shelving}${alarm?.muted_until}`, () => alarmActions(this.machine, alarm));
-    const state = stateWords(score);
+    const state = learning ? learningWords(health) : stateWords(score);
     this.tiles.state.say(state.kind, `${state.sign} ${state.words}`, state.why);
     const ear = SENSOR[sensor ? sensor.status : "unknown"];
     this.tiles.sensor.say(ear.kind, `${ear.sign} ${ear.words}`, sensor ? (sensor.reason || `since ${moment(sensor.since)}`) : "");

@@ -26,6 +26,13 @@ export function stateWords(score) {
   return { kind: "good", sign: "▶", words: "Running", why: `window ${score.window} from ${score.origin}` };
 }
 
+// Of a machine without a bundle: what is heard of it, from `health`.
+export function learningWords(health) {
+  if (!health || !health.windows) return { kind: "quiet", sign: "…", words: "Waiting", why: "for the first window" };
+  if (health.validity !== "valid") return { kind: "alert", sign: "?", words: "Not fit to learn from", why: health.reason || health.validity };
+  return { kind: "good", sign: "♪", words: "Heard, not judged", why: `no bundle yet; ${health.unjudged} of ${health.windows} windows fit to learn from` };
+}
+
 const KINDS = {
   raised: "alarm", alert: "alert", realarm: "alarm", warned: "alert", refused: "alert", rolled_back: "alert", cleared: "good",
 };
@@ -38,7 +45,7 @@ export function describeEvent(told) {
     if (data.score !== null) about.push(`score ${number(data.score)} / ${number(data.threshold)}`);
     if (data.explanation) about.push(data.explanation.text);
   } else if (area === "drift") about.push(data.movement || `${number(data.distance)} of ${number(data.threshold)} nats`);
-  else about.push(`${data.bundle}, version ${data.version}, ${data.rows} rows`, data.reason);
+  else about.push(data.bundle ? `${data.bundle}, version ${data.version}, ${data.rows} rows` : "no bundle in use", data.reason);
   if (data.operator) about.push(`by ${data.operator}`);
   if (data.note) about.push(`“${data.note}”`);
   return el("li", {}, el("time", { datetime: data.time, class: "figure" }, moment(data.time)),
