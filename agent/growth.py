@@ -78,7 +78,7 @@ class Growth:
             AuscultError: The public key cannot be used.
         """
         inference, key = self._config.inference, self._config.bundles.public_key
-        opening = Opening(inference.threads, inference.providers, key)
+        opening = Opening(inference, key)
         opened: list[Bundle] = []
         for machine in self._config.machines:
             trusted = TrustedBundle(

@@ -26,7 +26,8 @@ from agent.bundle.manifest import (
 )
 from agent.bundle.verify import COPY_AGAIN, verify_bundle
 from agent.drift.baseline import Baseline, DriftError, load_baseline
-from agent.encode.onnx import CPU, OnnxEncoder
+from agent.encode.config import InferenceConfig
+from agent.encode.onnx import OnnxEncoder
 from agent.errors import AuscultError, BundleError
 from agent.explain.patches import HealthyPatches
 from agent.explain.spectrum import HealthySpectrum
@@ -85,13 +86,20 @@ class Bundle:
         self.encoder.stop()
 
 
-def open_bundle(path: Path, *, threads: int = 1, providers: Sequence[str] = (CPU,)) -> Bundle:
+def open_bundle(
+    path: Path,
+    *,
+    threads: int | None = None,
+    inference: InferenceConfig | None = None,
+    cache: Path | None = None,
+) -> Bundle:
     """Verify a bundle and make it ready to score.
 
     Args:
         path: The bundle's folder.
-        threads: Threads one inference may use.
-        providers: onnxruntime execution providers, the preferred first.
+        threads: Threads one inference may use; what `inference` says when None.
+        inference: How the encoder is run.
+        cache: Folder for what an execution provider makes of the graph; None keeps nothing.
 
     Returns:
         The bundle, its encoder started and warmed up.
@@ -111,7 +119,9 @@ def open_bundle(path: Path, *, threads: int = 1, providers: Sequence[str] = (CPU
         )
     bank, state = HealthySet(vectors, rows), read_state(path, manifest.files)
     scorer = _scorer(path, manifest, bank, state)
-    encoder = OnnxEncoder(path / ENCODER, manifest.encoder, threads=threads, providers=providers)
+    encoder = OnnxEncoder(
+        path / ENCODER, manifest.encoder, threads=threads, inference=inference, cache=cache
+    )
     encoder.start()
     healthy, rule = _healthy(path, manifest, rows), manifest.threshold.rule
     return Bundle(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from agent.bundle.seal import new_bundle, write_json
 from agent.bundle.sign import load_public, verify_folder
 from agent.bundle.verify import read_manifest, verify_bundle
 from agent.bundle.versions import Versions, active_bundle, grew_from, version_folders
+from agent.encode.config import InferenceConfig
 from agent.errors import AuscultError, BundleError
 from agent.schema import Strict
 
@@ -34,13 +34,11 @@ class Opening:
     """How bundles are opened.
 
     Attributes:
-        threads: Threads one inference may use.
-        providers: onnxruntime execution providers.
+        inference: How encoders are run.
         public_key: PEM of the only key whose bundles are trusted; None trusts any.
     """
 
-    threads: int
-    providers: Sequence[str]
+    inference: InferenceConfig = field(default_factory=InferenceConfig)
     public_key: Path | None = None
 
 
@@ -147,7 +145,9 @@ class TrustedBundle:
             verify_folder(original, load_public(opening.public_key))
             if folder != original and not grew_from(read_manifest(folder), read_manifest(original)):
                 raise BundleError("did not grow from the signed bundle", where=folder)
-        bundle = open_bundle(folder, threads=opening.threads, providers=opening.providers)
+        # Engines that a provider builds are as long-lived as the state, and of this device alone.
+        cache = self._home.parent.parent / "engines"
+        bundle = open_bundle(folder, inference=opening.inference, cache=cache)
         if bundle.manifest.digest in self._refused:
             raise BundleError(
                 "failed while it was in use before, and is not tried again",

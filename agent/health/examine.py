@@ -17,7 +17,7 @@ from agent.bundle.trust import Opening, TrustedBundle
 from agent.capture.config import MicrophoneSource
 from agent.capture.probe import check_source
 from agent.config import AgentConfig, MachineConfig, load_config
-from agent.encode.onnx import CPU
+from agent.encode.providers import CPU
 from agent.errors import AudioError, AuscultError
 from agent.health.broker import check_broker
 from agent.health.clock import kernel_synchronised
@@ -187,7 +187,7 @@ def check_bundle(config: AgentConfig, machine: MachineConfig) -> tuple[Finding, 
             f"the bundle at {place}; the running agent takes it up",
         ), 0.0  # fmt: skip
     inference = config.inference
-    opening = Opening(inference.threads, inference.providers, config.bundles.public_key)
+    opening = Opening(inference, config.bundles.public_key)
     try:
         bundle = TrustedBundle(place, config.state_path, machine.name, opening).open_wanted()
     except AuscultError as fault:

@@ -27,7 +27,7 @@ from agent.errors import AuscultError, BundleError
 from agent.frames import AudioBlock
 from agent.pipeline import Pipeline
 
-OPENING = Opening(1, ("CPUExecutionProvider",))
+OPENING = Opening()
 
 
 class Judge:
@@ -53,9 +53,7 @@ def site(tmp_path, tiny_bundle):
 
 
 def trusted(site, **opening):
-    return TrustedBundle(
-        site / "pump", site / "state", "pump", Opening(1, OPENING.providers, **opening)
-    )
+    return TrustedBundle(site / "pump", site / "state", "pump", Opening(**opening))
 
 
 def ledger(site, told):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from support.bundles import BANDS, DIM, RATE, WINDOW, build_graph, info, tone
 
+from agent.encode.config import InferenceConfig
 from agent.encode.onnx import OnnxEncoder
 from agent.errors import BundleError
 
@@ -71,7 +72,7 @@ def test_what_is_no_graph_is_refused(tmp_path):
 
 def test_an_absent_provider_is_named(graph):
     with pytest.raises(BundleError, match="no execution provider NoSuchProvider"):
-        OnnxEncoder(graph, info(), providers=("NoSuchProvider",)).start()
+        OnnxEncoder(graph, info(), inference=InferenceConfig(providers=("NoSuchProvider",))).start()
 
 
 def test_idle_sessions_do_not_spin(graph):
