@@ -7,6 +7,7 @@ once a hop.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +34,9 @@ GAP_SECONDS = 0.5
 # this share of the peak. The noise of a quiet room, -105 dBFS, makes steps ten times as large.
 _CONSTANT_STEP = 2e-7
 _ROUNDING = 4e-7
+
+# Pairs of neighbours looked at in a stretch that long, before all of them are.
+_PROBES = 64
 
 # A run of constant samples that is this share of the whole is a dead microphone, not a gap.
 _MOSTLY = 0.9
@@ -127,7 +131,8 @@ def assess(
         return Validity.NOT_FINITE, f"{bad} of {len(samples)} samples are NaN or infinite"
     if (level := _rms_dbfs(samples, mean)) < SILENT_DBFS:
         return Validity.SILENT, _dead(f"{level:.0f} dBFS" if level > _NOTHING else "no signal")
-    constant = _longest_constant(samples) / rate
+    shortest = math.ceil(min(GAP_SECONDS * rate, _MOSTLY * len(samples)))
+    constant = _longest_constant(samples, shortest) / rate
     if constant >= _MOSTLY * seconds:
         return Validity.SILENT, _dead("no signal")
     if constant >= GAP_SECONDS:
@@ -170,9 +175,20 @@ def _rms_dbfs(samples: Samples, mean: float) -> float:
     return 10 * float(np.log10(max(power, 1e-30)))  # -300 for a constant
 
 
-def _longest_constant(samples: Samples) -> int:
-    """Samples in the longest stretch in which neighbours are equal."""
+def _longest_constant(samples: Samples, shortest: int) -> int:
+    """Samples in the longest stretch in which neighbours are equal; 0 when none has `shortest`."""
     step = _CONSTANT_STEP + _ROUNDING * float(max(samples.max(), -samples.min()))
-    moved: npt.NDArray[np.intp] = np.flatnonzero(np.abs(np.diff(samples)) > step)
-    bounds = np.concatenate(([-1], moved, [len(samples) - 1]))
-    return int(np.diff(bounds).max())
+    # Nearly always there is none, which a few neighbours tell: so long a stretch would hold
+    # `least` of them in a row.
+    stride = max(1, shortest // _PROBES)
+    least = (shortest - 1) // stride
+    if least and _longest_still(samples[:-1:stride], samples[1::stride], step) < least:
+        return 0
+    return _longest_still(samples[:-1], samples[1:], step) + 1
+
+
+def _longest_still(samples: Samples, neighbours: Samples, step: float) -> int:
+    """How many in a row differ from their neighbours by no more than `step`."""
+    moved: npt.NDArray[np.intp] = np.flatnonzero(np.abs(neighbours - samples) > step)
+    bounds = np.concatenate(([-1], moved, [len(samples)]))
+    return int(np.diff(bounds).max()) - 1
