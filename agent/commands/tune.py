@@ -1,0 +1,161 @@
+"""`auscult tune`: which settings of inference suit this device, by measurement."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from agent.config import AgentConfig
+    from agent.tune.choose import Trial, Work
+
+
+@click.command(short_help="Measure which inference settings suit this device, and set them.")
+@click.option(
+    "--config",
+    "config_path",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The agent's configuration; its bundles are measured.",
+)
+@click.option(
+    "--windows", type=click.IntRange(3, 1000), default=20, show_default=True,
+    help="Windows judged with each settings.",
+)  # fmt: skip
+@click.option("--write", is_flag=True, help="Write them into --config; else they are shown.")
+@click.option("--json", "as_json", is_flag=True, help="Print the measurements as JSON.")
+def tune(config_path: Path, windows: int, *, write: bool, as_json: bool) -> None:
+    """Try threads, spinning, memory and execution providers with the bundles that --config names.
+
+    The settings of least processor time are chosen with which windows of all machines are judged
+    in half the time there is. Run it on the device, with the agent stopped: what else runs is
+    measured too. Without --write the change is shown and asked for at a terminal.
+    """
+    from datetime import datetime, timezone
+
+    from agent.config import load_config
+    from agent.errors import ConfigError
+    from agent.tune.choose import KEEPING_UP, best
+    from agent.tune.device import device_class
+    from agent.tune.write import difference, replaced, section, write_config
+
+    config = load_config(config_path)
+    works = _works(config)
+    device = device_class()
+    if not as_json:
+        click.echo(f"{device}; {sum(work.per_second for work in works):.2g} windows a second")
+    trials = list(_trials(config, works, windows, quiet=as_json))
+    try:
+        chosen = best(trials)
+    except ValueError as fault:
+        raise ConfigError(trials[0].fault if trials else str(fault), where=config_path) from fault
+    assert chosen.cost is not None
+    today = datetime.now(timezone.utc).date().isoformat()
+    remarks = [
+        f" on {today}:",
+        device,
+        f"{chosen.cost.wall_ms:.1f} ms and {chosen.cost.cpu_ms:.1f} ms of processor a window",
+    ]
+    text = replaced(config_path.read_text(encoding="utf-8"), section(chosen.inference, remarks))
+    if as_json:
+        click.echo(json.dumps(_report(device, trials, chosen), indent=1))
+    else:
+        click.echo(f"chosen: {_words(chosen)}")
+        if chosen.load > KEEPING_UP:
+            click.echo(
+                f"windows take {chosen.load:.0%} of the time there is: listen with a longer "
+                "`hop_seconds`, or export a smaller preset", err=True,
+            )  # fmt: skip
+        click.echo(difference(config_path, text))
+    if write or (not as_json and _asked()):
+        write_config(config_path, text, chosen.inference)
+        click.echo(f"{config_path}: written; restart the agent to use it", err=as_json)
+
+
+def _asked() -> bool:
+    return sys.stdin.isatty() and click.confirm("Write this?", default=False)
+
+
+def _works(config: AgentConfig) -> list[Work]:
+    """The encoders there are, each once, and how many windows a second each must judge."""
+    from agent.bundle.manifest import ENCODER
+    from agent.bundle.verify import read_manifest
+    from agent.errors import ConfigError
+    from agent.tune.choose import Work
+
+    found: dict[str, Work] = {}
+    for machine in config.machines:
+        folder = config.bundle_of(machine)
+        if machine.bundle is None and not folder.is_dir():
+            continue
+        manifest = read_manifest(folder)
+        rate = 1.0 / (machine.hop_seconds or manifest.hop_seconds)
+        digest = manifest.files[ENCODER].sha256
+        before = found.get(digest)
+        found[digest] = Work(folder, rate + (before.per_second if before else 0.0))
+    if not found:
+        raise ConfigError("no machine has a bundle yet", remedy="Export one, and tune then.")
+    return list(found.values())
+
+
+def _trials(config: AgentConfig, works: list[Work], windows: int, *, quiet: bool) -> list[Trial]:
+    import onnxruntime
+
+    from agent.encode.config import InferenceConfig
+    from agent.errors import BundleError
+    from agent.tune.choose import Trial, combined, cores_here, explore, provider_lists
+    from agent.tune.measure import measure
+
+    def attempt(inference: InferenceConfig) -> Trial:
+        try:
+            costs = [measure(work.bundle, inference, windows) for work in works]
+        except BundleError as fault:
+            return Trial(inference, None, float("inf"), str(fault))
+        return combined(inference, works, costs)
+
+    lists = provider_lists(onnxruntime.get_available_providers())
+    found = []
+    for trial in explore(config.inference, lists, cores_here(), attempt):
+        found.append(trial)
+        if not quiet:
+            click.echo(f"  {_words(trial)}")
+    return found
+
+
+def _words(trial: Trial) -> str:
+    how, cost = trial.inference, trial.cost
+    settings = [
+        how.providers[0].removesuffix("ExecutionProvider"),
+        f"{how.threads} thread{'s' if how.threads > 1 else ''}",
+        *(["spinning"] if how.spinning else []),
+        "arena" if how.arena else "no arena",
+        *(["memory pattern"] if how.memory_pattern else []),
+    ]
+    text = ", ".join(settings)
+    if cost is None:
+        return f"{text}: {trial.fault}"
+    return (
+        f"{text}: {cost.wall_ms:.1f} ms a window ({cost.slow_ms:.1f} ms slow), processor "
+        f"{cost.cpu_ms:.1f} ms, memory {cost.memory_mb:.0f} MB"
+    )
+
+
+def _report(device: str, trials: list[Trial], chosen: Trial) -> dict[str, object]:
+    from dataclasses import asdict
+
+    return {
+        "device": device,
+        "trials": [
+            {
+                "inference": trial.inference.model_dump(mode="json"),
+                "cost": None if trial.cost is None else asdict(trial.cost),
+                "fault": trial.fault,
+            }
+            for trial in trials
+        ],
+        "chosen": chosen.inference.model_dump(mode="json"),
+    }

@@ -1,0 +1,1 @@
+"""Which settings of inference suit this device, by measurement (`auscult tune`)."""
