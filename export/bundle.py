@@ -48,6 +48,7 @@ from export.compare import (
 from export.detector import Detector, make_detector, still_windows, write_files
 from export.drift import FittedDrift, fit_drift
 from export.embed import encoder_info
+from export.exemplars import write_exemplars
 from export.onnx_graph import ExportError, FloatGraph, export_graph, verify_parity
 from export.patches import fit_patches, write_patches
 from export.quantize import Quantized, quantize_static, quantize_weights, spread
@@ -120,6 +121,7 @@ def export_bundle(
     precision: Literal["int8", "float32"] = "int8",
     test: bool = True,
     sign: Path | None = None,
+    sound: bool = True,
     console: Console | None = None,
 ) -> Exported:
     """As `export_run`, and give the comparison too.
@@ -131,6 +133,7 @@ def export_bundle(
         precision: `float32` leaves quantization out.
         test: Also score the test set.
         sign: Private key to sign the bundle with, read before the work begins.
+        sound: Carry a few healthy windows as sound, to be heard beside an alarm.
         console: Where to tell.
 
     Raises:
@@ -195,6 +198,8 @@ def export_bundle(
         if drift.baseline is not None:
             save_baseline(drift.baseline, folder / DRIFT)
         _write_spectrum(folder, windows, _heard(machine), exported, progress)
+        if sound:
+            write_exemplars(folder, windows, final.vectors, _heard(machine), exported.sample_rate)
         if encoder.patch_grid is not None:
             patches = fit_patches(
                 target,

@@ -35,6 +35,10 @@ _FILES = {
     "where there was nothing to compare with.",
     "drift.json": "What the drift monitor compares with (docs/drift.md), if it was fitted: a "
     "reducer and a mixture as decimal numbers.",
+    "healthy_sound.flac": "A few healthy windows in a row (FLAC, 16 bits), for people to hear "
+    "beside an alarm; nothing is judged by them. Absent with `auscult export --no-sound`.",
+    "healthy_sound.json": "Which windows those are (`exemplars`: source, start, where in the file, "
+    "seconds), and of each window that the bundle was made from the likest of them (`windows`).",
 }
 
 _SCORERS = {

@@ -50,6 +50,9 @@ DRIFT = "drift.json"
 HEALTHY_SPECTRUM = "healthy_spectrum.npy"
 # Bank, basis, and what is known of each row of frequencies.
 PATCH_FILES = ("patch_bank.npy", "patch_basis.npy", "patch_rows.npy")
+# A few healthy windows to listen to, and which they are.
+HEALTHY_SOUND = "healthy_sound.flac"
+HEALTHY_SOUND_INDEX = "healthy_sound.json"
 SIGNATURE = "manifest.sig"
 
 

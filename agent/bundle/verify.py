@@ -20,6 +20,8 @@ from agent.bundle.manifest import (
     GATE,
     GATE_ROWS,
     HEALTHY_SCORES,
+    HEALTHY_SOUND,
+    HEALTHY_SOUND_INDEX,
     HEALTHY_SPECTRUM,
     MANIFEST,
     PATCH_FILES,
@@ -43,6 +45,8 @@ _KNOWN = {
     GATE,
     GATE_ROWS,
     DRIFT,
+    HEALTHY_SOUND,
+    HEALTHY_SOUND_INDEX,
     HEALTHY_SPECTRUM,
     *PATCH_FILES,
 }

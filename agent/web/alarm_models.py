@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -47,7 +47,17 @@ class Neighbour(Strict):
     source: Annotated[str, Field(description="Recording it was cut from")]
     start: Annotated[float | None, Field(description="Where in that recording, seconds")]
     distance: Annotated[float | None, Field(description="Of the embeddings; null when not told")]
-    here: Annotated[bool, Field(description="Whether that recording is on this device")]
+    here: Annotated[bool, Field(description="Whether it can be heard here: see `played`")]
+    played: Annotated[
+        Literal["itself", "likest", ""],
+        Field(
+            description="What is played: the window itself; the likest of the healthy windows that "
+            "the bundle carries as sound; empty when nothing of it is on this device"
+        ),
+    ]
+    likest: Annotated[
+        str | None, Field(description="Recording that the likest was cut from; else null")
+    ]
 
 
 class AlarmDetail(Strict):

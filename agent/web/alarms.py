@@ -14,8 +14,9 @@ import numpy as np
 import soundfile
 from starlette.responses import Response
 
+from agent.bundle.exemplars import exemplar_sound, read_exemplars
 from agent.collect.session import read_session, segment_of
-from agent.errors import AuscultError
+from agent.errors import AuscultError, BundleError
 from agent.evidence.record import (
     FEEDBACK,
     PICTURE,
@@ -152,7 +153,7 @@ class AlarmDesk:
     ) -> tuple[Samples, int]:
         place = self._recording(machine, near.source)
         if place is None:
-            raise ApiError(HTTPStatus.NOT_FOUND, "that recording is not on this device")
+            return self._carried_sound(machine, near)
         start, seconds = near.start or 0.0, record.windows[-1].seconds
         try:
             with soundfile.SoundFile(place) as file:
@@ -212,13 +213,35 @@ class AlarmDesk:
         elif scored := [one for one in record.windows if one.score is not None and one.neighbour]:
             strangest = max(scored, key=lambda one: one.score or 0.0)
             near = [(strangest.neighbour, strangest.neighbour_start, None)]
-        return [
-            Neighbour(
-                index=i, source=source, start=start, distance=distance,
-                here=self._recording(machine, source) is not None,
-            )
-            for i, (source, start, distance) in enumerate(near)
-        ]  # fmt: skip
+        bundle = self._backend.config.bundle_at(machine)
+        carried = read_exemplars(bundle) if near else None
+        found = []
+        for i, (source, start, distance) in enumerate(near):
+            played, likest = "", None
+            if self._recording(machine, source) is not None:
+                played = "itself"
+            elif carried is not None and (known := carried.likest(source, start)) is not None:
+                exemplar, same = known
+                played, likest = ("itself", None) if same else ("likest", exemplar.source)
+            found.append(
+                Neighbour.model_validate(
+                    {"index": i, "source": source, "start": start, "distance": distance,
+                     "here": bool(played), "played": played, "likest": likest}
+                )
+            )  # fmt: skip
+        return found
+
+    def _carried_sound(self, machine: str, near: Neighbour) -> tuple[Samples, int]:
+        """What the bundle carries of it, or in its place."""
+        bundle = self._backend.config.bundle_at(machine)
+        carried = read_exemplars(bundle)
+        known = None if carried is None else carried.likest(near.source, near.start)
+        if known is None:
+            raise ApiError(HTTPStatus.NOT_FOUND, "that recording is not on this device")
+        try:
+            return exemplar_sound(bundle, known[0])
+        except BundleError as fault:
+            raise ApiError(HTTPStatus.NOT_FOUND, str(fault)) from fault
 
     def _recording(self, machine: str, source: str) -> Path | None:
         """A recording of a bank's row, when it was collected here and is still kept."""

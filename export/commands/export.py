@@ -36,6 +36,13 @@ import click
     help="Sign the bundle with this private key of `auscult keygen`.",
 )
 @click.option(
+    "--sound/--no-sound",
+    default=True,
+    show_default=True,
+    help="Put a few healthy windows into the bundle as sound (4 MB at most), to be heard beside an "
+    "alarm on the device's page.",
+)
+@click.option(
     "--json",
     "json_path",
     metavar="FILE",
@@ -49,6 +56,7 @@ def export(
     as_float: bool,
     test: bool,
     key: Path | None,
+    sound: bool,
     json_path: Path | None,
 ) -> None:
     """Write the bundle of a RUN that `auscult train` left.
@@ -73,6 +81,7 @@ def export(
         precision="float32" if as_float else "int8",
         test=test,
         sign=key,
+        sound=sound,
         console=console,
     )
     manifest = done.manifest

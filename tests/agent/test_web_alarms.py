@@ -7,11 +7,14 @@ import json
 import zipfile
 
 import httpx
+import numpy as np
 import pytest
 import soundfile
 from support.bundles import FAULTY_HZ
 from support.page import Running, page_config, until
 
+from agent.bundle.exemplars import Exemplar, Exemplars, HealthyWindow
+from agent.bundle.manifest import HEALTHY_SOUND, HEALTHY_SOUND_INDEX
 from agent.evidence.record import read_feedback
 
 ACT = {"X-Auscult": "1"}
@@ -53,6 +56,32 @@ def test_an_alarm_is_listed_as_it_stands_and_opened(client, alarm, running):
     assert near["here"] is False
     gone = client.get(f"/api/alarms/pump/{alarm['alarm_id']}/neighbours/0/sound.flac")
     assert gone.status_code == 404
+
+
+def test_a_healthy_neighbour_is_played_from_what_the_bundle_carries(client, alarm, running):
+    base = f"/api/alarms/pump/{alarm['alarm_id']}"
+    near = client.get(base).json()["neighbours"][0]
+    bundle = running.root.parents[2] / "pump"
+    sound = np.full(8000, 0.25, np.float32)
+    soundfile.write(bundle / HEALTHY_SOUND, sound, 8000, subtype="PCM_16")
+    index = Exemplars(
+        exemplars=(Exemplar(source="other.wav", start=0.0, at=0.0, seconds=1.0),),
+        windows=(HealthyWindow(source=near["source"], start=near["start"] or 0.0, like=0),),
+    )
+    (bundle / HEALTHY_SOUND_INDEX).write_text(index.model_dump_json())
+    try:
+        found = client.get(base).json()["neighbours"][0]
+        assert (found["here"], found["played"], found["likest"]) == (True, "likest", "other.wav")
+        answer = client.get(f"{base}/neighbours/0/sound.flac")
+        samples, rate = soundfile.read(io.BytesIO(answer.content), dtype="float32")
+        assert (len(samples), rate) == (8000, 8000)
+        assert samples == pytest.approx(0.25, abs=1e-3)
+        with zipfile.ZipFile(io.BytesIO(client.get(f"{base}/evidence.zip").content)) as archive:
+            inside = archive.read(f"{alarm['alarm_id']}/healthy-0.flac")
+        assert len(soundfile.read(io.BytesIO(inside))[0]) == 8000
+    finally:
+        (bundle / HEALTHY_SOUND_INDEX).unlink()
+        (bundle / HEALTHY_SOUND).unlink()
 
 
 def test_its_sound_is_served_in_ranges_and_its_picture(client, alarm, running):

@@ -18,6 +18,8 @@ from agent.bundle.manifest import (
     BANK,
     ENCODER,
     HEALTHY_SCORES,
+    HEALTHY_SOUND,
+    HEALTHY_SOUND_INDEX,
     HEALTHY_SPECTRUM,
     INDEX,
     MANIFEST,
@@ -128,7 +130,7 @@ def test_bundle_opens_and_tells_faulty_from_healthy(exported, data):
     out, done = exported
     assert {path.name for path in out.iterdir()} == {
         MANIFEST, ENCODER, BANK, ROW_CONSTANTS, INDEX, ROWS, HEALTHY_SCORES,
-        HEALTHY_SPECTRUM,
+        HEALTHY_SPECTRUM, HEALTHY_SOUND, HEALTHY_SOUND_INDEX,
     }  # fmt: skip
     bundle = open_bundle(out)
     try:

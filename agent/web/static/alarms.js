@@ -124,8 +124,9 @@ export class AlarmsView {
 function neighbour(near, base) {
   const place = `${base}/neighbours/${near.index}`;
   const about = el("p", {}, el("strong", {}, near.source), near.start === null ? "" : ` at ${near.start} s`, near.distance === null ? "" : ` · distance ${number(near.distance)}`);
-  if (!near.here) return el("div", {}, about, el("p", { class: "dim" }, "Recorded elsewhere: listen to it on the workstation, in the training folder."));
-  return el("div", {}, about, el("img", { class: "picture", loading: "lazy", src: `${place}/spectrogram.png`, width: 1020, height: 394, alt: `Spectrogram of the healthy recording ${near.source}` }),
+  if (!near.here) return el("div", {}, about, el("p", { class: "dim" }, "Recorded elsewhere, and this bundle carries no sound like it: listen to it on the workstation, in the training folder."));
+  const instead = near.played === "likest" ? el("p", { class: "dim" }, `Recorded elsewhere. Played in its place: the likest healthy sound that the bundle carries, from ${near.likest}.`) : null;
+  return el("div", {}, about, instead, el("img", { class: "picture", loading: "lazy", src: `${place}/spectrogram.png`, width: 1020, height: 394, alt: `Spectrogram of the healthy recording ${near.source}` }),
     el("audio", { controls: true, preload: "none", src: `${place}/sound.flac`, "aria-label": `Healthy sound: ${near.source}` }));
 }
 

@@ -1,0 +1,106 @@
+"""A few healthy windows as sound, carried by a bundle: what an alarm is played beside.
+
+One FLAC file holds them in a row, `healthy_sound.json` says which they are, and which of them is
+the likest to each window that the bundle was made from. Nothing is judged by them.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import soundfile
+from pydantic import Field, ValidationError
+
+from agent.bundle.manifest import HEALTHY_SOUND, HEALTHY_SOUND_INDEX
+from agent.errors import BundleError
+from agent.frames import Samples
+from agent.schema import Strict, explain
+
+log = logging.getLogger(__name__)
+
+_LIMIT = 16 * 2**20
+# A start is written to a millisecond in places.
+_SAME_SECONDS = 0.002
+
+
+class Exemplar(Strict):
+    """A healthy window that can be played."""
+
+    source: Annotated[str, Field(description="Recording it was cut from")]
+    start: Annotated[float, Field(ge=0, description="Where in that recording, seconds")]
+    at: Annotated[float, Field(ge=0, description="Where in `healthy_sound.flac`, seconds")]
+    seconds: Annotated[float, Field(gt=0, le=3600, description="Length")]
+
+
+class HealthyWindow(Strict):
+    """A window that the bundle was made from."""
+
+    source: Annotated[str, Field(description="Its recording")]
+    start: Annotated[float, Field(ge=0, description="Where in it, seconds")]
+    like: Annotated[int, Field(ge=0, description="The exemplar whose embedding is nearest")]
+
+
+class Exemplars(Strict):
+    """`healthy_sound.json`."""
+
+    exemplars: tuple[Exemplar, ...]
+    windows: tuple[HealthyWindow, ...]
+
+    def likest(self, source: str, start: float | None) -> tuple[Exemplar, bool] | None:
+        """What to play for a healthy window.
+
+        Args:
+            source: Its recording.
+            start: Where in it, seconds; None for any place of it.
+
+        Returns:
+            The exemplar, and whether it is that very window; None for one the bundle does not know.
+        """
+        for one in self.windows:
+            if one.source == source and (start is None or abs(one.start - start) < _SAME_SECONDS):
+                if one.like >= len(self.exemplars):
+                    return None
+                found = self.exemplars[one.like]
+                return found, found.source == source and found.start == one.start
+        return None
+
+
+def read_exemplars(bundle: Path) -> Exemplars | None:
+    """What a bundle can play; None for one without, or a damaged one, which is logged.
+
+    Args:
+        bundle: Its folder.
+    """
+    place = bundle / HEALTHY_SOUND_INDEX
+    try:
+        with place.open("rb") as file:
+            return Exemplars.model_validate_json(file.read(_LIMIT))
+    except FileNotFoundError:
+        return None
+    except ValidationError as fault:
+        log.warning("%s: %s", place, explain(fault))
+    except OSError as fault:
+        log.warning("%s: cannot be read: %s", place, fault.strerror)
+    return None
+
+
+def exemplar_sound(bundle: Path, exemplar: Exemplar) -> tuple[Samples, int]:
+    """The sound of an exemplar, float32 `(n,)`, and its rate.
+
+    Raises:
+        BundleError: It cannot be read.
+    """
+    place = bundle / HEALTHY_SOUND
+    try:
+        with soundfile.SoundFile(place) as file:
+            file.seek(min(file.frames, round(exemplar.at * file.samplerate)))
+            samples = file.read(round(exemplar.seconds * file.samplerate), dtype="float32")
+            rate = int(file.samplerate)
+    except (OSError, soundfile.SoundFileError) as fault:
+        raise BundleError(f"cannot be played: {fault}", where=place) from fault
+    if not len(samples) or samples.ndim != 1:
+        raise BundleError("is not the sound that was exported", where=place)
+    return np.asarray(samples, np.float32), rate
