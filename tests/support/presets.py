@@ -32,6 +32,9 @@ def shrunk(preset: Preset) -> Preset:
     errors = training["kind"] == "reconstruct" and training["classification"] == 0
     epochs = 10 if errors else 1
     training |= {"epochs": epochs, "batch": 8, "accumulate": 1, "warmup_steps": 0}
+    if training["keep_epochs"]:
+        epochs = len(training["keep_epochs"])
+        training |= {"epochs": epochs, "keep_epochs": tuple(range(1, epochs + 1))}
     if training["lora"]["first_blocks"]:
         training["lora"]["first_blocks"] = _scaled(training["lora"]["first_blocks"], 12)
     data["window"] = {

@@ -25,6 +25,7 @@ from trainer.fit.checkpoint import Checkpoints, Snapshot, TrainingState
 from trainer.fit.classes import ClassPlan, plan_classes
 from trainer.fit.config import TrainingConfig
 from trainer.fit.engine import make_engine
+from trainer.fit.epochs import EpochParts
 from trainer.fit.frontend import FrontEnds
 from trainer.fit.heads import make_head
 from trainer.fit.loop import Curve, Loop
@@ -79,7 +80,8 @@ def fit_classifier(
     Each step takes windows, rolls each by a random time, changes it as `config.augment` and the
     class plan ask, mixes a share of the batches with themselves in another order (mixup), and
     lowers the head's loss. The members of an ensemble are trained one after another with seeds of
-    their own. The same arguments give the same encoder on the same number of threads; the global
+    their own; with `keep_epochs` one is, and the joined encoder's parts are its models of those
+    epochs. The same arguments give the same encoder on the same number of threads; the global
     random state is left as it was. Adapters are merged at the end.
 
     Args:
@@ -147,11 +149,14 @@ def fit_classifier(
             shutil.rmtree(place / LOGS, ignore_errors=True)
         fabric.barrier()
     tuning = Tuning(encoder, config)
-    members = encoder.members()
+    kept = EpochParts(encoder, config.keep_epochs) if config.keep_epochs else None
+    members = encoder.members() if kept is None else (kept.learner,)
     curves = [Curve(losses, held_curve, best) for losses, held_curve, best in state.curves]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # adapters begin at random
         tuning.start()
+        if kept is not None:
+            kept.begin()
         if fabric.world_size > 1:
             leave_unused(encoder)
         for index in range(state.member, len(members)):
@@ -171,6 +176,7 @@ def fit_classifier(
                 logs=None if place is None else place / LOGS,
                 seed=own_seed,
                 progress=progress,
+                ended=None if kept is None else kept.ended,
             )
             fronts = FrontEnds(member, config.augment)
             task = ClassTask(

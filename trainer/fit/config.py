@@ -186,6 +186,14 @@ class TrainingConfig(Strict):
         int | None,
         Field(ge=1, description="Stop after this many epochs without a lower held-out loss"),
     ] = None
+    keep_epochs: Annotated[
+        tuple[int, ...],
+        Field(
+            description="classify: epochs, counted from 1, whose models are kept side by side as "
+            "the equal parts of a joined encoder, for a fusion to average their scores; the last "
+            "is the training's last. Empty for the last alone"
+        ),
+    ] = ()
     head: Annotated[
         HeadName,
         Field(
@@ -241,8 +249,25 @@ class TrainingConfig(Strict):
             raise ValueError(
                 "patience: nothing is held out to lose patience with; set held_out, e.g. 0.1"
             )
+        if self.keep_epochs:
+            self._check_kept()
         if self.head == "scadacos" and self.subcentres < 2:
             raise ValueError("subcentres: scadacos needs at least 2 (16 is usual)")
         if self.head in {"adacos", "adaproj"} and self.subcentres > 1:
             raise ValueError(f"subcentres: {self.head} has none; leave it out, or use scadacos")
         return self
+
+    def _check_kept(self) -> None:
+        kept = self.keep_epochs
+        if self.kind != "classify":
+            raise ValueError(f"keep_epochs: is for kind: classify, not for {self.kind}")
+        if len(kept) < 2 or list(kept) != sorted(set(kept)) or kept[0] < 1:
+            raise ValueError("keep_epochs: give two epochs or more, ascending, from 1")
+        if kept[-1] != self.epochs:
+            raise ValueError(
+                f"keep_epochs: ends with {kept[-1]}, and the training with epoch {self.epochs}"
+            )
+        if self.held_out:
+            raise ValueError(
+                "keep_epochs: held_out keeps the one epoch of the lowest loss; give one of the two"
+            )

@@ -111,6 +111,7 @@ class Loop:
         logs: Folder of TensorBoard's logs; None for none.
         seed: Seeds what an encoder itself draws (dropout).
         progress: Where to show progress.
+        ended: Called with how many epochs have ended, after each and before it is saved.
     """
 
     def __init__(
@@ -124,7 +125,9 @@ class Loop:
         logs: Path | None,
         seed: int,
         progress: Progress | None,
+        ended: Callable[[int], None] | None = None,
     ) -> None:
+        self.ended = ended
         self.fabric, self.whole, self.config, self.state = fabric, whole, config, state
         self.checkpoints, self.logs, self.seed, self.progress = checkpoints, logs, seed, progress
         self._saved = time.monotonic()
@@ -182,6 +185,8 @@ class Loop:
                     self._turn(step=step + 1, found=tuple(found))
                     self._save(head, optimizer)
             self._end_epoch(run, task, found, writer)
+            if self.ended is not None:
+                self.ended(self.state.epoch)
             self._save(head, optimizer)
         if writer:
             writer.close()
