@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import socket
 import threading
 import time
 
@@ -233,6 +235,25 @@ def test_without_a_microphone_it_waits_for_one_to_be_chosen(tmp_path, monkeypatc
     config = load_config(path)
     assert config.source_of(config.machines[0]).device == "hw:CARD=USB,DEV=0"
     assert "USB" not in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("machine", "missing"), [(None, "no bundle yet"), ({}, "no microphone yet")]
+)
+def test_systemd_is_told_that_it_is_ready_and_what_is_missing(
+    tmp_path, monkeypatch, machine, missing
+):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(f"\0auscult-{tmp_path.name}-{os.getpid()}")
+        manager.settimeout(15)
+        monkeypatch.setenv("NOTIFY_SOCKET", f"@auscult-{tmp_path.name}-{os.getpid()}")
+        monkeypatch.setenv("WATCHDOG_USEC", "120000000")
+        with Running(config_of(tmp_path, machine)):
+            found = [manager.recv(4096).decode() for _ in range(3)]
+    ready = next(one for one in found if "READY=1" in one)
+    assert missing in ready
+    # It goes on: by windows where they come, else by the loop that waits for a choice.
+    assert any("WATCHDOG=1" in one for one in found)
 
 
 def test_a_choice_never_outdoes_the_configuration(left_alone):
