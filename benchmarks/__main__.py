@@ -1,0 +1,187 @@
+"""Every benchmark of speed in a quick form: one table, and JSON named by the commit.
+
+    .venv/bin/python benchmarks [--only NAME ...] [--out FOLDER]
+
+Each is a script of its own with a `--json`, run here one after another in a process of its own, in
+sizes that take some ten minutes in all; one that fails is told, and the others go on (the exit code
+is 1 then). Ratios are to a peer measured in the same run. The sizes of docs/speed.md are those of
+the scripts' own defaults.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+_HERE = Path(__file__).parent
+_LIMIT_SECONDS = 400.0
+# Name of the measurement, value in words, ratio to its peer in words.
+Line = tuple[str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """A script, the arguments of its quick form, and what of its figures to tell."""
+
+    script: str
+    arguments: tuple[str, ...]
+    lines: Callable[[Any], Iterator[Line]]
+
+
+def _agent(found: list[dict[str, Any]]) -> Iterator[Line]:
+    for one in found:
+        if one["way"] != "auscult":
+            continue
+        peers = [o for o in found if o["way"] != "auscult" and o["machines"] == one["machines"]]
+        what = f"{one['machines']} machines"
+        for name, key, unit in (
+            ("first score", "start_s", "s"), ("CPU a window", "window_cpu_ms", "ms"),
+            ("of a core", "core_percent", "%"), ("memory", "memory_mb", "MB"),
+        ):  # fmt: skip
+            ratio = f"{peers[0][key] / one[key]:.2f} x plain" if peers else ""
+            yield f"{what}: {name}", f"{one[key]:.2f} {unit}", ratio
+        if one["machines"] == 1:
+            yield f"{what}: idle", f"{one['idle_percent']:.2f} %", ""
+
+
+def _bank(found: list[dict[str, Any]]) -> Iterator[Line]:
+    for one in found:
+        yield (
+            f"{one['rows']:,} x {one['dim']}, {one['way']}",
+            f"{one['p50_ms']:.3f} ms, {one['memory_mb']:.0f} MB, recall {one['recall']:.3f}",
+            f"{one['ratio']:.2f} x NumPy",
+        )
+
+
+def _trainer(found: list[dict[str, Any]]) -> Iterator[Line]:
+    clips = {one["way"]: one for one in found if one["what"] == "embedding"}
+    ours, plain = clips["auscult"], clips["plain loop"]
+    ratio = f"{ours['per_second'] / plain['per_second']:.2f} x plain"
+    yield "embedding recordings", f"{ours['per_second']:.1f} clips/s", ratio
+    for one in found:
+        if one["what"] == "INT8":
+            value = f"{one['seconds']:.1f} s, cosine {one['cosine']:.4f}"
+            yield f"INT8, {one['way']}", value, ""
+
+
+def _growth(found: list[dict[str, Any]]) -> Iterator[Line]:
+    for one in found:
+        yield f"growth: {one['what']} by {one['unit']}", f"exponent {one['exponent']:.2f}", ""
+
+
+def _plain(found: Any) -> Iterator[Line]:
+    """What a script of somebody else's tells: its numbers, one a line."""
+    rows = found if isinstance(found, list) else [found]
+    for row in rows:
+        if not isinstance(row, dict):
+            continue
+        name = ", ".join(str(value) for value in row.values() if isinstance(value, str))
+        for key, value in row.items():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                yield f"{name}: {key}" if name else key, f"{value:.4g}", ""
+
+
+BENCHMARKS = {
+    "agent": Benchmark("agent_cost.py", ("--machines", "1", "4", "--seconds", "8"), _agent),
+    "bank": Benchmark(
+        "bank_queries.py",
+        ("--rows", "20000", "--dims", "128", "--ways", "ours", "flat-int8", "hnsw-int8"),
+        _bank,
+    ),
+    "trainer": Benchmark(
+        "trainer_cost.py",
+        ("--clips", "16", "--calibration", "8", "--min-cosine", "0.5"),
+        _trainer,
+    ),
+    "growth": Benchmark("growth_cost.py", ("--quick",), _growth),
+    # The encoders' own, quick where they have such a form.
+    "beats": Benchmark("beats.py", ("--quick",), _plain),
+    "small": Benchmark("small_models.py", ("--quick",), _plain),
+    "page": Benchmark("web_cost.py", ("--seconds", "5"), _plain),
+}
+
+
+def commit() -> str:
+    """The commit measured, `-changed` where the tree is not it; `unknown` outside git."""
+    try:
+        said = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=9", "--dirty=-changed", "--exclude=*"],
+            cwd=_HERE, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return said.stdout.strip()
+
+
+def run(benchmark: Benchmark, folder: Path) -> tuple[Any, str]:
+    """The figures of a script, and why there are none."""
+    place = folder / f"{benchmark.script}.json"
+    environment = {**os.environ, "PYTHONPATH": str(_HERE.parent)}
+    try:
+        done = subprocess.run(
+            [sys.executable, str(_HERE / benchmark.script), *benchmark.arguments, "--json", place],
+            capture_output=True, text=True, check=False, timeout=_LIMIT_SECONDS, env=environment,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return None, f"not done in {_LIMIT_SECONDS:.0f} s"
+    if done.returncode or not place.is_file():
+        lines = done.stderr.strip().splitlines() or done.stdout.strip().splitlines()
+        return None, lines[-1] if lines else f"it ended with code {done.returncode}"
+    return json.loads(place.read_text(encoding="utf-8")), ""
+
+
+def main() -> None:
+    """Measure, tell, and keep."""
+    there = {name: one for name, one in BENCHMARKS.items() if (_HERE / one.script).is_file()}
+    parser = argparse.ArgumentParser(prog="benchmarks", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--only", nargs="+", choices=there, default=list(there))
+    parser.add_argument("--out", type=Path, default=Path("build/benchmarks"))
+    chosen = parser.parse_args()
+    console, measured = Console(width=120), commit()
+    table = Table(title=f"auscult {measured}", title_justify="left")
+    for heading in ("benchmark", "measured", "value", "ratio"):
+        table.add_column(heading)
+    kept: dict[str, Any] = {
+        "commit": measured,
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python "
+        f"{platform.python_version()}",
+        "results": {},
+    }
+    failed = 0
+    with tempfile.TemporaryDirectory(prefix="auscult-bench-") as place:
+        for name in chosen.only:
+            began = time.monotonic()
+            found, fault = run(there[name], Path(place))
+            console.print(f"{name}: {fault or 'done'} ({time.monotonic() - began:.0f} s)")
+            if fault:
+                failed += 1
+                table.add_row(name, "failed", fault, "")
+                continue
+            kept["results"][name] = found
+            for number, (what, value, ratio) in enumerate(there[name].lines(found)):
+                table.add_row("" if number else name, what, value, ratio)
+            table.add_section()
+    console.print(table)
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    path = chosen.out / f"{measured}.json"
+    path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    console.print(f"{path}: written")
+    sys.exit(bool(failed))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""How costs grow with the work: exponents, and a picture.
+
+    .venv/bin/python benchmarks/growth_cost.py [--png growth.png] [--quick]
+
+Each cost is measured at several sizes of the work; the exponent is the slope of log cost over log
+work, by least squares, over all of them (1: twice the work, twice the cost). Window length: one
+mn04 window (random weights, float32, one thread). Rows: one query of a bank, every row compared,
+and by its index. Clips: embedding so many windows of 10 s. Healthy rows: fitting a detector's row
+constants. For machines see `agent_cost.py`, whose figures --agent adds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+from small_bundle import FEATURES, noise
+
+from agent.bundle.manifest import Row
+from agent.score.bank import MemoryBank
+from agent.score.config_knn import KnnConfig
+from agent.score.index import IndexPlan, build_index
+from agent.score.knn import KnnScorer
+from agent.score.normalize import fit_constants
+from export.embed import embed, encoder_info
+from export.onnx_graph import OPSET, export_graph
+from trainer.encoders.mn04 import Mn04
+
+_DIM = 128
+_REPEATS = 15
+
+
+def milliseconds(do: Callable[[], object], repeats: int = _REPEATS) -> float:
+    """Of processor, the median."""
+    do()
+    spent = []
+    for _ in range(repeats):
+        start = time.process_time()
+        do()
+        spent.append(1e3 * (time.process_time() - start))
+    return float(np.median(spent))
+
+
+def exponent(work: Sequence[float], cost: Sequence[float]) -> float:
+    """Slope of log cost over log work."""
+    return float(np.polyfit(np.log(work), np.log(cost), 1)[0])
+
+
+def by_window(folder: Path, lengths: Sequence[float]) -> list[float]:
+    """Milliseconds of one window of so many seconds."""
+    found = []
+    for seconds in lengths:
+        encoder = Mn04(window_seconds=seconds, features=FEATURES).eval()
+        graph = export_graph(encoder, folder / "float.onnx")
+        info = encoder_info(encoder, "float32", OPSET)
+        windows = noise(12, encoder.window_samples)
+        embed(graph.path, info, windows[:1])
+        start = milliseconds(partial(embed, graph.path, info, windows[:1]), 3)
+        whole = milliseconds(partial(embed, graph.path, info, windows), 3)
+        found.append((whole - start) / (len(windows) - 1))
+    return found
+
+
+def by_clips(folder: Path, counts: Sequence[int]) -> list[float]:
+    """Milliseconds of embedding so many windows of 10 s."""
+    encoder = Mn04(window_seconds=10.0, features=FEATURES).eval()
+    graph = export_graph(encoder, folder / "float.onnx")
+    info = encoder_info(encoder, "float32", OPSET)
+    windows = noise(max(counts), encoder.window_samples)
+    return [milliseconds(partial(embed, graph.path, info, windows[:n]), 2) for n in counts]
+
+
+def scorer_of(rows: int) -> tuple[KnnScorer, np.ndarray]:
+    """A bank on patches of the sphere, and a query."""
+    random = np.random.default_rng(0)
+    centres = random.normal(size=(100, _DIM))
+    vectors = centres[random.integers(0, 100, rows)] + 0.3 * random.normal(size=(rows, _DIM))
+    row = Row(source="r", start=0.0, group="r")
+    bank = MemoryBank(
+        vectors.astype(np.float32), np.tile(np.float32([1, 0]), (rows, 1)), (row,) * rows
+    )
+    return KnnScorer(bank, KnnConfig(normalization="none")), bank.vectors[:1] + np.float32(0.01)
+
+
+def ask(scorer: KnnScorer, query: np.ndarray, times: int) -> None:
+    for _ in range(times):
+        scorer.score(query)
+
+
+def by_rows(counts: Sequence[int], *, indexed: bool) -> list[float]:
+    """Milliseconds of one query."""
+    found = []
+    for rows in counts:
+        scorer, query = scorer_of(rows)
+        scorer.start()
+        if indexed:
+            index = build_index(scorer.bank.vectors, "cosine", IndexPlan(16, 40, 128))
+            index.set_ef(128)
+            scorer._index = index  # noqa: SLF001 - as read from a bundle, whatever the bank's size
+        many = max(20, 200_000 // rows)
+        found.append(milliseconds(partial(ask, scorer, query, many), 5) / many)
+    return found
+
+
+def by_healthy(counts: Sequence[int]) -> list[float]:
+    """Milliseconds of fitting row constants."""
+    random, found = np.random.default_rng(0), []
+    for rows in counts:
+        vectors = random.normal(size=(rows, _DIM)).astype(np.float32)
+        groups = [str(i // 2) for i in range(rows)]
+        config = KnnConfig(normalization="varmin")
+        found.append(milliseconds(partial(fit_constants, vectors, groups, config), 3))
+    return found
+
+
+def picture(found: list[dict[str, object]], path: Path) -> None:
+    """A panel for each, logarithmic both ways."""
+    columns = 3
+    lines = -(-len(found) // columns)
+    figure = Figure(figsize=(11, 3 * lines), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axis, one in zip(axes, found, strict=False):
+        axis.loglog(one["work"], one["cost_ms"], "o-", color="tab:blue")
+        axis.set_title(f"{one['what']}: exponent {one['exponent']:.2f}", fontsize=10)
+        axis.set_xlabel(str(one["unit"]))
+        axis.set_ylabel("processor, ms")
+        axis.grid(visible=True, which="both", alpha=0.3)
+    for axis in axes[len(found) :]:
+        axis.set_visible(False)
+    figure.savefig(path, dpi=100)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--png", type=Path, help="picture to write")
+    parser.add_argument("--agent", type=Path, help="JSON of agent_cost.py, for machines")
+    parser.add_argument("--quick", action="store_true", help="fewer sizes")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    chosen = parser.parse_args()
+    torch.manual_seed(0)
+    small = chosen.quick
+    lengths = [2.0, 5.0, 10.0] if small else [1.0, 2.0, 5.0, 10.0, 20.0, 40.0]
+    counts = [8, 16, 32] if small else [8, 16, 32, 64]
+    rows = [1000, 4000, 16_000] if small else [1000, 4000, 16_000, 64_000, 256_000]
+    graphs = rows if small else rows[:-1]
+    healthy = [500, 1000, 2000] if small else [500, 1000, 2000, 4000, 8000]
+    found: list[dict[str, object]] = []
+
+    def note(what: str, unit: str, work: Sequence[float], cost: Sequence[float]) -> None:
+        slope = exponent(work, cost)
+        found.append(
+            {"what": what, "unit": unit, "work": list(work), "cost_ms": cost, "exponent": slope}
+        )
+
+    with tempfile.TemporaryDirectory(prefix="auscult-bench-") as place:
+        note("a window", "seconds of sound", lengths, by_window(Path(place), lengths))
+        note("embedding", "windows", counts, by_clips(Path(place), counts))
+    note("a query, all rows", "rows", rows, by_rows(rows, indexed=False))
+    note("a query, by index", "rows", graphs, by_rows(graphs, indexed=True))
+    note("row constants", "healthy rows", healthy, by_healthy(healthy))
+    if chosen.agent:
+        ours = [one for one in json.loads(chosen.agent.read_text()) if one["way"] == "auscult"]
+        machines = [one["machines"] for one in ours]
+        if len(machines) > 1:
+            cost = [10 * one["core_percent"] for one in ours]
+            note("the agent, a second", "machines", machines, cost)
+    table = Table(title="How costs grow", title_justify="left")
+    for heading in ("cost", "work", "from", "to", "exponent"):
+        table.add_column(heading)
+    for one in found:
+        work, cost = one["work"], one["cost_ms"]
+        table.add_row(
+            str(one["what"]), str(one["unit"]), f"{work[0]:g}: {cost[0]:.3g} ms",
+            f"{work[-1]:g}: {cost[-1]:.3g} ms", f"{one['exponent']:.2f}",
+        )  # fmt: skip
+    Console(width=110).print(table)
+    if chosen.png:
+        picture(found, chosen.png)
+    if chosen.json:
+        chosen.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
