@@ -1,7 +1,8 @@
 # `make demo` shows the whole path on a synthetic machine; `make test` is what CI runs.
 # Overridable: PYTHON (interpreter that makes .venv), PIP_FLAGS, DATA (real
 # recordings for the demo, in place of synthetic ones), DEMO (arguments of `auscult demo`),
-# FAULTS and SOAK (arguments of the campaign and the soak, see docs/faults.md).
+# FAULTS and SOAK (arguments of the campaign and the soak, see docs/faults.md), BENCH (those of
+# the benchmarks: `--only agent bank`).
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -15,6 +16,7 @@ DEMO ?=
 PARALLEL ?= -n 3 --dist loadfile
 FAULTS ?=
 SOAK ?=
+BENCH ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq $(PIP_FLAGS)
 MADE := $(VENV)/.made
@@ -33,7 +35,7 @@ PINS := torch==2.13.0 onnxruntime==1.23.2 numpy==2.2.6
 # second broker, and boot a systemd.
 SYSTEM_PACKAGES := mosquitto mosquitto-clients libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins systemd-container ffmpeg openssl
 
-.PHONY: help venv demo test test-all test-faults test-soak check-device lint format lock check-python check-compiler clean
+.PHONY: help venv demo test test-all test-faults test-soak bench check-device lint format lock check-python check-compiler clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -104,6 +106,9 @@ test-faults: $(DEV) $(SYSTEM) ## Broker outages, kill -9, unplugging, full disk,
 
 test-soak: $(DEV) $(SYSTEM) ## 7 days of windows as fast as possible: nothing may grow (20 minutes or so)
 	PATH="$$PATH:/usr/sbin" PYTHONPATH=tests $(BIN)/python -m faults.soak $(SOAK)
+
+bench: $(DEV) ## Measure what everything costs, in a quick form: a table, and JSON named by the commit (10 minutes)
+	@$(BIN)/python benchmarks $(BENCH)
 
 # hnswlib is left out: it comes as source only, and is compiled on the device.
 check-device: $(TRAIN) ## Do the agent's packages exist for a Jetson (Python 3.10, aarch64)?
