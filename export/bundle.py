@@ -48,6 +48,7 @@ from export.compare import (
 from export.detector import Detector, make_detector, still_windows, write_files
 from export.drift import FittedDrift, fit_drift
 from export.embed import encoder_info
+from export.embedding_cache import EmbeddingCache
 from export.exemplars import write_exemplars
 from export.onnx_graph import ExportError, FloatGraph, export_graph, verify_parity
 from export.patches import fit_patches, write_patches
@@ -87,6 +88,7 @@ def export_run(
     precision: Literal["int8", "float32"] = "int8",
     test: bool = True,
     console: Console | None = None,
+    cache: EmbeddingCache | None = None,
 ) -> Manifest:
     """Write a run's bundle and print what export changed.
 
@@ -97,6 +99,7 @@ def export_run(
         precision: `float32` leaves quantization out whatever the preset says.
         test: Also score the test set, where there is one, through both graphs.
         console: Where to tell; the standard error stream when None.
+        cache: Where embeddings are kept for other exports of the same graph; None for nowhere.
 
     Returns:
         The manifest as written.
@@ -109,7 +112,7 @@ def export_run(
         AuscultError: Too few healthy recordings.
     """
     return export_bundle(
-        run, out, data=data, precision=precision, test=test, console=console
+        run, out, data=data, precision=precision, test=test, console=console, cache=cache
     ).manifest
 
 
@@ -123,6 +126,7 @@ def export_bundle(
     sign: Path | None = None,
     sound: bool = True,
     console: Console | None = None,
+    cache: EmbeddingCache | None = None,
 ) -> Exported:
     """As `export_run`, and give the comparison too.
 
@@ -135,6 +139,7 @@ def export_bundle(
         sign: Private key to sign the bundle with, read before the work begins.
         sound: Carry a few healthy windows as sound, to be heard beside an alarm.
         console: Where to tell.
+        cache: Where embeddings are kept.
 
     Raises:
         SigningError: The key cannot be used.
@@ -171,11 +176,13 @@ def export_bundle(
         exported = info.model_copy(update={"precision": "int8" if quantized else "float32"})
 
         unheard = _unheard(record)
-        plain = make_detector(graph.path, info, windows, still, preset, progress, unheard=unheard)
+        plain = make_detector(
+            graph.path, info, windows, still, preset, progress, unheard=unheard, cache=cache
+        )
         final = plain
         if quantized is not None:
             final = make_detector(
-                target, exported, windows, still, preset, progress, unheard=unheard
+                target, exported, windows, still, preset, progress, unheard=unheard, cache=cache
             )
         mean, least = similarity(plain.vectors, final.vectors)
         one = windows.waveforms[:1]

@@ -29,6 +29,7 @@ from agent.score.fit import FittedScorer, fit_scorer
 from agent.score.gate import fit_gate
 from agent.score.scorer import HealthySet
 from export.embed import embed
+from export.embedding_cache import EmbeddingCache
 from export.onnx_graph import ExportError
 from trainer.encoders.base import Encoder
 from trainer.fit.densities import ScikitFitter
@@ -84,6 +85,7 @@ def make_detector(
     progress: Progress,
     *,
     unheard: Collection[str] = (),
+    cache: EmbeddingCache | None = None,
 ) -> Detector:
     """Embed the recordings with a graph, and fit scorer, threshold and gate to them.
 
@@ -96,12 +98,13 @@ def make_detector(
         progress: Where to show progress.
         unheard: Recordings that alone calibrate the threshold, since the encoder has learnt to
             restore the others; all when empty.
+        cache: Where embeddings are kept; None for nowhere.
 
     Raises:
         ExportError: An embedding is not finite.
         AuscultError: Too few healthy recordings.
     """
-    vectors = _embedded(graph, info, windows, progress)
+    vectors = _embedded(graph, info, windows, progress, cache)
     fitted = fit_scorer(
         HealthySet(vectors, windows.rows),
         preset.scorer,
@@ -114,7 +117,7 @@ def make_detector(
     )
     if still is None:
         return Detector(graph, info, vectors, fitted)
-    gate_vectors = _embedded(graph, info, still, progress)
+    gate_vectors = _embedded(graph, info, still, progress, cache)
     metric, spans = neighbourhood(fitted.config)
     gate, note = fit_gate(gate_vectors, still.groups, vectors, windows.groups, metric, spans)
     return Detector(graph, info, vectors, fitted, gate_vectors, gate, note)
@@ -142,8 +145,15 @@ def _rule(preset: Preset) -> ThresholdRule:
     )
 
 
-def _embedded(graph: Path, info: EncoderInfo, windows: WindowSet, progress: Progress) -> Matrix:
-    vectors = embed(
+def _embedded(
+    graph: Path,
+    info: EncoderInfo,
+    windows: WindowSet,
+    progress: Progress,
+    cache: EmbeddingCache | None,
+) -> Matrix:
+    how = embed if cache is None else cache.embed
+    vectors = how(
         graph, info, windows.waveforms, title=f"embedding ({info.precision})", progress=progress
     )
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))

@@ -126,7 +126,7 @@ def evaluate(
     found = Evaluation(tuple(systems), tuple(machine.name for machine in machines))
     ready: list[Machine] = []
     for machine in machines:
-        problem = _untestable(machine)
+        problem = untestable(machine)
         if problem is None:
             ready.append(machine)
         else:
@@ -148,9 +148,9 @@ def evaluate(
                     label += f", seed {seed}"
                 progress.update(overall, description=escape(label))
                 try:
-                    outcome = _evaluate_one(machine, system, seed, workshop, options, progress)
+                    outcome = evaluate_one(machine, system, seed, workshop, options, progress)
                 except Exception as fault:  # noqa: BLE001 - one machine must not end a long run
-                    reason = _told(fault, options.out, label)
+                    reason = told(fault, options.out, label)
                     found.failures.append(Failure(machine.name, system.name, reason))
                     console.print(f"[red]{escape(label)}: failed[/red]: {escape(reason)}")
                 else:
@@ -171,7 +171,7 @@ def score_folder(out: Path, system: System, seed: int) -> Path:
     return folder if len(system.seeds) == 1 else folder / f"seed_{seed}"
 
 
-def _evaluate_one(
+def evaluate_one(
     machine: Machine,
     system: System,
     seed: int,
@@ -179,10 +179,27 @@ def _evaluate_one(
     options: Options,
     progress: Progress,
 ) -> Outcome:
+    """Train, export and score one system on one machine, and write its score files.
+
+    Args:
+        machine: Inspected recordings.
+        system: What to train.
+        seed: With which seed.
+        workshop: Makes the bundle.
+        options: How, and where to write.
+        progress: Where to show progress.
+
+    Raises:
+        AuscultError: Training, export or scoring refuses.
+        MetricsError: No test recording's answer is known, or only of one kind.
+    """
     began = time.monotonic()
     folder = workshop.bundle(machine, system, seed, progress)
     task = progress.add_task("scoring", total=len(machine.of("test")))
     bundle = open_bundle(folder)
+    cache = workshop.kept(system.preset)
+    if cache is not None:
+        bundle = cache.attach(bundle)
     try:
         sections, unscored = score_tests(
             bundle,
@@ -199,7 +216,7 @@ def _evaluate_one(
         write_scores(written, section)
     if healthy is not None:
         write_healthy(written, machine.name, healthy, manifest.scorer.clip)
-    (figures,) = summarize(_answered(sections, machine, written), resamples=options.resamples)
+    (figures,) = summarize(answered(sections, machine.name, written), resamples=options.resamples)
     return Outcome(
         figures=figures,
         sections=sections,
@@ -207,12 +224,11 @@ def _evaluate_one(
         precision=manifest.encoder.precision,
         unscored=unscored,
         seconds=time.monotonic() - began,
+        bundle_bytes=sum(path.stat().st_size for path in folder.iterdir()),
     )
 
 
-def _answered(
-    sections: Sequence[SectionScores], machine: Machine, written: Path
-) -> list[SectionScores]:
+def answered(sections: Sequence[SectionScores], machine: str, written: Path) -> list[SectionScores]:
     """The clips whose label is known: the others are in the score files, but in no figure."""
     known = []
     for section in sections:
@@ -232,18 +248,18 @@ def _answered(
         if sections:
             raise MetricsError(
                 "the names of its test recordings do not tell normal from anomaly",
-                where=machine.name,
+                where=machine,
                 remedy=f"They are scored in {written}: run `auscult metrics` there with --key.",
             )
         raise MetricsError(
             "none of its test recordings could be scored",
-            where=machine.name,
+            where=machine,
             remedy="Look at the recordings: are they silent, clipped or unreadable?",
         )
     return known
 
 
-def _untestable(machine: Machine) -> ConfigError | None:
+def untestable(machine: Machine) -> ConfigError | None:
     """Why its test recordings give no figures, found before anything is trained."""
     tests = machine.of("test")
     if not tests:
@@ -267,7 +283,8 @@ def _deterministic(preset: Preset) -> bool:
     return preset.floor or (frozen and all(part.weights for part in preset.encoder.each))
 
 
-def _told(fault: Exception, out: Path, label: str) -> str:
+def told(fault: Exception, out: Path, label: str) -> str:
+    """A fault in words; one that nobody foresaw goes whole into `failures.log`."""
     if isinstance(fault, AuscultError):
         return str(fault)
     out.mkdir(parents=True, exist_ok=True)

@@ -53,6 +53,7 @@ class Outcome:
         precision: Arithmetic of the bundle that scored; a preset may keep float32.
         unscored: Test recordings left out.
         seconds: Time it took to train, export and score.
+        bundle_bytes: Size of the bundle that scored; 0 where nobody looked.
     """
 
     figures: MachineFigures
@@ -61,6 +62,7 @@ class Outcome:
     precision: str
     unscored: tuple[Unscored, ...] = ()
     seconds: float = 0.0
+    bundle_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

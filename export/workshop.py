@@ -16,7 +16,8 @@ from rich.progress import Progress
 from agent import __version__
 from agent.bundle.manifest import MANIFEST
 from export.bundle import export_run
-from export.results import Precision, System, file_name
+from export.embedding_cache import EmbeddingCache
+from export.results import System, file_name
 from trainer.learn import train_machine
 from trainer.preset import Preset
 from trainer.recordings.model import Machine
@@ -35,6 +36,7 @@ class Workshop:
             weights and version. A change of code within a version goes unnoticed, so this is
             for continuing a run that was cut off.
         machines: All machines of the data set, for presets whose classes are of all of them.
+        cache: Where the embeddings of frozen encoders are kept; None for nowhere.
     """
 
     folder: Path
@@ -42,6 +44,7 @@ class Workshop:
     channel: int | None = None
     reuse: bool = False
     machines: Sequence[Machine] = ()
+    cache: EmbeddingCache | None = None
     _trained: set[Path] = field(default_factory=set)
 
     def place(self, machine: Machine, system: System, seed: int) -> Path:
@@ -74,17 +77,36 @@ class Workshop:
             )
             _mark(run, inputs)
         self._trained.add(run)
-        return self._export(run, place, system.precision, inputs)
+        return self._export(run, place, system, inputs)
 
-    def _export(self, run: Path, place: Path, precision: Precision, inputs: str) -> Path:
-        bundle = place / f"bundle-{precision}"
+    def _export(self, run: Path, place: Path, system: System, inputs: str) -> Path:
+        bundle = place / f"bundle-{system.precision}"
         if not (self.reuse and _made_from(bundle, MANIFEST, inputs)):
             _clear(bundle)
             # Its report is in the manifest; here it would tear the progress display.
             quiet = Console(file=io.StringIO())
-            export_run(run, bundle, precision=precision, test=False, console=quiet)
+            export_run(
+                run,
+                bundle,
+                precision=system.precision,
+                test=False,
+                console=quiet,
+                cache=self.kept(system.preset),
+            )
             _mark(bundle, inputs)
         return bundle
+
+    def kept(self, preset: Preset) -> EmbeddingCache | None:
+        """Where its embeddings are kept: nobody asks again for those of a trained encoder."""
+        return self.cache if preset.training.kind == "frozen" else None
+
+    def fingerprint(self, machine: Machine, system: System, seed: int) -> str:
+        """Digest of everything that an outcome follows from: recordings by name, size and time."""
+        tests = [
+            [str(r.path), r.section, r.domain, r.label, _state(r.path)] for r in machine.of("test")
+        ]
+        facts = [self._inputs(machine, system.preset, seed), system.precision, tests]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def _inputs(self, machine: Machine, preset: Preset, seed: int) -> str:
         """Digest of everything a run is made from: the recordings by name, size and time."""

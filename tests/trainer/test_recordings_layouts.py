@@ -33,7 +33,9 @@ def by_name(machine):
         ("section_00_source_train_normal_0001", "00", {}),
         ("section_00_0001", "00", {}),
         ("section_00", "00", {}),
-        ("normal_id_00_00000000", "", {}),
+        ("normal_id_00_00000000", "00", {}),
+        ("id_03_00000012", "03", {}),
+        ("recording_03_00000012", "", {}),
     ],
 )  # fmt: skip
 def test_names(stem, section, attributes):

@@ -13,6 +13,8 @@ from trainer.metrics.auc import ANOMALY, NORMAL, UNKNOWN, MetricsError
 _CHALLENGE = re.compile(
     r"^section_(?P<section>\d+)_(?P<domain>source|target)_test_(?P<label>normal|anomaly)(?:_|$)"
 )
+# 2020: no domains, and machines of a type are told apart by an id.
+_FIRST = re.compile(r"^(?P<label>normal|anomaly)_id_(?P<section>\d+)_\d+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,9 @@ def parse_clip(name: str) -> ClipName | None:
     found = _CHALLENGE.match(path.name)
     if found:
         return ClipName(found["section"], found["domain"], found["label"])
+    found = _FIRST.match(path.name)
+    if found:
+        return ClipName(found["section"], UNKNOWN, found["label"])
     folders = [part.lower() for part in path.parts[:-1]]
     label = next((folder for folder in folders if folder in {NORMAL, ANOMALY}), None)
     return None if label is None else ClipName("", UNKNOWN, label)

@@ -5,6 +5,9 @@
     <machine>/supplemental/section_00_source_supplemental_machine_0000.wav      machine, no noise
     <machine>/supplemental/section_00_noise_supplemental_normal_0000.wav        noise, no machine
     <machine>/attributes_00.csv        file_name,d1p,d1v,d2p,d2v...             optional
+    2021: <machine>/{train,source_test,target_test}/section_00_...
+    2020: <machine>/train/normal_id_00_00000000.wav, test/anomaly_id_00_00000000.wav, and
+    test/id_01_00000000.wav in the evaluation set; an id is a machine of its own, read as a section
 
 Names are read word by word, so that an absent or unexpected word costs only what it would have
 said. Source: the task descriptions at dcase.community (2022 to 2025).
@@ -24,6 +27,8 @@ from trainer.recordings.walk import audio_files, subfolders
 
 TRAIN = "train"
 TEST = "test"
+# 2021 keeps the domains of its test set apart.
+_TESTS = (TEST, "source_test", "target_test")
 # The additional recordings of 2025; `idle`, `noise` and `clean` are accepted beside them.
 _EXTRAS = ("supplemental", "idle", "noise", "clean")
 _ROLE_WORDS = {"noise": "noise", "idle": "idle", "clean": "clean", "machine": "clean"}
@@ -54,6 +59,9 @@ def parse_name(stem: str) -> NameParts:
     """
     named = re.fullmatch(r"section_(\d+)(?:_(.*))?", stem, re.IGNORECASE)
     if named is None:
+        first = re.fullmatch(r"(?:(normal|anomaly)_)?id_(\d+)_\d+", stem, re.IGNORECASE)
+        if first is not None:
+            return NameParts((first[1].lower(),) if first[1] else (), first[2], {})
         return NameParts(tuple(re.split(r"[_\s]+", stem.lower())), "", {})
     tokens = (named[2] or "").split("_")
     number = next((n for n, token in enumerate(tokens) if token.isdigit()), len(tokens))
@@ -114,8 +122,8 @@ def is_dcase(folder: Path) -> bool:
     folders = subfolders(folder)
     if TRAIN in folders:
         return True
-    tests = audio_files(folders[TEST]) if TEST in folders else iter(())
-    return any(path.name.lower().startswith("section_") for path in tests)
+    tests = (path for kind in _TESTS if kind in folders for path in audio_files(folders[kind]))
+    return any(parse_name(path.stem).section for path in tests)
 
 
 def read_dcase(folder: Path) -> Machine:
@@ -133,7 +141,7 @@ def read_dcase(folder: Path) -> Machine:
     found: list[Recording] = []
     rejected: list[Rejected] = []
     for kind, place in subfolders(folder).items():
-        if kind not in {TRAIN, TEST, *_EXTRAS}:
+        if kind not in {TRAIN, *_TESTS, *_EXTRAS}:
             continue
         for path in audio_files(place):
             parts = parse_name(path.stem)
@@ -160,7 +168,7 @@ def read_dcase(folder: Path) -> Machine:
 
 def _role(kind: str, words: Sequence[str]) -> tuple[str, tuple[str, str] | None]:
     """Role of a file in folder `kind`, and reason and remedy when it can't have one."""
-    if kind == TEST:
+    if kind in _TESTS:
         return TEST, None
     if "anomaly" in words:
         return "", (

@@ -26,7 +26,19 @@ _LAYOUTS = (
     "<machine>/train/section_00_source_train_normal_0001.wav and <machine>/test/..."
 )
 # Folders of a machine that are not one themselves.
-_PARTS = frozenset({"train", "test", "normal", "idle", "noise", "clean", "supplemental"})
+_PARTS = frozenset(
+    {
+        "train",
+        "test",
+        "source_test",
+        "target_test",
+        "normal",
+        "idle",
+        "noise",
+        "clean",
+        "supplemental",
+    }
+)
 _WHOLE = frozenset({"train", "normal"})
 _KINDS = {"normal": "healthy", "test": "test"}
 _NO_CHANNEL = "there is no channel"  # as `agent.capture.files` says it
@@ -63,7 +75,7 @@ def load_machines(
         AudioError: There are unusable files and `on_bad` is `refuse`, no usable healthy ones, or
             not one healthy or test recording of a machine has the channel.
     """
-    folders = _find(Path(root))
+    folders = find_machines(Path(root))
     unknown = sorted(set(names) - set(folders))
     if unknown:
         raise ConfigError(
@@ -98,8 +110,12 @@ def load_machines(
     return machines
 
 
-def _find(root: Path) -> dict[str, Path]:
-    """Machine folders by machine name, sorted."""
+def find_machines(root: Path) -> dict[str, Path]:
+    """Machine folders by machine name, sorted.
+
+    Raises:
+        ConfigError: The folder is missing, holds no machine, or one twice.
+    """
     # The name of `.` or `..` is that of the folder it stands for; other links keep theirs.
     root = root.absolute()
     if ".." in root.parts:

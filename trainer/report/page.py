@@ -26,7 +26,8 @@ img{width:100%;height:auto} table{border-collapse:collapse;margin:1rem 0}
 .wide{overflow-x:auto} th{text-align:left;border-bottom:2px solid var(--line)}
 td,th{padding:.2rem 1rem .2rem 0;vertical-align:top}
 .facts td:first-child{color:var(--dim);white-space:nowrap}
-.number{text-align:right;font-variant-numeric:tabular-nums}
+.heat td,.heat th{padding:.3rem .6rem}.heat td:first-child{position:sticky;left:0;
+background:var(--paper)}.number,.heat td+td{text-align:right;font-variant-numeric:tabular-nums}
 .cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(300px,1fr));gap:1rem}
 figure{margin:0} figcaption{font-size:.9rem;overflow-wrap:anywhere} audio{width:100%}
 code,pre{background:var(--soft);border-radius:4px;padding:.1rem .3rem}
@@ -86,6 +87,24 @@ class Page:
         )
         self._add(f'<div class="wide"><table><tr>{head}</tr>\n{body}\n</table></div>')
 
+    def heatmap(
+        self, headings: Sequence[str], rows: Sequence[Sequence[tuple[str, float | None]]]
+    ) -> None:
+        """A table whose cells are coloured by value, from -1 (orange) over 0 to 1 (green).
+
+        Colours only repeat what the texts say, which are read on either paper.
+
+        Args:
+            headings: Of the columns.
+            rows: (text, value) of each cell; None leaves it plain.
+        """
+        head = "".join(f"<th>{html.escape(heading)}</th>" for heading in headings)
+        body = "\n".join(
+            "<tr>" + "".join(f"<td{_tint(v)}>{html.escape(t)}</td>" for t, v in row) + "</tr>"
+            for row in rows
+        )
+        self._add(f'<div class="wide"><table class="heat"><tr>{head}</tr>\n{body}\n</table></div>')
+
     def picture(self, title: str, png: bytes) -> None:
         """A picture over the whole width, with what it shows in words."""
         self._add(_image(title, png))
@@ -135,6 +154,13 @@ def flac(sound: Samples, rate: int) -> bytes:
     target = io.BytesIO()
     soundfile.write(target, sound, rate, format="FLAC", subtype="PCM_16")
     return target.getvalue()
+
+
+def _tint(value: float | None) -> str:
+    if value is None:
+        return ""
+    colour = "0,140,100" if value >= 0 else "230,110,20"
+    return f' style="background:rgba({colour},{0.5 * min(1.0, abs(value)):.2f})"'
 
 
 def _image(title: str, png: bytes) -> str:

@@ -1,0 +1,135 @@
+"""The benchmark's page: a heatmap, histograms and ROC curves, worst misses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from export.benchmark.summary import (
+    HEADINGS,
+    Line,
+    NotRun,
+    bounds,
+    lines,
+    percent,
+    published,
+    row,
+    title,
+)
+from export.figures import draw_machine
+from export.report.misses import cards, worst
+from export.results import Evaluation
+from trainer.recordings.model import Machine
+from trainer.report.page import Page
+
+# Recordings of each kind shown of a machine.
+_WORST = 2
+# A harmonic mean so far from chance has the full colour.
+_FULL = 0.3
+
+
+def write_benchmark(
+    evaluation: Evaluation,
+    machines: Sequence[Machine],
+    left: Sequence[NotRun],
+    out: Path,
+    *,
+    data: str,
+    notes: Sequence[str],
+    channel: int | None = None,
+) -> Path:
+    """Write `report.html`, which needs no other file.
+
+    Args:
+        evaluation: What was found.
+        machines: With their recordings.
+        left: Presets that were not run.
+        out: Folder to write into.
+        data: What was evaluated, for people.
+        notes: Remarks on the figures.
+        channel: Channel of multi-channel recordings; None averages.
+
+    Returns:
+        The page.
+    """
+    page = Page("auscult benchmark", heading=f"Benchmark on {data}")
+    found = lines(evaluation)
+    best = max(found, key=lambda line: line.official.mean or -1.0)
+    if best.official.mean is not None:
+        page.verdict(
+            f"Best: {best.system.name}, official score {percent(best.official)}"
+            f"{bounds(best.official)} over {best.count} of {len(evaluation.machines)} machines "
+            "(50 is chance)",
+            good=not best.system.preset.floor,
+        )
+    page.heading("Harmonic mean of each machine, per cent")
+    page.heatmap(
+        ("machine", *(title(line.system) for line in found)),
+        [
+            [
+                (machine, None),
+                *(
+                    (
+                        percent(line.machines[machine]) + bounds(line.machines[machine]),
+                        _shade(line.machines[machine].mean),
+                    )
+                    for line in found
+                ),
+            ]
+            for machine in evaluation.machines
+        ],
+    )
+    page.text("In brackets the 95 % bootstrap interval; ± the spread over seeds.", note=True)
+    page.heading("Over all machines")
+    page.table(("system", *HEADINGS), [_without_machines(line, evaluation) for line in found])
+    for note in notes:
+        page.text(note, note=True)
+    if left:
+        page.heading("Not run here")
+        page.table(
+            ("preset", "needs", "command", "published"),
+            [(o.name, ", ".join(o.files), o.command, published(o.published)) for o in left],
+        )
+    if evaluation.failures:
+        page.heading("Failed")
+        page.table(
+            ("machine", "system", "reason"),
+            [(f.machine, f.system or "all", f.reason) for f in evaluation.failures],
+        )
+    for machine in machines:
+        _machine(page, evaluation, machine, out, channel)
+    return page.write(out / "report.html")
+
+
+def _without_machines(line: Line, evaluation: Evaluation) -> list[str]:
+    texts = row(line, evaluation.machines)
+    return [texts[0], *texts[1 + len(evaluation.machines) :]]
+
+
+def _machine(
+    page: Page, evaluation: Evaluation, machine: Machine, out: Path, channel: int | None
+) -> None:
+    picture = draw_machine(evaluation, machine.name, out / "figures")
+    if picture is None:
+        return
+    page.heading(machine.name)
+    page.picture(f"Scores and ROC curves of {machine.name}", picture.read_bytes())
+    able = [system for system in evaluation.systems if evaluation.of(system, machine.name)]
+    chosen = max(
+        able,
+        key=lambda s: (
+            not s.preset.floor,
+            evaluation.figure(s, machine.name, "hmean").mean or -1.0,
+        ),
+    )
+    outcome = next(iter(evaluation.of(chosen, machine.name).values()))
+    missed, raised = worst(outcome, _WORST)
+    page.text(
+        f"What {chosen.name} hears least in: the anomalies that score lowest, and the healthy "
+        f"recordings that score highest (threshold {outcome.threshold:.4g})."
+    )
+    page.cards(cards([*missed, *raised], machine, channel=channel))
+
+
+def _shade(mean: float | None) -> float | None:
+    return None if mean is None else (mean - 0.5) / _FULL

@@ -1,0 +1,195 @@
+"""Plans a benchmark's cells, runs those that are not there yet, and gathers all of them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress
+
+from export.benchmark.cells import Cell, read_cell, write_cell
+from export.benchmark.executor import Executor
+from export.benchmark.sets import Found
+from export.embedding_cache import EmbeddingCache
+from export.evaluate import Options, evaluate_one, told
+from export.results import Evaluation, Failure, System
+from export.workshop import Workshop
+from trainer.preset import Preset
+from trainer.progress import progress_bar
+from trainer.recordings.model import Machine
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a benchmark runs.
+
+    Attributes:
+        out: Its folder: cells, cache and work lie there.
+        weights: Folder of pre-trained checkpoints, or the file itself.
+        channel: Channel of multi-channel recordings; None averages.
+        resamples: Bootstrap resamples behind the intervals.
+        threads: Threads of a job.
+        keep: Leave runs and bundles in `work/`.
+    """
+
+    out: Path
+    weights: Path | None = None
+    channel: int | None = None
+    resamples: int = 2000
+    threads: int = 1
+    keep: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What one job does: the cells of one training, and what it needs for them."""
+
+    machine: Machine
+    cells: tuple[Cell, ...]
+    machines: tuple[Machine, ...]
+    settings: Settings
+
+
+def absent_weights(preset: Preset, weights: Path | None) -> list[str]:
+    """Checkpoint files that a preset needs and that are not there."""
+    parts = [*preset.encoder.each]
+    if preset.selection is not None:
+        parts += [part for encoder in preset.selection.encoders for part in encoder.each]
+    needed = sorted({part.weights for part in parts if part.weights})
+    if weights is None:
+        return needed
+    if weights.is_dir():
+        return [name for name in needed if not (weights / name).is_file()]
+    return [name for name in needed if name != weights.name or not weights.is_file()]
+
+
+def run_benchmark(
+    found: Found,
+    systems: Sequence[System],
+    settings: Settings,
+    executor: Executor,
+    console: Console,
+) -> Evaluation:
+    """Run what is not there yet.
+
+    Every finished cell is kept at once; killed anywhere, the next call goes on from there. A cell
+    is taken up only if recordings (by name, size and time), preset, seed, checkpoint and version
+    are those it was made from.
+
+    Args:
+        found: The machines.
+        systems: The columns.
+        settings: How.
+        executor: Where.
+        console: Where progress and each finished figure are told.
+    """
+    result = Evaluation(tuple(systems), tuple(found.names), failures=list(found.failures))
+    workshop = _workshop(found.machines, settings)
+    units: list[Unit] = []
+    for machine in found.machines:
+        for cells in _planned(machine, systems, workshop):
+            open_ = []
+            for cell in cells:
+                outcome = read_cell(settings.out, cell, resamples=settings.resamples)
+                if outcome is None:
+                    open_.append(cell)
+                else:
+                    result.outcomes[cell.system.name, cell.machine, cell.seed] = outcome
+            if open_:
+                others = tuple(found.machines) if _needs_all(open_[0].system.preset) else ()
+                units.append(Unit(machine, tuple(open_), others, settings))
+    if result.outcomes:
+        console.print(f"{len(result.outcomes)} cells are there already", highlight=False)
+    with progress_bar(console) as progress:
+        task = progress.add_task("benchmark", total=sum(len(unit.cells) for unit in units))
+        for unit, faults in executor.run(run_unit, units):
+            for cell in unit.cells:
+                _gather(result, cell, faults, settings, console)
+            progress.advance(task, len(unit.cells))
+    return result
+
+
+def run_unit(unit: Unit) -> dict[str, str]:
+    """Train once, and export, score and keep each of its cells.
+
+    Returns:
+        Why a cell failed, by system name; those that succeeded are on the disk.
+    """
+    settings = unit.settings
+    torch.set_num_threads(settings.threads)
+    workshop = _workshop(unit.machines or (unit.machine,), settings)
+    options = Options(settings.out, settings.channel, settings.resamples)
+    faults: dict[str, str] = {}
+    for cell in unit.cells:
+        reason = _run_cell(unit.machine, cell, workshop, options)
+        if reason:
+            faults[cell.system.name] = reason
+    if not settings.keep:
+        first = unit.cells[0]
+        shutil.rmtree(workshop.place(unit.machine, first.system, first.seed), ignore_errors=True)
+    return faults
+
+
+def _run_cell(machine: Machine, cell: Cell, workshop: Workshop, options: Options) -> str:
+    """Run and keep one; why it failed, or nothing."""
+    try:
+        with Progress(disable=True) as progress:
+            outcome = evaluate_one(machine, cell.system, cell.seed, workshop, options, progress)
+        write_cell(options.out, cell, outcome)
+    except Exception as fault:  # noqa: BLE001 - one cell must not end a long run
+        return told(fault, options.out, f"{cell.machine}, {cell.system.name}, seed {cell.seed}")
+    return ""
+
+
+def _workshop(machines: Sequence[Machine], settings: Settings) -> Workshop:
+    return Workshop(
+        settings.out / "work",
+        weights=settings.weights,
+        channel=settings.channel,
+        reuse=True,
+        machines=tuple(machines),
+        cache=EmbeddingCache(settings.out / "cache"),
+    )
+
+
+def _planned(
+    machine: Machine, systems: Sequence[System], workshop: Workshop
+) -> Iterator[list[Cell]]:
+    """The cells of a machine, those of one training together."""
+    trainings: dict[tuple[str, int], list[Cell]] = {}
+    for system in systems:
+        for seed in system.seeds:
+            cell = Cell(machine.name, system, seed, workshop.fingerprint(machine, system, seed))
+            trainings.setdefault((system.preset.name, seed), []).append(cell)
+    yield from trainings.values()
+
+
+def _needs_all(preset: Preset) -> bool:
+    return preset.training.classes.machines == "all" or preset.selection is not None
+
+
+def _gather(
+    result: Evaluation,
+    cell: Cell,
+    faults: dict[str, str] | Exception,
+    settings: Settings,
+    console: Console,
+) -> None:
+    label = f"{cell.machine}, {cell.system.name}, seed {cell.seed}"
+    outcome = read_cell(settings.out, cell, resamples=settings.resamples)
+    if outcome is not None:
+        result.outcomes[cell.system.name, cell.machine, cell.seed] = outcome
+        figure = f"hmean {100 * outcome.figures.hmean:.1f}, {outcome.seconds:.0f} s"
+        console.print(f"{escape(label)}: {figure}", highlight=False)
+        return
+    if isinstance(faults, Exception):
+        reason = told(faults, settings.out, label)
+    else:
+        reason = faults.get(cell.system.name, "nothing came of it, and nobody said why")
+    result.failures.append(Failure(cell.machine, cell.system.name, f"seed {cell.seed}: {reason}"))
+    console.print(f"[red]{escape(label)}: failed[/red]: {escape(reason)}")

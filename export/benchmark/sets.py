@@ -1,0 +1,100 @@
+"""The machines of a DCASE download, development and evaluation parts, each with its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from rich.progress import Progress
+
+from agent.errors import AuscultError, ConfigError
+from export.benchmark.truth import Truth, answer
+from export.evaluate import untestable
+from export.results import Failure
+from trainer.recordings.load import find_machines, load_machines
+from trainer.recordings.model import Machine
+
+_PARTS = ("dev_data", "eval_data")
+
+
+@dataclass(slots=True)
+class Found:
+    """What a folder holds.
+
+    Attributes:
+        machines: Those that can be trained and tested.
+        failures: The others, and why not.
+    """
+
+    machines: list[Machine] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+
+    @property
+    def names(self) -> list[str]:
+        """All of them."""
+        failed = [failure.machine for failure in self.failures]
+        return sorted({*failed, *(machine.name for machine in self.machines)})
+
+
+def find_benchmark(
+    root: Path,
+    names: Sequence[str] = (),
+    *,
+    truth: Truth | None = None,
+    channel: int | None = None,
+    progress: Progress | None = None,
+) -> Found:
+    """Load every machine by itself, so that a bad one is told and the others go on.
+
+    A machine type of both parts (2020 to 2022) is two machines here: that of the evaluation set is
+    called `<name>_eval`.
+
+    Args:
+        root: A machine's folder, a folder of them, or one with `dev_data/` and `eval_data/`.
+        names: Machines wanted; none for all.
+        truth: Answers of an evaluation set.
+        channel: Channel of multi-channel recordings; None averages.
+        progress: Where to show progress.
+
+    Raises:
+        ConfigError: The folder holds no machine, or not one that was asked for.
+    """
+    places: dict[str, tuple[Path, str]] = {}
+    for part in _parts(root):
+        for name in find_machines(part):
+            places[f"{name}_eval" if name in places else name] = (part, name)
+    unknown = sorted(set(names) - set(places))
+    if unknown:
+        raise ConfigError(
+            f"there is no machine '{unknown[0]}'",
+            where=root,
+            remedy=f"It holds {', '.join(sorted(places))}.",
+        )
+    found = Found()
+    for name, (part, own) in sorted(places.items()):
+        if names and name not in names:
+            continue
+        try:
+            (machine,) = load_machines(part, [own], channel=channel, progress=progress)
+            machine = answer(replace(machine, name=name), own, truth)
+            problem = untestable(machine)
+            if problem is not None:
+                raise problem
+            if all(recording.label is None for recording in machine.of("test")):
+                raise ConfigError(
+                    "the names of its test recordings do not tell normal from anomaly",
+                    where=machine.root,
+                    remedy="Give the published answers with --key.",
+                )
+        except AuscultError as fault:
+            found.failures.append(Failure(name, "", str(fault)))
+        else:
+            found.machines.append(machine)
+    return found
+
+
+def _parts(root: Path) -> list[Path]:
+    """The two parts of a download where both are there, else the folder itself."""
+    parts = [root / name for name in _PARTS]
+    return parts if all(part.is_dir() for part in parts) else [root]
