@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,8 @@ class OnnxEncoder:
         self._how = inference or InferenceConfig()
         self._threads = threads or self._how.threads
         self._cache = cache
+        # Each inference under way takes its own memory; more at once than cores gain nothing.
+        self._turn = threading.Semaphore(max(1, _cores() // self._threads))
         self._session: Any = None
         self._input = ""
         self._output = ""
@@ -199,7 +203,8 @@ class OnnxEncoder:
     def _run(self, output: str, waveforms: Matrix) -> Matrix:
         feed = {self._input: np.ascontiguousarray(waveforms, np.float32)}
         try:
-            (result,) = self._session.run([output], feed, self._asked_alone)
+            with self._turn:
+                (result,) = self._session.run([output], feed, self._asked_alone)
         except Exception as fault:  # onnxruntime's errors share no base class
             raise BundleError(
                 f"the graph failed on a batch of {len(waveforms)}: {fault}",
@@ -211,3 +216,9 @@ class OnnxEncoder:
     def stop(self) -> None:
         """Free the session. `start` makes a new one."""
         self._session = None
+
+
+def _cores() -> int:
+    """Cores this process may use."""
+    usable = getattr(os, "sched_getaffinity", None)
+    return len(usable(0)) if usable is not None else os.cpu_count() or 1
