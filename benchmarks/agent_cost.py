@@ -57,7 +57,7 @@ class Measured:
     way: str
     machines: int
     start_s: float
-    idle_percent: float
+    idle_percent: float | None
     window_cpu_ms: float
     core_percent: float
     memory_mb: float
@@ -171,7 +171,7 @@ def spent(process: psutil.Process) -> float:
 
 def measure(setting: Setting, way: str, machines: int, seconds: float, *, idle: bool) -> Measured:
     """One way with so many machines; `idle` takes a run more."""
-    idle_percent = float("nan")
+    idle_percent = None
     if idle:
         with setting.running(way, machines, _NEVER) as (process, _):
             time.sleep(1.0)
@@ -200,7 +200,7 @@ def show(found: list[Measured]) -> Table:
     for one in found:
         ours = next((o for o in found if o.machines == one.machines and o.way == "auscult"), None)
         table.add_row(
-            str(one.machines), one.way, f"{one.start_s:.2f} s", f"{one.idle_percent:.2f} %",
+            str(one.machines), one.way, f"{one.start_s:.2f} s", "" if one.idle_percent is None else f"{one.idle_percent:.2f} %",
             f"{one.window_cpu_ms:.1f} ms", f"{one.core_percent:.2f} %", f"{one.memory_mb:.0f} MB",
             f"{one.own_mb:.0f} MB",
             "" if ours is None else f"{one.window_cpu_ms / ours.window_cpu_ms:.2f}",
