@@ -198,9 +198,10 @@ def show(found: list[Measured]) -> Table:
     for heading in (*headings, "CPU ratio", "memory ratio"):
         table.add_column(heading, justify="left" if heading == "way" else "right")
     for one in found:
+        idle = "" if one.idle_percent is None else f"{one.idle_percent:.2f} %"
         ours = next((o for o in found if o.machines == one.machines and o.way == "auscult"), None)
         table.add_row(
-            str(one.machines), one.way, f"{one.start_s:.2f} s", "" if one.idle_percent is None else f"{one.idle_percent:.2f} %",
+            str(one.machines), one.way, f"{one.start_s:.2f} s", idle,
             f"{one.window_cpu_ms:.1f} ms", f"{one.core_percent:.2f} %", f"{one.memory_mb:.0f} MB",
             f"{one.own_mb:.0f} MB",
             "" if ours is None else f"{one.window_cpu_ms / ours.window_cpu_ms:.2f}",
