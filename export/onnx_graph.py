@@ -11,8 +11,9 @@ import contextlib
 import logging
 import re
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +23,11 @@ import onnxscript.optimizer
 import torch
 
 from agent import __version__
+from agent.encode.frames import BOUNDARY
 from agent.encode.onnx import PATCHES
 from agent.errors import AuscultError
 from export.embed import embed, encoder_info
+from export.fused import fused
 from export.storage import check, save
 from trainer.encoders.base import Encoder
 
@@ -40,6 +43,7 @@ _SCOPES = "pkg.torch.onnx.name_scopes"
 PARITY = 2e-3
 
 FloatArray = npt.NDArray[np.float32]
+_LOG = logging.getLogger(__name__)
 
 
 class ExportError(AuscultError):
@@ -55,11 +59,14 @@ class FloatGraph:
         opset: Operator set it needs.
         pinned: Names of the nodes that must stay float32: the front end's, and those of the
             submodules that the encoder excludes (`Encoder.quantization_excludes`).
+        fused: Writes the same graph with onnxruntime's own operations (export/fused.py), where the
+            encoder has such a form and it agrees with torch.
     """
 
     path: Path
     opset: int
     pinned: tuple[str, ...]
+    fused: Callable[[Path], FloatGraph | None] | None = field(default=None, compare=False)
 
 
 def export_graph(encoder: Encoder, path: Path) -> FloatGraph:
@@ -81,40 +88,100 @@ def export_graph(encoder: Encoder, path: Path) -> FloatGraph:
         ExportError: An operation has no ONNX form, or the graph is not valid or not of that shape.
     """
     encoder = encoder.eval().cpu()
+    return replace(_write(encoder, path), fused=partial(_write_fused, encoder))
+
+
+def _write_fused(encoder: Encoder, path: Path) -> FloatGraph | None:
+    """The fused form's graph; None where there is none, or (with a notice) none that agrees."""
+    form = fused(encoder)
+    if form is None:
+        return None
+    try:
+        graph = _write(form, path)
+        verify_parity(encoder, path, np.zeros((0, encoder.window_samples), np.float32))
+    except AuscultError as fault:
+        _LOG.warning(
+            "The fused graph of '%s' is not used, and the plain one is slower: %s",
+            encoder.kind,
+            fault,
+        )
+        return None
+    return graph
+
+
+def _write(encoder: Encoder, path: Path) -> FloatGraph:
     example = torch.zeros(2, encoder.window_samples)
     module = encoder if encoder.patch_grid is None else _WithPatches(encoder)
-    with _quiet():
-        try:
-            program = torch.onnx.export(
-                module,
-                (example,),
-                dynamo=True,
-                opset_version=OPSET,
-                input_names=[INPUT],
-                output_names=[OUTPUT] if module is encoder else [OUTPUT, PATCHES],
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
-                # The exporter's own optimizer takes any constant below 1e-8 for zero and so drops
-                # the floor under a logarithm or a root: log(x + 1e-12) became log(x).
-                optimize=False,
-                external_data=False,
-                verbose=False,
-            )
-            assert program is not None
-            onnxscript.optimizer.inline(program.model)
-            onnxscript.optimizer.fold_constants(program.model)
-            onnxscript.optimizer.remove_unused_nodes(program.model)
-        except Exception as fault:  # the exporter's own errors share no useful base
-            raise ExportError(
-                f"the encoder '{encoder.kind}' cannot be written as ONNX: {fault}",
-                remedy="Write its forward pass with operations that torch.onnx exports.",
-            ) from fault
-    model = program.model_proto
+    outputs = [OUTPUT] if module is encoder else [OUTPUT, PATCHES]
+    try:
+        model = write_onnx(module, example, [INPUT], outputs)
+    except Exception as fault:  # the exporter's own errors share no useful base
+        raise ExportError(
+            f"the encoder '{encoder.kind}' cannot be written as ONNX: {fault}",
+            remedy="Write its forward pass with operations that torch.onnx exports.",
+        ) from fault
+    _name_boundary(model, encoder)
     pinned = _rename_nodes(model, _excluded_modules(encoder))
-    _strip(model)
+    strip(model)
     model.producer_name, model.producer_version = "auscult", __version__
     save(model, path)
     _check(path, encoder)
     return FloatGraph(path=path, opset=OPSET, pinned=pinned)
+
+
+def write_onnx(
+    module: torch.nn.Module, example: torch.Tensor, inputs: list[str], outputs: list[str]
+) -> onnx.ModelProto:
+    """A module of one input as an ONNX model, the first dimension dynamic."""
+    with _quiet():
+        program = torch.onnx.export(
+            module,
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=inputs,
+            output_names=outputs,
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            # The exporter's own optimizer takes any constant below 1e-8 for zero and so drops
+            # the floor under a logarithm or a root: log(x + 1e-12) became log(x).
+            optimize=False,
+            external_data=False,
+            verbose=False,
+        )
+        assert program is not None
+        onnxscript.optimizer.inline(program.model)
+        onnxscript.optimizer.fold_constants(program.model)
+        onnxscript.optimizer.remove_unused_nodes(program.model)
+    return program.model_proto
+
+
+def _name_boundary(model: onnx.ModelProto, encoder: Encoder) -> None:
+    """Name the tensor that its front end hands on, when overlapping windows can share that."""
+    framing = encoder.framing
+    if framing is None:
+        return
+    scope = next(name for name, one in encoder.named_modules() if one is framing.front_end)
+    inside = [node for node in model.graph.node if scope in _scopes(node)[:-1]]
+    made = {name for node in inside for name in node.output}
+    own = {id(node) for node in inside}
+    used = {
+        name
+        for node in model.graph.node
+        if id(node) not in own
+        for name in node.input
+        if name in made
+    }
+    if len(used) != 1:  # it is then run whole
+        return
+    (old,) = used
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            for place, name in enumerate(names):
+                if name == old:
+                    names[place] = BOUNDARY
+    for value in model.graph.value_info:
+        if value.name == old:
+            value.name = BOUNDARY
 
 
 class _WithPatches(torch.nn.Module):
@@ -208,7 +275,7 @@ def _scopes(node: onnx.NodeProto) -> list[str]:
     return []
 
 
-def _strip(model: onnx.ModelProto) -> None:
+def strip(model: onnx.ModelProto) -> None:
     """Drop what the exporter noted of its own machine: stack traces, paths, torch's names."""
     graph = model.graph
     for holder in (

@@ -139,9 +139,12 @@ def quantize_weights(graph: FloatGraph, out: Path) -> Quantized:
     Needs no healthy windows and follows any input's level: for encoders made of matrix products.
     Convolutions stay float32, since onnxruntime's integer convolution knows one scale for all
     channels (on mn04 that turned the embeddings to a cosine of 0.66) and is slower than float.
-    The front end is left out as in `quantize_static`.
+    The front end is left out as in `quantize_static`. Where the encoder has a fused form, that is
+    quantized: what lies between the products in INT8 costs as much as they do (docs/speed.md).
     """
     with tempfile.TemporaryDirectory(prefix="auscult-") as place:
+        if graph.fused is not None:
+            graph = graph.fused(Path(place) / "fused.onnx") or graph
         inferred = Path(place) / "inferred.onnx"
         model = _prepared(graph.path, inferred)
         candidates = weighted_nodes(model, graph.pinned, kinds=_MATRIX_PRODUCTS)

@@ -1,0 +1,101 @@
+"""A transformer's fused form: the same embeddings from a tenth of the operations."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from export import onnx_graph
+from export.embed import embed, encoder_info
+from export.fused import fused
+from export.onnx_graph import OPSET, cosines, export_graph
+from export.quantize import quantize_weights
+from trainer.encoders.registry import build_encoder
+from trainer.preset import EncoderConfig
+
+SECONDS = 2.0
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    torch.manual_seed(0)
+    made = build_encoder(
+        EncoderConfig(kind="beats", size="tiny"), window_seconds=SECONDS, weights=None, seed=0
+    ).eval()
+    with torch.no_grad():  # fresh layers have values that would hide a factor left out
+        for values in made.parameters():
+            values.add_(0.05 * torch.randn_like(values))
+    return made
+
+
+@pytest.fixture(scope="module")
+def graph(encoder, tmp_path_factory):
+    return export_graph(encoder, tmp_path_factory.mktemp("graph") / "float.onnx")
+
+
+@pytest.fixture(scope="module")
+def waveforms(encoder):
+    return np.random.default_rng(1).normal(0, 0.1, (3, encoder.window_samples)).astype(np.float32)
+
+
+def operations(path):
+    return Counter(node.op_type for node in onnx.load(path).graph.node)
+
+
+def test_embeddings_and_patches_are_torchs(encoder, graph, waveforms, tmp_path):
+    form = graph.fused(tmp_path / "fused.onnx")
+    with torch.inference_mode():
+        wanted = encoder(torch.from_numpy(waveforms)).numpy()
+    info = encoder_info(encoder, "float32", OPSET)
+    given = embed(form.path, info, waveforms)
+    assert np.abs(given - wanted).max() < 1e-4 * np.abs(wanted).max()
+    alone = np.concatenate([embed(form.path, info, one[None]) for one in waveforms])
+    np.testing.assert_allclose(alone, given, atol=1e-4)
+    assert operations(form.path)["MultiHeadAttention"] == 3
+    assert not operations(form.path)["Erf"]
+
+
+def test_the_float_graph_stays_portable(graph):
+    assert {one.domain for one in onnx.load(graph.path).opset_import} == {""}
+
+
+def test_int8_is_made_of_the_fused_form(encoder, graph, waveforms, tmp_path):
+    done = quantize_weights(graph, tmp_path / "q.onnx")
+    assert operations(done.path)["MultiHeadAttention"] == 3
+    # Four products a layer (queries to gates in one) and the projection of the patches.
+    assert done.int8_nodes == 4 * 3 + 1
+    info = encoder_info(encoder, "float32", OPSET)
+    pair = embed(graph.path, info, waveforms), embed(done.path, info, waveforms)
+    assert cosines(*pair).min() > 0.999
+
+
+def test_a_form_that_disagrees_is_not_used(encoder, monkeypatch, tmp_path, caplog):
+    def wrong(one):
+        form = fused(one)
+        with torch.no_grad():
+            form.backbone.layers[1].fc2.weight.mul_(1.5)
+        return form
+
+    monkeypatch.setattr(onnx_graph, "fused", wrong)
+    graph = export_graph(encoder, tmp_path / "float.onnx")
+    done = quantize_weights(graph, tmp_path / "q.onnx")
+    assert "MultiHeadAttention" not in operations(done.path)
+    assert "is not used" in caplog.text
+
+
+def test_changed_layers_and_other_encoders_have_none(encoder):
+    class Adapted(torch.nn.Linear):
+        pass
+
+    changed = copy.deepcopy(encoder)
+    changed.backbone.layers[0].self_attn.q_proj = Adapted(64, 64)
+    assert fused(changed) is None
+    other = build_encoder(
+        EncoderConfig(kind="eat", size="tiny"), window_seconds=SECONDS, weights=None, seed=0
+    )
+    assert fused(other) is None
