@@ -73,6 +73,7 @@ class Window:
         validity: Whether it may be judged.
         reason: Why not, in words a technician understands; empty when valid.
         origin: File or device of its last sample.
+        step: Samples from the window with the index before, had nothing been lost; 0 if unknown.
     """
 
     samples: Samples
@@ -83,6 +84,7 @@ class Window:
     validity: Validity = Validity.VALID
     reason: str = ""
     origin: str = ""
+    step: int = 0
 
     @property
     def seconds(self) -> float:

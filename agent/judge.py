@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from agent.bundle.load import Bundle
 from agent.drift.keeper import Heard
+from agent.encode.frames import SharedFrames
 from agent.errors import AuscultError, BundleError
 from agent.frames import Embedding, MachineState, Score, Validity, Window
 
@@ -59,6 +60,7 @@ class WindowJudge:
         self._bundle = bundle
         self._in_use = threading.Lock()  # held while the bundle judges a window
         self._failures = 0
+        self._frames = SharedFrames()
 
     @property
     def bundle(self) -> Bundle:
@@ -116,7 +118,7 @@ class WindowJudge:
         with self._in_use:
             bundle = self._bundle
             began = time.perf_counter()
-            (vector,) = bundle.encoder.encode(window.samples[None])
+            vector = self._frames.encode(bundle.encoder, window)
             embedding = Embedding(window, vector, time.perf_counter() - began)
             (value,), (neighbour,) = bundle.scorer.score(embedding.vector[None])
             if not np.isfinite(value):

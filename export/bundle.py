@@ -50,6 +50,7 @@ from export.drift import FittedDrift, fit_drift
 from export.embed import encoder_info
 from export.embedding_cache import EmbeddingCache
 from export.exemplars import write_exemplars
+from export.framed import write_parts
 from export.onnx_graph import ExportError, FloatGraph, export_graph, verify_parity
 from export.patches import fit_patches, write_patches
 from export.quantize import Quantized, quantize_static, quantize_weights, spread
@@ -202,6 +203,7 @@ def export_bundle(
         drift = _fit_drift(record, machine, windows, final, progress)
         draft = _draft(record, machine, windows, final, comparison, quantized, drift)
         write_files(folder, final, windows, still)
+        write_parts(encoder, target, exported, windows.waveforms)
         if drift.baseline is not None:
             save_baseline(drift.baseline, folder / DRIFT)
         _write_spectrum(folder, windows, _heard(machine), exported, progress)

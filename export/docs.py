@@ -18,6 +18,9 @@ _FILES = {
     "encoder.onnx": f"ONNX graph, operator set {OPSET}, weights inside: `waveform` float32 "
     "`(batch, window_samples)`, full scale 1.0, to `embedding` float32 `(batch, dim)`. The front "
     "end is part of it.",
+    "frames.onnx, body.onnx": "The same graph in two parts, for overlapping windows that share "
+    "frames, of an encoder that allows it: a chunk of the waveform to `frames`, whose layout (hop, "
+    "head, tail, chunk, count) its metadata give; a window's `frames` to `embedding`.",
     "bank.npy": "Memory bank, float32 `(rows, dim)`: the graph's embeddings of healthy windows.",
     "rows.npy": "k-NN: row constants, float32 `(rows, 2 * bands)`: weight and offset of each "
     "row's distance; of each row of `scorer.vectors.npy` `(m, dim)` where prototypes or made-up "

@@ -27,6 +27,7 @@ from agent.bundle.manifest import (
 from agent.bundle.verify import COPY_AGAIN, verify_bundle
 from agent.drift.baseline import Baseline, DriftError, load_baseline
 from agent.encode.config import InferenceConfig
+from agent.encode.frames import BODY, FRAMES
 from agent.encode.onnx import OnnxEncoder
 from agent.errors import AuscultError, BundleError
 from agent.explain.patches import HealthyPatches
@@ -120,7 +121,12 @@ def open_bundle(
     bank, state = HealthySet(vectors, rows), read_state(path, manifest.files)
     scorer = _scorer(path, manifest, bank, state)
     encoder = OnnxEncoder(
-        path / ENCODER, manifest.encoder, threads=threads, inference=inference, cache=cache
+        path / ENCODER,
+        manifest.encoder,
+        threads=threads,
+        inference=inference,
+        cache=cache,
+        framed={FRAMES, BODY} <= set(manifest.files),
     )
     encoder.start()
     healthy, rule = _healthy(path, manifest, rows), manifest.threshold.rule

@@ -5,6 +5,8 @@ SHA-256; nothing in it is ever unpickled.
 
     manifest.json       this schema
     encoder.onnx        waveform (batch, window_samples) float32 -> embedding (batch, dim) float32
+    frames.onnx         the graph in two parts, for overlapping windows that share frames, if the
+    body.onnx           encoder allows it (agent/encode/frames.py)
     encoder.onnx.data   its weights, when they are above 2 GB
     bank.npy            memory bank, float32 (rows, dim), embeddings of healthy windows
     rows.npy            k-NN: row constants, float32 (rows, 2): weight and offset of each distance

@@ -31,6 +31,7 @@ from agent.bundle.manifest import (
     Manifest,
     digest_of,
 )
+from agent.encode.frames import BODY, FRAMES
 from agent.errors import BundleError
 from agent.schema import explain
 from agent.score.build import is_state_file
@@ -41,6 +42,8 @@ REQUIRED = (ENCODER, BANK, ROWS)
 _KNOWN = {
     *REQUIRED,
     ENCODER_DATA,
+    FRAMES,
+    BODY,
     HEALTHY_SCORES,
     GATE,
     GATE_ROWS,

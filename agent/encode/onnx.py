@@ -12,9 +12,10 @@ import onnxruntime
 
 from agent.bundle.manifest import EncoderInfo
 from agent.encode.config import InferenceConfig
+from agent.encode.frames import BODY, BOUNDARY, FRAMES, FrameLayout, Frames, layout_of
 from agent.encode.providers import choose_providers, options_of, tell_fallback
 from agent.errors import BundleError
-from agent.frames import Matrix
+from agent.frames import Matrix, Samples
 
 # The output that only explanations ask for, when the graph has it.
 PATCHES = "patches"
@@ -33,6 +34,7 @@ class OnnxEncoder:
         threads: Threads one inference may use; what `inference` says when None.
         inference: How to run it.
         cache: Folder for what an execution provider makes of the graph; None keeps nothing.
+        framed: Whether the graph lies there in two parts as well, for windows that overlap.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class OnnxEncoder:
         threads: int | None = None,
         inference: InferenceConfig | None = None,
         cache: Path | None = None,
+        framed: bool = False,
     ) -> None:
         self._path = path
         self._info = info
@@ -52,6 +55,9 @@ class OnnxEncoder:
         # Each inference under way takes its own memory; more at once than cores gain nothing.
         self._turn = threading.Semaphore(max(1, _cores() // self._threads))
         self._session: Any = None
+        self._framed = framed
+        self._parts: tuple[Any, Any] | None = None
+        self._layout: FrameLayout | None = None
         self._input = ""
         self._output = ""
         self._asked_alone = onnxruntime.RunOptions()
@@ -72,8 +78,23 @@ class OnnxEncoder:
         """
         if self._session is not None:
             return
+        session = self._open(self._path)
+        self._input, self._output = self._agree(session)
+        self._session = session
+        try:
+            if self._framed:
+                self._start_parts()
+            # Noise, not silence: zeros take short cuts (and denormals) that real sound does not.
+            noise = np.random.default_rng(0).normal(0, 0.01, (1, self._info.window_samples))
+            self.encode(noise.astype(np.float32))
+        except BundleError:
+            self.stop()
+            raise
+
+    def _open(self, path: Path) -> Any:
+        """A session with a graph."""
         providers = choose_providers(
-            self._how.providers, onnxruntime.get_available_providers(), where=self._path
+            self._how.providers, onnxruntime.get_available_providers(), where=path
         )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
@@ -89,7 +110,7 @@ class OnnxEncoder:
         options.log_severity_level = 3
         try:
             session = onnxruntime.InferenceSession(
-                str(self._path),
+                str(path),
                 sess_options=options,
                 providers=list(providers),
                 provider_options=[
@@ -99,19 +120,79 @@ class OnnxEncoder:
         except Exception as fault:  # onnxruntime's errors share no base class
             raise BundleError(
                 f"is not a graph this onnxruntime ({onnxruntime.__version__}) can run: {fault}",
-                where=self._path,
+                where=path,
                 remedy=_REBUILD,
             ) from fault
-        tell_fallback(providers, session.get_providers(), where=self._path)
-        self._input, self._output = self._agree(session)
-        self._session = session
+        tell_fallback(providers, session.get_providers(), where=path)
+        return session
+
+    def _start_parts(self) -> None:
+        """Load the graph's two parts, and hold them to the manifest."""
+        front, body = (self._open(self._path.with_name(name)) for name in (FRAMES, BODY))
+        where = self._path.with_name(FRAMES)
         try:
-            # Noise, not silence: zeros take short cuts (and denormals) that real sound does not.
-            noise = np.random.default_rng(0).normal(0, 0.01, (1, self._info.window_samples))
-            self.encode(noise.astype(np.float32))
-        except BundleError:
-            self._session = None
-            raise
+            layout = layout_of(front.get_modelmeta().custom_metadata_map)
+        except ValueError as fault:
+            raise BundleError(str(fault), where=where, remedy=_REBUILD) from fault
+        if layout.count * layout.hop != self._info.window_samples:
+            raise BundleError(
+                f"its {layout.count} frames of {layout.hop} samples are no window of "
+                f"{self._info.window_samples} (encoder.window_samples)",
+                where=where,
+                remedy=_REBUILD,
+            )
+        self._layout, self._parts = layout, (front, body)
+
+    @property
+    def layout(self) -> FrameLayout | None:
+        """How frames lie, which overlapping windows share; None where they cannot share any."""
+        return self._layout
+
+    def frames(self, chunks: Matrix) -> Frames:
+        """Frames of chunks of sound.
+
+        Args:
+            chunks: float32, shape `(n, layout.chunk * layout.hop)`.
+
+        Returns:
+            float32, shape `(n, ..., layout.chunk)`.
+
+        Raises:
+            BundleError: The graph fails.
+        """
+        assert self._parts is not None
+        front, _ = self._parts
+        return self._run_part(front, {front.get_inputs()[0].name: chunks}, FRAMES)
+
+    def embed_frames(self, frames: Frames, waveform: Samples) -> Matrix:
+        """Embedding of a window's frames.
+
+        Args:
+            frames: float32, shape `(1, ..., layout.count)`.
+            waveform: The window, float32 `(window_samples,)`, of which some encoders make more.
+
+        Returns:
+            float32, shape `(1, dim)`.
+
+        Raises:
+            BundleError: The graph fails.
+        """
+        assert self._parts is not None
+        _, body = self._parts
+        feed = {
+            one.name: frames if one.name == BOUNDARY else waveform[None]
+            for one in body.get_inputs()
+        }
+        return self._run_part(body, feed, BODY)
+
+    def _run_part(self, session: Any, feed: dict[str, Any], name: str) -> Frames:
+        try:
+            (result,) = session.run(None, feed)
+        except Exception as fault:  # onnxruntime's errors share no base class
+            raise BundleError(
+                f"the graph failed: {fault}", where=self._path.with_name(name), remedy=_REBUILD
+            ) from fault
+        return np.asarray(result, np.float32)
 
     def _agree(self, session: Any) -> tuple[str, str]:
         """Names of the input and output, once their shapes agree with the manifest's."""
@@ -214,8 +295,8 @@ class OnnxEncoder:
         return np.asarray(result, np.float32)
 
     def stop(self) -> None:
-        """Free the session. `start` makes a new one."""
-        self._session = None
+        """Free the sessions. `start` makes new ones."""
+        self._session = self._parts = self._layout = None
 
 
 def _cores() -> int:

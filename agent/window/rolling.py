@@ -144,4 +144,5 @@ class RollingWindow:
             validity=validity,
             reason=reason,
             origin=end.origin,
+            step=self.hop_samples,
         )

@@ -22,6 +22,26 @@ class PatchGrid:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Framing:
+    """A front end that makes frames, each of a short stretch of the waveform and nothing else.
+
+    Given a stretch of whole hops, it makes as many frames; but for those at the edges, where it
+    makes sound up, they are those it makes of any longer waveform there.
+
+    Attributes:
+        front_end: Waveform `(batch, n)` to a tensor with the frames along its last axis.
+        hop: Samples from one frame to the next.
+        head: Frames at the beginning that depend on where the waveform begins.
+        tail: Frames at the end that depend on where it ends.
+    """
+
+    front_end: nn.Module
+    hop: int
+    head: int
+    tail: int
+
+
 class Encoder(nn.Module, ABC):
     """A waveform batch to an embedding batch, with its front end inside so that it exports whole.
 
@@ -61,6 +81,11 @@ class Encoder(nn.Module, ABC):
     @property
     def patch_grid(self) -> PatchGrid | None:
         """Where its patches lie; None for an encoder without."""
+        return None
+
+    @property
+    def framing(self) -> Framing | None:
+        """Its front end, when overlapping windows can share frames; None when they cannot."""
         return None
 
     def with_patches(self, waveform: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from trainer.encoders.base import Encoder, PatchGrid
+from trainer.encoders.base import Encoder, Framing, PatchGrid
 from trainer.encoders.resample import Resampler
 
 
@@ -44,6 +44,11 @@ class Part(Encoder):
     def patch_grid(self) -> PatchGrid | None:
         """The encoder's."""
         return self.encoder.patch_grid
+
+    @property
+    def framing(self) -> Framing | None:
+        """The encoder's, where it hears the very waveform."""
+        return self.encoder.framing if isinstance(self.resample, nn.Identity) else None
 
     def with_patches(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
         """The encoder's, the embedding as `forward` gives it."""
@@ -108,6 +113,12 @@ class Joined(Encoder):
         """That of the first part that has one."""
         grids = (part.patch_grid for part in self._parts())
         return next((grid for grid in grids if grid is not None), None)
+
+    @property
+    def framing(self) -> Framing | None:
+        """That of the first part that has one; the others embed whole windows."""
+        framings = (part.framing for part in self._parts())
+        return next((framing for framing in framings if framing is not None), None)
 
     def with_patches(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
         """Embed, and give the patches of the first part that has some."""

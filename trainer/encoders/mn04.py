@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from agent.errors import ConfigError
-from trainer.encoders.base import Encoder, PatchGrid
+from trainer.encoders.base import Encoder, Framing, PatchGrid
 from trainer.encoders.spectrum import Spectrogram, mel_edges, mel_filters
 
 CHECKPOINT = "mn04_as_mAP_432.pt"
@@ -124,6 +124,11 @@ class Mn04(Encoder):
             mels=_MELS, rows=_BLOCK12_FREQUENCIES, low=0.0, high=_HIGHEST, scale="kaldi"
         )
         return PatchGrid(edges, _MELS // _BLOCK12_FREQUENCIES * _HOP / _RATE)
+
+    @property
+    def framing(self) -> Framing:
+        """Frames reach 512 samples to either side, hop 320; beyond the edges sound is mirrored."""
+        return Framing(self.front_end, hop=_HOP, head=2, tail=1)
 
     def with_patches(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
         """Embed, and give the cells of block 9."""

@@ -1,0 +1,161 @@
+"""Overlapping windows share their frames: only those of the new sound are computed.
+
+Where an encoder's front end makes frames (a spectrogram, mel bands), each of a short stretch of
+sound and nothing else, export cuts the graph in two beside the whole one: `frames.onnx` makes the
+frames of a chunk of sound, `body.onnx` an embedding of a window's frames. A window that overlaps
+the one before takes those of its frames that lie in the overlap from there.
+
+That two windows overlap is not believed of their times, but seen: their samples there must be
+the same, bit by bit. So nothing has to be told of a gap, a restart, or a changed hop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from agent.frames import Matrix, Samples, Window
+
+FRAMES = "frames.onnx"
+BODY = "body.onnx"
+# Name of the tensor between them, which has the frames along its last axis.
+BOUNDARY = "frames"
+
+Frames = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class FrameLayout:
+    """What `frames.onnx` makes, as its own metadata says.
+
+    Attributes:
+        hop: Samples from one frame to the next.
+        head: Frames at the beginning of a chunk that depend on where it begins.
+        tail: Frames at its end that depend on where it ends.
+        chunk: Frames of a chunk; it has `chunk * hop` samples.
+        count: Frames of a window, of `count * hop` samples.
+    """
+
+    hop: int
+    head: int
+    tail: int
+    chunk: int
+    count: int
+
+    def __post_init__(self) -> None:
+        # More than one new frame a chunk, else there is no end of chunks.
+        inner = self.chunk - self.head - self.tail
+        if min(self.hop, inner) < 1 or min(self.head, self.tail) < 0 or self.count < self.chunk:
+            raise ValueError(f"frames cannot be laid out so: {self}")
+
+    def chunks(self, fresh: int) -> list[tuple[int, int, int]]:
+        """The chunks that make a window's last `fresh` frames, and those of its beginning.
+
+        Returns:
+            Of each chunk its first frame, and which frames of the window it gives: (start, stop).
+        """
+        found = [(0, 0, self.head)] if self.head else []
+        end, wanted = self.count, max(self.head, self.count - self.tail - fresh)
+        while end > wanted:
+            at = max(0, end - self.chunk + (0 if end == self.count else self.tail))
+            start = max(wanted, at + self.head)
+            found.append((at, start, end))
+            end = start
+        return found
+
+
+class FramedEncoder(Protocol):
+    """What makes frames of chunks, and embeddings of frames."""
+
+    @property
+    def layout(self) -> FrameLayout | None:
+        """How its frames lie; None when it cannot be run so."""
+
+    def encode(self, waveforms: Matrix) -> Matrix:
+        """Embed whole windows."""
+
+    def frames(self, chunks: Matrix) -> Frames:
+        """Frames of chunks `(n, samples)`, the frames along the last axis."""
+
+    def embed_frames(self, frames: Frames, waveform: Samples) -> Matrix:
+        """Embedding `(1, dim)` of a window's frames (and of itself, where the body asks for it)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Last:
+    encoder: FramedEncoder
+    window: Window
+    frames: Frames
+
+
+class SharedFrames:
+    """Embeds one machine's windows one after the other; of use for a single stream."""
+
+    def __init__(self) -> None:
+        self._last: _Last | None = None
+
+    def encode(self, encoder: FramedEncoder, window: Window) -> Matrix:
+        """Embed a window.
+
+        Args:
+            encoder: What to embed it with; another one than the last time begins anew.
+            window: The window.
+
+        Returns:
+            float32, shape `(dim,)`. Of a window that shares no frames with others it is that of
+            the whole graph.
+        """
+        layout = encoder.layout
+        if layout is None or not 0 < window.step < len(window.samples) or window.step % layout.hop:
+            self._last = None
+            (vector,) = encoder.encode(window.samples[None])
+            return vector  # type: ignore[no-any-return]
+        frames = self._frames(encoder, layout, window)
+        (vector,) = encoder.embed_frames(frames, window.samples)
+        self._last = _Last(encoder, window, frames)
+        return vector  # type: ignore[no-any-return]
+
+    def _frames(self, encoder: FramedEncoder, layout: FrameLayout, window: Window) -> Frames:
+        samples = window.samples
+        moved = self._moved(encoder, window)
+        fresh = layout.count if moved is None else moved // layout.hop
+        plan = layout.chunks(fresh)
+        length = layout.chunk * layout.hop
+        sound = np.stack([samples[at * layout.hop :][:length] for at, _, _ in plan])
+        made = encoder.frames(sound)
+        result = np.empty((1, *made.shape[1:-1], layout.count), np.float32)
+        if moved is not None:
+            assert self._last is not None
+            kept = max(layout.head, layout.count - layout.tail - fresh)
+            old = self._last.frames
+            result[..., layout.head : kept] = old[..., layout.head + fresh : kept + fresh]
+        for chunk, (at, start, stop) in zip(made, plan, strict=True):
+            result[0, ..., start:stop] = chunk[..., start - at : stop - at]
+        return result
+
+    def _moved(self, encoder: FramedEncoder, window: Window) -> int | None:
+        """Samples from the last window to this one; None when they don't overlap."""
+        last = self._last
+        if last is None or last.encoder is not encoder or last.window.step != window.step:
+            return None
+        moved = (window.index - last.window.index) * window.step
+        if not 0 < moved < len(window.samples):
+            return None
+        same = np.array_equal(last.window.samples[moved:], window.samples[:-moved])
+        return moved if same else None
+
+
+def layout_of(metadata: dict[str, str]) -> FrameLayout:
+    """How frames lie, from the metadata of `frames.onnx`.
+
+    Raises:
+        ValueError: A number is missing or makes no sense.
+    """
+    names = ("hop", "head", "tail", "chunk", "count")
+    try:
+        return FrameLayout(**{name: int(metadata[name]) for name in names})
+    except KeyError as fault:
+        raise ValueError(f"its metadata lack {fault}") from fault
