@@ -21,9 +21,10 @@ from agent.bundle.ledger import BundleLedger
 from agent.bundle.load import Bundle
 from agent.bundle.manifest import ENCODER, MANIFEST
 from agent.bundle.trust import TrustedBundle
+from agent.encode.frames import FrameLayout, Frames
 from agent.encode.onnx import OnnxEncoder
 from agent.errors import AuscultError
-from agent.frames import Matrix
+from agent.frames import Matrix, Samples
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,19 @@ class TrialEncoder(OnnxEncoder):
         else:
             self.failed = self.failed or "the encoder gave no finite number for a valid window"
         return vectors
+
+    @property
+    def layout(self) -> FrameLayout | None:
+        """How frames lie; None during the trial, whose windows each go through the whole graph."""
+        return None if self.left > 0 else self.encoder.layout
+
+    def frames(self, chunks: Matrix) -> Frames:
+        """Frames of chunks of sound, after the trial."""
+        return self.encoder.frames(chunks)
+
+    def embed_frames(self, frames: Frames, waveform: Samples) -> Matrix:
+        """Embedding of a window's frames, after the trial."""
+        return self.encoder.embed_frames(frames, waveform)
 
     def patches(self, waveform: Matrix) -> Matrix | None:
         """What it makes of each place of a window; no part of the trial."""
