@@ -32,6 +32,8 @@ from trainer.progress import progress_bar
 from trainer.recordings.model import Machine
 
 FAULTS = "failures.log"
+# Encoders that are formulas alone.
+_SEEDLESS = frozenset({"loudness", "log_mel", "spectral_shape", "spectral_quantiles"})
 _ADD_TESTS = (
     "Add recordings whose answer is known: test/normal/ and test/anomaly/ in a folder of your own, "
     "or test/section_00_source_test_normal_0001_....wav and so on in a DCASE machine's folder."
@@ -279,8 +281,10 @@ def untestable(machine: Machine) -> ConfigError | None:
 
 
 def _deterministic(preset: Preset) -> bool:
-    frozen = preset.training.kind == "frozen"
-    return preset.floor or (frozen and all(part.weights for part in preset.encoder.each))
+    """Whether every seed would give the same: a selection draws, untrained layers are drawn."""
+    fixed = all(part.weights or part.kind in _SEEDLESS for part in preset.encoder.each)
+    frozen = preset.training.kind == "frozen" and preset.selection is None
+    return preset.floor or (frozen and fixed)
 
 
 def told(fault: Exception, out: Path, label: str) -> str:
