@@ -187,7 +187,8 @@ class OnnxEncoder:
 
     def _run_part(self, session: Any, feed: dict[str, Any], name: str) -> Frames:
         try:
-            (result,) = session.run(None, feed)
+            with self._turn:
+                (result,) = session.run(None, feed)
         except Exception as fault:  # onnxruntime's errors share no base class
             raise BundleError(
                 f"the graph failed: {fault}", where=self._path.with_name(name), remedy=_REBUILD
