@@ -16,6 +16,7 @@ from export.benchmark.executor import Here, Processes, RayCluster, load_ray
 from export.benchmark.sets import find_benchmark
 from export.benchmark.truth import read_truth
 from export.commands.benchmark import benchmark
+from export.embedding_cache import EmbeddingCache
 from trainer.synth.dataset import Counts, write_dataset
 from trainer.synth.design import design_machine
 
@@ -133,6 +134,42 @@ def test_killed_it_goes_on_and_only_what_changed_is_done_again(data, tmp_path, m
     cell.write_text(cell.read_text()[:-20])
     assert run(*arguments).exit_code == 0
     assert calls[3:] == ["valve loudness"]
+
+
+def test_cached_embeddings_are_taken_and_damaged_ones_are_not(data, tmp_path, monkeypatch) -> None:
+    import export.embedding_cache as caching
+
+    misses: list[int] = []
+    real = EmbeddingCache.write
+    monkeypatch.setattr(
+        EmbeddingCache,
+        "write",
+        lambda self, place, vectors: (misses.append(len(vectors)), real(self, place, vectors))[1],
+    )
+    # The same encoder under another name, judged by another scorer.
+    preset = (
+        Path(caching.__file__).parents[1] / "configs" / "presets" / "log_mel.yaml"
+    ).read_text()
+    other = tmp_path / "other.yaml"
+    text = preset.replace("name: log_mel", "name: other").replace("floor: true", "floor: false")
+    other.write_text(text)
+    base = (data, "--machine", "gearbox", "--out", tmp_path / "out")
+    assert run(*base, "--preset", "log_mel").exit_code == 0
+    assert misses
+    misses.clear()
+    assert run(*base, "--preset", str(other), "--seed", "0").exit_code == 0
+    assert misses == []
+    found = json.loads((tmp_path / "out" / "results.json").read_text())["presets"]
+    assert found["other"]["official"] == found["log_mel"]["official"]
+    for entry in (tmp_path / "out" / "cache").rglob("*.emb"):
+        data_ = bytearray(entry.read_bytes())
+        data_[-1] ^= 1
+        entry.write_bytes(data_)
+    (tmp_path / "out" / "cells" / "gearbox" / "other" / "seed_0.json").unlink()
+    assert run(*base, "--preset", str(other), "--seed", "0").exit_code == 0
+    assert misses
+    again = json.loads((tmp_path / "out" / "results.json").read_text())["presets"]
+    assert again["other"]["official"] == found["other"]["official"]
 
 
 def test_published_answers_label_an_evaluation_set(tmp_path) -> None:
