@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 from agent.bundle.load import Bundle
@@ -52,6 +53,7 @@ class Learner(Listener):
             *(("microphone",) if source is None else ()),
             *(() if bundle else ("bundle",)),
         )
+        self._begun = 0.0
         self._shape = Cut(rate, round(WINDOW_SECONDS * rate), round(HOP_SECONDS * rate))
 
     def start(self) -> None:
@@ -60,6 +62,7 @@ class Learner(Listener):
         Raises:
             AudioError: The source can never work as configured.
         """
+        self._begun = time.time()
         if self._source is not None:
             self._source.start()
         else:
@@ -71,7 +74,7 @@ class Learner(Listener):
         """The microphone's condition."""
         if self._source is None:
             reason = "no microphone is chosen yet"
-            return SensorCondition(ConditionStatus.CHECK_FUNCTION, reason, 0.0)
+            return SensorCondition(ConditionStatus.CHECK_FUNCTION, reason, self._begun)
         return super().sensor
 
     @property

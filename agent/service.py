@@ -142,7 +142,7 @@ class Agent:
             respond = _unheard if broker is None else broker.respond
             self._requests = Dispatcher(device, names, self.handlers, respond)
         if broker is not None and self._requests is not None:
-            broker.tell_about(self._bundle_infos, lambda: self.pipelines)
+            broker.tell_about(self._bundle_infos, lambda: self.pipelines or None)
             broker.listen_to(self._requests)
             publishers.append(broker)
         if self.page is not None:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
-from agent.bank.sound import Embedded
+from agent.bank.sound import Embedded, identity
 from agent.bundle.load import Bundle
 from agent.bundle.manifest import GATE, GATE_ROWS, Row
 from agent.errors import AuscultError, BundleError
@@ -18,6 +18,9 @@ from agent.score.bank import distances, prepare
 from agent.score.config import neighbourhood
 
 _ROWS = TypeAdapter(tuple[Row, ...])
+# Two embeddings of one sound differ by the rounding of another batch.
+_SAME = 1e-4
+_ROWS_AT_ONCE = 4096
 
 
 class GrowthError(AuscultError):
@@ -85,8 +88,9 @@ def draft_add(bundle: Bundle, healthy: Embedded, quiet: Embedded | None = None) 
     more = [] if quiet is None else quiet.rows
     if not healthy.rows and not more:
         raise GrowthError("no window of these recordings can be used; nothing was changed")
-    known = {row.group for row in (*bundle.rows, *gate_rows)}
-    again = sorted({row.group for row in (*healthy.rows, *more)} & known)
+    known = {identity(row.group) for row in (*bundle.rows, *gate_rows)}
+    again = sorted({row.group for row in (*healthy.rows, *more) if identity(row.group) in known})
+    again += _heard(bundle, healthy)
     if again:
         raise GrowthError(
             f"in the bank already: {', '.join(again[:5])}{' ...' if again[5:] else ''}",
@@ -111,6 +115,34 @@ def draft_add(bundle: Bundle, healthy: Embedded, quiet: Embedded | None = None) 
         gate_vectors,
         (*gate_rows, *more),
     )
+
+
+def _heard(bundle: Bundle, healthy: Embedded) -> list[str]:
+    """Recordings that the bank was made of, under whatever name: their windows are rows of it.
+
+    Training knows recordings by their path, so only what they sound like tells. One window that
+    coincides may be chance (a still machine); of one recording it is half of them.
+    """
+    if not healthy.rows or not len(bundle.bank):
+        return []
+    length = np.linalg.norm(healthy.vectors, axis=1)
+    nearest = np.full(len(healthy.rows), np.inf)
+    row = np.zeros(len(healthy.rows), np.int64)
+    for first in range(0, len(bundle.bank), _ROWS_AT_ONCE):
+        apart = distances(
+            healthy.vectors, bundle.bank.vectors[first : first + _ROWS_AT_ONCE], "euclidean"
+        )
+        here = apart.argmin(axis=1)
+        nearer = apart.min(axis=1) < nearest
+        nearest[nearer], row[nearer] = apart.min(axis=1)[nearer], first + here[nearer]
+    same = nearest <= _SAME * np.maximum(length, 1e-12)
+    found = []
+    for group in sorted({one.group for one in healthy.rows}):
+        mine = np.array([one.group == group for one in healthy.rows])
+        if 2 * np.count_nonzero(same & mine) >= np.count_nonzero(mine):
+            there = bundle.rows[int(row[same & mine][0])].source
+            found.append(f"{group} (as {there})")
+    return found
 
 
 def _count(rows: Sequence[Row]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ from agent.window.clip import clip_windows
 from agent.window.validity import assess
 
 _BATCH = 16
+# How a plain recording is named, see `_find`.
+_DIGEST = re.compile(r"-([0-9a-f]{12})\.[A-Za-z0-9]+$")
 # Rows grown on a device say so in their domain: the false-alarm rate is promised there too.
 COLLECTED = "collected"
 # Windows of answered alarms were chosen for their high scores: they join, but calibrate nothing.
@@ -78,6 +81,7 @@ def find_sound(places: Sequence[Path], *, label: str | None = None) -> list[Reco
         AuscultError: A path holds no recording, or a plain recording has no label.
     """
     found: dict[Path, Recording] = {}
+    contents: set[str] = set()
     for place in places:
         here = _find(place, label)
         if not here:
@@ -87,8 +91,18 @@ def find_sound(places: Sequence[Path], *, label: str | None = None) -> list[Reco
                 remedy="Give a session of `auscult collect`, or WAV or FLAC files.",
             )
         for recording in here:
-            found.setdefault(recording.path.resolve(), recording)
+            what = identity(recording.source)
+            if recording.path.resolve() in found or what in contents:
+                continue
+            contents.add(what)
+            found[recording.path.resolve()] = recording
     return list(found.values())
+
+
+def identity(name: str) -> str:
+    """What tells whether two recordings of a bank are the same: of plain ones the content."""
+    found = _DIGEST.search(name)
+    return name if found is None else found[1]
 
 
 def _find(place: Path, label: str | None) -> list[Recording]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import queue
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from agent.capture.config import AnySource, MicrophoneSource, PipeSource, ReplaySource
 from agent.capture.devices import InputDevice
+from agent.capture.files import read_audio
 from agent.capture.hub import Listener
 from agent.capture.level import Level, measure_channels
 from agent.capture.program import describe
@@ -98,7 +101,7 @@ def check_source(config: AnySource) -> str:
         AudioError: It gives none; says why and what there is instead.
     """
     if isinstance(config, ReplaySource):
-        return f"{len(find_recordings(config.paths))} recordings"
+        return _first_readable(find_recordings(config.paths), config.channel)
     if isinstance(config, MicrophoneSource):
         found = probe(config)
         channel = max(found.levels, key=lambda level: level.rms)
@@ -114,4 +117,21 @@ def check_source(config: AnySource) -> str:
         return f"sound from {block.origin}"
     raise AudioError(
         "gives no sound", where=describe(config), remedy="Check the source's input or command."
+    )
+
+
+def _first_readable(recordings: Sequence[Path], channel: int | None) -> str:
+    """How many recordings there are, once one of them could be read."""
+    failures = []
+    for place in recordings:
+        try:
+            read_audio(place, rate=_ANY_RATE, channel=channel)
+        except AudioError as fault:
+            failures.append(str(fault))
+            continue
+        count = len(recordings)
+        return "1 recording" if count == 1 else f"{count} recordings"
+    raise AudioError(
+        f"none of the {len(recordings)} recordings could be read: {failures[0]}",
+        remedy="Give WAV or FLAC files that play elsewhere.",
     )

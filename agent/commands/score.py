@@ -138,6 +138,7 @@ def _score_file(
         return result
     clip = score_clip(bundle, samples, hop_seconds=hop)
     result["score"], result["p_value"] = clip.value, clip.p_value
+    result["threshold"] = manifest.threshold.clip_value
     result["verdict"] = _verdict(clip.value, manifest.threshold.clip_value)
     reasons: list[Explanation | None] = [None] * len(clip.windows)
     if explain:
@@ -182,7 +183,8 @@ def _print(result: dict[str, Any]) -> None:
         click.echo(f"auscult: {result['error']}", err=True)
     else:
         click.echo(
-            f"{path}\twhole\tscore {result['score']:.4g}{_rarity(result)}\t{result['verdict']}"
+            f"{path}\twhole\tscore {result['score']:.4g}{_rarity(result)}\t"
+            f"threshold {result['threshold']:.4g}\t{result['verdict']}"
         )
 
 

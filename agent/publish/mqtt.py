@@ -89,7 +89,7 @@ class MqttPublisher:
         )
         self._requests: Requests | None = None
         self._bundles: Callable[[], Mapping[str, BundleInfo | None]] | None = None
-        self._listening: Callable[[], Sequence[Listening]] | None = None
+        self._listening: Callable[[], Sequence[Listening] | None] | None = None
         self._began = time.monotonic()
         self._health_due = 0.0
 
@@ -116,13 +116,13 @@ class MqttPublisher:
     def tell_about(
         self,
         bundles: Callable[[], Mapping[str, BundleInfo | None]],
-        listening: Callable[[], Sequence[Listening]],
+        listening: Callable[[], Sequence[Listening] | None],
     ) -> None:
         """Publish `info` and `health` from now on; call before `start`.
 
         Args:
             bundles: By machine, the bundle it is judged with now.
-            listening: The machines' pipelines.
+            listening: The machines' pipelines; None while there are none yet.
         """
         self._bundles, self._listening = bundles, listening
 
@@ -249,10 +249,14 @@ class MqttPublisher:
         now = time.monotonic()
         if self._listening is None or not (first or now >= self._health_due):
             return
+        machines = self._listening()
+        if machines is None:  # connected before they were begun: told at the next turn
+            self._health_due = now
+            return
         self._health_due = now + self._config.health_seconds
         message = health_message(
             self._device,
-            self._listening(),
+            machines,
             self._outbox,
             uptime=now - self._began,
             reconnects=self.connections - 1,

@@ -14,6 +14,7 @@ The first that applies, in this order, is the condition; otherwise `good`.
 from __future__ import annotations
 
 import re
+import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -102,7 +103,9 @@ class SensorMonitor:
         self._counted: dict[str, int] = {}
         self._last: float | None = None  # monotonic, end of the latest window
         self._gap_held = False
-        self._condition = SensorCondition(ConditionStatus.CHECK_FUNCTION, "not heard yet", 0.0)
+        self._condition = SensorCondition(
+            ConditionStatus.CHECK_FUNCTION, "not heard yet", time.time()
+        )
 
     @property
     def condition(self) -> SensorCondition:
