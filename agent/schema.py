@@ -22,11 +22,17 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def explain(fault: ValidationError) -> str:
-    """Pydantic's findings, one field after another: `training.epochs: should be ... (got 0)`."""
+def explain(fault: ValidationError, *, whole: str = "the whole file") -> str:
+    """Pydantic's findings, one field after another: `training.epochs: should be ... (got 0)`.
+
+    Args:
+        fault: What pydantic raised.
+        whole: What was validated, for findings of no one field.
+    """
     errors = _causes(fault.errors())
     parts = [
-        f"{place(error['loc'])}: {error['msg']} (got {_short(error['input'])})"
+        f"{place(error['loc'], whole)}: {error['msg'].removeprefix('Value error, ')} "
+        f"(got {_short(error['input'])})"
         for error in errors[:MOST_TOLD]
     ]
     return listed(parts, len(errors))
@@ -46,9 +52,9 @@ def _causes(errors: Sequence[ErrorDetails]) -> list[ErrorDetails]:
     ]
 
 
-def place(loc: tuple[int | str, ...]) -> str:
+def place(loc: tuple[int | str, ...], whole: str = "the whole file") -> str:
     """Where a finding is, as people write it: `machines.0.name`."""
-    return ".".join(f"{part!s:.60}" for part in loc) or "the whole file"
+    return ".".join(f"{part!s:.60}" for part in loc) or whole
 
 
 def listed(parts: list[str], number: int) -> str:

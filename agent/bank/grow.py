@@ -117,7 +117,7 @@ def make_version(
     scorer.start()
     _finds_itself(draft)
     gate, gate_note = _gate(draft, fitted)
-    novel = 0.0
+    novel: float | None = None
     if draft.added:
         judged, _ = bundle.scorer.score(draft.vectors[-draft.added :])
         novel = float(np.mean(judged > parent.threshold.value))
@@ -151,7 +151,7 @@ def make_version(
     notes = tuple(text for text in (note, gate_note, *fitted.notes) if text)
     return Report(
         number, len(draft.rows), draft.added, draft.removed, parent.threshold, fitted.threshold,
-        rise, novel, tuple(verdicts), notes,
+        rise, novel or 0.0, tuple(verdicts), notes,
     )  # fmt: skip
 
 

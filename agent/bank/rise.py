@@ -27,6 +27,7 @@ _FARTHEST, _STEP = 300.0, 1.25
 _BEYOND = 1.5
 _PROBES = 512
 
+_KEEP_MORE = "Keep more rows, or allow more with --max-rise."
 _LISTEN = (
     "Listen to the recordings: is the machine well in all of them? If so, collect it several "
     "times, or allow more with --max-rise."
@@ -34,7 +35,7 @@ _LISTEN = (
 
 
 def check_rise(
-    bundle: Bundle, fitted: FittedScorer, scorer: Scorer, *, novel: float, allowed: float
+    bundle: Bundle, fitted: FittedScorer, scorer: Scorer, *, novel: float | None, allowed: float
 ) -> tuple[float, str]:
     """How much less sensitive a grown scorer is.
 
@@ -42,7 +43,7 @@ def check_rise(
         bundle: The parent.
         fitted: The grown scorer and its threshold.
         scorer: The same, built and started.
-        novel: Share of the new windows that the parent calls anomalous.
+        novel: Share of the new windows that the parent calls anomalous; None without new ones.
         allowed: How much is allowed.
 
     Returns:
@@ -65,6 +66,8 @@ def check_rise(
             f"it would no longer find {rise:.0%} of the sounds that lie half as far again from "
             "healthy as what is found today"
         )
+    if rise > allowed and novel is None:
+        raise GrowthError(f"{what}; {allowed:.0%} is allowed", remedy=_KEEP_MORE)
     if rise > allowed:
         raise GrowthError(
             f"{what}; {allowed:.0%} is allowed. Of the new windows {novel:.0%} are anomalous today",

@@ -197,9 +197,17 @@ class Standing(Strict):
     since: Annotated[Time, Field(description="When that level began")]
     alarm_id: Annotated[
         str | None,
-        Field(description="The alarm, from leaving normal to coming back; null when normal"),
+        Field(
+            description="The alarm, from leaving normal to coming back; null when normal, but "
+            "of the event that ends it"
+        ),
     ]
-    acknowledged: Annotated[bool, Field(description="An operator has seen it; true when normal")]
+    acknowledged: Annotated[
+        bool,
+        Field(
+            description="An operator has seen it; true when normal, but of the event that ends it"
+        ),
+    ]
     latched: Annotated[
         bool,
         Field(description="The machine sounds healthy again; the alarm waits to be acknowledged"),

@@ -184,7 +184,7 @@ class Dispatcher:
         try:
             request = COMMANDS[command].model_validate(data)
         except ValidationError as fault:
-            raise RequestError(explain(fault)) from fault
+            raise RequestError(explain(fault, whole="the request")) from fault
         if request.machine not in self._machines:
             raise RequestError(
                 f"machine: there is no machine {request.machine[:80]!r} here",

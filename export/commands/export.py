@@ -88,10 +88,10 @@ def export(
     limit = manifest.threshold
     tell = console.print
     tell(
-        f"threshold {limit.value:.4g} for a window, {limit.clip_value:.4g} for a recording: "
-        f"{limit.false_alarm_rate:.3g} of healthy windows are expected above it "
-        f"({limit.healthy_windows} windows of {limit.healthy_recordings} recordings; "
-        f"{escape(limit.method)})",
+        f"threshold {limit.value:.4g} for a window: {limit.false_alarm_rate:.3g} of healthy "
+        f"windows are expected above it ({limit.healthy_windows} windows of "
+        f"{limit.healthy_recordings} recordings; {escape(limit.method)}). By the same rule a "
+        f"recording as a whole is compared with {limit.clip_value:.4g}",
         highlight=False,
     )
     for note in manifest.notes:
