@@ -91,7 +91,8 @@ class RunRecord(Strict):
         missing = [r.path for r in found if not r.path.is_file()]
         if missing:
             raise ConfigError(
-                f"{len(missing)} of the {len(found)} recordings this run was trained on are gone",
+                f"{len(missing)} of the {len(found)} recordings that this run knows (healthy, "
+                "idle, noise and test ones) are gone",
                 where=missing[0],
                 remedy="Put them back, or say where they are now with --data.",
             )

@@ -115,7 +115,10 @@ def pending(**options: Any) -> None:
     from agent.bank.pending import all_pending
 
     with _place(options, current=False) as place:
-        for record, feedback in all_pending(place.evidence):
+        waiting = list(all_pending(place.evidence))
+        if not waiting:
+            click.echo("nothing waits", err=True)
+        for record, feedback in waiting:
             click.echo(
                 f"{record.alarm_id}\t{record.raised}\tscore {record.score}\t"
                 f"{feedback.by or '-'}\t{feedback.comment}"

@@ -96,7 +96,9 @@ def _table(inputs: list[InputDevice], found: list[Found]) -> Table:
 def _print(inputs: list[InputDevice], found: list[Found]) -> None:
     """Lines that grep and awk can use."""
     if not inputs:
-        click.echo("no input found", err=True)
+        click.echo(
+            "no input found: plug a microphone in; in a container, pass /dev/snd in", err=True
+        )
     for device, heard in zip(inputs, found, strict=True):
         level = heard or ""
         if heard is not None and not isinstance(heard, str):

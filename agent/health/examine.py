@@ -127,8 +127,10 @@ def check_providers(config: AgentConfig) -> Finding:
     wanted, there = config.inference.providers, onnxruntime.get_available_providers()
     version = f"onnxruntime {onnxruntime.__version__}"
     if missing := [one for one in wanted if one not in there]:
+        # As in agent/encode/providers.py: what is missing is passed over while something is left.
+        grade = Grade.WARN if any(one in there for one in wanted) else Grade.FAIL
         return Finding(
-            "inference", Grade.FAIL, f"{version} has no {', '.join(missing)}",
+            "inference", grade, f"{version} has no {', '.join(missing)}",
             f"Set `inference.providers` among {', '.join(there)}, or install the onnxruntime "
             "built for this device",
         )  # fmt: skip

@@ -94,6 +94,11 @@ def find_limit(
                 f"{min(recordings)} independent recordings support no rate below {floor:.3g} "
                 f"without a model of the tail; {asked:.3g} is extrapolated from it"
             )
+    if several and caveats and len(set(recordings)) > 1:
+        least = str(
+            domains[int(np.flatnonzero(places == np.unique(places)[np.argmin(recordings)])[0])]
+        )
+        caveats.append(f"the fewest recordings are of the domain '{least}'")
     if several:
         how = f"{how}, the highest of {len(recordings)} domains"
     return Limit(float(value), asked, how, "; ".join(caveats))

@@ -153,6 +153,28 @@ def test_the_same_recording_does_not_join_twice(bundle_path, versions, new_sound
         add(versions.path(1), versions, tmp_path / "n0.wav")
 
 
+def test_the_same_content_joins_once_and_is_known_by_another_name(
+    bundle_path, versions, new_sound, tmp_path
+):
+    shutil.copy(new_sound / "n0.wav", new_sound / "copy.wav")
+    assert len(find_sound([new_sound], label="healthy")) == 4
+    add(bundle_path, versions, new_sound)
+    shutil.copy(new_sound / "n1.wav", tmp_path / "renamed.wav")
+    with pytest.raises(GrowthError, match="in the bank already: renamed-"):
+        add(versions.path(1), versions, tmp_path / "renamed.wav")
+
+
+def test_sound_that_the_bank_was_made_of_is_known_by_what_it_sounds_like(
+    bundle_path, versions, tmp_path
+):
+    learnt = tone(1, seed=2)  # as `build_bundle` has it
+    soundfile.write(tmp_path / "again.wav", learnt, RATE, subtype="FLOAT")
+    with pytest.raises(GrowthError, match=r"in the bank already: again-\w+\.wav \(as h2\.wav\)"):
+        add(bundle_path, versions, tmp_path / "again.wav")
+    write(tmp_path / "other.wav", tone(3, seed=77))
+    add(bundle_path, versions, tmp_path / "other.wav")
+
+
 def test_invalid_windows_do_not_join(bundle_path, versions, tmp_path):
     sound = np.concatenate([tone(3, NEW_HZ), np.zeros(3 * RATE, np.float32)])
     write(tmp_path / "half.wav", sound)

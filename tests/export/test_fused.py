@@ -47,7 +47,7 @@ def operations(path):
     return Counter(node.op_type for node in onnx.load(path).graph.node)
 
 
-def test_embeddings_and_patches_are_torchs(encoder, graph, waveforms, tmp_path):
+def test_embeddings_are_torchs(encoder, graph, waveforms, tmp_path):
     form = graph.fused(tmp_path / "fused.onnx")
     with torch.inference_mode():
         wanted = encoder(torch.from_numpy(waveforms)).numpy()
