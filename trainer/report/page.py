@@ -19,7 +19,8 @@ _STYLE = """
 img{background:#fff;border-radius:6px}}
 body{font:16px/1.5 system-ui,sans-serif;max-width:1040px;margin:2rem auto;padding:0 1rem;
 color:var(--ink);background:var(--paper)}
-h1{margin-bottom:.2em;overflow-wrap:anywhere} h2{margin-top:2rem;border-bottom:1px solid var(--line)}
+h1{margin-bottom:.2em;overflow-wrap:anywhere}
+h2{margin-top:2rem;border-bottom:1px solid var(--line)}
 .verdict{padding:.8rem 1rem;border-radius:6px;color:#fff;font-weight:600}
 .good{background:#00664a}.bad{background:#b34700}
 img{width:100%;height:auto} table{border-collapse:collapse;margin:1rem 0}
