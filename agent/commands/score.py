@@ -46,6 +46,12 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Say of each anomalous window which bands are unusual, and what healthy sound is nearest.",
 )
+@click.option(
+    "--idle-gate/--no-idle-gate",
+    default=True,
+    show_default=True,
+    help="Leave out windows in which the machine stands still, starts or stops, as the agent does.",
+)
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
 def score(
     bundle_path: Path,
@@ -54,11 +60,13 @@ def score(
     hop: float | None,
     channel: int | None,
     explain: bool,
+    idle_gate: bool,
     threads: int,
 ) -> None:
     """Print a score for each window of each FILE, and one for the FILE; folders are searched.
 
-    Larger is stranger; a score above the threshold is anomalous. Ends with code 1 when a file
+    Larger is stranger; a score above the threshold is anomalous. Where the bundle can tell that the
+    machine stands still, such windows are not counted. Ends with code 1 when a file
     could not be scored (the others are), 2 when the bundle cannot be used.
     """
     from agent.bundle.load import open_bundle
@@ -67,7 +75,7 @@ def score(
     quiet = json_path is not None and str(json_path) == "-"
     results = []
     for file in _expand(files):
-        result = _score_file(bundle, file, hop, channel, explain=explain)
+        result = _score_file(bundle, file, hop, channel, idle_gate, explain=explain)
         results.append(result)
         if not quiet:
             _print(result)
@@ -113,13 +121,20 @@ def _expand(files: tuple[Path, ...]) -> list[Path]:
 
 
 def _score_file(
-    bundle: Bundle, file: Path, hop: float | None, channel: int | None, *, explain: bool
+    bundle: Bundle,
+    file: Path,
+    hop: float | None,
+    channel: int | None,
+    idle_gate: bool,
+    *,
+    explain: bool,
 ) -> dict[str, Any]:
     from dataclasses import asdict
 
     from agent.capture.files import read_audio
     from agent.errors import AudioError
     from agent.explain.clips import explain_clip
+    from agent.frames import MachineState
     from agent.score.clips import score_clip
 
     manifest = bundle.manifest
@@ -127,6 +142,7 @@ def _score_file(
         "path": str(file),
         "score": None,
         "p_value": None,
+        "state": "unknown",
         "verdict": "invalid",
         "error": None,
         "windows": [],
@@ -136,10 +152,16 @@ def _score_file(
     except AudioError as fault:
         result["error"] = str(fault)
         return result
-    clip = score_clip(bundle, samples, hop_seconds=hop)
+    clip = score_clip(bundle, samples, hop_seconds=hop, idle_gate=idle_gate)
     result["score"], result["p_value"] = clip.value, clip.p_value
     result["threshold"] = manifest.threshold.clip_value
-    result["verdict"] = _verdict(clip.value, manifest.threshold.clip_value)
+    judged = [window for window in clip.windows if window.score is not None]
+    standing = bool(judged) and all(window.state is MachineState.IDLE for window in judged)
+    if judged:
+        result["state"] = (MachineState.IDLE if standing else MachineState.RUNNING).value
+    result["verdict"] = _verdict(
+        clip.value, manifest.threshold.clip_value, counts=clip.value is not None or not judged
+    )
     reasons: list[Explanation | None] = [None] * len(clip.windows)
     if explain:
         reasons = explain_clip(bundle, samples, clip, hop_seconds=hop)
@@ -150,19 +172,26 @@ def _score_file(
                 "score": window.score,
                 "p_value": window.p_value,
                 "threshold": manifest.threshold.value,
-                "verdict": _verdict(window.score, manifest.threshold.value),
+                "state": window.state.value,
+                "verdict": _verdict(
+                    window.score,
+                    manifest.threshold.value,
+                    counts=window.counts or window.score is None,
+                ),
                 "validity": validity.value,
                 "reason": window.reason,
                 "explanation": None if why is None else asdict(why),
             }
         )
-    if clip.value is None:
+    if not judged:
         unfit = {window.reason for window in clip.windows} or {"holds no sound"}
         result["error"] = f"{file}: no window could be judged: {'; '.join(sorted(unfit))}"
     return result
 
 
-def _verdict(value: float | None, threshold: float) -> str:
+def _verdict(value: float | None, threshold: float, *, counts: bool) -> str:
+    if not counts:
+        return "not_counted"
     if value is None:
         return "invalid"
     return "anomalous" if value > threshold else "normal"
@@ -171,25 +200,28 @@ def _verdict(value: float | None, threshold: float) -> str:
 def _print(result: dict[str, Any]) -> None:
     path = result["path"]
     for window in result["windows"]:
-        shown = "-" if window["score"] is None else f"{window['score']:.4g}{_rarity(window)}"
-        why = f" ({window['validity']}: {window['reason']})" if window["reason"] else ""
-        click.echo(
-            f"{path}\t{window['start']:.1f} s\tscore {shown}\t"
-            f"threshold {window['threshold']:.4g}\t{window['verdict']}{why}"
-        )
+        why = f" ({_because(window)})" if window["reason"] else ""
+        click.echo(f"{path}\t{window['start']:.1f} s\t{_judgement(window)}{why}")
         if window["explanation"] is not None:
             click.echo(f"\t{window['explanation']['text']}")
     if result["error"] is not None:
         click.echo(f"auscult: {result['error']}", err=True)
     else:
-        click.echo(
-            f"{path}\twhole\tscore {result['score']:.4g}{_rarity(result)}\t"
-            f"threshold {result['threshold']:.4g}\t{result['verdict']}"
-        )
+        click.echo(f"{path}\twhole\t{_judgement(result)}")
 
 
-def _rarity(judged: dict[str, Any]) -> str:
-    return "" if judged["p_value"] is None else f" (p {judged['p_value']:.3g})"
+def _judgement(judged: dict[str, Any]) -> str:
+    """Score, threshold, state and verdict, as columns."""
+    rarity = "" if judged["p_value"] is None else f" (p {judged['p_value']:.3g})"
+    shown = "-" if judged["score"] is None else f"{judged['score']:.4g}{rarity}"
+    verdict = judged["verdict"].replace("_", " ")
+    return f"score {shown}\tthreshold {judged['threshold']:.4g}\t{judged['state']}\t{verdict}"
+
+
+def _because(window: dict[str, Any]) -> str:
+    if window["validity"] == "valid":
+        return str(window["reason"])
+    return f"{window['validity']}: {window['reason']}"
 
 
 def _write(path: Path, text: str) -> None:

@@ -12,7 +12,7 @@ from agent.window.clip import clip_windows
 def explain_clip(
     bundle: Bundle, samples: Samples, clip: ClipScore, *, hop_seconds: float | None = None
 ) -> list[Explanation | None]:
-    """Why each window above the threshold is there; None for the others.
+    """Why each window that counts is above the threshold; None for the others.
 
     Args:
         bundle: What it was scored with.
@@ -23,7 +23,9 @@ def explain_clip(
     encoder = bundle.manifest.encoder
     hop = bundle.manifest.clip_hop_seconds if hop_seconds is None else hop_seconds
     strange = [
-        window.score is not None and window.score > bundle.manifest.threshold.value
+        window.counts
+        and window.score is not None
+        and window.score > bundle.manifest.threshold.value
         for window in clip.windows
     ]
     if not any(strange):

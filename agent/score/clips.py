@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from agent.bundle.load import Bundle
-from agent.frames import Samples, Validity
+from agent.frames import MachineState, Samples, Validity
 from agent.window.clip import clip_windows
 from agent.window.validity import assess
 
@@ -22,14 +23,19 @@ class ClipWindow(NamedTuple):
     Attributes:
         start: Where it starts, seconds from the recording's beginning.
         score: Its anomaly score, None when it is invalid.
-        reason: Why it is invalid, in words; empty when valid.
+        reason: Why it is invalid or does not count, in words; else empty.
         p_value: Conformal p-value of the score; None without one.
+        state: What the machine does in it.
+        counts: Whether it says anything of the machine: neither invalid nor, where the idle gate is
+            asked, idle or across a start or stop.
     """
 
     start: float
     score: float | None
     reason: str
     p_value: float | None = None
+    state: MachineState = MachineState.UNKNOWN
+    counts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +45,8 @@ class ClipScore:
     Attributes:
         windows: In order of time.
         validity: Whether each of them may be judged.
-        value: Mean or maximum of the valid windows' scores (`manifest.scorer.clip`); None when
-            no window is valid.
+        value: Mean or maximum of the scores of the windows that count (`manifest.scorer.clip`);
+            None when none does.
         p_value: Conformal p-value of that; None without one.
     """
 
@@ -50,7 +56,13 @@ class ClipScore:
     p_value: float | None = None
 
 
-def score_clip(bundle: Bundle, samples: Samples, *, hop_seconds: float | None = None) -> ClipScore:
+def score_clip(
+    bundle: Bundle,
+    samples: Samples,
+    *,
+    hop_seconds: float | None = None,
+    idle_gate: bool = False,
+) -> ClipScore:
     """Score a recording.
 
     Args:
@@ -58,6 +70,8 @@ def score_clip(bundle: Bundle, samples: Samples, *, hop_seconds: float | None = 
         samples: Mono float32, shape `(n,)`, at `manifest.encoder.sample_rate`.
         hop_seconds: Step between windows, seconds; when None the manifest's `clip_hop_seconds`,
             with which its `clip_value` was calibrated.
+        idle_gate: Leave out, as the agent does, windows in which the bundle's idle gate finds the
+            machine standing still, and those across its starts and stops.
 
     Returns:
         The scores. A recording shorter than a window is repeated to fill it; one that is empty
@@ -76,32 +90,67 @@ def score_clip(bundle: Bundle, samples: Samples, *, hop_seconds: float | None = 
         window_samples=encoder.window_samples,
         hop_samples=max(1, round(hop * encoder.sample_rate)),
     )
+    starts = np.array([start for start, _ in cut])
     verdicts = [assess(window, encoder.sample_rate, min_seconds=0.0) for _, window in cut]
     valid = [i for i, (verdict, _) in enumerate(verdicts) if verdict is Validity.VALID]
     scores: dict[int, float] = {}
+    idle = np.zeros(len(cut), bool)
     for first in range(0, len(valid), _BATCH):
         part = valid[first : first + _BATCH]
-        values, _ = bundle.scorer.score(bundle.encoder.encode(np.stack([cut[i][1] for i in part])))
+        vectors = bundle.encoder.encode(np.stack([cut[i][1] for i in part]))
+        values, _ = bundle.scorer.score(vectors)
         for i, value in zip(part, values, strict=True):
             if np.isfinite(value):
                 scores[i] = float(value)
             else:
                 verdicts[i] = (Validity.NOT_FINITE, "the encoder gave no finite number for it")
+        if bundle.gate is not None:
+            idle[part] = bundle.gate.idle(vectors)
+    beside = beside_idle(starts, idle, encoder.window_samples)
     rarity = bundle.significance
-    windows = tuple(
-        ClipWindow(
-            start / encoder.sample_rate,
-            scores.get(i),
-            verdicts[i][1],
-            None if rarity is None or i not in scores else float(rarity.windows(scores[i])),
+
+    def told(i: int) -> ClipWindow:
+        start = float(starts[i]) / encoder.sample_rate
+        if i not in scores:
+            return ClipWindow(start, None, verdicts[i][1])
+        why = ""
+        if idle_gate and (idle[i] or beside[i]):
+            why = "the machine is idle" if idle[i] else "the machine stops or starts up"
+        return ClipWindow(
+            start,
+            scores[i],
+            why,
+            None if rarity is None else float(rarity.windows(scores[i])),
+            MachineState.IDLE if idle[i] else MachineState.RUNNING,
+            counts=not why,
         )
-        for i, (start, _) in enumerate(cut)
-    )
+
+    windows = tuple(told(i) for i in range(len(cut)))
     combine = np.mean if bundle.manifest.scorer.clip == "mean" else np.max
-    value = float(combine(list(scores.values()))) if scores else None
+    counted = [w.score for w in windows if w.counts and w.score is not None]
+    value = float(combine(counted)) if counted else None
     return ClipScore(
         windows,
         tuple(verdict for verdict, _ in verdicts),
         value,
         None if rarity is None or value is None else float(rarity.clips(value)),
     )
+
+
+def beside_idle(
+    starts: npt.NDArray[np.int64], idle: npt.NDArray[np.bool_], length: int
+) -> npt.NDArray[np.bool_]:
+    """Windows that say nothing for an idle one beside them, as `AlarmDecider` leaves them out.
+
+    Args:
+        starts: Where each begins, samples.
+        idle: Which are idle.
+        length: Of a window, samples.
+
+    Returns:
+        Those that overlap an idle window, or begin within a window's length after one (the machine
+        starts up); not the idle ones themselves.
+    """
+    after = starts[:, None] - starts[idle][None, :]
+    near: npt.NDArray[np.bool_] = ((after > -length) & (after < 2 * length)).any(axis=1) & ~idle
+    return near

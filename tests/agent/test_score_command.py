@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from click.testing import CliRunner
 from support.bundles import FAULTY_HZ, tone, write
 
 from agent.bundle.load import open_bundle
+from agent.bundle.manifest import GATE, GATE_ROWS, Gate
+from agent.bundle.seal import seal, write_json
 from agent.commands.score import score
 from agent.frames import Validity
 from agent.score.clips import score_clip
@@ -109,3 +112,65 @@ def test_too_short_and_empty_recordings_have_no_score(tiny_bundle):
     assert (clip.value, clip.validity) == (None, (Validity.TOO_SHORT,))
     assert score_clip(bundle, np.empty(0, np.float32)).value is None
     bundle.close()
+
+
+IDLE_HZ = 800.0
+
+
+@pytest.fixture
+def gated(tiny_bundle, tmp_path):
+    """The tiny bundle with an idle gate: a tone of IDLE_HZ is the machine standing still."""
+    folder = tmp_path / "gated.bundle"
+    shutil.copytree(tiny_bundle, folder)
+    bundle = open_bundle(folder)
+    idle = bundle.encoder.encode(np.stack([tone(1, IDLE_HZ, seed=seed) for seed in range(6)]))
+    bundle.close()
+    np.save(folder / GATE, idle)
+    write_json(
+        folder / GATE_ROWS, [{"source": f"i{n}", "start": 0.0, "group": f"i{n}"} for n in range(6)]
+    )
+    gate = Gate(margin=1.0, reach=0.01, rows=6, recordings=6, healthy_as_idle=0.0, idle_as_idle=1.0)
+    seal(folder, bundle.manifest.model_copy(update={"gate": gate, "files": {}}))
+    return folder
+
+
+def test_windows_of_the_standing_machine_are_not_counted_as_on_the_device(gated, tmp_path):
+    sound = np.concatenate([tone(3), tone(3, IDLE_HZ, seed=9), tone(3, seed=8)])
+    write(tmp_path / "stops.wav", sound)
+    write(tmp_path / "still.wav", tone(3, IDLE_HZ, seed=10))
+    names = [tmp_path / "stops.wav", tmp_path / "still.wav"]
+    result = run("--bundle", gated, *names, "--json", "-")
+    assert result.exit_code == 0, result.output
+    stops, still = json.loads(result.stdout)["files"]
+    # Windows of 1 s every 0.5 s; the one across the stop, and those of the second after the start.
+    assert [window["state"] for window in stops["windows"]] == (
+        ["running"] * 6 + ["idle"] * 5 + ["running"] * 6
+    )
+    assert [window["verdict"] for window in stops["windows"]] == (
+        ["normal"] * 5 + ["not_counted"] * 9 + ["normal"] * 3
+    )
+    assert stops["windows"][5]["reason"] == "the machine stops or starts up"
+    assert (stops["state"], stops["verdict"]) == ("running", "normal")
+    counted = [w["score"] for w in stops["windows"] if w["verdict"] == "normal"]
+    assert stops["score"] == pytest.approx(np.mean(counted))
+    # Of the idle machine nothing is said, and that is no mistake.
+    assert (still["state"], still["verdict"]) == ("idle", "not_counted")
+    assert (still["score"], still["error"]) == (None, None)
+    shown = run("--bundle", gated, *names).stdout.splitlines()
+    assert shown[6].endswith("\tidle\tnot counted (the machine is idle)")
+    assert shown[-1].endswith("\twhole\tscore -\tthreshold 0.05\tidle\tnot counted")
+
+
+def test_the_idle_gate_can_be_left_out(gated, tmp_path):
+    write(tmp_path / "still.wav", tone(3, IDLE_HZ, seed=10))
+    result = run("--bundle", gated, tmp_path / "still.wav", "--json", "-", "--no-idle-gate")
+    still = json.loads(result.stdout)["files"][0]
+    assert (still["state"], still["verdict"]) == ("idle", "anomalous")
+    assert {window["verdict"] for window in still["windows"]} == {"anomalous"}
+
+
+def test_what_is_not_counted_is_not_explained(gated, tmp_path):
+    write(tmp_path / "still.wav", tone(3, IDLE_HZ, seed=10))
+    result = run("--bundle", gated, tmp_path / "still.wav", "--json", "-", "--explain")
+    windows = json.loads(result.stdout)["files"][0]["windows"]
+    assert [window["explanation"] for window in windows] == [None] * len(windows)
