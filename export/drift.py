@@ -11,7 +11,7 @@ from agent.bundle.manifest import DriftInfo, EncoderInfo, Row
 from agent.drift.baseline import Baseline, DriftError
 from agent.frames import Matrix
 from trainer.drift.fit import MOST_BLOCK, fit_baseline
-from trainer.drift.sequence import natural_key
+from trainer.drift.folder import natural_key
 from trainer.drift.settings import DriftSettings, embedding_tolerance
 from trainer.preset import DriftConfig
 

@@ -138,6 +138,73 @@ def test_folder_of_audio_in_natural_order(tmp_path: Path) -> None:
     assert longer.steps[1].start == pytest.approx(0.25)
 
 
+def noise(path: Path, seed: int, seconds: float = 1.0, rate: int = 8000) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sound = 0.1 * np.random.default_rng(seed).standard_normal(round(seconds * rate))
+    soundfile.write(path, sound, rate)
+
+
+def test_of_a_training_folder_the_healthy_recordings_are_taken(tmp_path: Path) -> None:
+    root = tmp_path / "pump7"
+    for index in range(80):
+        noise(root / "normal" / f"{index}.wav", index)
+    for place in ("idle/0.wav", "noise/0.wav", "test/normal/0.wav", "test/anomaly/0.wav"):
+        noise(root / place, 99)
+    noise(root / "beside.wav", 99)
+    out = tmp_path / "found.json"
+    done = call(root, "--baseline", 0.5, "--json", out)
+    assert done.exit_code == 0, done.output
+    assert "left out: ./ (1), idle/ (1), noise/ (1), test/ (2)" in done.stderr
+    found = json.loads(out.read_text())
+    assert found["n"] == 80
+    assert found["left_out"] == {"": 1, "idle": 1, "noise": 1, "test": 2}
+    above = call(tmp_path)
+    assert "pump7" in str(above.exception)
+    assert "one sequence" in str(above.exception)
+
+
+def test_dcase_training_folder_without_its_test_set(tmp_path: Path) -> None:
+    root = tmp_path / "fan"
+    for index in range(3):
+        noise(root / "train" / f"section_00_source_train_normal_{index:04d}.wav", index)
+        noise(root / "test" / f"section_00_source_test_anomaly_{index:04d}.wav", index)
+    read = read_sequence(root, rate=None, bundle=None, window_seconds=10.0)
+    assert {step.source.split("/")[0] for step in read.steps} == {"train"}
+    assert read.left_out == {"test": 3}
+
+
+@pytest.mark.parametrize("with_bundle", [False, True])
+def test_bad_recordings_are_skipped_and_named(tmp_path: Path, with_bundle: bool) -> None:
+    from support.bundles import build_bundle
+
+    takes = tmp_path / "takes"
+    for index in range(80):
+        noise(takes / f"{index}.wav", index)
+    (takes / "0broken.wav").write_bytes(b"RIFF")
+    cut = (takes / "70.wav").read_bytes()
+    (takes / "70.wav").write_bytes(cut[:20] + b"\xff\xff" + cut[22:])
+    noise(takes / "a_stump.wav", 1, seconds=0.02)
+    noise(takes / "b_other.wav", 1, rate=16000)
+    out = tmp_path / "found.json"
+    options = ("--bundle", build_bundle(tmp_path / "bundle")) if with_bundle else ()
+    done = call(takes, "--baseline", 0.5, "--json", out, *options)
+    assert done.exit_code == 0, done.output
+    found = json.loads(out.read_text())
+    bad = {"0broken.wav", "70.wav"} | (set() if with_bundle else {"a_stump.wav", "b_other.wav"})
+    assert {Path(one["file"]).name for one in found["skipped"]} == bad
+    for name in bad:
+        assert f"{name} is skipped: " in done.stderr
+    assert f"{len(bad)} of 83 recordings are skipped" in done.stderr
+    # A second a step: the stump did not shorten them.
+    assert found["n"] == (81 if with_bundle else 79)
+
+
+def test_not_one_usable_recording_is_said_by_name(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(b"RIFF")
+    with pytest.raises(DriftError, match=r"a\.wav"):
+        read_sequence(tmp_path, rate=None, bundle=None, window_seconds=10.0)
+
+
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from trainer.drift.sequence import Sequence
 
 
 @click.command()
@@ -87,8 +91,9 @@ def drift(
     """Watch SEQUENCE for drift.
 
     SEQUENCE is a folder of audio, in time order by name, or an npz of snapshots x[n, samples,
-    channels] with their times t. Its beginning is taken as normal; the rest is compared with it by
-    an evolving Student-t mixture (DtMM), and by four simple charts on the same features.
+    channels] with their times t. Of a machine's training folder the healthy recordings are taken;
+    one that cannot be read is skipped. Its beginning is taken as normal; the rest is compared with
+    it by an evolving Student-t mixture (DtMM), and by four simple charts on the same features.
     """
     import json
 
@@ -122,6 +127,7 @@ def drift(
             window_seconds=window_seconds,
             progress=progress,
         )
+    _tell_missing(steps)
     if resume is None:
         done = replay(
             steps,
@@ -149,6 +155,8 @@ def drift(
         "same_allowance": warnings_json(tolerant),
         "accepted": list(accepted),
         "unjudged": list(unjudged),
+        "left_out": steps.left_out,
+        "skipped": [{"file": str(one.path), "reason": one.reason} for one in steps.skipped],
         **summary(steps, monitor, readings),
     }
     console.print(charts_table(traces, tolerant, count=len(steps.steps)))
@@ -169,3 +177,18 @@ def drift(
             path=picture,
         )
         console.print(f"written: {text}, {picture}")
+
+
+def _tell_missing(steps: Sequence) -> None:
+    """Say on stderr which recordings are no part of the sequence."""
+    if steps.left_out:
+        names = ", ".join(f"{folder or '.'}/ ({count})" for folder, count in steps.left_out.items())
+        click.echo(f"auscult: only the healthy recordings are taken; left out: {names}", err=True)
+    for one in steps.skipped:
+        click.echo(f"auscult: {one.path} is skipped: {one.reason}. {one.remedy}", err=True)
+    if steps.skipped:
+        used = len({step.source for step in steps.steps})
+        click.echo(
+            f"auscult: {len(steps.skipped)} of {used + len(steps.skipped)} recordings are skipped",
+            err=True,
+        )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence as Many
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +14,16 @@ import soxr
 from rich.progress import Progress
 
 from agent.bundle.load import Bundle
-from agent.capture.files import audio_info, is_audio, read_audio, read_frames
+from agent.capture.files import read_audio, read_frames
 from agent.drift.bands import band_statistics, plan_bands
 from agent.drift.baseline import DriftError
 from agent.drift.mixture import Array
+from agent.errors import AudioError
 from agent.frames import Validity
 from agent.window.validity import assess
+from trainer.drift.folder import choose_recordings, one_format
 from trainer.drift.settings import Tolerance, band_tolerance, embedding_tolerance
+from trainer.recordings.model import Rejected
 
 _SHAPE = "Save it with numpy.savez(file, x=x, t=t), x of shape (n, samples, channels), t of (n,)."
 
@@ -49,6 +52,8 @@ class Sequence:
         unit: Their unit.
         source: What computed them.
         tolerance: Their healthy tolerance.
+        left_out: Of a training folder, how many recordings of which folder were not taken.
+        skipped: Recordings that could not be used.
     """
 
     features: Array
@@ -57,6 +62,8 @@ class Sequence:
     unit: str
     source: str
     tolerance: Tolerance
+    left_out: dict[str, int] = field(default_factory=dict)
+    skipped: tuple[Rejected, ...] = ()
 
 
 def read_sequence(
@@ -69,6 +76,9 @@ def read_sequence(
 ) -> Sequence:
     """Read a folder of audio or an npz of snapshots.
 
+    Of a machine's training folder the healthy recordings are taken. A recording that cannot be read
+    is skipped.
+
     Args:
         path: The folder, whose files in natural order of name (2 before 10) are in time order, or
             the npz with `x[n, samples, channels]` and perhaps `t[n]`.
@@ -78,13 +88,17 @@ def read_sequence(
         progress: Where to show how far it is.
 
     Raises:
-        DriftError: The sequence is missing, of another form, or without its rate.
-        AudioError: A file of the folder cannot be read.
+        DriftError: The sequence is missing, of another form, without its rate, or not one file of
+            the folder can be used.
     """
     if path.is_dir():
-        if bundle is not None:
-            return _folder_embeddings(path, bundle, progress)
-        return _folder_bands(path, window_seconds, progress)
+        chosen = choose_recordings(path)
+        made = (
+            _folder_bands(path, chosen.files, window_seconds, progress)
+            if bundle is None
+            else _folder_embeddings(path, chosen.files, bundle, progress)
+        )
+        return replace(made, left_out=chosen.left_out)
     if path.suffix != ".npz":
         raise DriftError(
             "is neither a folder nor an .npz file",
@@ -139,22 +153,8 @@ def _snapshots(path: Path) -> tuple[npt.NDArray[np.float32], Array]:
     return x.astype(np.float32), t.astype(np.float64)
 
 
-def _files(folder: Path) -> list[Path]:
-    found = [path for path in folder.rglob("*") if path.is_file() and is_audio(path)]
-    if not found:
-        raise DriftError("holds no audio", where=folder, remedy="Give a folder of recordings.")
-
-    return sorted(found, key=lambda path: natural_key(path.relative_to(folder).as_posix()))
-
-
-def natural_key(name: str) -> list[tuple[int, int, str]]:
-    """Sorts names as people number them: 2 before 10."""
-    parts = re.split(r"([0-9]+)", name)
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
-
-
 def _shown(
-    items: range | list[Path], total: int, what: str, progress: Progress | None
+    items: range | Many[Path], total: int, what: str, progress: Progress | None
 ) -> Iterator[int]:
     """Count through items, showing how far."""
     task = None if progress is None else progress.add_task(what, total=total)
@@ -169,46 +169,69 @@ def _starts(count: int, window: int) -> list[int]:
     return list(range(0, max(1, count - window + 1), window))
 
 
-def _folder_bands(folder: Path, window_seconds: float, progress: Progress | None) -> Sequence:
-    files = _files(folder)
-    first = audio_info(files[0])
-    shortest = min(audio_info(file).seconds for file in files)
-    window = int(min(window_seconds, shortest) * first.rate)
+def _folder_bands(
+    folder: Path, files: Many[Path], window_seconds: float, progress: Progress | None
+) -> Sequence:
+    usable, skipped = one_format(files)
+    if not usable:
+        raise _none_usable(folder, skipped)
+    form = next(iter(usable.values()))
+    shortest = min(info.seconds for info in usable.values())
+    window = int(min(window_seconds, shortest) * form.rate)
     try:
-        plan = plan_bands(first.rate, window, first.channels)
+        plan = plan_bands(form.rate, window, form.channels)
     except ValueError as fault:
         raise DriftError(
             str(fault), where=folder, remedy="Remove recordings of a few samples."
         ) from fault
     rows, steps = [], []
-    for index in _shown(files, len(files), "features", progress):
-        file = files[index]
-        info = audio_info(file)
-        if (info.rate, info.channels) != (first.rate, first.channels):
-            raise DriftError(
-                f"has {info.rate} Hz and {info.channels} channels, "
-                f"{files[0].name} has {first.rate} Hz and {first.channels}",
-                where=file,
-                remedy="Give recordings of one rate and channel count.",
-            )
-        sound = np.concatenate(list(read_frames(file)))
+    names = list(usable)
+    for index in _shown(names, len(names), "features", progress):
+        file = names[index]
+        try:
+            sound = np.concatenate(list(read_frames(file)))
+        except AudioError as fault:
+            skipped.append(Rejected(file, fault.problem, fault.remedy))
+            continue
         for start in _starts(len(sound), window):
             rows.append(band_statistics(sound[start : start + window], plan))
-            steps.append(Step(file.relative_to(folder).as_posix(), start / first.rate))
+            steps.append(Step(file.relative_to(folder).as_posix(), start / form.rate))
+    if not rows:
+        raise _none_usable(folder, skipped)
     features = np.stack(rows)
     return Sequence(
-        features, tuple(steps), plan.names, "dB", "band statistics", band_tolerance(plan)
+        features,
+        tuple(steps),
+        plan.names,
+        "dB",
+        "band statistics",
+        band_tolerance(plan),
+        skipped=tuple(skipped),
     )
 
 
-def _folder_embeddings(folder: Path, bundle: Bundle, progress: Progress | None) -> Sequence:
-    files = _files(folder)
+def _none_usable(folder: Path, skipped: Many[Rejected]) -> DriftError:
+    return DriftError(
+        f"holds no recording that can be used; {skipped[0].path.name}: {skipped[0].reason}",
+        where=folder,
+        remedy=skipped[0].remedy,
+    )
+
+
+def _folder_embeddings(
+    folder: Path, files: Many[Path], bundle: Bundle, progress: Progress | None
+) -> Sequence:
     info = bundle.manifest.encoder
     window = info.window_samples
     rows, steps = [], []
+    skipped: list[Rejected] = []
     for index in _shown(files, len(files), "embeddings", progress):
         file = files[index]
-        sound = read_audio(file, rate=info.sample_rate)
+        try:
+            sound = read_audio(file, rate=info.sample_rate)
+        except AudioError as fault:
+            skipped.append(Rejected(file, fault.problem, fault.remedy))
+            continue
         for start in _starts(len(sound), window):
             part = sound[start : start + window]
             judged, _ = assess(part, info.sample_rate)
@@ -217,7 +240,9 @@ def _folder_embeddings(folder: Path, bundle: Bundle, progress: Progress | None) 
             else:
                 rows.append(np.full(info.dim, np.nan, dtype=np.float32))
             steps.append(Step(file.relative_to(folder).as_posix(), start / info.sample_rate))
-    return _embeddings(rows, tuple(steps), bundle, 1)
+    if not rows:
+        raise _none_usable(folder, skipped)
+    return replace(_embeddings(rows, tuple(steps), bundle, 1), skipped=tuple(skipped))
 
 
 def _embed_snapshot(
