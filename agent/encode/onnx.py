@@ -239,7 +239,10 @@ class OnnxEncoder:
         self._accept(waveforms)
         if len(waveforms) == 0:
             return np.empty((0, self._info.dim), np.float32)
-        embeddings = self._run(self._output, waveforms)
+        # One by one. INT8 graphs that measure ranges as they run measure them over all that they
+        # are given, and a window's embedding must not depend on those beside it: the bank's
+        # windows come in batches, the device's never. It is also no slower (docs/speed.md).
+        embeddings = np.concatenate([self._run(self._output, one[None]) for one in waveforms])
         if embeddings.shape != (len(waveforms), self._info.dim):
             raise BundleError(
                 f"gave an embedding of shape {embeddings.shape} where the manifest says "
@@ -289,7 +292,7 @@ class OnnxEncoder:
                 (result,) = self._session.run([output], feed, self._asked_alone)
         except Exception as fault:  # onnxruntime's errors share no base class
             raise BundleError(
-                f"the graph failed on a batch of {len(waveforms)}: {fault}",
+                f"the graph failed: {fault}",
                 where=self._path,
                 remedy=_REBUILD,
             ) from fault

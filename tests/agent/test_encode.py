@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper
 from support.bundles import BANDS, DIM, RATE, WINDOW, build_graph, info, tone
 
 from agent.encode.config import InferenceConfig
@@ -30,6 +32,27 @@ def test_embedding_is_what_the_graph_computes(graph):
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-3)
     assert list(got.argmax(axis=1)) == [4, 8]
+
+
+def test_a_window_is_embedded_alike_whatever_is_beside_it(graph):
+    """Dynamic INT8 measures its range as it runs: over eight windows it would be the loudest's."""
+    model = onnx.load(graph)
+    model.graph.node[0].input[0] = "restored"
+    quantized = ["steps", "scale", "zero"]
+    for place, node in enumerate(
+        (
+            helper.make_node("DynamicQuantizeLinear", ["waveform"], quantized),
+            helper.make_node("DequantizeLinear", quantized, ["restored"]),
+        )
+    ):
+        model.graph.node.insert(place, node)
+    onnx.save(model, graph)
+    encoder = OnnxEncoder(graph, info(precision="int8"))
+    encoder.start()
+    quiet, loud = 0.001 * tone(1, 500), tone(1, 900)
+    alone = encoder.encode(quiet[None])
+    assert alone.max() > 0
+    np.testing.assert_array_equal(encoder.encode(np.stack([quiet, loud]))[:1], alone)
 
 
 def test_empty_batch_and_several_threads(graph):
