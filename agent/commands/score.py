@@ -160,7 +160,9 @@ def _score_file(
     if judged:
         result["state"] = (MachineState.IDLE if standing else MachineState.RUNNING).value
     result["verdict"] = _verdict(
-        clip.value, manifest.threshold.clip_value, counts=clip.value is not None or not judged
+        clip.value,
+        manifest.threshold.clip_value,
+        counts=not judged or any(window.counts for window in judged),
     )
     reasons: list[Explanation | None] = [None] * len(clip.windows)
     if explain:

@@ -45,8 +45,8 @@ class ClipScore:
     Attributes:
         windows: In order of time.
         validity: Whether each of them may be judged.
-        value: Mean or maximum of the scores of the windows that count (`manifest.scorer.clip`);
-            None when none does.
+        value: Mean or maximum of the scores of the windows that count (`manifest.scorer.clip`), of
+            all that could be judged where none counts; None when none could be.
         p_value: Conformal p-value of that; None without one.
     """
 
@@ -128,7 +128,7 @@ def score_clip(
     windows = tuple(told(i) for i in range(len(cut)))
     combine = np.mean if bundle.manifest.scorer.clip == "mean" else np.max
     counted = [w.score for w in windows if w.counts and w.score is not None]
-    value = float(combine(counted)) if counted else None
+    value = float(combine(counted or list(scores.values()))) if scores else None
     return ClipScore(
         windows,
         tuple(verdict for verdict, _ in verdicts),
