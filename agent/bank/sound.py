@@ -41,6 +41,7 @@ class Recording:
         label: `healthy`, or what keeps it out.
         spans: Stretches of it to use, (start, seconds); None for windows throughout.
         domain: Domain of its rows.
+        notes: What to know of it before it joins.
     """
 
     path: Path
@@ -48,6 +49,7 @@ class Recording:
     label: str = "healthy"
     spans: tuple[tuple[float, float], ...] | None = None
     domain: str = COLLECTED
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -110,7 +112,12 @@ def _find(place: Path, label: str | None) -> list[Recording]:
         if (place / SESSION).is_file():
             session = read_session(place)
             return [
-                Recording(place / segment.file, f"{session.session}/{segment.file}", session.label)
+                Recording(
+                    place / segment.file,
+                    f"{session.session}/{segment.file}",
+                    session.label,
+                    notes=session.notes,
+                )
                 for segment in session.segments
             ]
         if (place / RECORD).is_file():

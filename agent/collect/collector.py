@@ -10,15 +10,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from agent.bundle.manifest import Row
 from agent.collect.config import CollectConfig
 from agent.collect.recording import Order, Recording, discard_empty
 from agent.collect.schedule import Schedule, Schedules
 from agent.collect.session import summary
 from agent.collect.spool import CollectAnswer, CollectOrder, Spool
+from agent.collect.tap import CollectTap
 from agent.collect.upkeep import CollectedUpkeep
 from agent.errors import AuscultError
-from agent.frames import AudioBlock, Decision
 from agent.health.clock import WALL_CLOCK, ClockQuality
 from agent.request.commands import Handler
 
@@ -29,26 +28,6 @@ _DAYS = 7  # of a schedule that does not say
 _SCHEDULE_SECONDS = 20.0
 # Sound that comes so much more slowly than time passes will not come any more.
 _PATIENCE, _GRACE_SECONDS = 1.5, 60.0
-
-
-class CollectTap:
-    """Listens in on one machine's capture while it is collected from."""
-
-    def __init__(self) -> None:
-        self.recording: Recording | None = None
-
-    def hear(self, block: AudioBlock) -> None:
-        """Take a captured block."""
-        recording = self.recording
-        if recording is not None:
-            recording.hear(block)
-
-    def judged(self, decision: Decision, rows: Sequence[Row]) -> str:  # noqa: ARG002
-        """Decisions are no matter of collection."""
-        return ""
-
-    def close(self) -> None:
-        """The pipeline has ended; what was heard is kept when the collector stops."""
 
 
 class Collector:
@@ -130,10 +109,13 @@ class Collector:
             limit = _PATIENCE * order.seconds + _GRACE_SECONDS
             self._deadlines[order.machine] = time.monotonic() + limit
             tap.recording = recording
+            doubt = tap.remark()
         log.info(
             "%s: collecting %.0f s of %s sound (%s)",
             order.machine, order.seconds, order.label, recording.session,
         )  # fmt: skip
+        if doubt:
+            log.warning("%s: %s", order.machine, doubt)
         return recording
 
     def handlers(self) -> Mapping[str, Handler]:
@@ -144,8 +126,9 @@ class Collector:
         """Carry out the `collect` command; its fields were checked.
 
         Returns:
-            The session's name, and where it is recorded, below the state directory; or the name of
-            the schedule, its time, and on how many days.
+            The session's name, and where it is recorded, below the state directory, with a
+            `warning` where healthy sound is asked for while an alarm stands; or the name of the
+            schedule, its time, and on how many days.
 
         Raises:
             AuscultError: As `begin`; or the schedule cannot be kept.
@@ -164,7 +147,9 @@ class Collector:
             return {"schedule": entry.name, "at": entry.at, "times": entry.times}
         recording = self.begin(_order(order))
         place = recording.folder.relative_to(self._root.parent)
-        return {"session": recording.session, "folder": place.as_posix()}
+        answer = {"session": recording.session, "folder": place.as_posix()}
+        doubt = self.taps[order.machine].remark()
+        return {**answer, "warning": doubt} if doubt else answer
 
     def handle_cancel(self, fields: Mapping[str, Any]) -> Mapping[str, Any]:
         """Carry out the `collect_cancel` command.
@@ -238,7 +223,8 @@ class Collector:
         except AuscultError as fault:
             return CollectAnswer(status="refused", message=str(fault))
         self._names[order.machine] = name
-        return CollectAnswer(status="recording", folder=str(recording.folder))
+        doubt = self.taps[order.machine].remark()
+        return CollectAnswer(status="recording", message=doubt, folder=str(recording.folder))
 
     def _serve_schedules(self) -> None:
         for entry in self._schedules.due(datetime.now().astimezone()):
@@ -267,7 +253,7 @@ class Collector:
         empty = discard_empty(recording)
         self.upkeep.hasten()
         log.log(
-            logging.WARNING if empty or session.ended else logging.INFO,
+            logging.WARNING if empty or session.ended or session.notes else logging.INFO,
             "%s: collected %s sound: %s", machine, session.label, text,
         )  # fmt: skip
         name = self._names.pop(machine, None)

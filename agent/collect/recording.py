@@ -97,6 +97,7 @@ class Recording:
         self._segments: list[Segment] = []
         self._discarded: list[Discarded] = []
         self._ended = ""
+        self._notes: tuple[str, ...] = ()
 
     @property
     def done(self) -> bool:
@@ -160,6 +161,22 @@ class Recording:
         with contextlib.suppress(queue.Full):
             self._queue.put(None, timeout=1.0)
         self._thread.join(5.0)
+
+    def doubt(self, alarm: str) -> str:
+        """Note that an alarm stands while healthy sound is recorded; it is recorded all the same.
+
+        Args:
+            alarm: Which, in words; empty when none does.
+
+        Returns:
+            What to tell whoever asked for the recording; empty when there is nothing to say.
+        """
+        if not alarm or self.order.label != "healthy" or self.done:
+            return ""
+        note = f"{alarm} stood while this was recorded: was the machine in good order?"
+        if note not in self._notes:
+            self._notes = (*self._notes, note)
+        return f"{alarm} stands: make sure that the machine is in good order, or delete this sound"
 
     def wait(self, seconds: float) -> bool:
         """Wait for the end; whether it came."""
@@ -292,6 +309,7 @@ class Recording:
             kept_seconds=round(sum(segment.seconds for segment in self._segments), 6),
             complete=complete and not self._ended,
             ended=self._ended,
+            notes=self._notes,
             segments=tuple(self._segments),
             discarded=tuple(self._discarded),
         )

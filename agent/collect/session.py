@@ -72,6 +72,9 @@ class Session(Strict):
     kept_seconds: Annotated[float, Field(ge=0, description="Sound in the files, seconds")]
     complete: Annotated[bool, Field(description="Whether all that was asked for was heard")]
     ended: Annotated[str, Field(description="Why it ended early; empty when it did not")] = ""
+    notes: Annotated[
+        tuple[str, ...], Field(description="What to know of it: an alarm that stood meanwhile")
+    ] = ()
     segments: tuple[Segment, ...] = ()
     discarded: Annotated[
         tuple[Discarded, ...], Field(description="Stretches thrown away, the first 1000")
@@ -133,4 +136,6 @@ def summary(session: Session) -> str:
     if reasons:
         thrown = ", ".join(f"{seconds:.0f} s {name}" for name, seconds in sorted(reasons.items()))
         text += f"; thrown away: {thrown} ({session.discarded[0].reason})"
-    return f"{text}; ended early: {session.ended}" if session.ended else text
+    if session.ended:
+        text += f"; ended early: {session.ended}"
+    return "; ".join((text, *session.notes))

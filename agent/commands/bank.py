@@ -78,6 +78,10 @@ def add(sound: tuple[Path, ...], label: str | None, **options: Any) -> None:
     from agent.bank.sound import embed_sound, find_sound
 
     found = find_sound(sound, label=label)
+    for note in dict.fromkeys(
+        f"{one.path.parent.name}: {note}" for one in found for note in one.notes
+    ):
+        click.echo(f"auscult: {note}", err=True)
     with _place(options) as place:
         with _progress() as progress:
             healthy = embed_sound(

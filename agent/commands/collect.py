@@ -133,6 +133,8 @@ def _by_agent(spool: Spool, order: CollectOrder) -> None:
         answer = spool.answered(ticket)
         if answer is not None and answer.status == "recording" and not shown:
             click.echo(f"the agent is recording {order.seconds:g} s into {answer.folder}")
+            if answer.message:
+                click.echo(f"auscult: {answer.message}", err=True)
             shown = True
         elif answer is not None and answer.status == "done":
             click.echo(f"{answer.folder}: {answer.message}")
@@ -157,6 +159,8 @@ def _by_ourselves(config: AgentConfig, order: Order) -> None:
     from agent.collect.recording import Recording, discard_empty
     from agent.collect.session import summary
     from agent.errors import ConfigError
+    from agent.frames import Level
+    from agent.state import AlarmFile
 
     machine = next(one for one in config.machines if one.name == order.machine)
     source_config, place = config.source_of(machine), config.bundle_of(machine)
@@ -175,6 +179,11 @@ def _by_ourselves(config: AgentConfig, order: Order) -> None:
     )
     source.start()
     recording.open()
+    memory = AlarmFile(config.state_path / "state" / f"{machine.name}.json").load()
+    if memory is not None and memory.level is not Level.NORMAL:
+        doubt = recording.doubt(f"{memory.level.value} {memory.alarm_id}")
+        if doubt:
+            click.echo(f"auscult: {doubt}", err=True)
     console = Console(stderr=True)
     heard = 0.0
     with Progress(console=console, disable=not console.is_terminal) as progress:
@@ -214,6 +223,7 @@ def _list(config: AgentConfig) -> None:
         click.echo(
             f"{place.parent}\t{session.label}\t{session.started}\t"
             f"{session.kept_seconds:.0f} s in {len(session.segments)} files{end}"
+            + "".join(f"\t{note}" for note in session.notes)
         )
     for entry in Schedules(state / "collect" / "schedules.json").all():
         order = entry.order

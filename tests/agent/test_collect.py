@@ -24,10 +24,12 @@ from agent.collect.schedule import Schedules
 from agent.collect.session import read_session, summary
 from agent.collect.spool import CollectAnswer, CollectOrder, Spool
 from agent.commands.collect import collect
+from agent.decide.memory import AlarmMemory
 from agent.errors import AuscultError
-from agent.frames import AudioBlock
+from agent.frames import AudioBlock, Decision, Level, Score, Validity, Window
 from agent.health.clock import ClockQuality
 from agent.request.commands import Collect
+from agent.state import AlarmFile
 
 CONFIG = CollectConfig(segment_seconds=4, free_share=0)
 
@@ -168,6 +170,59 @@ def test_the_command_records_from_the_running_pipeline(tmp_path, collector):
     assert answer["folder"] == f"collected/pump/noise/{answer['session']}"
     assert (session.kept_seconds, session.by, session.comment) == (4, "anna", "x")
     collector.handle({"machine": "pump", "label": "idle", "seconds": 4.0})
+
+
+def decided(level, alarm_id="a1"):
+    """A decision of a machine at some level."""
+    window = Window(np.zeros(8, np.float32), 8, 0, 0.0, 0.0, Validity.VALID)
+    return Decision(Score(window, 1.0), 0.5, True, level, False, 0.0, alarm_id)
+
+
+def test_healthy_sound_recorded_during_an_alarm_is_remarked_on(tmp_path, collector):
+    tap = collector.taps["pump"]
+    tap.judged(decided(Level.ALARM), ())
+    answer = collector.handle(checked(label="healthy", seconds=4))
+    assert "alarm a1 stands" in answer["warning"]
+    feed(collector, "pump", 6)
+    until(lambda: tap.recording is None)
+    session = read_session(tmp_path / answer["folder"])
+    assert session.label == "healthy"
+    assert session.kept_seconds == 4
+    (note,) = session.notes
+    assert "alarm a1 stood" in note
+    assert note in summary(session)
+    assert [one.notes for one in find_sound([tmp_path / answer["folder"]])] == [(note,)]
+    # Standing still is no claim that it is well.
+    idle = collector.handle(checked(label="idle", seconds=4))
+    assert "warning" not in idle
+    feed(collector, "pump", 6)
+    until(lambda: tap.recording is None)
+    assert read_session(tmp_path / idle["folder"]).notes == ()
+
+
+def test_an_alarm_that_begins_or_ends_meanwhile(tmp_path, collector):
+    tap = collector.taps["pump"]
+    tap.judged(decided(Level.ALERT, "b2"), ())
+    tap.judged(decided(Level.NORMAL, "b2"), ())  # the window that clears bears the id still
+    answer = collector.handle(checked(label="healthy", seconds=4))
+    assert "warning" not in answer
+    tap.judged(decided(Level.ALERT, "c3"), ())
+    tap.judged(decided(Level.ALERT, "c3"), ())
+    feed(collector, "pump", 6)
+    until(lambda: tap.recording is None)
+    (note,) = read_session(tmp_path / answer["folder"]).notes
+    assert "alert c3 stood" in note
+
+
+def test_the_command_line_is_told_of_the_alarm_too(tmp_path, collector):
+    collector.taps["pump"].judged(decided(Level.ALARM), ())
+    spool = Spool(tmp_path / "collect")
+    ticket = spool.order(CollectOrder(machine="pump", label="healthy", seconds=3))
+    until(lambda: spool.answered(ticket) is not None)
+    assert "alarm a1 stands" in spool.answered(ticket).message
+    feed(collector, "pump", 4)
+    until(lambda: spool.answered(ticket).status == "done")
+    assert "alarm a1 stood" in spool.answered(ticket).message
 
 
 def checked(**fields):
@@ -362,6 +417,19 @@ def test_without_an_agent_the_command_records_itself(tmp_path, config):
     assert json.loads((place / "session.json").read_text())["complete"]
     listed = CliRunner().invoke(collect, ["--config", str(config), "--list"])
     assert str(place) in listed.output
+
+
+def test_without_an_agent_too_an_alarm_that_stands_is_remarked_on(tmp_path, config):
+    memory = AlarmMemory(level=Level.ALARM, announced=Level.ALARM, alarm_id="a1")
+    assert AlarmFile(tmp_path / "state" / "state" / "pump.json").save(memory)
+    run = CliRunner().invoke(
+        collect, ["--config", str(config), "--label", "healthy", "--seconds", "6"]
+    )
+    assert run.exit_code == 0, run.output
+    assert "alarm a1 stands" in run.stderr
+    assert "alarm a1 stood" in run.stdout
+    (place,) = (tmp_path / "state" / "collected" / "pump" / "healthy").iterdir()
+    assert len(read_session(place).notes) == 1
 
 
 def test_the_command_refuses_a_dead_microphone(tmp_path, config):

@@ -2,7 +2,7 @@
 
 import { ask } from "./actions.js";
 import { act, command, get, send } from "./api.js";
-import { bytes, el, length, moment, number, text } from "./dom.js";
+import { bytes, el, length, moment, notice, number, text } from "./dom.js";
 import { Meter } from "./sound.js";
 import { learningWords, stateWords } from "./words.js";
 
@@ -61,9 +61,10 @@ export class CollectView {
     return el("form", { class: "row", id: "record", onsubmit: act(async () => {
       const fields = { label: label.value, seconds: Number(seconds.value), comment: comment.value };
       if (time.value) Object.assign(fields, { schedule: time.value, times: Number(times.value) });
-      await command("collect", this.machine, fields);
+      const { result } = await command("collect", this.machine, fields);
       await this.draw();
-      return time.value ? "Scheduled." : "Recording.";
+      if (result.warning) notice(`Recording. But ${result.warning}.`, true);
+      return result.warning ? null : time.value ? "Scheduled." : "Recording.";
     }) }, el("label", {}, "What is heard", label), el("label", {}, "Seconds", seconds), el("label", {}, "Comment", comment),
     el("details", {}, el("summary", {}, "Every day instead"), el("div", { class: "row" }, el("label", {}, "at (this device's clock)", time), el("label", {}, "on so many days", times))),
     el("button", { class: "main", type: "submit" }, "Record"));
@@ -121,7 +122,7 @@ export class CollectView {
         } })),
         cell("Started", `${moment(session.started)}${session.by ? `, ${session.by}` : ""}${session.comment ? ` “${session.comment}”` : ""}`),
         cell("Label", el("span", { class: "badge quiet" }, session.label)),
-        cell("Kept", `${session.kept_seconds.toFixed(0)} s${lost ? `; ${lost.toFixed(0)} s left out: ${session.discarded[0].reason}` : ""}${session.ended ? `; ${session.ended}` : ""}`),
+        cell("Kept", `${session.kept_seconds.toFixed(0)} s${lost ? `; ${lost.toFixed(0)} s left out: ${session.discarded[0].reason}` : ""}${session.ended ? `; ${session.ended}` : ""}${session.notes.map((note) => `; ${note}`).join("")}`),
         cell("Level", levels.length ? `${Math.min(...levels).toFixed(0)} to ${Math.max(...levels).toFixed(0)} dBFS` : "–"),
         cell("Listen", el("div", {}, player, files)),
         cell("", el("button", { type: "button", class: "danger", "aria-label": `Delete session of ${moment(session.started)}`, onclick: () => ask("Delete this sound?", `${session.kept_seconds.toFixed(0)} s of ${session.label} sound, ${bytes(size)}. It cannot be brought back${joined ? "; the bank keeps its rows" : ""}.`, [], async () => {
