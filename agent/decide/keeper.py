@@ -85,7 +85,11 @@ class AlarmKeeper:
             decision = self._decider.decide(score, state)
             self._save()
             if evidence := witness(decision):
-                events = tuple(replace(event, evidence=evidence) for event in decision.events)
+                self._decider.life.keep(evidence)
+                events = tuple(
+                    replace(event, evidence=evidence) if event.alarm_id else event
+                    for event in decision.events
+                )
                 decision = replace(decision, evidence=evidence, events=events)
             if any(event.kind in _RAISING for event in decision.events):
                 why = explain(decision)

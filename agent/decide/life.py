@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 
 from agent.decide.config import DecideConfig
 from agent.decide.evidence import Heard
@@ -110,6 +111,21 @@ class AlarmLife:
         if events:
             ids = {event.id for event in events}
             self._update(untold=tuple(e for e in self._memory.untold if e.id not in ids))
+
+    def keep(self, evidence: str) -> None:
+        """The sound of the present alarm is kept: its events say where from now on.
+
+        Args:
+            evidence: Where, as a path below the state directory.
+        """
+        alarm_id = self._memory.alarm_id
+        if not alarm_id or evidence == self._memory.evidence:
+            return
+        untold = tuple(
+            replace(event, evidence=evidence) if event.alarm_id == alarm_id else event
+            for event in self._memory.untold
+        )
+        self._update(evidence=evidence, untold=untold)
 
     def take(self) -> tuple[AlarmEvent, ...]:
         """Events brought about since the last call."""
@@ -251,7 +267,7 @@ class AlarmLife:
         if self._memory.level is Level.NORMAL and self._memory.alarm_id:
             if self._memory.shelving is Shelving.ONE_SHOT:
                 self._end_shelving("", "the alarm has ended")
-            self._update(alarm_id="", acknowledged=True, told=0)
+            self._update(alarm_id="", acknowledged=True, evidence="", told=0)
 
     def _announce(self) -> None:
         """Tell of a level that differs from what was told; nothing rises out of a shelf."""
@@ -323,6 +339,7 @@ class AlarmLife:
             origin="" if heard is None else heard.origin,
             operator=operator,
             note=note,
+            evidence=memory.evidence,
             p_value=None if heard is None else heard.p_value,
         )
         self._update(untold=(*self._memory.untold, event))

@@ -47,6 +47,9 @@ class AlarmMemory(Strict):
     muted_seconds: Annotated[FiniteFloat, Field(ge=0, description="Time left of that, seconds")] = (
         0.0
     )
+    evidence: Annotated[
+        str, Field(description="Where the sound of the present alarm is kept; empty when it isn't")
+    ] = ""
     told: Annotated[int, Field(ge=0, description="Events of the present alarm so far")] = 0
     raised: Annotated[int, Field(ge=0, description="Alarms raised, ever")] = 0
     untold: Annotated[

@@ -99,7 +99,11 @@ class AlarmEventData(Standing):
     operator: Annotated[str, Field(description="Who asked for it; empty when nobody did")]
     note: Annotated[str, Field(description="What they said to it")]
     evidence: Annotated[
-        str, Field(description="Where the sound of the alarm is kept; empty when it isn't")
+        str,
+        Field(
+            description="Where the sound of the alarm is kept, from the event that raises it to "
+            "the one that ends it; empty when it isn't (an alert)"
+        ),
     ]
     explanation: Annotated[
         Explanation | None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import random
+import time
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from agent.decide.alarm import AlarmDecider
 from agent.decide.config import DecideConfig
+from agent.decide.keeper import AlarmKeeper
 from agent.decide.life import CommandError
 from agent.decide.memory import AlarmMemory
 from agent.frames import EventKind, Level, MachineState, Score, Shelving, Validity, Window
@@ -294,6 +296,53 @@ def test_another_alarm_than_the_present_is_not_acknowledged():
     assert not story.life.status.acknowledged
     story.do("acknowledge", alarm_id="a0")
     assert story.life.status.acknowledged
+
+
+def test_every_event_of_an_alarm_says_where_its_sound_is_kept():
+    """From the window that raised it to its end, whoever asked, and across a restart."""
+    told = []
+    decider = Story(latch=True, realarm_seconds=5).decider
+    keeper = AlarmKeeper(decider, told.append)
+    clock = itertools.count()
+
+    def hear(value, kept=""):
+        now = time.monotonic() + next(clock)
+        window = Window(SAMPLES, 8000, 0, now, 1000.0 + now)
+        return keeper.decide(Score(window, value), MachineState.RUNNING, lambda _: kept)
+
+    for value in (0.6, 0.6, 0.6):
+        hear(value)  # an alert: no sound is kept yet
+    hear(2.0)
+    hear(2.0, "evidence/pump/a0")
+    keeper.acknowledge()
+    keeper.shelve(100.0)
+    keeper.shelve(0)
+    again = []
+    resumed = Story(latch=True, memory=decider.memory()).decider
+    keeper = AlarmKeeper(resumed, again.append)
+    keeper.mute(100.0)
+    keeper.mute(0)
+    for _ in range(2):
+        hear(0.6)
+    for _ in range(6):
+        hear(0.1)
+    assert [event.kind.value for event in told] == [
+        "alert", "raised", "acknowledged", "shelved", "unshelved",
+    ]  # fmt: skip
+    assert [event.kind.value for event in again] == ["muted", "unmuted", "lowered", "cleared"]
+    assert [event.evidence for event in [*told, *again]] == [""] + ["evidence/pump/a0"] * 8
+    assert decider.memory().evidence
+    assert resumed.memory().evidence == ""
+    keeper.shelve(100.0)
+    assert again[-1].evidence == ""  # of no alarm
+
+
+def test_an_event_told_after_a_crash_says_where_the_sound_is_kept():
+    story = Story()
+    story.windows(2.0, 2.0)
+    story.life.keep("evidence/pump/a0")
+    (event,) = story.decider.memory().untold
+    assert (event.kind.value, event.evidence) == ("raised", "evidence/pump/a0")
 
 
 def test_a_latched_alarm_can_be_acknowledged_after_a_restart():
