@@ -117,15 +117,17 @@ def accept(alarms: tuple[str, ...], **options: Any) -> None:
 def pending(**options: Any) -> None:
     """List the alarms that were answered with "that was normal" and wait for `accept`."""
     from agent.bank.pending import all_pending
+    from agent.words import moment
 
     with _place(options, current=False) as place:
         waiting = list(all_pending(place.evidence))
         if not waiting:
             click.echo("nothing waits", err=True)
         for record, feedback in waiting:
+            score = "-" if record.score is None else f"{record.score:.4g}"
             click.echo(
-                f"{record.alarm_id}\t{record.raised}\tscore {record.score}\t"
-                f"{feedback.by or '-'}\t{feedback.comment}"
+                f"{record.alarm_id}\t{moment(record.raised)}\tscore {score}\t"
+                f"threshold {record.threshold:.4g}\t{feedback.by or '-'}\t{feedback.comment}"
             )
 
 
@@ -158,6 +160,8 @@ def compact(rows: int, **options: Any) -> None:
 @_which
 def list_(*, rows: bool, **options: Any) -> None:
     """List the versions; `*` marks the one in use."""
+    from agent.words import moment
+
     with _place(options) as place:
         if rows:
             counts: dict[tuple[str, str], int] = {}
@@ -173,7 +177,7 @@ def list_(*, rows: bool, **options: Any) -> None:
                 continue
             change = version.manifest.growth.change if version.manifest.growth else "as exported"
             click.echo(
-                f"{mark} {version.number}\t{version.manifest.created}\t"
+                f"{mark} {version.number}\t{moment(version.manifest.created)}\t"
                 f"threshold {version.manifest.threshold.value:.4g}\t{change}"
             )
 

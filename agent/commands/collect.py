@@ -211,6 +211,7 @@ def _list(config: AgentConfig) -> None:
     from agent.collect.schedule import Schedules
     from agent.collect.session import SESSION, read_session
     from agent.errors import AuscultError
+    from agent.words import moment
 
     state = config.state_path
     for place in sorted((state / "collected").glob(f"*/*/*/{SESSION}")):
@@ -221,7 +222,7 @@ def _list(config: AgentConfig) -> None:
             continue
         end = f"\tended early: {session.ended}" if session.ended else ""
         click.echo(
-            f"{place.parent}\t{session.label}\t{session.started}\t"
+            f"{place.parent}\t{session.label}\t{moment(session.started)}\t"
             f"{session.kept_seconds:.0f} s in {len(session.segments)} files{end}"
             + "".join(f"\t{note}" for note in session.notes)
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import pytest
@@ -82,7 +83,10 @@ def test_an_alarm_is_answered_then_accepted(home):
     handle = feedback_handler(home / "state" / "evidence")
     answer = handle({"machine": "pump", "alarm_id": "a1", "verdict": "normal", "operator": "anna"})
     assert answer["pending_windows"] == 3
-    assert run("pending", *which).startswith("a1\t")
+    name, when, shown, threshold, by, _ = run("pending", *which).split("\t")
+    assert (name, threshold, by) == ("a1", "threshold 0.05", "anna")
+    assert re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d", when)
+    assert re.fullmatch(r"score 0\.\d{1,4}", shown)
     out = run("accept", "a1", *which)
     assert "1 of 1 known alarms would be raised again" in out  # a2; a1 is known to be false
     assert run("pending", *which) == "nothing waits\n"

@@ -1,0 +1,24 @@
+"""Numbers and times as they are told to people."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """A number of things: `1 recording`, `2 recordings`.
+
+    Args:
+        number: How many.
+        one: The word for one of them.
+        many: The word for several; with an s when left out.
+    """
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def moment(time: str) -> str:
+    """An ISO 8601 time to the minute, by this device's clock and zone; unchanged if it is none."""
+    try:
+        return f"{datetime.fromisoformat(time.replace('Z', '+00:00')).astimezone():%Y-%m-%d %H:%M}"
+    except ValueError:
+        return time
