@@ -23,6 +23,7 @@ from agent.bundle.manifest import (
 from agent.bundle.seal import seal, write_json
 from agent.score.config_knn import KnnConfig
 from export.embed import embed, encoder_info
+from export.framed import write_parts
 from export.onnx_graph import OPSET, export_graph
 from export.quantize import quantize_static
 from trainer.encoders.mn04 import Mn04
@@ -49,6 +50,7 @@ def make_bundle(out: Path, *, rows: int = 1000, window_seconds: float = 10.0) ->
     graph = export_graph(encoder, out / "float.onnx")
     info = encoder_info(encoder, "int8", OPSET)
     quantize_static(graph, out / ENCODER, windows, info, min_cosine=_ANY_COSINE)
+    write_parts(encoder, out / ENCODER, info, windows)
     size = graph.path.stat().st_size
     graph.path.unlink()
     few = embed(out / ENCODER, info, windows)

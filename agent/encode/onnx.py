@@ -11,9 +11,10 @@ import numpy as np
 import onnxruntime
 
 from agent.bundle.manifest import EncoderInfo
+from agent.encode.arena import share_arena
 from agent.encode.config import InferenceConfig
 from agent.encode.frames import BODY, BOUNDARY, FRAMES, FrameLayout, Frames, layout_of
-from agent.encode.providers import choose_providers, options_of, tell_fallback
+from agent.encode.providers import CPU, choose_providers, options_of, tell_fallback
 from agent.errors import BundleError
 from agent.frames import Matrix, Samples
 
@@ -107,6 +108,8 @@ class OnnxEncoder:
         # Planned ahead, mn04 takes 18 MB more and no less time (docs/speed.md).
         options.enable_cpu_mem_arena = self._how.arena
         options.enable_mem_pattern = self._how.memory_pattern
+        if self._how.arena and providers == (CPU,):
+            share_arena(options)
         options.log_severity_level = 3
         try:
             session = onnxruntime.InferenceSession(
