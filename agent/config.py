@@ -26,12 +26,15 @@ from agent.health.config import MetricsConfig
 from agent.misspelt import explain_with_nearest
 from agent.paths import FilePath
 from agent.publish.config import JsonlConfig, MqttConfig, short_jsonl
-from agent.schema import Strict
+from agent.schema import Strict, spelt
 from agent.web.config import WebConfig
 from agent.window.config import ValidityConfig
 
 # One level of an MQTT topic: no '/', '+', '#' or space. It names files too, so it isn't long.
-_TOPIC_PART = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+_TOPIC_PART = spelt(
+    r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
+    "at most 100 letters, digits, '.', '_' and '-', a letter or digit first",
+)
 _MOST_BYTES = 2**20
 _KINDS: dict[type, str] = {list: "list", str: "text"}
 # Levels beside the machines in the topic tree; a machine of that name would be shadowed.

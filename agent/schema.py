@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import reprlib
 from collections.abc import Sequence
 from typing import Any
@@ -14,12 +15,48 @@ MOST_TOLD = 20
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel = 2
 _SHORT.maxstring = _SHORT.maxother = 60
+_SPELT: dict[str, str] = {}
+# Where pydantic speaks of Python, or of patterns.
+_PLAIN = {
+    "missing": "is missing",
+    "extra_forbidden": "there is no such field",
+    "model_type": "should be names with values",
+    "model_attributes_type": "should be names with values",
+    "dict_type": "should be names with values",
+    "tuple_type": "should be a list",
+    "list_type": "should be a list",
+    "string_type": "should be text",
+    "path_type": "should be a path",
+    "float_type": "should be a number",
+    "float_parsing": "should be a number",
+    "int_type": "should be a whole number",
+    "int_parsing": "should be a whole number",
+    "int_from_float": "should be a whole number",
+    "bool_type": "should be true or false",
+    "bool_parsing": "should be true or false",
+    "union_tag_not_found": "should have a `kind`",
+}
+_SUBJECT = re.compile(r"^(Input|String|Tuple|List|Value|Data) should")
 
 
 class Strict(BaseModel):
     """Unknown keys are errors: a misspelt field must not be silently ignored."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def spelt(pattern: str, words: str) -> str:
+    """A pattern for a `Field`, and how `explain` puts it to people, who don't read patterns.
+
+    Args:
+        pattern: The regular expression.
+        words: What it asks for, as it ends a sentence: `should be ...`.
+
+    Returns:
+        The pattern.
+    """
+    _SPELT[pattern] = words
+    return pattern
 
 
 def explain(fault: ValidationError, *, whole: str = "the whole file") -> str:
@@ -31,8 +68,7 @@ def explain(fault: ValidationError, *, whole: str = "the whole file") -> str:
     """
     errors = _causes(fault.errors())
     parts = [
-        f"{place(error['loc'], whole)}: {error['msg'].removeprefix('Value error, ')} "
-        f"(got {_short(error['input'])})"
+        f"{place(error['loc'], whole)}: {_said(error)} (got {_short(error['input'])})"
         for error in errors[:MOST_TOLD]
     ]
     return listed(parts, len(errors))
@@ -50,6 +86,17 @@ def _causes(errors: Sequence[ErrorDetails]) -> list[ErrorDetails]:
             if len(other["loc"]) > len(error["loc"])
         )
     ]
+
+
+def _said(error: ErrorDetails) -> str:
+    kind, context = error["type"], error.get("ctx", {})
+    if kind == "string_pattern_mismatch":
+        return f"should be {_SPELT.get(context['pattern'], 'written as its description says')}"
+    if kind == "union_tag_invalid":
+        return f"kind should be one of {context['expected_tags']}"
+    if kind in _PLAIN:
+        return _PLAIN[kind]
+    return _SUBJECT.sub("should", error["msg"]).removeprefix("Value error, ")
 
 
 def place(loc: tuple[int | str, ...], whole: str = "the whole file") -> str:

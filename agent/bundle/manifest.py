@@ -33,7 +33,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from agent.schema import Strict
+from agent.schema import Strict, spelt
 from agent.score.config import ScorerConfig
 from agent.score.config_threshold import ThresholdRule
 
@@ -61,7 +61,13 @@ SIGNATURE = "manifest.sig"
 class FileRecord(Strict):
     """Identity of one file of the bundle."""
 
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the bytes")]
+    sha256: Annotated[
+        str,
+        Field(
+            pattern=spelt(r"^[0-9a-f]{64}$", "64 of the characters 0 to 9 and a to f"),
+            description="SHA-256 of the bytes",
+        ),
+    ]
     size: Annotated[int, Field(ge=0, description="Length, bytes")]
 
 

@@ -21,7 +21,7 @@ from pydantic import Field, ValidationError
 from agent.bundle.manifest import MANIFEST, SIGNATURE
 from agent.bundle.seal import write_json
 from agent.errors import AuscultError, BundleError
-from agent.schema import Strict, explain
+from agent.schema import Strict, explain, spelt
 
 # What is signed for auscult's manifests can be taken for nothing else.
 CONTEXT = b"auscult bundle manifest v1\0"
@@ -37,7 +37,13 @@ class Signature(Strict):
     """`manifest.sig`."""
 
     algorithm: Literal["ed25519"]
-    key: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$", description="Which public key")]
+    key: Annotated[
+        str,
+        Field(
+            pattern=spelt(r"^[0-9a-f]{16}$", "16 of the characters 0 to 9 and a to f"),
+            description="Which public key",
+        ),
+    ]
     signature: Annotated[str, Field(max_length=128, description="64 bytes in base64")]
 
 

@@ -17,7 +17,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from agent.bundle.seal import write_json
 from agent.collect.spool import CollectOrder
 from agent.errors import AuscultError
-from agent.schema import Strict, explain
+from agent.schema import Strict, explain, spelt
 
 # A device that was off at the time still records when it is up again within so long, seconds.
 _LATE = 900.0
@@ -29,9 +29,19 @@ MOST_DAYS = 3660
 class Schedule(Strict):
     """One entry of `collect/schedules.json`."""
 
-    name: Annotated[str, Field(pattern=r"^[0-9a-f]{6}$", description="To cancel it by")]
+    name: Annotated[
+        str,
+        Field(
+            pattern=spelt(r"^[0-9a-f]{6}$", "6 of the characters 0 to 9 and a to f"),
+            description="To cancel it by",
+        ),
+    ]
     at: Annotated[
-        str, Field(pattern=TIME_OF_DAY.pattern, description="HH:MM, this device's local time")
+        str,
+        Field(
+            pattern=spelt(TIME_OF_DAY.pattern, "a time of day as HH:MM"),
+            description="HH:MM, this device's local time",
+        ),
     ]
     times: Annotated[int, Field(ge=0, le=MOST_DAYS, description="How often still")]
     last: Annotated[str, Field(description="Day of the latest, YYYY-MM-DD; empty before")] = ""

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field, ValidationError, field_validator
 
 from agent.errors import AuscultError
-from agent.schema import Strict, explain
+from agent.schema import Strict, explain, spelt
 
 SESSION = "session.json"
 _LIMIT = 16 * 2**20
@@ -26,7 +26,11 @@ class Segment(Strict):
     """One file: sound without a gap."""
 
     file: Annotated[
-        str, Field(pattern=r"^\d{4,6}\.flac$", description="Its name, beside `session.json`")
+        str,
+        Field(
+            pattern=spelt(r"^\d{4,6}\.flac$", "a number of 4 to 6 digits and .flac"),
+            description="Its name, beside `session.json`",
+        ),
     ]
     start: Annotated[str, Field(description="First sample, ISO 8601 UTC")]
     seconds: Annotated[float, Field(gt=0, description="Length, seconds")]
@@ -47,7 +51,11 @@ class Session(Strict):
 
     schema_version: Literal[1] = 1
     session: Annotated[
-        str, Field(pattern=r"^[0-9A-Za-z-]{1,64}$", description="Name of this session's folder")
+        str,
+        Field(
+            pattern=spelt(r"^[0-9A-Za-z-]{1,64}$", "1 to 64 letters, digits and '-'"),
+            description="Name of this session's folder",
+        ),
     ]
     device: Annotated[str, Field(description="Device that recorded it")]
     machine: Annotated[str, Field(description="Machine beside the microphone")]

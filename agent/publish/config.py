@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from agent.paths import FilePath
-from agent.schema import Strict
+from agent.schema import Strict, spelt
 
 
 class TlsConfig(Strict):
@@ -39,7 +39,10 @@ class HomeAssistantConfig(Strict):
     discovery_prefix: Annotated[
         str,
         Field(
-            pattern=r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$",
+            pattern=spelt(
+                r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$",
+                "letters, digits, '.', '_' and '-', with single '/' between levels",
+            ),
             description="First level of Home Assistant's discovery topics",
         ),
     ] = "homeassistant"
@@ -56,7 +59,11 @@ class MqttConfig(Strict):
     prefix: Annotated[
         str,
         Field(
-            pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._-]+)*$",
+            pattern=spelt(
+                r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._-]+)*$",
+                "letters, digits, '.', '_' and '-', a letter or digit first, with single '/' "
+                "between levels",
+            ),
             description="First level(s) of every topic",
         ),
     ] = "auscult"

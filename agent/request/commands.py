@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, FiniteFloat, model_validator
 
-from agent.schema import Strict
+from agent.schema import Strict, spelt
 
 Handler: TypeAlias = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 """Carries a command out: its fields -> the answer's `result`; raises AuscultError to refuse it."""
@@ -21,7 +21,9 @@ class Request(Strict):
     transaction: Annotated[
         str,
         Field(
-            pattern=r"^[A-Za-z0-9._:-]{1,64}$",
+            pattern=spelt(
+                r"^[A-Za-z0-9._:-]{1,64}$", "1 to 64 letters, digits, '.', '_', ':' or '-'"
+            ),
             description="Chosen by who asks, anew for every command: the answer bears it, and a "
             "command that arrives again with the same one is not carried out again",
         ),
@@ -109,7 +111,9 @@ class Collect(Request):
     schedule: Annotated[
         str | None,
         Field(
-            pattern=r"^([01]\d|2[0-3]):[0-5]\d$",
+            pattern=spelt(
+                r"^([01]\d|2[0-3]):[0-5]\d$", "a time of day as HH:MM, from 00:00 to 23:59"
+            ),
             description="Record every day at this time, HH:MM by this device's clock and zone, "
             "also after a restart; null to record once, now",
         ),
@@ -132,7 +136,7 @@ class CollectCancel(Request):
     schedule: Annotated[
         str | None,
         Field(
-            pattern=r"^[0-9a-f]{6}$",
+            pattern=spelt(r"^[0-9a-f]{6}$", "6 of the characters 0 to 9 and a to f"),
             description="The schedule's name, as the answer to `collect` gave it; null for the "
             "recording under way",
         ),

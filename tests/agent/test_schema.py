@@ -1,0 +1,65 @@
+"""What is wrong with a file or a command, in words that people who don't program understand."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import pytest
+from pydantic import Field, ValidationError, create_model
+
+from agent.bundle.manifest import Manifest
+from agent.collect.session import Session
+from agent.config import AgentConfig
+from agent.request.commands import COMMANDS, Collect, CollectCancel
+from agent.schema import explain
+
+MACHINE = {"name": "pump", "source": "microphone"}
+ASKED = {"transaction": "t", "machine": "pump"}
+
+
+def told(schema, data):
+    with pytest.raises(ValidationError) as caught:
+        schema.model_validate(data)
+    return explain(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("schema", "data", "words"),
+    [
+        (AgentConfig, {"machines": [{**MACHINE, "name": "a b"}]},
+         "machines.0.name: should be at most 100 letters, digits, '.', '_' and '-'"),
+        (AgentConfig, {"machines": [MACHINE], "mqtt": {"host": "h", "prefix": "/a"}},
+         "mqtt.prefix: should be letters, digits"),
+        (AgentConfig, {}, "machines: is missing"),
+        (AgentConfig, {"machines": {"name": "pump"}}, "machines: should be a list"),
+        (AgentConfig, [], "the whole file: should be names with values"),
+        (AgentConfig, {"machines": [{**MACHINE, "source": {"kind": "mic"}}]},
+         "machines.0.source: kind should be one of 'replay', 'microphone'"),
+        (AgentConfig, {"machines": [{**MACHINE, "hop_seconds": "fast"}]}, "should be a number"),
+        (AgentConfig, {"machines": [{**MACHINE, "bundle": 3}]}, "bundle: should be a path"),
+        (Collect, {**ASKED, "label": "idle", "seconds": 60, "schedule": "25:00"},
+         "schedule: should be a time of day as HH:MM"),
+        (CollectCancel, {**ASKED, "schedule": "x"}, "6 of the characters 0 to 9 and a to f"),
+        (CollectCancel, {**ASKED, "when": "x"}, "when: there is no such field"),
+    ],
+)  # fmt: skip
+def test_it_is_said_in_words(schema, data, words):
+    text = told(schema, data)
+    assert words in text
+    for jargon in ("pattern", "^", "dictionary", "tuple", "Input", "String"):
+        assert jargon not in text
+
+
+def patterns(found):
+    """Every pattern in a JSON schema."""
+    if isinstance(found, dict):
+        here = [found["pattern"]] if isinstance(found.get("pattern"), str) else []
+        return here + [one for value in found.values() for one in patterns(value)]
+    return [one for value in found for one in patterns(value)] if isinstance(found, list) else []
+
+
+@pytest.mark.parametrize("schema", [AgentConfig, Manifest, Session, *COMMANDS.values()])
+def test_every_pattern_has_words(schema):
+    for pattern in patterns(schema.model_json_schema()):
+        field = create_model("One", field=(Annotated[str, Field(pattern=pattern)], ...))
+        assert "as its description says" not in told(field, {"field": "\n /"}), pattern
