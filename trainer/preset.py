@@ -340,32 +340,6 @@ def preset_names() -> list[str]:
     return sorted({path.stem for place in _PLACES for path in place.glob("*.yaml")})
 
 
-# Without --preset: the better one where its checkpoint is there.
-DEFAULT, DEFAULT_WITH_WEIGHTS = "auscult_scratch", "auscult_small"
-
-
-def default_preset(weights: Path | None) -> tuple[str, str]:
-    """The preset for who names none, and why it is that.
-
-    Args:
-        weights: Folder of pre-trained checkpoints, or a file; None when none was named.
-    """
-    needed = {part.weights for part in load_preset(DEFAULT_WITH_WEIGHTS).encoder.each}
-    names = sorted(name for name in needed if name)
-    if weights is None:
-        return (
-            DEFAULT,
-            f"no --weights; with {', '.join(names)} there it would be {DEFAULT_WITH_WEIGHTS}",
-        )
-    if weights.is_dir():
-        absent = [name for name in names if not (weights / name).is_file()]
-    else:
-        absent = [name for name in names if name != weights.name or not weights.is_file()]
-    if absent:
-        return DEFAULT, f"no {', '.join(absent)} in {weights}, which {DEFAULT_WITH_WEIGHTS} needs"
-    return DEFAULT_WITH_WEIGHTS, f"{', '.join(names)} is there"
-
-
 def load_preset(name: str | Path) -> Preset:
     """Read a preset by name, or from a file of the user's own.
 

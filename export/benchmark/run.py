@@ -55,19 +55,6 @@ class Unit:
     settings: Settings
 
 
-def absent_weights(preset: Preset, weights: Path | None) -> list[str]:
-    """Checkpoint files that a preset needs and that are not there."""
-    parts = [*preset.encoder.each]
-    if preset.selection is not None:
-        parts += [part for encoder in preset.selection.encoders for part in encoder.each]
-    needed = sorted({part.weights for part in parts if part.weights})
-    if weights is None:
-        return needed
-    if weights.is_dir():
-        return [name for name in needed if not (weights / name).is_file()]
-    return [name for name in needed if name != weights.name or not weights.is_file()]
-
-
 def run_benchmark(
     found: Found,
     systems: Sequence[System],

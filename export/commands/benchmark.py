@@ -105,13 +105,14 @@ def benchmark(
     from agent.errors import ConfigError
     from export.benchmark.executor import Executor, Here, Processes, RayCluster, load_ray
     from export.benchmark.report import write_benchmark
-    from export.benchmark.run import Settings, absent_weights, run_benchmark
+    from export.benchmark.run import Settings, run_benchmark
     from export.benchmark.sets import find_benchmark
     from export.benchmark.summary import NotRun, benchmark_json, closing_table, markdown
     from export.benchmark.truth import read_truth
     from export.evaluate import choose_systems
     from export.results import Precision
     from export.tables import notes
+    from trainer.defaults import absent_weights
     from trainer.preset import load_preset, preset_names
     from trainer.progress import progress_bar
 

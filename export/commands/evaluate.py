@@ -16,8 +16,8 @@ import click
     "--preset",
     "presets",
     multiple=True,
-    required=True,
-    help="Preset name, or a .yaml; repeat it to set several side by side.",
+    help="Preset name, or a .yaml; repeat it to set several side by side. Default, as of `train`: "
+    "auscult_small where its checkpoint is in --weights, else auscult_scratch, which needs none.",
 )
 @click.option(
     "--seed",
@@ -109,6 +109,7 @@ def evaluate(
     from export.results import Precision, evaluation_json
     from export.tables import notes, results_tables
     from export.workshop import Workshop
+    from trainer.defaults import default_preset
     from trainer.progress import progress_bar
     from trainer.recordings.load import load_machines
 
@@ -119,10 +120,14 @@ def evaluate(
     precisions: list[Precision] = ["float32"] if as_float else ["int8"]
     if compare_float:
         precisions.append("float32")
+    told = Console(stderr=True)
+    if not presets:
+        preset, why = default_preset(weights)
+        told.print(f"preset {preset} ({escape(why)})", highlight=False)
+        presets = (preset,)
     systems = choose_systems(presets, seeds, precisions)
     started = datetime.now(timezone.utc)
     out = out or Path("out") / f"evaluate-{started.astimezone():%Y%m%d-%H%M%S}"
-    told = Console(stderr=True)
     with progress_bar(told) as progress:
         machines = load_machines(data, names, channel=channel, progress=progress)
     if not machines:

@@ -7,7 +7,7 @@ import torch
 
 from agent.score.bank import distances, prepare
 from trainer.encoders.registry import build_encoder
-from trainer.preset import EncoderConfig, default_preset, load_preset
+from trainer.preset import EncoderConfig
 
 RATE, SECONDS, BINS = 16000, 4.0, 129
 
@@ -67,15 +67,3 @@ def test_knocks_reach_the_upper_percentile():
 def test_a_gain_changes_nothing():
     wave = noise(4)
     assert apart(slice(None), wave, 0.05 * wave)[0, 1] < 1e-6
-
-
-def test_who_names_no_preset_is_given_the_better_one_that_can_be_had(tmp_path):
-    assert default_preset(None)[0] == "auscult_scratch"
-    name, why = default_preset(tmp_path)
-    assert name == "auscult_scratch"
-    assert str(tmp_path) in why
-    file = next(p.weights for p in load_preset("auscult_small").encoder.each if p.weights)
-    (tmp_path / file).write_bytes(b"x")
-    assert default_preset(tmp_path)[0] == "auscult_small"
-    assert default_preset(tmp_path / file)[0] == "auscult_small"
-    assert default_preset(tmp_path / "other.pt")[0] == "auscult_scratch"

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 
+import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
-from trainer.commands.presets import presets
+from trainer.commands.presets import list_presets, presets
+from trainer.defaults import needed_weights
 from trainer.encoders.registry import build_encoder
 from trainer.preset import load_preset, preset_names
 
@@ -16,17 +21,47 @@ def run(*arguments, columns: int = 100):
         presets, [str(a) for a in arguments], env={"COLUMNS": str(columns)}, catch_exceptions=False
     )
     assert result.exit_code == 0
-    return result.output
+    return result.stdout
 
 
-def test_every_preset_is_listed_within_a_hundred_columns(tmp_path):
-    path = tmp_path / "presets.json"
+def test_every_preset_is_listed_and_written(tmp_path):
+    path = tmp_path / "new" / "presets.json"
     output = run("--json", path)
-    assert max(len(line.rstrip()) for line in output.splitlines()) <= 100
     assert "58.73 / 55.83" in output
+    assert "Times:" not in output
     firsts = {line.split()[0] for line in output.splitlines() if line.strip()}
     assert set(preset_names()) <= firsts
     assert sorted(json.loads(path.read_text())["presets"]) == preset_names()
+
+
+@pytest.mark.parametrize("columns", [80, 100, 160])
+def test_no_name_is_broken_at_any_width(columns):
+    chosen = [load_preset(name) for name in preset_names()]
+    facts = {
+        preset.name: {
+            "needs": needed_weights(preset),
+            "parameters": 123_456_789,
+            "seconds_a_window": 12.345,
+        }
+        for preset in chosen
+    }
+    file = io.StringIO()
+    list_presets(Console(file=file, width=columns), chosen, facts)
+    text = file.getvalue()
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= columns
+    words = set(re.split(r"[\s;]+", text))
+    for preset in chosen:
+        assert preset.name in words
+        assert {part.kind for part in preset.encoder.each} <= words
+    assert {"BEATs_iter3", "m2d_vit_base-80x608p16x16-221006-mr7_enconly"} <= words
+    for figure in ("123 M", "12.345", "58.73 / 55.83"):
+        assert figure in text
+
+
+def test_json_alone_goes_to_stdout():
+    found = json.loads(run("loudness", "log_mel", "--json", "-"))
+    assert sorted(found["presets"]) == ["log_mel", "loudness"]
+    assert found["presets"]["loudness"]["needs"] == []
 
 
 def test_values_are_counted_without_making_them(tmp_path):
@@ -52,5 +87,8 @@ def test_one_preset_is_told_in_full_and_measured(tmp_path):
     assert "EUSIPCO 2023" in told
     assert "56.51" in told
     assert "one window:" in told
-    measured = json.loads(path.read_text())["presets"]["baseline_mahala"]["seconds_a_window"]
-    assert 0 < measured < 10
+    # Whoever reads a time reads what was timed.
+    assert "values are random" in told
+    written = json.loads(path.read_text())
+    assert "values are random" in written["measured"]
+    assert 0 < written["presets"]["baseline_mahala"]["seconds_a_window"] < 10

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from rich.console import Console
 
     from trainer.preset import Preset
 
 _PASSES = 5  # timed passes of one window; the median is shown
 _YEAR = "dcase2025"
+_WIDE = 160  # columns for who reads no terminal
+_GAP = 2  # columns between those of the table
+_RIGHT = {"values", "s a window", "published*"}
+_HOW_MEASURED = (
+    f"torch, float32, two threads, median of {_PASSES} windows; values are random, whether or not "
+    "there is a checkpoint"
+)
+_MEASURED = (
+    f"Times: {_HOW_MEASURED}. They say what an encoder costs, not how well it hears; a device "
+    "runs the exported graph, mostly in INT8 and faster, and `auscult export` times that."
+)
 _THOUSAND, _MILLION = 1_000, 1_000_000
 
 
@@ -23,11 +37,15 @@ _THOUSAND, _MILLION = 1_000, 1_000_000
 @click.option(
     "--measure",
     is_flag=True,
-    help="Also time one window of each on this machine (torch, float32, two threads, untrained "
-    "values); the largest take gigabytes of memory.",
+    help="Also time one window of each on this machine: torch, float32, two threads, with random "
+    "values in place of trained ones. The largest take gigabytes of memory.",
 )
 @click.option(
-    "--json", "json_path", type=click.Path(path_type=Path), help="Also write them to this file."
+    "--json",
+    "json_path",
+    metavar="FILE",
+    type=click.Path(path_type=Path, allow_dash=True),
+    help="Also write them to this file as JSON ('-' for stdout, in place of the list).",
 )
 def presets(names: tuple[str, ...], measure: bool, json_path: Path | None) -> None:
     """List the presets: encoder, length, checkpoint it needs, scorer, published figures.
@@ -36,6 +54,7 @@ def presets(names: tuple[str, ...], measure: bool, json_path: Path | None) -> No
     """
     from rich.console import Console
 
+    from trainer.defaults import needed_weights
     from trainer.preset import load_preset, preset_names
     from trainer.progress import progress_bar
 
@@ -47,59 +66,114 @@ def presets(names: tuple[str, ...], measure: bool, json_path: Path | None) -> No
         for preset in chosen:
             progress.update(task, description=preset.name, advance=1)
             facts[preset.name] = {
-                "needs": _needs(preset),
+                "needs": needed_weights(preset),
                 "parameters": _parameters(preset),
                 "seconds_a_window": _seconds(preset) if measure else None,
             }
-    console = Console()
+    as_json = json_path is not None and str(json_path) == "-"
+    console = Console(quiet=as_json)
+    if not console.is_terminal:
+        console.width = max(console.width, _WIDE)
     if names:
         for preset in chosen:
             _tell(console, preset, facts[preset.name])
     else:
-        _list(console, chosen, facts, measure)
-    if json_path:
-        data = {
-            "presets": {
-                preset.name: preset.model_dump(mode="json") | facts[preset.name]
-                for preset in chosen
-            }
-        }
-        json_path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+        list_presets(console, chosen, facts)
+    if measure:
+        console.print(_MEASURED, highlight=False)
+    if json_path is None:
+        return
+    data: dict[str, Any] = {"measured": _HOW_MEASURED} if measure else {}
+    data["presets"] = {
+        preset.name: preset.model_dump(mode="json") | facts[preset.name] for preset in chosen
+    }
+    text = json.dumps(data, indent=1) + "\n"
+    if as_json:
+        click.echo(text, nl=False)
+    else:
+        json_path.parent.mkdir(parents=True, exist_ok=True)
+        json_path.write_text(text, encoding="utf-8")
 
 
-def _list(
-    console: Console, chosen: list[Preset], facts: dict[str, dict[str, Any]], measure: bool
+def list_presets(
+    console: Console, chosen: Sequence[Preset], facts: Mapping[str, Mapping[str, Any]]
 ) -> None:
+    """Print a line a preset, or, where that would break names, a paragraph each.
+
+    Args:
+        console: Where to.
+        chosen: The presets, in order.
+        facts: Of each by its name: `needs`, `parameters` and `seconds_a_window`.
+    """
+    from rich.markup import escape
+    from rich.padding import Padding
     from rich.table import Table
 
     from agent.score.config import describe
 
-    table = Table(title="presets", title_justify="left", box=None, padding=(0, 2, 0, 0))
-    table.add_column("preset", no_wrap=True)
-    table.add_column("encoder", overflow="fold")
-    table.add_column("values", justify="right", no_wrap=True)
-    if measure:
-        table.add_column("s a window", justify="right")
-    table.add_column("needs", overflow="fold")
-    table.add_column("scorer", overflow="fold")
-    table.add_column("published*", justify="right", no_wrap=True)
+    rows = []
     for preset in chosen:
         found = facts[preset.name]
-        row = [
-            preset.name + (" (floor)" if preset.floor else ""),
-            _encoder(preset),
-            _length(found["parameters"]),
-            *([f"{found['seconds_a_window']:.3f}"] if measure else []),
-            "\n".join(_short(name) for name in found["needs"]) or "nothing",
-            describe(preset.scorer),
-            _published(preset),
-        ]
-        table.add_row(*row)
-    console.print(table)
+        seconds = found["seconds_a_window"]
+        rows.append(
+            (
+                preset.name + (" (floor)" if preset.floor else ""),
+                _encoder(preset),
+                _length(found["parameters"]),
+                "" if seconds is None else f"{seconds:.3f}",
+                "\n".join(_short(name) for name in found["needs"]) or "no checkpoint",
+                describe(preset.scorer),
+                _published(preset),
+            )
+        )
+    titles = ("preset", "encoder", "values", "s a window", "needs", "scorer", "published*")
+    shown = [place for place, title in enumerate(titles) if any(row[place] for row in rows)]
+    wide = _widths([titles, *rows], shown, console.width)
+    if wide:
+        table = Table(title="presets", title_justify="left", box=None, padding=(0, _GAP, 0, 0))
+        for place, width in zip(shown, wide, strict=True):
+            right = titles[place] in _RIGHT
+            table.add_column(titles[place], justify="right" if right else "left", width=width)
+        for row in rows:
+            table.add_row(*(escape(row[place]) for place in shown))
+        console.print(table)
+    else:
+        for name, encoder, values, seconds, needs, scorer, figures in rows:
+            console.print(f"[bold]{escape(name)}[/]", highlight=False)
+            told = [encoder, f"{values} values", *([f"{seconds} s a window"] if seconds else [])]
+            told += [f"needs {needs.replace(chr(10), ' and ')}", f"scorer: {scorer}"]
+            told += [f"published* {figures}"] if figures else []
+            console.print(Padding(escape("; ".join(told)), (0, 0, 0, 2)), highlight=False)
     console.print(
         "* official score, DCASE 2025 development / evaluation. `auscult presets NAME` tells more.",
         highlight=False,
     )
+
+
+def _widths(
+    rows: Sequence[Sequence[str]], shown: Sequence[int], available: int
+) -> list[int] | None:
+    """Widths of the columns, or None where some name or figure would have to be broken.
+
+    Args:
+        rows: Texts, titles first.
+        shown: Which columns.
+        available: Width of the whole.
+    """
+    wanted, least = [], []
+    for place in shown:
+        texts = [row[place] for row in rows]
+        wanted.append(max(len(line) for text in texts for line in text.split("\n")))
+        whole = rows[0][place] in _RIGHT
+        pieces = [text for text in texts[1:] if whole] or [w for t in texts for w in t.split()]
+        least.append(max(len(piece) for piece in pieces))
+    if sum(least) + _GAP * len(shown) > available:
+        return None
+    # What can best be spared is taken away, a column's width at a time.
+    while sum(wanted) + _GAP * len(shown) > available:
+        slack = [have - need for have, need in zip(wanted, least, strict=True)]
+        wanted[slack.index(max(slack))] -= 1
+    return wanted
 
 
 def _tell(console: Console, preset: Preset, found: dict[str, Any]) -> None:
@@ -111,12 +185,12 @@ def _tell(console: Console, preset: Preset, found: dict[str, Any]) -> None:
     lines = {
         "source": preset.source,
         "encoder": f"{_encoder(preset)}, {_length(found['parameters'])} values",
-        "needs": ", ".join(found["needs"]) or "nothing",
+        "needs": ", ".join(found["needs"]) or "no checkpoint",
         "training": preset.training.kind,
         "scorer": describe(preset.scorer),
     }
     if found["seconds_a_window"] is not None:
-        lines["one window"] = f"{found['seconds_a_window']:.3f} s here, torch, two threads"
+        lines["one window"] = f"{found['seconds_a_window']:.3f} s here"
     if preset.published:
         lines["published"] = json.dumps(preset.published)
     for title, text in lines.items():
@@ -124,15 +198,11 @@ def _tell(console: Console, preset: Preset, found: dict[str, Any]) -> None:
 
 
 def _encoder(preset: Preset) -> str:
-    return " + ".join(
+    parts = Counter(
         " ".join(word for word in (part.kind, part.size, part.features) if word)
         for part in preset.encoder.each
     )
-
-
-def _needs(preset: Preset) -> list[str]:
-    """Checkpoints, each once."""
-    return list(dict.fromkeys(part.weights for part in preset.encoder.each if part.weights))
+    return " + ".join(part if count == 1 else f"{count} x {part}" for part, count in parts.items())
 
 
 def _short(checkpoint: str) -> str:

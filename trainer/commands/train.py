@@ -89,9 +89,10 @@ def train(
     from rich.console import Console
     from rich.markup import escape
 
+    from trainer.defaults import default_preset
     from trainer.fit.engine import Placement, make_engine, under_torchrun
     from trainer.learn import train_machine
-    from trainer.preset import default_preset, load_preset
+    from trainer.preset import load_preset
     from trainer.progress import progress_bar
     from trainer.recordings.load import load_machines
     from trainer.recordings.summary import print_summary
