@@ -22,7 +22,8 @@ WIDTH, HEIGHT = 900, 320  # of the plot itself, pixels
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 64, 30, 44
 _RANGE_DB = 80.0
 _FFT_SECONDS = 0.064  # about 16 Hz apart: mains harmonics are told from each other
-_FRAMES_AT_ONCE = 512
+# Few, and arrays written over: the device has little memory, and an alarm must find it free.
+_FRAMES_AT_ONCE = 64
 _SCALE = 2  # pixels a dot of the letters
 
 # Palette: 0-249 the colours of sound, then those of the frame.
@@ -84,8 +85,12 @@ def power_db(samples: Samples, rate: int, columns: int = WIDTH) -> Matrix:
         np.add.at(counts, column[part], 1)
     # Fewer frames than columns: a column without one repeats that to its left.
     last = np.maximum.accumulate(np.where(counts > 0, np.arange(columns), 0))
-    mean = (total[last] / np.maximum(counts[last], 1)[:, None]).T
-    found: Matrix = (10.0 * np.log10(np.maximum(mean, 1e-12))).astype(np.float32)
+    level = total[last]
+    level /= np.maximum(counts[last], 1)[:, None]
+    np.maximum(level, 1e-12, out=level)
+    np.log10(level, out=level)
+    level *= 10.0
+    found: Matrix = level.T.astype(np.float32)
     return found
 
 

@@ -26,6 +26,7 @@ from agent.explain.spectrum import HealthySpectrum
 from agent.explain.unusual import UnusualMap, unusual_map
 from agent.frames import Samples
 from agent.health.clock import WALL_CLOCK, ClockQuality
+from agent.health.memory import give_back
 
 log = logging.getLogger(__name__)
 
@@ -147,6 +148,7 @@ class EvidenceWriter:
         if more or not (job.folder / RECORD).exists():
             write_evidence(job)
             self.written += 1
+            give_back()
         sure = self._clock() is ClockQuality.SYNCHRONISED
         prune(self.root, self.config, keep=job.folder, now=time.time() if sure else None)
 

@@ -24,7 +24,7 @@ _BANDS_AN_OCTAVE = 6
 _LEAST_BINS = 2
 _SILENCE = 1e-12
 _PEAK = 90.0  # percentile of a window's cells that stands for its loud moments
-_FRAMES_AT_ONCE = 512
+_FRAMES_AT_ONCE = 64  # few: the device has little memory
 # Deviations below these are a microphone's or a room's, however steady the recordings were, dB.
 _LEAST_SPREAD, _LEAST_CELL_SPREAD = 1.0, 1.5
 
