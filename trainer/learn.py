@@ -13,7 +13,6 @@ import torch
 from rich.progress import Progress
 
 from agent import __version__
-from agent.errors import ConfigError
 from agent.score.config import FusionConfig, place_columns
 from agent.score.fusion import check_columns
 from trainer.encoders.base import Encoder
@@ -25,7 +24,7 @@ from trainer.fit.material import gather_material
 from trainer.fit.reconstruct import fit_autoencoder
 from trainer.preset import Preset
 from trainer.recordings.model import Machine, Recording
-from trainer.run import RUN, RecordingRecord, RunRecord, prepare_run, save_run
+from trainer.run import RecordingRecord, RunRecord, prepare_run, refuse_present, save_run
 from trainer.selection.choose import choose
 from trainer.windows import healthy_windows
 
@@ -65,7 +64,8 @@ def train_machine(
         The record, as written to `run.json` (by the first process).
 
     Raises:
-        ConfigError: The preset needs a checkpoint that is not there, or `out` cannot be written.
+        ConfigError: The preset needs a checkpoint that is not there, or `out` cannot be written to
+            or, to be resumed, is a finished run.
         AudioError: No healthy window could be judged.
     """
     began = time.monotonic()
@@ -81,12 +81,8 @@ def train_machine(
     if isinstance(preset.scorer, FusionConfig):
         # Export would refuse it, but after the training.
         check_columns(preset.scorer, encoder.dim)
-    if resume and (out / RUN).is_file():
-        raise ConfigError(
-            "is a finished run, so there is nothing to go on with",
-            where=out,
-            remedy="Export it, or train anew without --resume.",
-        )
+    if resume:
+        refuse_present(out, CHECKPOINT, resume=True)
     first = fabric is None or fabric.is_global_zero
     if first:
         prepare_run(out)

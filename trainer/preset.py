@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from agent.decide.config import FalseAlarms
 from agent.errors import ConfigError
-from agent.schema import Strict, explain
+from agent.schema import Strict, explain, spelt
 from agent.score.config import FusionConfig, ScorerConfig
 from agent.score.config_density import DtmmConfig
 from agent.score.config_knn import KnnConfig
@@ -273,7 +273,13 @@ class SelectionConfig(Strict):
 class Preset(Strict):
     """`configs/presets/<name>.yaml`."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$", description="Its name, that of its file")]
+    name: Annotated[
+        str,
+        Field(
+            pattern=spelt(r"^[a-z0-9_]+$", "lower-case letters, digits and '_'"),
+            description="Its name, that of its file",
+        ),
+    ]
     summary: Annotated[str, Field(description="What it is, one line")]
     source: Annotated[str, Field(description="Report it follows, and deviations")] = ""
     floor: Annotated[

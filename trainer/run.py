@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from agent.errors import ConfigError
 from agent.schema import Strict, explain
+from agent.words import moment
 from trainer.encoders.base import Encoder
 from trainer.encoders.registry import build_encoder
 from trainer.preset import Preset
@@ -97,6 +98,48 @@ class RunRecord(Strict):
                 remedy="Put them back, or say where they are now with --data.",
             )
         return Machine(self.machine, base, found)
+
+
+def refuse_present(folder: Path, interrupted: str, *, resume: bool) -> None:
+    """Refuse to train over what an earlier training left.
+
+    Args:
+        folder: The run folder.
+        interrupted: Name of the folder in it that an interrupted training leaves.
+        resume: Going on with that is what is wanted.
+
+    Raises:
+        ConfigError: It holds a run, or an interrupted training that nobody asked to go on with.
+    """
+    if (folder / interrupted).is_dir():
+        if not resume:
+            raise ConfigError(
+                "holds an interrupted training",
+                where=folder,
+                remedy="Go on with it with --resume, begin anew with --force, or give another "
+                "--out.",
+            )
+    elif (folder / RUN).is_file():
+        if resume:
+            raise ConfigError(
+                "is a finished run, so there is nothing to go on with",
+                where=folder,
+                remedy="Export it, or train anew with --force.",
+            )
+        raise ConfigError(
+            f"holds a run already{_about(folder)}",
+            where=folder,
+            remedy="Give another --out, or replace it with --force.",
+        )
+
+
+def _about(folder: Path) -> str:
+    """What a run folder holds, in brackets; empty when it cannot be read."""
+    try:
+        record = load_record(folder)
+    except ConfigError:
+        return ""
+    return f" ({record.machine} with {record.preset.name}, {moment(record.created)})"
 
 
 def prepare_run(folder: Path) -> None:

@@ -198,7 +198,7 @@ def test_a_damaged_checkpoint_is_told(tmp_path, damage):
         optimizer.unlink()
     else:
         torch.save({"optimizer": print}, optimizer)
-    with pytest.raises(ConfigError, match="without --resume"):
+    with pytest.raises(ConfigError, match="--force, not --resume"):
         _fit(_encoder(), _config(epochs=1), place=tmp_path, resume=True)
 
 

@@ -30,3 +30,10 @@ def test_a_misspelt_field_is_named(tmp_path):
     path.write_text("name: mine\nsummary: x\nencoder: {kind: log_mel}\ntraining: {epoch: 3}\n")
     with pytest.raises(ConfigError, match=r"training\.epoch"):
         load_preset(path)
+
+
+def test_a_name_that_cannot_be_is_refused_in_words(tmp_path):
+    place = tmp_path / "mine.yaml"
+    place.write_text("name: My Preset\nsummary: mine\nencoder: {kind: loudness}\n")
+    with pytest.raises(ConfigError, match=r"name: should be lower-case letters, digits and '_'"):
+        load_preset(place)

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     "from its healthy sound; default: where the preset has a `selection`.",
 )
 @click.option("--resume", is_flag=True, help="Go on where an interrupted training of RUN stopped.")
+@click.option("--force", is_flag=True, help="Replace the run, or interrupted training, in --out.")
 @click.option(
     "--accelerator",
     type=click.Choice(["auto", "cpu", "cuda"]),
@@ -77,6 +78,7 @@ def train(
     on_bad: str,
     select: bool | None,
     resume: bool,
+    force: bool,
     accelerator: str,
     devices: int,
     nodes: int,
@@ -90,6 +92,7 @@ def train(
     from rich.markup import escape
 
     from trainer.defaults import default_preset
+    from trainer.fit.classify import CHECKPOINT
     from trainer.fit.engine import Placement, make_engine, under_torchrun
     from trainer.learn import train_machine
     from trainer.preset import load_preset
@@ -97,9 +100,14 @@ def train(
     from trainer.recordings.load import load_machines
     from trainer.recordings.summary import print_summary
     from trainer.report.training import write_report
+    from trainer.run import refuse_present
     from trainer.selection.report import selection_table
     from trainer.selection.usual import with_selection
 
+    if resume and force:
+        raise click.UsageError("give either --resume or --force")
+    if not force:
+        refuse_present(out, CHECKPOINT, resume=resume)
     why = ""
     if preset is None:
         preset, why = default_preset(weights)

@@ -116,7 +116,7 @@ class Checkpoints:
             raise ConfigError(
                 "is of another training: preset, seed, recordings or encoder have changed",
                 where=path,
-                remedy="Put them back as they were, or train anew without --resume.",
+                remedy="Put them back as they were, or train anew: --force, not --resume.",
             )
         try:
             best = place / _BEST
@@ -141,7 +141,7 @@ class Checkpoints:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-_AGAIN = "Train anew, without --resume."
+_AGAIN = "Train anew: --force, not --resume."
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
