@@ -237,6 +237,21 @@ def test_the_summary_says_what_there_is_and_what_is_not(tmp_path):
     assert "Check the microphone" in text
 
 
+def test_what_becomes_of_recordings_shorter_than_a_window_is_said(tmp_path):
+    for n, seconds in enumerate((10, 10, 1)):
+        write(tmp_path / "pump" / "normal" / f"{n}.wav", noise(seconds))
+    write(tmp_path / "pump" / "test" / "anomaly" / "a.wav", noise(4))
+    console = Console(file=io.StringIO(), width=400)
+    machines = load_machines(tmp_path)
+    print_summary(machines, console, window_seconds=10.0)
+    said = " ".join(console.file.getvalue().split())
+    assert "pump: 2 recordings shorter than the 10 s that are heard at once" in said
+    assert "(the shortest: 2.wav, 1 s): each is repeated until it fills them" in said
+    console = Console(file=io.StringIO(), width=400)
+    print_summary(machines, console, window_seconds=1.0)
+    assert "shorter" not in console.file.getvalue()
+
+
 @pytest.mark.shared
 def test_real_layouts(shared):
     machines = {m.name: m for m in load_machines(shared / "data" / "dcase2023_samples")}

@@ -133,7 +133,7 @@ def train(
         )
     chosen = _chosen(machines, machine, data)
     others = [other for other in machines if other is not chosen]
-    print_summary(machines, console)
+    print_summary(machines, console, window_seconds=recipe.window.seconds)
     if everyone and not others:
         console.print(
             "[yellow]the preset's classes are of all machines, but this one is alone: give the "

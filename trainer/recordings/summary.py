@@ -2,24 +2,66 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from agent.capture.files import audio_info
+from agent.errors import AudioError
+from agent.words import counted
 from trainer.recordings.model import Machine
 
 # How many values of an attribute are shown before they are only counted.
 _VALUES_SHOWN = 4
+_ROUNDING = 1e-3  # seconds
 
 
-def print_summary(machines: Sequence[Machine], console: Console) -> None:
-    """Print both tables, the second only when something was left out."""
+def print_summary(
+    machines: Sequence[Machine], console: Console, *, window_seconds: float = 0.0
+) -> None:
+    """Print both tables, the second only when something was left out, and of short recordings.
+
+    Args:
+        machines: Inspected.
+        console: Where to.
+        window_seconds: What the encoder hears at once, seconds; 0 says nothing of short recordings.
+    """
     console.print(summary_table(machines))
+    for machine in machines:
+        note = short_note((recording.path for recording in machine.recordings), window_seconds)
+        if note:
+            console.print(f"[yellow]{escape(f'{machine.name}: {note}')}[/]", highlight=False)
     if any(machine.rejected for machine in machines):
         console.print(rejected_table(machines))
+
+
+def short_note(paths: Iterable[Path], window_seconds: float) -> str:
+    """What becomes of recordings shorter than a window; empty when there are none.
+
+    Args:
+        paths: Recordings; one that cannot be read is passed over.
+        window_seconds: What the encoder hears at once, seconds.
+    """
+    short: list[tuple[float, Path]] = []
+    for path in paths:
+        with contextlib.suppress(AudioError):
+            seconds = audio_info(path).seconds
+            # A header's length may differ from the encoder's by a sample's rounding.
+            if seconds < window_seconds - _ROUNDING:
+                short.append((seconds, path))
+    if not short:
+        return ""
+    seconds, path = min(short)
+    return (
+        f"{counted(len(short), 'recording')} shorter than the {window_seconds:g} s that are heard "
+        f"at once (the shortest: {path.name}, {seconds:.3g} s): each is repeated until it fills "
+        f"them. Recordings of {window_seconds:g} s or more say more of the machine"
+    )
 
 
 def summary_table(machines: Sequence[Machine]) -> Table:

@@ -10,6 +10,7 @@ import numpy as np
 from agent.capture.files import read_audio
 from agent.errors import AudioError
 from agent.frames import Samples
+from trainer.recordings.summary import short_note
 from trainer.report.page import Page, flac
 from trainer.report.paint import draw, losses, loudest, spectrogram
 from trainer.run import RunRecord
@@ -32,6 +33,7 @@ def write_report(folder: Path, record: RunRecord) -> Path:
     """
     page = Page(f"auscult train: {record.machine}", heading=f"What was learnt of {record.machine}")
     healthy = [r for r in record.recordings if r.role in {"normal", "clean"}]
+    paths = [Path(record.root) / r.path for r in record.recordings]
     page.facts(
         [
             ("Preset", f"{record.preset.name}: {record.preset.summary}"),
@@ -39,6 +41,7 @@ def write_report(folder: Path, record: RunRecord) -> Path:
             ("Healthy recordings", str(len(healthy))),
             ("Other recordings", _others(record)),
             ("Left out", str(len(record.rejected))),
+            ("Short", short_note(paths, record.preset.window.seconds) or "none"),
             ("Classes", f"{record.classes}: {record.class_rule}" if record.classes else "none"),
             ("Seed", str(record.seed)),
             ("Took", f"{record.seconds:.0f} s"),
