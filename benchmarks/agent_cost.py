@@ -1,19 +1,22 @@
 """The whole agent against the same job written the plain way, each a process of its own.
 
-    .venv/bin/python benchmarks/agent_cost.py [--bundle BUNDLE] [--machines 1 4 16] [--seconds 30]
+    .venv/bin/python benchmarks/agent_cost.py [--bundle BUNDLE --sound FILE ...]
+        [--machines 1 4 16] [--seconds 30]
 
-Both play noise at real time (a sound file for each machine), judge a window of 10 s every second,
-and publish each score to a broker on this computer. The plain way (`plain_agent.py`): PyTorch in
-float32 on one thread, scikit-learn's NearestNeighbors over as large a bank, paho; one encoder, and
-a thread for each machine. It does nothing of what the agent does besides (alarms on disk, evidence,
-validity, watchdog).
+Both play noise or --sound at real time (a sound file for each machine), judge a window of 10 s
+every second, and publish each score to a broker on this computer. The plain way (`plain_agent.py`):
+PyTorch in float32 on one thread, scikit-learn's NearestNeighbors over as large a bank, paho; one
+encoder, and a thread for each machine. It does nothing of what the agent does besides (alarms on
+disk, evidence, validity, watchdog).
 
 Seen from outside the process: `start` is the time from its start to the first score, less the first
 window's length; `idle` is processor time while sound is captured and no window is due; `a window`
 and `of a core` are of the time after the first window of all machines; `memory` is the resident
 set, of which `own` is what no other process shares.
 
-Without --bundle the encoder is mn04 with random weights in INT8, whose costs are the real one's.
+A bundle of a real machine takes noise for an alarm, so name healthy sound of it too, at the
+encoder's rate. Without --bundle the encoder is mn04 with random weights in INT8, whose costs are
+the real one's.
 """
 
 from __future__ import annotations
@@ -87,14 +90,16 @@ class Scores:
 class Setting:
     """What all measurements share: bundle, sounds, broker."""
 
-    def __init__(self, folder: Path, bundle: Path, broker: EmbeddedBroker) -> None:
+    def __init__(
+        self, folder: Path, bundle: Path, broker: EmbeddedBroker, sounds: list[Path]
+    ) -> None:
         self.folder, self.bundle, self.broker = folder, bundle, broker
         self.scores = Scores(broker)
         self.manifest = read_manifest(bundle)
         encoder = self.manifest.encoder
         random = np.random.default_rng(0)
-        self.sounds = []
-        for number in range(4):
+        self.sounds = [sound.absolute() for sound in sounds]
+        for number in range(0 if sounds else 4):
             path = folder / f"{number}.wav"
             sound = random.normal(0, 0.03, _SOUND_SECONDS * encoder.sample_rate)
             soundfile.write(path, sound.astype(np.float32), encoder.sample_rate, subtype="PCM_16")
@@ -121,6 +126,8 @@ class Setting:
             "state_dir": str(self.folder / "state"),
             "mqtt": {"host": self.broker.host, "port": self.broker.port, "prefix": "bench",
                      "version": "3.1.1"},
+            # The windows of a bundle's trial go through the whole graph; no steady cost.
+            "bundles": {"trial_windows": 1},
             "machines": [
                 {"name": name, "bundle": str(self.bundle), "hop_seconds": hop,
                  "source": {"kind": "replay", "paths": [file], "loop": True}}
@@ -212,7 +219,7 @@ def show(found: list[Measured]) -> Table:
 
 def run(
     machines: list[int], seconds: float, bundle: Path | None, ways: tuple[str, ...] = WAYS,
-    done: Callable[[list[Measured]], None] = lambda _: None,
+    done: Callable[[list[Measured]], None] = lambda _: None, sounds: list[Path] | None = None,
 ) -> list[Measured]:  # fmt: skip
     """Measure every way with so many machines."""
     found: list[Measured] = []
@@ -229,7 +236,7 @@ def run(
                 )
                 env = {**os.environ, "PYTHONPATH": f"{_HERE}:{_HERE.parent}"}
                 subprocess.run([sys.executable, "-c", code, str(bundle)], check=True, env=env)
-            setting = Setting(Path(place), bundle.absolute(), broker)
+            setting = Setting(Path(place), bundle.absolute(), broker, sounds or [])
             for count in machines:
                 for way in ways:
                     found.append(measure(setting, way, count, seconds, idle=count == 1))
@@ -242,6 +249,7 @@ def run(
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--bundle", type=Path, help="judge with this one")
+    parser.add_argument("--sound", type=Path, nargs="+", help="play these, not noise")
     parser.add_argument("--machines", nargs="+", type=int, default=[1, 4, 16])
     parser.add_argument("--seconds", type=float, default=30.0, help="measured for so long each")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
@@ -253,7 +261,9 @@ def main() -> None:
             text = json.dumps([asdict(one) for one in found], indent=1)
             chosen.json.write_text(text + "\n", encoding="utf-8")
 
-    found = run(chosen.machines, chosen.seconds, chosen.bundle, tuple(chosen.ways), done)
+    found = run(
+        chosen.machines, chosen.seconds, chosen.bundle, tuple(chosen.ways), done, chosen.sound
+    )
     Console(width=130).print(show(found))
 
 
