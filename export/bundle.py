@@ -269,7 +269,7 @@ def _quantize(
             graph, out, chosen, info, min_cosine=bounds.min_cosine, progress=progress
         )
     elif precision == "int8" and bounds.mode == "dynamic":
-        result = quantize_weights(graph, out)
+        result = quantize_weights(graph, out, waveforms)
     if result is not None and result.int8_nodes:
         return result
     storage.copy(graph.path, out)

@@ -1,10 +1,11 @@
 """A transformer's layers in the form that onnxruntime runs fastest, for the INT8 graph.
 
 The exporter writes a BEATs layer as some eighty small operations, which cost more than its INT8
-matrix products. Here the same layer is seven: queries, keys, values and gates from one product
-(the gate's small layer is multiplied into the query's weights), onnxruntime's attention with a
-bias, and its norms that add the residual. The residual's factor s (DeepNorm) goes into the
-weights: LN(s x + y) with epsilon e equals LN(x + y / s) with epsilon e / s^2.
+matrix products. Here the same layer is a dozen: queries, keys, values and gates straight from the
+tokens (the gate's small layer is multiplied into the query's weights), which INT8 then rounds once
+for all four, onnxruntime's attention with a bias, and its norms that add the residual. The
+residual's factor s (DeepNorm) goes into the weights: LN(s x + y) with epsilon e equals
+LN(x + y / s) with epsilon e / s^2.
 
 These operations are onnxruntime's own (domain `com.microsoft`), so the float32 graph, which other
 runtimes may read, keeps the plain ones. `export_graph` compares both forms before either is used.
@@ -79,15 +80,12 @@ class _BeatsLayer(nn.Module):
         attention = cast("nn.Module", layer.self_attn)
         factor = cast("float", layer.scale)
         self.heads = cast("int", attention.heads)
-        query, key, value = (
+        # Joined they would be one product, and its parts copied out again: slower.
+        self.q_proj, self.k_proj, self.v_proj = (
             cast("nn.Linear", getattr(attention, name)) for name in ("q_proj", "k_proj", "v_proj")
         )
-        gate_weight, gate_bias = self._gates(query, cast("nn.Linear", attention.grep_linear))
-        self.width = query.out_features
-        self.joined = _linear(
-            torch.cat([query.weight, key.weight, value.weight, gate_weight]),
-            torch.cat([query.bias, key.bias, value.bias, gate_bias]),
-        )
+        gates = self._gates(self.q_proj, cast("nn.Linear", attention.grep_linear))
+        self.gates = _linear(*gates)
         self.grep_a = nn.Parameter(cast("Tensor", attention.grep_a).reshape(self.heads))
         self.out_proj = _divided(cast("nn.Linear", attention.out_proj), factor)
         self.attention_norm = _SkipNorm(cast("nn.LayerNorm", layer.self_attn_layer_norm), factor)
@@ -109,8 +107,8 @@ class _BeatsLayer(nn.Module):
     def forward(self, tokens: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
         if mask is not None:
             raise ValueError("a fused layer takes no mask")
-        sizes = [self.width] * 3 + [self.heads] * 2
-        query, key, value, first, second = self.joined(tokens).split(sizes, dim=-1)
+        query, key, value = self.q_proj(tokens), self.k_proj(tokens), self.v_proj(tokens)
+        first, second = self.gates(tokens).split(self.heads, dim=-1)
         gate = torch.sigmoid(first) * (torch.sigmoid(second) * self.grep_a - 1.0) + 2.0
         gated = gate.transpose(1, 2).unsqueeze(-1) * bias
         mixed = _operation(

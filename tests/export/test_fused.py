@@ -66,12 +66,49 @@ def test_the_float_graph_stays_portable(graph):
 
 def test_int8_is_made_of_the_fused_form(encoder, graph, waveforms, tmp_path):
     done = quantize_weights(graph, tmp_path / "q.onnx")
-    assert operations(done.path)["MultiHeadAttention"] == 3
-    # Four products a layer (queries to gates in one) and the projection of the patches.
-    assert done.int8_nodes == 4 * 3 + 1
+    made = operations(done.path)
+    assert made["MultiHeadAttention"] == 3
+    # Seven products a layer, queries', keys', values' and gates' of one rounding of the tokens; and
+    # the projection of the patches.
+    assert done.int8_nodes == made["MatMulInteger"] == 7 * 3 + 1
+    assert made["DynamicQuantizeLinear"] == 4 * 3 + 1
+    assert made["FastGelu"] == 4
+    assert not made["QLinearConv"]  # no windows to measure ranges on
     info = encoder_info(encoder, "float32", OPSET)
     pair = embed(graph.path, info, waveforms), embed(done.path, info, waveforms)
     assert cosines(*pair).min() > 0.999
+
+
+def test_the_convolution_of_positions_becomes_int8(encoder, graph, waveforms, tmp_path):
+    plain = quantize_weights(graph, tmp_path / "plain.onnx")
+    done = quantize_weights(graph, tmp_path / "q.onnx", waveforms[:2])
+    assert operations(done.path)["QLinearConv"] == 1
+    assert operations(done.path)["Conv"] == operations(plain.path)["Conv"] - 1
+    assert done.int8_nodes == plain.int8_nodes + 1
+    info = encoder_info(encoder, "float32", OPSET)
+    # Sounds that the ranges were not measured on, one at twenty times the level.
+    sounds = np.concatenate(
+        [
+            waveforms[2:],
+            0.02 * waveforms[:1],
+            np.sin(np.arange(waveforms.shape[1]) * 0.1, dtype=np.float32)[None],
+        ]
+    )
+    wanted = embed(graph.path, info, sounds)
+    given = embed(done.path, info, sounds)
+    assert cosines(wanted, given).min() > 0.999
+    # Against what would come of it without its positions.
+    model = onnx.load(done.path)
+    for one in model.graph.initializer:
+        if one.name.endswith("/kernel"):
+            one.CopyFrom(
+                onnx.numpy_helper.from_array(
+                    np.zeros_like(onnx.numpy_helper.to_array(one)), one.name
+                )
+            )
+    onnx.save(model, tmp_path / "without.onnx")
+    without = embed(tmp_path / "without.onnx", info, sounds)
+    assert np.linalg.norm(given - wanted) < 0.2 * np.linalg.norm(without - wanted)
 
 
 def test_a_form_that_disagrees_is_not_used(encoder, monkeypatch, tmp_path, caplog):
