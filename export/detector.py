@@ -28,6 +28,7 @@ from agent.score.config_threshold import AlarmPromise, ThresholdRule
 from agent.score.fit import FittedScorer, fit_scorer
 from agent.score.gate import fit_gate
 from agent.score.scorer import HealthySet
+from agent.words import counted
 from export.embed import embed
 from export.embedding_cache import EmbeddingCache
 from export.onnx_graph import ExportError
@@ -161,7 +162,7 @@ def _embedded(
         row = windows.rows[int(bad[0])]
         raise ExportError(
             f"the encoder gives no finite embedding of the window at {row.start:g} s "
-            f"({len(bad)} windows in all)",
+            f"({counted(len(bad), 'window')} in all)",
             where=row.source,
             remedy="Train again with a smaller learning rate; if that does not help, report it.",
         )

@@ -10,6 +10,7 @@ import numpy as np
 from agent.bundle.manifest import DriftInfo, EncoderInfo, Row
 from agent.drift.baseline import Baseline, DriftError
 from agent.frames import Matrix
+from agent.words import counted
 from trainer.drift.fit import MOST_BLOCK, fit_baseline
 from trainer.drift.folder import natural_key
 from trainer.drift.settings import DriftSettings, embedding_tolerance
@@ -65,7 +66,7 @@ def fit_drift(
     chosen = spaced(rows, sources, step)
     if len(chosen) < config.least_windows:
         return FittedDrift(
-            note=f"no drift baseline: {len(chosen)} healthy windows {step:g} s apart, "
+            note=f"no drift baseline: {counted(len(chosen), 'healthy window')} {step:g} s apart, "
             f"{config.least_windows} are needed"
         )
     recordings = len({rows[row].source for row in chosen})
@@ -130,5 +131,6 @@ def _caveat(windows: int, recordings: int) -> str:
     if windows < _FEW_WINDOWS:
         found.append(f"{windows} windows show little of what is healthy ({_FEW_WINDOWS} are few)")
     if recordings < _FEW_RECORDINGS:
-        found.append(f"{recordings} recordings hardly show how the machine varies over days")
+        shown = counted(recordings, "recording")
+        found.append(f"how the machine varies over days is hardly to be told from {shown}")
     return "; ".join(found)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from rich.markup import escape
 from rich.table import Table
 
+from agent.words import counted
 from export.results import Evaluation, Summary, System
 from trainer.metrics.summary import FIGURES, too_few
 
@@ -52,8 +53,8 @@ def notes(evaluation: Evaluation) -> list[str]:
             if outcome.unscored:
                 first = outcome.unscored[0]
                 found.append(
-                    f"{system.name}, {machine}: {len(outcome.unscored)} test recordings have no "
-                    f"score, among them {first.name}: {first.reason}"
+                    f"{system.name}, {machine}: {counted(len(outcome.unscored), 'test recording')} "
+                    f"without a score, among them {first.name}: {first.reason}"
                 )
     scored = {
         machine: outcome.figures

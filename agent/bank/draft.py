@@ -16,6 +16,7 @@ from agent.errors import AuscultError, BundleError
 from agent.frames import Matrix
 from agent.score.bank import distances, prepare
 from agent.score.config import neighbourhood
+from agent.words import counted
 
 _ROWS = TypeAdapter(tuple[Row, ...])
 # Two embeddings of one sound differ by the rounding of another batch.
@@ -147,7 +148,9 @@ def _heard(bundle: Bundle, healthy: Embedded) -> list[str]:
 
 def _count(rows: Sequence[Row]) -> str:
     sources = sorted({row.source for row in rows})
-    return f"{len(rows)} windows of {len(sources)} recordings: {_some(sources)}"
+    return (
+        f"{counted(len(rows), 'window')} of {counted(len(sources), 'recording')}: {_some(sources)}"
+    )
 
 
 def draft_remove(bundle: Bundle, sources: Sequence[str]) -> Draft:
@@ -179,7 +182,7 @@ def draft_remove(bundle: Bundle, sources: Sequence[str]) -> Draft:
     return _subset(
         bundle,
         kept,
-        f"removed {len(doomed)} recordings: {_some(sorted(doomed))}",
+        f"removed {counted(len(doomed), 'recording')}: {_some(sorted(doomed))}",
         gate_vectors[quiet],
         tuple(row for row, stays in zip(gate_rows, quiet, strict=True) if stays),
     )
@@ -198,7 +201,9 @@ def draft_compact(bundle: Bundle, most: int) -> Draft:
     """
     count = len(bundle.rows)
     if most >= count:
-        raise GrowthError(f"the bank has {count} rows; {most} or fewer remain without a change")
+        raise GrowthError(
+            f"the bank has {counted(count, 'row')}; {most} or fewer remain without a change"
+        )
     metric, spans = neighbourhood(bundle.manifest.scorer)
     ready = prepare(bundle.bank.vectors, metric, spans)
     kept = np.zeros(count, bool)

@@ -50,6 +50,7 @@ from agent.score.fitter import WorkstationError
 from agent.score.gate import IdleGate, fit_gate
 from agent.score.knn import EXACT_UP_TO, KnnScorer
 from agent.score.scorer import HealthySet, Scorer
+from agent.words import counted
 
 # What a grown bundle makes anew, beside its scorer; every other file is its parent's.
 _REMADE = frozenset({BANK, ROWS, HEALTHY_SCORES, GATE, GATE_ROWS})
@@ -222,7 +223,7 @@ def _finds_itself(draft: Draft) -> None:
     if len(lost):
         row = draft.rows[len(draft.rows) - draft.added + int(lost[0])]
         raise GrowthError(
-            f"{len(lost)} new rows are not found in the new bank (first: {row.source})",
+            f"{counted(len(lost), 'new row')} not found in the new bank (first: {row.source})",
             remedy="Report this: the bank would not be what was recorded.",
         )
 

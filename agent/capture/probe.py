@@ -19,6 +19,7 @@ from agent.capture.program import describe
 from agent.capture.replay import find_recordings
 from agent.capture.source import open_source
 from agent.errors import AudioError
+from agent.words import counted
 
 # A device that is there gives its first sound within this, seconds.
 PATIENCE_SECONDS = 5.0
@@ -129,8 +130,7 @@ def _first_readable(recordings: Sequence[Path], channel: int | None) -> str:
         except AudioError as fault:
             failures.append(str(fault))
             continue
-        count = len(recordings)
-        return "1 recording" if count == 1 else f"{count} recordings"
+        return counted(len(recordings), "recording")
     raise AudioError(
         f"none of the {len(recordings)} recordings could be read: {failures[0]}",
         remedy="Give WAV or FLAC files that play elsewhere.",

@@ -20,6 +20,7 @@ from agent.collect.upkeep import CollectedUpkeep
 from agent.errors import AuscultError
 from agent.health.clock import WALL_CLOCK, ClockQuality
 from agent.request.commands import Handler
+from agent.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -271,7 +272,9 @@ class Collector:
 
 def _words(entry: Schedule) -> str:
     order = entry.order
-    return f"{order.seconds:g} s of {order.label} sound at {entry.at} on {entry.times} days"
+    return (
+        f"{order.seconds:g} s of {order.label} sound at {entry.at} on {counted(entry.times, 'day')}"
+    )
 
 
 def _order(order: CollectOrder, by: str = "") -> Order:

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from agent.errors import AuscultError
 from agent.schema import Strict, explain, spelt
+from agent.words import counted
 
 SESSION = "session.json"
 _LIMIT = 16 * 2**20
@@ -136,7 +137,7 @@ def summary(session: Session) -> str:
     """
     text = (
         f"{session.kept_seconds:.0f} of {session.heard_seconds:.0f} s kept "
-        f"in {len(session.segments)} files"
+        f"in {counted(len(session.segments), 'file')}"
     )
     reasons: dict[str, float] = {}
     for stretch in session.discarded:

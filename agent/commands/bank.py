@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agent.words import counted
+
 if TYPE_CHECKING:
     from agent.bank.grow import Report
     from agent.bank.place import Place
@@ -91,7 +93,7 @@ def add(sound: tuple[Path, ...], label: str | None, **options: Any) -> None:
                 [one for one in found if one.label != "healthy"], place.bundle, progress
             )
         for why, count in (healthy.invalid + quiet.invalid).items():
-            click.echo(f"left out {count} windows: {why}", err=True)
+            click.echo(f"left out {counted(count, 'window')}: {why}", err=True)
         _make(place, draft_add(place.bundle, healthy, quiet), options)
 
 
@@ -168,7 +170,7 @@ def list_(*, rows: bool, **options: Any) -> None:
             for row in place.bundle.rows:
                 counts[row.source, row.domain] = counts.get((row.source, row.domain), 0) + 1
             for (source, domain), count in counts.items():
-                click.echo(f"{source}\t{domain}\t{count} rows")
+                click.echo(f"{source}\t{domain}\t{counted(count, 'row')}")
             return
         for version in place.versions.all():
             mark = "*" if version.current else " "
@@ -233,7 +235,7 @@ def _make(place: Place, draft: Any, options: dict[str, Any]) -> Report:
         tell=lambda text: click.echo(f"{text}...", err=True),
     )
     click.echo(
-        f"version {report.version}: {report.rows} rows ({report.added} added, "
+        f"version {report.version}: {counted(report.rows, 'row')} ({report.added} added, "
         f"{report.removed} removed); threshold {report.before.value:.4g} -> "
         f"{report.after.value:.4g}"
     )
@@ -241,7 +243,7 @@ def _make(place: Place, draft: Any, options: dict[str, Any]) -> Report:
         click.echo(f"of the new windows {report.novel:.0%} were above the threshold until now")
     if report.alarms:
         kept = sum(not verdict.silenced for verdict in report.alarms)
-        click.echo(f"{kept} of {len(report.alarms)} known alarms would be raised again")
+        click.echo(f"{kept} of {counted(len(report.alarms), 'known alarm')} would be raised again")
     for note in report.notes:
         click.echo(f"note: {note}")
     if options["no_use"]:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from agent.words import counted
+
 if TYPE_CHECKING:
     from agent.collect.recording import Order
     from agent.collect.spool import CollectOrder, Spool
@@ -97,7 +99,7 @@ def collect(
         entry = schedules.add(schedule, times, written)
         click.echo(
             f"schedule {entry.name}: {seconds:g} s of {label} sound of {name} at {schedule} on "
-            f"{times} days, while the agent runs"
+            f"{counted(times, 'day')}, while the agent runs"
         )
         return
     spool = Spool(state / "collect")
@@ -223,12 +225,12 @@ def _list(config: AgentConfig) -> None:
         end = f"\tended early: {session.ended}" if session.ended else ""
         click.echo(
             f"{place.parent}\t{session.label}\t{moment(session.started)}\t"
-            f"{session.kept_seconds:.0f} s in {len(session.segments)} files{end}"
+            f"{session.kept_seconds:.0f} s in {counted(len(session.segments), 'file')}{end}"
             + "".join(f"\t{note}" for note in session.notes)
         )
     for entry in Schedules(state / "collect" / "schedules.json").all():
         order = entry.order
         click.echo(
             f"schedule {entry.name}\t{order.machine}\t{order.label}\t{order.seconds:g} s at "
-            f"{entry.at}\t{entry.times} days left"
+            f"{entry.at}\t{counted(entry.times, 'day')} left"
         )

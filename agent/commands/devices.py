@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agent.words import counted
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -104,7 +106,8 @@ def _print(inputs: list[InputDevice], found: list[Found]) -> None:
         if heard is not None and not isinstance(heard, str):
             level = " ".join(f"{one.rms:.0f}/{one.peak:.0f} dBFS" for one in heard.levels)
         click.echo(
-            f"{device.name}\t{device.id}\t{device.usb or '-'}\t{device.channels} channels\t"
+            f"{device.name}\t{device.id}\t{device.usb or '-'}\t"
+            f"{counted(device.channels, 'channel')}\t"
             f"{device.rate:g} Hz\t{level}"
         )
 

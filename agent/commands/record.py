@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agent.words import counted
+
 if TYPE_CHECKING:
     from agent.capture.level import Level
     from agent.capture.microphone import Microphone
@@ -165,5 +167,8 @@ def _hint(level: Level) -> str:
 def _tell(take: Take) -> None:
     for path in take.files:
         click.echo(str(path))
-    gaps = f"; sound was lost {take.gaps} times, where a new recording begins" * bool(take.gaps)
-    click.echo(f"{take.seconds:.0f} s kept in {len(take.files)} recordings{gaps}", err=True)
+    lost = counted(take.gaps, "time")
+    gaps = f"; sound was lost {lost}, where a new recording begins" if take.gaps else ""
+    click.echo(
+        f"{take.seconds:.0f} s kept in {counted(len(take.files), 'recording')}{gaps}", err=True
+    )

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agent.words import counted
+
 if TYPE_CHECKING:
     from agent.listener import Listener
     from agent.service import Agent
@@ -139,19 +141,20 @@ def _summarise(pipeline: Listener) -> None:
     tally = pipeline.tally
     if pipeline.missing:
         click.echo(
-            f"{pipeline.name}: no {' and no '.join(pipeline.missing)} yet: {tally.windows} windows "
+            f"{pipeline.name}: no {' and no '.join(pipeline.missing)} yet: "
+            f"{counted(tally.windows, 'window')} "
             f"over {_clock(tally.stream_seconds)} heard, none judged"
         )
         return
     click.echo(
-        f"{pipeline.name}: {tally.windows} windows over {_clock(tally.stream_seconds)}, "
+        f"{pipeline.name}: {counted(tally.windows, 'window')} over {_clock(tally.stream_seconds)}, "
         f"{tally.exceeded} above the threshold, {tally.invalid.total()} invalid"
         + "".join(f", {count} {name}" for name, count in sorted(tally.invalid.items()))
     )
     for name, count in sorted(pipeline.faults().items()):
         click.echo(f"  {name.replace('_', ' ')}: {count}")
     if len(tally.alarms) > _CHANGES_SHOWN:
-        click.echo(f"  {tally.raised} alarms raised; the latest changes:")
+        click.echo(f"  {counted(tally.raised, 'alarm')} raised; the latest changes:")
     for change in list(tally.alarms)[-_CHANGES_SHOWN:]:
         word = "raised " if change.raised else "cleared"
         click.echo(

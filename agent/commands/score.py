@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agent.words import counted
+
 if TYPE_CHECKING:
     from agent.bundle.load import Bundle
     from agent.frames import Explanation
@@ -101,7 +103,9 @@ def score(
             _write(json_path, text)
     bad = sum(result["error"] is not None for result in results)
     if bad:
-        click.echo(f"auscult: {bad} of {len(results)} recordings could not be scored", err=True)
+        click.echo(
+            f"auscult: {bad} of {counted(len(results), 'recording')} could not be scored", err=True
+        )
         sys.exit(1)
 
 

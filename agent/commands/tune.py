@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from agent.words import counted
+
 if TYPE_CHECKING:
     from agent.config import AgentConfig
     from agent.tune.choose import Trial, Work
@@ -130,7 +132,7 @@ def _words(trial: Trial) -> str:
     how, cost = trial.inference, trial.cost
     settings = [
         how.providers[0].removesuffix("ExecutionProvider"),
-        f"{how.threads} thread{'s' if how.threads > 1 else ''}",
+        f"{counted(how.threads, 'thread')}",
         *(["spinning"] if how.spinning else []),
         "arena" if how.arena else "no arena",
         *(["memory pattern"] if how.memory_pattern else []),

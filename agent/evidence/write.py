@@ -27,6 +27,7 @@ from agent.explain.unusual import UnusualMap, unusual_map
 from agent.frames import Samples
 from agent.health.clock import WALL_CLOCK, ClockQuality
 from agent.health.memory import give_back
+from agent.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +118,7 @@ class EvidenceWriter:
 
     def state(self) -> str:
         """A few words for the heartbeat; empty when all was written."""
-        return f"evidence of {self.skipped} alarms was not kept" if self.skipped else ""
+        return f"evidence of {counted(self.skipped, 'alarm')} was not kept" if self.skipped else ""
 
     def _run(self) -> None:
         # Linux: a thread has a priority of its own. Others refuse, and do without.

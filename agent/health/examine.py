@@ -23,6 +23,7 @@ from agent.health.broker import check_broker
 from agent.health.clock import kernel_synchronised
 from agent.health.finding import Finding, Grade
 from agent.health.page import check_page
+from agent.words import counted
 
 _LOW_BYTES = 500_000_000
 _NONE_BYTES = 50_000_000
@@ -136,7 +137,7 @@ def check_providers(config: AgentConfig) -> Finding:
         )  # fmt: skip
     unused = [one for one in there if one not in wanted and one.startswith(("CUDA", "Tensorrt"))]
     hint = f"{unused[0]} is there too: see `inference.providers`" if unused else ""
-    text = f"{version} on {', '.join(wanted)}, {config.inference.threads} threads"
+    text = f"{version} on {', '.join(wanted)}, {counted(config.inference.threads, 'thread')}"
     return Finding("inference", Grade.OK, text, hint if wanted == (CPU,) else "")
 
 
@@ -152,7 +153,9 @@ def check_sound_rights() -> Finding:
         )  # fmt: skip
     closed = [device for device in devices if not os.access(device, os.R_OK | os.W_OK)]
     if not closed:
-        return Finding(name, Grade.OK, f"{len(devices)} devices to record from may be opened")
+        return Finding(
+            name, Grade.OK, f"{counted(len(devices), 'device')} to record from may be opened"
+        )
     try:
         group = grp.getgrgid(closed[0].stat().st_gid).gr_name
     except (KeyError, OSError):
@@ -204,7 +207,8 @@ def check_bundle(config: AgentConfig, machine: MachineConfig) -> tuple[Finding, 
         step = machine.hop_seconds or manifest.hop_seconds
         text = (
             f"{bundle.path}: {proved}, trained on {manifest.trained_on.machine}, "
-            f"{len(bundle.rows)} rows; {1000 * taken:.0f} ms for a window every {step:g} s"
+            f"{counted(len(bundle.rows), 'row')}; {1000 * taken:.0f} ms for a window every "
+            f"{step:g} s"
         )
         if caveat := manifest.threshold.caveat:
             remedy = f"Its threshold: {caveat}"

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from agent.health.notify import Notifier
 from agent.window.condition import ConditionStatus, SensorCondition
+from agent.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +137,7 @@ class Vigil:
 
     @staticmethod
     def _words(counts: dict[str, int], excused: set[str], machines: Sequence[Watched]) -> str:
-        text = f"{len(machines)} machines, {sum(counts.values())} windows"
+        text = f"{counted(len(machines), 'machine')}, {counted(sum(counts.values()), 'window')}"
         mute = sorted(excused & counts.keys())
         text += f"; no sound from {', '.join(mute)}" if mute else ""
         for thing in ("microphone", "bundle"):

@@ -26,6 +26,7 @@ from agent.publish.payloads import BundleInfo
 from agent.publish.sender import Hooks, Sender
 from agent.publish.store import EventStore
 from agent.window.condition import SensorCondition
+from agent.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -208,7 +209,7 @@ class MqttPublisher:
         if (since := self._sender.away_since) is not None:
             parts.append(f"broker away for {time.monotonic() - since:.0f} s")
         if pending := self._outbox.pending_events():
-            parts.append(f"{pending} alarm events wait")
+            parts.append(f"{counted(pending, 'alarm event')} waiting")
         if unsaved := self._outbox.store.unsaved:
             parts.append(f"{unsaved} of them in memory alone, the disk refuses them")
         if self.refused:

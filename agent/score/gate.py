@@ -23,6 +23,7 @@ from agent.score.bank import distances, prepare
 from agent.score.config import Span
 from agent.score.config_knn import Metric
 from agent.score.normalize import group_ids
+from agent.words import counted
 
 # More healthy windows than this must not be called idle.
 HEALTHY_ALLOWED = 0.01
@@ -115,7 +116,7 @@ def fit_gate(
     hidden, seen = float(called.mean()), float(found.mean())
     confusion = (
         f"{hidden:.2%} of the healthy windows and {seen:.1%} of the {len(vectors)} idle or noise "
-        f"windows ({recordings} recordings) are called idle"
+        f"windows ({counted(recordings, 'recording')}) are called idle"
     )
     if hidden > HEALTHY_ALLOWED or seen < IDLE_WANTED:
         return None, f"no idle gate: {confusion}, the idle and the running machine are too alike"

@@ -25,6 +25,7 @@ from agent.score.gamma import fit_gamma, gamma_quantile
 from agent.score.normalize import group_ids
 from agent.score.scorer import Floats, IntVector
 from agent.score.tail import tail_quantile
+from agent.words import counted
 
 _NORMAL = NormalDist()
 # Rates as they can be written down; k = 8 would be 6e-16.
@@ -78,7 +79,8 @@ def find_limit(
         value, how = found.limit(asked), "conformal: the p-value there is the rate"
         if asked < found.floor:
             caveats.append(
-                f"{min(recordings)} independent recordings give no p-value below {floor:.3g}: the "
+                f"{counted(min(recordings), 'independent recording')} can give no p-value below "
+                f"{floor:.3g}: the "
                 f"threshold is the highest healthy score, its rate {floor:.3g} and not {asked:.3g}"
             )
             asked = found.floor
@@ -91,7 +93,8 @@ def find_limit(
         caveats += [warning] if warning else []
         if asked < floor:
             caveats.append(
-                f"{min(recordings)} independent recordings support no rate below {floor:.3g} "
+                f"{counted(min(recordings), 'independent recording')} can support no rate below "
+                f"{floor:.3g} "
                 f"without a model of the tail; {asked:.3g} is extrapolated from it"
             )
     if several and caveats and len(set(recordings)) > 1:

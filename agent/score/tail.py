@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from agent.score.scorer import Floats, IntVector
+from agent.words import counted
 
 # Counting is trusted while this many windows lie above the threshold.
 _COUNTED = 5
@@ -69,7 +70,7 @@ def upper_quantile(values: Floats, rate: float, *, bounded: bool = True) -> tupl
     if n * rate >= _COUNTED:
         # Conformal: the ceil((n + 1)(1 - rate))-th smallest covers a new healthy score.
         place = min(int(np.ceil((n + 1) * (1.0 - rate))), n) - 1
-        return float(ordered[place]), f"quantile of {n} windows counted"
+        return float(ordered[place]), f"quantile of {counted(n, 'window')} counted"
     start = float(np.quantile(ordered, _TAIL_FROM))
     excess = ordered[ordered > start] - start
     if len(excess) < 2:
@@ -83,13 +84,16 @@ def upper_quantile(values: Floats, rate: float, *, bounded: bool = True) -> tupl
         scale, shape = float(excess.mean()), 0.0
     reach = share / rate
     if reach <= 1.0:
-        return float(np.quantile(ordered, 1.0 - rate)), f"quantile of {n} windows"
+        return float(np.quantile(ordered, 1.0 - rate)), f"quantile of {counted(n, 'window')}"
     above = scale * np.log(reach) if abs(shape) < 1e-6 else scale / shape * (reach**shape - 1.0)
     value = start + float(above)
     if rate < 1.0 / (n + 1):
         # Rarer than anything recorded: a bounded tail must not undercut what was heard.
         value = max(value, float(ordered[-1]))
-    return value, f"generalized Pareto tail over {len(excess)} windows (shape {shape:+.2f})"
+    return (
+        value,
+        f"generalized Pareto tail over {counted(len(excess), 'window')} (shape {shape:+.2f})",
+    )
 
 
 def fit_tail(excess: Floats) -> tuple[float, float]:

@@ -22,6 +22,7 @@ from agent.web.collect_models import Bank, BankAdd, BankJob, BankUse, BankVersio
 from agent.web.endpoint import ApiError, Asked, Endpoint
 from agent.web.files import session_named
 from agent.web.now import known_machine
+from agent.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +84,11 @@ class BankDesk:
         with self._place(machine, current=False) as place:
             sound = [pending_sound(place.evidence, alarm) for alarm in body.alarms]
         sound += find_sound(folders)
-        doing = f"adding {len(body.sessions)} sessions and {len(body.alarms)} alarms"
+        sessions, alarms = (
+            counted(len(body.sessions), "session"),
+            counted(len(body.alarms), "alarm"),
+        )
+        doing = f"adding {sessions} and {alarms}"
         with self._alone():
             self._jobs[machine] = BankJob(machine=machine, doing=doing, state="working", text="")
             self._thread = threading.Thread(
@@ -125,9 +130,9 @@ class BankDesk:
                 mark_accepted(place.evidence, alarm, report.version)
         left_out = sum((healthy.invalid + quiet.invalid).values())
         return (
-            f"version {report.version}: {report.rows} rows ({report.added} added), threshold "
-            f"{report.before.value:.4g} -> {report.after.value:.4g}"
-            + (f"; {left_out} windows left out" if left_out else "")
+            f"version {report.version}: {counted(report.rows, 'row')} ({report.added} added), "
+            f"threshold {report.before.value:.4g} -> {report.after.value:.4g}"
+            + (f"; {counted(left_out, 'window')} left out" if left_out else "")
             + "".join(f"; {note}" for note in report.notes)
         )
 

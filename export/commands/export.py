@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from agent.words import counted
+
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
@@ -89,8 +91,9 @@ def export(
     tell = console.print
     tell(
         f"threshold {limit.value:.4g} for a window: {limit.false_alarm_rate:.3g} of healthy "
-        f"windows are expected above it ({limit.healthy_windows} windows of "
-        f"{limit.healthy_recordings} recordings; {escape(limit.method)}). By the same rule a "
+        f"windows are expected above it ({counted(limit.healthy_windows, 'window')} of "
+        f"{counted(limit.healthy_recordings, 'recording')}; {escape(limit.method)}). By the same "
+        "rule a "
         f"recording as a whole is compared with {limit.clip_value:.4g}",
         highlight=False,
     )

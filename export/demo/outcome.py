@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from agent.words import counted
 from export.demo.stream import Stream
 
 
@@ -120,7 +121,8 @@ class Outcome:
         """In one sentence."""
         if self.alarm is not None:
             text = (
-                f"The alarm was raised {self.delay_seconds:.0f} s ({self.delay_windows} windows) "
+                f"The alarm was raised {self.delay_seconds:.0f} s "
+                f"({counted(self.delay_windows or 0, 'window')}) "
                 "after the fault began"
             )
         elif self.standing:
@@ -128,8 +130,8 @@ class Outcome:
         else:
             text = "The fault was not detected: no alarm was raised after it began"
         if self.false_alarms:
-            plural = "s" if self.false_alarms > 1 else ""
-            return f"{text}; before it there were {self.false_alarms} false alarm{plural}."
+            before = "was" if self.false_alarms == 1 else "were"
+            return f"{text}; before it there {before} {counted(self.false_alarms, 'false alarm')}."
         return f"{text}; there was no false alarm before it."
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from agent.bundle.manifest import Manifest
 from agent.capture.files import read_audio
 from agent.frames import Samples
+from agent.words import counted
 from export.demo.outcome import Outcome, Record
 from export.demo.pictures import score_histogram, scores_over_time
 from export.demo.stream import Stream
@@ -98,7 +99,7 @@ def facts(story: Story) -> list[tuple[str, str]]:
             "none after the fault began"
             if outcome.alarm is None
             else f"at {outcome.alarm:.0f} s: {outcome.delay_seconds:.1f} s, "
-            f"{outcome.delay_windows} windows after the fault began",
+            f"{counted(outcome.delay_windows or 0, 'window')} after the fault began",
         ),
         (
             "False alarms",
@@ -123,7 +124,8 @@ def facts(story: Story) -> list[tuple[str, str]]:
         (
             "Learnt from",
             (
-                f"{trained.recordings} healthy recordings, {trained.seconds / 60:.1f} min, "
+                f"{counted(trained.recordings, 'healthy recording')}, "
+                f"{trained.seconds / 60:.1f} min, "
                 f"preset {trained.preset}, seed {trained.seed}"
             ),
         ),
@@ -139,7 +141,12 @@ def facts(story: Story) -> list[tuple[str, str]]:
         ),
     ]
     if trained.class_rule:
-        found.append(("Told apart in training", f"{trained.classes} classes: {trained.class_rule}"))
+        found.append(
+            (
+                "Told apart in training",
+                f"{counted(trained.classes, 'class', 'classes')}: {trained.class_rule}",
+            )
+        )
     notes = dict.fromkeys((manifest.threshold.caveat, *manifest.notes))
     found += [("Note", note) for note in notes if note]
     found += [(f"Time: {what}", f"{seconds:.0f} s") for what, seconds in story.steps]

@@ -15,6 +15,7 @@ from rich.markup import escape
 
 from agent.bundle.manifest import Manifest
 from agent.errors import AuscultError, ConfigError
+from agent.words import counted
 from export.bundle import export_run
 from export.demo.agent_process import DEVICE, PREFIX, AgentProcess, write_config
 from export.demo.broker import EmbeddedBroker
@@ -113,7 +114,9 @@ def show(options: Options, console: Console) -> Outcome:
     with clock.step(1, "Recordings of a machine", "recordings"):
         machine, stream = _recordings(options, out, console)
         healthy = len(machine.of("normal", "clean"))
-        console.print(f"    {escape(machine.name)}: {healthy} healthy recordings in {machine.root}")
+        console.print(
+            f"    {escape(machine.name)}: {counted(healthy, 'healthy recording')} in {machine.root}"
+        )
         console.print(
             f"    what the agent will hear: {stream.seconds:.0f} s, from {stream.onset:.0f} s on "
             f"{escape(stream.fault)}"
@@ -121,7 +124,9 @@ def show(options: Options, console: Console) -> Outcome:
     run, bundle = out / "run", out / "bundle"
     epochs = options.preset.training.epochs
     trains = options.preset.training.kind != "frozen"
-    title = f"Train with preset {options.preset.name}" + (f", {epochs} epochs" if trains else "")
+    title = f"Train with preset {options.preset.name}" + (
+        f", {counted(epochs, 'epoch')}" if trains else ""
+    )
     with clock.step(2, title, "training"):
         with progress_bar(console) as progress:
             record = train_machine(
@@ -133,7 +138,8 @@ def show(options: Options, console: Console) -> Outcome:
                 progress=progress,
             )
         if record.classes:
-            console.print(f"    learnt {record.classes} classes: {escape(record.class_rule)}")
+            classes = counted(record.classes, "class", "classes")
+            console.print(f"    learnt {classes}: {escape(record.class_rule)}")
     with clock.step(3, "Export a bundle for the device", "export"):
         manifest = export_run(run, bundle, test=False, console=console)
     with clock.step(4, "Broker, agent, subscriber: the machine is listened to", "listening"):
@@ -265,7 +271,9 @@ def _tell(
         f"{outcome.faulty_windows}"
     )
     if outcome.missing:
-        console.print(f"    [yellow]{outcome.missing} windows never reached the subscriber[/]")
+        console.print(
+            f"    [yellow]{counted(outcome.missing, 'window')} never reached the subscriber[/]"
+        )
     console.print(f"    report: {page}\n    picture: {picture}", highlight=False)
     console.print("\n[bold]With your machine:[/]")
     console.print(NEXT_STEPS, highlight=False, markup=False)

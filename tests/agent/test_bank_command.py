@@ -88,7 +88,7 @@ def test_an_alarm_is_answered_then_accepted(home):
     assert re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d", when)
     assert re.fullmatch(r"score 0\.\d{1,4}", shown)
     out = run("accept", "a1", *which)
-    assert "1 of 1 known alarms would be raised again" in out  # a2; a1 is known to be false
+    assert "1 of 1 known alarm would be raised again" in out  # a2; a1 is known to be false
     assert run("pending", *which) == "nothing waits\n"
     assert not score(home / "state" / "bank" / "pump" / "0001", NEW_HZ)
     with pytest.raises(AuscultError, match="in the bank since version 1"):

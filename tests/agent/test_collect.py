@@ -412,7 +412,7 @@ def test_without_an_agent_the_command_records_itself(tmp_path, config):
         collect, ["--config", str(config), "--label", "healthy", "--seconds", "6"]
     )
     assert run.exit_code == 0, run.output
-    assert "6 of 6 s kept in 1 files" in run.output
+    assert "6 of 6 s kept in 1 file" in run.output
     (place,) = (tmp_path / "state" / "collected" / "pump" / "healthy").iterdir()
     assert json.loads((place / "session.json").read_text())["complete"]
     listed = CliRunner().invoke(collect, ["--config", str(config), "--list"])

@@ -194,7 +194,7 @@ def test_bad_recordings_are_skipped_and_named(tmp_path: Path, with_bundle: bool)
     assert {Path(one["file"]).name for one in found["skipped"]} == bad
     for name in bad:
         assert f"{name} is skipped: " in done.stderr
-    assert f"{len(bad)} of 83 recordings are skipped" in done.stderr
+    assert f"{len(bad)} of 83 recordings skipped" in done.stderr
     # A second a step: the stump did not shorten them.
     assert found["n"] == (81 if with_bundle else 79)
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from agent.words import counted
+
 if TYPE_CHECKING:
     from trainer.drift.sequence import Sequence
 
@@ -188,7 +190,8 @@ def _tell_missing(steps: Sequence) -> None:
         click.echo(f"auscult: {one.path} is skipped: {one.reason}. {one.remedy}", err=True)
     if steps.skipped:
         used = len({step.source for step in steps.steps})
+        found = counted(used + len(steps.skipped), "recording")
         click.echo(
-            f"auscult: {len(steps.skipped)} of {used + len(steps.skipped)} recordings are skipped",
+            f"auscult: {len(steps.skipped)} of {found} skipped",
             err=True,
         )

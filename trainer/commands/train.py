@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from agent.words import counted
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -161,7 +163,9 @@ def train(
             "it with and finds no threshold. Record the machine more than once[/]"
         )
     if record.classes:
-        console.print(f"learnt {record.classes} classes: {escape(record.class_rule)}")
+        console.print(
+            f"learnt {counted(record.classes, 'class', 'classes')}: {escape(record.class_rule)}"
+        )
     if record.selection is not None:
         console.print(selection_table(record.selection, console.width))
         console.print(f"chosen: {escape(record.selection.note)}", highlight=False)

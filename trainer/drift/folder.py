@@ -12,6 +12,7 @@ from statistics import median
 from agent.capture.files import AudioInfo, audio_info
 from agent.drift.baseline import DriftError
 from agent.errors import AudioError
+from agent.words import counted
 from trainer.recordings.dcase import is_dcase, read_dcase
 from trainer.recordings.model import Rejected
 from trainer.recordings.plain import is_plain, read_plain
@@ -112,7 +113,7 @@ def _header(file: Path) -> AudioInfo | Rejected:
 
 
 def _form(rate: int, channels: int) -> str:
-    return f"{rate} Hz and {channels} channel{'' if channels == 1 else 's'}"
+    return f"{rate} Hz and {counted(channels, 'channel')}"
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from agent.bundle.manifest import Row
+from agent.words import counted
 from trainer.encoders.floors import MelStatistics
 from trainer.fit.config import ClassSettings
 from trainer.fit.perturb import NAMES, NONE
@@ -162,7 +163,7 @@ def _conditions(
         )
         parts.append(
             f"no attribute differs, so {len(set(clusters))} k-means clusters of {heard} stand in "
-            f"({len(set(names))} classes)"
+            f"({counted(len(set(names)), 'class', 'classes')})"
         )
     else:
         parts.append("no attribute differs")

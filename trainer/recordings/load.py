@@ -12,6 +12,7 @@ from rich.progress import Progress
 
 from agent.capture.files import is_audio
 from agent.errors import AudioError, ConfigError
+from agent.words import counted
 from trainer.recordings.dcase import is_dcase, read_dcase
 from trainer.recordings.inspect import inspect_recordings
 from trainer.recordings.model import Machine, Rejected
@@ -97,7 +98,7 @@ def load_machines(
     bad = [rejected for machine in machines for rejected in machine.rejected]
     if bad and on_bad == "refuse":
         raise AudioError(
-            f"{len(bad)} recordings cannot be used: {_listed(bad)}",
+            f"{counted(len(bad), 'recording')} cannot be used: {_listed(bad)}",
             where=root,
             remedy="Mend them, take them away, or let them be skipped.",
         )
