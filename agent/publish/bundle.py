@@ -5,7 +5,7 @@ from __future__ import annotations
 from agent.bundle.events import BundleEvent
 from agent.health.clock import ClockQuality
 from agent.publish.cloud_events import BundleCloudEvent, BundleEventData
-from agent.publish.messages import Message, utc
+from agent.publish.messages import Message, enveloped, utc
 
 
 def bundle_event_message(
@@ -23,11 +23,10 @@ def bundle_event_message(
         event: What happened.
         clock: Whether its times can be believed; unless somebody vouches for them, they cannot.
     """
-    time = utc(event.wall)
     data = BundleEventData(
         device=device,
         machine=machine,
-        time=time,
+        time=utc(event.wall),
         clock=clock,
         event=event.kind,
         reason=event.reason,
@@ -38,13 +37,4 @@ def bundle_event_message(
         version=event.version,
         threshold=event.threshold,
     )
-    return BundleCloudEvent(
-        specversion="1.0",
-        id=event.id,
-        source=f"/auscult/{device}",
-        type=f"auscult.bundle.{event.kind.value}",
-        subject=machine,
-        time=time,
-        datacontenttype="application/json",
-        data=data,
-    ).model_dump(mode="json")
+    return enveloped(BundleCloudEvent, event.id, f"auscult.bundle.{event.kind.value}", data)

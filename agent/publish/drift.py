@@ -5,7 +5,7 @@ from __future__ import annotations
 from agent.drift.events import DriftEvent, DriftStatus
 from agent.health.clock import ClockQuality
 from agent.publish.cloud_events import DriftCloudEvent, DriftEventData
-from agent.publish.messages import Message, drift_message, utc
+from agent.publish.messages import Message, drift_message, enveloped, utc
 
 
 def drift_status_message(device: str, machine: str, status: DriftStatus) -> Message:
@@ -40,11 +40,10 @@ def drift_event_message(
         event: What happened.
         clock: Whether its times can be believed; unless somebody vouches for them, they cannot.
     """
-    time = utc(event.wall)
     data = DriftEventData.model_validate(
         {
             **drift_status_message(device, machine, event.status),
-            "time": time,
+            "time": utc(event.wall),
             "clock": clock,
             "event": event.kind,
             "warning_id": event.warning_id,
@@ -52,13 +51,4 @@ def drift_event_message(
             "note": event.note,
         }
     )
-    return DriftCloudEvent(
-        specversion="1.0",
-        id=event.id,
-        source=f"/auscult/{device}",
-        type=f"auscult.drift.{event.kind.value}",
-        subject=machine,
-        time=time,
-        datacontenttype="application/json",
-        data=data,
-    ).model_dump(mode="json")
+    return enveloped(DriftCloudEvent, event.id, f"auscult.drift.{event.kind.value}", data)

@@ -11,7 +11,15 @@ from typing import Any, TypeAlias
 from agent import __version__
 from agent.frames import AlarmEvent, AlarmStatus, Decision, Level, Window
 from agent.health.clock import ClockQuality
-from agent.publish.cloud_events import AlarmEventData, CloudEvent, Explanation
+from agent.publish.cloud_events import (
+    AlarmEventData,
+    BundleCloudEvent,
+    BundleEventData,
+    CloudEvent,
+    DriftCloudEvent,
+    DriftEventData,
+    Explanation,
+)
 from agent.publish.payloads import Alarm, Drift, Score, Sensor, Status
 from agent.schema import Strict
 from agent.window.condition import SensorCondition
@@ -155,18 +163,36 @@ def event_message(
         evidence=event.evidence,
         explanation=None if why is None else Explanation.model_validate(asdict(why)),
     )
-    return _message(
-        CloudEvent(
-            specversion="1.0",
-            id=event.id,
-            source=f"/auscult/{device}",
-            type=f"auscult.alarm.{event.kind.value}",
-            subject=machine,
-            time=data.time,
-            datacontenttype="application/json",
-            data=data,
-        )
+    return enveloped(CloudEvent, event.id, f"auscult.alarm.{event.kind.value}", data)
+
+
+def enveloped(
+    envelope: type[CloudEvent | DriftCloudEvent | BundleCloudEvent],
+    event_id: str,
+    kind: str,
+    data: AlarmEventData | DriftEventData | BundleEventData,
+) -> Message:
+    """What happened, as the CloudEvent that tells it (CloudEvents 1.0, JSON format).
+
+    Args:
+        envelope: Its model.
+        event_id: The same however often it is delivered.
+        kind: Its type, such as `auscult.alarm.raised`.
+        data: What happened.
+    """
+    event = envelope.model_validate(
+        {
+            "specversion": "1.0",
+            "id": event_id,
+            "source": f"/auscult/{data.device}",
+            "type": kind,
+            "subject": data.machine,
+            "time": data.time,
+            "datacontenttype": "application/json",
+            "data": data,
+        }
     )
+    return _message(event)
 
 
 def sensor_message(
