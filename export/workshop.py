@@ -18,6 +18,7 @@ from agent.bundle.manifest import MANIFEST
 from export.bundle import export_run
 from export.embedding_cache import EmbeddingCache
 from export.results import System, file_name
+from trainer.defaults import needed_weights
 from trainer.learn import train_machine
 from trainer.preset import Preset
 from trainer.recordings.model import Machine
@@ -112,9 +113,9 @@ class Workshop:
         """Digest of everything a run is made from: the recordings by name, size and time."""
         weights = self.weights
         files = [
-            weights / part.weights if weights.is_dir() else weights
-            for part in preset.encoder.each
-            if weights is not None and part.weights
+            weights / name if weights.is_dir() else weights
+            for name in needed_weights(preset)
+            if weights is not None
         ]
         facts = [
             __version__,

@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from agent import __version__
 from agent.bank.draft import Draft, GrowthError
@@ -160,14 +161,13 @@ def _fit(draft: Draft, bundle: Bundle) -> FittedScorer:
     """The parent's scorer and threshold rule, applied to the draft's rows."""
     parent = bundle.manifest
     healthy = HealthySet(draft.vectors, draft.rows)
-    answered = np.array([domain == ANSWERED for domain in healthy.domains])
     try:
         return fit_scorer(
             healthy,
             parent.scorer,
             rule_of(parent.threshold),
             window_seconds=parent.window_seconds,
-            uncounted=answered,
+            uncounted=_uncounted(draft, bundle),
         )
     except WorkstationError as fault:
         if not draft.added and not draft.removed and bundle.healthy is not None:
@@ -178,6 +178,25 @@ def _fit(draft: Draft, bundle: Bundle) -> FittedScorer:
         raise GrowthError(fault.problem, remedy=fault.remedy) from fault
     except AuscultError as fault:
         raise GrowthError(fault.problem, remedy=fault.remedy) from fault
+
+
+def _uncounted(draft: Draft, bundle: Bundle) -> npt.NDArray[np.bool_]:
+    """Rows that calibrate nothing.
+
+    Windows of answered alarms, which were chosen for their scores, and what calibrated nothing in
+    the parent: recordings that an autoencoder has learnt to restore.
+    """
+    silent: set[tuple[str, float]] = set()
+    if bundle.healthy is not None:
+        known = np.isfinite(bundle.healthy.scores)
+        silent = {
+            (row.source, row.start)
+            for row, counts in zip(bundle.healthy.rows, known, strict=True)
+            if not counts
+        }
+    return np.array(
+        [row.domain == ANSWERED or (row.source, row.start) in silent for row in draft.rows]
+    )
 
 
 def rule_of(threshold: Threshold) -> ThresholdRule:

@@ -1,0 +1,178 @@
+"""`auscult benchmark` asked again: what changed is done anew, and how it is run changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from click.testing import CliRunner
+
+import export.benchmark.run as running
+from export.commands.benchmark import benchmark
+from export.embedding_cache import EmbeddingCache
+from export.results import Outcome
+from trainer.metrics.files import SectionScores
+from trainer.metrics.summary import summarize
+from trainer.recordings.model import Machine
+from trainer.synth.dataset import Counts, write_dataset
+from trainer.synth.design import design_machine
+
+COUNTS = Counts(train_source=6, train_target=2, test_normal=2, test_anomaly=2)
+PRESETS = ("--preset", "loudness", "--resamples", "100")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    root = tmp_path / "download"
+    for seed, machine in enumerate(("fan", "gearbox")):
+        write_dataset(
+            root, design_machine(seed), seed=seed, machine=machine, counts=COUNTS, seconds=2.0
+        )
+    return root
+
+
+def run(data: Path, out: Path, *more: str) -> dict[str, Any]:
+    """What it found, without what a clock says (a bundle tells times too, so its size differs)."""
+    arguments = [str(data), *PRESETS, "--out", str(out), *more]
+    result = CliRunner().invoke(benchmark, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return figures(out)
+
+
+def figures(out: Path) -> dict[str, Any]:
+    found = json.loads((out / "results.json").read_text())["presets"]
+    for own in found.values():
+        del own["seconds_a_machine"], own["bundle_megabytes"]
+        for machine in own["machines"].values():
+            del machine["seconds"]
+    return found
+
+
+def louder(path: Path) -> None:
+    samples, rate = soundfile.read(path)
+    rng = np.random.default_rng(0)
+    soundfile.write(path, 0.5 * samples + 0.05 * rng.normal(size=samples.shape), rate)
+
+
+def scored(machine: Machine) -> Outcome:
+    """What an evaluation would hand over, made from the clips' bytes alone."""
+    clips = machine.of("test")
+    section = SectionScores(
+        machine=machine.name,
+        section="00",
+        names=tuple(clip.path.name for clip in clips),
+        labels=tuple(clip.label for clip in clips),
+        domains=tuple(clip.domain for clip in clips),
+        scores=np.array([zlib.crc32(clip.path.read_bytes()) % 1000 for clip in clips], np.float64),
+        decisions=np.zeros(len(clips), bool),
+    )
+    (figures,) = summarize([section], resamples=100)
+    return Outcome(figures, (section,), 1.0, "float32", (), 1.0, 10)
+
+
+def test_a_changed_or_added_recording_repeats_its_machine_alone(data, tmp_path, monkeypatch):
+    done: list[str] = []
+    monkeypatch.setattr(
+        running,
+        "evaluate_one",
+        lambda machine, *_rest: (done.append(machine.name), scored(machine))[1],
+    )
+    # Its pictures take seconds, and tests/export/test_benchmark.py looks at the page.
+    monkeypatch.setattr("export.benchmark.report.write_benchmark", lambda *_a, **_k: None)
+    first = run(data, tmp_path / "out")
+    systems = len(first)  # the floors are always among them
+    assert sorted(done) == ["fan"] * systems + ["gearbox"] * systems
+    done.clear()
+    assert run(data, tmp_path / "out") == first
+    assert done == []
+
+    louder(min((data / "fan" / "train").glob("*.wav")))
+    assert run(data, tmp_path / "out") == first  # the made-up scores follow from test clips
+    assert done == ["fan"] * systems
+    done.clear()
+
+    some = min((data / "gearbox" / "test").glob("*anomaly*.wav"))
+    more = some.with_name(some.name.replace("_0000", "_0077", 1))
+    assert more != some
+    shutil.copyfile(some, more)
+    last = run(data, tmp_path / "out")
+    assert done == ["gearbox"] * systems
+    for name in first:
+        assert last[name]["machines"]["fan"] == first[name]["machines"]["fan"]
+        before, after = (found[name]["machines"]["gearbox"]["clips"] for found in (first, last))
+        assert after == before + 1
+    done.clear()
+
+    more.unlink()
+    assert run(data, tmp_path / "out") == first
+    assert done == ["gearbox"] * systems
+
+
+@pytest.mark.slow
+def test_after_a_change_only_what_changed_is_embedded(data, tmp_path, monkeypatch):
+    made: list[int] = []
+    write = EmbeddingCache.write
+    monkeypatch.setattr(
+        EmbeddingCache,
+        "write",
+        lambda self, place, vectors: (made.append(len(vectors)), write(self, place, vectors))[1],
+    )
+    machine = ("--machine", "fan")
+    systems = len(run(data, tmp_path / "out", *machine))
+    assert len(made) > 2 * systems
+    made.clear()
+    # The bank is made of other sound now; the test clips are the same.
+    louder(min((data / "fan" / "train").glob("*.wav")))
+    run(data, tmp_path / "out", *machine)
+    assert made == [COUNTS.train_source + COUNTS.train_target] * systems
+    made.clear()
+    louder(min((data / "fan" / "test").glob("*.wav")))
+    run(data, tmp_path / "out", *machine)
+    assert made == [1] * systems
+
+
+@pytest.mark.slow
+def test_two_processes_find_what_one_finds(data, tmp_path):
+    one, two = run(data, tmp_path / "one"), run(data, tmp_path / "two", "--jobs", "2")
+    assert one == two
+    tables = [
+        [line.split("|")[:4] for line in (tmp_path / name / "results.md").read_text().splitlines()
+         if line.startswith("| ")]
+        for name in ("one", "two")
+    ]  # fmt: skip
+    assert tables[0] == tables[1]
+    assert len(tables[0]) > 3
+
+
+@pytest.mark.slow
+def test_killed_with_its_processes_it_goes_on_from_what_is_there(data, tmp_path):
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "agent.cli", "benchmark", str(data), *PRESETS]
+    command += ["--jobs", "2", "--out", str(out)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    deadline = time.monotonic() + 240
+    while not any(out.glob("cells/**/*.json")) and process.poll() is None:
+        assert time.monotonic() < deadline, "no cell within four minutes"
+        time.sleep(0.02)
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    kept = {path: path.stat().st_mtime_ns for path in out.glob("cells/**/*.json")}
+    assert kept
+    found = run(data, out, "--jobs", "2")
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert len(list(out.glob("cells/**/*.json"))) == 2 * len(found)
+    assert found == run(data, tmp_path / "whole")
