@@ -13,7 +13,7 @@ from agent.encode.onnx import OnnxEncoder
 from agent.frames import Matrix
 from trainer.encoders.base import Encoder
 
-# Bounds the memory of the intermediate results; larger batches are no faster on a processor.
+# Windows between two steps of the progress bar; the encoder takes them one by one.
 _BATCH = 8
 THREADS = 2
 

@@ -13,7 +13,7 @@ from agent.frames import MachineState, Samples, Validity
 from agent.window.clip import clip_windows
 from agent.window.validity import assess
 
-# Windows encoded at once: bounds the memory a long recording takes.
+# Windows held at once: bounds the memory a long recording takes.
 _BATCH = 16
 
 
