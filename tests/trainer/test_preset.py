@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from agent.errors import ConfigError
@@ -37,3 +39,16 @@ def test_a_name_that_cannot_be_is_refused_in_words(tmp_path):
     place.write_text("name: My Preset\nsummary: mine\nencoder: {kind: loudness}\n")
     with pytest.raises(ConfigError, match=r"name: should be lower-case letters, digits and '_'"):
         load_preset(place)
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_says_whose_it_is_and_is_told_of(name):
+    page = Path(__file__).parents[2] / "docs" / "presets.md"
+    assert f"`{name}`" in page.read_text(encoding="utf-8")
+    preset = load_preset(name)
+    if preset.floor:
+        return
+    assert preset.source
+    if preset.source.startswith("Report "):
+        # What differs from the report, or what of it is not known.
+        assert "Deviation" in preset.source or "not known here" in preset.source or preset.published
