@@ -17,6 +17,7 @@ from agent.encode.frames import BODY, BOUNDARY, FRAMES, FrameLayout, Frames, lay
 from agent.encode.providers import CPU, choose_providers, options_of, tell_fallback
 from agent.errors import BundleError
 from agent.frames import Matrix, Samples
+from agent.health.memory import give_back
 
 # The output that only explanations ask for, when the graph has it.
 PATCHES = "patches"
@@ -61,6 +62,8 @@ class OnnxEncoder:
         self._layout: FrameLayout | None = None
         self._input = ""
         self._output = ""
+        self._whole_ran = False
+        self._tidying: Any = None  # options of a run that gives the working memory back
         self._asked_alone = onnxruntime.RunOptions()
         # What leads to the other output alone is left out.
         self._asked_alone.only_execute_path_to_fetches = True
@@ -145,6 +148,9 @@ class OnnxEncoder:
                 remedy=_REBUILD,
             )
         self._layout, self._parts = layout, (front, body)
+        if self._how.arena and body.get_providers() == [CPU]:
+            self._tidying = onnxruntime.RunOptions()
+            self._tidying.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
     @property
     def layout(self) -> FrameLayout | None:
@@ -189,13 +195,18 @@ class OnnxEncoder:
         return self._run_part(body, feed, BODY)
 
     def _run_part(self, session: Any, feed: dict[str, Any], name: str) -> Frames:
+        # The whole graph, which is run at times, works in three times the memory of its parts.
+        after_whole, self._whole_ran = self._whole_ran, False
+        options = self._tidying if after_whole else None
         try:
             with self._turn:
-                (result,) = session.run(None, feed)
+                (result,) = session.run(None, feed, options)
         except Exception as fault:  # onnxruntime's errors share no base class
             raise BundleError(
                 f"the graph failed: {fault}", where=self._path.with_name(name), remedy=_REBUILD
             ) from fault
+        if options is not None:
+            give_back()
         return np.asarray(result, np.float32)
 
     def _agree(self, session: Any) -> tuple[str, str]:
@@ -292,6 +303,7 @@ class OnnxEncoder:
         feed = {self._input: np.ascontiguousarray(waveforms, np.float32)}
         try:
             with self._turn:
+                self._whole_ran = True
                 (result,) = self._session.run([output], feed, self._asked_alone)
         except Exception as fault:  # onnxruntime's errors share no base class
             raise BundleError(
@@ -303,7 +315,7 @@ class OnnxEncoder:
 
     def stop(self) -> None:
         """Free the sessions. `start` makes new ones."""
-        self._session = self._parts = self._layout = None
+        self._session = self._parts = self._layout = self._tidying = None
 
 
 def _cores() -> int:
