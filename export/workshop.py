@@ -19,7 +19,7 @@ from export.bundle import export_run
 from export.embedding_cache import EmbeddingCache
 from export.results import System, file_name
 from trainer.defaults import needed_weights
-from trainer.learn import train_machine
+from trainer.learn import rescored, train_machine
 from trainer.preset import Preset
 from trainer.recordings.model import Machine
 from trainer.run import RUN
@@ -46,7 +46,7 @@ class Workshop:
     reuse: bool = False
     machines: Sequence[Machine] = ()
     cache: EmbeddingCache | None = None
-    _trained: set[Path] = field(default_factory=set)
+    _trained: dict[str, Path] = field(default_factory=dict)
 
     def place(self, machine: Machine, system: System, seed: int) -> Path:
         """The folder of one training."""
@@ -64,21 +64,31 @@ class Workshop:
         place = self.place(machine, system, seed)
         inputs = self._inputs(machine, system.preset, seed)
         run = place / "run"
-        if run not in self._trained and not (self.reuse and _made_from(run, RUN, inputs)):
+        if run not in self._trained.values() and not (self.reuse and _made_from(run, RUN, inputs)):
             _clear(run)
-            train_machine(
-                machine,
-                system.preset,
-                run,
-                seed=seed,
-                weights=self.weights,
-                channel=self.channel,
-                others=self._others(machine, system.preset),
-                progress=progress,
-            )
+            self._train(machine, system.preset, seed, run, progress)
             _mark(run, inputs)
-        self._trained.add(run)
+        self._trained.setdefault(self._learning(machine, system.preset, seed), run)
         return self._export(run, place, system, inputs)
+
+    def _train(
+        self, machine: Machine, preset: Preset, seed: int, run: Path, progress: Progress
+    ) -> None:
+        """Leave a run in `run`; that of a preset with another scorer alone serves as well."""
+        alike = self._trained.get(self._learning(machine, preset, seed))
+        if alike is not None and preset.selection is None:
+            rescored(alike, preset, run)
+            return
+        train_machine(
+            machine,
+            preset,
+            run,
+            seed=seed,
+            weights=self.weights,
+            channel=self.channel,
+            others=self._others(machine, preset),
+            progress=progress,
+        )
 
     def _export(self, run: Path, place: Path, system: System, inputs: str) -> Path:
         bundle = place / f"bundle-{system.precision}"
@@ -111,6 +121,16 @@ class Workshop:
 
     def _inputs(self, machine: Machine, preset: Preset, seed: int) -> str:
         """Digest of everything a run is made from: the recordings by name, size and time."""
+        return self._digest(machine, preset, seed, preset.model_dump(mode="json"))
+
+    def _learning(self, machine: Machine, preset: Preset, seed: int) -> str:
+        """Digest of what its encoder is learnt from: of all that, not the scorer."""
+        parts = {"encoder", "training", "window", "selection"}
+        return self._digest(machine, preset, seed, preset.model_dump(mode="json", include=parts))
+
+    def _digest(
+        self, machine: Machine, preset: Preset, seed: int, recipe: dict[str, object]
+    ) -> str:
         weights = self.weights
         files = [
             weights / name if weights.is_dir() else weights
@@ -119,7 +139,7 @@ class Workshop:
         ]
         facts = [
             __version__,
-            preset.model_dump(mode="json"),
+            recipe,
             seed,
             self.channel,
             [_state(path) for path in files],

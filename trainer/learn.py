@@ -24,7 +24,14 @@ from trainer.fit.material import gather_material
 from trainer.fit.reconstruct import fit_autoencoder
 from trainer.preset import Preset
 from trainer.recordings.model import Machine, Recording
-from trainer.run import RecordingRecord, RunRecord, prepare_run, refuse_present, save_run
+from trainer.run import (
+    RecordingRecord,
+    RunRecord,
+    load_run,
+    prepare_run,
+    refuse_present,
+    save_run,
+)
 from trainer.selection.choose import choose
 from trainer.windows import healthy_windows
 
@@ -125,6 +132,28 @@ def train_machine(
         Checkpoints(out / CHECKPOINT).clear()
     if fabric is not None:
         fabric.barrier()
+    return record
+
+
+def rescored(run: Path, preset: Preset, out: Path) -> RunRecord:
+    """A run for a preset that differs from that of `run` in nothing but what is done afterwards.
+
+    Args:
+        run: A finished run, whose preset has the same encoder, training and windows.
+        preset: The recipe with the other scorer, threshold or name.
+        out: Run folder to write.
+
+    Returns:
+        The record, as written to `run.json`.
+
+    Raises:
+        ConfigError: The run cannot be read, or `out` not be written to.
+    """
+    record, encoder = load_run(run)
+    preset = preset.model_copy(update={"scorer": place_columns(preset.scorer, encoder.columns)})
+    record = record.model_copy(update={"preset": preset})
+    prepare_run(out)
+    save_run(out, record, encoder)
     return record
 
 

@@ -14,6 +14,7 @@ import soundfile
 from click.testing import CliRunner, Result
 
 from agent.errors import AuscultError
+from agent.score.config_knn import KnnConfig
 from export.commands.evaluate import evaluate
 from export.evaluate import choose_systems
 from export.report.misses import caption, worst
@@ -154,6 +155,34 @@ def test_reuse_trains_again_only_what_changed_and_discard_leaves_nothing(
     assert all(path.stat().st_mtime_ns > old for path, old in zip(made, before, strict=True))
     assert run(*base, "--discard").exit_code == 0
     assert not (tmp_path / "work").exists()
+
+
+def test_presets_that_differ_in_their_scorer_alone_share_a_training(
+    data: Path, done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from export import workshop
+
+    real, trained = workshop.train_machine, []
+
+    def counted(machine, preset, out, **more):
+        trained.append(preset.name)
+        return real(machine, preset, out, **more)
+
+    monkeypatch.setattr(workshop, "train_machine", counted)
+    mean = load_preset("log_mel").model_copy(
+        update={"name": "mean", "floor": False, "scorer": KnnConfig(k=3)}
+    )
+    (tmp_path / "mean.yaml").write_text(mean.model_dump_json())
+    out = tmp_path / "out"
+    assert run(data / "pump", "--preset", tmp_path / "mean.yaml", "--out", out).exit_code == 0
+    # The floors stand last: log_mel's windows and encoder are those of `mean`.
+    assert trained == ["mean", "loudness"]
+    record = json.loads((out / "work/log_mel/pump/seed_0/run/run.json").read_text())
+    assert record["preset"]["name"] == "log_mel"
+    scores = "anomaly_score_pump_section_00_test.csv"
+    shared, own = (folder / "scores/log_mel" / scores for folder in (out, done[1]))
+    assert shared.read_text() == own.read_text()
+    assert shared.read_text() != (out / "scores/mean" / scores).read_text()
 
 
 def test_an_unforeseen_fault_in_one_machine_does_not_end_the_run(
