@@ -152,11 +152,12 @@ def markdown(evaluation: Evaluation, left: Sequence[NotRun], about: dict[str, An
     head = ("system", *evaluation.machines, *HEADINGS)
     rows = [row(line, evaluation.machines) for line in lines(evaluation)]
     seeds = len({seed for system in evaluation.systems for seed in system.seeds})
+    spread = f", mean ± standard deviation over {seeds} seeds where training is random"
     parts = [
         f"`{about['command']}`, auscult {about['auscult_version']}, {about['created']}.",
         (
-            "Machines: harmonic mean of AUC source, AUC target and pAUC, per cent, mean ± "
-            f"standard deviation over {seeds} seeds where training is random. Official: one "
+            "Machines: harmonic mean of AUC source, AUC target and pAUC, per cent"
+            f"{spread if seeds > 1 else ''}. Official: one "
             "harmonic mean over every area of all machines, with its 95 % bootstrap interval. "
             "Seconds: training, export and scoring of one machine and seed; embeddings that "
             "another preset had computed are taken from the cache. MB: the bundle."
