@@ -6,11 +6,9 @@ moves the bank and the device's embeddings alike.
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +16,6 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from agent import __version__
 from agent.bundle.load import open_bundle
 from agent.bundle.manifest import (
     DRIFT,
@@ -26,37 +23,35 @@ from agent.bundle.manifest import (
     HEALTHY_SPECTRUM,
     EncoderInfo,
     Manifest,
-    Quantization,
-    TrainedOn,
 )
-from agent.bundle.seal import file_record, new_bundle, seal
+from agent.bundle.seal import new_bundle, seal
 from agent.bundle.sign import load_private, sign_folder
-from agent.capture.files import audio_info
 from agent.drift.baseline import save_baseline
 from agent.explain.spectrum import measure_healthy
 from agent.frames import Matrix
 from export import storage
-from export.clips import score_tests
 from export.compare import (
     Comparison,
-    TestChange,
+    compare_tests,
     comparison_table,
-    sections_hmean,
+    refuse_cosine,
+    refuse_hmean,
     similarity,
     window_ms,
 )
 from export.detector import Detector, make_detector, still_windows, write_files
+from export.draft import draft_manifest, unheard
 from export.drift import FittedDrift, fit_drift
 from export.embed import encoder_info
 from export.embedding_cache import EmbeddingCache
 from export.exemplars import write_exemplars
 from export.framed import write_parts
-from export.onnx_graph import ExportError, FloatGraph, export_graph, verify_parity
+from export.onnx_graph import FloatGraph, export_graph, verify_parity
 from export.patches import fit_patches, write_patches
 from export.quantize import Quantized, quantize_static, quantize_weights, spread
 from trainer.encoders.pretrained.catalogue import licence_of
 from trainer.learn import HEALTHY
-from trainer.preset import Preset, QuantizationConfig
+from trainer.preset import Preset
 from trainer.progress import progress_bar
 from trainer.recordings.model import Machine
 from trainer.run import RunRecord, load_run
@@ -176,14 +171,14 @@ def export_bundle(
         quantized = _quantize(graph, target, windows.waveforms, info, preset, precision, progress)
         exported = info.model_copy(update={"precision": "int8" if quantized else "float32"})
 
-        unheard = _unheard(record)
+        held = unheard(record)
         plain = make_detector(
-            graph.path, info, windows, still, preset, progress, unheard=unheard, cache=cache
+            graph.path, info, windows, still, preset, progress, unheard=held, cache=cache
         )
         final = plain
         if quantized is not None:
             final = make_detector(
-                target, exported, windows, still, preset, progress, unheard=unheard, cache=cache
+                target, exported, windows, still, preset, progress, unheard=held, cache=cache
             )
         mean, least = similarity(plain.vectors, final.vectors)
         one = windows.waveforms[:1]
@@ -198,10 +193,10 @@ def export_bundle(
             ms=window_ms(target, exported, one) if quantized else float_ms,
         )
         if quantized:
-            _within_cosine(comparison, preset.quantization)
+            refuse_cosine(comparison, preset.quantization)
 
         drift = _fit_drift(record, machine, windows, final, progress)
-        draft = _draft(record, machine, windows, final, comparison, quantized, drift)
+        draft = draft_manifest(record, machine, windows, final, comparison, quantized, drift)
         write_files(folder, final, windows, still)
         write_parts(encoder, target, exported, windows.waveforms)
         if drift.baseline is not None:
@@ -228,13 +223,17 @@ def export_bundle(
                 plain_folder.mkdir()
                 storage.copy(graph.path, plain_folder / ENCODER)
                 write_files(plain_folder, plain, windows, still)
-                seal(plain_folder, _draft(record, machine, windows, plain, comparison, None))
-            change = _test(folder, plain_folder, machine, record, progress)
+                seal(
+                    plain_folder, draft_manifest(record, machine, windows, plain, comparison, None)
+                )
+            change = compare_tests(folder, plain_folder, machine, record, progress)
             if change is not None:
                 comparison = replace(comparison, test=change)
                 if quantized:
-                    _within_hmean(change, preset.quantization)
-                draft = _draft(record, machine, windows, final, comparison, quantized, drift)
+                    refuse_hmean(change, preset.quantization)
+                draft = draft_manifest(
+                    record, machine, windows, final, comparison, quantized, drift
+                )
                 manifest = seal(folder, draft)
         if key is not None:
             sign_folder(folder, key)
@@ -318,167 +317,3 @@ def _write_spectrum(
         (windows.waveforms[i] for i in chosen), info.sample_rate, lambda: progress.advance(task)
     )
     np.save(folder / HEALTHY_SPECTRUM, measured.table(), allow_pickle=False)
-
-
-def _draft(
-    record: RunRecord,
-    machine: Machine,
-    windows: WindowSet,
-    detector: Detector,
-    comparison: Comparison,
-    quantized: Quantized | None,
-    drift: FittedDrift | None = None,
-) -> Manifest:
-    """The manifest, short of its files."""
-    preset = record.preset
-    asked = preset.quantization.mode
-    notes = list(detector.fitted.notes)
-    drift = drift or FittedDrift()
-    chosen = "" if record.selection is None else record.selection.note
-    notes.extend(note for note in (chosen, detector.gate_note, drift.note) if note)
-    notes.extend(
-        f"{count} healthy windows were left out: {why}" for why, count in windows.invalid.items()
-    )
-    learnt = _learnt(record)
-    if learnt:
-        notes.append(learnt)
-    if quantized is not None and quantized.float_nodes:
-        notes.append(
-            "left in float32 because INT8 turned the embeddings too far: "
-            + ", ".join(quantized.float_nodes)
-        )
-    return Manifest(
-        auscult_version=__version__,
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        encoder=detector.info,
-        window_seconds=detector.info.window_samples / detector.info.sample_rate,
-        hop_seconds=preset.window.hop_seconds,
-        clip_hop_seconds=preset.window.train_hop_seconds,
-        scorer=detector.fitted.config,
-        threshold=detector.fitted.threshold,
-        trained_on=_trained_on(record, machine, windows),
-        quantization=Quantization(
-            mode=asked if quantized else "none",
-            float_bytes=comparison.float_bytes,
-            bytes=comparison.bytes,
-            cosine_mean=comparison.cosine_mean,
-            cosine_min=comparison.cosine_min,
-            torch_cosine_min=comparison.torch_cosine_min,
-            int8_nodes=quantized.int8_nodes if quantized else 0,
-            float_nodes=len(quantized.float_nodes) if quantized else 0,
-            hmean_change=comparison.test.change if comparison.test else None,
-        ),
-        notes=tuple(notes),
-        gate=detector.gate,
-        drift=drift.info,
-        files={},
-    )
-
-
-def _learnt(record: RunRecord) -> str:
-    """What the threshold is worth where it comes from recordings that the network has learnt."""
-    kind = record.preset.training.kind
-    if kind == "frozen" or _unheard(record):
-        return ""
-    if kind == "reconstruct":
-        return (
-            "the threshold comes from the recordings that the network was trained to restore, and "
-            "it restores those better than any new sound of the healthy machine: expect many more "
-            "false alarms than promised. With `training: {held_out: 0.2}` in the preset a fifth of "
-            "the recordings is kept from training, and the threshold comes from those alone"
-        )
-    return (
-        "the threshold comes from recordings that the network was trained on, so new sound of the "
-        "healthy machine may lie above it more often than promised: count false alarms over some "
-        "healthy days before relying on it"
-    )
-
-
-def _unheard(record: RunRecord) -> frozenset[str]:
-    """Recordings that an autoencoder has not learnt to restore, when some were held out."""
-    if record.preset.training.kind != "reconstruct":
-        return frozenset()
-    return frozenset(name.removeprefix(f"{record.machine}/") for name in record.held_out)
-
-
-def _trained_on(record: RunRecord, machine: Machine, windows: WindowSet) -> TrainedOn:
-    used = {row.source: row for row in windows.rows}
-    digest = hashlib.sha256()
-    seconds = 0.0
-    for source in sorted(used):
-        path = machine.root / source
-        digest.update(f"{source}\0{file_record(path).sha256}\n".encode())
-        seconds += audio_info(path).seconds
-    domains: dict[str, int] = {}
-    for _, row in sorted(used.items()):
-        domains[row.domain] = domains.get(row.domain, 0) + 1
-    power = np.array([np.mean(np.square(window, dtype=np.float64)) for window in windows.waveforms])
-    level = np.percentile(10.0 * np.log10(np.maximum(power, 1e-20)), [1.0, 99.0])
-    return TrainedOn(
-        machine=record.machine,
-        preset=record.preset.name,
-        seed=record.seed,
-        recordings=len(used),
-        seconds=round(seconds, 3),
-        domains=domains,
-        classes=record.classes,
-        class_rule=record.class_rule,
-        level_dbfs=(round(float(level[0]), 2), round(float(level[1]), 2)),
-        data_sha256=digest.hexdigest(),
-    )
-
-
-def _test(
-    folder: Path, plain: Path | None, machine: Machine, record: RunRecord, progress: Progress
-) -> TestChange | None:
-    """Score the test recordings through both bundles; None without a test set of both kinds."""
-    labels = {recording.label for recording in machine.of("test")}
-    if not {"normal", "anomaly"} <= labels:
-        return None
-    found = []
-    for place in (folder, plain):
-        if place is None:
-            continue
-        task = progress.add_task("scoring the test set", total=len(machine.of("test")))
-        bundle = open_bundle(place, threads=2)
-        try:
-            sections, _ = score_tests(
-                bundle,
-                machine,
-                hop_seconds=record.preset.window.train_hop_seconds,
-                channel=record.channel,
-                advance=lambda task=task: progress.advance(task),  # type: ignore[misc]
-            )
-        finally:
-            bundle.close()
-        result = sections_hmean(sections)
-        if result is None:
-            return None
-        found.append(result)
-    return TestChange(float_hmean=found[-1][0], hmean=found[0][0], clips=found[0][1])
-
-
-_REMEDIES = (
-    "Export with --float, or set in the preset's `quantization` another `mode`, more "
-    "`calibration_windows`, or a wider `{field}` if you accept the change, and train again."
-)
-
-
-def _within_cosine(comparison: Comparison, bounds: QuantizationConfig) -> None:
-    if not comparison.cosine_mean >= bounds.min_cosine:
-        raise ExportError(
-            f"INT8 turned the embeddings: their mean cosine to float32 is "
-            f"{comparison.cosine_mean:.4f}, the preset demands {bounds.min_cosine:g}. "
-            "No bundle was written",
-            remedy=_REMEDIES.format(field="min_cosine"),
-        )
-
-
-def _within_hmean(change: TestChange, bounds: QuantizationConfig) -> None:
-    if -change.change > bounds.max_hmean_drop:
-        raise ExportError(
-            f"INT8 cost detection: the harmonic mean on the {change.clips} test recordings fell "
-            f"from {100 * change.float_hmean:.2f} to {100 * change.hmean:.2f}, the preset allows "
-            f"a drop of {100 * bounds.max_hmean_drop:g}. No bundle was written",
-            remedy=_REMEDIES.format(field="max_hmean_drop"),
-        )

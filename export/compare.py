@@ -1,4 +1,4 @@
-"""What export changed, in figures: size, speed, direction of the embeddings, AUC on a test set."""
+"""What export changed (size, speed, direction of the embeddings, AUC), and what is too much."""
 
 from __future__ import annotations
 
@@ -7,15 +7,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from rich.progress import Progress
 from rich.table import Table
 
+from agent.bundle.load import open_bundle
 from agent.bundle.manifest import EncoderInfo
 from agent.encode.onnx import OnnxEncoder
 from agent.frames import Matrix
+from export.clips import score_tests
 from export.embed import THREADS
-from export.onnx_graph import cosines
+from export.onnx_graph import ExportError, cosines
 from trainer.metrics.auc import auc_scores, harmonic_mean
 from trainer.metrics.files import SectionScores
+from trainer.preset import QuantizationConfig
+from trainer.recordings.model import Machine
+from trainer.run import RunRecord
+
+_REMEDIES = (
+    "Export with --float, or set in the preset's `quantization` another `mode`, more "
+    "`calibration_windows`, or a wider `{field}` if you accept the change, and train again."
+)
 
 # Timed passes over one window; the median leaves out what other programs took.
 _PASSES = 15
@@ -153,3 +164,74 @@ def comparison_table(found: Comparison, *, mode: str, int8_nodes: int, float_nod
             f"{100 * found.test.change:+.2f}",
         )
     return table
+
+
+def compare_tests(
+    folder: Path, plain: Path | None, machine: Machine, record: RunRecord, progress: Progress
+) -> TestChange | None:
+    """Score the test recordings through both bundles.
+
+    Args:
+        folder: The bundle.
+        plain: A bundle of the float32 graph; None where that is the bundle.
+        machine: Its recordings.
+        record: The run's.
+        progress: Where to show progress.
+
+    Returns:
+        What it cost; None without a test set of both kinds.
+    """
+    labels = {recording.label for recording in machine.of("test")}
+    if not {"normal", "anomaly"} <= labels:
+        return None
+    found = []
+    for place in (folder, plain):
+        if place is None:
+            continue
+        task = progress.add_task("scoring the test set", total=len(machine.of("test")))
+        bundle = open_bundle(place, threads=2)
+        try:
+            sections, _ = score_tests(
+                bundle,
+                machine,
+                hop_seconds=record.preset.window.train_hop_seconds,
+                channel=record.channel,
+                advance=lambda task=task: progress.advance(task),  # type: ignore[misc]
+            )
+        finally:
+            bundle.close()
+        result = sections_hmean(sections)
+        if result is None:
+            return None
+        found.append(result)
+    return TestChange(float_hmean=found[-1][0], hmean=found[0][0], clips=found[0][1])
+
+
+def refuse_cosine(comparison: Comparison, bounds: QuantizationConfig) -> None:
+    """Refuse a graph whose embeddings are turned further than the preset allows.
+
+    Raises:
+        ExportError: They are.
+    """
+    if not comparison.cosine_mean >= bounds.min_cosine:
+        raise ExportError(
+            f"INT8 turned the embeddings: their mean cosine to float32 is "
+            f"{comparison.cosine_mean:.4f}, the preset demands {bounds.min_cosine:g}. "
+            "No bundle was written",
+            remedy=_REMEDIES.format(field="min_cosine"),
+        )
+
+
+def refuse_hmean(change: TestChange, bounds: QuantizationConfig) -> None:
+    """Refuse a graph that costs more of a test set than the preset allows.
+
+    Raises:
+        ExportError: It does.
+    """
+    if -change.change > bounds.max_hmean_drop:
+        raise ExportError(
+            f"INT8 cost detection: the harmonic mean on the {change.clips} test recordings fell "
+            f"from {100 * change.float_hmean:.2f} to {100 * change.hmean:.2f}, the preset allows "
+            f"a drop of {100 * bounds.max_hmean_drop:g}. No bundle was written",
+            remedy=_REMEDIES.format(field="max_hmean_drop"),
+        )

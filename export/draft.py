@@ -1,0 +1,140 @@
+"""What a bundle's manifest says: of its run and its threshold, and for people to note."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime, timezone
+
+import numpy as np
+
+from agent import __version__
+from agent.bundle.manifest import Manifest, Quantization, TrainedOn
+from agent.bundle.seal import file_record
+from agent.capture.files import audio_info
+from agent.words import counted
+from export.compare import Comparison
+from export.detector import Detector
+from export.drift import FittedDrift
+from export.quantize import Quantized
+from trainer.recordings.model import Machine
+from trainer.run import RunRecord
+from trainer.windows import WindowSet
+
+
+def draft_manifest(
+    record: RunRecord,
+    machine: Machine,
+    windows: WindowSet,
+    detector: Detector,
+    comparison: Comparison,
+    quantized: Quantized | None,
+    drift: FittedDrift | None = None,
+) -> Manifest:
+    """The manifest, short of its files.
+
+    Args:
+        record: The run's.
+        machine: Its recordings.
+        windows: What the bank was made of.
+        detector: What was made of them.
+        comparison: What export changed.
+        quantized: How the graph was quantized; None where it was not.
+        drift: What the drift monitor measures from; None for none.
+    """
+    preset = record.preset
+    asked = preset.quantization.mode
+    notes = list(detector.fitted.notes)
+    drift = drift or FittedDrift()
+    chosen = "" if record.selection is None else record.selection.note
+    notes.extend(note for note in (chosen, detector.gate_note, drift.note) if note)
+    notes.extend(
+        f"{counted(count, 'healthy window')} left out: {why}"
+        for why, count in windows.invalid.items()
+    )
+    learnt = _learnt(record)
+    if learnt:
+        notes.append(learnt)
+    if quantized is not None and quantized.float_nodes:
+        notes.append(
+            "left in float32 because INT8 turned the embeddings too far: "
+            + ", ".join(quantized.float_nodes)
+        )
+    return Manifest(
+        auscult_version=__version__,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        encoder=detector.info,
+        window_seconds=detector.info.window_samples / detector.info.sample_rate,
+        hop_seconds=preset.window.hop_seconds,
+        clip_hop_seconds=preset.window.train_hop_seconds,
+        scorer=detector.fitted.config,
+        threshold=detector.fitted.threshold,
+        trained_on=_trained_on(record, machine, windows),
+        quantization=Quantization(
+            mode=asked if quantized else "none",
+            float_bytes=comparison.float_bytes,
+            bytes=comparison.bytes,
+            cosine_mean=comparison.cosine_mean,
+            cosine_min=comparison.cosine_min,
+            torch_cosine_min=comparison.torch_cosine_min,
+            int8_nodes=quantized.int8_nodes if quantized else 0,
+            float_nodes=len(quantized.float_nodes) if quantized else 0,
+            hmean_change=comparison.test.change if comparison.test else None,
+        ),
+        notes=tuple(notes),
+        gate=detector.gate,
+        drift=drift.info,
+        files={},
+    )
+
+
+def _learnt(record: RunRecord) -> str:
+    """What the threshold is worth where it comes from recordings that the network has learnt."""
+    kind = record.preset.training.kind
+    if kind == "frozen" or unheard(record):
+        return ""
+    if kind == "reconstruct":
+        return (
+            "the threshold comes from the recordings that the network was trained to restore, and "
+            "it restores those better than any new sound of the healthy machine: expect many more "
+            "false alarms than promised. With `training: {held_out: 0.2}` in the preset a fifth of "
+            "the recordings is kept from training, and the threshold comes from those alone"
+        )
+    return (
+        "the threshold comes from recordings that the network was trained on, so new sound of the "
+        "healthy machine may lie above it more often than promised: count false alarms over some "
+        "healthy days before relying on it"
+    )
+
+
+def unheard(record: RunRecord) -> frozenset[str]:
+    """Recordings that an autoencoder has not learnt to restore, when some were held out."""
+    if record.preset.training.kind != "reconstruct":
+        return frozenset()
+    return frozenset(name.removeprefix(f"{record.machine}/") for name in record.held_out)
+
+
+def _trained_on(record: RunRecord, machine: Machine, windows: WindowSet) -> TrainedOn:
+    used = {row.source: row for row in windows.rows}
+    digest = hashlib.sha256()
+    seconds = 0.0
+    for source in sorted(used):
+        path = machine.root / source
+        digest.update(f"{source}\0{file_record(path).sha256}\n".encode())
+        seconds += audio_info(path).seconds
+    domains: dict[str, int] = {}
+    for _, row in sorted(used.items()):
+        domains[row.domain] = domains.get(row.domain, 0) + 1
+    power = np.array([np.mean(np.square(window, dtype=np.float64)) for window in windows.waveforms])
+    level = np.percentile(10.0 * np.log10(np.maximum(power, 1e-20)), [1.0, 99.0])
+    return TrainedOn(
+        machine=record.machine,
+        preset=record.preset.name,
+        seed=record.seed,
+        recordings=len(used),
+        seconds=round(seconds, 3),
+        domains=domains,
+        classes=record.classes,
+        class_rule=record.class_rule,
+        level_dbfs=(round(float(level[0]), 2), round(float(level[1]), 2)),
+        data_sha256=digest.hexdigest(),
+    )
