@@ -26,7 +26,7 @@ from agent.health.config import MetricsConfig
 from agent.misspelt import explain_with_nearest
 from agent.paths import FilePath
 from agent.publish.config import JsonlConfig, MqttConfig, short_jsonl
-from agent.schema import Strict, spelt
+from agent.schema import Strict, explain_yaml, spelt
 from agent.web.config import WebConfig
 from agent.window.config import ValidityConfig
 
@@ -214,7 +214,11 @@ def load_config(path: Path) -> AgentConfig:
             remedy="Start from configs/agent.yaml; every key is in docs/configuration.md.",
         ) from fault
     except OSError as fault:
-        raise ConfigError(f"cannot be read: {fault.strerror}", where=path) from fault
+        raise ConfigError(
+            f"cannot be read: {fault.strerror}",
+            where=path,
+            remedy="Give the configuration's file, such as agent.yaml.",
+        ) from fault
     if data is None:
         raise ConfigError("is far too large for a configuration", where=path)
     try:
@@ -222,9 +226,8 @@ def load_config(path: Path) -> AgentConfig:
         tree = yaml.load(data.decode(), Loader=_OnceLoader)  # noqa: S506
     except Exception as fault:
         # Not YAML's errors alone: PyYAML meets `!!bool maybe` with a KeyError, and others so.
-        problem = str(fault) if isinstance(fault, yaml.YAMLError | ValueError) else repr(fault)
         raise ConfigError(
-            f"is not YAML: {problem}",
+            f"is not YAML: {explain_yaml(fault)}",
             where=path,
             remedy="Mend that place: indent with spaces, put a space after each colon, and quote "
             "text that holds `: ` or begins with one of @ % & * ! [ {. configs/agent.yaml is an "

@@ -23,7 +23,8 @@ class AuscultError(Exception):
     def __str__(self) -> str:
         """`where: problem. remedy`, leaving out what is absent."""
         head = f"{self.where}: {self.problem}" if self.where else self.problem
-        return f"{head}. {self.remedy}" if self.remedy else head
+        stop = "" if head.endswith(("?", ".", "!")) else "."
+        return f"{head}{stop} {self.remedy}" if self.remedy else head
 
 
 class ConfigError(AuscultError):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
@@ -67,10 +68,7 @@ def explain(fault: ValidationError, *, whole: str = "the whole file") -> str:
         whole: What was validated, for findings of no one field.
     """
     errors = _causes(fault.errors())
-    parts = [
-        f"{place(error['loc'], whole)}: {_said(error)} (got {_short(error['input'])})"
-        for error in errors[:MOST_TOLD]
-    ]
+    parts = [_finding(error, whole) for error in errors[:MOST_TOLD]]
     return listed(parts, len(errors))
 
 
@@ -86,6 +84,22 @@ def _causes(errors: Sequence[ErrorDetails]) -> list[ErrorDetails]:
             if len(other["loc"]) > len(error["loc"])
         )
     ]
+
+
+def _finding(error: ErrorDetails, whole: str) -> str:
+    said = _said(error)
+    if error["type"] == "value_error" and isinstance(error["input"], Mapping):
+        # Of several fields together: our own sentence names them.
+        return f"{place(error['loc'])}: {said}" if error["loc"] else said
+    return f"{place(error['loc'], whole)}: {said} (got {_short(error['input'])})"
+
+
+def explain_yaml(fault: Exception) -> str:
+    """Where YAML cannot be read and why, in one line."""
+    mark = getattr(fault, "problem_mark", None)
+    if mark is None:
+        return str(fault) if isinstance(fault, yaml.YAMLError | ValueError) else repr(fault)
+    return f"line {mark.line + 1}, column {mark.column + 1}: {getattr(fault, 'problem', '')}"
 
 
 def _said(error: ErrorDetails) -> str:

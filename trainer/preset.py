@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,7 +11,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from agent.decide.config import FalseAlarms
 from agent.errors import ConfigError
-from agent.schema import Strict, explain, spelt
+from agent.misspelt import explain_with_nearest
+from agent.schema import Strict, explain_yaml, spelt
 from agent.score.config import FusionConfig, ScorerConfig
 from agent.score.config_density import DtmmConfig
 from agent.score.config_knn import KnnConfig
@@ -359,17 +361,29 @@ def load_preset(name: str | Path) -> Preset:
                 path = place / f"{name}.yaml"
                 break
         else:
+            near = difflib.get_close_matches(str(name), preset_names(), n=1)
+            hint = f", did you mean '{near[0]}'?" if near else ""
             raise ConfigError(
-                f"there is no preset '{name}'",
+                f"there is no preset '{name}'{hint}",
                 remedy=f"Choose one of {', '.join(preset_names())}, or give a .yaml file.",
             )
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as fault:
-        raise ConfigError(f"cannot be read: {fault.strerror}", where=path) from fault
+        raise ConfigError(
+            f"cannot be read: {fault.strerror}",
+            where=path,
+            remedy="Give a preset's name, or a .yaml file.",
+        ) from fault
     except (yaml.YAMLError, UnicodeDecodeError) as fault:
-        raise ConfigError(f"is not YAML: {fault}", where=path) from fault
+        raise ConfigError(
+            f"is not YAML: {explain_yaml(fault)}",
+            where=path,
+            remedy="The presets in configs/presets are examples.",
+        ) from fault
     try:
         return Preset.model_validate(data)
     except ValidationError as fault:
-        raise ConfigError(explain(fault), where=path) from fault
+        raise ConfigError(
+            explain_with_nearest(fault, Preset), where=path, remedy="See docs/presets.md."
+        ) from fault

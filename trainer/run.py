@@ -77,6 +77,12 @@ class RunRecord(Strict):
             ConfigError: A recording is gone.
         """
         base = root or Path(self.root)
+        if not base.is_dir():
+            raise ConfigError(
+                "the recordings' folder does not exist",
+                where=base,
+                remedy="Put it back, or say where it is now with --data.",
+            )
         found = tuple(
             Recording(
                 path=base / r.path,

@@ -204,7 +204,11 @@ def _load(path: Path, parse: Any, which: str) -> Any:
             data = file.read(_LIMIT)
         return parse(data)
     except OSError as fault:
-        raise SigningError(f"cannot be read: {fault.strerror}", where=path) from fault
+        raise SigningError(
+            f"cannot be read: {fault.strerror}",
+            where=path,
+            remedy="Give a key that `auscult keygen` made.",
+        ) from fault
     except Exception as fault:  # the package's own, which share no base class
         raise SigningError(
             f"is not a {which} key in PEM, or is protected by a password",

@@ -87,7 +87,9 @@ def read_frames(path: str | Path, *, channel: int | None = None) -> Iterator[Mat
             raise AudioError(
                 f"there is no channel {channel}: the file has {file.channels}",
                 where=path,
-                remedy=f"Choose a channel from 0 to {file.channels - 1}, or none for the average.",
+                remedy=f"Choose a channel from 0 to {file.channels - 1}, or none for the average."
+                if file.channels > 1
+                else "Choose none.",
             )
         decoded = 0
         while len(block := file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)) > 0:

@@ -43,11 +43,16 @@ import click
 @click.option("--compare-float", is_flag=True, help="Also export and score float32 bundles.")
 @click.option(
     "--weights",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, exists=True),
     envvar="AUSCULT_WEIGHTS",
     help="Folder of pre-trained checkpoints, or the file itself.",
 )
-@click.option("--channel", type=int, default=None, help="Channel to read; default: the average.")
+@click.option(
+    "--channel",
+    type=click.IntRange(min=0),
+    default=None,
+    help="Channel to read, from 0; default: the average.",
+)
 @click.option(
     "--jobs",
     type=click.IntRange(min=1),

@@ -28,7 +28,7 @@ import click
 @click.option("--preset", default="auscult_scratch", show_default=True, help="Name, or a .yaml.")
 @click.option(
     "--weights",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, exists=True),
     envvar="AUSCULT_WEIGHTS",
     help="Folder of pre-trained checkpoints, or the file itself.",
 )

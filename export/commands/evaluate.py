@@ -49,11 +49,16 @@ import click
 )
 @click.option(
     "--weights",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, exists=True),
     envvar="AUSCULT_WEIGHTS",
     help="Folder of pre-trained checkpoints, or the file itself.",
 )
-@click.option("--channel", type=int, default=None, help="Channel to read; default: the average.")
+@click.option(
+    "--channel",
+    type=click.IntRange(min=0),
+    default=None,
+    help="Channel to read, from 0; default: the average.",
+)
 @click.option(
     "--reuse",
     is_flag=True,

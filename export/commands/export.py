@@ -98,7 +98,7 @@ def export(
         highlight=False,
     )
     for note in manifest.notes:
-        tell(f"[yellow]note[/yellow] {escape(note)}", highlight=False)
+        tell(f"[yellow]note:[/yellow] {escape(note)}", highlight=False)
     size = sum(record.size for record in manifest.files.values())
     tell(f"wrote {escape(str(out))} ({size / 1e6:.2f} MB)", highlight=False, soft_wrap=True)
     tell(

@@ -6,8 +6,10 @@ import errno
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from agent import cli
+from agent.errors import AuscultError
 
 
 @pytest.mark.parametrize(
@@ -44,3 +46,17 @@ def test_a_fault_of_our_own_is_not_hidden(monkeypatch):
     monkeypatch.setattr("sys.argv", ["auscult"])
     with pytest.raises(OSError, match="no file in it"):
         cli.main()
+
+
+def test_a_misspelt_command_is_answered_with_the_nearest():
+    result = CliRunner().invoke(cli.root, ["trian", "pump7"])
+    assert result.exit_code == 2
+    assert result.output.count("Did you mean 'train'?") == 1
+    other = CliRunner().invoke(cli.root, ["xylophone"])
+    assert "Did you mean" not in other.output
+
+
+@pytest.mark.parametrize("problem", ["there is no such key, did you mean 'b'?", "it ended..."])
+def test_a_sentence_ends_once(problem):
+    assert str(AuscultError(problem, where="f", remedy="Mend it.")) == f"f: {problem} Mend it."
+    assert str(AuscultError("it is bad", remedy="Mend it.")) == "it is bad. Mend it."

@@ -9,7 +9,8 @@ from pydantic import Field, ValidationError, create_model
 
 from agent.bundle.manifest import Manifest
 from agent.collect.session import Session
-from agent.config import AgentConfig
+from agent.config import AgentConfig, load_config
+from agent.errors import ConfigError
 from agent.request.commands import COMMANDS, Collect, CollectCancel
 from agent.schema import explain
 
@@ -48,6 +49,21 @@ def test_it_is_said_in_words(schema, data, words):
     assert words in text
     for jargon in ("pattern", "^", "dictionary", "tuple", "Input", "String"):
         assert jargon not in text
+
+
+def test_what_several_fields_say_together_stands_by_itself():
+    text = told(AgentConfig, {"machines": [MACHINE, MACHINE]})
+    assert text == "two machines are called pump: names must differ"
+
+
+def test_where_yaml_cannot_be_read_is_told_in_one_line(tmp_path):
+    place = tmp_path / "agent.yaml"
+    place.write_text("machines:\n  - name: pump\n   bundle: b\n")
+    with pytest.raises(ConfigError, match=r"is not YAML: line 3, column 4: ") as caught:
+        load_config(place)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ConfigError, match=r"Give the configuration's file"):
+        load_config(tmp_path)
 
 
 def patterns(found):

@@ -31,6 +31,7 @@ from agent.errors import AuscultError, BundleError, ConfigError
 from agent.score.clips import score_clip
 from agent.score.config_knn import KnnConfig
 from export import bundle as bundling
+from export import compare as comparing
 from export.bundle import export_bundle, export_run
 from export.onnx_graph import ExportError
 from trainer.preset import EncoderConfig, Preset, QuantizationConfig, WindowConfig
@@ -232,7 +233,7 @@ def test_bundle_that_turned_too_far_is_not_written(run, tmp_path, monkeypatch):
 
 def test_bundle_that_detects_less_is_not_written(run, tmp_path, monkeypatch):
     found = iter([(0.60, 12), (0.65, 12)])
-    monkeypatch.setattr(bundling, "sections_hmean", lambda sections: next(found))
+    monkeypatch.setattr(comparing, "sections_hmean", lambda sections: next(found))
     run(max_hmean_drop=0.01)
     with pytest.raises(ExportError, match=r"65\.00 to 60\.00.*drop of 1.*max_hmean_drop"):
         export(tmp_path / "bundle")
@@ -242,6 +243,9 @@ def test_bundle_that_detects_less_is_not_written(run, tmp_path, monkeypatch):
 def test_missing_recordings_are_named_and_data_finds_them(run, data, tmp_path, monkeypatch):
     made = record(data).model_copy(update={"root": str(tmp_path / "gone")})
     monkeypatch.setattr(bundling, "load_run", lambda folder: (made, SmallEncoder()))
+    with pytest.raises(ConfigError, match=r"gone: the recordings' folder does not exist.*--data"):
+        export(tmp_path / "bundle")
+    (tmp_path / "gone").mkdir()
     with pytest.raises(ConfigError, match=r"gone/.*\.wav: 25 of the 25.*--data"):
         export(tmp_path / "bundle")
     export(tmp_path / "bundle", data=data, precision="float32", test=False)

@@ -52,3 +52,15 @@ def test_every_preset_says_whose_it_is_and_is_told_of(name):
     if preset.source.startswith("Report "):
         # What differs from the report, or what of it is not known.
         assert "Deviation" in preset.source or "not known here" in preset.source or preset.published
+
+
+def test_misspelt_names_and_fields_are_answered_with_the_nearest(tmp_path):
+    with pytest.raises(ConfigError, match=r"'dual_pth', did you mean 'dual_path'\?"):
+        load_preset("dual_pth")
+    place = tmp_path / "mine.yaml"
+    place.write_text("name: mine\nsummary: x\nencoder: {kind: loudness}\ntraining: {epoch: 3}\n")
+    with pytest.raises(ConfigError, match=r"training\.epoch: .* did you mean 'epochs'\?"):
+        load_preset(place)
+    place.write_text("name: mine\n summary: x\n")
+    with pytest.raises(ConfigError, match=r"is not YAML: line 2, column 9: "):
+        load_preset(place)

@@ -237,6 +237,16 @@ def test_the_summary_says_what_there_is_and_what_is_not(tmp_path):
     assert "Check the microphone" in text
 
 
+def test_a_file_that_cannot_be_read_hides_no_channel_that_is_missing(tmp_path):
+    for n in range(3):
+        write(tmp_path / "pump" / "normal" / f"{n}.wav", noise())
+    (tmp_path / "pump" / "normal" / "00.wav").write_bytes(b"RIFF")
+    with pytest.raises(
+        AudioError, match="none of the 4 healthy recordings of pump has a channel 1"
+    ):
+        load_machines(tmp_path / "pump", channel=1)
+
+
 def test_what_becomes_of_recordings_shorter_than_a_window_is_said(tmp_path):
     for n, seconds in enumerate((10, 10, 1)):
         write(tmp_path / "pump" / "normal" / f"{n}.wav", noise(seconds))

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from agent.errors import ConfigError
 from trainer.commands.train import train
-from trainer.run import prepare_run
+from trainer.run import load_record, prepare_run
 
 
 def test_a_folder_is_made_and_left_empty(tmp_path):
@@ -78,3 +78,12 @@ def test_a_training_that_was_to_replace_a_run_can_be_gone_on_with(data, tmp_path
     (out / "checkpoint").mkdir()  # of a training with --force that died
     assert "interrupted" in str(run(data, out).exception)
     assert run(data, out, "--resume").exit_code == 0
+
+
+def test_a_path_of_weights_or_recordings_that_is_not_there_is_said_at_once(data, tmp_path):
+    refused = run(data, tmp_path / "run", "--weights", str(tmp_path / "nowhere"))
+    assert refused.exit_code == 2
+    assert "nowhere' does not exist" in refused.output
+    assert run(data, tmp_path / "run").exit_code == 0
+    with pytest.raises(ConfigError, match=r"nowhere: the recordings' folder does not exist"):
+        load_record(tmp_path / "run").to_machine(tmp_path / "nowhere")

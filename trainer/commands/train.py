@@ -27,11 +27,16 @@ if TYPE_CHECKING:
 @click.option("--seed", default=0, show_default=True, help="Random seed.")
 @click.option(
     "--weights",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, exists=True),
     envvar="AUSCULT_WEIGHTS",
     help="Folder of pre-trained checkpoints, or the file itself.",
 )
-@click.option("--channel", type=int, default=None, help="Channel to read; default: the average.")
+@click.option(
+    "--channel",
+    type=click.IntRange(min=0),
+    default=None,
+    help="Channel to read, from 0; default: the average.",
+)
 @click.option(
     "--on-bad",
     type=click.Choice(["skip", "refuse"]),

@@ -188,11 +188,12 @@ def _refuse_channel(machines: Sequence[Machine], found: Sequence[Machine], chann
         for role in ("normal", "test"):
             files = asked.of(role)
             without = [one for one in files if faults.get(one.path, "").startswith(_NO_CHANNEL)]
-            if files and len(without) == len(files):
+            # One that cannot even be read has no say in it.
+            if without and all(one.path in faults for one in files):
                 raise AudioError(
                     f"none of the {len(files)} {_KINDS[role]} recordings of {machine.name} has a "
-                    f"channel {channel}: {faults[files[0].path]}",
-                    where=files[0].path,
+                    f"channel {channel}: {faults[without[0].path]}",
+                    where=without[0].path,
                     remedy="Choose a channel that they have, counted from 0, or none to average "
                     "them all.",
                 )
