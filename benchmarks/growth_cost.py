@@ -63,8 +63,7 @@ def by_window(folder: Path, lengths: Sequence[float]) -> list[float]:
         encoder = Mn04(window_seconds=seconds, features=FEATURES).eval()
         graph = export_graph(encoder, folder / "float.onnx")
         info = encoder_info(encoder, "float32", OPSET)
-        windows = noise(12, encoder.window_samples)
-        embed(graph.path, info, windows[:1])
+        windows = noise(5, encoder.window_samples)
         start = milliseconds(partial(embed, graph.path, info, windows[:1]), 3)
         whole = milliseconds(partial(embed, graph.path, info, windows), 3)
         found.append((whole - start) / (len(windows) - 1))
@@ -152,7 +151,7 @@ def main() -> None:
     lengths = [2.0, 5.0, 10.0] if small else [1.0, 2.0, 5.0, 10.0, 20.0, 40.0]
     counts = [8, 16, 32] if small else [8, 16, 32, 64]
     rows = [1000, 4000, 16_000] if small else [1000, 4000, 16_000, 64_000, 256_000]
-    graphs = rows if small else rows[:-1]
+    graphs = [row for row in rows if row <= 16_000]  # building larger ones takes minutes
     healthy = [500, 1000, 2000] if small else [500, 1000, 2000, 4000, 8000]
     found: list[dict[str, object]] = []
 

@@ -1,6 +1,6 @@
 """Small models: windows a second against torch, INT8 against float, and what overlapping costs.
 
-    python -m benchmarks.small_models --out small_models.json
+    python -m benchmarks.small_models --json small_models.json
 
 Random weights, noise: what is measured is cost. Each model is run by torch (eager, float32, the
 peer), and by the agent's encoder as float32, static INT8 and dynamic INT8; then as a stream at hops
@@ -162,9 +162,12 @@ def measure_model(name: str, place: Path, rounds: int) -> dict[str, Any]:
 @click.command()
 @click.option("--model", "names", multiple=True, type=click.Choice(list(MODELS)))
 @click.option("--rounds", default=30, show_default=True, help="Calls of each way.")
-@click.option("--out", type=click.Path(path_type=Path), help="JSON to write.")
-def main(names: tuple[str, ...], rounds: int, out: Path | None) -> None:
+@click.option("--quick", is_flag=True, help="mn04 alone, ten calls of each way.")
+@click.option("--json", "--out", "out", type=click.Path(path_type=Path), help="JSON to write.")
+def main(names: tuple[str, ...], rounds: int, out: Path | None, *, quick: bool) -> None:
     """Measure the small models."""
+    if quick:
+        names, rounds = names or ("mn04",), min(rounds, 10)
     torch.set_num_threads(THREADS)
     results = {}
     for name in names or tuple(MODELS):
