@@ -82,6 +82,28 @@ def _growth(found: list[dict[str, Any]]) -> Iterator[Line]:
         yield f"growth: {one['what']} by {one['unit']}", f"exponent {one['exponent']:.2f}", ""
 
 
+def _beats(found: list[dict[str, Any]]) -> Iterator[Line]:
+    for one in found:
+        if "peak_mb" not in one:
+            yield (
+                f"{one['way']}: all products in INT8 at their best",
+                f"{one['wall_ms']:.0f} ms",
+                "",
+            )
+            continue
+        ratio = f"{one['wall_ratio']:.2f} x reference, memory {one['peak_ratio']:.2f} x"
+        yield one["way"], f"{one['wall_ms']:.0f} ms, {one['peak_mb']:.0f} MB", ratio
+
+
+def _small(found: dict[str, Any]) -> Iterator[Line]:
+    for model, result in found["models"].items():
+        for way, one in result["ways"].items():
+            ratio = f"{one['times_torch']:.2f} x torch" if "times_torch" in one else ""
+            if "times_hop_10" in one:
+                ratio = f"{one['times_hop_10']:.2f} x hop of 10 s"
+            yield f"{model}, {way}", f"{one['cpu_ms']:.1f} ms of processor", ratio
+
+
 def _plain(found: Any) -> Iterator[Line]:
     """What a script of somebody else's tells: its numbers, one a line."""
     rows = found if isinstance(found, list) else [found]
@@ -108,8 +130,8 @@ BENCHMARKS = {
     ),
     "growth": Benchmark("growth_cost.py", ("--quick",), _growth),
     # The encoders' own, quick where they have such a form.
-    "beats": Benchmark("beats.py", ("--quick",), _plain),
-    "small": Benchmark("small_models.py", ("--quick",), _plain),
+    "beats": Benchmark("beats.py", ("--quick",), _beats),
+    "small": Benchmark("small_models.py", ("--quick",), _small),
     "page": Benchmark("web_cost.py", ("--seconds", "5"), _plain),
 }
 

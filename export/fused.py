@@ -1,19 +1,22 @@
 """A transformer's layers in the form that onnxruntime runs fastest, for the INT8 graph.
 
-The exporter writes a BEATs layer as some eighty small operations, which cost more than its INT8
-matrix products. Here the same layer is a dozen: queries, keys, values and gates straight from the
-tokens (the gate's small layer is multiplied into the query's weights), which INT8 then rounds once
-for all four, onnxruntime's attention with a bias, and its norms that add the residual. The
-residual's factor s (DeepNorm) goes into the weights: LN(s x + y) with epsilon e equals
-LN(x + y / s) with epsilon e / s^2.
+The exporter writes a BEATs layer as some eighty small operations over whole tensors, which cost
+more than its INT8 matrix products. Here queries, keys, values and gates come straight from the
+tokens (the gate's small layer is multiplied into the query's weights), INT8 rounding these once for
+all four; the norms add the residual, whose factor s (DeepNorm) goes into the weights: LN(s x + y)
+with epsilon e equals LN(x + y / s) with epsilon e / s^2. Attention is written head by head: what
+one head makes fits into a core's cache, what twelve make does not, and the products of queries and
+keys can be INT8 (quantize.py), which onnxruntime's own attention has not.
 
-These operations are onnxruntime's own (domain `com.microsoft`), so the float32 graph, which other
-runtimes may read, keeps the plain ones. `export_graph` compares both forms before either is used.
+Gelu and the norms are onnxruntime's own operations (domain `com.microsoft`), so the float32 graph,
+which other runtimes may read, keeps the plain ones. `export_graph` compares both forms before
+either is used.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from typing import cast
 
@@ -25,6 +28,7 @@ from trainer.encoders.pretrained.beats import Beats
 from trainer.encoders.pretrained.encoder import PretrainedEncoder
 
 DOMAIN = "com.microsoft"
+SCORES = "/scores/"  # in the names of the nodes whose two inputs may be INT8
 _LINEAR = (
     *(f"self_attn.{name}_proj" for name in ("q", "k", "v", "out")),
     *("self_attn.grep_linear", "fc1", "fc2"),
@@ -72,6 +76,13 @@ class _SkipNorm(nn.Module):
         )
 
 
+class _Scores(nn.Module):
+    """One head's product of queries and keys: a module, so that its node goes by a name."""
+
+    def forward(self, query: Tensor, key: Tensor) -> Tensor:
+        return query @ key
+
+
 class _BeatsLayer(nn.Module):
     """One BEATs layer (see the module's description)."""
 
@@ -80,12 +91,14 @@ class _BeatsLayer(nn.Module):
         attention = cast("nn.Module", layer.self_attn)
         factor = cast("float", layer.scale)
         self.heads = cast("int", attention.heads)
+        query = cast("nn.Linear", attention.q_proj)
+        self.size = query.out_features // self.heads
+        self.gates = _linear(*self._gates(query, cast("nn.Linear", attention.grep_linear)))
         # Joined they would be one product, and its parts copied out again: slower.
-        self.q_proj, self.k_proj, self.v_proj = (
-            cast("nn.Linear", getattr(attention, name)) for name in ("q_proj", "k_proj", "v_proj")
-        )
-        gates = self._gates(self.q_proj, cast("nn.Linear", attention.grep_linear))
-        self.gates = _linear(*gates)
+        self.q_proj = _divided(query, math.sqrt(self.size))
+        self.k_proj = cast("nn.Linear", attention.k_proj)
+        self.v_proj = cast("nn.Linear", attention.v_proj)
+        self.scores = _Scores()
         self.grep_a = nn.Parameter(cast("Tensor", attention.grep_a).reshape(self.heads))
         self.out_proj = _divided(cast("nn.Linear", attention.out_proj), factor)
         self.attention_norm = _SkipNorm(cast("nn.LayerNorm", layer.self_attn_layer_norm), factor)
@@ -107,15 +120,22 @@ class _BeatsLayer(nn.Module):
     def forward(self, tokens: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
         if mask is not None:
             raise ValueError("a fused layer takes no mask")
-        query, key, value = self.q_proj(tokens), self.k_proj(tokens), self.v_proj(tokens)
         first, second = self.gates(tokens).split(self.heads, dim=-1)
-        gate = torch.sigmoid(first) * (torch.sigmoid(second) * self.grep_a - 1.0) + 2.0
-        gated = gate.transpose(1, 2).unsqueeze(-1) * bias
-        mixed = _operation(
-            "MultiHeadAttention",
-            (query, key, value, None, None, gated),
-            {"num_heads": self.heads},
-            query,
+        gates = torch.sigmoid(first) * (torch.sigmoid(second) * self.grep_a - 1.0) + 2.0
+        parts = zip(
+            self.q_proj(tokens).split(self.size, dim=2),
+            self.k_proj(tokens).transpose(1, 2).split(self.size, dim=1),
+            self.v_proj(tokens).split(self.size, dim=2),
+            gates.split(1, dim=2),
+            bias.unbind(dim=1),
+            strict=True,
+        )
+        mixed = torch.cat(
+            [
+                (self.scores(query, key) + gate * places).softmax(dim=-1) @ value
+                for query, key, value, gate, places in parts
+            ],
+            dim=2,
         )
         tokens = self.attention_norm(tokens, self.out_proj(mixed))
         changed = self.fc2(self.act(self.fc1(tokens)))

@@ -37,7 +37,7 @@ from agent.bundle.manifest import EncoderInfo
 from agent.frames import Matrix
 from export import storage
 from export.embed import embed
-from export.fused import DOMAIN
+from export.fused import DOMAIN, SCORES
 from export.onnx_graph import INPUT, ExportError, FloatGraph, cosines
 from export.positions import quantize_positions
 
@@ -176,7 +176,12 @@ def quantize_weights(graph: FloatGraph, out: Path, windows: Matrix | None = None
                 op_types_to_quantize=["MatMul"],  # the quantizer makes <gemm>_MatMul first
                 per_channel=True,
                 weight_type=QuantType.QInt8,
-                nodes_to_quantize=[*candidates, *(f"{name}_MatMul" for name in candidates)],
+                nodes_to_quantize=[
+                    *candidates,
+                    *(f"{name}_MatMul" for name in candidates),
+                    *(node.name for node in model.graph.node if SCORES in node.name),
+                ],
+                extra_options={"MatMulConstBOnly": False},
             )
     _finish(out)
     return Quantized(out, "dynamic", len(candidates) + positions)
