@@ -19,12 +19,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import resource
 import subprocess
 import sys
 import tempfile
 import time
+import timeit
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ def _published(backbone: Any, attention: Any) -> Callable[..., Any]:
 
 
 def exported(path: Path, threads: int) -> Run:
-    """The agent's own encoder, its threads waiting busily for each other."""
+    """The agent's own encoder."""
     from agent.bundle.manifest import EncoderInfo
     from agent.encode.config import InferenceConfig
     from agent.encode.onnx import OnnxEncoder
@@ -170,11 +171,17 @@ def work(way: str, folder: Path, threads: int) -> None:
         told = {
             "wall": time.perf_counter() - wall,
             "cpu": time.process_time() - cpu,
-            "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "peak_mb": peak_mb(),
             "embedding": embedding[0].tolist(),
         }
         sys.stdout.write(json.dumps(told) + "\n")
         sys.stdout.flush()
+
+
+def peak_mb() -> float:
+    """Most memory of this process so far; `ru_maxrss` would hold its parent's as well."""
+    told = Path("/proc/self/status").read_text().split()
+    return int(told[told.index("VmHWM:") + 1]) / 1024
 
 
 def rates(threads: int) -> dict[str, float]:
@@ -193,19 +200,15 @@ def rates(threads: int) -> dict[str, float]:
             f"({kind}[{_TOKENS},{_WIDTH}] x) => ({made}[{_TOKENS},{_HIDDEN}] y) "
             f"{{ y = {operation}(x, w) }}"
         )
-        values = random.integers(-127, 127, (_WIDTH, _HIDDEN)).astype(weights)
-        model.graph.initializer.append(numpy_helper.from_array(values, "w"))
+        stored = random.integers(-127, 127, (_WIDTH, _HIDDEN)).astype(weights)
+        model.graph.initializer.append(numpy_helper.from_array(stored, "w"))
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         session = onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
         feed = {"x": random.integers(0, 255, (_TOKENS, _WIDTH)).astype(given)}
-        took = []
-        for _ in range(60):
-            start = time.perf_counter()
-            session.run(None, feed)
-            took.append(time.perf_counter() - start)
+        took = timeit.repeat(partial(session.run, None, feed), number=1, repeat=60)
         best[kind] = 2.0 * _TOKENS * _WIDTH * _HIDDEN / min(took)
     return {"int8": best["uint8"], "float32": best["float"]}
 
@@ -267,8 +270,7 @@ def show(found: list[dict[str, Any]], threads: int) -> None:
         cells = [f"{one[name]:.5g}" if name in one else "" for name in columns]
         table.add_row(one["way"], *cells)
     Console(width=120).print(table)
-    rest = {name: round(each, 1) for name, each in found[-1].items() if name != "way"}
-    Console(width=120).print(rest)
+    Console(width=120).print(found[-1])
 
 
 def main() -> None:

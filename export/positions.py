@@ -50,7 +50,7 @@ def quantize_positions(path: Path, pinned: Collection[str], windows: Matrix) -> 
         return 0
     ranges = _ranges(path, [name for n in found for name in (n.input[0], n.output[0])], windows)
     own = {id(node) for node in found}
-    nodes = []
+    nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
         nodes.extend(_in_int8(model.graph, node, stored, ranges) if id(node) in own else [node])
     del model.graph.node[:]
