@@ -59,9 +59,10 @@ class InstalledCommands(click.Group):
             return super().resolve_command(ctx, args)
         except click.UsageError as fault:
             near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
-            if near and near[0] not in fault.message:
-                fault.message += f" Did you mean '{near[0]}'?"
-            raise
+            if not near or near[0] in fault.message:
+                raise
+            hint = f"{fault.message} Did you mean '{near[0]}'?"
+            raise click.UsageError(hint, fault.ctx) from fault
 
 
 @click.group(

@@ -26,4 +26,4 @@ def _trim() -> Callable[[int], int] | None:
     except (OSError, TypeError, AttributeError):
         return None
     found.argtypes, found.restype = [ctypes.c_size_t], ctypes.c_int
-    return found  # type: ignore[no-any-return]
+    return found
