@@ -263,9 +263,8 @@ def show(found: list[dict[str, Any]], threads: int) -> None:
     """Print the table."""
     table = Table(title=f"BEATs base, a 10 s window, {threads} threads")
     columns = ("wall_ms", "wall_ratio", "cpu_ms", "cpu_ratio", "peak_mb", "peak_ratio", "cosine")
-    table.add_column("way")
-    for name in columns:
-        table.add_column(name, justify="right")
+    for name in ("way", *columns):
+        table.add_column(name, justify="left" if name == "way" else "right")
     for one in found:
         cells = [f"{one[name]:.5g}" if name in one else "" for name in columns]
         table.add_row(one["way"], *cells)

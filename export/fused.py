@@ -25,7 +25,6 @@ from torch import Tensor, nn
 
 from trainer.encoders.base import Encoder
 from trainer.encoders.pretrained.beats import Beats
-from trainer.encoders.pretrained.encoder import PretrainedEncoder
 
 DOMAIN = "com.microsoft"
 SCORES = "/scores/"  # in the names of the nodes whose two inputs may be INT8
@@ -38,20 +37,30 @@ _LINEAR = (
 def fused(encoder: Encoder) -> Encoder | None:
     """The encoder for export only, its layers fused; None where no fused form fits.
 
-    Its forward pass means nothing in torch: the operations exist in the exported graph alone.
-    Layers that fine-tuning has changed (adapters on them) have no fused form.
+    Its forward pass means nothing in torch: the operations exist in the exported graph alone. Of
+    encoders joined, those are fused that can be. Layers that fine-tuning has changed (adapters on
+    them) have no fused form.
     """
-    if not isinstance(encoder, PretrainedEncoder) or not isinstance(encoder.backbone, Beats):
-        return None
-    parts = [layer.get_submodule(name) for layer in encoder.backbone.layers for name in _LINEAR]
-    if any(type(part) is not nn.Linear for part in parts):
+    if not any(map(_fits, encoder.modules())):
         return None
     form = copy.deepcopy(encoder).eval()
-    backbone = cast("Beats", form.backbone)
     with torch.no_grad():
-        backbone.layers = nn.ModuleList(_BeatsLayer(layer) for layer in backbone.layers)
-    backbone.position.act = _Gelu()  # type: ignore[assignment]
+        for backbone in [one for one in form.modules() if _fits(one)]:
+            backbone.layers = nn.ModuleList(_BeatsLayer(layer) for layer in _layers(backbone))
+            cast("Beats", backbone).position.act = _Gelu()  # type: ignore[assignment]
     return form
+
+
+def _fits(module: nn.Module) -> bool:
+    return isinstance(module, Beats) and all(
+        type(layer.get_submodule(name)) is nn.Linear
+        for layer in _layers(module)
+        for name in _LINEAR
+    )
+
+
+def _layers(backbone: nn.Module) -> nn.ModuleList:
+    return cast("nn.ModuleList", backbone.layers)
 
 
 class _Gelu(nn.Module):
@@ -120,13 +129,13 @@ class _BeatsLayer(nn.Module):
     def forward(self, tokens: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
         if mask is not None:
             raise ValueError("a fused layer takes no mask")
-        first, second = self.gates(tokens).split(self.heads, dim=-1)
+        first, second = self.gates(tokens).chunk(2, dim=2)
         gates = torch.sigmoid(first) * (torch.sigmoid(second) * self.grep_a - 1.0) + 2.0
         parts = zip(
             self.q_proj(tokens).split(self.size, dim=2),
             self.k_proj(tokens).transpose(1, 2).split(self.size, dim=1),
             self.v_proj(tokens).split(self.size, dim=2),
-            gates.split(1, dim=2),
+            torch.split(gates, 1, dim=2),
             bias.unbind(dim=1),
             strict=True,
         )

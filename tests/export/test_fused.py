@@ -148,3 +148,16 @@ def test_changed_layers_and_other_encoders_have_none(encoder):
         EncoderConfig(kind="eat", size="tiny"), window_seconds=SECONDS, weights=None, seed=0
     )
     assert fused(other) is None
+
+
+def test_of_joined_encoders_those_are_fused_that_can_be():
+    parts = tuple(EncoderConfig(kind=kind, size="tiny") for kind in ("beats", "eat"))
+    joined = build_encoder(
+        EncoderConfig(kind="joined", parts=parts), window_seconds=SECONDS, weights=None, seed=0
+    ).eval()
+    form = fused(joined)
+    one, other = (part.encoder.backbone for part in form.parts)
+    before, untouched = (part.encoder.backbone for part in joined.parts)
+    assert {type(layer).__name__ for layer in one.layers} == {"_BeatsLayer"}
+    assert "_BeatsLayer" not in {type(layer).__name__ for layer in before.layers}
+    assert [type(one) for one in other.modules()] == [type(one) for one in untouched.modules()]
