@@ -184,6 +184,8 @@ def main() -> None:
         "results": {},
     }
     failed = 0
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    path = chosen.out / f"{measured}.json"
     with tempfile.TemporaryDirectory(prefix="auscult-bench-") as place:
         for name in chosen.only:
             began = time.monotonic()
@@ -194,14 +196,14 @@ def main() -> None:
                 table.add_row(name, "failed", fault, "")
                 continue
             kept["results"][name] = found
+            # After each: what was measured stays when a later one is broken off.
+            path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
             for number, (what, value, ratio) in enumerate(there[name].lines(found)):
                 table.add_row("" if number else name, what, value, ratio)
             table.add_section()
     console.print(table)
-    chosen.out.mkdir(parents=True, exist_ok=True)
-    path = chosen.out / f"{measured}.json"
-    path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-    console.print(f"{path}: written")
+    if kept["results"]:
+        console.print(f"{path}: written")
     sys.exit(bool(failed))
 
 
