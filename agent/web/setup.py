@@ -119,7 +119,7 @@ class SetupDesk:
 
 
 def training_commands(machine: str, place: str, *, sudo: bool) -> list[str]:
-    """What to type on the workstation, with the training folder downloaded.
+    """What to type on the workstation, with the training folder downloaded; once more as well.
 
     Args:
         machine: The machine's name.
@@ -134,8 +134,8 @@ def training_commands(machine: str, place: str, *, sudo: bool) -> list[str]:
     )
     terminal = "-t " if sudo else ""
     return [
-        f"unzip {machine}-training.zip",
-        f"auscult train {machine} --out {run}",
+        f"unzip -o {machine}-training.zip",
+        f"auscult train {machine} --out {run} --force",
         f"auscult export {run} --out {bundle}",
         f"scp -r {bundle} HOST:/tmp/",
         f"ssh {terminal}HOST {shlex.quote(there)}",
