@@ -133,6 +133,14 @@ def picture(found: list[dict[str, object]], path: Path) -> None:
         axis.set_title(f"{one['what']}: exponent {one['exponent']:.2f}", fontsize=10)
         axis.set_xlabel(str(one["unit"]))
         axis.set_ylabel("processor, ms")
+        work, cost = one["work"], one["cost_ms"]
+        axis.set_xticks(work, [f"{size:,g}" for size in work])
+        # A decade at least: what hardly grows is to look so.
+        middle, reach = np.sqrt(min(cost) * max(cost)), max(10.0, 1.5 * max(cost) / min(cost))
+        axis.set_ylim(middle / np.sqrt(reach), middle * np.sqrt(reach))
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_formatter("")
+        axis.xaxis.set_minor_formatter("")
         axis.grid(visible=True, which="both", alpha=0.3)
     for axis in axes[len(found) :]:
         axis.set_visible(False)
