@@ -106,6 +106,9 @@ def test_sound_is_collected_listed_and_deleted(browser, running):
     browser.get(f"{running.url}/#collect/pump")
     browser.refresh()
     field = shown(browser, "[name=seconds]")
+    operator = find(browser, "#operator")[0]
+    operator.clear()
+    operator.send_keys("A. Meier\t")
     field.clear()
     field.send_keys("300")
     click(browser, "#record button.main")
