@@ -91,7 +91,7 @@ def test_start_is_complete_when_the_first_window_is_judged(machine):
         for name in ("ExecMainStartTimestampMonotonic", "ActiveEnterTimestampMonotonic")
     )
     assert ready - began > 1.0  # a window is a second of sound
-    assert "1 machines, " in machine.show(UNIT, "StatusText")
+    assert "1 machine, " in machine.show(UNIT, "StatusText")
     user = machine.run("stat", "-c", "%U", f"/proc/{machine.show(UNIT, 'MainPID')}")
     assert user == "auscult"
     # Read as that user, from where systemd put it.
