@@ -46,7 +46,8 @@ class Workshop:
     reuse: bool = False
     machines: Sequence[Machine] = ()
     cache: EmbeddingCache | None = None
-    _trained: dict[str, Path] = field(default_factory=dict)
+    # What each run made here was learnt from.
+    _trained: dict[Path, str] = field(default_factory=dict)
 
     def place(self, machine: Machine, system: System, seed: int) -> Path:
         """The folder of one training."""
@@ -64,19 +65,21 @@ class Workshop:
         place = self.place(machine, system, seed)
         inputs = self._inputs(machine, system.preset, seed)
         run = place / "run"
-        if run not in self._trained.values() and not (self.reuse and _made_from(run, RUN, inputs)):
-            _clear(run)
-            self._train(machine, system.preset, seed, run, progress)
-            _mark(run, inputs)
-        self._trained.setdefault(self._learning(machine, system.preset, seed), run)
+        if run not in self._trained:
+            if not (self.reuse and _made_from(run, RUN, inputs)):
+                _clear(run)
+                self._train(machine, system.preset, seed, run, progress)
+                _mark(run, inputs)
+            self._trained[run] = self.learning(machine, system.preset, seed)
         return self._export(run, place, system, inputs)
 
     def _train(
         self, machine: Machine, preset: Preset, seed: int, run: Path, progress: Progress
     ) -> None:
         """Leave a run in `run`; that of a preset with another scorer alone serves as well."""
-        alike = self._trained.get(self._learning(machine, preset, seed))
-        if alike is not None and preset.selection is None:
+        learning = self.learning(machine, preset, seed)
+        alike = next((one for one, key in self._trained.items() if key == learning), None)
+        if alike is not None:
             rescored(alike, preset, run)
             return
         train_machine(
@@ -123,10 +126,15 @@ class Workshop:
         """Digest of everything a run is made from: the recordings by name, size and time."""
         return self._digest(machine, preset, seed, preset.model_dump(mode="json"))
 
-    def _learning(self, machine: Machine, preset: Preset, seed: int) -> str:
-        """Digest of what its encoder is learnt from: of all that, not the scorer."""
-        parts = {"encoder", "training", "window", "selection"}
-        return self._digest(machine, preset, seed, preset.model_dump(mode="json", include=parts))
+    def learning(self, machine: Machine, preset: Preset, seed: int) -> str:
+        """Digest of what its encoder is learnt from: presets that differ elsewhere share a training.
+
+        A selection chooses the scorer too, and is shared with nobody.
+        """
+        recipe = preset.model_dump(mode="json")
+        if preset.selection is None:
+            recipe = {name: recipe[name] for name in ("encoder", "training", "window")}
+        return self._digest(machine, preset, seed, recipe)
 
     def _digest(
         self, machine: Machine, preset: Preset, seed: int, recipe: dict[str, object]

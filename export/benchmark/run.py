@@ -117,8 +117,9 @@ def run_unit(unit: Unit) -> dict[str, str]:
         if reason:
             faults[cell.system.name] = reason
     if not settings.keep:
-        first = unit.cells[0]
-        shutil.rmtree(workshop.place(unit.machine, first.system, first.seed), ignore_errors=True)
+        for cell in unit.cells:
+            place = workshop.place(unit.machine, cell.system, cell.seed)
+            shutil.rmtree(place, ignore_errors=True)
     return faults
 
 
@@ -148,11 +149,12 @@ def _planned(
     machine: Machine, systems: Sequence[System], workshop: Workshop
 ) -> Iterator[list[Cell]]:
     """The cells of a machine, those of one training together."""
-    trainings: dict[tuple[str, int], list[Cell]] = {}
+    trainings: dict[str, list[Cell]] = {}
     for system in systems:
         for seed in system.seeds:
             cell = Cell(machine.name, system, seed, workshop.fingerprint(machine, system, seed))
-            trainings.setdefault((system.preset.name, seed), []).append(cell)
+            learning = workshop.learning(machine, system.preset, seed)
+            trainings.setdefault(learning, []).append(cell)
     yield from trainings.values()
 
 

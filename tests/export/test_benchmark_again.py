@@ -20,8 +20,11 @@ from benchmark_stand_in import scored
 from click.testing import CliRunner
 
 import export.benchmark.run as running
+from agent.score.config_knn import KnnConfig
 from export.commands.benchmark import benchmark
 from export.embedding_cache import EmbeddingCache
+from export.workshop import Workshop
+from trainer.preset import load_preset
 from trainer.synth.dataset import Counts, write_dataset
 from trainer.synth.design import design_machine
 
@@ -101,6 +104,25 @@ def test_a_changed_or_added_recording_repeats_its_machine_alone(data, tmp_path, 
 
 
 @pytest.mark.slow
+def test_systems_of_one_training_are_one_piece_of_work(data, tmp_path, monkeypatch):
+    place: dict[str, Workshop] = {}
+    monkeypatch.setattr(
+        running,
+        "evaluate_one",
+        lambda machine, system, _seed, workshop, *_rest: (
+            place.update({system.name: workshop}),
+            scored(machine),
+        )[1],
+    )
+    monkeypatch.setattr("export.benchmark.report.write_benchmark", lambda *_a, **_k: None)
+    floor = load_preset("log_mel")
+    other = floor.model_copy(update={"name": "other", "floor": False, "scorer": KnnConfig(k=3)})
+    (tmp_path / "other.yaml").write_text(other.model_dump_json())
+    run(data, tmp_path / "out", "--preset", str(tmp_path / "other.yaml"), "--machine", "fan")
+    assert place["other"] is place["log_mel"]
+    assert place["other"] is not place["loudness"]
+
+
 def test_after_a_change_only_what_changed_is_embedded(data, tmp_path, monkeypatch):
     made: list[int] = []
     write = EmbeddingCache.write

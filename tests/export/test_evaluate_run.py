@@ -174,8 +174,9 @@ def test_presets_that_differ_in_their_scorer_alone_share_a_training(
     )
     (tmp_path / "mean.yaml").write_text(mean.model_dump_json())
     out = tmp_path / "out"
-    assert run(data / "pump", "--preset", tmp_path / "mean.yaml", "--out", out).exit_code == 0
-    # The floors stand last: log_mel's windows and encoder are those of `mean`.
+    asked = ("--preset", tmp_path / "mean.yaml", "--out", out)
+    assert run(data / "pump", *asked, "--compare-float").exit_code == 0
+    # The floors stand last: log_mel's windows and encoder are those of `mean`. In both precisions.
     assert trained == ["mean", "loudness"]
     record = json.loads((out / "work/log_mel/pump/seed_0/run/run.json").read_text())
     assert record["preset"]["name"] == "log_mel"
