@@ -107,9 +107,10 @@ def _works(config: AgentConfig) -> list[Work]:
 def _trials(config: AgentConfig, works: list[Work], windows: int, *, quiet: bool) -> list[Trial]:
     import onnxruntime
 
+    from agent.cores import usable_cores
     from agent.encode.config import InferenceConfig
     from agent.errors import BundleError
-    from agent.tune.choose import Trial, combined, cores_here, explore, provider_lists
+    from agent.tune.choose import Trial, combined, explore, provider_lists
     from agent.tune.measure import measure
 
     def attempt(inference: InferenceConfig) -> Trial:
@@ -121,7 +122,7 @@ def _trials(config: AgentConfig, works: list[Work], windows: int, *, quiet: bool
 
     lists = provider_lists(onnxruntime.get_available_providers())
     found = []
-    for trial in explore(config.inference, lists, cores_here(), attempt):
+    for trial in explore(config.inference, lists, usable_cores(), attempt):
         found.append(trial)
         if not quiet:
             click.echo(f"  {_words(trial)}")

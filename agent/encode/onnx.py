@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,14 @@ import numpy as np
 import onnxruntime
 
 from agent.bundle.manifest import EncoderInfo
+from agent.cores import usable_cores
 from agent.encode.arena import share_arena
 from agent.encode.config import InferenceConfig
 from agent.encode.frames import BODY, BOUNDARY, FRAMES, FrameLayout, Frames, layout_of
 from agent.encode.providers import CPU, choose_providers, options_of, tell_fallback
 from agent.errors import BundleError
 from agent.frames import Matrix, Samples
-from agent.health.memory import give_back
+from agent.memory import give_back
 
 # The output that only explanations ask for, when the graph has it.
 PATCHES = "patches"
@@ -55,7 +55,7 @@ class OnnxEncoder:
         self._threads = threads or self._how.threads
         self._cache = cache
         # Each inference under way takes its own memory; more at once than cores gain nothing.
-        self._turn = threading.Semaphore(max(1, _cores() // self._threads))
+        self._turn = threading.Semaphore(max(1, usable_cores() // self._threads))
         self._session: Any = None
         self._framed = framed
         self._parts: tuple[Any, Any] | None = None
@@ -316,9 +316,3 @@ class OnnxEncoder:
     def stop(self) -> None:
         """Free the sessions. `start` makes new ones."""
         self._session = self._parts = self._layout = self._tidying = None
-
-
-def _cores() -> int:
-    """Cores this process may use."""
-    usable = getattr(os, "sched_getaffinity", None)
-    return len(usable(0)) if usable is not None else os.cpu_count() or 1

@@ -26,7 +26,7 @@ from agent.explain.spectrum import HealthySpectrum
 from agent.explain.unusual import UnusualMap, unusual_map
 from agent.frames import Samples
 from agent.health.clock import WALL_CLOCK, ClockQuality
-from agent.health.memory import give_back
+from agent.memory import give_back
 from agent.words import counted
 
 log = logging.getLogger(__name__)

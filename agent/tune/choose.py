@@ -6,7 +6,6 @@ first, as long as windows are judged well before the next is due; then memory.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,12 +57,6 @@ def thread_counts(cores: int) -> list[int]:
     while found[-1] * 2 < cores:
         found.append(found[-1] * 2)
     return [*found, cores] if cores > 1 else found
-
-
-def cores_here() -> int:
-    """Cores this process may use."""
-    usable = getattr(os, "sched_getaffinity", None)
-    return len(usable(0)) if usable is not None else os.cpu_count() or 1
 
 
 def explore(

@@ -6,7 +6,7 @@ import os
 import platform
 from pathlib import Path
 
-from agent.tune.choose import cores_here
+from agent.cores import usable_cores
 
 _MODEL = Path("/proc/device-tree/model")  # a Jetson or a Raspberry Pi says here what it is
 _CPUINFO = Path("/proc/cpuinfo")
@@ -24,7 +24,7 @@ def device_class(model: Path = _MODEL, cpuinfo: Path = _CPUINFO, memory: Path = 
     name = _text(model).strip("\0 \n") or _field(_text(cpuinfo), "model name")
     kilobytes = _field(_text(memory), "MemTotal").split()
     size = f", {int(kilobytes[0]) / 2**20:.0f} GiB" if kilobytes else ""
-    cores = cores_here()
+    cores = usable_cores()
     return f"{name or platform.processor() or os.name}, {platform.machine()}, {cores} cores{size}"
 
 

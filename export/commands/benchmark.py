@@ -97,7 +97,6 @@ def benchmark(
     named with the command that runs them. The floors (loudness, log-mel) stand last. Exit code 1
     when something failed.
     """
-    import os
     import shlex
     import sys
     from datetime import datetime, timezone
@@ -107,6 +106,7 @@ def benchmark(
 
     from agent import __version__
     from agent.bundle.seal import write_atomic, write_json
+    from agent.cores import usable_cores
     from agent.errors import ConfigError
     from export.benchmark.executor import Executor, Here, Processes, RayCluster, load_ray
     from export.benchmark.report import write_benchmark
@@ -123,7 +123,7 @@ def benchmark(
 
     if address is not None and jobs > 1:
         raise click.UsageError("--jobs and --ray exclude each other.")
-    processors = os.cpu_count() or 1
+    processors = usable_cores()
     executor: Executor = Here() if jobs == 1 else Processes(jobs)
     if address is not None:
         load_ray()

@@ -146,7 +146,7 @@ def test_the_command_shows_what_would_change_and_writes_only_when_told(config, m
         return Cost(10, 12, 10 if how.threads == 2 and not how.spinning else 20, 50)
 
     monkeypatch.setattr("agent.tune.measure.measure", costs)
-    monkeypatch.setattr("agent.tune.choose.cores_here", lambda: 2)
+    monkeypatch.setattr("agent.cores.usable_cores", lambda: 2)
     before = config.read_text()
     shown = CliRunner().invoke(tune, ["--config", str(config)], catch_exceptions=False)
     assert "-  threads: 4" in shown.output

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from rich.progress import Progress
 
 from agent.capture.files import audio_info, mix, read_frames
+from agent.cores import usable_cores
 from agent.errors import AudioError
 from agent.frames import Matrix, Validity
 from agent.window.validity import CLIPPED_SHARE, MIN_SECONDS, assess, clipped_share
@@ -53,7 +53,7 @@ def inspect_recordings(
     used: list[Recording] = []
     rejected: list[Rejected] = []
     # libsndfile and numpy release the interpreter's lock, so threads are enough.
-    pool = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1))
+    pool = ThreadPoolExecutor(max_workers=min(4, usable_cores()))
     try:
         verdicts = pool.map(lambda recording: inspect_file(recording.path, channel), recordings)
         for recording, verdict in zip(recordings, verdicts, strict=True):

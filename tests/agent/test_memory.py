@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-from agent.health import memory
+from agent import memory
 
 CODE = """
 from pathlib import Path
-from agent.health.memory import give_back
+from agent.memory import give_back
 
 def resident():
     return 4096 * int(Path("/proc/self/statm").read_text().split()[1])
