@@ -143,14 +143,18 @@ def beside_idle(
     """Windows that say nothing for an idle one beside them, as `AlarmDecider` leaves them out.
 
     Args:
-        starts: Where each begins, samples.
+        starts: Where each begins, samples, ascending.
         idle: Which are idle.
         length: Of a window, samples.
 
     Returns:
-        Those that overlap an idle window, or begin within a window's length after one (the machine
+        Those that reach an idle window, or begin within a window's length after one (the machine
         starts up); not the idle ones themselves.
     """
-    after = starts[:, None] - starts[idle][None, :]
-    near: npt.NDArray[np.bool_] = ((after > -length) & (after < 2 * length)).any(axis=1) & ~idle
-    return near
+    # Only the idle window before and the one behind can be near: a day of windows is many.
+    edges = np.concatenate([[-np.inf], starts[idle], [np.inf]])
+    place = np.searchsorted(edges, starts)
+    near: npt.NDArray[np.bool_] = (edges[place] - starts <= length) | (
+        starts - edges[place - 1] < 2 * length
+    )
+    return near & ~idle
