@@ -127,7 +127,7 @@ class Workshop:
         return self._digest(machine, preset, seed, preset.model_dump(mode="json"))
 
     def learning(self, machine: Machine, preset: Preset, seed: int) -> str:
-        """Digest of what its encoder is learnt from: presets that differ elsewhere share a training.
+        """Digest of what its encoder is learnt from; others may share that training.
 
         A selection chooses the scorer too, and is shared with nobody.
         """

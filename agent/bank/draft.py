@@ -19,7 +19,7 @@ from agent.score.config import neighbourhood
 from agent.words import counted
 
 _ROWS = TypeAdapter(tuple[Row, ...])
-# Two embeddings of one sound differ by the rounding of another batch.
+# Two embeddings of one sound differ by the rounding of another processor.
 _SAME = 1e-4
 _ROWS_AT_ONCE = 4096
 
