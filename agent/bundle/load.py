@@ -87,6 +87,25 @@ class Bundle:
         self.encoder.stop()
 
 
+def encoder_of(
+    path: Path,
+    manifest: Manifest,
+    *,
+    threads: int | None = None,
+    inference: InferenceConfig | None = None,
+    cache: Path | None = None,
+) -> OnnxEncoder:
+    """A bundle's encoder, not started yet; arguments as of `open_bundle`."""
+    return OnnxEncoder(
+        path / ENCODER,
+        manifest.encoder,
+        threads=threads,
+        inference=inference,
+        cache=cache,
+        framed={FRAMES, BODY} <= set(manifest.files),
+    )
+
+
 def open_bundle(
     path: Path,
     *,
@@ -120,14 +139,7 @@ def open_bundle(
         )
     bank, state = HealthySet(vectors, rows), read_state(path, manifest.files)
     scorer = _scorer(path, manifest, bank, state)
-    encoder = OnnxEncoder(
-        path / ENCODER,
-        manifest.encoder,
-        threads=threads,
-        inference=inference,
-        cache=cache,
-        framed={FRAMES, BODY} <= set(manifest.files),
-    )
+    encoder = encoder_of(path, manifest, threads=threads, inference=inference, cache=cache)
     encoder.start()
     healthy, rule = _healthy(path, manifest, rows), manifest.threshold.rule
     return Bundle(

@@ -13,7 +13,8 @@ from agent.words import counted
 
 if TYPE_CHECKING:
     from agent.config import AgentConfig
-    from agent.tune.choose import Trial, Work
+    from agent.tune.choose import Trial
+    from agent.tune.measure import Work
 
 
 @click.command(short_help="Measure which inference settings suit this device, and set them.")
@@ -87,7 +88,7 @@ def _works(config: AgentConfig) -> list[Work]:
     from agent.bundle.manifest import ENCODER
     from agent.bundle.verify import read_manifest
     from agent.errors import ConfigError
-    from agent.tune.choose import Work
+    from agent.tune.measure import Work
 
     found: dict[str, Work] = {}
     for machine in config.machines:
@@ -95,10 +96,10 @@ def _works(config: AgentConfig) -> list[Work]:
         if machine.bundle is None and not folder.is_dir():
             continue
         manifest = read_manifest(folder)
-        rate = 1.0 / (machine.hop_seconds or manifest.hop_seconds)
+        hop = machine.hop_seconds or manifest.hop_seconds
         digest = manifest.files[ENCODER].sha256
-        before = found.get(digest)
-        found[digest] = Work(folder, rate + (before.per_second if before else 0.0))
+        before = found.get(digest, Work(folder, 0.0, hop))
+        found[digest] = Work(folder, before.per_second + 1.0 / hop, min(before.hop_seconds, hop))
     if not found:
         raise ConfigError("no machine has a bundle yet", remedy="Export one, and tune then.")
     return list(found.values())
@@ -115,7 +116,7 @@ def _trials(config: AgentConfig, works: list[Work], windows: int, *, quiet: bool
 
     def attempt(inference: InferenceConfig) -> Trial:
         try:
-            costs = [measure(work.bundle, inference, windows) for work in works]
+            costs = [measure(work, inference, windows) for work in works]
         except BundleError as fault:
             return Trial(inference, None, float("inf"), str(fault))
         return combined(inference, works, costs)

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from agent.encode.config import InferenceConfig
 from agent.encode.providers import CPU
-from agent.tune.measure import Cost
+from agent.tune.measure import Cost, Work
 
 # Share of the time that windows of all machines together may take, by the slow ones.
 KEEPING_UP = 0.5
@@ -36,19 +35,6 @@ class Trial:
     cost: Cost | None
     load: float
     fault: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What the device has to do.
-
-    Attributes:
-        bundle: A bundle.
-        per_second: Windows of it a second, of all its machines.
-    """
-
-    bundle: Path
-    per_second: float
 
 
 def thread_counts(cores: int) -> list[int]:

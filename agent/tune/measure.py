@@ -2,28 +2,49 @@
 
 Processes of their own, because memory that a session once took is seldom given back, and because
 threads that spin would be heard in what is measured next. Windows come one by one with a pause
-between them, as they do from a microphone: caches are cold then, and spinning costs.
+between them, as they do from a microphone: caches are cold then, and spinning costs. They overlap
+as the machine's do, so that an encoder in two parts shares their frames as it will in the agent.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from agent.bundle.verify import read_manifest, verify_bundle
+from agent.bundle.load import encoder_of
+from agent.bundle.manifest import EncoderInfo
+from agent.bundle.verify import verify_bundle
 from agent.encode.config import InferenceConfig
-from agent.encode.onnx import OnnxEncoder
+from agent.encode.frames import SharedFrames
 from agent.errors import AuscultError, BundleError
+from agent.frames import Samples, Window
 
 _PAUSE_SECONDS = 0.2
 _WARM_UP = 2
 _LIMIT_SECONDS = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What the device has to do.
+
+    Attributes:
+        bundle: A bundle.
+        per_second: Windows of it a second, of all its machines.
+        hop_seconds: Step between one machine's windows; of several machines the shortest.
+    """
+
+    bundle: Path
+    per_second: float
+    hop_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +64,11 @@ class Cost:
     memory_mb: float
 
 
-def measure(bundle: Path, inference: InferenceConfig, windows: int) -> Cost:
+def measure(work: Work, inference: InferenceConfig, windows: int) -> Cost:
     """Measure in a process of its own.
 
     Args:
-        bundle: Whose encoder is run.
+        work: Whose encoder is run, and how far apart windows are.
         inference: The settings.
         windows: How many windows.
 
@@ -55,7 +76,12 @@ def measure(bundle: Path, inference: InferenceConfig, windows: int) -> Cost:
         BundleError: The bundle is damaged, or its encoder does not run with these settings.
     """
     asked = json.dumps(
-        {"bundle": str(bundle), "inference": inference.model_dump(), "windows": windows}
+        {
+            "bundle": str(work.bundle),
+            "hop_seconds": work.hop_seconds,
+            "inference": inference.model_dump(),
+            "windows": windows,
+        }
     )
     try:
         done = subprocess.run(
@@ -64,34 +90,36 @@ def measure(bundle: Path, inference: InferenceConfig, windows: int) -> Cost:
         )  # fmt: skip
     except subprocess.TimeoutExpired as fault:
         raise BundleError(
-            f"its encoder has not judged {windows} windows in {_LIMIT_SECONDS:.0f} s", where=bundle
+            f"its encoder has not judged {windows} windows in {_LIMIT_SECONDS:.0f} s",
+            where=work.bundle,
         ) from fault
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"it ended with code {done.returncode}"]
-        raise BundleError(f"its encoder could not be measured: {lines[-1]}", where=bundle)
+        raise BundleError(f"its encoder could not be measured: {lines[-1]}", where=work.bundle)
     return Cost(**json.loads(done.stdout))
 
 
-def measure_here(bundle: Path, inference: InferenceConfig, windows: int) -> Cost:
+def measure_here(
+    bundle: Path, hop_seconds: float, inference: InferenceConfig, windows: int
+) -> Cost:
     """Measure in this process.
 
     Raises:
         BundleError: As `measure`.
     """
-    verify_bundle(bundle)
-    info = read_manifest(bundle).encoder
-    encoder = OnnxEncoder(bundle / "encoder.onnx", info, inference=inference)
-    random = np.random.default_rng(0)
-    sound = random.normal(0, 0.03, (1, info.window_samples)).astype(np.float32)
+    manifest = verify_bundle(bundle)
+    encoder, shared = encoder_of(bundle, manifest, inference=inference), SharedFrames()
+    stream = _stream(manifest.encoder, hop_seconds)
     before = _resident()
     encoder.start()
     for _ in range(_WARM_UP):
-        encoder.encode(sound)
+        shared.encode(encoder, next(stream))
     spent = []
     cpu = time.process_time()
     for _ in range(windows):
+        window = next(stream)
         start = time.perf_counter()
-        encoder.encode(sound)
+        shared.encode(encoder, window)
         spent.append(1e3 * (time.perf_counter() - start))
         time.sleep(_PAUSE_SECONDS)
     cpu = time.process_time() - cpu
@@ -101,6 +129,19 @@ def measure_here(bundle: Path, inference: InferenceConfig, windows: int) -> Cost
         1e3 * cpu / windows,
         (_resident() - before) / 1e6,
     )
+
+
+def _stream(encoder: EncoderInfo, hop_seconds: float) -> Iterator[Window]:
+    """Windows of noise without end, each beginning a hop after the one before."""
+    random = np.random.default_rng(0)
+    hop = round(hop_seconds * encoder.sample_rate)
+    heard: Samples = np.zeros(0, np.float32)
+    for index in itertools.count():
+        missing = encoder.window_samples - len(heard)
+        heard = np.append(heard, random.normal(0, 0.03, missing).astype(np.float32))
+        at = index * hop_seconds
+        yield Window(heard, encoder.sample_rate, index, at, at, step=hop)
+        heard = heard[hop:]
 
 
 def _resident() -> int:
@@ -119,7 +160,9 @@ def _main() -> None:
     asked = json.loads(sys.stdin.read())
     try:
         inference = InferenceConfig.model_validate(asked["inference"])
-        found = measure_here(Path(asked["bundle"]), inference, asked["windows"])
+        found = measure_here(
+            Path(asked["bundle"]), asked["hop_seconds"], inference, asked["windows"]
+        )
     except AuscultError as fault:
         sys.exit(str(fault))
     sys.stdout.write(json.dumps(asdict(found)))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import stat
+from itertools import pairwise
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from support.bundles import build_bundle
@@ -12,11 +14,12 @@ from support.bundles import build_bundle
 from agent.commands.tune import tune
 from agent.config import load_config
 from agent.encode.config import InferenceConfig
+from agent.encode.frames import SharedFrames
 from agent.encode.providers import CPU, CUDA
 from agent.errors import ConfigError
-from agent.tune.choose import Trial, Work, best, combined, explore, provider_lists, thread_counts
+from agent.tune.choose import Trial, best, combined, explore, provider_lists, thread_counts
 from agent.tune.device import device_class
-from agent.tune.measure import Cost, measure
+from agent.tune.measure import Cost, Work, measure, measure_here
 from agent.tune.write import replaced, section, write_config
 
 
@@ -38,7 +41,7 @@ def test_what_does_not_keep_up_is_not_chosen_unless_nothing_does():
 
 
 def test_the_load_is_that_of_all_machines(tmp_path):
-    works = [Work(tmp_path / "a", 4.0), Work(tmp_path / "b", 1.0)]
+    works = [Work(tmp_path / "a", 4.0, 0.5), Work(tmp_path / "b", 1.0, 1.0)]
     found = combined(InferenceConfig(), works, [Cost(10, 20, 12, 30), Cost(60, 100, 62, 90)])
     assert found.load == pytest.approx(4 * 0.020 + 1 * 0.100)
     assert found.cost.cpu_ms == pytest.approx(0.8 * 12 + 0.2 * 62)
@@ -97,9 +100,24 @@ def config(tmp_path, bundle):
 
 
 def test_a_window_is_measured_in_a_process_of_its_own(bundle):
-    found = measure(bundle, InferenceConfig(threads=2), 3)
+    found = measure(Work(bundle, 1.0, 1.0), InferenceConfig(threads=2), 3)
     assert 0 < found.wall_ms <= found.slow_ms
     assert found.memory_mb > 0
+
+
+def test_windows_overlap_as_the_agents_do(bundle, monkeypatch):
+    class Listener(SharedFrames):
+        def encode(self, encoder, window):
+            heard.append(window)
+            return super().encode(encoder, window)
+
+    heard = []
+    monkeypatch.setattr("agent.tune.measure.SharedFrames", Listener)
+    measure_here(bundle, 0.25, InferenceConfig(), 2)
+    assert len(heard) == 4
+    for before, after in pairwise(heard):
+        assert after.step == 0.25 * after.rate
+        assert np.array_equal(before.samples[after.step :], after.samples[: -after.step])
 
 
 def test_only_the_section_is_replaced_and_twice_is_once(config):
@@ -142,7 +160,7 @@ def test_a_file_whose_section_cannot_be_told_from_the_rest_is_left_alone(config)
 def test_the_command_shows_what_would_change_and_writes_only_when_told(config, monkeypatch):
     """Measured in truth elsewhere: here two threads take half the processor time of one."""
 
-    def costs(_bundle, how, _windows):
+    def costs(_work, how, _windows):
         return Cost(10, 12, 10 if how.threads == 2 and not how.spinning else 20, 50)
 
     monkeypatch.setattr("agent.tune.measure.measure", costs)
