@@ -6,13 +6,14 @@ from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import soundfile
 
 from agent.bundle.exemplars import Exemplar, Exemplars, HealthyWindow
 from agent.bundle.manifest import HEALTHY_SOUND, HEALTHY_SOUND_INDEX
 from agent.bundle.seal import write_json
 from agent.frames import Matrix
+from agent.score.bank import distances, prepare
+from agent.score.prototypes import coreset
 from trainer.windows import WindowSet
 
 # Before FLAC, which leaves a half to two thirds of it.
@@ -39,7 +40,7 @@ def write_exemplars(
     heard = [i for i, row in enumerate(windows.rows) if row.source in sources]
     length = windows.waveforms.shape[1]
     count = min(max(_FEWEST, MOST_BYTES // (_SAMPLE_BYTES * length)), _MOST, len(heard))
-    chosen, nearest = k_centres(vectors[heard], count)
+    chosen, nearest = centres(vectors[heard], count)
     sound = np.concatenate([windows.waveforms[heard[i]] for i in chosen])
     soundfile.write(
         folder / HEALTHY_SOUND, np.clip(sound, -1.0, 1.0), rate, format="FLAC", subtype="PCM_16"
@@ -56,34 +57,27 @@ def write_exemplars(
             for n, i in enumerate(chosen)
         ),
         windows=tuple(
-            HealthyWindow(source=row.source, start=row.start or 0.0, like=int(like))
+            HealthyWindow(source=row.source, start=row.start or 0.0, like=like)
             for row, like in zip(rows, nearest, strict=True)
         ),
     )
     write_json(folder / HEALTHY_SOUND_INDEX, index.model_dump(mode="json"))
 
 
-def k_centres(vectors: Matrix, count: int) -> tuple[list[int], npt.NDArray[np.int64]]:
-    """Some rows that all others are near to.
+def centres(vectors: Matrix, count: int) -> tuple[list[int], list[int]]:
+    """Some rows that all others are near to, as directions.
 
     Args:
         vectors: float32 `(n, dim)`.
-        count: How many, at most n.
+        count: How many, at most.
 
     Returns:
-        Their indices, and for each row the position in them of the nearest, `(n,)`.
+        Their indices, twins once, and for each row the position in them of the nearest.
     """
-    # Directions, as most scorers compare them; one that is all zeros stays where it is.
-    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    chosen = [int(np.argmin(np.linalg.norm(unit - unit.mean(axis=0), axis=1)))]
-    distance = np.linalg.norm(unit - unit[chosen[0]], axis=1)
-    nearest = np.zeros(len(unit), np.int64)
-    while len(chosen) < count:
-        farthest = int(np.argmax(distance))
-        if distance[farthest] <= 0.0:
-            break  # all others are twins of those chosen
-        away = np.linalg.norm(unit - unit[farthest], axis=1)
-        closer = away < distance
-        nearest[closer], distance = len(chosen), np.minimum(distance, away)
-        chosen.append(farthest)
-    return chosen, nearest
+    ready = prepare(vectors, "cosine")
+    _, own = np.unique(ready, axis=0, return_index=True)
+    own.sort()
+    chosen = own[coreset(ready[own], count)]
+    # Of unit vectors, so that it orders as the cosine does, but is exact for near twins too.
+    nearest = np.argmin(distances(ready, ready[chosen], "euclidean"), axis=1)
+    return chosen.tolist(), nearest.tolist()

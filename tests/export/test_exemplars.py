@@ -8,7 +8,7 @@ import pytest
 from agent.bundle.exemplars import exemplar_sound, read_exemplars
 from agent.bundle.manifest import HEALTHY_SOUND, HEALTHY_SOUND_INDEX, Row
 from agent.errors import BundleError
-from export.exemplars import MOST_BYTES, k_centres, write_exemplars
+from export.exemplars import MOST_BYTES, centres, write_exemplars
 from trainer.windows import WindowSet
 
 RATE = 8000
@@ -62,9 +62,9 @@ def test_it_stays_small_and_leaves_out_what_the_device_will_not_hear(tmp_path):
 
 
 def test_twins_are_carried_once():
-    chosen, nearest = k_centres(np.ones((5, 3), np.float32), 4)
+    chosen, nearest = centres(np.ones((5, 3), np.float32), 4)
     assert len(chosen) == 1
-    assert nearest.tolist() == [0] * 5
+    assert nearest == [0] * 5
 
 
 def test_what_is_damaged_is_not_played(tmp_path, caplog):
