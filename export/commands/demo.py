@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from trainer.commands.options import weights_option
+
 
 @click.command(short_help="Show the whole path: train, export, listen, raise the alarm.")
 @click.option(
@@ -26,12 +28,7 @@ import click
     help="Folder for everything made.",
 )
 @click.option("--preset", default="auscult_scratch", show_default=True, help="Name, or a .yaml.")
-@click.option(
-    "--weights",
-    type=click.Path(path_type=Path, exists=True),
-    envvar="AUSCULT_WEIGHTS",
-    help="Folder of pre-trained checkpoints, or the file itself.",
-)
+@weights_option
 @click.option(
     "--fault",
     type=click.Choice(["imbalance", "bearing", "belt"]),

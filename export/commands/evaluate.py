@@ -6,12 +6,17 @@ from pathlib import Path
 
 import click
 
+from trainer.commands.options import (
+    channel_option,
+    machines_option,
+    resamples_option,
+    weights_option,
+)
+
 
 @click.command()
 @click.argument("data", type=click.Path(path_type=Path))
-@click.option(
-    "--machine", "names", multiple=True, help="Only this machine of DATA; may be given repeatedly."
-)
+@machines_option
 @click.option(
     "--preset",
     "presets",
@@ -47,18 +52,8 @@ import click
 @click.option(
     "--compare-float", is_flag=True, help="Show the INT8 and the float32 bundle side by side."
 )
-@click.option(
-    "--weights",
-    type=click.Path(path_type=Path, exists=True),
-    envvar="AUSCULT_WEIGHTS",
-    help="Folder of pre-trained checkpoints, or the file itself.",
-)
-@click.option(
-    "--channel",
-    type=click.IntRange(min=0),
-    default=None,
-    help="Channel to read, from 0; default: the average.",
-)
+@weights_option
+@channel_option
 @click.option(
     "--reuse",
     is_flag=True,
@@ -70,13 +65,7 @@ import click
     show_default=True,
     help="Leave runs and bundles in --out/work.",
 )
-@click.option(
-    "--resamples",
-    type=click.IntRange(min=100),
-    default=2000,
-    show_default=True,
-    help="Bootstrap resamples behind the intervals.",
-)
+@resamples_option
 def evaluate(
     data: Path,
     names: tuple[str, ...],

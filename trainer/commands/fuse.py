@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from trainer.commands.options import resamples_option
+
 
 @click.command()
 @click.argument("scores", nargs=-1, required=True)
@@ -63,7 +65,7 @@ import click
     show_default=True,
     help="How often the clips are halved to judge searched weights.",
 )
-@click.option("--resamples", type=click.IntRange(min=100), default=2000, show_default=True)
+@resamples_option
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 def fuse(
     scores: tuple[str, ...],

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from trainer.commands.options import resamples_option
+
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
@@ -24,13 +26,7 @@ import click
     type=click.Path(path_type=Path, dir_okay=False),
     help="Also write the figures here, as fractions.",
 )
-@click.option(
-    "--resamples",
-    type=click.IntRange(min=100),
-    default=2000,
-    show_default=True,
-    help="Bootstrap resamples behind the intervals.",
-)
+@resamples_option
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 def metrics(
     folder: Path, key_path: Path | None, json_path: Path | None, resamples: int, seed: int

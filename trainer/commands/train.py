@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from agent.words import counted
+from trainer.commands.options import channel_option, weights_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,18 +26,8 @@ if TYPE_CHECKING:
 @click.option("--machine", default=None, help="Which machine of DATA; needed when it has several.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder to write.")
 @click.option("--seed", default=0, show_default=True, help="Random seed.")
-@click.option(
-    "--weights",
-    type=click.Path(path_type=Path, exists=True),
-    envvar="AUSCULT_WEIGHTS",
-    help="Folder of pre-trained checkpoints, or the file itself.",
-)
-@click.option(
-    "--channel",
-    type=click.IntRange(min=0),
-    default=None,
-    help="Channel to read, from 0; default: the average.",
-)
+@weights_option
+@channel_option
 @click.option(
     "--on-bad",
     type=click.Choice(["skip", "refuse"]),

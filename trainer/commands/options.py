@@ -1,0 +1,29 @@
+"""Options that several commands share: one wording, one range, one default."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+weights_option = click.option(
+    "--weights",
+    type=click.Path(path_type=Path, exists=True),
+    envvar="AUSCULT_WEIGHTS",
+    help="Folder of pre-trained checkpoints, or the file itself.",
+)
+channel_option = click.option(
+    "--channel",
+    type=click.IntRange(min=0),
+    help="Channel to read, from 0; default: the average.",
+)
+machines_option = click.option(
+    "--machine", "names", multiple=True, help="Only this machine of DATA; may be given repeatedly."
+)
+resamples_option = click.option(
+    "--resamples",
+    type=click.IntRange(min=100),
+    default=2000,
+    show_default=True,
+    help="Bootstrap resamples behind the intervals.",
+)
