@@ -129,6 +129,14 @@ class Evaluation:
             bounds = self._interval([[figures] for figures in own])
         return Summary(float(np.mean(values)), _spread(values), bounds)
 
+    def most_telling(self, machine: str) -> System:
+        """The best system on a machine, a floor only when there is nothing else."""
+        able = [system for system in self.systems if self.of(system, machine)]
+        return max(
+            able,
+            key=lambda s: (not s.preset.floor, self.figure(s, machine, "hmean").mean or -1.0),
+        )
+
     def official(self, system: System) -> Summary:
         """The challenge's one number over the machines that have figures, over the seeds."""
         machines = self.complete(system)

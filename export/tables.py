@@ -9,6 +9,7 @@ from rich.table import Table
 
 from agent.words import counted
 from export.results import Evaluation, Summary, System
+from export.wording import bounds, title
 from trainer.metrics.summary import FIGURES, too_few
 
 _SHORT = {"auc_source": "AUC s", "auc_target": "AUC t", "pauc": "pAUC", "hmean": "hmean"}
@@ -28,7 +29,7 @@ def results_tables(evaluation: Evaluation, width: int) -> Iterator[Table]:
         table.add_column("machine", footer="all", no_wrap=True)
         for system in part:
             table.add_column(
-                f"{escape(_heading(system))}\n{_legend(system)}",
+                f"{escape(title(system))}\n{_legend(system)}",
                 footer=_official(evaluation, system),
                 no_wrap=True,
                 justify="right",
@@ -86,16 +87,14 @@ def one_line(summaries: Sequence[Summary], *, seeds: int) -> str:
     """Figures and the last one's interval in columns of fixed width, per cent."""
     width = _width(seeds)
     cells = [_number(summary, seeds).rjust(width) for summary in summaries]
-    bounds = summaries[-1].interval
-    shown = "" if bounds is None else f"[{100 * bounds[0]:.1f}, {100 * bounds[1]:.1f}]"
-    return escape(" ".join([*cells, shown.rjust(len(_BOUNDS))]))
+    return escape(" ".join([*cells, bounds(summaries[-1]).rjust(len(_BOUNDS))]))
 
 
 def _packed(systems: Sequence[System], room: int) -> Iterator[list[System]]:
     part: list[System] = []
     used = 0
     for system in systems:
-        needed = 3 + max(len(_heading(system)), len(_legend(system)))
+        needed = 3 + max(len(title(system)), len(_legend(system)))
         if part and used + needed > room:
             yield part
             part, used = [], 0

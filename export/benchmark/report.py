@@ -5,20 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from export.benchmark.summary import (
-    HEADINGS,
-    Line,
-    NotRun,
-    bounds,
-    lines,
-    percent,
-    published,
-    row,
-    title,
-)
+from export.benchmark.summary import HEADINGS, Line, NotRun, lines, published, row
 from export.figures import draw_machine
-from export.report.misses import cards, worst
+from export.report.misses import show_worst
 from export.results import Evaluation
+from export.wording import percent_within, title
 from trainer.recordings.model import Machine
 from trainer.report.page import Page
 
@@ -57,9 +48,8 @@ def write_benchmark(
     best = max(found, key=lambda line: line.official.mean or -1.0)
     if best.official.mean is not None:
         page.verdict(
-            f"Best: {best.system.name}, official score {percent(best.official)}"
-            f"{bounds(best.official)} over {best.count} of {len(evaluation.machines)} machines "
-            "(50 is chance)",
+            f"Best: {best.system.name}, official score {percent_within(best.official)} over "
+            f"{best.count} of {len(evaluation.machines)} machines (50 is chance)",
             good=not best.system.preset.floor,
         )
     page.heading("Harmonic mean of each machine, per cent")
@@ -69,10 +59,7 @@ def write_benchmark(
             [
                 (machine, None),
                 *(
-                    (
-                        percent(line.machines[machine]) + bounds(line.machines[machine]),
-                        _shade(line.machines[machine].mean),
-                    )
+                    (percent_within(line.machines[machine]), _shade(line.machines[machine].mean))
                     for line in found
                 ),
             ]
@@ -114,21 +101,9 @@ def _machine(
         return
     page.heading(machine.name)
     page.picture(f"Scores and ROC curves of {machine.name}", picture.read_bytes())
-    able = [system for system in evaluation.systems if evaluation.of(system, machine.name)]
-    chosen = max(
-        able,
-        key=lambda s: (
-            not s.preset.floor,
-            evaluation.figure(s, machine.name, "hmean").mean or -1.0,
-        ),
-    )
+    chosen = evaluation.most_telling(machine.name)
     outcome = next(iter(evaluation.of(chosen, machine.name).values()))
-    missed, raised = worst(outcome, _WORST)
-    page.text(
-        f"What {chosen.name} hears least in: the anomalies that score lowest, and the healthy "
-        f"recordings that score highest (threshold {outcome.threshold:.4g})."
-    )
-    page.cards(cards([*missed, *raised], machine, channel=channel))
+    show_worst(page, chosen, outcome, machine, _WORST, channel=channel)
 
 
 def _shade(mean: float | None) -> float | None:

@@ -13,6 +13,7 @@ from rich.table import Table
 from scipy.stats import hmean
 
 from export.results import Evaluation, Summary, System, evaluation_json
+from export.wording import percent, percent_within, title
 
 HEADINGS = ("official", "arithmetic", "harmonic", "seconds", "MB", "published")
 
@@ -89,21 +90,6 @@ def _over(values: Sequence[float]) -> Summary:
     return Summary(float(np.mean(values)), spread)
 
 
-def percent(summary: Summary) -> str:
-    """Mean and spread, per cent; a dash where there is none."""
-    if summary.mean is None:
-        return "-"
-    spread = "" if summary.spread is None else f" ± {100 * summary.spread:.1f}"
-    return f"{100 * summary.mean:.1f}{spread}"
-
-
-def bounds(summary: Summary) -> str:
-    """The 95 % interval, per cent."""
-    if summary.interval is None:
-        return ""
-    return f" [{100 * summary.interval[0]:.1f}, {100 * summary.interval[1]:.1f}]"
-
-
 def published(figures: dict[str, Any]) -> str:
     """Published figures in words; empty where there are none."""
     parts = []
@@ -116,18 +102,12 @@ def published(figures: dict[str, Any]) -> str:
     return "; ".join(parts)
 
 
-def title(system: System) -> str:
-    """Its name, and whether it is a floor or a mean over seeds."""
-    floor = " (floor)" if system.preset.floor else ""
-    return f"{system.name}{floor}{f', {len(system.seeds)} seeds' if system.seeds[1:] else ''}"
-
-
 def row(line: Line, machines: Sequence[str]) -> list[str]:
     """The texts of a line: name, each machine, then `HEADINGS`."""
     return [
         title(line.system),
         *(percent(line.machines[machine]) for machine in machines),
-        percent(line.official) + bounds(line.official),
+        percent_within(line.official),
         percent(line.arithmetic),
         percent(line.harmonic),
         "-" if line.seconds is None else f"{line.seconds:.1f}",

@@ -9,8 +9,9 @@ from rich.progress import Progress
 
 from export.figures import draw_machine
 from export.report.embedding_map import draw_map
-from export.report.misses import cards, worst
-from export.results import Evaluation, Outcome, Summary, System, file_name
+from export.report.misses import show_worst
+from export.results import Evaluation, file_name
+from export.wording import bounds, percent, percent_within
 from export.workshop import Workshop
 from trainer.recordings.model import Machine
 from trainer.report.page import Page
@@ -52,7 +53,7 @@ def write_report(
     total = evaluation.official(best)
     if total.mean is not None:
         page.verdict(
-            f"Best: {best.name}, official score {_percent(total)} over "
+            f"Best: {best.name}, official score {percent_within(total)} over "
             f"{len(evaluation.complete(best))} of {len(evaluation.machines)} machines "
             "(50 is chance)",
             good=not best.preset.floor,
@@ -89,9 +90,9 @@ def _overview(evaluation: Evaluation) -> tuple[tuple[str, ...], list[tuple[str, 
                 evaluation.figure(system, machine, key)
                 for key in ("auc_source", "auc_target", "pauc", "hmean")
             ]
-            rows.append((name, machine, *map(_percent, figures), _interval(figures[-1])))
+            rows.append((name, machine, *map(percent, figures), bounds(figures[-1]) or "-"))
         total = evaluation.official(system)
-        rows.append((name, "official score", "", "", "", _percent(total), _interval(total)))
+        rows.append((name, "official score", "", "", "", percent(total), bounds(total) or "-"))
     return headings, rows
 
 
@@ -108,7 +109,7 @@ def _machine(
         return
     page.heading(machine.name)
     page.picture(f"Scores and ROC curves of {machine.name}", picture.read_bytes())
-    system = _most_telling(evaluation, machine.name)
+    system = evaluation.most_telling(machine.name)
     seed, outcome = next(iter(evaluation.of(system, machine.name).items()))
     place = workshop.place(machine, system, seed)
     curve = load_record(place / "run").losses
@@ -117,38 +118,4 @@ def _machine(
     drawn = draw_map(place / f"bundle-{system.precision}", machine, channel=channel)
     if drawn is not None:
         page.picture(f"Embeddings of {system.name}, {file_name(machine.name)}", drawn)
-    _misses(page, system, outcome, machine, channel)
-
-
-def _misses(
-    page: Page, system: System, outcome: Outcome, machine: Machine, channel: int | None
-) -> None:
-    missed, raised = worst(outcome, _WORST)
-    page.text(
-        f"What {system.name} hears least in: the anomalies that score lowest, "
-        f"and the healthy recordings that score highest (threshold {outcome.threshold:.4g})."
-    )
-    page.cards(cards([*missed, *raised], machine, channel=channel))
-
-
-def _most_telling(evaluation: Evaluation, machine: str) -> System:
-    """The best system on this machine, a floor only when there is nothing else."""
-    able = [system for system in evaluation.systems if evaluation.of(system, machine)]
-    return max(
-        able,
-        key=lambda s: (not s.preset.floor, evaluation.figure(s, machine, "hmean").mean or -1.0),
-    )
-
-
-def _percent(summary: Summary) -> str:
-    if summary.mean is None:
-        return "-"
-    spread = "" if summary.spread is None else f" ± {100 * summary.spread:.1f}"
-    return f"{100 * summary.mean:.1f}{spread}"
-
-
-def _interval(summary: Summary) -> str:
-    if summary.interval is None:
-        return "-"
-    low, high = summary.interval
-    return f"{100 * low:.1f} to {100 * high:.1f}"
+    show_worst(page, system, outcome, machine, _WORST, channel=channel)

@@ -11,10 +11,10 @@ import numpy.typing as npt
 from agent.capture.files import read_audio
 from agent.errors import AudioError
 from export.clips import clip_name
-from export.results import Outcome
+from export.results import Outcome, System
 from trainer.metrics.auc import ANOMALY, NORMAL
 from trainer.recordings.model import Machine
-from trainer.report.page import flac
+from trainer.report.page import Page, flac
 from trainer.report.paint import draw, spectrogram
 
 # What is shown of a recording.
@@ -69,6 +69,24 @@ def worst(outcome: Outcome, count: int) -> tuple[list[Miss], list[Miss]]:
             for name, label, score in highest
         ],
     )
+
+
+def show_worst(
+    page: Page,
+    system: System,
+    outcome: Outcome,
+    machine: Machine,
+    count: int,
+    *,
+    channel: int | None,
+) -> None:
+    """Put the worst of each kind on a page, with pictures and sound."""
+    missed, raised = worst(outcome, count)
+    page.text(
+        f"What {system.name} hears least in: the anomalies that score lowest, and the healthy "
+        f"recordings that score highest (threshold {outcome.threshold:.4g})."
+    )
+    page.cards(cards([*missed, *raised], machine, channel=channel))
 
 
 def cards(
