@@ -6,7 +6,7 @@
 computed anew in every layer, scores kept whole, their greatest taken off before the softmax.
 `torch` is our own encoder in PyTorch (one bias for all layers, PyTorch's fused attention),
 `float32` the exported graph in onnxruntime, `int8_plain` the same with its matrix products in
-INT8, `int8` what a bundle holds, `int8_4`, `int8_8` and `int8_10` those of presets whose last layer
+INT8, `int8` what a bundle holds, `int8_4` to `int8_10` those of presets whose last layer
 is that one. Each runs in a process of its own, and they take turns window by window, so that other
 work on the machine meets all alike; ratios are of medians.
 
@@ -36,7 +36,7 @@ from rich.table import Table
 from agent.frames import Matrix
 
 SAMPLES = 160000
-SHORTER = (4, 8, 10)
+SHORTER = (4, 6, 8, 10)
 WAYS = ("reference", "torch", "float32", "int8_plain", "int8", *(f"int8_{n}" for n in SHORTER))
 QUICK = ("reference", "int8")
 Run = Callable[[Matrix], Matrix]
