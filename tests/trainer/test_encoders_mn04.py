@@ -107,6 +107,23 @@ def test_a_damaged_or_foreign_checkpoint_is_refused(shared, tmp_path):
         build_encoder(config, window_seconds=1, weights=path, seed=0)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"G0",  # struct.error
+        b"\x85",  # IndexError
+        b"hr",  # KeyError
+        b"\x80\x02X\x01\x00\x00\x00\xfc.",  # UnicodeDecodeError
+    ],
+)
+def test_bytes_that_the_unpickler_stumbles_over_are_a_damaged_checkpoint(tmp_path, content):
+    path = tmp_path / CHECKPOINT
+    path.write_bytes(content)
+    config = EncoderConfig(kind="mn04", weights=CHECKPOINT)
+    with pytest.raises(ConfigError, match="damaged"):
+        build_encoder(config, window_seconds=1, weights=path, seed=0)
+
+
 def test_unknown_features_name_the_known_ones():
     with pytest.raises(ConfigError, match="block12_freq, block12_balanced, last, multi"):
         build_encoder(
