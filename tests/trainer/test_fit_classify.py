@@ -94,6 +94,28 @@ def test_exchanged_branches_get_half_of_each_windows_class(monkeypatch):
     assert (shares == 0.5).all()
 
 
+def test_a_joined_part_that_is_trained_alone_keeps_its_branches():
+    part = {"kind": "dual_path"}
+    for unit in (False, True):
+        config = EncoderConfig(kind="joined", together=False, unit=unit, parts=[part, part])
+        encoder = build_encoder(config, window_seconds=1.0, weights=None, seed=0)
+        waveforms, _ = _machine(4, classes=4)
+        for member in encoder.members():
+            branches = member.branches(waveforms)
+            assert [branch.shape[1] for branch in branches] == [128, 128]
+            assert torch.equal(torch.cat(branches, dim=1), member(waveforms))
+
+
+def test_one_branch_has_nothing_to_be_exchanged_with():
+    waveforms, rows = _machine(16, classes=4)
+    encoder = build_encoder(
+        EncoderConfig(kind="dual_path", segments=2), window_seconds=2.0, weights=None, seed=0
+    )
+    with pytest.raises(ConfigError, match="one branch") as fault:
+        _fit(encoder, waveforms.repeat(1, 2), rows, epochs=1, batch=32, feature_exchange=1.0)
+    assert "training.feature_exchange" in str(fault.value)
+
+
 def test_same_seed_same_encoder():
     waveforms, rows = _machine(8, classes=4)
     torch.manual_seed(123)

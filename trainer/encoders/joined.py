@@ -40,6 +40,14 @@ class Part(Encoder):
         embedding: Tensor = self.encoder(self.resample(waveform))
         return nn.functional.normalize(embedding, dim=1) if self.unit else embedding
 
+    def branches(self, waveform: Tensor) -> tuple[Tensor, ...]:
+        """The encoder's own, for a part that is trained by itself."""
+        own = self.encoder.branches(self.resample(waveform))
+        if not self.unit:
+            return own
+        widths = [branch.shape[1] for branch in own]
+        return nn.functional.normalize(torch.cat(own, dim=1), dim=1).split(widths, dim=1)
+
     @property
     def patch_grid(self) -> PatchGrid | None:
         """The encoder's."""

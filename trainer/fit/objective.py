@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, distributed, nn
 
+from agent.errors import ConfigError
 from trainer.encoders.base import Encoder
 from trainer.fit.adapters import train_mode
 from trainer.fit.heads import Head
@@ -45,11 +46,22 @@ class Objective(nn.Module):
 
         Returns:
             A scalar, the same in every process.
+
+        Raises:
+            ConfigError: Branches are to be exchanged, and there is one.
         """
         branches = self.encoder.branches(windows)
+        if bool(exchange) and len(branches) < 2:
+            raise ConfigError(
+                f"this encoder ({self.encoder.kind}) has one branch, so there is nothing to "
+                "exchange it with",
+                where="training.feature_exchange",
+                remedy="Set it to 0. dual_path in one piece, and joined encoders trained together, "
+                "have several branches.",
+            )
         with torch.autocast(windows.device.type, enabled=False):
             parts = [self._gather(branch.float()) for branch in branches]
-            if bool(exchange) and len(parts) > 1:
+            if bool(exchange):
                 # FeatEx (Wilkinghoff, ICASSP 2024, eq. 5): the first branch keeps its window, the
                 # others see the window from the batch's other end.
                 parts = [parts[0], *(part.flip(0) for part in parts[1:])]
