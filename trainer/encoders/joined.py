@@ -46,7 +46,8 @@ class Part(Encoder):
         if not self.unit:
             return own
         widths = [branch.shape[1] for branch in own]
-        return nn.functional.normalize(torch.cat(own, dim=1), dim=1).split(widths, dim=1)
+        whole = nn.functional.normalize(torch.cat(own, dim=1), dim=1)
+        return tuple(torch.split(whole, widths, dim=1))
 
     @property
     def patch_grid(self) -> PatchGrid | None:
