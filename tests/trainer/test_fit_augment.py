@@ -103,6 +103,23 @@ def test_the_mask_lies_between_front_end_and_network(kind, size):
     assert over_bands == 10
 
 
+def test_every_piece_of_a_window_gets_its_windows_mask():
+    encoder = build_encoder(
+        EncoderConfig(kind="dual_path", segments=2), window_seconds=2.0, weights=None, seed=0
+    )
+    sound = 0.1 * torch.randn(2, encoder.window_samples, generator=torch.Generator().manual_seed(0))
+    fronts = FrontEnds(encoder, AugmentSettings(spec_time=10))
+    fronts.masks = torch.full((2, 1, 4), 0.99)
+    fronts.masks[1, 0, 0] = 0.0  # the second window has no mask
+    pieces = sound.reshape(4, -1)
+    with torch.no_grad(), fronts.watched():
+        masked = encoder.encoder.front_end(pieces)[0]
+        fronts.masks = None
+        plain = encoder.encoder.front_end(pieces)[0]
+    hidden = (masked != plain).flatten(1, 2).all(dim=1).sum(dim=1)
+    assert hidden.tolist() == [10, 10, 0, 0]
+
+
 def test_half_precision_stops_at_the_front_end():
     encoder = build_encoder(
         EncoderConfig(kind="beats", size="tiny"), window_seconds=1.0, weights=None, seed=0

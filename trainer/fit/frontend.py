@@ -63,9 +63,11 @@ class FrontEnds:
 
     def _masked(self, features: Tensor, *, frames_last: bool) -> Tensor:
         assert self.masks is not None
+        # An encoder that hears a window piece by piece: a window's pieces come one after another.
+        pieces = len(features) // len(self.masks)
         return spec_augment(
             features,
-            self.masks.to(features.device),
+            self.masks.to(features.device).repeat_interleave(pieces, dim=0),
             time=self.settings.spec_time,
             frequency=self.settings.spec_frequency,
             frames_last=frames_last,
