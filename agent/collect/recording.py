@@ -239,6 +239,8 @@ class Recording:
             self._judge(joined, self._pending_wall)
 
     def _judge(self, piece: Samples, wall: float) -> None:
+        if self.done:
+            return  # the disk became too full with the piece before
         verdict, reason = assess(piece, self._rate, min_seconds=0.0)
         if verdict is not Validity.VALID:
             self._close_segment()
