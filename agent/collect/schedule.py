@@ -8,7 +8,7 @@ import json
 import re
 import secrets
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -127,13 +127,13 @@ class Schedules:
         Raises:
             AuscultError: The file is damaged or cannot be written.
         """
-        today = now.strftime("%Y-%m-%d")
         with self._alone():
             present = list(self.all())
-            found = [entry for entry in present if _is_due(entry, now) and entry.last != today]
+            days = {entry.name: _due_day(entry, now) for entry in present}
+            found = [entry for entry in present if days[entry.name] not in {"", entry.last}]
             if found:
                 marked = (
-                    entry.model_copy(update={"last": today, "times": entry.times - 1})
+                    entry.model_copy(update={"last": days[entry.name], "times": entry.times - 1})
                     if entry in found
                     else entry
                     for entry in present
@@ -165,7 +165,10 @@ class Schedules:
         write_json(self._path, [entry.model_dump(mode="json") for entry in entries])
 
 
-def _is_due(entry: Schedule, now: datetime) -> bool:
+def _due_day(entry: Schedule, now: datetime) -> str:
+    """The day whose turn it is, YYYY-MM-DD, soon after midnight perhaps yesterday; else empty."""
     hour, minute = map(int, entry.at.split(":"))
-    late = (now - now.replace(hour=hour, minute=minute, second=0, microsecond=0)).total_seconds()
-    return 0 <= late <= _LATE
+    when = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
+    if when > now:
+        when -= timedelta(days=1)
+    return when.strftime("%Y-%m-%d") if (now - when).total_seconds() <= _LATE else ""
