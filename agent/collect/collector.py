@@ -68,14 +68,12 @@ class Collector:
         self._thread: threading.Thread | None = None
         self._told = ""
         self._due = 0.0  # monotonic, the next look at the schedules
+        self._serving = False  # orders and schedules are ours, no other agent's
+        self._why_not = ""
 
     def start(self) -> None:
         """Begin. Never raises: an agent that cannot collect still listens."""
-        try:
-            if not self._spool.serve():
-                log.warning("another agent uses %s: no orders are taken", self._spool.root)
-        except OSError as fault:
-            log.warning("%s: no orders are taken: %s", self._spool.root, fault.strerror)
+        self._serving = self._claim()
         self._thread = threading.Thread(target=self._run, name="collector", daemon=True)
         self._thread.start()
 
@@ -100,10 +98,14 @@ class Collector:
         """
         tap = self._known(order.machine)
         with self._lock:
-            if tap.recording is not None and not tap.recording.done:
-                raise AuscultError(
-                    f"'{order.machine}' is being collected from already", remedy="Ask again later."
-                )
+            if tap.recording is not None:
+                if not tap.recording.done:
+                    raise AuscultError(
+                        f"'{order.machine}' is being collected from already",
+                        remedy="Ask again later.",
+                    )
+                # It ended just now: whoever asked for it is still to be told.
+                self._close(order.machine, tap.recording)
             recording = Recording(self._root, self._device, order, self._config, self._clock)
             recording.open()
             recording.start()
@@ -191,16 +193,35 @@ class Collector:
     def _step(self) -> None:
         try:
             self._reap()
-            self._serve_orders()
-            self.upkeep.turn(self._busy())
-            if time.monotonic() >= self._due:
+            due = time.monotonic() >= self._due
+            if due:
                 self._due = time.monotonic() + _SCHEDULE_SECONDS
+                self._serving = self._serving or self._claim()
+            if self._serving:
+                self._serve_orders()
+            self.upkeep.turn(self._busy())
+            if due and self._serving:
                 self._serve_schedules()
                 self._told = ""
         except AuscultError as fault:
             self._tell_once(str(fault))
         except Exception:
             log.exception("collector")
+
+    def _claim(self) -> bool:
+        """Take orders and schedules from now on, unless another agent does; tells why not, once."""
+        try:
+            if self._spool.serve():
+                return True
+            why = "another agent uses it"
+        except OSError as fault:
+            why = fault.strerror or str(fault)
+        if why != self._why_not:
+            self._why_not = why
+            log.warning(
+                "%s: no orders are taken and no schedules kept to: %s", self._spool.root, why
+            )
+        return False
 
     def _busy(self) -> list[Path]:
         """Folders being written."""
@@ -239,14 +260,16 @@ class Collector:
 
     def _reap(self) -> None:
         for machine, tap in self.taps.items():
-            recording = tap.recording
-            if recording is None:
-                continue
-            if not recording.done and time.monotonic() > self._deadlines[machine]:
-                recording.stop("the microphone gave too little sound")
-            if recording.done:
-                tap.recording = None
-                self._close(machine, recording)
+            # Another may begin as soon as one is done.
+            with self._lock:
+                recording = tap.recording
+                if recording is None:
+                    continue
+                if not recording.done and time.monotonic() > self._deadlines[machine]:
+                    recording.stop("the microphone gave too little sound")
+                if recording.done:
+                    tap.recording = None
+                    self._close(machine, recording)
 
     def _close(self, machine: str, recording: Recording) -> None:
         session = recording.result()

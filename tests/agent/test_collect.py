@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from support.bundles import RATE, tone, write
 
 from agent.bank.sound import find_sound
+from agent.collect import recording as recording_module
 from agent.collect import segment as segment_module
 from agent.collect.collector import Collector
 from agent.collect.config import CollectConfig
@@ -127,6 +128,16 @@ def test_what_was_written_before_the_disk_failed_is_kept(tmp_path, monkeypatch):
     assert one.done
     assert [s.seconds for s in session.segments] == [4]
     assert "No space" in session.ended
+
+
+def test_a_disk_that_fills_in_the_middle_of_a_block_leaves_no_draft(tmp_path, monkeypatch):
+    one = Recording(tmp_path, "d", Order("p", "idle", 60), CONFIG)
+    one.open()
+    monkeypatch.setattr(recording_module, "has_room", lambda *_: False)
+    for block in blocks(tone(12), size=12 * RATE):
+        one.take(block)
+    assert one.result().ended == "the disk is too full"
+    assert sorted(path.name for path in one.folder.iterdir()) == ["0000.flac", "session.json"]
 
 
 def test_a_full_disk_is_refused_before_it_begins(tmp_path):
@@ -339,6 +350,41 @@ def test_orders_from_the_command_line_are_answered(tmp_path, collector):
     assert not spool.served()
 
 
+def test_a_recording_that_follows_at_once_costs_the_one_before_no_answer(tmp_path):
+    collector = Collector(tmp_path, "dev", ["pump"], CONFIG)  # not started: each step is ours
+    spool = Spool(tmp_path / "collect")
+    collector._step()
+    ticket = spool.order(CollectOrder(machine="pump", label="healthy", seconds=3))
+    collector._step()
+    first = collector.taps["pump"].recording
+    feed(collector, "pump", 4)
+    assert first.wait(10)
+    collector.handle({"machine": "pump", "label": "idle", "seconds": 4.0})
+    collector._step()
+    assert spool.answered(ticket).status == "done"
+    assert not collector.taps["pump"].recording.done
+    collector.stop()
+
+
+def test_orders_and_schedules_are_those_of_one_agent(tmp_path):
+    first, second = (Collector(tmp_path, "dev", ["pump"], CONFIG) for _ in range(2))
+    first._step()
+    second._step()
+    spool = Spool(tmp_path / "collect")
+    spool.order(CollectOrder(machine="pump", label="healthy", seconds=3))
+    second._step()
+    assert second.taps["pump"].recording is None
+    first._step()
+    assert first.taps["pump"].recording is not None
+    first.stop()
+    # The other takes over.
+    spool.order(CollectOrder(machine="pump", label="healthy", seconds=3))
+    second._due = 0.0
+    second._step()
+    assert second.taps["pump"].recording is not None
+    second.stop()
+
+
 @pytest.mark.parametrize(
     "content",
     [b"", b"{", b"[1]", b"\xff", b"[" * 50_000, b'{"machine": "pump"}', b'{"seconds": 1e999}',
@@ -379,6 +425,18 @@ def test_schedules_come_due_once_a_day_and_end(tmp_path):
     (tmp_path / "collect" / "schedules.json").write_text('[{"at": 3}]')
     with pytest.raises(AuscultError, match="is damaged"):
         schedules.all()
+
+
+def test_a_schedule_before_midnight_is_kept_to_after_it(tmp_path):
+    schedules = Schedules(entries(tmp_path))
+    order = CollectOrder(machine="pump", label="idle", seconds=60)
+    schedules.add("23:55", 2, order)
+    # The device was off at the time, and is up again ten minutes later.
+    assert len(schedules.due(datetime.fromisoformat("2025-01-02T00:05:00"))) == 1
+    assert schedules.due(datetime.fromisoformat("2025-01-02T00:09:00")) == []
+    assert schedules.due(datetime.fromisoformat("2025-01-02T23:54:00")) == []
+    assert len(schedules.due(datetime.fromisoformat("2025-01-02T23:56:00"))) == 1
+    assert schedules.all() == ()
 
 
 @pytest.fixture
