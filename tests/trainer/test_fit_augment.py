@@ -141,6 +141,25 @@ def test_half_precision_stops_at_the_front_end():
     assert not torch.equal(exact, unwatched.float())
 
 
+def test_half_precision_stops_at_a_change_of_rate():
+    parts = [{"kind": "beats", "size": "tiny"}, {"kind": "muq", "size": "tiny"}]
+    encoder = build_encoder(
+        EncoderConfig(kind="joined", parts=parts), window_seconds=1.0, weights=None, seed=0
+    )
+    made = []
+    encoder.parts[0].resample.register_forward_hook(lambda _m, _g, out: made.append(out))
+    sound = 0.1 * torch.randn(1, encoder.window_samples)
+    with torch.no_grad():
+        encoder(sound)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            with FrontEnds(encoder, AugmentSettings()).watched():
+                encoder(sound)
+            assert torch.is_autocast_enabled("cpu")
+    exact, watched = made
+    assert watched.dtype is torch.float32
+    assert torch.equal(exact, watched)
+
+
 def test_a_broken_front_end_leaves_no_context_behind():
     encoder = build_encoder(
         EncoderConfig(kind="beats", size="tiny"), window_seconds=1.0, weights=None, seed=0

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trainer.encoders.resample import Resampler
 from trainer.fit.config import AugmentSettings
 
 
@@ -16,7 +17,8 @@ class FrontEnds:
     """Watches an encoder's front ends (submodules named `front_end`).
 
     Their spectra stay float32 under mixed precision: half precision holds three digits, and a
-    quiet band lies more than that below a loud one. What they give is masked while `masks` are set.
+    quiet band lies more than that below a loud one. So does a change of rate before them. What they
+    give is masked while `masks` are set.
 
     Args:
         encoder: The encoder.
@@ -31,6 +33,7 @@ class FrontEnds:
             for name, module in encoder.named_modules(remove_duplicate=True)
             if name.rpartition(".")[2] == "front_end"
         ]
+        self._resamplers = [part for part in encoder.modules() if isinstance(part, Resampler)]
         self._contexts: list[torch.autocast] = []
 
     @contextmanager
@@ -40,6 +43,9 @@ class FrontEnds:
         for module in self._found:
             hooks.append(module.register_forward_pre_hook(self._before))
             hooks.append(module.register_forward_hook(self._after, always_call=True))
+        for module in self._resamplers:
+            hooks.append(module.register_forward_pre_hook(self._before))
+            hooks.append(module.register_forward_hook(self._leave, always_call=True))
         try:
             yield
         finally:
@@ -51,8 +57,11 @@ class FrontEnds:
         context.__enter__()  # type: ignore[no-untyped-call]
         self._contexts.append(context)
 
-    def _after(self, module: nn.Module, _given: tuple[Any, ...], made: Any) -> Any:
+    def _leave(self, _module: nn.Module, _given: tuple[Any, ...], _made: Any) -> None:
         self._contexts.pop().__exit__(None, None, None)
+
+    def _after(self, module: nn.Module, given: tuple[Any, ...], made: Any) -> Any:
+        self._leave(module, given, made)
         asked = self.settings
         if self.masks is None or made is None or not (asked.spec_time or asked.spec_frequency):
             return made
