@@ -188,6 +188,23 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path):
     _fit(_encoder(), _config(epochs=2), place=tmp_path)  # anew
 
 
+def test_a_checkpoint_of_other_sound_under_the_same_names_is_refused(tmp_path):
+    config = _config(epochs=1)
+    _fit(_encoder(), config, place=tmp_path)
+    waveforms, rows = _sound(seed=1)  # as another channel of the same files would be
+    with pytest.raises(ConfigError, match="another training"):
+        fit_classifier(
+            _encoder(),
+            waveforms,
+            rows,
+            config,
+            machine="pump",
+            seed=3,
+            place=tmp_path,
+            resume=True,
+        )
+
+
 @pytest.mark.parametrize("damage", ["cut", "gone", "hostile"])
 def test_a_damaged_checkpoint_is_told(tmp_path, damage):
     _fit(_encoder(), _config(epochs=1), place=tmp_path)

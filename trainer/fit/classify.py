@@ -229,6 +229,9 @@ def _fingerprint(
     }
     digest.update(json.dumps(what, sort_keys=True).encode())
     digest.update(plan.labels.tobytes())
+    # Another channel, or files recorded anew, have the same names and times.
+    for sound in (material.waveforms, material.noise):
+        digest.update(sound.contiguous().numpy().data)
     return digest.hexdigest()
 
 
