@@ -114,6 +114,23 @@ def test_classification_draws_the_codes_of_conditions_apart():
     assert spread[1] > spread[0] + 0.1
 
 
+def test_classes_are_those_asked_for_and_told_as_they_are():
+    rows = [
+        Row(source=str(i), start=0.0, group=str(i), domain=("source", "target")[i % 2])
+        for i in range(4)
+    ]
+
+    def fit(**classes):
+        asked = config(epochs=1, head="noisy_arcmix", classification=1.0, classes=classes)
+        return fit_autoencoder(build("acae"), hum(4), rows, asked, machine="m", seed=0)
+
+    both, one = fit(), fit(domains="never")
+    assert both.classes == 2
+    assert "faster" not in both.class_rule  # spectra heard once are not distorted
+    assert one.classes == 0
+    assert "all recordings are of one" in one.class_rule
+
+
 def test_what_cannot_be_trained_is_refused():
     with pytest.raises(ConfigError, match="autoencoder"):
         fit_autoencoder(

@@ -62,6 +62,7 @@ def plan_classes(
     machines: Sequence[str] = (),
     roles: Sequence[str] = (),
     listen: Listener | None = None,
+    distort: bool = True,
 ) -> ClassPlan:
     """Choose the classes of a training set.
 
@@ -81,6 +82,7 @@ def plan_classes(
         machines: Machine of each window; empty when all are `machine`'s.
         roles: Role of each window's recording; empty when all are `normal`.
         listen: What is clustered; None for mean log-mel spectra.
+        distort: Whether the training can show distorted copies; without, classes may be few.
 
     Returns:
         The plan.
@@ -122,7 +124,7 @@ def plan_classes(
     )
     classes = sorted(set(names))
     perturbations: tuple[str, ...] = (NONE,)
-    if len(classes) < ENOUGH_CLASSES:
+    if distort and len(classes) < ENOUGH_CLASSES:
         perturbations = NAMES
         parts.append(
             f"too few to learn from, so each is also told from itself {', '.join(NAMES[1:])} "

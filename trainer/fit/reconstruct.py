@@ -76,8 +76,16 @@ def fit_autoencoder(
         )
     labels, count, rule = None, 0, "no classes: healthy sound is restored"
     if config.classification:
-        plan = plan_classes(rows, waveforms, machine=machine, rate=encoder.sample_rate, seed=seed)
         # Spectra heard once cannot be distorted anew, so the classes are those of the recordings.
+        plan = plan_classes(
+            rows,
+            waveforms,
+            machine=machine,
+            rate=encoder.sample_rate,
+            seed=seed,
+            settings=config.classes,
+            distort=False,
+        )
         labels, count, rule = torch.from_numpy(plan.labels), len(plan.names), plan.rule
         if count < 2:
             labels, count = None, 0
