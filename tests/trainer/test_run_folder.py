@@ -87,3 +87,10 @@ def test_a_path_of_weights_or_recordings_that_is_not_there_is_said_at_once(data,
     assert run(data, tmp_path / "run").exit_code == 0
     with pytest.raises(ConfigError, match=r"nowhere: the recordings' folder does not exist"):
         load_record(tmp_path / "run").to_machine(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_no_generator_takes_is_said_at_once(data, tmp_path, seed):
+    refused = run(data, tmp_path / "run", "--seed", str(seed))
+    assert refused.exit_code == 2
+    assert "4294967295" in refused.output

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from agent.words import counted
+from trainer.commands.options import SEEDS
 
 if TYPE_CHECKING:
     from trainer.drift.sequence import Sequence
@@ -60,7 +61,7 @@ if TYPE_CHECKING:
     help="k of the threshold, mean + k sigma.",
 )
 @click.option("--block", type=click.IntRange(min=2), help="Windows a block; chosen when left out.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--seed", type=SEEDS, default=0, show_default=True)
 @click.option(
     "--accept",
     type=int,

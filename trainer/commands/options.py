@@ -6,6 +6,9 @@ from pathlib import Path
 
 import click
 
+# What numpy, scikit-learn and torch all take as a seed.
+SEEDS = click.IntRange(min=0, max=2**32 - 1)
+
 weights_option = click.option(
     "--weights",
     type=click.Path(path_type=Path, exists=True),

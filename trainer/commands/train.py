@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from agent.words import counted
-from trainer.commands.options import channel_option, weights_option
+from trainer.commands.options import SEEDS, channel_option, weights_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 )
 @click.option("--machine", default=None, help="Which machine of DATA; needed when it has several.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder to write.")
-@click.option("--seed", default=0, show_default=True, help="Random seed.")
+@click.option("--seed", type=SEEDS, default=0, show_default=True, help="Random seed.")
 @weights_option
 @channel_option
 @click.option(
