@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -55,7 +56,7 @@ class JsonlPublisher(Narrator):
         """
         try:
             self._config.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._config.path.open("ab")
+            self._file = self._open()
         except OSError as fault:
             raise ConfigError(
                 f"cannot be written: {fault.strerror}",
@@ -90,7 +91,7 @@ class JsonlPublisher(Narrator):
             try:
                 line = encode({"kind": kind, **message}) + b"\n"
                 if self._file is None:
-                    self._file = self._config.path.open("ab")
+                    self._file = self._open()
                 if self._file.tell() + len(line) > self._config.max_bytes:
                     self._rotate()
                 self._file.write(line)
@@ -104,6 +105,18 @@ class JsonlPublisher(Narrator):
                 self._lost += 1
                 # What is left in the buffer would be half a line.
                 self._close()
+
+    def _open(self) -> BufferedWriter:
+        path = self._config.path
+        file = path.open("ab")
+        try:
+            # A line that a full disk or the power cut short must not spoil the next one too.
+            if file.tell() and not _ends_with_a_line(path):
+                file.write(b"\n")
+        except OSError:
+            file.close()
+            raise
+        return file
 
     def _rotate(self) -> None:
         assert self._file is not None
@@ -124,3 +137,9 @@ class JsonlPublisher(Narrator):
         except OSError:
             log.debug("closing %s failed", self._config.path, exc_info=True)
         self._file = None
+
+
+def _ends_with_a_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"

@@ -596,6 +596,16 @@ def test_json_lines_hold_every_message_and_the_file_is_bounded(tmp_path):
     assert json.loads(path.read_text().splitlines()[-1])["status"] == "offline"
 
 
+def test_a_line_cut_short_does_not_spoil_the_next(tmp_path):
+    path = tmp_path / "out.jsonl"
+    path.write_bytes(b'{"kind": "score", "machi')  # the power failed, or the disk was full
+    publisher = JsonlPublisher(JsonlConfig(path=path), "dev", ["pump"])
+    publisher.start()
+    publisher.stop()
+    lines = path.read_text().splitlines()
+    assert [json.loads(line)["status"] for line in lines[1:]] == ["online", "offline"]
+
+
 def test_a_full_disk_loses_lines_but_nothing_else(tmp_path, caplog):
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
