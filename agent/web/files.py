@@ -109,7 +109,9 @@ def _zipped(members: Iterable[tuple[str, Path | bytes]]) -> Iterator[bytes]:
                 source = content.open("rb")
             except OSError:
                 continue
-            with source, archive.open(zipfile.ZipInfo.from_file(content, name), "w") as target:
+            # Written before the clock was set, it is older than a zip can tell.
+            about = zipfile.ZipInfo.from_file(content, name, strict_timestamps=False)
+            with source, archive.open(about, "w") as target:
                 while chunk := source.read(_CHUNK):
                     target.write(chunk)
                     yield pipe.take()

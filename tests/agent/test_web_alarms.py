@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import zipfile
 
 import httpx
@@ -94,6 +95,18 @@ def test_its_sound_is_served_in_ranges_and_its_picture(client, alarm, running):
     assert part.status_code == 206
     assert part.content == kept[100:200]
     assert client.get(f"{base}/spectrogram.png").content.startswith(b"\x89PNG")
+
+
+def test_what_was_written_before_the_clock_was_set_is_exported_too(client, alarm, running):
+    sound = running.root / alarm["alarm_id"] / "sound.flac"
+    times = sound.stat()
+    os.utime(sound, (1000, 1000))  # a device without a battery begins in 1970
+    try:
+        answer = client.get(f"/api/alarms/pump/{alarm['alarm_id']}/evidence.zip")
+        with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+            assert archive.read(f"{alarm['alarm_id']}/sound.flac") == sound.read_bytes()
+    finally:
+        os.utime(sound, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 def test_all_of_it_is_exported_as_a_zip(client, alarm):
