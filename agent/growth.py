@@ -16,7 +16,7 @@ from agent.bundle.trust import Opening, TrustedBundle
 from agent.bundle.versions import version_folders
 from agent.collect.collector import Collector
 from agent.config import AgentConfig, MachineConfig
-from agent.errors import BundleError
+from agent.errors import AuscultError, BundleError
 from agent.evidence.recorder import EvidenceRecorder
 from agent.evidence.write import EvidenceWriter
 from agent.explain.tap import Explainer
@@ -152,7 +152,13 @@ class Growth:
         }
 
     def _keep_window(self, machine: str, index: int) -> str:
-        return self._recorders[machine].keep_window(index)
+        recorder = self._recorders.get(machine)
+        if recorder is None:
+            raise AuscultError(
+                f"'{machine}' is not judged yet, so no window of it can be answered",
+                remedy="It needs a bundle and a microphone first; see `auscult doctor`.",
+            )
+        return recorder.keep_window(index)
 
     def start(self) -> None:
         """Begin to write evidence; before the pipelines."""

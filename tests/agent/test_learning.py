@@ -96,6 +96,9 @@ def test_it_is_heard_and_nothing_is_claimed_of_it(left_alone, caplog):
     assert {line["kind"] for line in lines} == {"status", "sensor"}
     with pytest.raises(AuscultError, match="no bundle yet"):
         agent._alarm("pump")
+    feedback = agent._growth.handlers()["feedback"]
+    with pytest.raises(AuscultError, match="not judged yet"):
+        feedback({"machine": "pump", "window": 0, "alarm_id": None, "verdict": "normal"})
     with caplog.at_level("INFO"):
         _heartbeat(agent)
     assert "no bundle yet" in caplog.text
@@ -145,6 +148,28 @@ def test_a_damaged_first_bundle_is_refused_and_listening_goes_on(running, tmp_pa
     assert "bank.npy" in refused["reason"]
     shutil.copyfile(tiny_bundle / "bank.npy", place / "bank.npy")
     until(lambda: isinstance(running.agent.pipelines[0], Pipeline))
+
+
+def test_a_bundle_that_cannot_keep_the_promise_asked_for_does_not_end_listening(
+    tmp_path, tiny_bundle
+):
+    """It comes without healthy scores, from which such a threshold would be found."""
+    machine = {
+        "decide": {"false_alarms": {"at_most": 1, "per_days": 30}},
+        "source": {"kind": "replay", "paths": ["sound"], "speed": "realtime", "loop": True},
+    }
+    with Running(config_of(tmp_path, machine)) as running:
+        put(tiny_bundle, tmp_path / "state" / "bundles" / "pump")
+        until(lambda: running.agent._growth._swapper.refused)
+        learner = running.agent.pipelines[0]
+        assert isinstance(learner, Learner)
+        assert running.agent.fault() is None
+        before = learner.tally.windows
+        until(lambda: learner.tally.windows > before)
+    (refused,) = [
+        line["data"] for line in told(tmp_path) if line.get("type") == "auscult.bundle.refused"
+    ]
+    assert "false_alarms needs the healthy scores" in refused["reason"]
 
 
 def test_a_damaged_first_bundle_does_not_keep_the_agent_from_starting(tmp_path, tiny_bundle):
