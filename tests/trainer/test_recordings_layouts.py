@@ -105,6 +105,21 @@ def test_an_attribute_is_not_mistaken_for_a_word(tmp_path):
     assert recording.attributes == {"noise": "low", "machine": "1"}
 
 
+def test_a_healthy_recording_may_be_called_machine(tmp_path):
+    folder = touch(
+        tmp_path / "pump",
+        "train/machine_0001.wav",
+        "train/Pump machine 3.wav",
+        "train/section_00_source_supplemental_machine_0000.wav",
+    )
+    roles = {recording.path.name: recording.role for recording in read_dcase(folder).recordings}
+    assert roles == {
+        "machine_0001.wav": "normal",
+        "Pump machine 3.wav": "normal",
+        "section_00_source_supplemental_machine_0000.wav": "clean",
+    }
+
+
 def test_what_contradicts_or_says_nothing_is_left_out(tmp_path):
     machine = read_dcase(
         touch(

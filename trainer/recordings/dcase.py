@@ -175,7 +175,9 @@ def _role(kind: str, words: Sequence[str]) -> tuple[str, tuple[str, str] | None]
             f"is named an anomaly, but lies in {kind}/, which is learnt as healthy",
             "Move it to test/, or correct its name.",
         )
-    extra = _first(words, tuple(_ROLE_WORDS))
+    # In train/ any healthy recording may be called `machine`; only as an extra does it mean clean.
+    meant = kind != TRAIN or "supplemental" in words
+    extra = _first(words, [word for word in _ROLE_WORDS if meant or word != "machine"])
     if extra is not None:
         return _ROLE_WORDS[extra], None
     if kind == TRAIN:
