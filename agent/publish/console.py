@@ -101,11 +101,13 @@ class ConsolePublisher:
 
     def tell_bundle(self, machine: str, event: BundleEvent) -> None:
         """Log what happened to a machine's bundle."""
+        used = "none"
+        if event.threshold is not None:
+            used = f"{event.bundle} ({event.rows} rows, threshold {event.threshold:.4g})"
         log.log(
             logging.ERROR if event.kind is BundleEventKind.ROLLED_BACK else logging.WARNING,
-            "%s: bundle %s: %s; in use from now on: %s (%d rows, threshold %.4g)",
-            machine, event.kind.value.replace("_", " "), event.reason, event.bundle, event.rows,
-            event.threshold,
+            "%s: bundle %s: %s; in use from now on: %s",
+            machine, event.kind.value.replace("_", " "), event.reason, used,
         )  # fmt: skip
 
     def _tell_validity(self, machine: str, window: Window) -> None:

@@ -130,7 +130,9 @@ def test_it_is_judged_from_the_start_after_that(tmp_path, tiny_bundle):
     assert isinstance(agent.pipelines[0], Pipeline)
 
 
-def test_a_damaged_first_bundle_is_refused_and_listening_goes_on(running, tmp_path, tiny_bundle):
+def test_a_damaged_first_bundle_is_refused_and_listening_goes_on(
+    running, tmp_path, tiny_bundle, caplog
+):
     place = tmp_path / "state" / "bundles" / "pump"
     damaged = tmp_path / "damaged"
     shutil.copytree(tiny_bundle, damaged)
@@ -146,6 +148,7 @@ def test_a_damaged_first_bundle_is_refused_and_listening_goes_on(running, tmp_pa
     ]
     assert refused["threshold"] is None
     assert "bank.npy" in refused["reason"]
+    assert "in use from now on: none" in caplog.text
     shutil.copyfile(tiny_bundle / "bank.npy", place / "bank.npy")
     until(lambda: isinstance(running.agent.pipelines[0], Pipeline))
 
