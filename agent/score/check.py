@@ -32,6 +32,9 @@ _REACH = 1.5
 _DRAWS = 4
 # Loss of power, in AUC, that is put down to chance.
 TOLERANCE = 0.015
+# With two recordings, whatever is left out leaves no density behind, and the healthy scores are on
+# another scale than those to come: the machine would be in alarm for ever.
+_FEWEST = 3
 # A scorer with so much less power than the plain nearest neighbour is told of.
 _WEAKER = 0.05
 
@@ -146,12 +149,17 @@ def _trusted(
     )
     if plain == config:
         return config, ""
-    with_it, without = power(healthy, config, fitter), power(healthy, plain, fitter)
-    if not np.isfinite(with_it) or with_it >= without - TOLERANCE:
-        return config, ""
     asked: list[str] = [config.normalization] if config.normalization != "none" else []
     asked += ["banks: domains"] if config.banks != "joint" else []
     asked += ["domain_scale"] if config.domain_scale != "none" else []
+    if 1 < len(set(healthy.groups)) < _FEWEST:
+        return plain, (
+            f"{', '.join(asked)} was dropped: it takes {_FEWEST} healthy recordings, and there "
+            f"are {len(set(healthy.groups))}"
+        )
+    with_it, without = power(healthy, config, fitter), power(healthy, plain, fitter)
+    if not np.isfinite(with_it) or with_it >= without - TOLERANCE:
+        return config, ""
     return plain, (
         f"{', '.join(asked)} was dropped: on displaced healthy sound its AUC is "
         f"{with_it:.3f} against {without:.3f} without it"

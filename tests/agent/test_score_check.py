@@ -8,8 +8,11 @@ from sklearn.metrics import roc_auc_score
 
 from agent.bundle.manifest import Row
 from agent.score.bank import MemoryBank
+from agent.score.build import build_scorer
 from agent.score.check import _auc, power, trusted
 from agent.score.config_knn import KnnConfig
+from agent.score.config_threshold import ThresholdRule
+from agent.score.fit import fit_scorer
 from agent.score.knn import KnnScorer
 from agent.score.normalize import fit_constants
 from agent.score.scorer import HealthySet
@@ -44,6 +47,29 @@ def test_a_normalisation_that_helps_is_kept():
         healthy_set(vectors), config.model_copy(update={"normalization": "none"})
     )
     assert trusted(healthy_set(vectors), config) == (config, "")
+
+
+@pytest.mark.parametrize("normalization", ["ldn_ratio", "ldn_difference", "varmin"])
+def test_two_recordings_are_no_density_and_the_machine_is_not_in_alarm_for_ever(normalization):
+    rng = np.random.default_rng(0)
+    alarmed = []
+    for _ in range(5):
+        base = rng.normal(size=16)
+        one, other, new = (base + 0.1 * rng.normal(size=16) for _ in range(3))
+        vectors = np.concatenate([np.tile(one, (10, 1)), np.tile(other, (10, 1))])
+        vectors += 0.03 * rng.normal(size=vectors.shape)
+        healthy = healthy_set(np.float32(vectors), [0] * 10 + [1] * 10)
+        rule = ThresholdRule(false_alarm_rate=0.02)
+        fitted = fit_scorer(
+            healthy, KnnConfig(normalization=normalization), rule, window_seconds=10.0
+        )
+        assert fitted.config.normalization == "none"
+        assert "3 healthy recordings" in fitted.notes[0]
+        scorer = build_scorer(fitted.config, healthy, fitted.state)
+        scorer.start()
+        heard, _ = scorer.score(np.float32(new + 0.03 * rng.normal(size=(20, 16))))
+        alarmed.append(np.mean(heard > fitted.threshold.value))
+    assert np.mean(alarmed) < 0.5  # it was all of them, or nearly
 
 
 def with_twins_and_strays(rng):
