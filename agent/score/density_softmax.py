@@ -35,8 +35,9 @@ def fit_density_softmax(
     """Fit the Gaussians.
 
     Returns:
-        The projection's arrays, `means` `(c, r)`, `whitening` `(c, r, r)` or `(1, r, r)` when tied,
-        and `readings` `(2, 2)`: mean and deviation of total and spread.
+        The projection's arrays, `means` `(c, r)`, `whitening` `(c, r, r)` or `(1, r, r)` when tied
+        (c is 1 where classes have hardly more than a window each), and `readings` `(2, 2)`: mean
+        and deviation of total and spread.
 
     Raises:
         WorkstationError: Nothing tells classes apart, and there is no fitter to cluster.
@@ -44,6 +45,9 @@ def fit_density_softmax(
     """
     state, points = fit_projection(healthy, config.dims)
     classes = _classes(healthy, points, config, fitter)
+    if len(points) - int(classes.max()) - 1 < _FEWEST:
+        # Attributes that name each recording leave no scatter within a class to measure by.
+        classes = np.zeros_like(classes)
     count = int(classes.max()) + 1
     means = np.stack([points[classes == c].mean(axis=0) for c in range(count)])
     diagonal = config.covariance == "diag"

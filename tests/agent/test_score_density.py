@@ -317,3 +317,15 @@ def test_new_healthy_sound_exceeds_left_out_scores_as_often_as_it_should(config)
         fresh = scores_of(healthy_set(points), config, draw(400))
         found.append(np.mean(fresh > np.quantile(left_out, 0.9)))
     assert np.mean(found) == pytest.approx(0.1, abs=0.04)
+
+
+@pytest.mark.parametrize("form", ["tied", "full", "diag"])
+def test_attributes_that_name_each_recording_are_no_classes(form):
+    rng = np.random.default_rng(3)
+    vectors = np.float32(rng.normal(size=(20, 16)))
+    named = healthy_set(vectors, attributes=[str(i) for i in range(20)])
+    config = DensitySoftmaxConfig(covariance=form)
+    (left,) = healthy_scores(named, config)
+    assert np.isfinite(left).all()
+    assert np.abs(left).max() < 1e6  # it was 1e38: beyond it no fault has a finite score
+    assert np.isfinite(scores_of(named, config, 1e4 * np.ones((1, 16)))).all()
