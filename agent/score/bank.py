@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,8 @@ from agent.score.config_knn import Metric
 
 # Columns of the row constants.
 WEIGHT, OFFSET = 0, 1
+# Distances held at once, when many embeddings are compared: a recording may be hours long.
+_AT_ONCE, _FEWEST_QUERIES = 4_000_000, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,3 +85,10 @@ def distances(queries: Matrix, bank: Matrix, metric: Metric) -> npt.NDArray[np.f
     )
     lengths: Matrix = np.sqrt(np.maximum(squares, 0.0)).astype(np.float32, copy=False)
     return lengths
+
+
+def blocks(queries: int, rows: int) -> Iterator[slice]:
+    """Queries in pieces, whose distances to so many rows fit into little memory."""
+    step = max(_FEWEST_QUERIES, _AT_ONCE // max(1, rows))
+    for start in range(0, queries, step):
+        yield slice(start, min(start + step, queries))

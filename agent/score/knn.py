@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.frames import Matrix
-from agent.score.bank import OFFSET, WEIGHT, MemoryBank, distances, prepare
+from agent.score.bank import OFFSET, WEIGHT, MemoryBank, blocks, distances, prepare
 from agent.score.config_knn import KnnConfig
 from agent.score.index import CANDIDATES, IndexPlan, build_index, space
 from agent.score.normalize import nearest_k
@@ -79,10 +79,13 @@ class KnnScorer:
         """
         self.start()
         queries = prepare(embeddings, self.config.metric)
-        if self._index is None:
-            return self._rank(distances(queries, self.ready, self.config.metric), None)
         scores = np.empty(len(queries), dtype=np.float32)
         rows = np.empty(len(queries), dtype=np.int64)
+        if self._index is None:
+            for part in blocks(len(queries), len(self.bank)):
+                table = distances(queries[part], self.ready, self.config.metric)
+                scores[part], rows[part] = self._rank(table, None)
+            return scores, rows
         count = min(max(CANDIDATES, self.config.k), len(self.bank))
         labels, _ = self._index.knn_query(queries, k=count, num_threads=1)
         for i, label in enumerate(labels.astype(np.int64)):

@@ -24,15 +24,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from agent.frames import Matrix
-from agent.score.bank import OFFSET, WEIGHT, distances, prepare
+from agent.score.bank import OFFSET, WEIGHT, blocks, distances, prepare
 from agent.score.config_knn import KnnConfig, Metric
 from agent.score.scorer import IntVector, Vector
 
 # A density below this share of the bank's median is a duplicate recording, not a dense condition:
 # dividing by it would make every distance to that row enormous.
 _SMALLEST_SHARE = 1e-2
-# Rows whose distances are held at once.
-_BLOCK = 2048
 
 
 def group_ids(groups: Sequence[str]) -> IntVector:
@@ -74,9 +72,9 @@ def nearest_groups(ready: Matrix, ids: IntVector, metric: Metric, count: int) ->
     near = np.full((n, count), np.inf, dtype=np.float32)
     which = np.full((n, count), -1, dtype=np.int64)
     partner = np.full(n, -1, dtype=np.int64)
-    for first in range(0, n, _BLOCK):
-        part = slice(first, min(first + _BLOCK, n))
-        table = distances(ready[part], ready[order], metric)
+    grouped = ready[order]
+    for part in blocks(n, n):
+        table = distances(ready[part], grouped, metric)
         table[ids[part, None] == ids[None, order]] = np.inf
         closest = np.argmin(table, axis=1)
         partner[part] = np.where(np.isfinite(table.min(axis=1)), order[closest], -1)
@@ -187,8 +185,7 @@ def _usual(vectors: Matrix, groups: Sequence[str], constants: Matrix, config: Kn
     """Median leave-one-recording-out distance within a bank; 1 where there is none."""
     ready, ids = prepare(vectors, config.metric), group_ids(groups)
     nearest = np.empty(len(ready), np.float32)
-    for first in range(0, len(ready), _BLOCK):
-        part = slice(first, min(first + _BLOCK, len(ready)))
+    for part in blocks(len(ready), len(ready)):
         table = distances(ready[part], ready, config.metric)
         table = table * constants[None, :, WEIGHT] - constants[None, :, OFFSET]
         table[ids[part, None] == ids[None, :]] = np.inf
@@ -238,10 +235,11 @@ def leave_one_out(
             b = b_all.copy()
             b[touched] = density(np.sort(left, axis=1), config.density_k)
         constants = _constants(b, config, slope)[outside]
-        table = distances(asked[inside], ready[outside], config.metric)
-        table = table * constants[None, :, WEIGHT] - constants[None, :, OFFSET]
-        k = min(config.k, table.shape[1])
-        scores[inside] = nearest_k(table, k, config)
+        others, k = ready[outside], min(config.k, len(outside))
+        for part in blocks(len(inside), len(outside)):
+            table = distances(asked[inside[part]], others, config.metric)
+            table = table * constants[None, :, WEIGHT] - constants[None, :, OFFSET]
+            scores[inside[part]] = nearest_k(table, k, config)
     return scores
 
 

@@ -104,12 +104,16 @@ def measure_correlation(
     for source in np.unique(sources):
         inside = np.flatnonzero(sources == source)
         lengths.append(float(np.ptp(starts[inside])) + window_seconds)
-        apart = np.abs(starts[inside, None] - starts[None, inside]) >= window_seconds - 1e-6
-        pairs = np.triu(apart, 1)
-        if pairs.any():
-            total += int(pairs.sum())
+        # Of each window all that begin at its end or later; not a table of pairs, which a recording
+        # of hours would make too large for a device.
+        order = inside[np.argsort(starts[inside], kind="stable")]
+        first = np.searchsorted(starts[order], starts[order] + window_seconds - 1e-6)
+        pairs = int((len(order) - first).sum())
+        if pairs:
+            later = np.append(np.cumsum(normal[order][::-1])[::-1], 0.0)
+            total += pairs
             # Each recording counts once, however long it is.
-            products.append(float(np.outer(normal[inside], normal[inside])[pairs].mean()))
+            products.append(float(normal[order] @ later[first]) / pairs)
     seconds = max(window_seconds, float(np.median(lengths)))
     if len(products) < _RECORDINGS or total < _PAIRS:
         return Correlation(None, seconds)

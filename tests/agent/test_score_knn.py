@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
 from agent.bundle.manifest import Row
+from agent.score import bank as bank_module
 from agent.score import knn as knn_module
 from agent.score.bank import MemoryBank, prepare
 from agent.score.config_knn import KnnConfig
@@ -132,6 +135,31 @@ def test_leave_one_out_equals_removing_the_recording(seed, normalization, metric
     assert fast == pytest.approx(
         reference_leave_one_out(vectors, groups, config), rel=1e-3, abs=1e-5
     )
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_many_windows_at_once_are_judged_in_pieces_and_alike(metric, monkeypatch):
+    rng = np.random.default_rng(0)
+    vectors = np.float32(rng.normal(size=(3000, 8)))
+    config = KnnConfig(normalization="none", metric=metric, k=2)
+    scorer = KnnScorer(bank_of(vectors), config)
+    scorer.start()
+    queries = np.float32(rng.normal(size=(3000, 8)))
+    whole, rows = scorer.score(queries)
+    groups = ["long"] * 2000 + ["other"] * 1000
+    left = leave_one_out(vectors, groups, config)
+    monkeypatch.setattr(bank_module, "_AT_ONCE", 300_000)
+    tracemalloc.start()
+    try:
+        pieces, found = scorer.score(queries)
+        again = leave_one_out(vectors, groups, config)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert pieces == pytest.approx(whole, abs=1e-5)
+    assert (found == rows).all()
+    assert again == pytest.approx(left, abs=1e-5)
+    assert most < 20e6  # one table of all distances takes 36 MB and more
 
 
 def two_conditions(rng, n_source=60, n_target=8):

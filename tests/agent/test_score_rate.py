@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 
@@ -83,6 +86,35 @@ def test_correlation_is_measured_within_recordings_by_rank(share):
     found = measure_correlation(scores, rows, 10.0)
     assert found.share == pytest.approx(share, abs=0.1)
     assert found.seconds == 60.0
+
+
+def test_a_recording_of_hours_is_measured_by_its_pairs_in_little_memory():
+    rng = np.random.default_rng(2)
+    rows = [Row(source=f"r{i}", start=0.7 * j, group="g") for i in range(6) for j in range(300)]
+    shuffled = [rows[i] for i in rng.permutation(len(rows))]
+    usual = np.array([float(row.source[1:]) for row in shuffled])
+    scores = (usual + rng.normal(size=len(rows))).astype(np.float32)
+    normal = np.empty(len(scores))
+    normal[np.argsort(scores)] = [
+        NormalDist().inv_cdf((rank + 0.5) / len(scores)) for rank in range(len(scores))
+    ]
+    products = [
+        np.mean([
+            normal[a] * normal[b]
+            for a in mine for b in mine
+            if shuffled[b].start - shuffled[a].start >= 10.0 - 1e-6
+        ])
+        for mine in ([i for i, row in enumerate(shuffled) if row.source == f"r{n}"] for n in range(6))
+    ]  # fmt: skip
+    expected = float(np.mean(products) / np.mean(np.square(normal)))
+    assert 0.2 < expected < 0.95
+    assert measure_correlation(scores, shuffled, 10.0).share == pytest.approx(expected, abs=1e-9)
+    hours = [Row(source="one", start=float(j), group="one") for j in range(5000)]
+    tracemalloc.start()
+    measure_correlation(rng.normal(size=5000).astype(np.float32), hours, 10.0)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 20e6  # a table of all pairs takes 200 MB
 
 
 def test_short_or_few_recordings_tell_no_correlation():
