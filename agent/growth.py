@@ -23,6 +23,7 @@ from agent.explain.tap import Explainer
 from agent.health.observed import BundleUse, Keeping
 from agent.request.commands import Handler
 from agent.taps import Tap
+from agent.terms import suits
 
 log = logging.getLogger(__name__)
 
@@ -78,9 +79,9 @@ class Growth:
             AuscultError: The public key cannot be used.
         """
         inference, key = self._config.inference, self._config.bundles.public_key
-        opening = Opening(inference, key)
         opened: list[Bundle] = []
         for machine in self._config.machines:
+            opening = Opening(inference, key, partial(suits, machine))
             trusted = TrustedBundle(
                 self._config.bundle_of(machine), self._config.state_path, machine.name, opening
             )

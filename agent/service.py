@@ -39,7 +39,6 @@ from agent.request.alarms import alarm_handlers
 from agent.request.commands import Handler
 from agent.request.dispatch import Dispatcher
 from agent.request.drift import drift_handlers
-from agent.terms import terms_of
 from agent.web.attach import Page
 from agent.web.models import PageHealth
 
@@ -283,9 +282,6 @@ class Agent:
         """The machine is listened to in another way: its pipeline ends and a new one begins."""
         old = self._listener(name)
         machine = next(one for one in self._config.machines if one.name == name)
-        if bundle is not None:
-            # One that cannot be used is refused while the machine is still listened to.
-            terms_of(machine, bundle)
         self._changing += 1
         try:
             old.stop()

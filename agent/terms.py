@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from agent.bundle.load import Bundle
 from agent.config import MachineConfig
 from agent.decide.thresholds import Thresholds, find_thresholds
+from agent.errors import BundleError, ConfigError
 from agent.window.validity import LevelRange
 
 log = logging.getLogger(__name__)
@@ -60,3 +61,18 @@ def terms_of(config: MachineConfig, bundle: Bundle) -> Terms:
         ),
         levels=config.validity.levels(manifest.trained_on.level_dbfs),
     )
+
+
+def suits(config: MachineConfig, bundle: Bundle) -> None:
+    """See that a bundle can judge a machine as its configuration asks.
+
+    Raises:
+        BundleError: It cannot give the thresholds that are asked for.
+    """
+    try:
+        find_thresholds(
+            config.decide, bundle.manifest, bundle.healthy,
+            config.hop_seconds or bundle.manifest.hop_seconds,
+        )  # fmt: skip
+    except ConfigError as fault:
+        raise BundleError(fault.problem, where=bundle.path, remedy=fault.remedy) from fault

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,10 +37,12 @@ class Opening:
     Attributes:
         inference: How encoders are run.
         public_key: PEM of the only key whose bundles are trusted; None trusts any.
+        suits: Raises BundleError when a bundle cannot give what the configuration asks of it.
     """
 
     inference: InferenceConfig = field(default_factory=InferenceConfig)
     public_key: Path | None = None
+    suits: Callable[[Bundle], None] = lambda _: None
 
 
 class _Refused(Strict):
@@ -157,6 +160,7 @@ class TrustedBundle:
         if read_manifest(folder).digest != bundle.manifest.digest:
             raise BundleError("was replaced while it was opened", where=folder)
         try_out(bundle)
+        opening.suits(bundle)
         return bundle
 
     def keep_good(self) -> None:

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from agent.health.broker import check_broker
 from agent.health.clock import kernel_synchronised
 from agent.health.finding import Finding, Grade
 from agent.health.page import check_page
+from agent.terms import suits
 from agent.words import counted
 
 _LOW_BYTES = 500_000_000
@@ -192,7 +194,7 @@ def check_bundle(config: AgentConfig, machine: MachineConfig) -> tuple[Finding, 
             f"the bundle at {place}; the running agent takes it up",
         ), 0.0  # fmt: skip
     inference = config.inference
-    opening = Opening(inference, config.bundles.public_key)
+    opening = Opening(inference, config.bundles.public_key, partial(suits, machine))
     try:
         bundle = TrustedBundle(place, config.state_path, machine.name, opening).open_wanted()
     except AuscultError as fault:

@@ -173,6 +173,14 @@ def test_a_bundle_that_cannot_keep_the_promise_asked_for_does_not_end_listening(
         line["data"] for line in told(tmp_path) if line.get("type") == "auscult.bundle.refused"
     ]
     assert "false_alarms needs the healthy scores" in refused["reason"]
+    # Nor does it keep the agent from starting again: another machine may depend on it.
+    config = load_config(tmp_path / "agent.yaml")
+    agent = Agent(config)
+    agent.prepare()
+    agent.start()
+    agent.stop()
+    assert isinstance(agent.pipelines[0], Learner)
+    assert check_bundle(config, config.machines[0])[0].grade is Grade.FAIL
 
 
 def test_a_damaged_first_bundle_does_not_keep_the_agent_from_starting(tmp_path, tiny_bundle):
