@@ -141,8 +141,10 @@ class AlarmDecider:
         # Half a hop for the rounding of times.
         while self._waiting and self._waiting[0].monotonic <= now - self._overlap + self._hop / 2:
             heard = self._waiting.popleft()
+            # One that the microphone's failure kept waiting may be too old by now.
+            waited = now - self._overlap - heard.monotonic
             for evidence in (self._alarm, self._alert):
-                if evidence is not None:
+                if evidence is not None and waited <= evidence.rule.forget_seconds:
                     evidence.observe(heard.value, heard.monotonic)
             self.life.settle(self._condition(), heard, self.threshold)
 

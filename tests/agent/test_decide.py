@@ -65,6 +65,20 @@ def test_invalid_windows_neither_raise_nor_clear_nor_break_a_row():
     ]
 
 
+def test_what_a_dead_microphone_kept_waiting_is_no_evidence_once_it_is_too_old():
+    """The window that no idle one may overlap is known of only after the microphone's return."""
+    config = DecideConfig(raise_windows=3, of_windows=5)
+    loud = [*[0.0] * 20, *[5.0] * 6]
+
+    def raised(outage):
+        decider = AlarmDecider(config, 1.0, overlap_seconds=10.0)
+        told = [decider.decide(one) for one in scores([*loud, *[None] * outage, 0.0])]
+        return [event.kind.value for decision in told for event in decision.events]
+
+    assert raised(30) == ["raised"]
+    assert raised(3600) == []
+
+
 @pytest.mark.parametrize("threshold", [1.0, -1.0])
 def test_hysteresis_asks_for_more_than_just_below_the_threshold(threshold):
     below = threshold - 0.05
