@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 # A minute of sound at 16 kHz is 4 MB in memory; so many may wait for a slow disk.
 _WAITING = 4
 _STOP_SECONDS = 5.0
+# What has become too old goes without a new alarm too; looked for so often, seconds.
+_TIDY_SECONDS = 3600.0
 _NICENESS = 10
 
 
@@ -124,7 +126,14 @@ class EvidenceWriter:
         # Linux: a thread has a priority of its own. Others refuse, and do without.
         with contextlib.suppress(OSError, AttributeError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
-        while (folder := self._jobs.get()) is not None:
+        while True:
+            try:
+                folder = self._jobs.get(timeout=_TIDY_SECONDS)
+            except queue.Empty:
+                self._tidy()
+                continue
+            if folder is None:
+                return
             with self._lock:
                 job = self._latest.pop(folder)
             self._try(job)
@@ -141,7 +150,12 @@ class EvidenceWriter:
             self._skip(job.folder, "an unexpected fault")
 
     def _write(self, job: Job) -> None:
-        self._look(more=4 * len(job.clip.samples))
+        more_bytes = 4 * len(job.clip.samples)
+        self._look(more=more_bytes)
+        if not self._room:
+            # What is too old, or too much, makes room.
+            self._prune(job.folder)
+            self._look(more=more_bytes)
         if not self._room:
             self._skip(job.folder, "the disk is too full")
             return
@@ -150,8 +164,18 @@ class EvidenceWriter:
             write_evidence(job)
             self.written += 1
             give_back()
+        self._prune(job.folder)
+
+    def _prune(self, keep: Path | None) -> None:
         sure = self._clock() is ClockQuality.SYNCHRONISED
-        prune(self.root, self.config, keep=job.folder, now=time.time() if sure else None)
+        prune(self.root, self.config, keep=keep, now=time.time() if sure else None)
+
+    def _tidy(self) -> None:
+        try:
+            self._prune(None)
+        except OSError as fault:
+            log.warning("%s: what is too old cannot be looked for: %s", self.root, fault)
+        self._look()
 
     def _look(self, more: int = 0) -> None:
         try:

@@ -29,6 +29,7 @@ from agent.evidence.ring import AudioRing
 from agent.evidence.spectrogram import HEIGHT, WIDTH, power_db, spectrogram_png
 from agent.evidence.write import EvidenceWriter
 from agent.frames import AudioBlock, Decision, Level, Score, Window
+from agent.health.clock import ClockQuality
 
 ROWS = (
     Row(source="h0.wav", start=0.0, group="h0.wav"),
@@ -243,6 +244,33 @@ def test_retention_by_age_and_count(tmp_path):
     assert (tmp_path / "fan" / "f0").exists()
     assert (outside / "precious").exists()
     assert (tmp_path / "stranger.txt").exists()
+
+
+def test_what_is_too_old_makes_room_on_a_full_disk(tmp_path, monkeypatch):
+    old = fill(tmp_path / "evidence", "pump", "old", age_days=200)
+    monkeypatch.setattr(writing, "has_room", lambda *_, **__: not old.exists())
+    writer = EvidenceWriter(tmp_path / "evidence", CONFIG, lambda: ClockQuality.SYNCHRONISED)
+    writer.start()
+    play(EvidenceRecorder("dev", "pump", writer), alarm="a1")
+    settle(writer)
+    writer.stop()
+    assert (tmp_path / "evidence" / "pump" / "a1" / SOUND).exists()
+    assert not old.exists()
+    assert writer.skipped == 0
+
+
+def test_what_is_too_old_goes_without_a_new_alarm(tmp_path, monkeypatch):
+    old = fill(tmp_path / "evidence", "pump", "old", age_days=200)
+    young = fill(tmp_path / "evidence", "pump", "young", age_days=1)
+    monkeypatch.setattr(writing, "_TIDY_SECONDS", 0.01)
+    writer = EvidenceWriter(tmp_path / "evidence", CONFIG, lambda: ClockQuality.SYNCHRONISED)
+    writer.start()
+    deadline = time.monotonic() + 10
+    while old.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    writer.stop()
+    assert not old.exists()
+    assert young.exists()
 
 
 def test_retention_by_share_of_the_disk_takes_the_oldest(tmp_path, monkeypatch):
