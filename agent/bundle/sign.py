@@ -10,7 +10,6 @@ as OpenSSL writes and reads them; the private one stays on the workstation, devi
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import os
 from pathlib import Path
@@ -175,7 +174,7 @@ def verify_folder(folder: Path, key: Any) -> None:
         raise BundleError(
             f"is not a signature: {explain(fault)}", where=place, remedy=remedy
         ) from fault
-    except binascii.Error as fault:
+    except ValueError as fault:  # binascii's own, and what is not ASCII
         raise BundleError(f"is not a signature: {fault}", where=place, remedy=remedy) from fault
     if signature.key != fingerprint(key):
         raise BundleError(

@@ -84,6 +84,7 @@ def test_another_key_no_signature_and_a_new_seal_are_refused(signed, keys, tmp_p
         b"", b"{}", b"[]", b"\xff", b"x" * 100_000,
         b'{"algorithm": "none", "key": "0000000000000000", "signature": ""}',
         b'{"algorithm": "ed25519", "key": "0000000000000000", "signature": "%%%"}',
+        '{"algorithm": "ed25519", "key": "0000000000000000", "signature": "é"}'.encode(),
     ],
 )  # fmt: skip
 def test_damaged_signatures_are_named(signed, keys, content):
