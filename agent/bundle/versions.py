@@ -21,9 +21,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from agent.bundle.manifest import ENCODER, Manifest
+from agent.bundle.manifest import ENCODER, ENCODER_DATA, Manifest
 from agent.bundle.seal import new_bundle, sync_folder
 from agent.bundle.verify import read_manifest
+from agent.encode.frames import BODY, FRAMES
 from agent.errors import BundleError
 
 CURRENT = "current"
@@ -32,6 +33,8 @@ _DRAFT = re.compile(r"\.\d{4,9}\.")
 _ABANDONED = 86_400.0  # seconds
 # Versions kept beside the current one and its parent when a new one is made.
 KEPT = 5
+# What an encoder is run from.
+_GRAPHS = (ENCODER, ENCODER_DATA, FRAMES, BODY)
 
 
 class Version(NamedTuple):
@@ -234,10 +237,13 @@ def active_bundle(original: Path, folders: Sequence[Path]) -> Path:
 
 
 def grew_from(version: Manifest, exported: Manifest) -> bool:
-    """Whether a version is of an exported bundle: its origin, and byte for byte its encoder."""
+    """Whether a version is of an exported bundle: its origin, and byte for byte its encoder.
+
+    An encoder may be several graphs and a file of weights: each must be the exported one.
+    """
     return (
         version.growth is not None
         and version.growth.origin == exported.digest
         and version.encoder == exported.encoder
-        and version.files[ENCODER] == exported.files[ENCODER]
+        and all(version.files.get(name) == exported.files.get(name) for name in _GRAPHS)
     )

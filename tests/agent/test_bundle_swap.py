@@ -22,6 +22,7 @@ from agent.bundle.trust import Opening, TrustedBundle
 from agent.bundle.verify import read_manifest
 from agent.bundle.versions import Versions
 from agent.config import MachineConfig
+from agent.encode.frames import BODY, FRAMES
 from agent.encode.onnx import OnnxEncoder
 from agent.errors import AuscultError, BundleError
 from agent.frames import AudioBlock
@@ -290,6 +291,14 @@ def test_only_signed_bundles_and_their_versions_are_opened(site, tmp_path):
     # A version that names the signed bundle as its origin, with another encoder in it.
     graph = versions.path(1) / ENCODER
     graph.write_bytes(graph.read_bytes() + b"\x00")
+    seal(versions.path(1), read_manifest(versions.path(1)))
+    opened = one.open_any()
+    assert opened.path == site / "pump"
+    opened.close()
+    # The same encoder, and parts of another: those are what overlapping windows are run through.
+    graph.write_bytes((site / "pump" / ENCODER).read_bytes())
+    for name in (FRAMES, BODY):
+        (versions.path(1) / name).write_bytes(b"another graph")
     seal(versions.path(1), read_manifest(versions.path(1)))
     opened = one.open_any()
     assert opened.path == site / "pump"
