@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -70,7 +71,7 @@ def place_of_bundle(
         BundleError: It cannot be opened.
     """
     versions = Versions(bundle, folder or beside(bundle))
-    opened = _open(versions) if current else None
+    opened = _open(bundle, [versions.folder]) if current else None
     return Place(versions, evidence or _NOWHERE, opened)
 
 
@@ -108,11 +109,14 @@ def place_of_machine(
     if config.bundles.public_key is not None:
         # Nothing may be grown from, or shown of, a bundle that the agent would not open.
         verify_folder(original, load_public(config.bundles.public_key))
-    own = version_folders(config.state_path, machine.name, original)[0]
-    versions = Versions(original, folder or own)
-    opened = _open(versions, threads=config.inference.threads) if current else None
+    folders = version_folders(config.state_path, machine.name, original)
+    versions = Versions(original, folder or folders[0])
+    # As the agent does: without a version of its own a machine uses that of all who use the bundle,
+    # and what is made now grows from it.
+    here = [folder] if folder is not None else folders
+    opened = _open(original, here, threads=config.inference.threads) if current else None
     return Place(versions, evidence or config.state_path / "evidence" / machine.name, opened)
 
 
-def _open(versions: Versions, **options: Any) -> Bundle:
-    return open_bundle(active_bundle(versions.original, [versions.folder]), **options)
+def _open(original: Path, folders: Sequence[Path], **options: Any) -> Bundle:
+    return open_bundle(active_bundle(original, folders), **options)

@@ -73,6 +73,17 @@ def test_a_machine_grows_in_the_state_directory(home):
     assert "version 0" in run("rollback", *which)
 
 
+def test_a_machine_grows_from_what_the_agent_uses_for_it(home):
+    run("add", home / "new", "--label", "healthy", "--bundle", home / "pump")
+    which = ("--config", home / "agent.yaml")
+    # No version of its own yet: the agent judges by that of all who use the bundle.
+    assert run("list", "--rows", *which).count("collected\t5 rows") == 4
+    assert "version 1: 12 rows (0 added, 13 removed)" in run("compact", "--rows", "12", *which)
+    assert (home / "state" / "bank" / "pump" / "0001").is_dir()
+    run("rollback", *which)
+    assert run("list", "--rows", *which).count("collected\t5 rows") == 4
+
+
 def test_an_alarm_is_answered_then_accepted(home):
     which = ("--config", home / "agent.yaml")
     root = home / "state" / "evidence" / "pump"
