@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from agent.bank.sound import Recording, alarm_sound
+from agent.bundle.manifest import ROWS
 from agent.bundle.seal import write_json
-from agent.errors import AuscultError
+from agent.bundle.verify import read_manifest
+from agent.errors import AuscultError, BundleError
 from agent.evidence.record import (
     FEEDBACK,
     RECORD,
@@ -68,6 +71,39 @@ def mark_accepted(root: Path, alarm_id: str, version: int) -> None:
     feedback = read_feedback(folder)
     if feedback is not None:
         _write(folder, feedback.model_copy(update={"accepted": str(version)}))
+
+
+def follow_bank(root: Path, bundle: Path) -> None:
+    """Hold what is remembered of answered alarms to the bank that is in use.
+
+    A version that was left, or an alarm that was removed, is in it no more: such an alarm waits
+    again, and may be answered otherwise.
+
+    Args:
+        root: The machine's evidence.
+        bundle: Folder of the bundle in use; when its rows cannot be read nothing changes.
+
+    Raises:
+        AuscultError: An answer cannot be written.
+    """
+    try:
+        rows = json.loads((bundle / ROWS).read_bytes())
+        held = {str(row["source"]) for row in rows}
+        version = read_manifest(bundle).growth
+    except (OSError, ValueError, TypeError, KeyError, BundleError):
+        return
+    for folder in sorted(root.iterdir()) if root.is_dir() else ():
+        try:
+            feedback = read_feedback(folder)
+        except AuscultError:
+            continue  # told of where it is asked for
+        if feedback is None or feedback.verdict != "normal":
+            continue
+        inside = f"alarm/{folder.name}" in held
+        if inside == (feedback.accepted is not None):
+            continue
+        number = str(version.version) if inside and version is not None else None
+        _write(folder, feedback.model_copy(update={"accepted": number}))
 
 
 def feedback_handler(

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from agent.bank.pending import follow_bank
 from agent.bundle.load import Bundle, open_bundle
 from agent.bundle.sign import load_public, verify_folder
 from agent.bundle.versions import Versions, active_bundle, beside, version_folders
@@ -27,19 +28,29 @@ class Place:
 
     Attributes:
         versions: Its versions.
-        bundle: The one in use, opened.
         evidence: The machine's known alarms.
+        opened: The one in use, opened, where it was asked for.
+        folders: Where versions in use may be, the preferred first.
     """
 
     versions: Versions
     evidence: Path
     opened: Bundle | None
+    folders: tuple[Path, ...]
 
     @property
     def bundle(self) -> Bundle:
         """The version in use, opened."""
         assert self.opened is not None
         return self.opened
+
+    def follow(self) -> None:
+        """Hold what is remembered of answered alarms to the bank now in use.
+
+        Raises:
+            AuscultError: An answer cannot be written.
+        """
+        follow_bank(self.evidence, active_bundle(self.versions.original, self.folders))
 
     def __enter__(self) -> Self:
         """Itself."""
@@ -72,7 +83,7 @@ def place_of_bundle(
     """
     versions = Versions(bundle, folder or beside(bundle))
     opened = _open(bundle, [versions.folder]) if current else None
-    return Place(versions, evidence or _NOWHERE, opened)
+    return Place(versions, evidence or _NOWHERE, opened, (versions.folder,))
 
 
 def place_of_machine(
@@ -113,9 +124,10 @@ def place_of_machine(
     versions = Versions(original, folder or folders[0])
     # As the agent does: without a version of its own a machine uses that of all who use the bundle,
     # and what is made now grows from it.
-    here = [folder] if folder is not None else folders
+    here = folders if folder is None else [folder]
     opened = _open(original, here, threads=config.inference.threads) if current else None
-    return Place(versions, evidence or config.state_path / "evidence" / machine.name, opened)
+    known = evidence or config.state_path / "evidence" / machine.name
+    return Place(versions, known, opened, tuple(here))
 
 
 def _open(original: Path, folders: Sequence[Path], **options: Any) -> Bundle:

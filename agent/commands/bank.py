@@ -108,6 +108,7 @@ def accept(alarms: tuple[str, ...], **options: Any) -> None:
     from agent.bank.sound import embed_sound
 
     with _place(options) as place:
+        place.follow()
         sound = [pending_sound(place.evidence, alarm) for alarm in alarms]
         report = _make(place, draft_add(place.bundle, embed_sound(sound, place.bundle)), options)
         for alarm in alarms:
@@ -122,6 +123,7 @@ def pending(**options: Any) -> None:
     from agent.words import moment
 
     with _place(options, current=False) as place:
+        place.follow()
         waiting = list(all_pending(place.evidence))
         if not waiting:
             click.echo("nothing waits", err=True)
@@ -191,6 +193,7 @@ def use(number: int, **options: Any) -> None:
     """Use version NUMBER from now on; 0 is the bundle as exported."""
     with _place(options, current=False) as place:
         place.versions.use(number)
+        place.follow()
         click.echo(f"in use: version {place.versions.current()}")
 
 
@@ -199,7 +202,9 @@ def use(number: int, **options: Any) -> None:
 def rollback(**options: Any) -> None:
     """Go back to what the version in use was made of."""
     with _place(options, current=False) as place:
-        click.echo(f"in use: version {place.versions.rollback()}")
+        number = place.versions.rollback()
+        place.follow()
+        click.echo(f"in use: version {number}")
 
 
 def _place(options: dict[str, Any], *, current: bool = True) -> Place:
@@ -251,6 +256,7 @@ def _make(place: Place, draft: Any, options: dict[str, Any]) -> Report:
     else:
         place.versions.use(report.version)
         place.versions.tidy()
+        place.follow()
         click.echo("in use; `auscult bank rollback` goes back")
     if options["json_path"] is not None:
         _write(options["json_path"], report)

@@ -65,6 +65,7 @@ class BankDesk:
         machine = known_machine(self._backend, asked)
         with self._alone(), self._place(machine, current=False) as place:
             place.versions.use(asked.body.version)
+            place.follow()
         log.info("%s: version %d was chosen on the page", machine, asked.body.version)
         return self._bank(machine)
 
@@ -72,6 +73,7 @@ class BankDesk:
         machine = known_machine(self._backend, asked)
         with self._alone(), self._place(machine, current=False) as place:
             number = place.versions.rollback()
+            place.follow()
         log.info("%s: gone back to version %d on the page", machine, number)
         return self._bank(machine)
 

@@ -106,6 +106,34 @@ def test_an_alarm_is_answered_then_accepted(home):
         handle({"machine": "pump", "alarm_id": "a1", "verdict": "anomalous"})
 
 
+@pytest.mark.parametrize("leave", [["rollback"], ["use", "0"], ["remove", "alarm/a1"]])
+def test_an_alarm_whose_windows_left_the_bank_waits_again(home, leave):
+    which = ("--config", home / "agent.yaml")
+    evidence(home / "state" / "evidence" / "pump", "a1", NEW_HZ)
+    handle = feedback_handler(home / "state" / "evidence")
+    handle({"machine": "pump", "alarm_id": "a1", "verdict": "normal"})
+    run("accept", "a1", *which)
+    run(*leave, *which)
+    assert run("pending", *which).startswith("a1\t")
+    run("accept", "a1", *which)
+    assert run("pending", *which) == "nothing waits\n"
+    run(*leave, *which)
+    # What is in the bank no more may be answered otherwise.
+    handle({"machine": "pump", "alarm_id": "a1", "verdict": "anomalous"})
+
+
+def test_a_version_with_an_alarms_windows_taken_up_again_holds_it(home):
+    which = ("--config", home / "agent.yaml")
+    evidence(home / "state" / "evidence" / "pump", "a1", NEW_HZ)
+    handle = feedback_handler(home / "state" / "evidence")
+    handle({"machine": "pump", "alarm_id": "a1", "verdict": "normal"})
+    run("accept", "a1", *which)
+    run("rollback", *which)
+    run("use", "1", *which)
+    with pytest.raises(AuscultError, match="in the bank since version 1"):
+        handle({"machine": "pump", "alarm_id": "a1", "verdict": "anomalous"})
+
+
 def test_a_single_window_is_answered_and_accepted(home):
     state = home / "state" / "evidence"
     writer = EvidenceWriter(state, EvidenceConfig(free_share=0))
