@@ -94,6 +94,13 @@ def test_weights_that_made_the_scores_are_found_again():
     assert by_clip.figure == pytest.approx(found.figure, abs=0.02), "with clips enough, no optimism"
 
 
+def test_a_step_that_no_memory_holds_is_refused():
+    names, labels, domains = map(tuple, clip_names())
+    table = SectionTable("fan", "00", names, labels, domains, np.zeros((6, len(names))))
+    with pytest.raises(MetricsError, match="96560646 sets of weights of 6 systems"):
+        search("mean", [table], [table.scores], step=0.01)
+
+
 def test_the_figure_of_weights_on_other_clips_is_chance_where_the_tuned_one_is_not():
     tuned, by_machine, by_clip = [], [], []
     for seed in range(6):

@@ -21,13 +21,15 @@ import numpy.typing as npt
 from agent.score.scorer import Floats
 from trainer.fusion.combine import Method, combine
 from trainer.fusion.systems import SectionTable
-from trainer.metrics.auc import MAX_FPR, Split, harmonic_mean, split_clips
+from trainer.metrics.auc import MAX_FPR, MetricsError, Split, harmonic_mean, split_clips
 from trainer.metrics.bootstrap import harmonic_means, weighted_auc
 
 By: TypeAlias = Literal["machine", "section", "clip"]
 # Steps that divide 1, finest first, and how many sets of weights are tried at most.
 _STEPS = (0.05, 0.1, 0.125, 0.2, 0.25, 0.5)
 _MOST = 1500
+# With a step of the user's own, which may take long, but must fit in memory.
+_BOUND = 50_000
 # Objectives closer than this are equal.
 _EQUAL = 1e-9
 
@@ -123,10 +125,18 @@ def search(
         seed: Of the halvings.
 
     Raises:
-        MetricsError: A section's figures do not exist.
+        MetricsError: A section's figures do not exist, or the step makes too many sets of weights.
     """
     systems = len(scores[0])
     step = step or usual_step(systems)
+    sets = comb(round(1 / step) + systems - 1, systems - 1)
+    if sets > _BOUND:
+        raise MetricsError(
+            f"a step of {step:g} makes {sets} sets of weights of {systems} systems, "
+            f"{_BOUND} at most can be tried",
+            where="--step",
+            remedy=f"Leave it out ({usual_step(systems):g} is taken), or fuse fewer systems.",
+        )
     grid = simplex(systems, step)
     halves = _halves(tables, repeats, np.random.default_rng(seed))
     judge = _Judge(method, tables, scores, grid, halves)
