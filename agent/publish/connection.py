@@ -29,6 +29,8 @@ POLL_SECONDS = 0.1
 _UNDER_WAY = 20
 # The largest packet that the broker may send us (MQTT 5): far beyond any command.
 _PACKET_BYTES = 1_000_000
+# What a packet has beside topic, content type and payload, at most.
+_HEADER_BYTES = 32
 _VERSIONS = {MQTTProtocolVersion.MQTTv5: "5", MQTTProtocolVersion.MQTTv311: "3.1.1"}
 
 OnAnswered = Callable[[int, str], None]
@@ -79,6 +81,7 @@ class Connection:
         )
         self._client: paho.Client | None = None
         self._answer: Any = None  # the broker's to our request to connect
+        self._most_bytes: int | None = None  # of a packet that the broker takes (MQTT 5)
         #: QoS 1 messages that may be sent before the first is acknowledged.
         self.window = _UNDER_WAY
 
@@ -141,6 +144,14 @@ class Connection:
         else:
             code, _ = self._client.subscribe(topic, qos=1)
         _lost_unless_well(code)
+
+    def too_large(self, message: Outgoing) -> str:
+        """Why the broker would hang up if it were sent a message; empty when it would not."""
+        text = f"{message.topic}{message.content_type}"
+        size = len(message.payload) + len(text.encode()) + _HEADER_BYTES
+        if self._most_bytes is None or size <= self._most_bytes:
+            return ""
+        return f"it has {size} bytes, and the broker takes {self._most_bytes} at most"
 
     def send(self, message: Outgoing) -> int:
         """Send a message.
@@ -240,6 +251,7 @@ class Connection:
     ) -> None:
         self._answer = reason
         self.window = min(_UNDER_WAY, getattr(properties, "ReceiveMaximum", _UNDER_WAY))
+        self._most_bytes = getattr(properties, "MaximumPacketSize", None)
 
     def _published(
         self, _client: paho.Client, _data: Any, mid: int, reason: Any, _properties: Any

@@ -36,7 +36,7 @@ class Refusals:
             return
         self._told[topic] = now + _TELL_SECONDS
         log.error(
-            "%s: the broker refused a message to %s (%s); check its access rules. %s",
+            "%s: the broker refused a message to %s (%s); check its access rules and limits. %s",
             self._broker, topic, why,
             "The alarm event is kept and offered again" if is_event else "It is not offered again",
         )  # fmt: skip

@@ -20,6 +20,7 @@ from agent.publish.refusals import Refusals
 log = logging.getLogger(__name__)
 
 _FIRST_WAIT_SECONDS = 1.0
+_UNSENT = -1  # no message's number
 _FLUSH_SECONDS = 2.0  # at the end, for what is still to be acknowledged
 
 
@@ -190,7 +191,10 @@ class Sender:
         while self._room() and (state := outbox.next_state()) is not None:
             self._send(state)
         while self._room() and (event := outbox.next_event()) is not None:
-            outbox.sent(self._send(event))
+            mid = self._send(event)
+            outbox.sent(mid)
+            if mid == _UNSENT:
+                outbox.acknowledged(mid, refused=True)
         while self._room() and (reply := outbox.next_reply()) is not None:
             self._send(reply)
         while (telemetry := outbox.next_telemetry()) is not None:
@@ -201,6 +205,10 @@ class Sender:
         return max(0, self._connection.window - len(self._unanswered))
 
     def _send(self, message: Outgoing) -> int:
+        """Send a message; its number, or `_UNSENT` for one that would cost us the connection."""
+        if why := self._connection.too_large(message):
+            self.refusals.note(message.topic, why, is_event=bool(message.id))
+            return _UNSENT
         mid = self._connection.send(message)
         if message.qos:
             self._unanswered[mid] = message

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -332,6 +333,19 @@ def test_an_event_that_the_broker_refuses_is_kept_until_it_is_let_in(
         while publisher.outbox.pending_events() and time.monotonic() < deadline:
             time.sleep(0.05)
         assert publisher.outbox.pending_events() == 0
+
+
+def test_an_event_larger_than_the_broker_takes_holds_no_other_up(tmp_path, publisher_on, caplog):
+    lines = ("allow_anonymous true", "max_packet_size 3000")
+    with Broker(tmp_path / "broker", lines) as broker, Subscriber(broker.port) as live:
+        publisher = publisher_on(broker.port)
+        assert publisher.wait_connected(5)
+        publisher.tell("pump", replace(raised(0, "a"), note="x" * 4000))
+        publisher.tell("pump", raised(1, "b"))
+        live.wait("pump/event", lambda m: m["id"] == "b-raised")
+        assert publisher.connections == 1
+        assert publisher.outbox.pending_events() >= 1  # kept, should the limit be raised
+        assert "the broker takes 3000 at most" in caplog.text
 
 
 def test_score_health_and_event_bear_their_mqtt_5_properties(broker, publisher_on):
