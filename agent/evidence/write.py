@@ -84,6 +84,7 @@ class EvidenceWriter:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._room = True
+        self._undated: set[Path] = set()  # written by a clock that could not be believed
 
     def start(self) -> None:
         """Begin. Never raises: an agent without a place for evidence still raises alarms."""
@@ -163,11 +164,19 @@ class EvidenceWriter:
         if more or not (job.folder / RECORD).exists():
             write_evidence(job)
             self.written += 1
+            if self._clock() is not ClockQuality.SYNCHRONISED:
+                self._undated.add(job.folder)
             give_back()
         self._prune(job.folder)
 
     def _prune(self, keep: Path | None) -> None:
         sure = self._clock() is ClockQuality.SYNCHRONISED
+        if sure and self._undated:
+            # It would be years old by a clock that has been set since: it counts from now.
+            for file in (file for folder in self._undated for file in folder.glob("*")):
+                with contextlib.suppress(OSError):
+                    os.utime(file)
+            self._undated.clear()
         prune(self.root, self.config, keep=keep, now=time.time() if sure else None)
 
     def _tidy(self) -> None:

@@ -259,6 +259,22 @@ def test_what_is_too_old_makes_room_on_a_full_disk(tmp_path, monkeypatch):
     assert writer.skipped == 0
 
 
+def test_evidence_of_before_the_clock_was_set_is_not_years_old_after(tmp_path):
+    quality = [ClockQuality.UNSYNCHRONISED]
+    writer = EvidenceWriter(tmp_path / "evidence", CONFIG, lambda: quality[0])
+    writer.start()
+    play(EvidenceRecorder("dev", "pump", writer), alarm="a1")
+    settle(writer)
+    first = tmp_path / "evidence" / "pump" / "a1"
+    for file in first.iterdir():
+        os.utime(file, (1000, 1000))  # a device without a battery begins in 1970
+    quality[0] = ClockQuality.SYNCHRONISED
+    play(EvidenceRecorder("dev", "pump", writer), alarm="a2")
+    settle(writer)
+    writer.stop()
+    assert sorted(file.name for file in first.iterdir()) == [RECORD, SOUND, PICTURE]
+
+
 def test_what_is_too_old_goes_without_a_new_alarm(tmp_path, monkeypatch):
     old = fill(tmp_path / "evidence", "pump", "old", age_days=200)
     young = fill(tmp_path / "evidence", "pump", "young", age_days=1)
