@@ -23,8 +23,10 @@ class AuscultError(Exception):
     def __str__(self) -> str:
         """`where: problem. remedy`, leaving out what is absent."""
         head = f"{self.where}: {self.problem}" if self.where else self.problem
+        if not self.remedy or head.endswith("\n"):  # below a list, on a line of its own
+            return head + self.remedy
         stop = "" if head.endswith(("?", ".", "!")) else "."
-        return f"{head}{stop} {self.remedy}" if self.remedy else head
+        return f"{head}{stop} {self.remedy}"
 
 
 class ConfigError(AuscultError):

@@ -129,7 +129,8 @@ def _find(place: Path, label: str | None) -> list[Recording]:
         raise AuscultError(
             "nothing says what this recording holds",
             where=place,
-            remedy="Add `--label healthy` if the machine is heard in good order in all of it.",
+            remedy="Add `--label healthy` if the machine is heard in good order in all of it, or "
+            "`--label idle` or `--label noise`.",
         )
     # By content, so that one file under two names is known again.
     digest = hashlib.sha256(place.read_bytes()).hexdigest()[:12] if place.is_file() else ""

@@ -117,7 +117,7 @@ def _expand(files: tuple[Path, ...]) -> list[Path]:
     for file in files:
         if file.is_dir():
             inside = sorted(path for path in file.rglob("*") if is_audio(path) and path.is_file())
-            # An empty folder is reported as a file that cannot be read would be.
+            # A folder without any is reported as a file that cannot be read would be.
             found += inside or [file]
         else:
             found.append(file)
@@ -151,6 +151,12 @@ def _score_file(
         "error": None,
         "windows": [],
     }
+    if file.is_dir():  # those with recordings in them were expanded
+        result["error"] = (
+            f"{file}: holds no recordings. "
+            "Name a recording, or a folder with WAV, FLAC or other audio files in it."
+        )
+        return result
     try:
         samples = read_audio(file, rate=manifest.encoder.sample_rate, channel=channel)
     except AudioError as fault:

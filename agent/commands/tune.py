@@ -77,6 +77,8 @@ def tune(config_path: Path, windows: int, *, write: bool, as_json: bool) -> None
     if write or (not as_json and _asked()):
         write_config(config_path, text, chosen.inference)
         click.echo(f"{config_path}: written; restart the agent to use it", err=as_json)
+    elif not as_json:
+        click.echo(f"{config_path}: unchanged; `--write` writes them")
 
 
 def _asked() -> bool:

@@ -40,6 +40,15 @@ def test_a_line_a_window_and_a_line_a_file(files, tiny_bundle):
     assert [line.rsplit("\t", 1)[1] for line in lines] == ["normal"] * 4 + ["anomalous"] * 4
 
 
+def test_a_folder_without_recordings_is_told_as_one(files, tiny_bundle):
+    (files / "empty").mkdir()
+    (files / "empty" / "notes.txt").write_text("no sound")
+    result = run("--bundle", tiny_bundle, files / "empty", files / "good.wav", "--hop", 1)
+    assert result.exit_code == 1
+    assert f"{files / 'empty'}: holds no recordings" in result.stderr
+    assert "normal" in result.stdout
+
+
 def test_bad_files_are_told_and_the_rest_scored(files, tiny_bundle, tmp_path):
     (tmp_path / "corrupt.wav").write_bytes(b"RIFF")
     write(tmp_path / "silent.wav", np.zeros(16000, np.float32))

@@ -169,6 +169,7 @@ def test_the_command_shows_what_would_change_and_writes_only_when_told(config, m
     shown = CliRunner().invoke(tune, ["--config", str(config)], catch_exceptions=False)
     assert "-  threads: 4" in shown.output
     assert "+  threads: 2" in shown.output
+    assert f"{config}: unchanged; `--write` writes them" in shown.output
     assert config.read_text() == before
     CliRunner().invoke(tune, ["--config", str(config), "--write"], catch_exceptions=False)
     assert load_config(config).inference == InferenceConfig(threads=2)

@@ -95,6 +95,7 @@ def test_nothing_fit_is_an_error_with_the_reasons(tmp_path):
     with pytest.raises(AudioError, match="no healthy recording is usable") as fault:
         load_machines(tmp_path / "pump")
     assert "clipped.wav" in str(fault.value)
+    assert str(fault.value).splitlines()[-1] == "Mend at least one of them."
 
 
 def test_unfit_test_files_do_not_stop_training(tmp_path):
@@ -232,9 +233,19 @@ def test_the_summary_says_what_there_is_and_what_is_not(tmp_path):
     text = console.file.getvalue()
     assert "2 (1 source, 1 target)" in text
     assert "spd: 1, 2" in text
-    assert "test unknown" in text
+    assert "unknown" in text
     assert "fan/train/[bold]dead.wav" in text
     assert "Check the microphone" in text
+
+
+def test_no_heading_is_cut_off_in_80_columns(tmp_path):
+    write(tmp_path / "pump" / "normal" / "0.wav", noise())
+    console = Console(file=io.StringIO(), width=80)
+    print_summary(load_machines(tmp_path), console)
+    said = console.file.getvalue()
+    assert all(word in said for word in ("machine", "healthy", "noise", "anomaly", "attributes"))
+    assert "…" not in said
+    assert "┓" in said  # the right edge
 
 
 def test_a_file_that_cannot_be_read_hides_no_channel_that_is_missing(tmp_path):

@@ -66,14 +66,15 @@ def short_note(paths: Iterable[Path], window_seconds: float) -> str:
 
 def summary_table(machines: Sequence[Machine]) -> Table:
     """One row a machine: recordings by role and domain, how many were left out, attributes."""
-    table = Table(title="Recordings")
+    # So that no heading is cut off where 80 columns are all there is.
+    table = Table(title="Recordings", collapse_padding=True)
     table.add_column("machine")
-    for heading in ("healthy", "idle", "noise", "clean", "test normal", "test anomaly"):
+    for heading in ("healthy", "idle", "noise", "clean", "test\nnormal", "test\nanomaly"):
         table.add_column(heading, justify="right")
     unlabelled = any(r.label is None for machine in machines for r in machine.of("test"))
     if unlabelled:
-        table.add_column("test unknown", justify="right")
-    table.add_column("left out", justify="right")
+        table.add_column("test\nunknown", justify="right")
+    table.add_column("left\nout", justify="right")
     table.add_column("attributes")
     for machine in machines:
         labels = Counter(r.label for r in machine.of("test"))
