@@ -43,7 +43,9 @@ def _ledoit_wolf(centered: Floats, empirical: Floats, middle: float) -> float:
     scatter = (fourth - squares) / (dim * count)
     if apart <= 0.0:
         return 1.0
-    return float(np.clip(scatter / apart, 0.0, 1.0))
+    # Of Gaussian samples it is 2 / n at least. Two samples, and copies of two, seem to scatter not
+    # at all, and would leave the covariance singular.
+    return float(np.clip(scatter / apart, 1.0 / count, 1.0))
 
 
 def whitening(matrix: Floats) -> Floats:

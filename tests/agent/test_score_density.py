@@ -329,3 +329,22 @@ def test_attributes_that_name_each_recording_are_no_classes(form):
     assert np.isfinite(left).all()
     assert np.abs(left).max() < 1e6  # it was 1e38: beyond it no fault has a finite score
     assert np.isfinite(scores_of(named, config, 1e4 * np.ones((1, 16)))).all()
+
+
+@pytest.mark.parametrize("targets", [2, 3])
+def test_a_domain_of_two_or_three_recordings_has_a_covariance(targets):
+    rng = np.random.default_rng(5)
+    vectors = rng.normal(size=(16 + targets, 12))
+    vectors[16:] += 4.0
+    healthy = healthy_set(vectors, domains=["source"] * 16 + ["target"] * targets)
+    config = MahalanobisConfig()
+    (left,) = healthy_scores(healthy, config)
+    assert np.isfinite(left).all()
+    own = scores_of(healthy, config, vectors[16:])
+    away = scores_of(healthy, config, vectors[16:] + 20.0)
+    assert own.max() < 0.5 * away.min()
+
+
+def test_a_recording_filed_over_and_over_has_a_covariance():
+    twins = np.repeat(np.random.default_rng(6).normal(size=(2, 8)), 10, axis=0)
+    assert np.isfinite(scores_of(healthy_set(twins), MahalanobisConfig(), twins + 1.0)).all()
