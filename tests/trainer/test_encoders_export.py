@@ -94,6 +94,19 @@ def test_a_config_that_cannot_be_is_refused():
         build_encoder(
             EncoderConfig(kind="log_mel"), window_seconds=1, weights=None, seed=0, members=3
         )
+    for fields in (
+        {"kind": "dual_path", "segments": 2},
+        {"kind": "joined", "parts": [{"kind": "dual_path"}, {"kind": "log_mel"}]},
+    ):
+        # As a part of another encoder, its models would be trained as one.
+        with pytest.raises(ConfigError, match=r"training\.ensemble"):
+            build_encoder(
+                EncoderConfig.model_validate(fields),
+                window_seconds=2,
+                weights=None,
+                seed=0,
+                members=3,
+            )
     with pytest.raises(ConfigError, match="features"):
         build_encoder(
             EncoderConfig(kind="log_mel", features="x"), window_seconds=1, weights=None, seed=0

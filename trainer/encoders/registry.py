@@ -43,7 +43,7 @@ def build_encoder(
         seed: Seeds the initial values of what is trained from scratch. The global random state is
             left as it was.
         members: Independently seeded models whose embeddings are concatenated (the preset's
-            `training.ensemble`); only dual_path has more than one.
+            `training.ensemble`); only dual_path, on whole windows, has more than one.
 
     Returns:
         The encoder. The same arguments give the same values.
@@ -52,6 +52,14 @@ def build_encoder(
         ConfigError: A feature name is unknown, or a checkpoint is missing, damaged or another
             model's.
     """
+    if members > 1 and (config.kind != "dual_path" or config.segments > 1):
+        # Inside another encoder the models would be trained as one, not each by itself.
+        what = config.kind if config.segments == 1 else f"{config.kind} in segments"
+        raise ConfigError(
+            f"ensembles are of dual_path alone, not of {what}",
+            where="training.ensemble",
+            remedy="Set it to 1.",
+        )
     if config.kind == "joined":
         encoders = [
             build_encoder(
@@ -59,7 +67,6 @@ def build_encoder(
                 window_seconds=window_seconds,
                 weights=weights,
                 seed=seed + place,
-                members=members if part.kind == "dual_path" else 1,
             )
             for place, part in enumerate(config.parts)
         ]
@@ -72,7 +79,6 @@ def build_encoder(
             window_seconds=window_seconds / config.segments,
             weights=weights,
             seed=seed,
-            members=members,
         )
         return Segmented(piece, config.segments).eval()
     with torch.random.fork_rng(devices=[]):
@@ -86,12 +92,6 @@ def build_encoder(
 def _build(
     config: EncoderConfig, window_seconds: float, weights: Path | None, members: int
 ) -> Encoder:
-    if members > 1 and config.kind != "dual_path":
-        raise ConfigError(
-            f"ensembles are of dual_path alone, not of {config.kind}",
-            where="training.ensemble",
-            remedy="Set it to 1.",
-        )
     if config.kind not in FAMILIES:
         _refuse_transformer_fields(config)
     if config.kind == "mn04":
