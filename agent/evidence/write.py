@@ -95,7 +95,7 @@ class EvidenceWriter:
         """Have a job written, without waiting; False when it is skipped."""
         if not self._room and not job.record.complete:
             # The disk was full at the last look; the writer looks again with each job.
-            self._look()
+            self._room = self._fits()
         if not self._room:
             self._skip(job.folder, "the disk is too full")
             return False
@@ -152,12 +152,13 @@ class EvidenceWriter:
 
     def _write(self, job: Job) -> None:
         more_bytes = 4 * len(job.clip.samples)
-        self._look(more=more_bytes)
-        if not self._room:
+        room = self._fits(more_bytes)
+        if not room:
             # What is too old, or too much, makes room.
             self._prune(job.folder)
-            self._look(more=more_bytes)
-        if not self._room:
+            room = self._fits(more_bytes)
+        self._room = room
+        if not room:
             self._skip(job.folder, "the disk is too full")
             return
         more = job.record.complete or job.record.explanation is not None
@@ -184,13 +185,13 @@ class EvidenceWriter:
             self._prune(None)
         except OSError as fault:
             log.warning("%s: what is too old cannot be looked for: %s", self.root, fault)
-        self._look()
+        self._room = self._fits()
 
-    def _look(self, more: int = 0) -> None:
+    def _fits(self, more: int = 0) -> bool:
         try:
-            self._room = has_room(self.root, self.config.free_share, more=more)
+            return has_room(self.root, self.config.free_share, more=more)
         except OSError:
-            self._room = True  # the write will tell
+            return True  # the write will tell
 
     def _skip(self, folder: Path, why: str) -> None:
         self.skipped += 1
