@@ -89,7 +89,8 @@ class TrustedBundle:
             entries = sorted(
                 (entry.name, stat.st_size, stat.st_mtime_ns, stat.st_ino)
                 for entry in folder.iterdir()
-                for stat in (entry.stat(),)
+                # A link to nowhere (an editor's lock) must not hide what else changes.
+                for stat in (entry.stat() if entry.exists() else entry.lstat(),)
             )
         except OSError:
             return (str(folder),)

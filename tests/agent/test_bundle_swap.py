@@ -111,6 +111,14 @@ def test_a_bundle_dropped_in_place_is_taken_up_once_it_has_settled(site, running
     assert read_manifest(site / "state/bank/pump/good").threshold.value == 0.07
 
 
+def test_a_link_to_nowhere_beside_the_files_hides_no_change(site):
+    one = trusted(site)
+    (site / "pump" / ".#manifest.json").symlink_to("someone@host.1234")
+    before = one.identity()
+    np.save(site / "pump" / BANK, np.load(site / "pump" / BANK)[1:])
+    assert one.identity() != before
+
+
 def test_a_bundle_that_is_not_there_is_not_stood_in_for(site):
     trusted(site).keep_good()
     (site / "pump").rename(site / "elsewhere")
