@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -89,7 +90,7 @@ def collect(
         name,
         next(one for one in LABELS if one == label),
         seconds,
-        by=getpass.getuser(),
+        by=_user(),
         comment=comment,
     )
     written = CollectOrder(
@@ -107,6 +108,14 @@ def collect(
         _by_agent(spool, written)
     else:
         _by_ourselves(config, order)
+
+
+def _user() -> str:
+    """Who asks; a container may run as somebody without a name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 def _machine(config: AgentConfig, name: str | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from datetime import datetime, timedelta
@@ -498,6 +499,22 @@ def test_the_command_refuses_a_dead_microphone(tmp_path, config):
     assert run.exit_code == 1
     assert "nothing was kept" in run.output
     assert not list((tmp_path / "state").rglob("*.flac"))
+
+
+def test_a_user_without_a_name_can_collect(tmp_path, config, monkeypatch):
+    # As in a container that is run by a number.
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def nobody(number):
+        raise KeyError(f"getpwuid(): uid not found: {number}")
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    options = ["--config", str(config), "--label", "healthy", "--seconds", "5"]
+    run = CliRunner().invoke(collect, [*options, "--schedule", "04:30"])
+    assert run.exit_code == 0, run.exception
+    (written,) = config.parent.rglob("schedules.json")
+    assert f"uid {os.getuid()}" in written.read_text()
 
 
 def test_the_command_schedules_and_cancels(tmp_path, config):
