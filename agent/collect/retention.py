@@ -15,6 +15,7 @@ from pathlib import Path
 
 from agent.bundle.manifest import GATE_ROWS, ROWS
 from agent.collect.config import CollectConfig
+from agent.collect.segment import drop_draft
 from agent.collect.session import SESSION, segment_of
 
 log = logging.getLogger(__name__)
@@ -76,6 +77,28 @@ def survey_sessions(root: Path) -> list[Stored]:
             )
         )
     return sorted(found, key=lambda stored: stored.modified)
+
+
+def drop_leftovers(root: Path, *, now: float, busy: Iterable[Path] = ()) -> None:
+    """Remove the drafts that recordings cut off by a crash left, and folders that held no more.
+
+    Args:
+        root: `collected/` in the state directory.
+        now: Seconds since the epoch. What was written to within a day may be under way.
+        busy: Folders being written.
+    """
+    spared = set(busy)
+    for folder in root.glob("*/*/*") if root.is_dir() else ():
+        if folder in spared or any(part.is_symlink() for part in (folder, *folder.parents[:2])):
+            continue
+        try:
+            written = max(one.lstat().st_mtime for one in (folder, *folder.iterdir()))
+            if now - written > _DAY:
+                drop_draft(folder)
+                if not any(folder.iterdir()):
+                    folder.rmdir()
+        except OSError as fault:
+            log.debug("%s: %s", folder, fault)
 
 
 def sessions_in_banks(bundles: Iterable[Path]) -> set[str]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from agent.collect.config import CollectConfig
-from agent.collect.retention import prune_collected, sessions_in_banks
+from agent.collect.retention import drop_leftovers, prune_collected, sessions_in_banks
 from agent.health.clock import ClockQuality
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,9 @@ class CollectedUpkeep:
         if time.monotonic() < self._due:
             return
         self._due = time.monotonic() + _STEP_SECONDS
-        sure = self._clock() is ClockQuality.SYNCHRONISED
+        sure, busy = self._clock() is ClockQuality.SYNCHRONISED, tuple(busy)
+        if sure:
+            drop_leftovers(self._root, now=time.time(), busy=busy)
         pruned = prune_collected(
             self._root,
             self._config,

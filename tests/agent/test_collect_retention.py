@@ -100,6 +100,23 @@ def test_what_is_being_written_and_what_is_linked_stay(tmp_path):
     assert left(outside) == ["mine"]
 
 
+def test_what_a_crash_left_of_recordings_goes_the_day_after(tmp_path):
+    """A draft has no name of its own yet, and may be all that its session's folder holds."""
+    root = tmp_path / "collected"
+    places = [root / "pump" / "healthy" / name for name in ("cut", "under_way", "busy")]
+    kept = session(tmp_path, "kept", days=4)
+    for folder in (*places, kept):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".segment.flac").write_bytes(b"half")
+        for one in (folder / ".segment.flac", folder):
+            os.utime(one, (time.time() - (0.5 if folder.name == "under_way" else 2) * DAY,) * 2)
+    for quality in (ClockQuality.UNSYNCHRONISED, ClockQuality.SYNCHRONISED):
+        assert places[0].exists()
+        CollectedUpkeep(root, CollectConfig(), lambda _: (), lambda q=quality: q).turn([places[2]])
+    assert [folder.exists() for folder in places] == [False, True, True]
+    assert sorted(one.name for one in kept.iterdir()) == ["0000.flac", "session.json"]
+
+
 def test_sessions_are_found_in_banks_gates_and_versions(tmp_path):
     def rows(place, name, *sources):
         place.mkdir(parents=True, exist_ok=True)
