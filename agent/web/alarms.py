@@ -185,7 +185,7 @@ class AlarmDesk:
                     continue  # damaged, or removed just now: the others are told of
                 self._read[folder] = known
             found.append(known[1])
-        for gone in [one for one in self._read if one.parent == root and one not in seen]:
+        for gone in [one for one in list(self._read) if one.parent == root and one not in seen]:
             self._read.pop(gone, None)
         return found
 

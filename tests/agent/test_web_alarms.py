@@ -6,6 +6,7 @@ import io
 import json
 import os
 import zipfile
+from types import SimpleNamespace
 
 import httpx
 import numpy as np
@@ -17,6 +18,7 @@ from support.page import Running, page_config, until
 from agent.bundle.exemplars import Exemplar, Exemplars, HealthyWindow
 from agent.bundle.manifest import HEALTHY_SOUND, HEALTHY_SOUND_INDEX
 from agent.evidence.record import read_feedback
+from agent.web.alarms import AlarmDesk
 
 ACT = {"X-Auscult": "1"}
 
@@ -172,3 +174,17 @@ def test_without_evidence_an_alarm_is_told_all_the_same(tmp_path, tiny_bundle):
         detail = client.get(f"/api/alarms/pump/{alarm['alarm_id']}").json()
         assert detail["record"] is None
         assert detail["events"]
+
+
+def test_two_who_look_at_once_do_not_disturb_each_other(tmp_path):
+    """Requests are answered in several threads, which share what was read."""
+    desk = AlarmDesk(SimpleNamespace(config=SimpleNamespace(state_path=tmp_path)))
+
+    class Folder:
+        @property
+        def parent(self):
+            desk._read[tmp_path / "evidence" / "fan" / "another"] = ((0, 0), None)
+            return tmp_path / "evidence" / "fan"
+
+    desk._read[Folder()] = ((0, 0), None)
+    assert desk._kept("pump") == []
