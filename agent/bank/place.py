@@ -13,7 +13,7 @@ from agent.bundle.load import Bundle, open_bundle
 from agent.bundle.sign import load_public, verify_folder
 from agent.bundle.versions import Versions, active_bundle, beside, version_folders
 from agent.config import AgentConfig
-from agent.errors import ConfigError
+from agent.errors import BundleError, ConfigError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -43,6 +43,23 @@ class Place:
         """The version in use, opened."""
         assert self.opened is not None
         return self.opened
+
+    def use_grown(self, number: int) -> None:
+        """Use a version that was made of the one opened.
+
+        Args:
+            number: The version.
+
+        Raises:
+            BundleError: Another is in use by now, whose rows it would lose; or it cannot be used.
+        """
+        if active_bundle(self.versions.original, self.folders) != self.bundle.path:
+            raise BundleError(
+                f"version {number} was made, but is not in use: the bank was changed meanwhile",
+                where=self.versions.folder,
+                remedy="Repeat this to change what is in use now.",
+            )
+        self.versions.use(number)
 
     def follow(self) -> None:
         """Hold what is remembered of answered alarms to the bank now in use.

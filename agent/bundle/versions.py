@@ -105,11 +105,16 @@ class Versions:
         """A number and an empty folder for a version, which is there when the block ends well.
 
         Raises:
-            BundleError: The folder of versions cannot be written to.
+            BundleError: The folder of versions cannot be written to, or another process has made
+                a version meanwhile.
         """
         number = max(self.numbers(), default=0) + 1
         with new_bundle(self.path(number)) as draft:
             yield number, draft
+            if self.path(number).exists():
+                raise BundleError(
+                    "another version was made meanwhile", where=self.folder, remedy="Repeat this."
+                )
 
     def use(self, number: int) -> None:
         """Make a version the one in use, in one step; 0 goes back to the exported bundle.

@@ -254,7 +254,7 @@ def _make(place: Place, draft: Any, options: dict[str, Any]) -> Report:
     if options["no_use"]:
         click.echo(f"not in use yet: auscult bank use {report.version}")
     else:
-        place.versions.use(report.version)
+        place.use_grown(report.version)
         place.versions.tidy()
         place.follow()
         click.echo("in use; `auscult bank rollback` goes back")

@@ -126,7 +126,7 @@ class BankDesk:
                 alarms=alarms,
                 forced=body.force,
             )
-            place.versions.use(report.version)
+            place.use_grown(report.version)
             place.versions.tidy()
             for alarm in body.alarms:
                 mark_accepted(place.evidence, alarm, report.version)

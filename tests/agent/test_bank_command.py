@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -13,9 +14,11 @@ from pydantic import ValidationError
 from support.bundles import FAULTY_HZ, RATE, tone, write
 from test_bank_growth import NEW_HZ, evidence, score
 
+from agent.bank import grow
 from agent.bank.pending import feedback_handler
+from agent.bundle.versions import Versions
 from agent.commands.bank import bank
-from agent.errors import AuscultError
+from agent.errors import AuscultError, BundleError
 from agent.evidence.config import EvidenceConfig
 from agent.evidence.recorder import EvidenceRecorder
 from agent.evidence.write import EvidenceWriter
@@ -82,6 +85,38 @@ def test_a_machine_grows_from_what_the_agent_uses_for_it(home):
     assert (home / "state" / "bank" / "pump" / "0001").is_dir()
     run("rollback", *which)
     assert run("list", "--rows", *which).count("collected\t5 rows") == 4
+
+
+def test_two_changes_at_once_lose_none(home, monkeypatch):
+    which = ("--config", home / "agent.yaml")
+    write(home / "later" / "l.wav", tone(3, NEW_HZ, seed=999))
+    made = grow.make_version
+
+    def interrupted(*args, **options):
+        monkeypatch.setattr(grow, "make_version", made)
+        run("add", home / "new", "--label", "healthy", *which)
+        return made(*args, **options)
+
+    monkeypatch.setattr(grow, "make_version", interrupted)
+    with pytest.raises(AuscultError, match="changed meanwhile"):
+        CliRunner().invoke(
+            bank,
+            ["add", str(home / "later"), "--label", "healthy", "--max-rise", "9", *map(str, which)],
+            catch_exceptions=False,
+        )
+    assert run("list", "--rows", *which).count("collected\t5 rows") == 4
+
+
+def test_a_version_is_never_written_over_another(home):
+    versions = Versions(home / "pump", home / "versions")
+    late = contextlib.ExitStack()
+    late.enter_context(versions.new())
+    with versions.new() as (_, first):
+        shutil.copytree(home / "pump", first, dirs_exist_ok=True)
+        (first / "rows.json").write_text("[]")
+    with pytest.raises(BundleError, match="meanwhile"):
+        late.close()
+    assert (home / "versions" / "0001" / "rows.json").read_text() == "[]"
 
 
 def test_an_alarm_is_answered_then_accepted(home):
