@@ -160,3 +160,15 @@ def test_published_batch_norms_keep_their_statistics():
     assert not encoder.backbone.init_bn.training
     assert encoder.poolings[0].norm.training
     assert encoder.training
+
+
+@pytest.mark.parametrize("tune", ["full", "lora"])
+def test_weights_that_ran_away_in_the_last_step_are_told(tune):
+    encoder = _encoder("beats", pooling="attentive")
+    tuning = Tuning(encoder, TrainingConfig(kind="classify", tune=tune))
+    tuning.start()
+    with torch.no_grad():
+        encoder.poolings[0].project.weight[0, 0] = torch.inf
+    with pytest.raises(ConfigError, match="finite") as fault:
+        tuning.finish()
+    assert "training.learning_rate" in str(fault.value)

@@ -118,7 +118,7 @@ class Tuning:
         """Merge the adapters into the weights they sit beside; the state is as before `start`.
 
         Raises:
-            ConfigError: A merged weight isn't finite.
+            ConfigError: A merged or trained weight isn't finite.
         """
         if self._adapters is not None:
             try:
@@ -135,6 +135,14 @@ class Tuning:
                 setattr(parent, name, part.join())
         for name, parameter in self.encoder.named_parameters():
             parameter.requires_grad_(self._required[name])
+        # The loss told of every step but the last.
+        for name, value in self.encoder.state_dict().items():
+            if not bool(torch.isfinite(value).all()):
+                raise ConfigError(
+                    f"the training ended with values in {name} that aren't finite",
+                    where="training.learning_rate",
+                    remedy=f"Lower it (it is {self.config.learning_rate:g}).",
+                )
 
 
 def new_parts(encoder: nn.Module) -> Iterator[nn.Module]:
