@@ -100,6 +100,9 @@ def test_an_alarm_is_opened_played_and_answered(browser, running):
     click(browser, "[data-act=normal]")
     click(browser, "dialog[open] button.main")
     shown(browser, "dd", "normal by A. Meier")
+    browser.get(f"{running.url}/#collect/pump")
+    shown(browser, "#job ~ p button", "Add its windows")  # until it joins the bank
+    assert "[object" not in find(browser, "main")[0].text
 
 
 def test_sound_is_collected_listed_and_deleted(browser, running):

@@ -96,7 +96,7 @@ export class AlarmsView {
     return el("div", { class: "two" },
       el("section", { class: "card", "aria-labelledby": "h-sound" }, el("header", {}, el("h2", { id: "h-sound" }, "What was heard")),
         el("img", { class: "picture", src: `${base}/spectrogram.png${stamp}`, width: 1020, height: 394, alt: `Spectrogram of ${record.seconds.toFixed(0)} seconds; the alarm was raised at ${record.raised_at.toFixed(1)} s. ${says}` }),
-        el("p", { class: "dim" }, `The upright line: raised at ${record.raised_at.toFixed(1)} s.`, record.unusual ? " Framed: what differs from healthy sound." : " This bundle has no healthy spectrum to frame regions with.", record.complete ? "" : " More is being recorded."),
+        el("p", { class: "dim" }, `The upright line: raised at ${record.raised_at.toFixed(1)} s.`, record.unusual ? " What differs from healthy sound is framed, where cells of it stand out." : " This bundle has no healthy spectrum to frame regions with.", record.complete ? "" : " More is being recorded."),
         says ? el("p", {}, says) : record.unusual ? el("p", { class: "dim" }, "No band stands out by itself.") : null,
         el("audio", { controls: true, preload: "metadata", src: `${base}/sound.flac${stamp}`, "aria-label": "The sound of the alarm" }), this.canvas, this.read),
       el("section", { class: "card", "aria-labelledby": "h-near" }, el("header", {}, el("h2", { id: "h-near" }, "The nearest healthy sound")),

@@ -153,7 +153,7 @@ export class CollectView {
     this.bank.replaceChildren(el("header", {}, el("h2", { id: "h-bank" }, "Memory bank"),
       versions.some((one) => one.chosen && one.version) ? el("button", { type: "button", id: "rollback", disabled: busy, onclick: act(() => send(`banks/${this.place}/rollback`, undefined).then(() => this.draw()).then(() => "Gone back.")) }, "Roll back") : null),
     el("p", { role: "status", id: "job" }, job ? el("span", { class: `badge ${{ working: "quiet", done: "good", refused: "alarm" }[job.state]}` }, `${{ working: "…", done: "✓", refused: "✖" }[job.state]} ${job.state}`) : "", job ? ` ${job.doing}${job.text ? `: ${job.text}` : ""}` : ""),
-    waiting, el("div", { class: "scroll" }, el("table", { class: "stack", id: "versions" }, el("thead", {}, el("tr", {}, ["Version", "Created", "Threshold", "Change", ""].map((title) => el("th", { scope: "col" }, title)))), el("tbody", {}, rows))),
+    ...waiting, el("div", { class: "scroll" }, el("table", { class: "stack", id: "versions" }, el("thead", {}, el("tr", {}, ["Version", "Created", "Threshold", "Change", ""].map((title) => el("th", { scope: "col" }, title)))), el("tbody", {}, rows))),
     el("p", { class: "dim" }, "Bundle as exported: ", el("code", {}, bundle)));
   }
 
