@@ -176,6 +176,11 @@ class Connection:
         _lost_unless_well(info.rc)
         return info.mid
 
+    @property
+    def congested(self) -> bool:
+        """Whether what was sent before has yet to leave this device."""
+        return self._client is not None and self._client.want_write()
+
     def turn(self) -> None:
         """One turn of the network, of at most `POLL_SECONDS`: reads, writes, keeps alive.
 

@@ -197,7 +197,9 @@ class Sender:
                 outbox.acknowledged(mid, refused=True)
         while self._room() and (reply := outbox.next_reply()) is not None:
             self._send(reply)
-        while (telemetry := outbox.next_telemetry()) is not None:
+        # Nothing bounds what is handed over with QoS 0: on a link slower than the scores it would
+        # grow, and alarms stand behind it. In the outbox the oldest gives way, and is counted.
+        while not self._connection.congested and (telemetry := outbox.next_telemetry()) is not None:
             self._send(telemetry)
 
     def _room(self) -> int:

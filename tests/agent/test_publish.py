@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -34,6 +35,7 @@ from agent.publish import messages
 from agent.publish.config import JsonlConfig, MqttConfig, TlsConfig
 from agent.publish.jsonl import JsonlPublisher
 from agent.publish.mqtt import MqttPublisher
+from agent.publish.outgoing import Outgoing
 
 
 def window_at(index, *, valid=True):
@@ -152,6 +154,27 @@ def test_topics_payloads_and_retention(broker, publisher_on):
         }
 
 
+def test_telemetry_waits_where_it_is_bounded_while_the_link_is_slow(broker, publisher_on):
+    publisher = publisher_on(broker.port)
+    assert publisher.wait_connected(5)
+    outbox = publisher._outbox
+    broker.send_signal(signal.SIGSTOP)  # takes nothing more, as a link that is full
+    try:
+        for _ in range(200):
+            outbox.put_telemetry(Outgoing("auscult/dev/pump/score", bytes(200_000), 0, False))
+        time.sleep(1)
+        assert len(outbox._telemetry) > 100
+        publisher.tell("pump", raised(1, "a1"))
+        time.sleep(0.5)
+        assert len(outbox._telemetry) > 100
+    finally:
+        broker.send_signal(signal.SIGCONT)
+    deadline = time.monotonic() + 30
+    while outbox._telemetry or outbox.pending_events():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 def test_clean_stop_says_offline_and_a_lost_agent_is_declared_lost(broker, publisher_on):
     with Subscriber(broker.port) as live:
         publisher = publisher_on(broker.port)
@@ -247,6 +270,7 @@ import tests_path  # noqa: F401
 from test_publish import raised
 from agent.publish.config import MqttConfig
 from agent.publish.mqtt import MqttPublisher
+from agent.publish.outgoing import Outgoing
 port, folder, first = int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 config = MqttConfig(host="127.0.0.1", port=port, reconnect_max_seconds=1)
 publisher = MqttPublisher(config, "dev", ["pump"], folder)

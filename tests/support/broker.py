@@ -74,10 +74,14 @@ class Broker:
             assert time.monotonic() < deadline
             time.sleep(0.02)
 
+    def send_signal(self, number: int) -> None:
+        """To the broker's process."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def reload(self) -> None:
         """Read the access rules anew, connections staying."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGHUP)
+        self.send_signal(signal.SIGHUP)
 
     def stop(self) -> None:
         if self._process is not None:
