@@ -149,6 +149,12 @@ class Evaluation:
         values = [official(figures).value for figures in by_seed]
         return Summary(float(np.mean(values)), _spread(values), self._interval(by_seed))
 
+    def beats_floors(self, system: System) -> bool:
+        """Whether its official score is above that of every floor."""
+        own = self.official(system).mean
+        floors = [self.official(other).mean for other in self.systems if other.preset.floor]
+        return own is not None and all(own > floor for floor in floors if floor is not None)
+
     @staticmethod
     def _interval(by_seed: Sequence[Sequence[MachineFigures]]) -> Interval:
         # All seeds score the same clips, and resamples depend on the clips alone: the same clips

@@ -50,7 +50,7 @@ def write_benchmark(
         page.verdict(
             f"Best: {best.system.name}, official score {percent_within(best.official)} over "
             f"{best.count} of {len(evaluation.machines)} machines (50 is chance)",
-            good=not best.system.preset.floor,
+            good=evaluation.beats_floors(best.system),
         )
     page.heading("Harmonic mean of each machine, per cent")
     page.heatmap(

@@ -56,9 +56,9 @@ def write_report(
             f"Best: {best.name}, official score {percent_within(total)} over "
             f"{len(evaluation.complete(best))} of {len(evaluation.machines)} machines "
             "(50 is chance)",
-            good=not best.preset.floor,
+            good=evaluation.beats_floors(best),
         )
-    if best.preset.floor:
+    if not evaluation.beats_floors(best):
         page.text("No system beats the floors: what was trained has learnt nothing of use here.")
     page.heading("All figures, in per cent")
     page.table(*_overview(evaluation))

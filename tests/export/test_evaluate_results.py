@@ -183,3 +183,14 @@ def test_a_picture_bears_equal_scores_and_a_far_threshold(tmp_path: Path) -> Non
     found = Evaluation((LOW,), ("fan",))
     found.outcomes["low", "fan", 0] = Outcome(figures, (flat,), 1e9, "int8")
     assert draw_machine(found, "fan", tmp_path) is not None
+
+
+def test_a_system_that_ties_with_a_floor_does_not_beat_it():
+    same = outcome("fan", 3)
+    real, low = System("real", PRESET, "int8", (0,)), LOW
+    found = Evaluation((real, low), ("fan",), {("real", "fan", 0): same, ("low", "fan", 0): same})
+    assert not found.beats_floors(real)
+    found.outcomes["low", "fan", 0] = outcome("fan", 4)
+    better = max(found.systems, key=lambda s: found.official(s).mean)
+    assert found.beats_floors(real) == (better is real)
+    assert not found.beats_floors(low)
