@@ -104,16 +104,14 @@ def _small(found: dict[str, Any]) -> Iterator[Line]:
             yield f"{model}, {way}", f"{one['cpu_ms']:.1f} ms of processor", ratio
 
 
-def _plain(found: Any) -> Iterator[Line]:
-    """What a script of somebody else's tells: its numbers, one a line."""
-    rows = found if isinstance(found, list) else [found]
-    for row in rows:
-        if not isinstance(row, dict):
-            continue
-        name = ", ".join(str(value) for value in row.values() if isinstance(value, str))
-        for key, value in row.items():
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                yield f"{name}: {key}" if name else key, f"{value:.4g}", ""
+def _page(found: dict[str, Any]) -> Iterator[Line]:
+    shares = found["percent_of_a_core"]
+    first = next(iter(shares.values()))
+    for what, share in shares.items():
+        yield what, f"{share:.2f} % of a core", f"{share / first:.2f} x without the page"
+    yield "weight", f"{found['page_bytes'] / 1000:.0f} kB in {found['page_files']} files", ""
+    for what, milliseconds in (found["first_picture"] or {}).items():
+        yield what.removesuffix("_ms").replace("_", " "), f"{milliseconds:.0f} ms", ""
 
 
 BENCHMARKS = {
@@ -132,7 +130,7 @@ BENCHMARKS = {
     # The encoders' own, quick where they have such a form.
     "beats": Benchmark("beats.py", ("--quick",), _beats),
     "small": Benchmark("small_models.py", ("--quick",), _small),
-    "page": Benchmark("web_cost.py", ("--seconds", "5"), _plain),
+    "page": Benchmark("web_cost.py", ("--seconds", "10"), _page),
 }
 
 
