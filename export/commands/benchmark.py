@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from trainer.commands.options import (
+    SEEDS,
     channel_option,
     machines_option,
     resamples_option,
@@ -27,7 +28,7 @@ from trainer.commands.options import (
     "--seed",
     "seeds",
     multiple=True,
-    type=click.IntRange(min=0),
+    type=SEEDS,
     default=(0, 1, 2),
     show_default="0, 1, 2",
     help="May be given repeatedly; presets with nothing random in them take the first alone.",

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from trainer.commands.options import weights_option
+from trainer.commands.options import SEEDS, weights_option
 
 
 @click.command(short_help="Show the whole path: train, export, listen, raise the alarm.")
@@ -55,7 +55,9 @@ from trainer.commands.options import weights_option
     type=click.IntRange(min=1),
     help="Passes over the recordings; default: the preset's. Fewer save time and detect less.",
 )
-@click.option("--seed", default=0, show_default=True, help="Another seed is another machine.")
+@click.option(
+    "--seed", type=SEEDS, default=0, show_default=True, help="Another seed is another machine."
+)
 def demo(
     data: Path | None,
     machine: str | None,

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from trainer.commands.options import (
+    SEEDS,
     channel_option,
     machines_option,
     resamples_option,
@@ -28,7 +29,7 @@ from trainer.commands.options import (
     "--seed",
     "seeds",
     multiple=True,
-    type=click.IntRange(min=0),
+    type=SEEDS,
     default=(0,),
     show_default="0",
     help="Repeat it to train with several seeds: the table shows mean and standard deviation.",

@@ -11,6 +11,9 @@ from click.testing import CliRunner
 
 from agent.bundle.load import open_bundle
 from agent.errors import ConfigError
+from export.commands.benchmark import benchmark
+from export.commands.demo import demo
+from export.commands.evaluate import evaluate
 from export.commands.export import export
 from trainer.learn import train_machine
 from trainer.preset import load_preset
@@ -77,3 +80,12 @@ def test_signs_what_a_device_with_the_public_key_opens(run, tmp_path):
     absent = CliRunner().invoke(export, [*options[:-1], "none", "--out", str(tmp_path / "c")])
     assert "none: cannot be read" in str(absent.exception)
     assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize("command", [benchmark, demo, evaluate])
+@pytest.mark.parametrize("seed", ["-1", str(2**32)])
+def test_a_seed_that_a_library_would_refuse_is_refused_before_any_work(command, seed, tmp_path):
+    data = [] if command is demo else [str(tmp_path)]
+    said = CliRunner().invoke(command, [*data, "--seed", seed])
+    assert said.exit_code == 2
+    assert "4294967295" in said.output

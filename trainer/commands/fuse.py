@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from trainer.commands.options import resamples_option
+from trainer.commands.options import SEEDS, resamples_option
 
 
 @click.command()
@@ -66,7 +66,7 @@ from trainer.commands.options import resamples_option
     help="How often the clips are halved to judge searched weights.",
 )
 @resamples_option
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--seed", type=SEEDS, default=0, show_default=True)
 def fuse(
     scores: tuple[str, ...],
     method: str,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from trainer.commands.options import resamples_option
+from trainer.commands.options import SEEDS, resamples_option
 
 
 @click.command()
@@ -27,7 +27,7 @@ from trainer.commands.options import resamples_option
     help="Also write the figures here, as fractions.",
 )
 @resamples_option
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--seed", type=SEEDS, default=0, show_default=True)
 def metrics(
     folder: Path, key_path: Path | None, json_path: Path | None, resamples: int, seed: int
 ) -> None:
