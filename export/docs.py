@@ -21,6 +21,11 @@ _FILES = {
     "frames.onnx, body.onnx": "The same graph in two parts, for overlapping windows that share "
     "frames, of an encoder that allows it: a chunk of the waveform to `frames`, whose layout (hop, "
     "head, tail, chunk, count) its metadata give; a window's `frames` to `embedding`.",
+    "encoder.float.onnx": "Beside an INT8 encoder, the float32 graph it was made of: what a device "
+    "whose INT8 gives other answers judges by.",
+    "parity.embeddings.npy, parity.scores.npy": "What the encoder gave at export for windows made "
+    "up from a seed and for the first healthy ones, and their scores; `parity.float.*.npy` of the "
+    "float32 graph.",
     "bank.npy": "Memory bank, float32 `(rows, dim)`: the graph's embeddings of healthy windows.",
     "rows.npy": "k-NN: row constants, float32 `(rows, 2 * bands)`: weight and offset of each "
     "row's distance; of each row of `scorer.vectors.npy` `(m, dim)` where prototypes or made-up "

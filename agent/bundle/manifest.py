@@ -22,6 +22,9 @@ SHA-256; nothing in it is ever unpickled.
                         (bands, 8), columns in agent/explain/spectrum.py; not in older bundles
     patch_*.npy         patches of healthy sound as the encoder sees them, where it has patches:
                         bank, basis and rows of agent/explain/patches.py
+    encoder.float.onnx  beside an INT8 encoder, the float32 graph that it was made of
+    parity.*.npy        embeddings and scores that the graphs must give on every device
+                        (agent/bundle/parity.py)
     manifest.sig        Ed25519 signature of manifest.json, when it was exported with --sign
 """
 
@@ -33,14 +36,24 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from agent.bundle.facts import (
+    ConditionsInfo,
+    LevelInfo,
+    ParityInfo,
+    ProcessorInfo,
+    ReportInfo,
+    ScaleInfo,
+    ViewInfo,
+)
 from agent.schema import Strict, spelt
 from agent.score.config import ScorerConfig
 from agent.score.config_threshold import ThresholdRule
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MANIFEST = "manifest.json"
 ENCODER = "encoder.onnx"
 ENCODER_DATA = "encoder.onnx.data"
+FLOAT_ENCODER = "encoder.float.onnx"
 BANK = "bank.npy"
 ROW_CONSTANTS = "rows.npy"
 INDEX = "bank.hnsw"
@@ -55,6 +68,9 @@ PATCH_FILES = ("patch_bank.npy", "patch_basis.npy", "patch_rows.npy")
 # A few healthy windows to listen to, and which they are.
 HEALTHY_SOUND = "healthy_sound.flac"
 HEALTHY_SOUND_INDEX = "healthy_sound.json"
+# Of parity windows: what the exported graph gives, and what its float form gives.
+PARITY_FILES = ("parity.embeddings.npy", "parity.scores.npy")
+FLOAT_PARITY_FILES = ("parity.float.embeddings.npy", "parity.float.scores.npy")
 SIGNATURE = "manifest.sig"
 
 
@@ -258,6 +274,47 @@ class Manifest(Strict):
     growth: Annotated[
         Growth | None, Field(description="How its bank was changed since export; null as exported")
     ] = None
+    views: Annotated[
+        tuple[ViewInfo, ...], Field(description="Views that the embedding is joined of, if told")
+    ] = ()
+    float_encoder: Annotated[
+        str | None,
+        Field(
+            description="File of the float32 graph beside an INT8 encoder, used where INT8 gives "
+            "other answers; null when the encoder is float32 itself, or that was left out"
+        ),
+    ] = None
+    parity: Annotated[
+        ParityInfo | None,
+        Field(description="Answers that every device must give; null in older bundles"),
+    ] = None
+    processor: Annotated[
+        ProcessorInfo | None,
+        Field(description="What it was exported on; null in older bundles"),
+    ] = None
+    level: Annotated[
+        LevelInfo | None, Field(description="How loud healthy is; null in older bundles")
+    ] = None
+    scale: Annotated[
+        ScaleInfo | None,
+        Field(description="Where scores lie on the scale shown to people; null in older bundles"),
+    ] = None
+    conditions: Annotated[
+        ConditionsInfo | None,
+        Field(description="How the training recordings were made; null in older bundles"),
+    ] = None
+    report: Annotated[
+        ReportInfo | None,
+        Field(description="The published report its preset follows; null when none"),
+    ] = None
+    counter: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="Counts a machine's bundles up, so that a device can refuse an older one; "
+            "0 when not counted",
+        ),
+    ] = 0
     files: Annotated[
         dict[str, FileRecord], Field(description="Every other file of the bundle, by name")
     ]

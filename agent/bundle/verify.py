@@ -17,6 +17,8 @@ from agent.bundle.manifest import (
     DRIFT,
     ENCODER,
     ENCODER_DATA,
+    FLOAT_ENCODER,
+    FLOAT_PARITY_FILES,
     GATE,
     GATE_ROWS,
     HEALTHY_SCORES,
@@ -24,6 +26,7 @@ from agent.bundle.manifest import (
     HEALTHY_SOUND_INDEX,
     HEALTHY_SPECTRUM,
     MANIFEST,
+    PARITY_FILES,
     PATCH_FILES,
     ROWS,
     SCHEMA_VERSION,
@@ -52,6 +55,9 @@ _KNOWN = {
     HEALTHY_SOUND_INDEX,
     HEALTHY_SPECTRUM,
     *PATCH_FILES,
+    FLOAT_ENCODER,
+    *PARITY_FILES,
+    *FLOAT_PARITY_FILES,
 }
 # A plain name inside the folder: nothing that could lead out of it.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")

@@ -1,0 +1,164 @@
+"""What a manifest says beyond graph and threshold: views, parity, processor, level, scale, origin.
+
+All of these came with schema version 3 and may be absent: older bundles know none of them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from agent.schema import Strict, spelt
+
+_FILE = spelt(r"^[A-Za-z0-9_][A-Za-z0-9._-]*$", "the name of a file in the bundle's folder")
+
+
+class ViewInfo(Strict):
+    """Columns of the embedding that are one view of the sound."""
+
+    name: Annotated[str, Field(min_length=1, description="Its name, as in the preset")]
+    start: Annotated[int, Field(ge=0, description="Its first column")]
+    stop: Annotated[int, Field(ge=1, description="The column after its last")]
+    level: Annotated[
+        bool,
+        Field(
+            description="Whether these columns all rise by g when the waveform's gain rises by "
+            "g dB: a view with level, in dB"
+        ),
+    ] = False
+    low_hz: Annotated[
+        float | None, Field(ge=0, description="Lowest frequency it hears, Hz; null when not known")
+    ] = None
+    high_hz: Annotated[
+        float | None, Field(gt=0, description="Highest frequency it hears, Hz; null when not known")
+    ] = None
+
+
+class ParityGraph(Strict):
+    """What one graph must give for the parity windows, and how far off it may be."""
+
+    graph: Annotated[str, Field(pattern=_FILE, description="The graph's file")]
+    embeddings: Annotated[
+        str,
+        Field(
+            pattern=_FILE,
+            description="File of the embeddings it gave at export, float32 `(n, dim)`: the made-up "
+            "windows first, then the healthy ones",
+        ),
+    ]
+    scores: Annotated[
+        str,
+        Field(
+            pattern=_FILE,
+            description="File of the scores of those embeddings by this bundle's scorer, "
+            "float32 `(n,)`",
+        ),
+    ]
+    cosine: Annotated[
+        float,
+        Field(gt=0, le=1, description="Least cosine similarity of a device's embedding to it"),
+    ]
+    score: Annotated[
+        float,
+        Field(
+            gt=0,
+            description="Greatest difference of a device's score, as a share of `parity.span` or, "
+            "where that is more, of the score's own height above `parity.median`",
+        ),
+    ]
+    reason: Annotated[str, Field(description="Why these bounds, in words")] = ""
+
+
+class ParityInfo(Strict):
+    """Windows with the answers that every device must give, checked whenever it is opened."""
+
+    seed: Annotated[int, Field(ge=0, description="Seed of the made-up windows")]
+    made_up: Annotated[
+        int, Field(ge=1, le=16, description="Windows that the device makes up from that seed")
+    ]
+    made_up_sha256: Annotated[
+        str,
+        Field(
+            pattern=spelt(r"^[0-9a-f]{64}$", "64 of the characters 0 to 9 and a to f"),
+            description="SHA-256 of those windows as int16, little-endian",
+        ),
+    ]
+    healthy: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=16,
+            description="Windows of its own healthy sound: the first in `healthy_sound.flac`",
+        ),
+    ] = 0
+    median: Annotated[float, Field(description="Median score of healthy windows")]
+    span: Annotated[
+        float, Field(gt=0, description="From that median to the threshold as exported, in score")
+    ]
+    graphs: Annotated[
+        tuple[ParityGraph, ...],
+        Field(min_length=1, max_length=2, description="What each graph must give"),
+    ]
+
+
+class ProcessorInfo(Strict):
+    """The processor that a bundle was exported on, as far as it matters to INT8."""
+
+    machine: Annotated[str, Field(description="Architecture (x86_64, aarch64)")]
+    model: Annotated[str, Field(description="Its name; empty when it does not tell")] = ""
+    flags: Annotated[
+        tuple[str, ...],
+        Field(
+            description="Instruction sets that it has of those that INT8 products use: avx2, "
+            "avx512, avx_vnni, avx512_vnni, amx_int8; asimd, dotprod, i8mm"
+        ),
+    ] = ()
+
+
+class LevelInfo(Strict):
+    """How loud the healthy machine was where the bundle was trained."""
+
+    median_dbfs: Annotated[float, Field(description="Median RMS level of healthy windows, dBFS")]
+    spread_db: Annotated[
+        float,
+        Field(ge=0, description="Median absolute deviation of their levels from it, dB"),
+    ] = 0.0
+
+
+class ScaleInfo(Strict):
+    """Where scores lie on the scale that people are shown: 0 the median of healthy, 1 the alarm."""
+
+    median: Annotated[float, Field(description="Raw score of the median healthy window")]
+    zones: Annotated[
+        tuple[float, ...],
+        Field(description="Raw scores at which severity zones B, C and D begin, ascending"),
+    ] = ()
+
+
+class ConditionsInfo(Strict):
+    """How the recordings that the bundle was trained on were made."""
+
+    channel: Annotated[
+        int | None, Field(ge=0, description="Channel used, from 0; null for the mean of all")
+    ] = None
+    sample_rates: Annotated[
+        tuple[int, ...], Field(description="Sample rates of the files, Hz, ascending")
+    ] = ()
+    bandwidth_hz: Annotated[
+        float | None,
+        Field(gt=0, description="Frequency up to which they hold sound, Hz; null when not known"),
+    ] = None
+    clip_seconds: Annotated[
+        tuple[float, float] | None,
+        Field(description="Shortest and longest recording, seconds; null when not known"),
+    ] = None
+
+
+class ReportInfo(Strict):
+    """The published report that a preset follows."""
+
+    number: Annotated[int, Field(ge=1, description="Number of the report, as docs list them")]
+    deviations: Annotated[
+        tuple[str, ...], Field(description="Where the preset departs from it, in words")
+    ] = ()
