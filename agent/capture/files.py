@@ -1,4 +1,4 @@
-"""Audio files: any format libsndfile reads, any rate and channel count, to mono at one rate."""
+"""Audio files: whatever libsndfile or ffmpeg reads, any rate and channels, to mono at one rate."""
 
 from __future__ import annotations
 
@@ -11,16 +11,20 @@ import numpy as np
 import soundfile
 import soxr
 
-from agent.capture.declared import missing_share
+from agent.capture.headers import RATES, Header, read_header
+from agent.capture.phone import PHONE_SUFFIXES, phone_frames, phone_info
+from agent.capture.repaired import Repaired
 from agent.errors import AudioError
 from agent.frames import Matrix, Samples
 
 # What a folder of recordings is searched for, in lower case.
-AUDIO_SUFFIXES = frozenset(
-    {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".w64", ".rf64", ".caf", ".au"}
-)
+AUDIO_SUFFIXES = PHONE_SUFFIXES | frozenset(
+    {".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".w64",
+     ".rf64", ".bwf", ".caf", ".au", ".snd"}
+)  # fmt: skip
 
-# Frames decoded at a time: an hour of 8 channels never lies in memory as 8 channels.
+# Samples decoded at a time, of all channels together and after resampling: a day of 8 channels
+# never lies in memory.
 _BLOCK_FRAMES = 1 << 18
 # FLAC written to a pipe has no length in its header; libsndfile then gives 2**63 - 1, and its seek,
 # which soundfile does after each read, fails.
@@ -33,17 +37,21 @@ _AGAIN = "Record or copy it again, or take it out of the data."
 
 @dataclass(frozen=True, slots=True)
 class AudioInfo:
-    """What a file's header says.
+    """What a file says of itself.
 
     Attributes:
         seconds: Length.
         rate: Samples a second, as stored.
         channels: Channels, as stored.
+        codec: How its samples are written, for example `WAV PCM_16`, `OGG VORBIS`, `aac`.
+        note: What its header claimed where something else was there to read; else empty.
     """
 
     seconds: float
     rate: int
     channels: int
+    codec: str = ""
+    note: str = ""
 
 
 def is_audio(path: Path) -> bool:
@@ -59,48 +67,74 @@ def audio_info(path: str | Path) -> AudioInfo:
     """Read a file's header.
 
     Raises:
-        AudioError: The file is missing, a folder, empty, not audio, or its header promises nothing.
+        AudioError: The file is missing, a folder, empty, not audio, or its header promises nothing
+            or what no recording has.
     """
-    with _opened(Path(path)) as file:
-        return AudioInfo(file.frames / file.samplerate, file.samplerate, file.channels)
+    path = Path(path)
+    if _by_ffmpeg(path):
+        _refuse_absent(path)
+        seconds, rate, channels, codec = phone_info(path)
+        return AudioInfo(seconds, rate, channels, codec)
+    with _opened(path) as (file, header):
+        return AudioInfo(
+            file.frames / file.samplerate,
+            file.samplerate,
+            file.channels,
+            f"{file.format} {file.subtype}",
+            "" if header is None else header.note,
+        )
 
 
-def read_frames(path: str | Path, *, channel: int | None = None) -> Iterator[Matrix]:
+def read_frames(
+    path: str | Path, *, channel: int | None = None, most: int = _BLOCK_FRAMES
+) -> Iterator[Matrix]:
     """Decode a file piece by piece, at the rate it was stored.
 
     Args:
         path: The file.
         channel: Only this channel, counted from 0; None gives all.
+        most: Samples of all channels together that a piece may have.
 
     Yields:
-        float32, shape `(n, channels)`, full scale 1.0, `n` at most 2**18. Values are what the file
-        holds: a float file may exceed 1.0 and may hold NaN or infinity, which
-        `agent.window.validity.assess` reports.
+        float32, shape `(n, channels)`, full scale 1.0. Values are what the file holds: a float file
+        may exceed 1.0 and may hold NaN or infinity, which `agent.window.validity.assess` reports.
 
     Raises:
         AudioError: The file is missing, a folder, not audio, corrupt, cut short, holds no samples,
             or has no such channel.
     """
     path = Path(path)
-    with _opened(path) as file:
-        if channel is not None and not 0 <= channel < file.channels:
-            raise AudioError(
-                f"there is no channel {channel}: the file has {file.channels}",
-                where=path,
-                remedy=f"Choose a channel from 0 to {file.channels - 1}, or none for the average."
-                if file.channels > 1
-                else "Choose none.",
-            )
+    if _by_ffmpeg(path):
+        _refuse_absent(path)
+        for block in phone_frames(path):
+            _refuse_channel(path, channel, block.shape[1])
+            yield block if channel is None else block[:, channel : channel + 1]
+        return
+    with _opened(path) as (file, header):
+        _refuse_channel(path, channel, file.channels)
         decoded = 0
-        while len(block := file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)) > 0:
+        count = max(1, most // file.channels)
+        while len(block := file.read(count, dtype="float32", always_2d=True)) > 0:
             decoded += len(block)
             yield block if channel is None else block[:, channel : channel + 1]
-        if decoded < file.frames * (1 - _SHORTFALL_ALLOWED):
+        repaired = header is not None and header.head
+        if decoded < file.frames * (1 - _SHORTFALL_ALLOWED) and not repaired:
             raise AudioError(
                 f"is cut short: {decoded} of the {file.frames} frames its header promises",
                 where=path,
                 remedy=_AGAIN,
             )
+
+
+def _refuse_channel(path: Path, channel: int | None, channels: int) -> None:
+    if channel is not None and not 0 <= channel < channels:
+        raise AudioError(
+            f"there is no channel {channel}: the file has {channels}",
+            where=path,
+            remedy=f"Choose a channel from 0 to {channels - 1}, or none for the average."
+            if channels > 1
+            else "Choose none.",
+        )
 
 
 def mix(frames: Matrix) -> Samples:
@@ -126,23 +160,62 @@ def read_audio(path: str | Path, *, rate: int, channel: int | None = None) -> Sa
     Raises:
         AudioError: As `read_frames`.
     """
+    return np.concatenate(list(stream_audio(path, rate=rate, channel=channel)))
+
+
+def stream_audio(path: str | Path, *, rate: int, channel: int | None = None) -> Iterator[Samples]:
+    """Read a file as `read_audio` does, piece by piece: memory stays bounded, however long it is.
+
+    Yields:
+        float32, shape `(n,)`, n > 0; joined, what `read_audio` gives.
+
+    Raises:
+        AudioError: As `read_frames`.
+    """
     stored = audio_info(path).rate
-    blocks = map(mix, read_frames(path, channel=channel))
+    # What a piece becomes at the new rate must not be large either.
+    most = max(1, min(_BLOCK_FRAMES, int(_BLOCK_FRAMES * stored / rate)))
+    blocks = map(mix, read_frames(path, channel=channel, most=most))
     if stored == rate:
-        return np.concatenate(list(blocks))
+        yield from blocks
+        return
     resampler = soxr.ResampleStream(stored, rate, 1, dtype="float32", quality="HQ")
-    pieces = [resampler.resample_chunk(block) for block in blocks]
-    pieces.append(resampler.resample_chunk(np.empty(0, dtype=np.float32), last=True))
-    samples: Samples = np.concatenate(pieces)
-    if len(samples) == 0:
+    given = 0
+    for block in blocks:
+        piece = resampler.resample_chunk(block)
+        given += len(piece)
+        if len(piece):
+            yield piece
+    tail = resampler.resample_chunk(np.empty(0, dtype=np.float32), last=True)
+    if len(tail):
+        yield tail
+    elif not given:
         raise AudioError(
             f"is too short to be resampled from {stored} to {rate} Hz", where=path, remedy=_AGAIN
         )
-    return samples
+
+
+def _by_ffmpeg(path: Path) -> bool:
+    """Whether a file is for ffmpeg: by its suffix."""
+    return path.suffix.lower() in PHONE_SUFFIXES
+
+
+def _refuse_absent(path: Path) -> None:
+    """Tell what is no file at all in our words, not ffmpeg's.
+
+    Raises:
+        AudioError: It is missing, a folder or empty.
+    """
+    if path.is_dir():
+        raise AudioError("is a folder, not a recording", where=path, remedy="Name a file.")
+    if not path.exists():
+        raise AudioError("does not exist", where=path, remedy="Check the path.")
+    if path.stat().st_size == 0:
+        raise AudioError("is empty (0 bytes)", where=path, remedy=_AGAIN)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
+def _opened(path: Path) -> Iterator[tuple[soundfile.SoundFile, Header | None]]:
     """Open, and tell every fault of opening and decoding in the user's words."""
     try:
         if path.is_dir():
@@ -151,10 +224,21 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
             raise AudioError("is empty (0 bytes)", where=path, remedy=_AGAIN)
         with path.open("rb"):
             pass  # libsndfile calls a file it may not open one with a "system error"
-        with soundfile.SoundFile(path) as file:
+        header = read_header(path)
+        if header is not None and header.head:
+            target: Path | Repaired = Repaired(path, header.begin, header.head)
+        else:
+            target = path
+        with soundfile.SoundFile(target) as file:
+            if not RATES[0] <= file.samplerate <= RATES[1]:
+                raise AudioError(
+                    f"its header claims {file.samplerate} samples a second",
+                    where=path,
+                    remedy=f"Rates from {RATES[0]} to {RATES[1]} Hz are read.",
+                )
             if file.frames == 0:
                 raise AudioError("holds no samples", where=path, remedy=_AGAIN)
-            if (missing := missing_share(path)) > _SHORTFALL_ALLOWED:
+            if header is not None and (missing := header.missing_share) > _SHORTFALL_ALLOWED:
                 raise AudioError(
                     f"is cut short: its header promises sound of which {missing:.0%} is not there",
                     where=path,
@@ -166,7 +250,7 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
                     where=path,
                     remedy="Rewrite it, for example with `ffmpeg -i IN.flac OUT.wav`.",
                 )
-            yield file
+            yield file, header
     except FileNotFoundError as fault:
         raise AudioError("does not exist", where=path, remedy="Check the path.") from fault
     except OSError as fault:
