@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -38,14 +39,16 @@ def score_tests(
         The scores of each section in order of file name (labels are empty where a name does not
         tell), and the recordings that could not be judged: silent, clipped, unreadable.
     """
-    scored: dict[str, list[tuple[Recording, float]]] = {}
+    scored: dict[str, list[_Scored]] = {}
     unscored: list[Unscored] = []
     for recording in sorted(machine.of("test"), key=lambda r: r.path):
         value: float | None = None
+        seconds = 0.0
         try:
             samples = read_audio(
                 recording.path, rate=bundle.manifest.encoder.sample_rate, channel=channel
             )
+            seconds = len(samples) / bundle.manifest.encoder.sample_rate
             result = score_clip(bundle, samples, hop_seconds=hop_seconds)
             value = result.value
             reason = next((w.reason for w in result.windows if w.reason), "it holds no sound")
@@ -54,7 +57,9 @@ def score_tests(
         if value is None or not math.isfinite(value):
             unscored.append(Unscored(clip_name(machine, recording), reason))
         else:
-            scored.setdefault(recording.section or "00", []).append((recording, value))
+            scored.setdefault(recording.section or "00", []).append(
+                _Scored(recording, value, seconds)
+            )
         advance()
     sections = tuple(
         _section(machine, number, clips, bundle.manifest.threshold.clip_value)
@@ -70,16 +75,24 @@ def clip_name(machine: Machine, recording: Recording) -> str:
     return recording.path.relative_to(machine.root).as_posix()
 
 
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    recording: Recording
+    value: float
+    seconds: float
+
+
 def _section(
-    machine: Machine, number: str, clips: Sequence[tuple[Recording, float]], threshold: float
+    machine: Machine, number: str, clips: Sequence[_Scored], threshold: float
 ) -> SectionScores:
-    scores = np.asarray([value for _, value in clips], dtype=np.float64)
+    scores = np.asarray([clip.value for clip in clips], dtype=np.float64)
     return SectionScores(
         machine=machine.name,
         section=number,
-        names=tuple(clip_name(machine, recording) for recording, _ in clips),
-        labels=tuple(recording.label or "" for recording, _ in clips),
-        domains=tuple(recording.domain for recording, _ in clips),
+        names=tuple(clip_name(machine, clip.recording) for clip in clips),
+        labels=tuple(clip.recording.label or "" for clip in clips),
+        domains=tuple(clip.recording.domain for clip in clips),
         scores=scores,
         decisions=scores > threshold,
+        seconds=np.asarray([clip.seconds for clip in clips], dtype=np.float64),
     )

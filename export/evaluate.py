@@ -23,10 +23,11 @@ from agent.errors import AuscultError, ConfigError
 from export.clips import score_tests
 from export.results import Evaluation, Failure, Outcome, Precision, System, file_name
 from export.workshop import Workshop
+from trainer.decisions.figures import decision_figures, judged_clips
 from trainer.fusion.healthy import write_healthy
-from trainer.metrics.auc import MetricsError
+from trainer.metrics.auc import ANOMALY, NORMAL, MetricsError
 from trainer.metrics.files import SectionScores, write_scores
-from trainer.metrics.summary import summarize
+from trainer.metrics.summary import MachineFigures, summarize
 from trainer.preset import Preset, load_preset, preset_names
 from trainer.progress import progress_bar
 from trainer.recordings.model import Machine
@@ -157,11 +158,7 @@ def evaluate(
                     console.print(f"[red]{escape(label)}: failed[/red]: {escape(reason)}")
                 else:
                     found.outcomes[system.name, machine.name, seed] = outcome
-                    console.print(
-                        f"{escape(label)}: hmean {100 * outcome.figures.hmean:.1f}, "
-                        f"{outcome.seconds:.0f} s",
-                        highlight=False,
-                    )
+                    console.print(f"{escape(label)}: {progress_line(outcome)}", highlight=False)
                 _clear(progress, keep=overall)
                 progress.advance(overall)
     return found
@@ -218,16 +215,37 @@ def evaluate_one(
         write_scores(written, section)
     if healthy is not None:
         write_healthy(written, machine.name, healthy, manifest.scorer.clip)
-    (figures,) = summarize(answered(sections, machine.name, written), resamples=options.resamples)
+    known = answered(sections, machine.name, written)
+    rule = manifest.threshold.rule
     return Outcome(
-        figures=figures,
+        figures=ranked(known, machine, options.resamples),
         sections=sections,
         threshold=manifest.threshold.clip_value,
         precision=manifest.encoder.precision,
         unscored=unscored,
         seconds=time.monotonic() - began,
         bundle_bytes=sum(path.stat().st_size for path in folder.iterdir()),
+        promise=manifest.threshold.false_alarm_rate if rule is None else rule.false_alarm_rate,
     )
+
+
+def ranked(
+    known: Sequence[SectionScores], machine: Machine, resamples: int
+) -> MachineFigures | None:
+    """The challenge's figures; None where the machine has no faulty test recording at all.
+
+    Args:
+        known: Its scored sections, labelled clips alone.
+        machine: Its recordings.
+        resamples: Bootstrap resamples.
+
+    Raises:
+        MetricsError: There are faulty recordings, and none could be scored; or no healthy ones.
+    """
+    if not any(recording.label == ANOMALY for recording in machine.of("test")):
+        return None
+    (figures,) = summarize(known, resamples=resamples)
+    return figures
 
 
 def answered(sections: Sequence[SectionScores], machine: str, written: Path) -> list[SectionScores]:
@@ -244,6 +262,7 @@ def answered(sections: Sequence[SectionScores], machine: str, written: Path) -> 
                     domains=tuple(np.array(section.domains, dtype=object)[keep]),
                     scores=section.scores[keep],
                     decisions=None if section.decisions is None else section.decisions[keep],
+                    seconds=None if section.seconds is None else section.seconds[keep],
                 )
             )
     if not known:
@@ -261,8 +280,24 @@ def answered(sections: Sequence[SectionScores], machine: str, written: Path) -> 
     return known
 
 
-def untestable(machine: Machine) -> ConfigError | None:
-    """Why its test recordings give no figures, found before anything is trained."""
+def progress_line(outcome: Outcome) -> str:
+    """A finished outcome in few words."""
+    called = decision_figures(judged_clips(outcome.sections))["all"]
+    false = f"{called.false.hits} of {called.false.total} healthy clips called"
+    if outcome.figures is None:
+        return f"{false}, {outcome.seconds:.0f} s"
+    found = f"{called.found.hits} of {called.found.total} faults found"
+    hmean = 100 * outcome.figures.hmean
+    return f"hmean {hmean:.1f}, {found}, {false}, {outcome.seconds:.0f} s"
+
+
+def untestable(machine: Machine, *, faults: bool = False) -> ConfigError | None:
+    """Why its test recordings give no figures, found before anything is trained.
+
+    Args:
+        machine: Its recordings.
+        faults: Healthy recordings alone, which tell of false alarms, are not enough.
+    """
     tests = machine.of("test")
     if not tests:
         return ConfigError("has no test recordings", where=machine.root, remedy=_ADD_TESTS)
@@ -271,7 +306,7 @@ def untestable(machine: Machine) -> ConfigError | None:
         if recording.label is not None:
             found.setdefault(recording.section, set()).add(recording.label)
     for section, labels in found.items():
-        if len(labels) == 1:
+        if len(labels) == 1 and (faults or labels != {NORMAL}):
             return ConfigError(
                 f"all of its test recordings are labelled {labels.pop()}",
                 where=f"{machine.root} ({machine.name}{section and f', section {section}'})",

@@ -15,6 +15,7 @@ from sklearn.metrics import roc_curve
 
 from export.results import Evaluation, Outcome, System, file_name
 from trainer.metrics.auc import ANOMALY, MAX_FPR, NORMAL, SOURCE, TARGET, UNKNOWN, split_clips
+from trainer.metrics.summary import MachineFigures
 
 # Told apart by people who do not see red and green alike (Okabe & Ito 2008).
 _COLOURS = {SOURCE: "#0072B2", TARGET: "#56B4E9", UNKNOWN: "#0072B2", ANOMALY: "#D55E00"}
@@ -51,7 +52,10 @@ def draw_machine(evaluation: Evaluation, machine: str, folder: Path) -> Path | N
     for (left, right), (system, outcome) in zip(axes, rows, strict=True):
         labels, domains, scores = _clips(outcome)
         _histogram(left, labels, domains, scores, outcome.threshold)
-        _curves(right, labels, domains, scores, outcome)
+        if outcome.figures is None:
+            right.set_axis_off()
+        else:
+            _curves(right, labels, domains, scores, outcome.figures)
         left.set_title(_title(system, outcome), loc="left")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{file_name(machine)}.png"
@@ -62,7 +66,9 @@ def draw_machine(evaluation: Evaluation, machine: str, folder: Path) -> Path | N
 def _title(system: System, outcome: Outcome) -> str:
     seed = f", seed {system.seeds[0]}" if len(system.seeds) > 1 else ""
     floor = ", a floor" if system.preset.floor else ""
-    return f"{system.name}{floor}{seed}: harmonic mean {100 * outcome.figures.hmean:.1f} %"
+    ranked = outcome.figures
+    told = "" if ranked is None else f": harmonic mean {100 * ranked.hmean:.1f} %"
+    return f"{system.name}{floor}{seed}{told}"
 
 
 def _clips(outcome: Outcome) -> tuple[Texts, Texts, Floats]:
@@ -132,9 +138,10 @@ def _bars(
     return bottom + counts
 
 
-def _curves(axes: Axes, labels: Texts, domains: Texts, scores: Floats, outcome: Outcome) -> None:
+def _curves(
+    axes: Axes, labels: Texts, domains: Texts, scores: Floats, figures: MachineFigures
+) -> None:
     split = split_clips(list(labels), list(domains))
-    figures = outcome.figures
     curves: Sequence[tuple[str, npt.NDArray[np.bool_], str, float | None]] = (
         ("source", split.source, _COLOURS[SOURCE], figures.auc_source),
         ("target", split.target, _COLOURS[TARGET], figures.auc_target),

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from trainer.metrics.bootstrap import interval
 from trainer.metrics.files import SectionScores
-from trainer.metrics.report import machine_json
-from trainer.metrics.summary import FIGURES, Interval, MachineFigures, official
+from trainer.metrics.summary import Interval, MachineFigures, official
 from trainer.preset import Preset
 
 Precision = Literal["int8", "float32"]
@@ -47,22 +46,24 @@ class Outcome:
     """One machine, one system, one seed.
 
     Attributes:
-        figures: The challenge's figures.
+        figures: The challenge's figures; None where only healthy recordings were judged.
         sections: The scores they rest on.
         threshold: Clip score above which a clip was called anomalous.
         precision: Arithmetic of the bundle that scored; a preset may keep float32.
         unscored: Test recordings left out.
         seconds: Time it took to train, export and score.
         bundle_bytes: Size of the bundle that scored; 0 where nobody looked.
+        promise: Share of healthy clips that the threshold was calibrated to leave above it.
     """
 
-    figures: MachineFigures
+    figures: MachineFigures | None
     sections: tuple[SectionScores, ...]
     threshold: float
     precision: str
     unscored: tuple[Unscored, ...] = ()
     seconds: float = 0.0
     bundle_bytes: int = 0
+    promise: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +116,16 @@ class Evaluation:
         return found if len(found) == len(system.seeds) else {}
 
     def complete(self, system: System) -> list[str]:
-        """Machines with figures from every seed."""
+        """Machines with the challenge's figures from every seed."""
+        return [machine for machine in self.machines if self._figures(system, machine)]
+
+    def judged(self, system: System) -> list[str]:
+        """Machines whose recordings were judged with every seed, healthy ones alone or both."""
         return [machine for machine in self.machines if self.of(system, machine)]
 
     def figure(self, system: System, machine: str, name: str) -> Summary:
         """One of `FIGURES` over the seeds; the interval comes with `hmean`."""
-        own = [outcome.figures for outcome in self.of(system, machine).values()]
+        own = self._figures(system, machine)
         values = [getattr(figures, name) for figures in own]
         if not values or any(value is None for value in values):
             return Summary(None)
@@ -142,10 +147,8 @@ class Evaluation:
         machines = self.complete(system)
         if not machines:
             return Summary(None)
-        by_seed = [
-            [self.outcomes[system.name, machine, seed].figures for machine in machines]
-            for seed in system.seeds
-        ]
+        by_machine = [self._figures(system, machine) for machine in machines]
+        by_seed = [list(own) for own in zip(*by_machine, strict=True)]
         values = [official(figures).value for figures in by_seed]
         return Summary(float(np.mean(values)), _spread(values), self._interval(by_seed))
 
@@ -154,6 +157,12 @@ class Evaluation:
         own = self.official(system).mean
         floors = [self.official(other).mean for other in self.systems if other.preset.floor]
         return own is not None and all(own > floor for floor in floors if floor is not None)
+
+    def _figures(self, system: System, machine: str) -> list[MachineFigures]:
+        """The figures of each seed; empty unless every seed has some."""
+        found = [outcome.figures for outcome in self.of(system, machine).values()]
+        known = [figures for figures in found if figures is not None]
+        return known if len(known) == len(found) else []
 
     @staticmethod
     def _interval(by_seed: Sequence[Sequence[MachineFigures]]) -> Interval:
@@ -165,64 +174,6 @@ class Evaluation:
 def file_name(name: str) -> str:
     """A name with nothing in it that a file's name may not hold."""
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in name).strip("_.") or "unnamed"
-
-
-def evaluation_json(evaluation: Evaluation, about: dict[str, Any]) -> dict[str, Any]:
-    """The evaluation as JSON, figures as fractions.
-
-    Args:
-        evaluation: What was found.
-        about: Further keys of the top level: what was evaluated, when, with what.
-    """
-    presets = {s.name: _system_json(evaluation, s) for s in evaluation.systems}
-    failures = [
-        {"machine": f.machine, "preset": f.system, "reason": f.reason} for f in evaluation.failures
-    ]
-    return {"presets": presets, "failures": failures, **about}
-
-
-def _system_json(evaluation: Evaluation, system: System) -> dict[str, Any]:
-    total = evaluation.official(system)
-    found: dict[str, Any] = {
-        "machines": {
-            machine: _machine_json(evaluation, system, machine)
-            for machine in evaluation.complete(system)
-        },
-        "official": total.mean,
-        "interval": None if total.interval is None else list(total.interval),
-        "preset": system.preset.name,
-        "floor": system.preset.floor,
-        "asked_precision": system.precision,
-        "seeds": list(system.seeds),
-    }
-    if len(system.seeds) > 1:
-        found["spread"] = total.spread
-    return found
-
-
-def _machine_json(evaluation: Evaluation, system: System, machine: str) -> dict[str, Any]:
-    outcomes = evaluation.of(system, machine)
-    first = next(iter(outcomes.values()))
-    details = {seed: machine_json(outcome.figures) for seed, outcome in outcomes.items()}
-    for seed, outcome in outcomes.items():
-        details[seed]["threshold"] = outcome.threshold
-        details[seed]["seconds"] = round(outcome.seconds, 1)
-    common = {
-        "precision": first.precision,
-        "unscored": [{"name": u.name, "reason": u.reason} for u in first.unscored],
-    }
-    if len(outcomes) == 1:
-        return {**details[system.seeds[0]], **common}
-    figures = {name: evaluation.figure(system, machine, name) for name in FIGURES}
-    bounds = figures["hmean"].interval
-    return {
-        **{name: summary.mean for name, summary in figures.items()},
-        "spread": {name: summary.spread for name, summary in figures.items()},
-        "interval": None if bounds is None else list(bounds),
-        "clips": first.figures.clips,
-        **common,
-        "seeds": {str(seed): own for seed, own in details.items()},
-    }
 
 
 def _spread(values: Sequence[float]) -> float | None:

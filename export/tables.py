@@ -9,10 +9,17 @@ from rich.table import Table
 
 from agent.words import counted
 from export.results import Evaluation, Summary, System
+from export.verdicts import headline, rule_worst
 from export.wording import bounds, title
+from trainer.decisions.report import daily_words, delay_words, share_words
+from trainer.decisions.verdict import Level
 from trainer.metrics.summary import FIGURES, too_few
+from trainer.recordings.model import Machine
 
 _SHORT = {"auc_source": "AUC s", "auc_target": "AUC t", "pauc": "pAUC", "hmean": "hmean"}
+_COLOURS: dict[Level, str] = {
+    "do not deploy": "red", "cannot tell": "yellow", "usable": "cyan", "good": "green"
+}  # fmt: skip
 _BOUNDS = "[  95 % CI ]"
 
 
@@ -49,7 +56,7 @@ def notes(evaluation: Evaluation) -> list[str]:
                 f"{system.name}: 'all' is over {len(complete)} of {len(evaluation.machines)} "
                 "machines; do not compare it with an 'all' over others"
             )
-        for machine in complete:
+        for machine in evaluation.judged(system):
             outcome = next(iter(evaluation.of(system, machine).values()))
             if outcome.unscored:
                 first = outcome.unscored[0]
@@ -62,6 +69,7 @@ def notes(evaluation: Evaluation) -> list[str]:
         for system in evaluation.systems
         for machine in evaluation.complete(system)
         for outcome in evaluation.of(system, machine).values()
+        if outcome.figures is not None
     }
     warning = too_few([scored[machine] for machine in evaluation.machines if machine in scored])
     if warning:
@@ -81,6 +89,48 @@ def notes(evaluation: Evaluation) -> list[str]:
             f"{', '.join(domainless)}: no domains are known, so AUC s = AUC t = AUC over all clips"
         )
     return found
+
+
+def decisions_table(evaluation: Evaluation, machines: Sequence[Machine]) -> Table:
+    """What each system does at its threshold, a machine and a system a row, worst seed.
+
+    Args:
+        evaluation: What was found.
+        machines: With their recordings.
+    """
+    table = Table(
+        title="at the threshold (95 % intervals exact; a day: clips above it, taken for "
+        "independent)",
+        title_justify="left",
+    )
+    for heading in ("machine", "system"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("faults found", "false alarms", "a day", "delay"):
+        table.add_column(heading, justify="right")
+    table.add_column("verdict", no_wrap=True)
+    for machine in machines:
+        for system in evaluation.systems:
+            ruling = rule_worst(evaluation, system, machine)
+            if ruling is None:
+                continue
+            whole = ruling.figures["all"]
+            level = ruling.verdict.level
+            table.add_row(
+                escape(machine.name),
+                escape(title(system)),
+                share_words(whole.found),
+                share_words(whole.false),
+                daily_words(whole.daily),
+                delay_words(whole.delay),
+                f"[{_COLOURS[level]}]{level}[/]",
+            )
+    return table
+
+
+def headline_line(evaluation: Evaluation, machines: Sequence[Machine]) -> str:
+    """The verdict that ends a run, coloured."""
+    found = headline(evaluation, machines)
+    return f"[bold {_COLOURS[found.level]}]verdict: {escape(found.text)}[/]"
 
 
 def one_line(summaries: Sequence[Summary], *, seeds: int) -> str:
@@ -118,6 +168,8 @@ def _legend(system: System) -> str:
 def _cell(evaluation: Evaluation, system: System, machine: str) -> str:
     if not evaluation.of(system, machine):
         return "failed, see below"
+    if machine not in evaluation.complete(system):
+        return "no faults to rank"
     summaries = [evaluation.figure(system, machine, name) for name in FIGURES]
     return one_line(summaries, seeds=len(system.seeds))
 

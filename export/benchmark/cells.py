@@ -25,6 +25,10 @@ class CellSection(Strict):
     labels: Annotated[tuple[str, ...], Field(description="normal, anomaly, or '' when not known")]
     domains: Annotated[tuple[str, ...], Field(description="source, target or unknown")]
     scores: Annotated[tuple[float, ...], Field(description="Larger is stranger")]
+    seconds: Annotated[
+        tuple[float, ...] | None,
+        Field(description="Lengths of the clips, seconds; null in cells of older versions"),
+    ] = None
 
 
 class CellRecord(Strict):
@@ -38,6 +42,9 @@ class CellRecord(Strict):
     threshold: Annotated[float, Field(description="Clip score above which an alarm would be")]
     seconds: Annotated[float, Field(description="Training, export and scoring, seconds")]
     bundle_bytes: Annotated[int, Field(description="Size of the bundle, bytes")]
+    promise: Annotated[
+        float | None, Field(description="Share of healthy clips that may lie above the threshold")
+    ] = None
     sections: Annotated[tuple[CellSection, ...], Field(description="The scores")]
     unscored: Annotated[tuple[tuple[str, str], ...], Field(description="Clip, why")] = ()
 
@@ -68,6 +75,7 @@ def write_cell(out: Path, cell: Cell, outcome: Outcome) -> None:
         threshold=outcome.threshold,
         seconds=outcome.seconds,
         bundle_bytes=outcome.bundle_bytes,
+        promise=outcome.promise,
         sections=tuple(
             CellSection(
                 section=s.section,
@@ -75,6 +83,7 @@ def write_cell(out: Path, cell: Cell, outcome: Outcome) -> None:
                 labels=s.labels,
                 domains=s.domains,
                 scores=tuple(float(score) for score in s.scores),
+                seconds=None if s.seconds is None else tuple(map(float, s.seconds)),
             )
             for s in outcome.sections
         ),
@@ -109,6 +118,7 @@ def read_cell(out: Path, cell: Cell, *, resamples: int) -> Outcome | None:
             domains=s.domains,
             scores=np.asarray(s.scores, np.float64),
             decisions=np.asarray(s.scores) > record.threshold,
+            seconds=None if s.seconds is None else np.asarray(s.seconds, np.float64),
         )
         for s in record.sections
     )
@@ -121,4 +131,5 @@ def read_cell(out: Path, cell: Cell, *, resamples: int) -> Outcome | None:
         unscored=tuple(Unscored(*one) for one in record.unscored),
         seconds=record.seconds,
         bundle_bytes=record.bundle_bytes,
+        promise=record.promise,
     )

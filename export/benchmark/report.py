@@ -9,6 +9,7 @@ from export.benchmark.summary import HEADINGS, Line, NotRun, lines, published, r
 from export.figures import draw_machine
 from export.report.misses import show_worst
 from export.results import Evaluation
+from export.verdicts import headline
 from export.wording import percent_within, title
 from trainer.recordings.model import Machine
 from trainer.report.page import Page
@@ -45,13 +46,8 @@ def write_benchmark(
     """
     page = Page("auscult benchmark", heading=f"Benchmark on {data}")
     found = lines(evaluation)
-    best = max(found, key=lambda line: line.official.mean or -1.0)
-    if best.official.mean is not None:
-        page.verdict(
-            f"Best: {best.system.name}, official score {percent_within(best.official)} over "
-            f"{best.count} of {len(evaluation.machines)} machines (50 is chance)",
-            good=evaluation.beats_floors(best.system),
-        )
+    ruling = headline(evaluation, machines)
+    page.verdict(ruling.text, good=ruling.level == "good")
     page.heading("Harmonic mean of each machine, per cent")
     page.heatmap(
         ("machine", *(title(line.system) for line in found)),

@@ -16,7 +16,7 @@ from export.benchmark.cells import Cell, read_cell, write_cell
 from export.benchmark.executor import Executor
 from export.benchmark.sets import Found
 from export.embedding_cache import EmbeddingCache
-from export.evaluate import Options, evaluate_one, told
+from export.evaluate import Options, evaluate_one, progress_line, told
 from export.results import Evaluation, Failure, System
 from export.workshop import Workshop
 from trainer.preset import Preset
@@ -173,8 +173,7 @@ def _gather(
     outcome = read_cell(settings.out, cell, resamples=settings.resamples)
     if outcome is not None:
         result.outcomes[cell.system.name, cell.machine, cell.seed] = outcome
-        figure = f"hmean {100 * outcome.figures.hmean:.1f}, {outcome.seconds:.0f} s"
-        console.print(f"{escape(label)}: {figure}", highlight=False)
+        console.print(f"{escape(label)}: {progress_line(outcome)}", highlight=False)
         return
     if isinstance(faults, Exception):
         reason = told(faults, settings.out, label)

@@ -78,7 +78,7 @@ def find_benchmark(
         try:
             (machine,) = load_machines(part, [own], channel=channel, progress=progress)
             machine = answer(replace(machine, name=name), own, truth)
-            problem = untestable(machine)
+            problem = untestable(machine, faults=True)
             if problem is not None:
                 raise problem
             if all(recording.label is None for recording in machine.of("test")):

@@ -12,8 +12,10 @@ from rich.markup import escape
 from rich.table import Table
 from scipy.stats import hmean
 
-from export.results import Evaluation, Summary, System, evaluation_json
+from export.results import Evaluation, Summary, System
+from export.results_json import evaluation_json
 from export.wording import percent, percent_within, title
+from trainer.recordings.model import Machine
 
 HEADINGS = ("official", "arithmetic", "harmonic", "seconds", "MB", "published")
 
@@ -69,10 +71,12 @@ def lines(evaluation: Evaluation) -> list[Line]:
 def _line(evaluation: Evaluation, system: System) -> Line:
     complete = evaluation.complete(system)
     outcomes = [o for machine in complete for o in evaluation.of(system, machine).values()]
-    by_seed = [
-        [evaluation.outcomes[system.name, machine, seed].figures.hmean for machine in complete]
-        for seed in system.seeds
-    ]
+    ranked = [
+        [outcome.figures.hmean for outcome in evaluation.of(system, machine).values()
+         if outcome.figures is not None]
+        for machine in complete
+    ]  # fmt: skip
+    by_seed = list(zip(*ranked, strict=True))
     return Line(
         system=system,
         machines={m: evaluation.figure(system, m, "hmean") for m in evaluation.machines},
@@ -164,10 +168,13 @@ def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def benchmark_json(
-    evaluation: Evaluation, left: Sequence[NotRun], about: dict[str, Any]
+    evaluation: Evaluation,
+    left: Sequence[NotRun],
+    about: dict[str, Any],
+    machines: Sequence[Machine] = (),
 ) -> dict[str, Any]:
     """As `auscult evaluate` writes it, with means over machines, cost, and what was not run."""
-    found = evaluation_json(evaluation, about)
+    found = evaluation_json(evaluation, about, machines)
     for line in lines(evaluation):
         found["presets"][line.system.name].update(
             arithmetic_mean=line.arithmetic.mean,

@@ -106,7 +106,9 @@ def benchmark(
     from export.benchmark.truth import read_truth
     from export.evaluate import choose_systems
     from export.results import Precision
-    from export.tables import notes
+    from export.tables import decisions_table, headline_line, notes
+    from export.verdicts import CSV_HEADINGS, csv_table
+    from trainer.decisions.report import write_csv
     from trainer.defaults import absent_weights
     from trainer.preset import load_preset, preset_names
     from trainer.progress import progress_bar
@@ -163,7 +165,8 @@ def benchmark(
         "bootstrap": {"resamples": resamples, "seed": 0, "level": 0.95},
     }
     remarks = notes(evaluation)
-    write_json(out / "results.json", benchmark_json(evaluation, left, about))
+    write_json(out / "results.json", benchmark_json(evaluation, left, about, found.machines))
+    write_csv(out / "decisions.csv", CSV_HEADINGS, csv_table(evaluation, found.machines))
     write_atomic(out / "results.md", markdown(evaluation, left, about).encode())
     write_benchmark(
         evaluation, found.machines, left, out, data=str(data), notes=remarks, channel=channel
@@ -172,6 +175,7 @@ def benchmark(
     if not console.is_terminal:
         console.width = max(console.width, 160)
     console.print(closing_table(evaluation))
+    console.print(decisions_table(evaluation, found.machines))
     for one in left:
         console.print(
             f"not run here: {one.name} needs {', '.join(one.files)}: {escape(one.command)}",
@@ -183,7 +187,9 @@ def benchmark(
         where = f"{failure.machine}, {failure.system}" if failure.system else failure.machine
         console.print(f"[red]failed[/red]: {escape(f'{where}: {failure.reason}')}")
     console.print(
-        f"written to {escape(str(out))}: report.html, results.json, results.md", highlight=False
+        f"written to {escape(str(out))}: report.html, results.json, results.md, decisions.csv",
+        highlight=False,
     )
+    console.print(headline_line(evaluation, found.machines), highlight=False)
     if evaluation.failures:
         raise click.exceptions.Exit(1)

@@ -101,9 +101,12 @@ def evaluate(
     from export.evaluate import Options, choose_systems
     from export.evaluate import evaluate as run
     from export.report.evaluation import write_report
-    from export.results import Precision, evaluation_json
-    from export.tables import notes, results_tables
+    from export.results import Precision
+    from export.results_json import evaluation_json
+    from export.tables import decisions_table, headline_line, notes, results_tables
+    from export.verdicts import CSV_HEADINGS, csv_table
     from export.workshop import Workshop
+    from trainer.decisions.report import write_csv
     from trainer.defaults import default_preset
     from trainer.progress import progress_bar
     from trainer.recordings.load import load_machines
@@ -141,11 +144,12 @@ def evaluate(
         "created": started.isoformat(timespec="seconds"),
         "bootstrap": {"resamples": resamples, "seed": 0, "level": 0.95},
     }
-    text = json.dumps(evaluation_json(found, about), indent=2, allow_nan=False) + "\n"
+    text = json.dumps(evaluation_json(found, about, machines), indent=2, allow_nan=False) + "\n"
     for path in (out / "results.json", json_path):
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
+    write_csv(out / "decisions.csv", CSV_HEADINGS, csv_table(found, machines))
     with progress_bar(told) as progress:
         report = write_report(
             found,
@@ -165,14 +169,17 @@ def evaluate(
     console.width = width
     for table in results_tables(found, width):
         console.print(table)
+    console.print(decisions_table(found, machines))
     for note in notes(found):
         console.print(f"note: {escape(note)}", highlight=False)
     for failure in found.failures:
         where = f"{failure.machine}, {failure.system}" if failure.system else failure.machine
         console.print(f"[red]failed[/red]: {escape(f'{where}: {failure.reason}')}")
     console.print(
-        f"written to {escape(str(out))}: {report.name}, results.json, scores/, figures/",
+        f"written to {escape(str(out))}: {report.name}, results.json, decisions.csv, scores/, "
+        "figures/",
         highlight=False,
     )
+    console.print(headline_line(found, machines), highlight=False)
     if found.failures:
         raise click.exceptions.Exit(1)

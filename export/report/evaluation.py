@@ -11,6 +11,7 @@ from export.figures import draw_machine
 from export.report.embedding_map import draw_map
 from export.report.misses import show_worst
 from export.results import Evaluation, file_name
+from export.verdicts import candidate, headline
 from export.wording import bounds, percent, percent_within
 from export.workshop import Workshop
 from trainer.recordings.model import Machine
@@ -49,14 +50,15 @@ def write_report(
         The page.
     """
     page = Page("auscult evaluate", heading=f"How well {data} is judged")
-    best = max(evaluation.systems, key=lambda s: evaluation.official(s).mean or -1.0)
+    best = candidate(evaluation)
+    found = headline(evaluation, machines)
+    page.verdict(found.text, good=found.level == "good")
     total = evaluation.official(best)
     if total.mean is not None:
-        page.verdict(
-            f"Best: {best.name}, official score {percent_within(total)} over "
+        page.text(
+            f"{best.name} ranks with an official score of {percent_within(total)} over "
             f"{len(evaluation.complete(best))} of {len(evaluation.machines)} machines "
-            "(50 is chance)",
-            good=evaluation.beats_floors(best),
+            "(50 is chance)."
         )
     if not evaluation.beats_floors(best):
         page.text("No system beats the floors: what was trained has learnt nothing of use here.")

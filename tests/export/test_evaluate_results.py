@@ -11,7 +11,8 @@ import pytest
 from rich.console import Console
 
 from export.figures import draw_machine
-from export.results import Evaluation, Failure, Outcome, System, Unscored, evaluation_json
+from export.results import Evaluation, Failure, Outcome, System, Unscored
+from export.results_json import evaluation_json
 from export.tables import notes, results_tables
 from trainer.metrics import SectionScores, harmonic_mean, official, summarize
 from trainer.preset import Preset

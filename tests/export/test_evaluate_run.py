@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -227,14 +228,63 @@ def test_recordings_without_answers_are_scored_for_others_to_judge(tmp_path: Pat
     assert len(written.read_text().splitlines()) == 5
 
 
-def test_only_healthy_tests_are_refused_before_training(data: Path, tmp_path: Path) -> None:
+def test_only_faulty_tests_are_refused_before_training(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     for i in range(3):
         hum(tmp_path / "mill" / "normal" / f"{i}.wav", rng)
-        hum(tmp_path / "mill" / "test" / "normal" / f"{i}.wav", rng)
-    with pytest.raises(AuscultError, match="all of its test recordings are labelled normal"):
+        hum(tmp_path / "mill" / "test" / "anomaly" / f"{i}.wav", rng)
+    with pytest.raises(AuscultError, match="all of its test recordings are labelled anomaly"):
         run(tmp_path / "mill", "--preset", "loudness", "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_healthy_tests_alone_tell_of_false_alarms_and_of_nothing_else(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    for i in range(6):
+        hum(tmp_path / "mill" / "normal" / f"{i}.wav", rng)
+    for i in range(12):
+        # Four times as loud: what was learnt as healthy is not.
+        hum(tmp_path / "mill" / "test" / "normal" / f"{i}.wav", rng, gain=4)
+    out = tmp_path / "out"
+    result = run(tmp_path / "mill", "--preset", "loudness", "--out", out)
+    assert result.exit_code == 0, result.output
+    assert "no faults to rank" in result.output
+    found = json.loads((out / "results.json").read_text())
+    machine = found["presets"]["loudness"]["machines"]["mill"]
+    assert machine["hmean"] is None
+    told = machine["at_threshold"]["all"]
+    assert (told["faults"], told["healthy"], told["false_alarms"]) == (0, 12, 12)
+    # 12 alarms in 12 clips of 2 s: one every two seconds.
+    assert told["false_alarms_per_day"] == pytest.approx(43200.0)
+    low, high = told["false_alarms_per_day_interval"]
+    assert low < 43200.0 < high
+    assert machine["verdict"]["level"] == "do not deploy"
+    assert found["verdict"]["text"].startswith("Loudness on mill raises 12 false alarms in 12")
+    assert "verdict: Loudness on mill" in result.output.replace("\n", " ")
+
+
+def test_what_the_threshold_did_is_counted_from_the_written_decisions(done) -> None:
+    _, out = done
+    found = json.loads((out / "results.json").read_text())
+    for preset in FLOORS:
+        for machine in ("fan", "pump"):
+            path = out / "scores" / preset / f"decision_result_{machine}_section_00_test.csv"
+            calls = [line.rsplit(",", 1) for line in path.read_text().splitlines()]
+            told = found["presets"][preset]["machines"][machine]["at_threshold"]["all"]
+            for label, count, total in (
+                ("anomaly", told["found"], told["faults"]),
+                ("normal", told["false_alarms"], told["healthy"]),
+            ):
+                own = [int(call) for name, call in calls if label in name]
+                assert (sum(own), len(own)) == (count, total)
+            assert told["healthy_seconds"] == pytest.approx(2.0 * told["healthy"])
+    with (out / "decisions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["domain"] for row in rows} == {"all", "source", "target"}
+    pump = next(r for r in rows if (r["system"], r["machine"]) == ("loudness", "pump"))
+    assert (pump["faults"], pump["found"], pump["recall"]) == ("4", "4", "1.0")
+    # Four faulty clips show nothing, however they were judged.
+    assert pump["verdict"] == "cannot tell"
 
 
 def test_floors_stand_last_and_are_never_doubled() -> None:

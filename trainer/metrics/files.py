@@ -40,6 +40,7 @@ class SectionScores:
         scores: Anomaly scores, float64, shape `(n,)`, larger is stranger.
         decisions: Whether each was called anomalous, shape `(n,)`; None without decision file.
         origin: The file they were read from; empty when they were computed here.
+        seconds: Length of each clip, seconds, shape `(n,)`; None where it is not known.
     """
 
     machine: str
@@ -50,6 +51,7 @@ class SectionScores:
     scores: npt.NDArray[np.float64]
     decisions: npt.NDArray[np.bool_] | None = None
     origin: str = ""
+    seconds: npt.NDArray[np.float64] | None = None
 
 
 def read_scores(folder: Path, key: Key | None = None) -> list[SectionScores]:
