@@ -20,6 +20,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from agent.score.scale import Scale
+
 Samples: TypeAlias = npt.NDArray[np.float32]
 Matrix: TypeAlias = npt.NDArray[np.float32]
 
@@ -302,6 +304,8 @@ class AlarmEvent:
         evidence: Where the sound of the alarm is kept; empty when it isn't.
         explanation: Why the window was judged so, of an event that raises; None when not known.
         p_value: Conformal p-value of the score; None without one.
+        scale: Turns score and threshold into what people see; None when decided on by a version
+            that knew none, or before the first window.
     """
 
     id: str
@@ -321,6 +325,7 @@ class AlarmEvent:
     evidence: str = ""
     explanation: Explanation | None = None
     p_value: float | None = None
+    scale: Scale | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,6 +346,8 @@ class Decision:
         status: The alarm in full; None only from those who do not know it.
         events: What this window did to it, in order.
         evidence: Where the sound of the alarm is kept; empty when it isn't.
+        scale: Turns scores and thresholds, which are raw here, into what people see; None from
+            those who do not know it.
     """
 
     score: Score
@@ -355,3 +362,4 @@ class Decision:
     status: AlarmStatus | None = None
     events: tuple[AlarmEvent, ...] = ()
     evidence: str = ""
+    scale: Scale | None = None

@@ -90,6 +90,7 @@ class Pipeline(Listener):
             self._config.decide,
             terms.thresholds.alarm,
             alert_threshold=terms.thresholds.alert,
+            scale=terms.thresholds.scale,
             hop_seconds=terms.hop_seconds,
             overlap_seconds=terms.overlap_seconds,
             memory=memory,
@@ -129,7 +130,9 @@ class Pipeline(Listener):
             self._terms = terms
             if self._keeper is not None:
                 found = terms.thresholds
-                self._keeper.use_thresholds(found.alarm, found.alert, terms.overlap_seconds)
+                self._keeper.use_thresholds(
+                    found.alarm, found.alert, terms.overlap_seconds, found.scale
+                )
 
         previous = self._judge.use(bundle, judge_anew)
         if self._drift is not None:

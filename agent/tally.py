@@ -6,6 +6,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from agent.frames import AlarmEvent, Decision, EventKind, Level, MachineState, Validity, Window
+from agent.score.scale import Scale
 
 # Alarms remembered for the summary: a bound, for an agent that runs for years.
 _ALARMS_KEPT = 1000
@@ -50,9 +51,10 @@ class Tally:
         elapsed_seconds: Time it took.
         inference_seconds: Time the encoder took of that.
         last_window: Monotonic time of the latest decision, None before the first.
-        score: Of that window; None when it could not be judged, or there is none.
-        threshold: A score above this is anomalous; None before the first decision.
-        alert_threshold: One above this speaks for an alert; None without alerts.
+        score: Of that window, raw; None when it could not be judged, or there is none.
+        threshold: A score above this is anomalous, raw; None before the first decision.
+        alert_threshold: One above this speaks for an alert, raw; None without alerts.
+        scale: What these are told on; None before the first decision.
         state: What the machine did in it.
     """
 
@@ -74,6 +76,7 @@ class Tally:
     score: float | None = None
     threshold: float | None = None
     alert_threshold: float | None = None
+    scale: Scale | None = None
     state: MachineState = MachineState.UNKNOWN
 
     def count(self, decision: Decision) -> None:
@@ -81,6 +84,7 @@ class Tally:
         window = decision.score.window
         self.score, self.state = decision.score.value, decision.state
         self.threshold, self.alert_threshold = decision.threshold, decision.alert_threshold
+        self.scale = decision.scale
         self._see(window)
         self.exceeded += decision.exceeded
         self.idle += decision.state is MachineState.IDLE

@@ -11,6 +11,7 @@ from agent import __version__
 from agent.bundle.manifest import Manifest, Quantization, TrainedOn
 from agent.bundle.seal import file_record
 from agent.capture.files import audio_info
+from agent.score.calibrate import scale_info
 from agent.words import counted
 from export.compare import Comparison
 from export.detector import Detector
@@ -68,6 +69,7 @@ def draft_manifest(
         clip_hop_seconds=preset.window.train_hop_seconds,
         scorer=detector.fitted.config,
         threshold=detector.fitted.threshold,
+        scale=scale_info(detector.fitted.threshold, detector.fitted.healthy_scores),
         trained_on=_trained_on(record, machine, windows),
         quantization=Quantization(
             mode=asked if quantized else "none",

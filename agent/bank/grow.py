@@ -43,6 +43,7 @@ from agent.score.build import (
     is_state_file,
     write_scorer,
 )
+from agent.score.calibrate import scale_info
 from agent.score.config import neighbourhood
 from agent.score.config_knn import KnnConfig
 from agent.score.config_threshold import ThresholdRule
@@ -258,6 +259,7 @@ def _manifest(
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "scorer": fitted.config,
             "threshold": fitted.threshold,
+            "scale": scale_info(fitted.threshold, fitted.healthy_scores),
             "trained_on": trained,
             "growth": growth,
             "gate": gate,

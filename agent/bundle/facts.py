@@ -132,7 +132,12 @@ class ScaleInfo(Strict):
     median: Annotated[float, Field(description="Raw score of the median healthy window")]
     zones: Annotated[
         tuple[float, ...],
-        Field(description="Raw scores at which severity zones B, C and D begin, ascending"),
+        Field(
+            description="Raw scores at which severity zones B, C and D begin, ascending: the "
+            "healthy 95 % quantile, the bundle's own threshold, and where healthy sound is a "
+            "thousand times rarer than there (1.6 times its height over the median at least). "
+            "The device moves them with the threshold in force"
+        ),
     ] = ()
 
 

@@ -128,10 +128,11 @@ def pending(**options: Any) -> None:
         if not waiting:
             click.echo("nothing waits", err=True)
         for record, feedback in waiting:
-            score = "-" if record.score is None else f"{record.score:.4g}"
+            score = "-" if record.score is None else f"{record.told_on.of(record.score):.4g}"
             click.echo(
                 f"{record.alarm_id}\t{moment(record.raised)}\tscore {score}\t"
-                f"threshold {record.threshold:.4g}\t{feedback.by or '-'}\t{feedback.comment}"
+                f"threshold 1 (raw {record.threshold:.4g})\t{feedback.by or '-'}\t"
+                f"{feedback.comment}"
             )
 
 

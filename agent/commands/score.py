@@ -67,9 +67,10 @@ def score(
 ) -> None:
     """Print a score for each window of each FILE, and one for the FILE; folders are searched.
 
-    Larger is stranger; a score above the threshold is anomalous. Where the bundle can tell that the
-    machine stands still, such windows are not counted. Ends with code 1 when a file
-    could not be scored (the others are), 2 when the bundle cannot be used.
+    Larger is stranger: 0 is the median of healthy sound, and above 1 it is anomalous. The zone is a
+    severity from A to D; raw is the score on the bundle's own axis. Where the bundle can tell that
+    the machine stands still, such windows are not counted. Ends with code 1 when a file could not
+    be scored (the others are), 2 when the bundle cannot be used.
     """
     from agent.bundle.load import open_bundle
 
@@ -81,15 +82,17 @@ def score(
         results.append(result)
         if not quiet:
             _print(result)
-    threshold, rarity = bundle.manifest.threshold, bundle.significance
+    raw, rarity = bundle.manifest.threshold, bundle.significance
     document = {
         "bundle": str(bundle_path),
         "machine": bundle.manifest.trained_on.machine,
         "preset": bundle.manifest.trained_on.preset,
         "window_seconds": bundle.manifest.window_seconds,
         "hop_seconds": hop or bundle.manifest.clip_hop_seconds,
-        "threshold": threshold.value,
-        "clip_threshold": threshold.clip_value,
+        "threshold": 1.0,
+        "raw_threshold": raw.value,
+        "clip_threshold": 1.0,
+        "raw_clip_threshold": raw.clip_value,
         "p_value_floor": None if rarity is None else rarity.windows.floor,
         "clip_p_value_floor": None if rarity is None else rarity.clips.floor,
         "files": results,
@@ -139,12 +142,16 @@ def _score_file(
     from agent.errors import AudioError
     from agent.explain.clips import explain_clip
     from agent.frames import MachineState
+    from agent.publish.messages import figures
+    from agent.score.calibrate import scales
     from agent.score.clips import score_clip
 
     manifest = bundle.manifest
     result: dict[str, Any] = {
         "path": str(file),
         "score": None,
+        "zone": None,
+        "raw_score": None,
         "p_value": None,
         "state": "unknown",
         "verdict": "invalid",
@@ -163,8 +170,9 @@ def _score_file(
         result["error"] = str(fault)
         return result
     clip = score_clip(bundle, samples, hop_seconds=hop, idle_gate=idle_gate)
-    result["score"], result["p_value"] = clip.value, clip.p_value
-    result["threshold"] = manifest.threshold.clip_value
+    told = scales(manifest.threshold, bundle.healthy, manifest.scorer.clip)
+    result |= figures(told.clips, clip.value)
+    result["p_value"] = clip.p_value
     judged = [window for window in clip.windows if window.score is not None]
     standing = bool(judged) and all(window.state is MachineState.IDLE for window in judged)
     if judged:
@@ -181,9 +189,8 @@ def _score_file(
         result["windows"].append(
             {
                 "start": round(window.start, 6),
-                "score": window.score,
+                **figures(told.windows, window.score),
                 "p_value": window.p_value,
-                "threshold": manifest.threshold.value,
                 "state": window.state.value,
                 "verdict": _verdict(
                     window.score,
@@ -223,11 +230,14 @@ def _print(result: dict[str, Any]) -> None:
 
 
 def _judgement(judged: dict[str, Any]) -> str:
-    """Score, threshold, state and verdict, as columns."""
+    """Score, zone, raw score of its threshold, state and verdict, as columns."""
     rarity = "" if judged["p_value"] is None else f" (p {judged['p_value']:.3g})"
-    shown = "-" if judged["score"] is None else f"{judged['score']:.4g}{rarity}"
+    shown = "-"
+    if judged["score"] is not None:
+        raw = f"raw {judged['raw_score']:.4g} of {judged['raw_threshold']:.4g}"
+        shown = f"{judged['score']:.4g}{rarity}\tzone {judged['zone'].value}\t{raw}"
     verdict = judged["verdict"].replace("_", " ")
-    return f"score {shown}\tthreshold {judged['threshold']:.4g}\t{judged['state']}\t{verdict}"
+    return f"score {shown}\t{judged['state']}\t{verdict}"
 
 
 def _because(window: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from agent.decide.evidence import Evidence, Heard, Rule
 from agent.decide.life import AlarmLife, new_alarm_id
 from agent.decide.memory import AlarmMemory
 from agent.frames import AlarmEvent, Decision, Level, MachineState, Score, Window
+from agent.score.scale import Scale
 
 # Windows older than this many of the stretches that raise an alarm are no evidence any more.
 _FORGET_STRETCHES = 10
@@ -30,6 +31,7 @@ class AlarmDecider:
         config: Counts and habits.
         threshold: A window scoring above this is anomalous (see `agent.decide.thresholds`).
         alert_threshold: The same for an alert; None for no alerts.
+        scale: What scores are told on; None where nobody is told.
         hop_seconds: Step between windows, for how long evidence is kept.
         overlap_seconds: Length of a window where idle ones can be told and are suppressed, else 0.
         memory: Where an earlier run stopped; None begins at normal.
@@ -42,6 +44,7 @@ class AlarmDecider:
         threshold: float,
         *,
         alert_threshold: float | None = None,
+        scale: Scale | None = None,
         hop_seconds: float = 1.0,
         overlap_seconds: float = 0.0,
         memory: AlarmMemory | None = None,
@@ -50,6 +53,7 @@ class AlarmDecider:
         self._config = config
         self._hop = hop_seconds
         self._overlap = overlap_seconds
+        self._scale = scale
         self._waiting: deque[Heard] = deque()
         self._idle_end = float("-inf")
         self.life = AlarmLife(config, memory, new_id)
@@ -75,10 +79,14 @@ class AlarmDecider:
         )
 
     def use_thresholds(
-        self, threshold: float, alert_threshold: float | None, overlap_seconds: float = 0.0
+        self,
+        threshold: float,
+        alert_threshold: float | None,
+        overlap_seconds: float = 0.0,
+        scale: Scale | None = None,
     ) -> None:
         """Judge by others from now on; evidence by the old ones is dropped, the alarm stays."""
-        self._overlap = overlap_seconds
+        self._overlap, self._scale = overlap_seconds, scale
         self._waiting.clear()
         self._set(threshold, alert_threshold, self.memory())
 
@@ -118,6 +126,7 @@ class AlarmDecider:
             alert_threshold=self.alert_threshold,
             status=status,
             events=self.life.take(),
+            scale=self._scale,
         )
 
     def tick(self, monotonic: float, wall: float) -> tuple[AlarmEvent, ...]:
@@ -146,7 +155,7 @@ class AlarmDecider:
             for evidence in (self._alarm, self._alert):
                 if evidence is not None and waited <= evidence.rule.forget_seconds:
                     evidence.observe(heard.value, heard.monotonic)
-            self.life.settle(self._condition(), heard, self.threshold)
+            self.life.settle(self._condition(), heard, self.threshold, self._scale)
 
     def _forget(self) -> None:
         self._waiting.clear()

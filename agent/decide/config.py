@@ -36,8 +36,8 @@ class AlertConfig(Strict):
     threshold: Annotated[
         FiniteFloat | None,
         Field(
-            description="A window scoring above this speaks for an alert; null to derive it from "
-            "the bundle's healthy scores"
+            description="A window whose raw score is above this speaks for an alert; null to "
+            "derive it from the bundle's healthy scores"
         ),
     ] = None
     false_alarms: Annotated[
@@ -76,7 +76,10 @@ class DecideConfig(Strict):
 
     threshold: Annotated[
         FiniteFloat | None,
-        Field(description="A window scoring above this is anomalous; null for the bundle's own"),
+        Field(
+            description="A window whose raw score (`raw_score`, on the axis of this one bundle) is "
+            "above this is anomalous; null for the bundle's own. People see it as 1.0"
+        ),
     ] = None
     false_alarms: Annotated[
         FalseAlarms | None,

@@ -20,6 +20,7 @@ from agent.frames import (
     MachineState,
     Score,
 )
+from agent.score.scale import Scale
 
 _RAISING = frozenset({EventKind.ALERT, EventKind.RAISED})
 
@@ -107,11 +108,15 @@ class AlarmKeeper:
             self._hand_over(self._decider.tick(time.monotonic(), time.time()))
 
     def use_thresholds(
-        self, threshold: float, alert_threshold: float | None, overlap_seconds: float = 0.0
+        self,
+        threshold: float,
+        alert_threshold: float | None,
+        overlap_seconds: float = 0.0,
+        scale: Scale | None = None,
     ) -> None:
         """Judge by others from now on; the alarm stays. See `AlarmDecider`."""
         with self._lock:
-            self._decider.use_thresholds(threshold, alert_threshold, overlap_seconds)
+            self._decider.use_thresholds(threshold, alert_threshold, overlap_seconds, scale)
 
     def acknowledge(self, *, alarm_id: str = "", operator: str = "", note: str = "") -> AlarmStatus:
         """An operator has seen the alarm; see `AlarmLife.acknowledge`."""

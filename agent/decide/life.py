@@ -19,6 +19,7 @@ from agent.decide.evidence import Heard
 from agent.decide.memory import AlarmMemory
 from agent.errors import AuscultError
 from agent.frames import AlarmEvent, AlarmStatus, EventKind, Level, Shelving
+from agent.score.scale import Scale
 
 _NEVER = float("inf")
 _NOT_YET = float("-inf")
@@ -60,6 +61,7 @@ class AlarmLife:
         self._annunciated = 0.0
         self._condition = self._memory.condition
         self._threshold = 0.0
+        self._scale: Scale | None = None
         self._heard: Heard | None = None
         self._fresh: list[AlarmEvent] = []
 
@@ -158,15 +160,19 @@ class AlarmLife:
             self._end_mute("", "its time is up")
         self._remind()
 
-    def settle(self, condition: Level, heard: Heard, threshold: float) -> None:
+    def settle(
+        self, condition: Level, heard: Heard, threshold: float, scale: Scale | None = None
+    ) -> None:
         """Let the level follow the condition of the machine, and the world hear of it.
 
         Args:
             condition: What the evidence says.
             heard: The window after which it says so, for the events.
             threshold: The score above which a window counts as anomalous, for the events.
+            scale: What both are told on, for the events.
         """
-        self._condition, self._heard, self._threshold = condition, heard, threshold
+        self._condition, self._heard = condition, heard
+        self._threshold, self._scale = threshold, scale
         self._follow()
 
     def acknowledge(self, *, alarm_id: str = "", operator: str = "", note: str = "") -> None:
@@ -341,6 +347,7 @@ class AlarmLife:
             note=note,
             evidence=memory.evidence,
             p_value=None if heard is None else heard.p_value,
+            scale=self._scale,
         )
         self._update(untold=(*self._memory.untold, event))
         self._fresh.append(event)

@@ -13,6 +13,7 @@ from agent.score.calibrate import HealthyScores
 from agent.score.config_threshold import ThresholdRule
 from agent.score.rate import Counting, measure_correlation, window_rate
 from agent.score.rules import Limit, find_limit
+from agent.score.scale import Scale, measure_spread, scale_of
 
 # An early warning may be wrong so many times as often as the alarm.
 _ALERTS_AN_ALARM = 4.0
@@ -22,16 +23,18 @@ _FEWEST_WINDOWS = 50
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """What windows are compared with.
+    """What windows are compared with: raw scores.
 
     Attributes:
         alarm: A window scoring above this is anomalous.
         alert: The same for an alert; None without alerts.
+        scale: What people see of scores: the alarm's threshold is 1.0 there.
         notes: What a person should know of how they were found.
     """
 
     alarm: float
     alert: float | None
+    scale: Scale
     notes: tuple[str, ...] = ()
 
 
@@ -59,7 +62,8 @@ def find_thresholds(
         alarm = found.value
         notes.append(_words("alarm", config.false_alarms, found))
     alert = _alert(config, manifest, healthy, hop_seconds, notes)
-    return Thresholds(alarm, None if alert is None else min(alert, alarm), tuple(notes))
+    scale = scale_of(alarm, None if healthy is None else measure_spread(healthy.scores))
+    return Thresholds(alarm, None if alert is None else min(alert, alarm), scale, tuple(notes))
 
 
 def _alert(

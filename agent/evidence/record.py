@@ -12,6 +12,7 @@ from agent.errors import AuscultError
 from agent.explain.unusual import MARKED_FROM
 from agent.frames import Explanation
 from agent.schema import Strict, explain
+from agent.score.scale import Scale, scale_of
 
 RECORD = "evidence.json"
 SOUND = "sound.flac"
@@ -31,7 +32,7 @@ class JudgedWindow(Strict):
     seconds: Annotated[float, Field(gt=0, description="Length, seconds")]
     time: Annotated[str, Field(description="Its first sample by the clock, ISO 8601 UTC")]
     validity: Annotated[str, Field(description="`valid`, or why it could not be judged")]
-    score: Annotated[float | None, Field(description="Anomaly score; null when invalid")]
+    score: Annotated[float | None, Field(description="Anomaly score, raw; null when invalid")]
     exceeded: Annotated[bool, Field(description="Whether that was above the threshold")]
     whole: Annotated[
         bool, Field(description="Whether `sound.flac` holds all of it, with no sound lost inside")
@@ -95,8 +96,15 @@ class EvidenceRecord(Strict):
         bool,
         Field(description="Kept because a person answered this one window, not for an alarm"),
     ] = False
-    threshold: Annotated[float, Field(description="Score above which a window counted")]
-    score: Annotated[float | None, Field(description="Score of the window that raised it")]
+    threshold: Annotated[float, Field(description="Raw score above which a window counted")]
+    score: Annotated[float | None, Field(description="Raw score of the window that raised it")]
+    scale: Annotated[
+        Scale | None,
+        Field(
+            description="What raw scores are told on: (raw - median) / (threshold - median); zone "
+            "A up to `usual`, D from `severe` on; null of an alarm kept by an older version"
+        ),
+    ] = None
     sound_start: Annotated[str, Field(description="First sample of `sound.flac`, ISO 8601 UTC")]
     rate: Annotated[int, Field(gt=0, description="Samples a second of `sound.flac`")]
     seconds: Annotated[float, Field(ge=0, description="Length of `sound.flac`")]
@@ -113,6 +121,11 @@ class EvidenceRecord(Strict):
         UnusualCells | None,
         Field(description="The same by time and frequency; null without a healthy spectrum"),
     ] = None
+
+    @property
+    def told_on(self) -> Scale:
+        """What its scores are told on, also where it was kept without."""
+        return self.scale or scale_of(self.threshold, None)
 
 
 class Feedback(Strict):

@@ -27,6 +27,7 @@ from agent.explain.account import Account
 from agent.explain.unusual import UnusualMap
 from agent.frames import AudioBlock, Decision, Level, Window
 from agent.publish.messages import utc
+from agent.score.scale import Scale
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ class _Note:
     exceeded: bool
     neighbour: str
     neighbour_start: float | None
+    scale: Scale | None
 
 
 @dataclass(slots=True)
@@ -63,6 +65,7 @@ class _Open:
     score: float | None
     until: float  # monotonic
     reference: str
+    scale: Scale | None
     cleared_wall: float | None = field(default=None)
     account: Account | None = field(default=None)
     explained: float = field(default=0.0)  # monotonic, start of the window that was explained
@@ -159,6 +162,7 @@ class EvidenceRecorder:
             asked=True,
             threshold=note.threshold,
             score=note.score,
+            scale=note.scale,
             sound_start=utc(clip.wall),
             rate=clip.rate,
             seconds=round(clip.seconds, 6),
@@ -201,6 +205,7 @@ class EvidenceRecorder:
             decision.score.value,
             window.end_monotonic + self._writer.config.during_seconds,
             reference,
+            decision.scale,
         )
         if self._write(opened, window.end_monotonic, complete=False):
             self._open = opened
@@ -228,6 +233,7 @@ class EvidenceRecorder:
             complete=complete,
             threshold=opened.threshold,
             score=opened.score,
+            scale=opened.scale,
             sound_start=utc(clip.wall),
             rate=clip.rate,
             seconds=round(clip.seconds, 6),
@@ -278,6 +284,7 @@ def _note(decision: Decision, rows: Sequence[Row]) -> _Note:
         decision.exceeded,
         row.source if row else "",
         row.start if row else None,
+        decision.scale,
     )
 
 

@@ -62,7 +62,9 @@ def _of_windows(machines: Sequence[Machine]) -> list[Family]:
     waiting = Family("windows_waiting", "Windows captured that wait to be judged.")
     inference = Family("inference_seconds_total", "Time the encoder took.")
     last = Family("last_window_timestamp_seconds", "Latest decision, epoch.")
-    score = Family("score", "Anomaly score of the latest window; absent when invalid.")
+    score = Family("score", "Latest window's score: 0 healthy median, 1 threshold; absent invalid.")
+    raw = Family("score_raw", "The same as the bundle's scorer gave it.")
+    zone = Family("severity_zone", "Of that score: 0 to 3 for the zones A to D.")
     now_idle = Family("machine_idle", "1 when the latest window is of an idle machine.")
     now, wall = time.monotonic(), time.time()
     for machine in machines:
@@ -84,10 +86,13 @@ def _of_windows(machines: Sequence[Machine]) -> list[Family]:
         if tally.state is not MachineState.UNKNOWN:
             now_idle.add(int(tally.state is MachineState.IDLE), machine=name)
         if tally.score is not None:
-            score.add(float(tally.score), machine=name)
+            raw.add(float(tally.score), machine=name)
+            if tally.scale is not None:
+                score.add(tally.scale.of(tally.score), machine=name)
+                zone.add(tally.scale.zone(tally.score).rank, machine=name)
     return [
         windows, invalid, exceeded, unjudged, idle, dropped, waiting, inference, last, score,
-        now_idle,
+        raw, zone, now_idle,
     ]  # fmt: skip
 
 
@@ -100,18 +105,19 @@ def _of_alarms(machines: Sequence[Machine]) -> list[Family]:
     latched = Family("alarm_latched", "1 when it stands although the machine is quiet again.")
     shelved = Family("alarm_shelved", "1 when an operator took it out of view.")
     muted = Family("machine_muted", "1 while the machine is being worked on.")
-    threshold = Family("threshold", "A score above this is anomalous.")
+    threshold = Family("threshold", "A score above this is anomalous: 1.")
+    raw = Family("threshold_raw", "The same for the raw score.")
     alert = Family("alert_threshold", "A score above this speaks for an alert.")
     for machine in machines:
         name = machine.name
         raised.add(machine.tally.raised, machine=name)
         alerts.add(machine.tally.alerts, machine=name)
-        for family, value in (
-            (threshold, machine.tally.threshold),
-            (alert, machine.tally.alert_threshold),
-        ):
-            if value is not None:
-                family.add(float(value), machine=name)
+        scale, early = machine.tally.scale, machine.tally.alert_threshold
+        if scale is not None:
+            threshold.add(1.0, machine=name)
+            raw.add(scale.threshold, machine=name)
+            if early is not None:
+                alert.add(scale.of(early), machine=name)
         # A machine that is just being begun anew has no alarm to ask.
         with contextlib.suppress(AuscultError):
             status = machine.alarm.status
@@ -122,7 +128,8 @@ def _of_alarms(machines: Sequence[Machine]) -> list[Family]:
             shelved.add(int(status.shelving is not Shelving.UNSHELVED), machine=name)
             muted.add(int(status.muted_until_wall is not None), machine=name)
     return [
-        raised, alerts, level, since, unacknowledged, latched, shelved, muted, threshold, alert,
+        raised, alerts, level, since, unacknowledged, latched, shelved, muted, threshold, raw,
+        alert,
     ]  # fmt: skip
 
 

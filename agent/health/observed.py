@@ -8,6 +8,7 @@ from typing import Protocol
 
 from agent.drift.events import DriftStatus
 from agent.frames import AlarmStatus, MachineState
+from agent.score.scale import Scale
 from agent.window.condition import SensorCondition
 
 
@@ -51,17 +52,22 @@ class Counts(Protocol):
 
     @property
     def score(self) -> float | None:
-        """Of the latest window; None when it could not be judged."""
+        """Of the latest window, raw; None when it could not be judged."""
+        ...
+
+    @property
+    def scale(self) -> Scale | None:
+        """What scores are told on; None before the first decision."""
         ...
 
     @property
     def threshold(self) -> float | None:
-        """A score above this is anomalous; None before the first decision."""
+        """A score above this is anomalous, raw; None before the first decision."""
         ...
 
     @property
     def alert_threshold(self) -> float | None:
-        """One above this speaks for an alert; None without alerts."""
+        """One above this speaks for an alert, raw; None without alerts."""
         ...
 
     @property

@@ -19,10 +19,10 @@ class Bucket:
     Attributes:
         windows: Windows decided on.
         scored: Those that could be judged.
-        score_sum: Of their scores.
+        score_sum: Of their scores, on the scale whose 1.0 is the threshold.
         score_min: The least; None without one.
         score_max: The largest; None without one.
-        threshold: The latest known; None before.
+        threshold: Of them, always 1.0; None before.
         exceeded: Windows above it.
         drift: Largest drift distance, nats; None when none was evaluated.
         drift_threshold: What counted as drift; None likewise.
@@ -30,6 +30,7 @@ class Bucket:
         running: Windows in which the machine ran.
         idle: Windows in which it stood idle.
         invalid: Why windows could not be judged, the latest reason; empty when all could.
+        estimated: 1 when an earlier version kept raw scores, which were put on the scale since.
     """
 
     windows: int = 0
@@ -45,6 +46,7 @@ class Bucket:
     running: int = 0
     idle: int = 0
     invalid: str = ""
+    estimated: int = 0
 
     def join(self, other: Bucket) -> None:
         """Take another one in, told later than this."""
@@ -62,6 +64,7 @@ class Bucket:
         self.running += other.running
         self.idle += other.idle
         self.invalid = other.invalid or self.invalid
+        self.estimated = max(self.estimated, other.estimated)
 
 
 def bucket_of(kind: str, message: Message) -> Bucket | None:

@@ -11,16 +11,18 @@ from pathlib import Path
 from typing import TypeAlias
 
 from agent.history.bucket import STEPS, Bucket
+from agent.history.migrate import to_scale
 
 log = logging.getLogger(__name__)
 
 Key: TypeAlias = tuple[int, str, int]
 """Step in seconds, machine, start of the step in seconds since the epoch."""
 
-_VERSION = 1
+_VERSION = 2
 _COLUMNS = tuple(field.name for field in fields(Bucket))
 _KINDS = {"windows": "INTEGER", "scored": "INTEGER", "exceeded": "INTEGER", "level": "INTEGER",
-          "running": "INTEGER", "idle": "INTEGER", "invalid": "TEXT"}  # fmt: skip
+          "running": "INTEGER", "idle": "INTEGER", "invalid": "TEXT",
+          "estimated": "INTEGER NOT NULL DEFAULT 0"}  # fmt: skip
 _SCHEMA = f"""
 CREATE TABLE past (step INTEGER, machine TEXT, start INTEGER,
   {", ".join(f"{name} {_KINDS.get(name, 'REAL')}" for name in _COLUMNS)},
@@ -38,6 +40,7 @@ _JOINED = {
     "level": "max(level, excluded.level)",
     "threshold": "coalesce(excluded.threshold, threshold)",
     "drift_threshold": "coalesce(excluded.drift_threshold, drift_threshold)",
+    "estimated": "max(estimated, excluded.estimated)",
     "invalid": "CASE excluded.invalid WHEN '' THEN invalid ELSE excluded.invalid END",
 }
 # Every part below is one of this module's own names; values are bound.
@@ -49,7 +52,7 @@ _ADD = (
 _READ = """
 SELECT start / :by * :by AS place, sum(windows), sum(scored), sum(score_sum), min(score_min),
   max(score_max), max(threshold), sum(exceeded), max(drift), max(drift_threshold), max(level),
-  sum(running), sum(idle), max(invalid)
+  sum(running), sum(idle), max(invalid), max(estimated)
 FROM past WHERE step = :step AND machine = :machine AND start >= :begin AND start < :end
 GROUP BY place ORDER BY place
 """
@@ -178,6 +181,10 @@ def _open(path: Path) -> sqlite3.Connection:
         (version,) = db.execute("PRAGMA user_version").fetchone()
         if version == 0:
             db.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
+        elif version == 1:
+            db.execute("BEGIN IMMEDIATE")
+            to_scale(db)
+            db.execute("COMMIT")
         elif version != _VERSION:
             raise sqlite3.DatabaseError(f"it is of version {version}")  # noqa: TRY301
         elif db.execute("PRAGMA quick_check").fetchone() != ("ok",):

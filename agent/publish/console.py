@@ -7,6 +7,7 @@ import logging
 from agent.bundle.events import BundleEvent, BundleEventKind
 from agent.drift.events import DriftEvent, DriftEventKind, DriftStatus
 from agent.frames import AlarmEvent, Decision, EventKind, Validity, Window
+from agent.publish.messages import scale_in
 from agent.window.condition import ConditionStatus, SensorCondition
 
 log = logging.getLogger(__name__)
@@ -44,10 +45,7 @@ class ConsolePublisher:
         score, window = decision.score, decision.score.window
         self._tell_validity(machine, window)
         if first and window.validity is Validity.VALID:
-            log.info(
-                "%s: first window judged, score %.4g, threshold %.4g",
-                machine, score.value, decision.threshold,
-            )  # fmt: skip
+            log.info("%s: first window judged: %s", machine, _score(decision, score.value))
         log.debug("%s: window %d score %s", machine, window.index, score.value)
 
     def tell(self, machine: str, event: AlarmEvent) -> None:
@@ -57,13 +55,13 @@ class ConsolePublisher:
             self._alarm_since.setdefault(machine, event.wall)
         elif event.kind is EventKind.CLEARED and machine in self._alarm_since:
             lasted = f" after {max(0.0, event.wall - self._alarm_since.pop(machine)):.0f} s"
-        score = "" if event.score is None else f", score {event.score:.4g}"
+        score = "" if event.score is None else f", {_score(event, event.score)}"
         where = "" if event.window is None else f", window {event.window} of {event.origin}"
         by = f" by {event.operator}" if event.operator else ""
         log.log(
             _LEVELS.get(event.kind, logging.INFO),
-            "%s: %s%s%s%s, threshold %.4g%s (alarm %s)%s",
-            machine, words, by, lasted, score, event.threshold, where, event.alarm_id or "none",
+            "%s: %s%s%s%s%s (alarm %s)%s",
+            machine, words, by, lasted, score, where, event.alarm_id or "none",
             f": {event.note}" if event.note else "",
         )  # fmt: skip
 
@@ -130,3 +128,14 @@ class ConsolePublisher:
     def state(self) -> str:
         """Machines that cannot be judged at present."""
         return f"cannot judge {', '.join(self._invalid)}" if self._invalid else ""
+
+
+def _score(told: Decision | AlarmEvent, score: float | None) -> str:
+    """A score as people see it, and raw."""
+    if score is None:
+        return "no score"
+    scale = scale_in(told)
+    return (
+        f"score {scale.of(score):.4g} (1.0 is the threshold), zone {scale.zone(score).value}, "
+        f"raw {score:.4g} of {scale.threshold:.4g}"
+    )

@@ -22,6 +22,7 @@ from agent.publish.messages import (
     status_message,
 )
 from agent.publish.outgoing import Outgoing
+from agent.score.scale import Scale
 from agent.window.condition import SensorCondition
 
 
@@ -76,11 +77,11 @@ class Envelopes:
         status: AlarmStatus,
         moment: float,
         score: float | None,
-        threshold: float,
+        scale: Scale,
     ) -> Outgoing:
         """A machine's alarm as it stands."""
         message = alarm_message(
-            self._device, machine, status, time=moment, score=score, threshold=threshold
+            self._device, machine, status, time=moment, score=score, scale=scale
         )
         return self.state(f"{machine}/alarm", message)
 

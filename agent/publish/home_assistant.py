@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from agent import __version__
 from agent.publish.messages import Message
+from agent.score.scale import Zone
 
 _UNFIT = re.compile(r"[^A-Za-z0-9_-]")
 # A sensor that has not been told anything for so long is shown as unavailable, seconds.
@@ -114,15 +115,27 @@ def _components(
             "value_json.status != 'good'",
             entity_category="diagnostic",
         ),
-        f"{key}_score": component(
-            "score",
+        # Another entity than the `score` of earlier versions: theirs was raw, and a history that
+        # goes from one axis to another says nothing.
+        f"{key}_severity": component(
+            "severity",
             "sensor",
             "score",
             state_topic=f"{topic}/score",
             # An invalid window has no score: shown as unknown, not as the last one.
             value_template="{{ value_json.score }}",
             state_class="measurement",
-            suggested_display_precision=3,
+            suggested_display_precision=2,
+            expire_after=_SCORE_EXPIRES,
+        ),
+        f"{key}_zone": component(
+            "zone",
+            "sensor",
+            "severity zone",
+            state_topic=f"{topic}/score",
+            value_template="{{ value_json.zone }}",
+            device_class="enum",
+            options=[zone.value for zone in Zone],
             expire_after=_SCORE_EXPIRES,
         ),
     }

@@ -22,6 +22,7 @@ from agent.publish.cloud_events import (
 )
 from agent.publish.payloads import Alarm, Drift, Score, Sensor, Status
 from agent.schema import Strict
+from agent.score.scale import Scale, scale_of
 from agent.window.condition import SensorCondition
 
 Message: TypeAlias = dict[str, Any]
@@ -60,17 +61,16 @@ def score_message(
         decision: What was decided on the window.
         clock: Whether its times can be believed; unless somebody vouches for them, they cannot.
     """
-    score, window = decision.score, decision.score.window
+    score, window, scale = decision.score, decision.score.window, scale_in(decision)
     return _message(
         Score(
             **_place(device, machine, window),
             clock=clock,
             validity=window.validity,
             reason=window.reason,
-            score=score.value,
             p_value=score.p_value,
-            threshold=decision.threshold,
-            alert_threshold=decision.alert_threshold,
+            **figures(scale, score.value),
+            alert_threshold=scale.maybe(decision.alert_threshold),
             exceeded=decision.exceeded,
             level=decision.level,
             state=decision.state,
@@ -86,7 +86,7 @@ def alarm_message(
     *,
     time: float,
     score: float | None,
-    threshold: float,
+    scale: Scale,
 ) -> Message:
     """The machine's alarm as it now stands (`<machine>/alarm`, retained).
 
@@ -95,19 +95,39 @@ def alarm_message(
         machine: The machine.
         status: Its alarm.
         time: When that was so, seconds since the epoch.
-        score: Of the latest window; None when it could not be judged.
-        threshold: A score above this is anomalous.
+        score: Of the latest window, raw; None when it could not be judged.
+        scale: What it is told on.
     """
     return _message(
         Alarm(
             device=device,
             machine=machine,
             time=utc(time),
-            score=score,
-            threshold=threshold,
+            **figures(scale, score),
             **standing(settled(status)),
         )
     )
+
+
+def scale_in(told: Decision | AlarmEvent) -> Scale:
+    """What a decision's or event's score is told on, also of one that knows but its threshold."""
+    return told.scale or scale_of(told.threshold, None)
+
+
+def figures(scale: Scale, score: float | None) -> Message:
+    """A score and the threshold, both as people see them and raw.
+
+    Args:
+        scale: What the score is told on.
+        score: Raw; None without one.
+    """
+    return {
+        "score": scale.maybe(score),
+        "zone": None if score is None else scale.zone(score),
+        "raw_score": score,
+        "threshold": 1.0,
+        "raw_threshold": scale.threshold,
+    }
 
 
 def settled(status: AlarmStatus) -> AlarmStatus:
@@ -155,9 +175,8 @@ def event_message(
         start=None if none else utc(event.window_wall),
         seconds=None if none else round(event.window_seconds, 3),
         origin=event.origin,
-        score=event.score,
         p_value=event.p_value,
-        threshold=event.threshold,
+        **figures(scale_in(event), event.score),
         operator=event.operator,
         note=event.note,
         evidence=event.evidence,

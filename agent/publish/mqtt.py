@@ -18,7 +18,7 @@ from agent.publish.config import MqttConfig
 from agent.publish.envelopes import Envelopes
 from agent.publish.followed import FollowedDrift
 from agent.publish.home_assistant import discovery_message
-from agent.publish.messages import Message, event_message, status_of
+from agent.publish.messages import Message, event_message, scale_in, status_of
 from agent.publish.news import AlarmNews
 from agent.publish.outbox import Outbox
 from agent.publish.outgoing import Outgoing
@@ -152,7 +152,7 @@ class MqttPublisher:
         if self._news.note(machine, status) or first:
             moment, score = decision.score.window.end_wall, decision.score.value
             self._outbox.put_state(
-                self._envelopes.alarm(machine, status, moment, score, decision.threshold)
+                self._envelopes.alarm(machine, status, moment, score, scale_in(decision))
             )
         self._outbox.put_telemetry(self._envelopes.score(machine, decision))
 
@@ -162,7 +162,7 @@ class MqttPublisher:
         self._outbox.put_event(self._envelopes.event(machine, message))
         self._news.note(machine, event.status)
         self._outbox.put_state(
-            self._envelopes.alarm(machine, event.status, event.wall, event.score, event.threshold)
+            self._envelopes.alarm(machine, event.status, event.wall, event.score, scale_in(event))
         )
 
     def sensor(self, machine: str, condition: SensorCondition) -> None:

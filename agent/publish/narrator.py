@@ -15,11 +15,13 @@ from agent.publish.messages import (
     Message,
     alarm_message,
     event_message,
+    scale_in,
     score_message,
     sensor_message,
     status_of,
 )
 from agent.publish.news import AlarmNews
+from agent.score.scale import Scale
 from agent.window.condition import SensorCondition
 
 
@@ -51,12 +53,12 @@ class Narrator(ABC):
         status = status_of(decision)
         if self._news.note(machine, status) or first:
             moment, score = decision.score.window.end_wall, decision.score.value
-            self._alarm(machine, status, moment, score, decision.threshold)
+            self._alarm(machine, status, moment, score, scale_in(decision))
 
     def tell(self, machine: str, event: AlarmEvent) -> None:
         """Tell an alarm's event, and the state it led to."""
         self._news.note(machine, event.status)
-        self._alarm(machine, event.status, event.wall, event.score, event.threshold)
+        self._alarm(machine, event.status, event.wall, event.score, scale_in(event))
         message = event_message(self._device, machine, event, clock=WALL_CLOCK.quality)
         self.narrate("event", machine, message)
 
@@ -85,9 +87,9 @@ class Narrator(ABC):
         status: AlarmStatus,
         moment: float,
         score: float | None,
-        threshold: float,
+        scale: Scale,
     ) -> None:
         message = alarm_message(
-            self._device, machine, status, time=moment, score=score, threshold=threshold
+            self._device, machine, status, time=moment, score=score, scale=scale
         )
         self.narrate("alarm", machine, message)

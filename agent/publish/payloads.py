@@ -14,6 +14,7 @@ from pydantic import Field
 from agent.frames import Level, MachineState, Shelving, Validity
 from agent.health.clock import ClockQuality
 from agent.schema import Strict
+from agent.score.scale import Zone
 from agent.window.condition import ConditionStatus
 
 _TIME = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$"
@@ -29,6 +30,20 @@ Clock = Annotated[
         "it was stepped"
     ),
 ]
+
+OfZone = Annotated[
+    Zone | None,
+    Field(
+        description="Severity zone, after ISO 20816-1: A, B below the threshold; C, D above "
+        "(docs/thresholds.md); null without a score"
+    ),
+]
+RawScore = Annotated[
+    float | None,
+    Field(description="The score as the bundle's scorer gave it, on an axis of that bundle's own"),
+]
+Limit = Annotated[float, Field(description="A score above this is anomalous: always 1.0")]
+RawThreshold = Annotated[float, Field(description="The threshold in force, for `raw_score`")]
 
 
 class Status(Strict):
@@ -68,7 +83,9 @@ class BundleInfo(Strict):
     sample_rate: Annotated[int, Field(gt=0, description="Rate of the sound it takes, Hz")]
     window_seconds: Annotated[float, Field(gt=0, description="Length of a window, seconds")]
     rows: Annotated[int, Field(ge=0, description="Rows of its memory bank")]
-    threshold: Annotated[float, Field(description="Its threshold, in units of the score")]
+    threshold: Annotated[
+        float, Field(description="Its own threshold, raw: on the scale of `raw_score`")
+    ]
     caveat: Annotated[str, Field(description="Why not to rely on that threshold; else empty")]
 
 
@@ -169,8 +186,14 @@ class Score(_Place):
     validity: Annotated[Validity, Field(description="`valid`, or why the window cannot be judged")]
     reason: Annotated[str, Field(description="The same in words; empty when valid")]
     score: Annotated[
-        float | None, Field(description="Anomaly score, larger is stranger; null unless valid")
+        float | None,
+        Field(
+            description="Anomaly score: 0 is the median of healthy sound, 1.0 the threshold in "
+            "force, whatever the bundle; larger is stranger; null unless valid"
+        ),
     ]
+    zone: OfZone
+    raw_score: RawScore
     p_value: Annotated[
         float | None,
         Field(
@@ -180,7 +203,8 @@ class Score(_Place):
             "threshold is conformal",
         ),
     ]
-    threshold: Annotated[float, Field(description="A score above this is anomalous")]
+    threshold: Limit
+    raw_threshold: RawThreshold
     alert_threshold: Annotated[
         float | None, Field(description="One above this speaks for an alert; null without alerts")
     ]
@@ -222,9 +246,15 @@ class Standing(Strict):
     ]
     score: Annotated[
         float | None,
-        Field(description="Score of the latest window; null when it could not be judged"),
+        Field(
+            description="Score of the latest window: 0 is the median of healthy sound, 1.0 the "
+            "threshold; null when it could not be judged"
+        ),
     ]
-    threshold: Annotated[float, Field(description="A score above this is anomalous")]
+    zone: OfZone
+    raw_score: RawScore
+    threshold: Limit
+    raw_threshold: RawThreshold
 
 
 class Alarm(Standing):

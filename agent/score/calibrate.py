@@ -12,12 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from agent.bundle.facts import ScaleInfo
 from agent.bundle.manifest import Row, Threshold
 from agent.errors import AuscultError
 from agent.score.config_threshold import ThresholdRule
 from agent.score.conformal import PValues
 from agent.score.normalize import group_ids
 from agent.score.rules import find_limit, places_of
+from agent.score.scale import Scale, measure_spread, scale_of
 from agent.score.scorer import Floats
 
 Vector = npt.NDArray[np.float32]
@@ -53,6 +55,52 @@ class Significance:
 
     windows: PValues
     clips: PValues
+
+
+@dataclass(frozen=True, slots=True)
+class Scales:
+    """What people see of scores, by a bundle's own thresholds.
+
+    Attributes:
+        windows: Of windows.
+        clips: Of whole recordings.
+    """
+
+    windows: Scale
+    clips: Scale
+
+
+def scales(threshold: Threshold, healthy: HealthyScores | None, clip: str) -> Scales:
+    """The scales of a bundle's own thresholds.
+
+    Args:
+        threshold: The bundle's.
+        healthy: Its healthy scores; None when it was exported without.
+        clip: How a recording's windows make its score.
+    """
+    if healthy is None:
+        return Scales(scale_of(threshold.value, None), scale_of(threshold.clip_value, None))
+    values, rows = healthy.known()
+    groups, domains = [row.group for row in rows], [row.domain for row in rows]
+    per_clip = clip_scores(values, groups, domains, clip)[0] if len(values) else values
+    return Scales(
+        scale_of(threshold.value, measure_spread(values)),
+        scale_of(threshold.clip_value, measure_spread(per_clip)),
+    )
+
+
+def scale_info(threshold: Threshold, scores: Vector) -> ScaleInfo | None:
+    """What a manifest tells of the scale of windows; None without a finite score.
+
+    Args:
+        threshold: The bundle's.
+        scores: Its healthy scores, float32 `(n,)`; NaN where there was nothing to compare.
+    """
+    spread = measure_spread(scores)
+    if spread is None:
+        return None
+    scale = scale_of(threshold.value, spread)
+    return ScaleInfo(median=scale.median, zones=(scale.usual, scale.threshold, scale.severe))
 
 
 def calibrate(

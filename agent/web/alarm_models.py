@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from agent.evidence.record import EvidenceRecord, Feedback
-from agent.publish.payloads import Alarm
+from agent.publish.payloads import Alarm, Limit, OfZone, RawScore, RawThreshold
 from agent.schema import Strict
 
 
@@ -20,8 +20,14 @@ class AlarmSummary(Strict):
     cleared: Annotated[
         str | None, Field(description="When it was cleared, where that is known; else null")
     ]
-    score: Annotated[float | None, Field(description="Of the window that raised it")]
-    threshold: Annotated[float, Field(description="A score above this was anomalous")]
+    score: Annotated[
+        float | None,
+        Field(description="Of the window that raised it: 0 healthy median, 1.0 the threshold then"),
+    ]
+    zone: OfZone
+    raw_score: RawScore
+    threshold: Limit
+    raw_threshold: RawThreshold
     evidence: Annotated[bool, Field(description="Whether its sound is kept")]
     asked: Annotated[bool, Field(description="A window that a person spoke of, not an alarm")]
     text: Annotated[str, Field(description="Why, in words; empty when not known")]
@@ -66,6 +72,10 @@ class AlarmDetail(Strict):
     summary: AlarmSummary
     record: Annotated[EvidenceRecord | None, Field(description="Null when none is kept")]
     feedback: Annotated[Feedback | None, Field(description="What a person said; null so far")]
+    scores: Annotated[
+        list[float | None],
+        Field(description="Score of each window of the record, where 1.0 was the threshold"),
+    ]
     neighbours: Annotated[list[Neighbour], Field(description="The nearest first")]
     events: Annotated[
         list[dict[str, Any]], Field(description="Its recent events, as on MQTT, in order")

@@ -29,7 +29,7 @@ from agent.evidence.record import (
 )
 from agent.evidence.spectrogram import spectrogram_png
 from agent.frames import Samples
-from agent.publish.messages import Message
+from agent.publish.messages import Message, figures
 from agent.publish.payloads import Alarm
 from agent.web.alarm_models import AlarmDetail, AlarmList, AlarmSummary, Neighbour
 from agent.web.backend import Backend
@@ -39,6 +39,7 @@ from agent.web.now import known_machine
 
 _MOST = 500
 _BEGINS = frozenset({"alert", "raised"})
+_FIGURES = ("score", "zone", "raw_score", "threshold", "raw_threshold")
 _NAMES = {"machine": "Name of the machine", "alarm": "The alarm's id", "index": "The neighbour's"}
 _Found = tuple[EvidenceRecord, Feedback | None]
 
@@ -99,11 +100,12 @@ class AlarmDesk:
             if told is None:
                 raise
             return AlarmDetail(summary=self._as_it_stands(told), record=None, feedback=None,
-                               neighbours=[], events=events)  # fmt: skip
+                               scores=[], neighbours=[], events=events)  # fmt: skip
         return AlarmDetail(
             summary=self._as_it_stands(_summary(machine, record, feedback)),
             record=record,
             feedback=feedback,
+            scores=[record.told_on.maybe(one.score) for one in record.windows],
             neighbours=self._neighbours(machine, record),
             events=events,
         )
@@ -279,8 +281,7 @@ def _summary(machine: str, record: EvidenceRecord, feedback: Feedback | None) ->
         alarm_id=record.alarm_id,
         raised=record.raised,
         cleared=record.cleared,
-        score=record.score,
-        threshold=record.threshold,
+        **figures(record.told_on, record.score),
         evidence=True,
         asked=record.asked,
         text="" if record.explanation is None else record.explanation.text,
@@ -297,8 +298,7 @@ def _of_event(machine: str, data: Message) -> AlarmSummary:
         alarm_id=data["alarm_id"] or "",
         raised=data["time"],
         cleared=None,
-        score=data["score"],
-        threshold=data["threshold"],
+        **{name: data[name] for name in _FIGURES},
         evidence=False,
         asked=False,
         text="" if why is None else why["text"],

@@ -133,7 +133,7 @@ class BankDesk:
         left_out = sum((healthy.invalid + quiet.invalid).values())
         return (
             f"version {report.version}: {counted(report.rows, 'row')} ({report.added} added), "
-            f"threshold {report.before.value:.4g} -> {report.after.value:.4g}"
+            f"raw threshold {report.before.value:.4g} -> {report.after.value:.4g}"
             + (f"; {counted(left_out, 'window')} left out" if left_out else "")
             + "".join(f"; {note}" for note in report.notes)
         )

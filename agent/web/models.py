@@ -112,10 +112,13 @@ class History(Strict):
     end: Annotated[int, Field(description="Up to, seconds since the epoch")]
     step: Annotated[int, Field(gt=0, description="Length of a point, seconds")]
     time: Annotated[list[int], Field(description="Starts, seconds since the epoch, in order")]
-    least: Annotated[list[float | None], Field(description="Least score; null when none")]
+    least: Annotated[
+        list[float | None],
+        Field(description="Least score: 0 healthy median, 1.0 the threshold; null when none"),
+    ]
     mean: Annotated[list[float | None], Field(description="Mean score; null when none")]
     most: Annotated[list[float | None], Field(description="Largest score; null when none")]
-    threshold: Annotated[list[float | None], Field(description="A score above was anomalous")]
+    threshold: Annotated[list[float | None], Field(description="A score above was anomalous: 1.0")]
     exceeded: Annotated[list[int], Field(description="Windows above it")]
     drift: Annotated[list[float | None], Field(description="Largest drift distance, nats")]
     drift_threshold: Annotated[
@@ -129,4 +132,11 @@ class History(Strict):
     ]
     invalid: Annotated[
         list[str], Field(description="Why windows could not be judged; empty when all could")
+    ]
+    estimated: Annotated[
+        list[bool],
+        Field(
+            description="Kept raw by an earlier version: put on the scale by the median of what "
+            "was heard below the threshold then"
+        ),
     ]

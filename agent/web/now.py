@@ -106,6 +106,7 @@ def _history(backend: Backend, asked: Asked) -> History:
         level=[_LEVELS[bucket.level] for bucket in buckets],
         state=[_state_of(bucket) for bucket in buckets],
         invalid=[bucket.invalid for bucket in buckets],
+        estimated=[bool(bucket.estimated) for bucket in buckets],
     )
 
 

@@ -130,9 +130,9 @@ def test_an_alarm_is_answered_then_accepted(home):
     answer = handle({"machine": "pump", "alarm_id": "a1", "verdict": "normal", "operator": "anna"})
     assert answer["pending_windows"] == 3
     name, when, shown, threshold, by, _ = run("pending", *which).split("\t")
-    assert (name, threshold, by) == ("a1", "threshold 0.05", "anna")
+    assert (name, threshold, by) == ("a1", "threshold 1 (raw 0.05)", "anna")
     assert re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d", when)
-    assert re.fullmatch(r"score 0\.\d{1,4}", shown)
+    assert shown == "score 8"  # 0.4 over a threshold of 0.05
     out = run("accept", "a1", *which)
     assert "1 of 1 known alarm would be raised again" in out  # a2; a1 is known to be false
     assert run("pending", *which) == "nothing waits\n"

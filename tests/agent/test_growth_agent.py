@@ -7,6 +7,7 @@ import shutil
 import threading
 import time
 
+import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -128,6 +129,17 @@ def test_collect_and_grow_while_it_runs(tmp_path, plant, run):
     time.sleep(1)
     assert agent.pipelines[0].tally.exceeded <= before + 3
     assert agent.pipelines[0].fault is None
+    # The bank's axis is another now; what people see has not jumped: 1.0 is the threshold still.
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    told = [one for one in lines if one["kind"] == "score" and one["validity"] == "valid"]
+    assert {one["threshold"] for one in lines if one["kind"] in {"score", "alarm"}} == {1.0}
+    assert len({one["raw_threshold"] for one in told}) == 2
+    assert all((one["score"] > 1.0) == (one["raw_score"] > one["raw_threshold"]) for one in told)
+    assert told[0]["zone"] == "D"
+    assert told[-1]["zone"] in {"A", "B"}
+    scale = agent.pipelines[0].tally.scale
+    healthy = agent._growth.bundle("pump").healthy.scores
+    assert scale.of(float(np.nanmedian(healthy))) == pytest.approx(0.0, abs=0.01)
 
 
 def test_a_bundle_of_other_windows_begins_the_machine_anew(tmp_path, plant, run):

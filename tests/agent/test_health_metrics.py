@@ -20,6 +20,7 @@ from agent.health.config import MetricsConfig
 from agent.health.exposition import exposition
 from agent.health.metrics import MetricsServer
 from agent.health.observed import BundleUse, Delivery, Keeping
+from agent.score.scale import Scale
 from agent.tally import Tally
 from agent.window.condition import ConditionStatus, SensorCondition
 
@@ -60,6 +61,7 @@ def pipeline(name="pump", level=Level.ALARM):
     tally.invalid = Counter(silent=2)
     tally.last_window = 0.0
     tally.score, tally.threshold, tally.state = 0.7, 0.5, MachineState.RUNNING
+    tally.scale = Scale(median=0.1, threshold=0.5, usual=0.3, severe=0.9)
     return SimpleNamespace(
         name=name,
         tally=tally,
@@ -95,8 +97,11 @@ def test_counts_are_told_in_the_format():
     assert of(found, "auscult_drift_threshold_nats", machine="pump") == 1.5
     assert of(found, "auscult_drift_warning", machine="pump") == 1
     assert of(found, "auscult_drift_evaluated_timestamp_seconds", machine="pump") == 1e9
-    assert of(found, "auscult_score", machine="pump") == 0.7
-    assert of(found, "auscult_threshold", machine="pump") == 0.5
+    assert of(found, "auscult_score", machine="pump") == pytest.approx(1.5)
+    assert of(found, "auscult_severity_zone", machine="pump") == 2
+    assert of(found, "auscult_threshold", machine="pump") == 1
+    assert of(found, "auscult_score_raw", machine="pump") == 0.7
+    assert of(found, "auscult_threshold_raw", machine="pump") == 0.5
     assert found["auscult_alert_threshold"] == {}
     assert of(found, "auscult_machine_idle", machine="pump") == 0
     assert of(found, "auscult_windows_waiting", machine="pump") == 2

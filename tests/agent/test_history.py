@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 
 import pytest
@@ -116,3 +117,52 @@ def test_memory_is_bounded_while_nothing_can_be_written(place, monkeypatch):
     history = HistoryKeeper("dev", place)
     tell(history, 1e9, [0.1] * 100)
     assert len(history._waiting) <= 30
+
+
+def _of_version_1(place, rows):
+    """A file as versions before the scale wrote it: raw scores, no median of healthy sound."""
+    place.parent.mkdir()
+    with sqlite3.connect(place) as db:
+        db.executescript(
+            "CREATE TABLE past (step INTEGER, machine TEXT, start INTEGER, windows INTEGER, "
+            "scored INTEGER, score_sum REAL, score_min REAL, score_max REAL, threshold REAL, "
+            "exceeded INTEGER, drift REAL, drift_threshold REAL, level INTEGER, running INTEGER, "
+            "idle INTEGER, invalid TEXT, PRIMARY KEY (step, machine, start)) WITHOUT ROWID; "
+            "PRAGMA user_version = 1;"
+        )
+        for machine, start, value, threshold in rows:
+            db.execute(
+                "INSERT INTO past VALUES (60, ?, ?, 4, 4, ?, ?, ?, ?, ?, 2.5, 3, 0, 4, 0, '')",
+                (machine, start, 4 * value, value - 0.5, value + 0.5, threshold,
+                 4 * (value > threshold)),
+            )  # fmt: skip
+    db.close()
+
+
+def test_raw_scores_of_an_earlier_version_are_put_on_the_scale_and_marked(place):
+    begin = int(time.time()) // 3600 * 3600 - 7200
+    quiet = [3.0, 4.0, 5.0] * 10
+    rows = [("pump", begin + 60 * n, value, 5.5) for n, value in enumerate([*quiet, 7.0])]
+    # Another bank's axis, after it had grown; and one of which too little is known.
+    rows += [("pump", begin + 60 * (40 + n), -1.5 + 0.1 * n, -0.5) for n in range(11)]
+    rows += [("fan", begin, -2.0, -1.0), ("fan", begin + 60, 0.3, 0.6)]
+    _of_version_1(place, rows)
+    history = HistoryKeeper("dev", place)
+    tell(history, begin + 60 * 60, [0.25])
+    found = dict(history.read("pump", "day")[1])
+    assert found[begin].score_sum / 4 == pytest.approx((3.0 - 4.0) / 1.5)
+    assert found[begin + 60 * 30].score_sum / 4 == pytest.approx((7.0 - 4.0) / 1.5)
+    assert found[begin + 60 * 30].score_max == pytest.approx(3.5 / 1.5)
+    assert found[begin + 60 * 40].score_sum / 4 == pytest.approx(-1.0, abs=0.15)
+    assert {bucket.threshold for bucket in found.values()} == {1.0, 0.5}
+    assert {bucket.drift for start, bucket in found.items() if bucket.estimated} == {2.5}
+    new = found[begin + 60 * 60]
+    assert (new.score_sum, new.estimated) == (0.25, 0)
+    assert found[begin].estimated == 1
+    (unknown, first), (_, second) = history.read("fan", "day")[1]
+    assert (unknown, first.scored, first.score_min, first.windows) == (begin, 0, None, 4)
+    assert second.score_sum / 4 == pytest.approx(0.5)
+    history.stop()
+    # Once is enough.
+    again = dict(HistoryKeeper("dev", place).read("pump", "day")[1])
+    assert again[begin].score_sum == found[begin].score_sum

@@ -36,6 +36,7 @@ from agent.publish.config import JsonlConfig, MqttConfig, TlsConfig
 from agent.publish.jsonl import JsonlPublisher
 from agent.publish.mqtt import MqttPublisher
 from agent.publish.outgoing import Outgoing
+from agent.score.scale import Scale
 
 
 def window_at(index, *, valid=True):
@@ -58,6 +59,7 @@ def decision(index=0, level=Level.NORMAL, *, value=0.5, status=None):
         since_wall=1e9,
         state=MachineState.RUNNING,
         status=status,
+        scale=Scale(median=0.2, threshold=0.4, usual=0.3, severe=0.9),
     )
 
 
@@ -129,12 +131,13 @@ def test_topics_payloads_and_retention(broker, publisher_on):
         live.wait("pump/score", lambda m: m["window"] == 3)
         assert live.of("auscult/dev/status")[0]["status"] == "online"
         ok, invalid, _ = live.of("auscult/dev/pump/score")
-        assert (ok["score"], ok["exceeded"], ok["validity"], ok["threshold"]) == (
+        assert (ok["raw_score"], ok["exceeded"], ok["validity"], ok["raw_threshold"]) == (
             0.5,
             True,
             "valid",
             0.4,
         )
+        assert (ok["score"], ok["zone"], ok["threshold"]) == (pytest.approx(1.5), "C", 1.0)
         assert (invalid["score"], invalid["validity"], invalid["reason"]) == (
             None,
             "silent",

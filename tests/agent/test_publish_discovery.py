@@ -66,11 +66,12 @@ def test_announced_with_every_component(broker, tmp_path):
     assert {key: one["platform"] for key, one in components.items()} == {
         "pump_alarm": "binary_sensor",
         "pump_microphone": "binary_sensor",
-        "pump_score": "sensor",
+        "pump_severity": "sensor",
+        "pump_zone": "sensor",
         "pump_drift": "binary_sensor",
         "pump_ack": "button",
     }
-    assert len({one["unique_id"] for one in components.values()}) == 5
+    assert len({one["unique_id"] for one in components.values()}) == 6
     assert components["pump_alarm"]["state_topic"] == "auscult/dev/pump/alarm"
     assert components["pump_ack"]["command_topic"] == "auscult/dev/request/ack"
     assert '"machine": "pump"' in components["pump_ack"]["command_template"]
@@ -104,7 +105,7 @@ def test_a_machine_that_left_is_removed_and_a_prefix_that_changed(broker, tmp_pa
         live.wait("status", stopped)
         told = live.of("config")
     # First each component of the machine with nothing but its platform, as Home Assistant asks.
-    assert any(message["components"].get("fan_score") == {"platform": "sensor"} for message in told)
+    assert any(message["components"].get("fan_zone") == {"platform": "sensor"} for message in told)
     (message,) = retained(broker).values()
     assert not [key for key in message["components"] if key.startswith("fan")]
     run_once(broker, tmp_path, prefix="ha")
@@ -116,9 +117,9 @@ def test_names_that_home_assistant_does_not_allow_are_changed_and_stay_different
     assert len(topics) == 4
     assert all(re.fullmatch(r"ha/device/[A-Za-z0-9_-]+/config", topic) for topic in topics)
     keys = discovery_message("p/a.b", "a.b", ["x.y", "x_y"])["components"]
-    assert len(keys) == 6
+    assert len(keys) == 8
 
 
 def test_without_drift_or_acknowledgement_nothing_is_promised():
     keys = discovery_message("p/d", "d", ["pump"])["components"]
-    assert sorted(keys) == ["pump_alarm", "pump_microphone", "pump_score"]
+    assert sorted(keys) == ["pump_alarm", "pump_microphone", "pump_severity", "pump_zone"]

@@ -34,10 +34,12 @@ from agent.publish.drift import drift_event_message, drift_status_message
 from agent.publish.news import AlarmNews
 from agent.publish.outbox import Outbox
 from agent.publish.store import EventStore
+from agent.score.scale import Scale
 from agent.tally import Tally
 from agent.window.condition import ConditionStatus, SensorCondition
 
 WINDOW = Window(np.zeros(800, np.float32), 800, 7, 5.0, 1e9, Validity.VALID, "", "mic")
+SCALE = Scale(median=0.2, threshold=0.4, usual=0.3, severe=0.6)
 STATUS = AlarmStatus(
     Level.ALARM, 1e9, "a1", acknowledged=False, shelving=Shelving.TIMED, shelved_until_wall=1e9 + 60
 )
@@ -75,7 +77,7 @@ def built(tmp_path, bundle):
     )
     yield "info", info_message("d", {"pump": info, "fan": None}, ["ack"])
     yield "score", messages.score_message("d", "pump", decision)
-    yield "alarm", messages.alarm_message("d", "pump", STATUS, time=1e9, score=None, threshold=0.4)
+    yield "alarm", messages.alarm_message("d", "pump", STATUS, time=1e9, score=None, scale=SCALE)
     yield "event", messages.event_message("d", "pump", event())
     yield (
         "event",

@@ -70,8 +70,15 @@ def test_bad_files_are_told_and_the_rest_scored(files, tiny_bundle, tmp_path):
     )
     assert good["verdict"] == "normal"
     assert len(good["windows"]) == 5
-    assert good["score"] == pytest.approx(np.mean([window["score"] for window in good["windows"]]))
-    assert (document["threshold"], document["hop_seconds"]) == (0.05, 0.5)
+    raw = [window["raw_score"] for window in good["windows"]]
+    assert good["raw_score"] == pytest.approx(np.mean(raw))
+    assert (document["threshold"], document["raw_threshold"], document["hop_seconds"]) == (
+        1,
+        0.05,
+        0.5,
+    )
+    # Without healthy scores the threshold's own size is its height.
+    assert good["score"] == pytest.approx(good["raw_score"] / 0.05)
 
 
 def test_json_to_stdout_is_json_alone(files, tiny_bundle):
@@ -160,17 +167,17 @@ def test_windows_of_the_standing_machine_are_not_counted_as_on_the_device(gated,
     )
     assert stops["windows"][5]["reason"] == "the machine stops or starts up"
     assert (stops["state"], stops["verdict"]) == ("running", "normal")
-    counted = [w["score"] for w in stops["windows"] if w["verdict"] == "normal"]
-    assert stops["score"] == pytest.approx(np.mean(counted))
+    counted = [w["raw_score"] for w in stops["windows"] if w["verdict"] == "normal"]
+    assert stops["raw_score"] == pytest.approx(np.mean(counted))
     # Of the idle machine nothing is said, and that is no mistake.
     assert (still["state"], still["verdict"]) == ("idle", "not_counted")
     assert still["error"] is None
     # It has a score all the same, for those who compare recordings.
-    assert still["score"] == pytest.approx(np.mean([w["score"] for w in still["windows"]]))
+    assert still["raw_score"] == pytest.approx(np.mean([w["raw_score"] for w in still["windows"]]))
     shown = run("--bundle", gated, *names).stdout.splitlines()
     assert shown[6].endswith("\tidle\tnot counted (the machine is idle)")
     assert "\twhole\tscore -" not in shown[-1]
-    assert shown[-1].endswith("\tthreshold 0.05\tidle\tnot counted")
+    assert shown[-1].endswith(" of 0.05\tidle\tnot counted")
 
 
 def test_the_idle_gate_can_be_left_out(gated, tmp_path):

@@ -44,7 +44,8 @@ def client(running):
 def test_the_state_is_what_mqtt_tells(client, running):
     found = client.get("/api/state").json()
     score = found["machines"]["pump"]["score"]
-    assert Score.model_validate_json(json.dumps(score)).threshold == 0.05
+    told = Score.model_validate_json(json.dumps(score))
+    assert (told.threshold, told.raw_threshold) == (1.0, 0.05)
     assert found["machines"]["pump"]["alarm"] == running.agent.live.latest()["pump"]["alarm"]
     assert found["events"][0]["message"]["type"] == "auscult.alarm.raised"
     health = client.get("/api/health").json()

@@ -52,12 +52,12 @@ export class AlarmsView {
     const rows = mine.map((one) => el("tr", {},
       cell("Raised", el("a", { href: `#${path(one)}` }, moment(one.raised))),
       cell("How it stands", standing(one)),
-      cell("Score", `${number(one.score)} / ${number(one.threshold)}`, "number"),
+      cell("Score", `${number(one.score)}${one.zone ? ` · ${one.zone}` : ""}`, "number"),
       cell("Why", one.text || "–"),
       cell("Answered", one.verdict ? `${one.verdict}${one.accepted ? `, in version ${one.accepted}` : ""}` : "–")));
     this.root.replaceChildren(el("section", { class: "card", "aria-labelledby": "h-alarms" }, el("header", {}, el("h2", { id: "h-alarms" }, "Alarms, the latest first")),
       rows.length ? el("div", { class: "scroll" }, el("table", { class: "stack", id: "alarms" },
-        el("thead", {}, el("tr", {}, ["Raised", "How it stands", "Score / threshold", "Why", "Answered"].map((title) => el("th", { scope: "col" }, title)))), el("tbody", {}, rows)))
+        el("thead", {}, el("tr", {}, ["Raised", "How it stands", "Score · zone", "Why", "Answered"].map((title) => el("th", { scope: "col" }, title)))), el("tbody", {}, rows)))
         : el("p", { class: "dim" }, "None: nothing has been heard that would be one.")));
   }
 
@@ -74,7 +74,7 @@ export class AlarmsView {
         el("button", { type: "button", "aria-pressed": String(answered === verdict), "data-act": verdict, onclick: () => this.answer(verdict, words) }, words)) : [],
       record ? el("a", { class: "button", href: `${base}/evidence.zip`, download: "" }, "Export (zip)") : []);
     const facts = [["Raised", moment(summary.raised)], ["Cleared", summary.cleared ? moment(summary.cleared) : summary.standing ? "stands" : "not while its sound was kept"],
-      ["Score", `${number(summary.score)}, threshold ${number(summary.threshold)}`], ["Why", summary.text || "not known"], ["Id", summary.alarm_id]];
+      ["Score", `${number(summary.score)}${summary.zone ? `, zone ${summary.zone}` : ""} (1 is the threshold; raw ${number(summary.raw_score)} of ${number(summary.raw_threshold)})`], ["Why", summary.text || "not known"], ["Id", summary.alarm_id]];
     if (feedback) facts.push(["Answered", `${feedback.verdict}${feedback.by ? ` by ${feedback.by}` : ""}${feedback.comment ? `: “${feedback.comment}”` : ""}${feedback.accepted ? `; in the bank since version ${feedback.accepted}` : ""}`]);
     if (record && record.lost.length) facts.push(["Lost sound", record.lost.map((gap) => `${gap.seconds.toFixed(1)} s at ${gap.at.toFixed(1)} s`).join(", ")]);
     const list = el("dl", {}, facts.map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
@@ -84,7 +84,7 @@ export class AlarmsView {
       record ? this.evidence(record, base, neighbours) : el("section", { class: "card" }, el("p", { class: "dim" }, "No sound of it is kept (evidence is off, the disk was too full, or it is older than what is kept).")),
       events.length ? el("section", { class: "card" }, el("header", {}, el("h2", {}, "What happened to it")), el("ul", { class: "list" }, events.map((message) => describeEvent({ message })))) : el("div", { hidden: true }),
     );
-    if (record) this.scores(record);
+    if (record) this.graph(record, found.scores);
   }
 
   evidence(record, base, neighbours) {
@@ -103,11 +103,10 @@ export class AlarmsView {
         neighbours.length ? neighbours.map((near) => neighbour(near, base)) : el("p", { class: "dim" }, "Not known: this bundle's scorer has no nearest recording.")));
   }
 
-  scores(record) {
+  graph(record, scores) {
     const start = Date.parse(record.sound_start) / 1000, windows = record.windows;
     const graph = new Graph(this.canvas, this.read, { middle: "score", threshold: "threshold" });
-    const limit = record.threshold;
-    graph.show({ begin: start, end: start + record.seconds, step: 0.5, time: windows.map((one) => start + one.start + one.seconds), score: windows.map((one) => one.score), threshold: windows.map(() => limit),
+    graph.show({ begin: start, end: start + record.seconds, step: 0.5, time: windows.map((one) => start + one.start + one.seconds), score: scores, threshold: windows.map(() => 1),
       level: windows.map((one) => (one.exceeded ? "alert" : "normal")), state: windows.map(() => ""), invalid: windows.map((one) => (one.validity === "valid" ? "" : one.validity)) });
   }
 

@@ -72,6 +72,7 @@ export class Graph {
       parts.push(`${number(value)}${this.unit} (${number(data[keys.low][index])} to ${number(data[keys.high][index])})`);
     } else parts.push(`${number(value)}${this.unit}`);
     parts.push(`threshold ${number(data[keys.threshold][index])}`, data.level[index], data.state[index]);
+    if (data.estimated?.[index] && value !== null) parts.push("put on this scale since");
     this.readout.textContent = parts.join(" · ");
   }
 
@@ -98,18 +99,18 @@ export class Graph {
     let from = Math.min(...values, Infinity), to = Math.max(...values, -Infinity);
     if (!values.length) [from, to] = [0, 1];
     const limit = Math.max(...data[keys.threshold].filter((value) => value !== null), 0);
-    const steep = from > 0 && limit > 0 && to > 8 * limit;
-    const turn = steep ? Math.log10 : (value) => value;
-    if (!steep) {
-      from = Math.min(from, 0);
-      to += (to - from) * 0.1 || 1;
-    } else {
-      from = Math.max(from, limit / 1000); // what is far below the threshold is all the same
+    // Far above the threshold decades count, below it differences do.
+    const steep = limit > 0 && to > 8 * limit;
+    const turn = steep ? (value) => (value <= limit ? value / limit : 1 + Math.log10(value / limit)) : (value) => value;
+    from = Math.min(from, 0);
+    if (!steep) to += (to - from) * 0.1 || 1;
+    else {
+      from = Math.max(from, -2 * limit); // what is far below the threshold is all the same
       to *= 1.5;
     }
     const y = (value) => bottom - ((turn(Math.max(value, from)) - turn(from)) / (turn(to) - turn(from) || 1)) * (bottom - TOP);
     pen.textAlign = "right";
-    for (const value of steep ? decades(from, to) : ticks(from, to, height < 170 ? 3 : 5)) {
+    for (const value of steep ? [0, limit, ...decades(3 * limit, to)] : ticks(from, to, height < 170 ? 3 : 5)) {
       pen.fillText(number(value), LEFT - 6, y(value));
       line(pen, LEFT, y(value), right, y(value));
     }
@@ -121,7 +122,7 @@ export class Graph {
       pen.fillText(words.tick(time, span), x(time), height - 8);
     }
     pen.textAlign = "left";
-    if (steep) pen.fillText("logarithmic", LEFT + 4, 7);
+    if (steep) pen.fillText("logarithmic above the threshold", LEFT + 4, 7);
     const wide = Math.max(data.step * 2.5, span / 400);
     this.strips(pen, x, bottom);
     if (keys.low) this.band(pen, x, y, wide);

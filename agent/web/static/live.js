@@ -41,7 +41,7 @@ export class LiveView {
           el("div", { class: "row", role: "group", "aria-label": "Stretch shown" }, this.ranges),
           el("div", { class: "row" }, el("button", { type: "button", onclick: () => this.move(-1) }, "← Earlier"), this.later)),
         score, scoreRead,
-        el("ul", { class: "legend" }, el("li", {}, "line: mean score; band: least to largest"), el("li", {}, "dashed: threshold"), el("li", {}, "strips below: alarm (tall), alert (low); then idle (full), not judged (hatched)"))),
+        el("ul", { class: "legend" }, el("li", {}, "line: mean score; band: least to largest; 0 is the median of healthy sound"), el("li", {}, "dashed: 1, the alarm threshold"), el("li", {}, "strips below: alarm (tall), alert (low); then idle (full), not judged (hatched)"))),
       this.driftCard,
       el("section", { class: "card", "aria-labelledby": "h-events" }, el("header", {}, el("h2", { id: "h-events" }, "What happened lately")), this.events),
     );
@@ -91,7 +91,7 @@ export class LiveView {
     this.status();
     if (told.kind === "score" && this.end === null && this.range === "hour" && this.scores.data) {
       const score = told.message, valid = score.score !== null;
-      const point = { time: Math.floor(Date.parse(score.time) / 1000), least: score.score, mean: score.score, most: score.score, threshold: score.threshold, exceeded: Number(score.exceeded), drift: null, drift_threshold: null, level: score.level, state: score.state, invalid: valid ? "" : score.validity };
+      const point = { time: Math.floor(Date.parse(score.time) / 1000), least: score.score, mean: score.score, most: score.score, threshold: score.threshold, exceeded: Number(score.exceeded), drift: null, drift_threshold: null, level: score.level, state: score.state, invalid: valid ? "" : score.validity, estimated: false };
       this.scores.add(point);
     }
     return undefined;
@@ -107,7 +107,7 @@ export class LiveView {
     if (alarm && alarm.shelving !== "unshelved") about.push(alarm.shelved_until ? `shelved until ${moment(alarm.shelved_until)}` : "shelved until it has ended");
     if (alarm && alarm.muted_until) about.push(`muted until ${moment(alarm.muted_until)}`);
     if (learning) about.push("heard, recorded and not judged: see Set up");
-    else if (score) about.push(`score ${number(score.score)} / threshold ${number(score.threshold)}`);
+    else if (score) about.push(`score ${number(score.score)} (1 is the threshold)${score.zone ? `, zone ${score.zone}` : ""}`);
     this.tiles.alarm.say(known.kind, `${known.sign} ${known.words}`, about.join(" · "));
     this.tiles.alarm.offer(`${alarm?.alarm_id}${alarm?.acknowledged}${alarm?.shelving}${alarm?.muted_until}`, () => alarmActions(this.machine, alarm));
     const state = learning ? learningWords(health) : stateWords(score);

@@ -42,7 +42,7 @@ export function describeEvent(told) {
   const about = [];
   if (area === "alarm") {
     about.push(`${data.previous} → ${data.level}`);
-    if (data.score !== null) about.push(`score ${number(data.score)} / ${number(data.threshold)}`);
+    if (data.score !== null) about.push(`score ${number(data.score)}${data.zone ? `, zone ${data.zone}` : ""}`);
     if (data.explanation) about.push(data.explanation.text);
   } else if (area === "drift") about.push(data.movement || `${number(data.distance)} of ${number(data.threshold)} nats`);
   else about.push(data.bundle ? `${data.bundle}, version ${data.version}, ${data.rows} rows` : "no bundle in use", data.reason);
