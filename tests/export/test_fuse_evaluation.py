@@ -114,4 +114,4 @@ def test_encoders_of_two_rates_are_one_bundle(tmp_path, data):
     told = run(score, wav, "--bundle", tmp_path / "bundle", "--json", tmp_path / "s.json")
     assert told.exit_code in {0, 1}, told.output
     (file,) = json.loads((tmp_path / "s.json").read_text())["files"]
-    assert file["score"] == pytest.approx(found["anomaly"][0], abs=1e-4)
+    assert file["raw_score"] == pytest.approx(found["anomaly"][0], abs=1e-4)

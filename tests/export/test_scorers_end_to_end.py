@@ -136,7 +136,7 @@ def published(bundles, heard):
 
 @pytest.mark.parametrize("name", sorted(SCORERS))
 def test_exported_and_run_by_the_agent(bundles, heard, published, name):
-    scores = [line["score"] for line in published if line["machine"] == name]
+    scores = [line["raw_score"] for line in published if line["machine"] == name]
     bundle = open_bundle(bundles / name)
     try:
         samples = read_audio(heard, rate=RATE)
