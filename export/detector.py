@@ -20,6 +20,7 @@ from agent.bundle.manifest import (
 )
 from agent.bundle.seal import write_json
 from agent.decide.config import DecideConfig
+from agent.decide.thresholds import counting_of
 from agent.errors import AudioError
 from agent.frames import Matrix
 from agent.score.build import write_scorer
@@ -125,16 +126,18 @@ def make_detector(
 
 
 def _rule(preset: Preset) -> ThresholdRule:
-    """What the threshold shall be; alarms are promised for the agent's own counts of windows."""
-    counts, asked = DecideConfig(), preset.threshold.false_alarms
+    """What the threshold shall be; alarms are promised for the agent's own measure of evidence."""
+    asked = preset.threshold.false_alarms
     promise = None
     if asked is not None:
+        window = preset.window
+        counting = counting_of(DecideConfig().amounts, window.hop_seconds, window.seconds)
         promise = AlarmPromise(
             per_second=asked.per_second,
-            hop_seconds=preset.window.hop_seconds,
-            raise_windows=counts.raise_windows,
-            of_windows=counts.of_windows,
-            clear_windows=counts.clear_windows,
+            hop_seconds=counting.hop_seconds,
+            raise_windows=counting.raise_windows,
+            of_windows=counting.of_windows,
+            clear_windows=counting.clear_windows,
         )
     threshold = preset.threshold
     return ThresholdRule(

@@ -1,11 +1,11 @@
-"""Scores become levels: normal, alert, alarm, each by N of M windows above its own threshold."""
+"""Scores become levels: normal, alert, alarm, each by enough sound above its own threshold."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
 
-from agent.decide.config import DecideConfig
+from agent.decide.config import Amounts, DecideConfig
 from agent.decide.evidence import Evidence, Heard, Rule
 from agent.decide.life import AlarmLife, new_alarm_id
 from agent.decide.memory import AlarmMemory
@@ -32,7 +32,8 @@ class AlarmDecider:
         threshold: A window scoring above this is anomalous (see `agent.decide.thresholds`).
         alert_threshold: The same for an alert; None for no alerts.
         scale: What scores are told on; None where nobody is told.
-        hop_seconds: Step between windows, for how long evidence is kept.
+        hop_seconds: Step between windows: what the first of them is worth, and how long evidence
+            that counts windows is kept.
         overlap_seconds: Length of a window where idle ones can be told and are suppressed, else 0.
         memory: Where an earlier run stopped; None begins at normal.
         new_id: Makes the id of a new alarm.
@@ -56,6 +57,7 @@ class AlarmDecider:
         self._scale = scale
         self._waiting: deque[Heard] = deque()
         self._idle_end = float("-inf")
+        self._counted: float | None = None  # end of the latest window that was counted
         self.life = AlarmLife(config, memory, new_id)
         self._set(threshold, alert_threshold, memory or AlarmMemory())
 
@@ -152,13 +154,22 @@ class AlarmDecider:
             heard = self._waiting.popleft()
             # One that the microphone's failure kept waiting may be too old by now.
             waited = now - self._overlap - heard.monotonic
+            seconds = self._new_sound(heard)
             for evidence in (self._alarm, self._alert):
                 if evidence is not None and waited <= evidence.rule.forget_seconds:
-                    evidence.observe(heard.value, heard.monotonic)
+                    evidence.observe(heard.value, heard.monotonic, seconds)
             self.life.settle(self._condition(), heard, self.threshold, self._scale)
+
+    def _new_sound(self, heard: Heard) -> float:
+        """Seconds of a window that were in none counted before; one after a pause is new whole."""
+        before, self._counted = self._counted, heard.monotonic
+        if before is None:
+            return min(self._hop, heard.seconds)
+        return min(max(heard.monotonic - before, 0.0), heard.seconds)
 
     def _forget(self) -> None:
         self._waiting.clear()
+        self._counted = None
         for evidence in (self._alarm, self._alert):
             if evidence is not None:
                 evidence.forget()
@@ -170,24 +181,24 @@ class AlarmDecider:
 
     def _set(self, alarm: float, alert: float | None, memory: AlarmMemory) -> None:
         config = self._config
-        rule = self._rule(alarm, config.raise_windows, config.of_windows)
-        self._alarm = Evidence(rule, active=memory.alarm_active)
+        self._alarm = Evidence(self._rule(alarm, config.amounts), active=memory.alarm_active)
         self._alert: Evidence | None = None
-        if alert is not None and config.alert is not None:
+        if alert is not None and config.alert_amounts is not None:
             # Above the alarm's, an alert would never come first.
-            alert = min(alert, alarm)
-            rule = self._rule(alert, config.alert.raise_windows, config.alert.of_windows)
+            rule = self._rule(min(alert, alarm), config.alert_amounts)
             self._alert = Evidence(rule, active=memory.alert_active)
 
-    def _rule(self, threshold: float, raise_windows: int, of_windows: int) -> Rule:
+    def _rule(self, threshold: float, amounts: Amounts) -> Rule:
         config = self._config
-        forget = max(_FORGET_AT_LEAST, _FORGET_STRETCHES * of_windows * self._hop)
+        stretch = amounts.within * (self._hop if amounts.in_windows else 1.0)
+        forget = max(_FORGET_AT_LEAST, _FORGET_STRETCHES * stretch)
         return Rule(
             threshold=threshold,
             # By its size: a normalised score, and with it the threshold, may be negative.
             clear_below=threshold - config.hysteresis * abs(threshold),
-            raise_windows=raise_windows,
-            of_windows=of_windows,
-            clear_windows=config.clear_windows,
+            raise_after=amounts.raise_after,
+            within=amounts.within,
+            clear_after=amounts.clear_after,
             forget_seconds=forget if config.forget_seconds is None else config.forget_seconds,
+            in_windows=amounts.in_windows,
         )

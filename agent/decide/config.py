@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from pydantic import Field, FiniteFloat, model_validator
@@ -9,11 +11,43 @@ from pydantic import Field, FiniteFloat, model_validator
 from agent.schema import Strict
 
 
-def _n_of_m(raise_windows: int, of_windows: int) -> None:
-    if raise_windows > of_windows:
-        raise ValueError(
-            f"raise_windows ({raise_windows}) cannot be more than of_windows ({of_windows})"
-        )
+# The counts of windows that the keys of an older configuration leave out.
+_RAISE_WINDOWS, _OF_WINDOWS, _CLEAR_WINDOWS = 3, 5, 10
+_ALERT_RAISE_WINDOWS, _ALERT_OF_WINDOWS = 20, 30
+_PAIRS = (("raise_seconds", "raise_windows"), ("of_seconds", "of_windows"))
+
+
+@dataclass(frozen=True, slots=True)
+class Amounts:
+    """How much evidence raises and clears a level.
+
+    Attributes:
+        raise_after: So much above the threshold...
+        within: ...among so much of the latest valid sound raises it.
+        clear_after: So much quiet sound in a row clears it.
+        in_windows: Windows are counted, however they overlap; else seconds of sound.
+    """
+
+    raise_after: float
+    within: float
+    clear_after: float
+    in_windows: bool = False
+
+
+def _n_of_m(what: str, raised: float, of: float) -> None:
+    if raised > of:
+        raise ValueError(f"raise_{what} ({raised:g}) cannot be more than of_{what} ({of:g})")
+
+
+def _one_kind(model: Strict, pairs: Sequence[tuple[str, str]]) -> None:
+    """Seconds of sound or windows are given, not both."""
+    given = model.model_fields_set
+    for seconds, windows in pairs:
+        counts = [name for _, name in pairs if name in given and getattr(model, name) is not None]
+        if seconds in given and counts:
+            raise ValueError(
+                f"give {seconds} or {windows}, not seconds of sound and windows together"
+            )
 
 
 class FalseAlarms(Strict):
@@ -56,19 +90,43 @@ class AlertConfig(Strict):
             "neither of the two above says otherwise",
         ),
     ] = 0.05
+    raise_seconds: Annotated[
+        FiniteFloat, Field(gt=0, description="Seconds of sound above it that raise the alert...")
+    ] = 60.0
+    of_seconds: Annotated[
+        FiniteFloat, Field(gt=0, description="...among so many of the latest valid sound")
+    ] = 90.0
     raise_windows: Annotated[
-        int, Field(ge=1, description="Windows above it that raise the alert...")
-    ] = 20
+        int | None,
+        Field(ge=1, description="Count windows in place of seconds: so many (20 if left out)..."),
+    ] = None
     of_windows: Annotated[
-        int, Field(ge=1, description="...among so many of the latest valid ones")
-    ] = 30
+        int | None, Field(ge=1, description="...among so many of the latest valid ones (or 30)")
+    ] = None
 
     @model_validator(mode="after")
     def _possible(self) -> AlertConfig:
-        _n_of_m(self.raise_windows, self.of_windows)
+        _one_kind(self, _PAIRS)
+        amounts = self.amounts(0.0)
+        _n_of_m(
+            "windows" if amounts.in_windows else "seconds", amounts.raise_after, amounts.within
+        )
         if self.threshold is not None and self.false_alarms is not None:
             raise ValueError("give threshold or false_alarms, not both")
         return self
+
+    def amounts(self, clear_after: float) -> Amounts:
+        """How much evidence raises the alert; what clears it is the alarm's."""
+        if self.raise_windows is None and self.of_windows is None:
+            return Amounts(self.raise_seconds, self.of_seconds, clear_after)
+        raised, of = self.raise_windows, self.of_windows
+        raised = _ALERT_RAISE_WINDOWS if raised is None else raised
+        return Amounts(
+            raised,
+            max(raised, _ALERT_OF_WINDOWS) if of is None else of,
+            clear_after,
+            in_windows=True,
+        )
 
 
 class DecideConfig(Strict):
@@ -88,15 +146,37 @@ class DecideConfig(Strict):
             "machine raises no more alarms than this; null for the bundle's own"
         ),
     ] = None
+    raise_seconds: Annotated[
+        FiniteFloat,
+        Field(
+            gt=0,
+            description="Seconds of anomalous sound that raise the alarm, each counted once however "
+            "many windows it is in...",
+        ),
+    ] = 20.0
+    of_seconds: Annotated[
+        FiniteFloat, Field(gt=0, description="...among so many of the latest valid sound")
+    ] = 30.0
+    clear_seconds: Annotated[
+        FiniteFloat,
+        Field(gt=0, description="Seconds of valid sound in a row, all low enough, that clear it"),
+    ] = 30.0
     raise_windows: Annotated[
-        int, Field(ge=1, description="Anomalous windows that raise the alarm...")
-    ] = 3
+        int | None,
+        Field(
+            ge=1,
+            description="Count windows in place of seconds of sound, however they overlap: so "
+            "many anomalous ones (3 if left out) raise the alarm...",
+        ),
+    ] = None
     of_windows: Annotated[
-        int, Field(ge=1, description="...among so many of the latest valid ones")
-    ] = 5
+        int | None,
+        Field(ge=1, description="...among so many of the latest valid ones (5 if left out)"),
+    ] = None
     clear_windows: Annotated[
-        int, Field(ge=1, description="Valid windows in a row, all low enough, that clear it")
-    ] = 10
+        int | None,
+        Field(ge=1, description="...and so many in a row, all low enough, clear it (or 10)"),
+    ] = None
     hysteresis: Annotated[
         float,
         Field(
@@ -111,7 +191,7 @@ class DecideConfig(Strict):
             gt=0,
             description="Windows longer ago than this count neither for raising nor for clearing, "
             "so that a long gap parts what lies on either side; null for ten times the stretch "
-            "that `of_windows` take, at least 60",
+            "that evidence is gathered over, at least 60",
         ),
     ] = None
     latch: Annotated[
@@ -146,7 +226,38 @@ class DecideConfig(Strict):
 
     @model_validator(mode="after")
     def _possible(self) -> DecideConfig:
-        _n_of_m(self.raise_windows, self.of_windows)
+        _one_kind(self, (*_PAIRS, ("clear_seconds", "clear_windows")))
+        amounts = self.amounts
+        _n_of_m(
+            "windows" if amounts.in_windows else "seconds", amounts.raise_after, amounts.within
+        )
         if self.threshold is not None and self.false_alarms is not None:
             raise ValueError("give threshold or false_alarms, not both")
         return self
+
+    @property
+    def amounts(self) -> Amounts:
+        """How much evidence raises and clears the alarm."""
+        raised, of, clear = self.raise_windows, self.of_windows, self.clear_windows
+        if raised is None and of is None and clear is None:
+            return Amounts(self.raise_seconds, self.of_seconds, self.clear_seconds)
+        raised = _RAISE_WINDOWS if raised is None else raised
+        return Amounts(
+            raised,
+            max(raised, _OF_WINDOWS) if of is None else of,
+            _CLEAR_WINDOWS if clear is None else clear,
+            in_windows=True,
+        )
+
+    @property
+    def alert_amounts(self) -> Amounts | None:
+        """How much evidence raises and clears an alert; None without alerts."""
+        if self.alert is None:
+            return None
+        found, alarm = self.alert.amounts(0.0), self.amounts
+        if found.in_windows == alarm.in_windows:
+            return replace(found, clear_after=alarm.clear_after)
+        # Of one in seconds and the other in windows, each is cleared in its own measure.
+        return replace(
+            found, clear_after=_CLEAR_WINDOWS if found.in_windows else self.clear_seconds
+        )

@@ -1,4 +1,9 @@
-"""Windows as evidence for one level: N of M above its threshold, a quiet row below."""
+"""Sound as evidence for one level: enough of the latest of it above the threshold, or a quiet row.
+
+Windows overlap, so counting them counts one event many times: at a hop of 1 s a slammed door is in
+ten windows of 10 s. Evidence is therefore measured in seconds of sound, each second once: a window
+weighs what it adds to the one before. That makes the decision the same at any hop.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,9 @@ from collections import deque
 from dataclasses import dataclass
 
 from agent.frames import Window
+
+# Hops of 0.1 s do not add up to whole seconds.
+_ROUNDING = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,23 +54,25 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """When evidence suffices.
+    """When evidence suffices. Amounts are seconds of sound, or windows where those are asked for.
 
     Attributes:
         threshold: A score above this speaks for the level.
         clear_below: A score up to this speaks against it.
-        raise_windows: N...
-        of_windows: ...of M of the latest valid windows make it active.
-        clear_windows: Quiet windows in a row that end it.
+        raise_after: So much above the threshold...
+        within: ...among so much of the latest valid sound makes it active.
+        clear_after: So much quiet sound in a row ends it.
         forget_seconds: Older windows count no more.
+        in_windows: Every window weighs 1, whatever sound it shares with the one before.
     """
 
     threshold: float
     clear_below: float
-    raise_windows: int
-    of_windows: int
-    clear_windows: int
+    raise_after: float
+    within: float
+    clear_after: float
     forget_seconds: float
+    in_windows: bool = False
 
 
 class Evidence:
@@ -76,40 +86,50 @@ class Evidence:
     def __init__(self, rule: Rule, *, active: bool = False) -> None:
         self.rule = rule
         self.active = active
-        self._recent: deque[tuple[float, bool]] = deque(maxlen=rule.of_windows)
-        self._quiet = 0
+        self._recent: deque[tuple[float, bool, float]] = deque()
+        self._quiet = 0.0
         self._last = float("-inf")
 
-    def observe(self, value: float, now: float) -> None:
+    @property
+    def gathered(self) -> float:
+        """What speaks for the level at present, in the rule's amounts."""
+        return sum(amount for _, loud, amount in self._recent if loud)
+
+    def observe(self, value: float, now: float, seconds: float = 1.0) -> None:
         """Take a valid window into account.
 
         Args:
             value: Its score.
             now: Its end, monotonic seconds.
+            seconds: Sound that it adds to the window before.
         """
+        amount = 1.0 if self.rule.in_windows else seconds
         if now - self._last > self.rule.forget_seconds:
-            self._quiet = 0
+            self._quiet = 0.0
         self._last = now
         if self.active:
-            self._observe_quiet(value)
+            self._observe_quiet(value, amount)
         else:
-            self._observe_loud(value, now)
+            self._observe_loud(value, now, amount)
 
     def forget(self) -> None:
         """Begin to count anew; whether the condition holds stays as it is."""
         self._recent.clear()
-        self._quiet = 0
+        self._quiet = 0.0
 
-    def _observe_loud(self, value: float, now: float) -> None:
-        self._recent.append((now, value > self.rule.threshold))
+    def _observe_loud(self, value: float, now: float, amount: float) -> None:
+        self._recent.append((now, value > self.rule.threshold, amount))
         while now - self._recent[0][0] > self.rule.forget_seconds:
             self._recent.popleft()
-        if sum(loud for _, loud in self._recent) >= self.rule.raise_windows:
-            self.active, self._quiet = True, 0
+        held = sum(amount for _, _, amount in self._recent)
+        while held - self._recent[0][2] >= self.rule.within - _ROUNDING:
+            held -= self._recent.popleft()[2]
+        if self.gathered >= self.rule.raise_after - _ROUNDING:
+            self.active, self._quiet = True, 0.0
 
-    def _observe_quiet(self, value: float) -> None:
-        self._quiet = self._quiet + 1 if value <= self.rule.clear_below else 0
-        if self._quiet >= self.rule.clear_windows:
+    def _observe_quiet(self, value: float, amount: float) -> None:
+        self._quiet = self._quiet + amount if value <= self.rule.clear_below else 0.0
+        if self._quiet >= self.rule.clear_after - _ROUNDING:
             self.active = False
             # What raised the old alarm must not help to raise the next.
             self._recent.clear()

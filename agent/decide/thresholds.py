@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from agent.bundle.manifest import HEALTHY_SCORES, Manifest
-from agent.decide.config import DecideConfig, FalseAlarms
+from agent.decide.config import Amounts, DecideConfig, FalseAlarms
 from agent.errors import ConfigError
 from agent.score.calibrate import HealthyScores
 from agent.score.config_threshold import ThresholdRule
@@ -15,6 +16,8 @@ from agent.score.rate import Counting, measure_correlation, window_rate
 from agent.score.rules import Limit, find_limit
 from agent.score.scale import Scale, measure_spread, scale_of
 
+# Seconds of sound are drawn in so many windows at most.
+_FINEST = 60
 # An early warning may be wrong so many times as often as the alarm.
 _ALERTS_AN_ALARM = 4.0
 # With fewer healthy windows an alert's quantile is guesswork.
@@ -56,14 +59,35 @@ def find_thresholds(
     alarm = manifest.threshold.value if config.threshold is None else config.threshold
     if config.false_alarms is not None:
         found = _promised(
-            config.false_alarms, config.raise_windows, config.of_windows,
-            config, manifest, healthy, hop_seconds,
-        )  # fmt: skip
+            config.false_alarms, config.amounts, manifest, healthy, hop_seconds
+        )
         alarm = found.value
         notes.append(_words("alarm", config.false_alarms, found))
     alert = _alert(config, manifest, healthy, hop_seconds, notes)
     scale = scale_of(alarm, None if healthy is None else measure_spread(healthy.scores))
     return Thresholds(alarm, None if alert is None else min(alert, alarm), scale, tuple(notes))
+
+
+def counting_of(amounts: Amounts, hop_seconds: float, window_seconds: float) -> Counting:
+    """How windows become alarms, for drawing them: seconds of sound as windows of their hop.
+
+    Args:
+        amounts: How much evidence raises and clears.
+        hop_seconds: Step between windows on the device.
+        window_seconds: Length of a window.
+    """
+    if amounts.in_windows:
+        return Counting(
+            hop_seconds, window_seconds,
+            int(amounts.raise_after), int(amounts.within), int(amounts.clear_after),
+        )  # fmt: skip
+    # A finer hop adds windows that say what their neighbours say.
+    hop = max(min(hop_seconds, window_seconds), amounts.within / _FINEST)
+    raised, of, clear = (
+        math.ceil(seconds / hop - 1e-6)
+        for seconds in (amounts.raise_after, amounts.within, amounts.clear_after)
+    )
+    return Counting(hop, window_seconds, raised, max(raised, of), clear)
 
 
 def _alert(
@@ -81,10 +105,9 @@ def _alert(
         promise = config.false_alarms.model_copy(
             update={"at_most": _ALERTS_AN_ALARM * config.false_alarms.at_most}
         )
-    if promise is not None:
-        found = _promised(
-            promise, asked.raise_windows, asked.of_windows, config, manifest, healthy, hop_seconds
-        )
+    amounts = config.alert_amounts
+    if promise is not None and amounts is not None:
+        found = _promised(promise, amounts, manifest, healthy, hop_seconds)
         notes.append(_words("alert", promise, found))
         return found.value
     known = 0 if healthy is None else int(np.isfinite(healthy.scores).sum())
@@ -102,9 +125,7 @@ def _alert(
 
 def _promised(
     promise: FalseAlarms,
-    raise_windows: int,
-    of_windows: int,
-    config: DecideConfig,
+    amounts: Amounts,
     manifest: Manifest,
     healthy: HealthyScores | None,
     hop_seconds: float,
@@ -115,9 +136,7 @@ def _promised(
             where="decide",
             remedy="Export the bundle again, or give decide.threshold instead.",
         )
-    counting = Counting(
-        hop_seconds, manifest.window_seconds, raise_windows, of_windows, config.clear_windows
-    )
+    counting = counting_of(amounts, hop_seconds, manifest.window_seconds)
     correlation = measure_correlation(healthy.scores, healthy.rows, manifest.window_seconds)
     # Rarer than anything that was recorded: a fitted tail, whatever rule the bundle's own has.
     rate = window_rate(promise.per_second, counting, correlation)

@@ -1,0 +1,83 @@
+"""Alarms are decided on seconds of sound: whatever the hop, however the windows overlap."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from agent.decide.alarm import AlarmDecider
+from agent.decide.config import DecideConfig
+from agent.frames import EventKind, Score, Validity, Window
+
+RATE, SECONDS = 100, 10.0
+SAMPLES = np.zeros(int(SECONDS * RATE), np.float32)
+
+
+def windows(hop, length, loud, *, dropped=()):
+    """Scores of windows that exceed 1 once they hold more than a second of what is loud."""
+    for index in range(int((length - SECONDS) / hop) + 1):
+        start = index * hop
+        if any(a <= start + SECONDS < b for a, b in dropped):
+            continue
+        held = sum(max(0.0, min(b, start + SECONDS) - max(a, start)) for a, b in loud)
+        window = Window(SAMPLES, RATE, index, 5e6 + start, 1e9 + start, Validity.VALID)
+        yield Score(window, held)
+
+
+def told(hop, length, loud, *, config=None, **how):
+    """What was told, and how many seconds of the stream had been heard by then."""
+    decider = AlarmDecider(config or DecideConfig(alert=None), 1.0, hop_seconds=hop)
+    return [
+        (event.kind, decision.score.window.end_monotonic - 5e6)
+        for decision in (decider.decide(score) for score in windows(hop, length, loud, **how))
+        for event in decision.events
+    ]
+
+
+@pytest.mark.parametrize("hop", [0.25, 0.5, 1.0, 2.0, 5.0])
+def test_a_fault_is_raised_and_cleared_at_the_same_time_whatever_the_hop(hop):
+    (raised, at), (cleared, until) = told(hop, 300.0, [(100.0, 180.0)])
+    assert (raised, cleared) == (EventKind.RAISED, EventKind.CLEARED)
+    # A second of it until a window exceeds, then 20 s of sound.
+    assert 120.0 <= at <= 121.0 + 2 * hop
+    # The last window with more than a second of it ends at 189; then 30 s of quiet.
+    assert 219.0 - hop <= until <= 219.0 + 2 * hop
+
+
+@pytest.mark.parametrize("hop", [0.25, 0.5, 1.0, 2.0, 5.0])
+def test_one_event_in_many_overlapping_windows_is_one_event(hop):
+    """A slammed door, a sentence: three of five windows, and no alarm."""
+    passing = [(100.0, 102.0), (200.0, 206.0), (300.0, 302.0), (400.0, 406.0)]
+    assert told(hop, 500.0, passing) == []
+    counted = DecideConfig(raise_windows=3, of_windows=5, alert=None)
+    if hop <= 2.0:
+        assert EventKind.RAISED in {kind for kind, _ in told(hop, 500.0, passing, config=counted)}
+
+
+def test_windows_that_a_slow_device_dropped_cost_no_evidence():
+    """Their sound is in the windows that were judged."""
+    dropped = [(at + 1.0, at + 4.0) for at in np.arange(100.0, 200.0, 4.0)]
+    (_, at), *_ = told(1.0, 300.0, [(100.0, 180.0)], dropped=dropped)
+    assert at <= 126.0
+
+
+def test_windows_without_common_sound_count_whole_and_no_more():
+    hop = 60.0
+    (_, at), *_ = told(hop, 1000.0, [(300.0, 700.0)])
+    # Windows that end at 310 and 370 hold 10 s each.
+    assert at == 370.0
+
+
+def test_keys_of_windows_keep_their_meaning_and_the_two_are_not_mixed():
+    old = DecideConfig(raise_windows=2, of_windows=4, clear_windows=7)
+    assert old.amounts.in_windows
+    assert (old.amounts.raise_after, old.amounts.within, old.amounts.clear_after) == (2, 4, 7)
+    one = DecideConfig(clear_windows=4).amounts
+    assert (one.raise_after, one.within, one.clear_after) == (3, 5, 4)
+    new = DecideConfig().amounts
+    assert not new.in_windows
+    with pytest.raises(ValidationError, match="not seconds of sound and windows together"):
+        DecideConfig(raise_seconds=20, raise_windows=3)
+    with pytest.raises(ValidationError, match="raise_seconds \\(40\\) cannot be more than"):
+        DecideConfig(raise_seconds=40)
