@@ -129,7 +129,9 @@ def read(folder: Path) -> Iterator[Scored]:
         )  # fmt: skip
 
 
-def raised(bundle: Bundle, stream: Scored, decide: DecideConfig, hop: float) -> list[tuple[float, float]]:
+def raised(
+    bundle: Bundle, stream: Scored, decide: DecideConfig, hop: float
+) -> list[tuple[float, float]]:
     """When alarms rise and clear, by the agent's decider."""
     config = MachineConfig(name="bench", hop_seconds=hop, decide=decide)
     terms = terms_of(config, bundle)
@@ -213,7 +215,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     decide = DecideConfig.model_validate(json.loads(options.decide))
-    places = [sounds.synthetic(s, options.hours, 24 if s % 2 else 60) for s in range(11, 11 + options.synthetic)]
+    places = [
+        sounds.synthetic(s, options.hours, 24 if s % 2 else 60)
+        for s in range(11, 11 + options.synthetic)
+    ]
     if (SHARED / "data").is_dir():
         places += sounds.real(SHARED)
     tally, began = Tally(), time.monotonic()
@@ -225,8 +230,11 @@ def main() -> None:
         for stream in read(folder):
             tally.add(place.name, stream, raised(bundle, stream, decide, options.hop))
         bundle.close()
-        print(f"{place.name}: {tally.false[place.name]} false in "
-              f"{24 * tally.days[place.name]:.2f} h, {time.monotonic() - began:.0f} s", flush=True)
+        print(
+            f"{place.name}: {tally.false[place.name]} false in "
+            f"{24 * tally.days[place.name]:.2f} h, {time.monotonic() - began:.0f} s",
+            flush=True,
+        )
     show(tally)
     if options.json:
         options.json.write_text(json.dumps(vars(tally), indent=1))
@@ -242,7 +250,10 @@ def show(tally: Tally) -> None:
     for machine, days in rows:
         count = sum(tally.false.values()) if machine == "all" else tally.false[machine]
         table.add_row(
-            machine, f"{24 * days:.2f}", str(count), f"{count / days:.2g} ({upper(count) / days:.3g})"
+            machine,
+            f"{24 * days:.2f}",
+            str(count),
+            f"{count / days:.2g} ({upper(count) / days:.3g})",
         )
     console.print(table)
     table = Table(title="sounds from elsewhere, and gain")

@@ -1,8 +1,8 @@
 """Machines in service: what they are trained on, hours of healthy sound, what passes, what fails.
 
 Synthetic machines run at changing loads for hours; real ones are healthy clips that training never
-heard, joined. Over copies of it come sounds from elsewhere, and a gain that changes; faults begin at
-a known moment. Everything is 16 kHz, float32.
+heard, joined. Over copies of it come sounds from elsewhere, and a gain that changes; faults begin
+at a known moment. Everything is 16 kHz, float32.
 """
 
 from __future__ import annotations
@@ -183,7 +183,9 @@ def _service(design: MachineDesign, seed: int, hours: float) -> Iterator[Stream]
             yield Stream(f"{kind} {severity:g}", "fault", sound, (event,))
 
 
-def _stretch(design, seconds, rng, gain):
+def _stretch(
+    design: MachineDesign, seconds: float, rng: np.random.Generator, gain: float
+) -> np.ndarray:
     valve = ("open", "half")[int(rng.integers(2))]
     if rng.uniform() < 0.3:
         operation = varying(design, seconds, rng, valve=valve)
@@ -230,7 +232,9 @@ def _real(
             yield louder(stream, "gain")
         for label, clips in faults:
             lead = stream[: int(LEAD * RATE)]
-            event = Event("real", len(lead) / RATE, (len(lead) + sum(map(len, clips))) / RATE, "real")
+            event = Event(
+                "real", len(lead) / RATE, (len(lead) + sum(map(len, clips))) / RATE, "real"
+            )
             yield Stream(label, "fault", joined([lead, *clips]), (event,))
 
     return Place(name, lambda folder: _folder(folder, train), streams)
@@ -275,6 +279,7 @@ def real(shared: Path) -> Iterator[Place]:
         "drone, 5 flights", flights[:5], flights[5:],
         [(f"broken {i}", [flight]) for i, flight in enumerate(broken)], 6,
     )  # fmt: skip
+    running = _clips(sorted((data / "compressor" / "run").glob("*")))
     for state, first in (("off", "20260302"), ("rest", "20260302")):
         days = sorted((data / "compressor" / state).glob("*.flac"))
         by_day: dict[str, list[Path]] = {}
@@ -287,6 +292,6 @@ def real(shared: Path) -> Iterator[Place]:
         later = [day for day in tens if day != first]
         yield _real(
             f"compressor {state}, 20 x 10 s of one day", tens[first], tens[later[0]],
-            [("running", [np.concatenate(_clips(sorted((data / "compressor" / "run").glob("*"))))])],
+            [("running", [np.concatenate(running)])],
             7, extra=[(day, tens[day]) for day in later[1:]],
         )  # fmt: skip

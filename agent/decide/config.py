@@ -10,7 +10,6 @@ from pydantic import Field, FiniteFloat, model_validator
 
 from agent.schema import Strict
 
-
 # The counts of windows that the keys of an older configuration leave out.
 _RAISE_WINDOWS, _OF_WINDOWS, _CLEAR_WINDOWS = 3, 5, 10
 _ALERT_RAISE_WINDOWS, _ALERT_OF_WINDOWS = 20, 30
@@ -108,9 +107,7 @@ class AlertConfig(Strict):
     def _possible(self) -> AlertConfig:
         _one_kind(self, _PAIRS)
         amounts = self.amounts(0.0)
-        _n_of_m(
-            "windows" if amounts.in_windows else "seconds", amounts.raise_after, amounts.within
-        )
+        _n_of_m("windows" if amounts.in_windows else "seconds", amounts.raise_after, amounts.within)
         if self.threshold is not None and self.false_alarms is not None:
             raise ValueError("give threshold or false_alarms, not both")
         return self
@@ -150,8 +147,8 @@ class DecideConfig(Strict):
         FiniteFloat,
         Field(
             gt=0,
-            description="Seconds of anomalous sound that raise the alarm, each counted once however "
-            "many windows it is in...",
+            description="Seconds of anomalous sound that raise the alarm, each counted once "
+            "however many windows it is in...",
         ),
     ] = 20.0
     of_seconds: Annotated[
@@ -228,9 +225,7 @@ class DecideConfig(Strict):
     def _possible(self) -> DecideConfig:
         _one_kind(self, (*_PAIRS, ("clear_seconds", "clear_windows")))
         amounts = self.amounts
-        _n_of_m(
-            "windows" if amounts.in_windows else "seconds", amounts.raise_after, amounts.within
-        )
+        _n_of_m("windows" if amounts.in_windows else "seconds", amounts.raise_after, amounts.within)
         if self.threshold is not None and self.false_alarms is not None:
             raise ValueError("give threshold or false_alarms, not both")
         return self

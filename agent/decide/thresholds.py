@@ -58,9 +58,7 @@ def find_thresholds(
     notes: list[str] = []
     alarm = manifest.threshold.value if config.threshold is None else config.threshold
     if config.false_alarms is not None:
-        found = _promised(
-            config.false_alarms, config.amounts, manifest, healthy, hop_seconds
-        )
+        found = _promised(config.false_alarms, config.amounts, manifest, healthy, hop_seconds)
         alarm = found.value
         notes.append(_words("alarm", config.false_alarms, found))
     alert = _alert(config, manifest, healthy, hop_seconds, notes)

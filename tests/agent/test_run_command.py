@@ -28,7 +28,9 @@ def plant(tmp_path, tiny_bundle):
         source = source or f"{{kind: replay, paths: [sound], speed: {speed}}}"
         path = tmp_path / "agent.yaml"
         path.write_text(
-            f"device: dev\nmachines:\n- name: pump\n  bundle: bundle\n  hop_seconds: 0.5\n  source: {source}\n{extra}"
+            f"device: dev\nmachines:\n- name: pump\n  bundle: bundle\n  hop_seconds: 0.5\n"
+            "  decide: {raise_seconds: 2, of_seconds: 3, clear_seconds: 5}\n"
+            f"  source: {source}\n{extra}"
         )
         return path
 
