@@ -40,12 +40,14 @@ class Headline:
         text: In words.
         system: On which system.
         worst: The machine that is told of; empty when nothing was judged.
+        verdict: On that machine; None when nothing was judged.
     """
 
     level: Level
     text: str
     system: str
     worst: str
+    verdict: Verdict | None = None
 
 
 def rule(
@@ -101,10 +103,10 @@ def headline(evaluation: Evaluation, machines: Sequence[Machine]) -> Headline:
     text = f"{system.name} on {name} {verdict.text()}"
     if len(found) > 1:
         alike = sum(one.verdict.level == verdict.level for one in found.values())
-        text = f"{verdict.level} on {alike} of {counted(len(found), 'machine')}. {text}"
+        text = f"{verdict.level} for {alike} of {counted(len(found), 'machine')}: {text}"
     if len(system.seeds) > 1:
         text += f" (the worst of {len(system.seeds)} seeds)"
-    return Headline(verdict.level, text[:1].upper() + text[1:], system.name, name)
+    return Headline(verdict.level, text, system.name, name, verdict)
 
 
 def csv_table(evaluation: Evaluation, machines: Sequence[Machine]) -> list[list[object]]:

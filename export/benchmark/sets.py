@@ -12,8 +12,10 @@ from agent.errors import AuscultError, ConfigError
 from export.benchmark.truth import Truth, answer
 from export.evaluate import untestable
 from export.results import Failure
+from export.splitting import Divided
 from trainer.recordings.load import find_machines, load_machines
 from trainer.recordings.model import Machine
+from trainer.recordings.split import Cut, split_by_time
 
 _PARTS = ("dev_data", "eval_data")
 
@@ -25,10 +27,12 @@ class Found:
     Attributes:
         machines: Those that can be trained and tested.
         failures: The others, and why not.
+        divided: How they were divided by time, where that was asked for.
     """
 
     machines: list[Machine] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    divided: Divided = field(default_factory=Divided)
 
     @property
     def names(self) -> list[str]:
@@ -42,6 +46,7 @@ def find_benchmark(
     names: Sequence[str] = (),
     *,
     truth: Truth | None = None,
+    cut: Cut | None = None,
     channel: int | None = None,
     progress: Progress | None = None,
 ) -> Found:
@@ -54,6 +59,7 @@ def find_benchmark(
         root: A machine's folder, a folder of them, or one with `dev_data/` and `eval_data/`.
         names: Machines wanted; none for all.
         truth: Answers of an evaluation set.
+        cut: Where healthy recordings are divided by time; None for the split as given.
         channel: Channel of multi-channel recordings; None averages.
         progress: Where to show progress.
 
@@ -78,6 +84,9 @@ def find_benchmark(
         try:
             (machine,) = load_machines(part, [own], channel=channel, progress=progress)
             machine = answer(replace(machine, name=name), own, truth)
+            if cut is not None:
+                found.divided.splits.append(split_by_time(machine, cut))
+                machine = found.divided.splits[-1].machine
             problem = untestable(machine, faults=True)
             if problem is not None:
                 raise problem

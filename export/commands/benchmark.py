@@ -9,8 +9,10 @@ import click
 from trainer.commands.options import (
     SEEDS,
     channel_option,
+    cut_option,
     machines_option,
     resamples_option,
+    split_option,
     weights_option,
 )
 
@@ -65,6 +67,8 @@ from trainer.commands.options import (
     show_default=True,
     help="Leave runs and bundles in --out/work.",
 )
+@split_option
+@cut_option
 @resamples_option
 def benchmark(
     data: Path,
@@ -79,6 +83,8 @@ def benchmark(
     jobs: int,
     address: str | None,
     keep: bool,
+    split: str,
+    cut: str | None,
     resamples: int,
 ) -> None:
     """Train, export and score presets on every machine of a DCASE download (2020 to 2026).
@@ -106,6 +112,7 @@ def benchmark(
     from export.benchmark.truth import read_truth
     from export.evaluate import choose_systems
     from export.results import Precision
+    from export.splitting import asked_cut
     from export.tables import decisions_table, headline_line, notes
     from export.verdicts import CSV_HEADINGS, csv_table
     from trainer.decisions.report import write_csv
@@ -115,6 +122,7 @@ def benchmark(
 
     if address is not None and jobs > 1:
         raise click.UsageError("--jobs and --ray exclude each other.")
+    moment = asked_cut(split, cut)
     processors = usable_cores()
     executor: Executor = Here() if jobs == 1 else Processes(jobs)
     if address is not None:
@@ -135,7 +143,9 @@ def benchmark(
     told = Console(stderr=True)
     truth = None if key_path is None else read_truth(key_path)
     with progress_bar(told) as progress:
-        found = find_benchmark(data, names, truth=truth, channel=channel, progress=progress)
+        found = find_benchmark(
+            data, names, truth=truth, cut=moment, channel=channel, progress=progress
+        )
     for failure in found.failures:
         told.print(f"[red]{escape(failure.machine)}: left out[/red]: {escape(failure.reason)}")
     for machine in found.machines:
@@ -163,8 +173,9 @@ def benchmark(
         "auscult_version": __version__,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "bootstrap": {"resamples": resamples, "seed": 0, "level": 0.95},
+        **found.divided.about(),
     }
-    remarks = notes(evaluation)
+    remarks = [*found.divided.notes, *notes(evaluation)]
     write_json(out / "results.json", benchmark_json(evaluation, left, about, found.machines))
     write_csv(out / "decisions.csv", CSV_HEADINGS, csv_table(evaluation, found.machines))
     write_atomic(out / "results.md", markdown(evaluation, left, about).encode())

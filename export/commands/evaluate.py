@@ -9,8 +9,10 @@ import click
 from trainer.commands.options import (
     SEEDS,
     channel_option,
+    cut_option,
     machines_option,
     resamples_option,
+    split_option,
     weights_option,
 )
 
@@ -66,6 +68,8 @@ from trainer.commands.options import (
     show_default=True,
     help="Leave runs and bundles in --out/work.",
 )
+@split_option
+@cut_option
 @resamples_option
 def evaluate(
     data: Path,
@@ -80,6 +84,8 @@ def evaluate(
     channel: int | None,
     reuse: bool,
     keep: bool,
+    split: str,
+    cut: str | None,
     resamples: int,
 ) -> None:
     """Train, export and score presets on the machines in DATA, as DCASE Task 2 does.
@@ -87,7 +93,8 @@ def evaluate(
     Prints a machine a row: AUC of the source and the target domain, pAUC, their harmonic mean and
     its 95 % interval, in per cent; in the last row the official score over all machines. The
     floors (loudness, log-mel) stand last in every table: what does not beat them has learnt
-    nothing. Exit code 1 when a machine failed.
+    nothing. A second table says what each threshold does: faults found, false alarms, a verdict.
+    Exit code 1 when a machine failed.
     """
     import json
     import shutil
@@ -103,6 +110,7 @@ def evaluate(
     from export.report.evaluation import write_report
     from export.results import Precision
     from export.results_json import evaluation_json
+    from export.splitting import asked_cut, divide
     from export.tables import decisions_table, headline_line, notes, results_tables
     from export.verdicts import CSV_HEADINGS, csv_table
     from export.workshop import Workshop
@@ -115,6 +123,7 @@ def evaluate(
         raise click.UsageError("--float and --compare-float exclude each other.")
     if reuse and out is None:
         raise click.UsageError("--reuse needs --out: the folder whose runs are to be taken up.")
+    moment = asked_cut(split, cut)
     precisions: list[Precision] = ["float32"] if as_float else ["int8"]
     if compare_float:
         precisions.append("float32")
@@ -133,16 +142,23 @@ def evaluate(
     for machine in machines:
         for rejected in machine.rejected:
             told.print(f"left out: {escape(f'{rejected.path}: {rejected.reason}')}")
+    divided = divide(machines, moment)
+    machines = divided.machines
+    for line in divided.notes:
+        told.print(escape(line), highlight=False)
     workshop = Workshop(
         out / "work", weights=weights, channel=channel, reuse=reuse, machines=machines
     )
     found = run(machines, systems, workshop, Options(out, channel, resamples), told)
+    found.failures.extend(divided.failures)
+    remarks = [*divided.notes, *notes(found)]
 
     about = {
         "data": str(data),
         "auscult_version": __version__,
         "created": started.isoformat(timespec="seconds"),
         "bootstrap": {"resamples": resamples, "seed": 0, "level": 0.95},
+        **divided.about(),
     }
     text = json.dumps(evaluation_json(found, about, machines), indent=2, allow_nan=False) + "\n"
     for path in (out / "results.json", json_path):
@@ -157,7 +173,7 @@ def evaluate(
             workshop,
             out,
             data=str(data),
-            notes=notes(found),
+            notes=remarks,
             channel=channel,
             progress=progress,
         )
@@ -170,7 +186,7 @@ def evaluate(
     for table in results_tables(found, width):
         console.print(table)
     console.print(decisions_table(found, machines))
-    for note in notes(found):
+    for note in remarks:
         console.print(f"note: {escape(note)}", highlight=False)
     for failure in found.failures:
         where = f"{failure.machine}, {failure.system}" if failure.system else failure.machine

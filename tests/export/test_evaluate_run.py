@@ -259,8 +259,8 @@ def test_healthy_tests_alone_tell_of_false_alarms_and_of_nothing_else(tmp_path: 
     low, high = told["false_alarms_per_day_interval"]
     assert low < 43200.0 < high
     assert machine["verdict"]["level"] == "do not deploy"
-    assert found["verdict"]["text"].startswith("Loudness on mill raises 12 false alarms in 12")
-    assert "verdict: Loudness on mill" in result.output.replace("\n", " ")
+    assert found["verdict"]["text"].startswith("loudness on mill raises 12 false alarms in 12")
+    assert "verdict: loudness on mill" in result.output.replace("\n", " ")
 
 
 def test_what_the_threshold_did_is_counted_from_the_written_decisions(done) -> None:
@@ -340,3 +340,33 @@ def test_worst_misses_are_ranked_by_how_wrong_they_are():
     assert raised[0].rank == 1.0
     assert "missed" in caption(missed[0])
     assert "false alarm" in caption(raised[0])
+
+
+def test_split_by_time_learns_the_earlier_days_and_judges_the_later(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    for day in (2, 3, 28):
+        for i in range(6):
+            # On the last day the machine is four times as loud.
+            name = f"202603{day:02}_0{i}0000.wav"
+            hum(tmp_path / "mill" / "normal" / name, rng, gain=4 if day == 28 else 1)
+    out = tmp_path / "out"
+    result = run(
+        tmp_path / "mill", "--preset", "loudness", "--split", "time", "--cut", "0.6", "--out", out
+    )
+    assert result.exit_code == 0, result.output
+    found = json.loads((out / "results.json").read_text())
+    assert found["split"]["machines"]["mill"] == {
+        "cut": "2026-03-28T00:00:00",
+        "by": "names",
+        "learnt": 12,
+        "judged": 6,
+    }
+    told = found["presets"]["loudness"]["machines"]["mill"]["at_threshold"]["all"]
+    assert (told["healthy"], told["false_alarms"]) == (6, 6)
+    assert "learnt from 12 healthy recordings before 2026-03-28" in result.output.replace("\n", " ")
+
+
+def test_a_cut_without_a_split_by_time_is_refused(data: Path) -> None:
+    result = run(data, "--cut", "0.5")
+    assert result.exit_code == 2
+    assert "--cut needs --split time" in result.output

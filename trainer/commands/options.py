@@ -23,6 +23,20 @@ channel_option = click.option(
 machines_option = click.option(
     "--machine", "names", multiple=True, help="Only this machine of DATA; may be given repeatedly."
 )
+split_option = click.option(
+    "--split",
+    type=click.Choice(["given", "time"]),
+    default="given",
+    show_default=True,
+    help="time: learn from the earlier healthy recordings and judge on the later, whichever folder "
+    "they are in.",
+)
+cut_option = click.option(
+    "--cut",
+    metavar="WHEN",
+    help="Where --split time divides: a share of the healthy recordings (0.5), which cuts between "
+    "days where there are several, or a date or time (2026-03-26).  [default: 0.5]",
+)
 resamples_option = click.option(
     "--resamples",
     type=click.IntRange(min=100),

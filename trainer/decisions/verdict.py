@@ -98,12 +98,16 @@ def judge(
     standing = standing or Standing()
     whole = figures["all"]
     found: list[tuple[Level, str]] = []
-    for place, own in figures.items():
-        where = "" if place == "all" else f" of the {place} domain"
-        if place == "all" or own.found.total >= LEAST_CLIPS:
-            found += _of_faults(own.found, where)
-        if place == "all" or own.false.total >= LEAST_CLIPS:
-            found += _of_alarms(own.false, where)
+    for shared, name in ((_of_faults, "found"), (_of_alarms, "false")):
+        own = shared(getattr(whole, name), "")
+        found += own
+        for place, part in figures.items():
+            share: Share = getattr(part, name)
+            if place != "all" and share.total >= LEAST_CLIPS:
+                # Of a domain is told what is worse than over all.
+                found += [
+                    one for one in shared(share, f" of the {place} domain") if _worse(one, own)
+                ]
     found += _of_count(whole)
     found += _of_promise(whole.false, standing)
     found += _of_floors(standing)
@@ -115,6 +119,10 @@ def judge(
 def worst(verdicts: Sequence[Verdict]) -> Verdict:
     """The worst of several, the first of equals."""
     return min(verdicts, key=lambda one: one.rank)
+
+
+def _worse(one: tuple[Level, str], others: Sequence[tuple[Level, str]]) -> bool:
+    return all(LEVELS.index(one[0]) < LEVELS.index(level) for level, _ in others)
 
 
 def _counts(whole: DecisionFigures) -> str:
