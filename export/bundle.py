@@ -156,6 +156,7 @@ def export_bundle(
             window_samples=encoder.window_samples,
             hop_samples=round(preset.window.train_hop_seconds * encoder.sample_rate),
             roles=HEALTHY,
+            clip_seconds=preset.window.clip_seconds,
             channel=record.channel,
             progress=progress,
         )

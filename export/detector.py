@@ -70,6 +70,7 @@ def still_windows(
             window_samples=encoder.window_samples,
             hop_samples=round(record.preset.window.train_hop_seconds * encoder.sample_rate),
             roles=STILL,
+            clip_seconds=record.preset.window.clip_seconds,
             channel=record.channel,
             progress=progress,
         )

@@ -17,6 +17,7 @@ from export.compare import Comparison
 from export.detector import Detector
 from export.drift import FittedDrift
 from export.quantize import Quantized
+from trainer.published.follow import report_info
 from trainer.recordings.model import Machine
 from trainer.run import RunRecord
 from trainer.windows import WindowSet
@@ -67,6 +68,8 @@ def draft_manifest(
         window_seconds=detector.info.window_samples / detector.info.sample_rate,
         hop_seconds=preset.window.hop_seconds,
         clip_hop_seconds=preset.window.train_hop_seconds,
+        clip_seconds=preset.window.clip_seconds,
+        report=report_info(preset),
         scorer=detector.fitted.config,
         threshold=detector.fitted.threshold,
         scale=scale_info(detector.fitted.threshold, detector.fitted.healthy_scores),

@@ -19,7 +19,10 @@ from export.bundle import export_run
 from export.embedding_cache import EmbeddingCache
 from export.results import System, file_name
 from trainer.defaults import needed_weights
+from trainer.fit.classify import CHECKPOINT
+from trainer.join import join_runs
 from trainer.learn import rescored, train_machine
+from trainer.members import recipes
 from trainer.preset import Preset
 from trainer.recordings.model import Machine
 from trainer.run import RUN
@@ -51,7 +54,10 @@ class Workshop:
 
     def place(self, machine: Machine, system: System, seed: int) -> Path:
         """The folder of one training."""
-        return self.folder / system.preset.name / file_name(machine.name) / f"seed_{seed}"
+        return self._place(machine, system.preset, seed)
+
+    def _place(self, machine: Machine, preset: Preset, seed: int) -> Path:
+        return self.folder / preset.name / file_name(machine.name) / f"seed_{seed}"
 
     def bundle(self, machine: Machine, system: System, seed: int, progress: Progress) -> Path:
         """Train (once for all precisions) and export.
@@ -62,25 +68,50 @@ class Workshop:
         Raises:
             AuscultError: Training or export refuses.
         """
-        place = self.place(machine, system, seed)
         inputs = self._inputs(machine, system.preset, seed)
-        run = place / "run"
+        run = self._run(machine, system.preset, seed, progress)
+        return self._export(run, self.place(machine, system, seed), system, inputs)
+
+    def _run(self, machine: Machine, preset: Preset, seed: int, progress: Progress) -> Path:
+        """The run of a preset, trained where it is not there."""
+        run = self._place(machine, preset, seed) / "run"
         if run not in self._trained:
+            inputs = self._inputs(machine, preset, seed)
             if not (self.reuse and _made_from(run, RUN, inputs)):
-                _clear(run)
-                self._train(machine, system.preset, seed, run, progress)
+                begun = self.reuse and _made_from(run, CHECKPOINT, inputs)
+                if not begun:
+                    _clear(run)
                 _mark(run, inputs)
-            self._trained[run] = self.learning(machine, system.preset, seed)
-        return self._export(run, place, system, inputs)
+                self._train(machine, preset, seed, run, progress, resume=begun)
+            self._trained[run] = self.learning(machine, preset, seed)
+        return run
 
     def _train(
-        self, machine: Machine, preset: Preset, seed: int, run: Path, progress: Progress
+        self,
+        machine: Machine,
+        preset: Preset,
+        seed: int,
+        run: Path,
+        progress: Progress,
+        *,
+        resume: bool,
     ) -> None:
-        """Leave a run in `run`; that of a preset with another scorer alone serves as well."""
+        """Leave a run in `run`; that of a preset with another scorer alone serves as well.
+
+        A training of all machines' classes is that of each of them. Ensembles are joined from the
+        runs of their members.
+        """
+        if preset.members:
+            runs = {
+                name: self._run(machine, recipe, seed, progress)
+                for name, recipe in recipes(preset).items()
+            }
+            join_runs(preset, runs, run, seed=seed)
+            return
         learning = self.learning(machine, preset, seed)
         alike = next((one for one, key in self._trained.items() if key == learning), None)
         if alike is not None:
-            rescored(alike, preset, run)
+            rescored(alike, preset, run, machine)
             return
         train_machine(
             machine,
@@ -90,6 +121,7 @@ class Workshop:
             weights=self.weights,
             channel=self.channel,
             others=self._others(machine, preset),
+            resume=resume,
             progress=progress,
         )
 
@@ -133,11 +165,23 @@ class Workshop:
         """
         recipe = preset.model_dump(mode="json")
         if preset.selection is None:
-            recipe = {name: recipe[name] for name in ("encoder", "training", "window")}
-        return self._digest(machine, preset, seed, recipe)
+            recipe = {name: recipe[name] for name in ("encoder", "training", "window", "members")}
+        shared = (
+            preset.selection is None
+            and not preset.members
+            and preset.training.kind == "classify"
+            and preset.training.classes.machines == "all"
+        )
+        return self._digest(machine, preset, seed, recipe, shared=shared)
 
     def _digest(
-        self, machine: Machine, preset: Preset, seed: int, recipe: dict[str, object]
+        self,
+        machine: Machine,
+        preset: Preset,
+        seed: int,
+        recipe: dict[str, object],
+        *,
+        shared: bool = False,
     ) -> str:
         weights = self.weights
         files = [
@@ -145,6 +189,9 @@ class Workshop:
             for name in needed_weights(preset)
             if weights is not None
         ]
+        sources = [machine, *self._others(machine, preset)]
+        if shared:
+            sources.sort(key=lambda source: source.name)
         facts = [
             __version__,
             recipe,
@@ -153,7 +200,7 @@ class Workshop:
             [_state(path) for path in files],
             [
                 [str(r.path), r.role, r.section, r.domain, r.attributes, _state(r.path)]
-                for source in (machine, *self._others(machine, preset))
+                for source in sources
                 for r in source.recordings
                 if r.role != "test"
             ],
@@ -181,7 +228,7 @@ def _marker(folder: Path) -> Path:
 
 def _made_from(folder: Path, last: str, inputs: str) -> bool:
     marker = _marker(folder)
-    return (folder / last).is_file() and marker.is_file() and marker.read_text() == inputs
+    return (folder / last).exists() and marker.is_file() and marker.read_text() == inputs
 
 
 def _mark(folder: Path, inputs: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,11 +23,16 @@ from trainer.fit.classify import CHECKPOINT, FitResult, fit_classifier
 from trainer.fit.material import HEALTHY as HEALTHY  # noqa: PLC0414
 from trainer.fit.material import gather_material
 from trainer.fit.reconstruct import fit_autoencoder
+from trainer.join import join_runs
+from trainer.members import recipes
 from trainer.preset import Preset
 from trainer.recordings.model import Machine, Recording
 from trainer.run import (
+    RUN,
     RecordingRecord,
     RunRecord,
+    link_run,
+    load_record,
     load_run,
     prepare_run,
     refuse_present,
@@ -37,6 +43,9 @@ from trainer.windows import healthy_windows
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+# Where the runs of an ensemble's members lie while it is trained.
+MEMBERS = "members"
 
 
 def train_machine(
@@ -76,6 +85,19 @@ def train_machine(
         AudioError: No healthy window could be judged.
     """
     began = time.monotonic()
+    if preset.members:
+        return _train_members(
+            machine,
+            preset,
+            out,
+            seed=seed,
+            weights=weights,
+            channel=channel,
+            others=others,
+            fabric=fabric,
+            resume=resume,
+            progress=progress,
+        )
     encoder = build_encoder(
         preset.encoder,
         window_seconds=preset.window.seconds,
@@ -135,13 +157,63 @@ def train_machine(
     return record
 
 
-def rescored(run: Path, preset: Preset, out: Path) -> RunRecord:
+def _train_members(
+    machine: Machine,
+    preset: Preset,
+    out: Path,
+    *,
+    seed: int,
+    weights: Path | None,
+    channel: int | None,
+    others: Sequence[Machine],
+    fabric: Fabric | None,
+    resume: bool,
+    progress: Progress | None,
+) -> RunRecord:
+    """Train an ensemble's members one after the other, and join them."""
+    place = out / MEMBERS
+    first = fabric is None or fabric.is_global_zero
+    if first:
+        prepare_run(out)
+        if not resume:
+            shutil.rmtree(place, ignore_errors=True)
+    if fabric is not None:
+        fabric.barrier()
+    runs = {}
+    for name, recipe in recipes(preset).items():
+        runs[name] = place / name
+        if not (runs[name] / RUN).is_file():
+            train_machine(
+                machine,
+                recipe,
+                runs[name],
+                seed=seed,
+                weights=weights,
+                channel=channel,
+                others=others if recipe.training.classes.machines == "all" else (),
+                fabric=fabric,
+                resume=resume and (runs[name] / CHECKPOINT).is_dir(),
+                progress=progress,
+            )
+    if not first:
+        assert fabric is not None
+        fabric.barrier()
+        return load_record(out)
+    record = join_runs(preset, runs, out, seed=seed)
+    shutil.rmtree(place, ignore_errors=True)
+    if fabric is not None:
+        fabric.barrier()
+    return record
+
+
+def rescored(run: Path, preset: Preset, out: Path, machine: Machine | None = None) -> RunRecord:
     """A run for a preset that differs from that of `run` in nothing but what is done afterwards.
 
     Args:
         run: A finished run, whose preset has the same encoder, training and windows.
         preset: The recipe with the other scorer, threshold or name.
         out: Run folder to write.
+        machine: Another machine that the same training serves; None for the run's own.
 
     Returns:
         The record, as written to `run.json`.
@@ -151,10 +223,23 @@ def rescored(run: Path, preset: Preset, out: Path) -> RunRecord:
     """
     record, encoder = load_run(run)
     preset = preset.model_copy(update={"scorer": place_columns(preset.scorer, encoder.columns)})
-    record = record.model_copy(update={"preset": preset})
+    update: dict[str, object] = {"preset": preset}
+    if machine is not None:
+        update |= _of_machine(machine)
+    record = record.model_copy(update=update)
     prepare_run(out)
-    save_run(out, record, encoder)
+    link_run(run, record, out)
     return record
+
+
+def _of_machine(machine: Machine) -> dict[str, object]:
+    """What a run's record says of its machine."""
+    return {
+        "machine": machine.name,
+        "root": str(machine.root.resolve()),
+        "recordings": tuple(_record(machine.root, r) for r in machine.recordings),
+        "rejected": {str(r.path): f"{r.reason}. {r.remedy}" for r in machine.rejected},
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +269,7 @@ def _classify(encoder: Encoder, given: _Given) -> FitResult:
         encoder,
         training,
         hop_samples=round(given.preset.window.train_hop_seconds * encoder.sample_rate),
+        clip_seconds=given.preset.window.clip_seconds,
         channel=given.channel,
         progress=given.progress,
     )
@@ -209,6 +295,7 @@ def _reconstruct(encoder: Encoder, given: _Given) -> FitResult:
         window_samples=encoder.window_samples,
         hop_samples=round(given.preset.window.train_hop_seconds * encoder.sample_rate),
         roles=HEALTHY,
+        clip_seconds=given.preset.window.clip_seconds,
         channel=given.channel,
         progress=given.progress,
     )

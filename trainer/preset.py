@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from agent.bundle.report import ReportInfo
 from agent.decide.config import FalseAlarms
 from agent.errors import ConfigError
 from agent.misspelt import explain_with_nearest
@@ -115,7 +116,11 @@ class EncoderConfig(Strict):
         Field(description="joined: the encoders whose embeddings stand side by side"),
     ] = ()
     unit: Annotated[
-        bool, Field(description="joined: each part's embedding is brought to unit length")
+        bool,
+        Field(
+            description="joined: each part's embedding is brought to unit length; of a part: its "
+            "own is"
+        ),
     ] = False
     together: Annotated[
         bool,
@@ -124,6 +129,14 @@ class EncoderConfig(Strict):
             "feature_exchange may swap); false: each by itself"
         ),
     ] = True
+
+    last_of: Annotated[
+        tuple[int, ...],
+        Field(
+            description="joined: parts, from 0, whose last layer's vector stands behind all parts "
+            "once more, as a further part for a scorer to judge"
+        ),
+    ] = ()
 
     @model_validator(mode="after")
     def _parts(self) -> EncoderConfig:
@@ -134,6 +147,9 @@ class EncoderConfig(Strict):
                 raise ValueError("parts: a joined encoder has no joined parts")
         elif self.parts:
             raise ValueError(f"parts: {self.kind} has none; they are for kind: joined")
+        wrong = [place for place in self.last_of if not 0 <= place < len(self.parts)]
+        if wrong:
+            raise ValueError(f"last_of: there is no part {wrong[0]}")
         if self.segments > 1 and self.kind in _WHOLE:
             raise ValueError(f"segments: {self.kind} takes whole windows only")
         return self
@@ -159,6 +175,16 @@ class WindowConfig(Strict):
     train_hop_seconds: Annotated[
         float, Field(gt=0, description="Step between windows of a training recording, seconds")
     ] = 5.0
+
+    clip_seconds: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            description="Of each recording only so much from its beginning is learnt from and "
+            "scored, seconds (reports that cut recordings); null for all of it. The device's "
+            "rolling windows heed nothing of it",
+        ),
+    ] = None
 
 
 class ThresholdConfig(Strict):
@@ -272,6 +298,20 @@ class SelectionConfig(Strict):
     ] = 0.95
 
 
+class Member(Strict):
+    """A preset that an ensemble holds."""
+
+    preset: Annotated[str, Field(description="Its name, or a .yaml file")]
+    weight: Annotated[float, Field(gt=0, description="Its score's weight, in a fusion")] = 1.0
+    layers: Annotated[
+        Literal["all", "last"],
+        Field(description="Its whole embedding, or of a transformer the last layer's part alone"),
+    ] = "all"
+    recipe: Annotated[
+        Preset | None, Field(description="The preset itself, put in when it is read")
+    ] = None
+
+
 class Preset(Strict):
     """`configs/presets/<name>.yaml`."""
 
@@ -284,6 +324,16 @@ class Preset(Strict):
     ]
     summary: Annotated[str, Field(description="What it is, one line")]
     source: Annotated[str, Field(description="Report it follows, and deviations")] = ""
+    report: Annotated[
+        ReportInfo | None, Field(description="The report's system that it follows; null for none")
+    ] = None
+    members: Annotated[
+        tuple[Member, ...],
+        Field(
+            description="Presets that it is made of, each trained by its own file; `encoder` and "
+            "`training` follow from them, and with `scorer.kind: fusion` the scorer's `parts`"
+        ),
+    ] = ()
     floor: Annotated[
         bool, Field(description="A floor: printed in every table, below the real systems")
     ] = False
@@ -317,11 +367,11 @@ class Preset(Strict):
                 f"{self.encoder.segments} vectors a window (encoder.segments)"
             )
         if isinstance(self.scorer, FusionConfig):
-            count = len(self.encoder.each)
+            count = len(self.encoder.each) + len(self.encoder.last_of)
             for place, part in enumerate(self.scorer.parts):
-                if part.encoder is not None and part.encoder >= count:
+                if part.judged is not None and part.judged[1] >= count:
                     raise ValueError(
-                        f"scorer.parts.{place}.encoder: there is no part {part.encoder}, "
+                        f"scorer.parts.{place}.encoder: there is no part {part.judged[1]}, "
                         f"the encoder has 0 to {count - 1}"
                     )
         if self.selection is not None:
@@ -381,6 +431,10 @@ def load_preset(name: str | Path) -> Preset:
             where=path,
             remedy="The presets in configs/presets are examples.",
         ) from fault
+    if isinstance(data, dict) and data.get("members"):
+        from trainer.members import assemble  # noqa: PLC0415 - it reads presets in its turn
+
+        data = assemble(data, where=path)
     try:
         return Preset.model_validate(data)
     except ValidationError as fault:

@@ -6,6 +6,7 @@ encoder.safetensors   the encoder's weights
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Annotated, Literal
@@ -170,8 +171,29 @@ def save_run(folder: Path, record: RunRecord, encoder: Encoder) -> None:
     """Write a run folder; `run.json` last, so that a folder which has it is whole."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / RUN).unlink(missing_ok=True)
+    # It may be a link to another run's, which must stay as it is.
+    (folder / WEIGHTS).unlink(missing_ok=True)
     tensors = {name: tensor.contiguous() for name, tensor in encoder.state_dict().items()}
     save_file(tensors, folder / WEIGHTS)
+    _write(folder, record)
+
+
+def link_run(run: Path, record: RunRecord, folder: Path) -> None:
+    """Write a run folder with another record and the weights of a run that stays as it is.
+
+    The weights are one file in two places where the file system can do that, else a copy.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / RUN).unlink(missing_ok=True)
+    (folder / WEIGHTS).unlink(missing_ok=True)
+    try:
+        (folder / WEIGHTS).hardlink_to(run / WEIGHTS)
+    except OSError:
+        shutil.copyfile(run / WEIGHTS, folder / WEIGHTS)
+    _write(folder, record)
+
+
+def _write(folder: Path, record: RunRecord) -> None:
     part = folder / (RUN + ".part")
     part.write_text(record.model_dump_json(indent=1), encoding="utf-8")
     part.replace(folder / RUN)

@@ -50,6 +50,7 @@ def healthy_windows(
     window_samples: int,
     hop_samples: int,
     roles: tuple[str, ...] = ("normal",),
+    clip_seconds: float | None = None,
     channel: int | None = None,
     progress: Progress | None = None,
 ) -> WindowSet:
@@ -65,6 +66,7 @@ def healthy_windows(
         window_samples: Their length, samples.
         hop_samples: Their step, samples.
         roles: Which recordings.
+        clip_seconds: Only so much of each, from its beginning; None for all of it.
         channel: Channel of a multi-channel file; None averages.
         progress: Where to show progress.
 
@@ -79,6 +81,8 @@ def healthy_windows(
     few = len(recordings) < _FEW_RECORDINGS
     for recording in recordings:
         samples = read_audio(recording.path, rate=rate, channel=channel)
+        if clip_seconds is not None:
+            samples = samples[: round(clip_seconds * rate)]
         cut = clip_windows(samples, window_samples=window_samples, hop_samples=hop_samples)
         blocks = _blocks(len(samples), window_samples) if few else [(0, len(samples))]
         for start, window in cut:

@@ -158,12 +158,3 @@ class ConditionsInfo(Strict):
         tuple[float, float] | None,
         Field(description="Shortest and longest recording, seconds; null when not known"),
     ] = None
-
-
-class ReportInfo(Strict):
-    """The published report that a preset follows."""
-
-    number: Annotated[int, Field(ge=1, description="Number of the report, as docs list them")]
-    deviations: Annotated[
-        tuple[str, ...], Field(description="Where the preset departs from it, in words")
-    ] = ()

@@ -41,10 +41,10 @@ from agent.bundle.facts import (
     LevelInfo,
     ParityInfo,
     ProcessorInfo,
-    ReportInfo,
     ScaleInfo,
     ViewInfo,
 )
+from agent.bundle.report import ReportInfo
 from agent.schema import Strict, spelt
 from agent.score.config import ScorerConfig
 from agent.score.config_threshold import ThresholdRule
@@ -256,6 +256,14 @@ class Manifest(Strict):
         float,
         Field(gt=0, description="Step between the windows of a whole recording, seconds"),
     ]
+    clip_seconds: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            description="Of a whole recording only so much from its beginning is scored, seconds; "
+            "null for all of it",
+        ),
+    ] = None
     scorer: ScorerConfig
     threshold: Threshold
     trained_on: TrainedOn

@@ -5,7 +5,7 @@ from __future__ import annotations
 from agent.bundle.load import Bundle
 from agent.explain.account import explain_window
 from agent.frames import Explanation, Samples
-from agent.score.clips import ClipScore
+from agent.score.clips import ClipScore, beginning
 from agent.window.clip import clip_windows
 
 
@@ -31,7 +31,7 @@ def explain_clip(
     if not any(strange):
         return [None] * len(strange)
     cut = clip_windows(
-        samples,
+        beginning(bundle, samples),
         window_samples=encoder.window_samples,
         hop_samples=max(1, round(hop * encoder.sample_rate)),
     )

@@ -150,7 +150,7 @@ def _trusted(
     if plain == config:
         return config, ""
     asked: list[str] = [config.normalization] if config.normalization != "none" else []
-    asked += ["banks: domains"] if config.banks != "joint" else []
+    asked += [f"banks: {config.banks}"] if config.banks != "joint" else []
     asked += ["domain_scale"] if config.domain_scale != "none" else []
     if 1 < len(set(healthy.groups)) < _FEWEST:
         return plain, (

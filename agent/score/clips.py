@@ -86,7 +86,7 @@ def score_clip(
     if verdict is Validity.TOO_SHORT:
         return ClipScore((ClipWindow(0.0, None, reason),), (verdict,), None)
     cut = clip_windows(
-        samples,
+        beginning(bundle, samples),
         window_samples=encoder.window_samples,
         hop_samples=max(1, round(hop * encoder.sample_rate)),
     )
@@ -134,6 +134,16 @@ def score_clip(
         tuple(verdict for verdict, _ in verdicts),
         value,
         None if rarity is None or value is None else float(rarity.clips(value)),
+    )
+
+
+def beginning(bundle: Bundle, samples: Samples) -> Samples:
+    """As much of a recording as the bundle scores, `(n,)` to `(m,)`."""
+    seconds = bundle.manifest.clip_seconds
+    return (
+        samples
+        if seconds is None
+        else samples[: round(seconds * bundle.manifest.encoder.sample_rate)]
     )
 
 

@@ -50,11 +50,11 @@ class Part(Strict):
         Field(description="Columns of the embedding it judges, (start, stop); null for all"),
     ] = None
     encoder: Annotated[
-        int | None,
+        Annotated[int, Field(ge=0)] | tuple[int, int] | None,
         Field(
-            ge=0,
-            description="In a preset: the part of a joined encoder that it judges, from 0, in "
-            "place of `columns`, which training fills in",
+            description="In a preset: the part of a joined encoder that it judges, from 0, or the "
+            "first and the last of several side by side, in place of `columns`, which training "
+            "fills in",
         ),
     ] = None
     scorer: Annotated[PartScorer, Field(description="How it judges (its `clip` has no effect)")]
@@ -66,7 +66,16 @@ class Part(Strict):
             raise ValueError(f"columns: {self.columns} is not (start, stop) with start < stop")
         if self.columns is not None and self.encoder is not None:
             raise ValueError("encoder: leave it out where columns are given")
+        if isinstance(self.encoder, tuple) and not 0 <= self.encoder[0] <= self.encoder[1]:
+            raise ValueError(f"encoder: {self.encoder} is not (first, last) with first <= last")
         return self
+
+    @property
+    def judged(self) -> Span | None:
+        """First and last part of a joined encoder that it judges; None where columns say it."""
+        if self.encoder is None or isinstance(self.encoder, tuple):
+            return self.encoder
+        return (self.encoder, self.encoder)
 
 
 class FusionConfig(Common):
@@ -147,8 +156,13 @@ def place_columns(config: ScorerConfig, columns: Sequence[Span]) -> ScorerConfig
         return config
     parts = tuple(
         part
-        if part.encoder is None
-        else part.model_copy(update={"columns": columns[part.encoder], "encoder": None})
+        if part.judged is None
+        else part.model_copy(
+            update={
+                "columns": (columns[part.judged[0]][0], columns[part.judged[1]][1]),
+                "encoder": None,
+            }
+        )
         for part in config.parts
     )
     return config.model_copy(update={"parts": parts})

@@ -62,10 +62,12 @@ class KnnConfig(Common):
         int, Field(ge=1, description="Nearest other recordings that measure a row's local density")
     ] = 8
     banks: Annotated[
-        Literal["joint", "domains"],
+        Literal["joint", "domains", "target"],
         Field(
             description="domains: source and target are banks of their own (a row's density is "
-            "that among its own domain), and the smaller of the two scores counts"
+            "that among its own domain), and the smaller of the two scores counts; target: only "
+            "the target domain is compared with, with what `oversample` adds to it, where there "
+            "is any (workstation only)"
         ),
     ] = "joint"
     density_k_target: Annotated[

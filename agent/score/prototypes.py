@@ -47,7 +47,7 @@ class Prepared:
 
 def is_plain(config: KnnConfig) -> bool:
     """Whether the healthy rows themselves are compared with."""
-    return config.prototypes is None and config.oversample == "none"
+    return config.prototypes is None and config.oversample == "none" and config.banks != "target"
 
 
 def prepare_bank(healthy: HealthySet, config: KnnConfig, fitter: Fitter | None) -> Prepared:
@@ -78,6 +78,10 @@ def prepare_bank(healthy: HealthySet, config: KnnConfig, fitter: Fitter | None) 
             vectors = np.concatenate([vectors, made.astype(np.float32)])
             constants = np.concatenate([constants, constants[near]])
             origin = np.concatenate([origin, origin[near]])
+            domains = np.concatenate([domains, domains[near]])
+    if config.banks == "target" and (domains == TARGET).any():
+        wanted = domains == TARGET
+        return Prepared(vectors[wanted], constants[wanted], origin[wanted])
     return Prepared(vectors, constants, origin)
 
 

@@ -19,12 +19,12 @@ from agent.bundle.facts import (
     ParityGraph,
     ParityInfo,
     ProcessorInfo,
-    ReportInfo,
     ScaleInfo,
     ViewInfo,
 )
 from agent.bundle.load import open_bundle
 from agent.bundle.manifest import MANIFEST, SCHEMA_VERSION, Manifest
+from agent.bundle.report import ReportInfo
 from agent.bundle.seal import seal
 from agent.bundle.trust import Opening, TrustedBundle
 from agent.bundle.verify import read_manifest
@@ -148,7 +148,7 @@ def test_what_version_3_adds_is_read_as_it_was_written(tiny_bundle, tmp_path):
         "scale": ScaleInfo(median=0.01, zones=(0.02, 0.05, 0.1)),
         "conditions": ConditionsInfo(channel=0, sample_rates=(8000,), bandwidth_hz=3900.0,
                                      clip_seconds=(1.0, 2.0)),
-        "report": ReportInfo(number=1, deviations=("no augmentation",)),
+        "report": ReportInfo(number="001", system="System1", deviations=("no augmentation",)),
         "counter": 3,
     }  # fmt: skip
     manifest = read_manifest(folder)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from trainer.members import assemble
 from trainer.preset import Preset
 
 SECONDS = 2.0
@@ -26,6 +27,8 @@ _LAYERS = {"06b": 32, "12b": 40, "large": 24}
 def shrunk(preset: Preset) -> Preset:
     """The preset with tiny transformers, few epochs and windows of two seconds."""
     data = preset.model_dump(mode="python")
+    if preset.members:
+        return _ensemble(preset, data)
     data["encoder"] = tiny(data["encoder"])
     training = data["training"]
     # Until it knows how loud the bands are, an autoencoder finds the louder sound the stranger.
@@ -47,6 +50,18 @@ def shrunk(preset: Preset) -> Preset:
     # Random values and one epoch: how far INT8 turns those says nothing of a trained encoder.
     data["quantization"] |= {"min_cosine": 0.8, "max_hmean_drop": 1.0}
     return Preset.model_validate(data)
+
+
+def _ensemble(preset: Preset, data: dict[str, Any]) -> Preset:
+    """The same members, each made small."""
+    data["members"] = [
+        member.model_dump(mode="json") | {"recipe": shrunk(member.recipe).model_dump(mode="json")}
+        for member in preset.members
+        if member.recipe is not None
+    ]
+    data["window"] = None
+    data["quantization"] |= {"min_cosine": 0.8, "max_hmean_drop": 1.0}
+    return Preset.model_validate(assemble(data, where=preset.name))
 
 
 def tiny(encoder: dict[str, Any]) -> dict[str, Any]:

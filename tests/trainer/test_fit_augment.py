@@ -212,10 +212,10 @@ def test_pink_noise_where_there_are_no_noise_recordings():
 
 
 def test_mixup_draws_from_its_beta_and_mixes_partners():
-    shares = [mixture_of(8, 1.0, 0.5, random_of(s, 0, 2, 0)).share for s in range(800)]
+    shares = [mixture_of(8, 1.0, 0.5, random_of(s, 0, 2, 0)).shares[0] for s in range(800)]
     # Beta(0.5, 0.5) has variance 1/8, the uniform distribution 1/12.
     assert np.var(shares) == pytest.approx(1 / 8, rel=0.12)
-    assert sum(mixture_of(8, 0.25, 1, random_of(s, 0, 2, 0)).share < 1 for s in range(800)) < 260
+    assert sum(mixture_of(8, 0.25, 1, random_of(s, 0, 2, 0)).mixed for s in range(800)) < 260
     augmenter = _augmenter()
     shown = {
         i: augmenter.show(torch.full((RATE,), float(i)), random_of(0, 0, 1, i)) for i in range(4)
@@ -223,5 +223,5 @@ def test_mixup_draws_from_its_beta_and_mixes_partners():
     mixture = mixture_of(4, 1.0, 1.0, random_of(3, 0, 2, 0))
     mixed = mix(shown, [1, 2], mixture)
     for row, place in zip(mixed, (1, 2), strict=True):
-        expected = mixture.share * place + (1 - mixture.share) * mixture.order[place]
+        expected = mixture.shares[0] * place + (1 - mixture.shares[0]) * mixture.order[place]
         assert torch.allclose(row, torch.full((RATE,), expected))

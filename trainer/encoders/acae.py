@@ -20,14 +20,14 @@ FEATURES = ("latent", "mse")
 _BINS = FRAME // 2 + 1
 _AVERAGED_SECONDS = 0.5
 _CHANNELS = (16, 32, 32)
-_STRIDE = 4
+_POOL = 4
 _CODE = 64
 _HEADS = 4
 _LEAST_POWER = 1e-8  # of a frame, about -100 dBFS: quieter is rounding
 
 
 class AttentiveAutoencoder(Autoencoder):
-    """Convolutions along frequency, multi-head attention along time, and back.
+    """Convolutions and pooling along frequency, multi-head attention along time, and back.
 
     The embedding is the compressed form (64 values, mean over time), for the covering-volume score,
     or `[mean squared error, mean residual of each bin (513)]` in healthy deviations.
@@ -68,11 +68,12 @@ class AttentiveAutoencoder(Autoencoder):
         before, rows = 1, _BINS
         for width in _CHANNELS:
             down += [
-                nn.Conv2d(before, width, (3, 7), (1, _STRIDE), padding=(1, 3)),
+                nn.Conv2d(before, width, (3, 7), padding=(1, 3)),
                 nn.BatchNorm2d(width),
                 nn.ReLU(),
+                nn.MaxPool2d((1, _POOL), ceil_mode=True),
             ]
-            before, rows = width, math.ceil(rows / _STRIDE)
+            before, rows = width, math.ceil(rows / _POOL)
         self.rows = rows
         self.down = nn.Sequential(*down)
         self.squeeze = nn.Linear(before * rows, _CODE)
@@ -81,7 +82,7 @@ class AttentiveAutoencoder(Autoencoder):
         self.spread = nn.Linear(_CODE, before * rows)
         up: list[nn.Module] = []
         for width in (*_CHANNELS[-2::-1], 1):
-            up += [nn.ConvTranspose2d(before, width, (3, _STRIDE), (1, _STRIDE), padding=(1, 0))]
+            up += [nn.ConvTranspose2d(before, width, (3, _POOL), (1, _POOL), padding=(1, 0))]
             if width > 1:
                 up += [nn.BatchNorm2d(width), nn.ReLU()]
             before = width

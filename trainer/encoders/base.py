@@ -102,10 +102,21 @@ class Encoder(nn.Module, ABC):
         """
         raise NotImplementedError
 
-    def branches(self, waveform: Tensor) -> tuple[Tensor, ...]:
-        """The embedding in the parts that training may exchange between windows (FeatEx).
+    @property
+    def learnt_dim(self) -> int:
+        """Length of what a loss sees: of the branches together."""
+        return self.dim
 
-        Concatenated they are `forward(waveform)`. By default there is one.
+    @property
+    def last_columns(self) -> tuple[int, int]:
+        """(start, stop) of what the last layer gives to the embedding; all of it by default."""
+        return (0, self.dim)
+
+    def branches(self, waveform: Tensor) -> tuple[Tensor, ...]:
+        """What a loss sees, in the parts that training may exchange between windows (FeatEx).
+
+        Concatenated they are `forward(waveform)`, but for what `training.learn_from` leaves out.
+        By default there is one.
         """
         return (self.forward(waveform),)
 

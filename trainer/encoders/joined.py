@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +51,16 @@ class Part(Encoder):
         return tuple(torch.split(whole, widths, dim=1))
 
     @property
+    def learnt_dim(self) -> int:
+        """The encoder's."""
+        return self.encoder.learnt_dim
+
+    @property
+    def last_columns(self) -> tuple[int, int]:
+        """The encoder's."""
+        return self.encoder.last_columns
+
+    @property
     def patch_grid(self) -> PatchGrid | None:
         """The encoder's."""
         return self.encoder.patch_grid
@@ -80,42 +91,69 @@ class Joined(Encoder):
     Args:
         encoders: At least two.
         window_seconds: Length of a window, seconds.
-        unit: Each embedding at unit length, so that the cosine of two joined ones is the mean of
-            the parts' cosines.
+        unit: Each embedding (or those of which it is said) at unit length, so that the cosine of
+            two joined ones is the mean of the parts' cosines.
         together: Whether they are trained as one.
+        last_of: Parts whose last layer's vector stands behind all parts once more, so that a
+            scorer can judge it alone or joined with others'.
     """
 
     def __init__(
-        self, encoders: Sequence[Encoder], *, window_seconds: float, unit: bool, together: bool
+        self,
+        encoders: Sequence[Encoder],
+        *,
+        window_seconds: float,
+        unit: bool | Sequence[bool],
+        together: bool,
+        last_of: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.kind = "joined"
         self.sample_rate = max(encoder.sample_rate for encoder in encoders)
         self.window_samples = round(window_seconds * self.sample_rate)
         self.together = together
+        units = [unit] * len(encoders) if isinstance(unit, bool) else list(unit)
         self.parts = nn.ModuleList(
             Part(
                 encoder,
                 sample_rate=self.sample_rate,
                 window_samples=self.window_samples,
-                unit=unit,
+                unit=scaled,
             )
-            for encoder in encoders
+            for encoder, scaled in zip(encoders, units, strict=True)
         )
-        self.dim = sum(encoder.dim for encoder in encoders)
+        self.last_of = tuple(last_of)
+        again = [encoders[place].last_columns for place in self.last_of]
+        self.dim = sum(encoder.dim for encoder in encoders) + sum(b - a for a, b in again)
 
     @property
     def columns(self) -> tuple[tuple[int, int], ...]:
-        """Where each part's embedding lies."""
-        found, start = [], 0
-        for part in self._parts():
-            found.append((start, start + part.dim))
-            start += part.dim
-        return tuple(found)
+        """Where each part's embedding lies, then where those of `last_of` do."""
+        widths = [part.dim for part in self._parts()]
+        widths += [stop - start for start, stop in self._again()]
+        ends = list(accumulate(widths))
+        return tuple((end - width, end) for end, width in zip(ends, widths, strict=True))
+
+    @property
+    def learnt_dim(self) -> int:
+        """Length of what a loss sees when the parts are trained as one."""
+        return sum(part.learnt_dim for part in self._parts())
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Embed `(batch, window_samples)` as `(batch, dim)`."""
-        return torch.cat(self.branches(waveform), dim=1)
+        parts = [part(waveform) for part in self._parts()]
+        return self._joined(parts)
+
+    def _joined(self, parts: Sequence[Tensor]) -> Tensor:
+        last = [
+            parts[place][:, start:stop]
+            for place, (start, stop) in zip(self.last_of, self._again(), strict=True)
+        ]
+        return torch.cat([*parts, *last], dim=1)
+
+    def _again(self) -> list[tuple[int, int]]:
+        parts = self._parts()
+        return [parts[place].last_columns for place in self.last_of]
 
     @property
     def patch_grid(self) -> PatchGrid | None:
@@ -141,11 +179,11 @@ class Joined(Encoder):
             embeddings.append(embedding)
         if patches is None:
             raise NotImplementedError
-        return torch.cat(embeddings, dim=1), patches
+        return self._joined(embeddings), patches
 
     def branches(self, waveform: Tensor) -> tuple[Tensor, ...]:
-        """The parts' embeddings."""
-        return tuple(part(waveform) for part in self.parts)
+        """The parts' embeddings, as far as a loss sees them."""
+        return tuple(torch.cat(part.branches(waveform), dim=1) for part in self._parts())
 
     def members(self) -> Sequence[Encoder]:
         """This one, or the parts that have something to train."""

@@ -71,7 +71,11 @@ def build_encoder(
             for place, part in enumerate(config.parts)
         ]
         return Joined(
-            encoders, window_seconds=window_seconds, unit=config.unit, together=config.together
+            encoders,
+            window_seconds=window_seconds,
+            unit=[config.unit or part.unit for part in config.parts],
+            together=config.together,
+            last_of=config.last_of,
         ).eval()
     if config.segments > 1:
         piece = build_encoder(

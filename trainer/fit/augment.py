@@ -111,30 +111,50 @@ class Mixture:
     """How a batch is mixed with itself (mixup, Zhang et al. 2018).
 
     Attributes:
-        share: Share of each window's own sound; 1 when nothing is mixed.
+        shares: Share of each window's own sound; 1 where it is not mixed.
         order: Place of each window's partner in the batch.
     """
 
-    share: float
+    shares: tuple[float, ...]
     order: tuple[int, ...]
 
+    @property
+    def mixed(self) -> bool:
+        """Whether any window is mixed."""
+        return any(share < 1.0 for share in self.shares)
 
-def mixture_of(size: int, chance: float, alpha: float, random: np.random.Generator) -> Mixture:
-    """Draw a batch's mixture: one share for all, from Beta(alpha, alpha)."""
-    mixed = random.random() < chance
-    share = float(random.beta(alpha, alpha)) if mixed else 1.0
-    order = random.permutation(size) if mixed else np.arange(size)
-    return Mixture(share, tuple(int(place) for place in order))
+
+def mixture_of(
+    size: int, chance: float, alpha: float, random: np.random.Generator, *, each: bool = False
+) -> Mixture:
+    """Draw a batch's mixture, its shares from Beta(alpha, alpha).
+
+    Args:
+        size: Windows of the batch.
+        chance: That it is mixed.
+        alpha: Of the Beta law; 1 for uniform shares.
+        random: Source of all of it.
+        each: Every window decides for itself and is mixed with that at the batch's other end;
+            else one decision, one share and random partners for the whole batch.
+    """
+    if each:
+        mixed = random.random(size) < chance
+        shares = np.where(mixed, random.beta(alpha, alpha, size), 1.0)
+        order = np.arange(size)[::-1]
+        return Mixture(tuple(map(float, shares)), tuple(map(int, order)))
+    together = random.random() < chance
+    share = float(random.beta(alpha, alpha)) if together else 1.0
+    order = random.permutation(size) if together else np.arange(size)
+    return Mixture((share,) * size, tuple(int(place) for place in order))
 
 
 def mix(shown: Mapping[int, Shown], places: Sequence[int], mixture: Mixture) -> Tensor:
     """The windows at some places of a batch, each mixed with its partner, `(len(places), n)`."""
-    if mixture.share == 1.0:
-        return torch.stack([shown[place].waveform for place in places])
-    return torch.stack(
-        [
-            mixture.share * shown[place].waveform
-            + (1 - mixture.share) * shown[mixture.order[place]].waveform
-            for place in places
-        ]
-    )
+
+    def mixed(place: int) -> Tensor:
+        own, share = shown[place].waveform, mixture.shares[place]
+        if share == 1.0:
+            return own
+        return share * own + (1 - share) * shown[mixture.order[place]].waveform
+
+    return torch.stack([mixed(place) for place in places])

@@ -20,6 +20,7 @@ from torch import Tensor
 from agent.bundle.manifest import Row
 from agent.errors import AudioError, ConfigError
 from trainer.encoders.base import Encoder
+from trainer.encoders.pretrained.encoder import PretrainedEncoder
 from trainer.fit.adapters import Tuning, leave_unused
 from trainer.fit.checkpoint import Checkpoints, Snapshot, TrainingState
 from trainer.fit.classes import ClassPlan, plan_classes
@@ -148,6 +149,7 @@ def fit_classifier(
             checkpoints.clear()
             shutil.rmtree(place / LOGS, ignore_errors=True)
         fabric.barrier()
+    _learn_from(encoder, config)
     tuning = Tuning(encoder, config)
     kept = EpochParts(encoder, config.keep_epochs) if config.keep_epochs else None
     members = encoder.members() if kept is None else (kept.learner,)
@@ -166,7 +168,7 @@ def fit_classifier(
             name = machine if len(members) == 1 else f"{machine} {index + 1}/{len(members)}"
             # FeatEx triples the classes: as they are, first branch's, other branches'.
             classes = plan.count * (3 if config.feature_exchange > 0 else 1)
-            head = make_head(member.dim, classes, config)
+            head = make_head(member.learnt_dim, classes, config)
             loop = Loop(
                 fabric,
                 encoder,
@@ -192,6 +194,7 @@ def fit_classifier(
                 curves=tuple((c.losses, c.held_losses, c.best_epoch) for c in curves),
             )
     encoder.cpu()
+    _learn_from(encoder, TrainingConfig())
     tuning.finish()
     encoder.eval()
     return FitResult(
@@ -202,6 +205,24 @@ def fit_classifier(
         held_out=tuple(sorted({material.recordings[i] for i in held})),
         best_epochs=tuple(c.best_epoch for c in curves if c.best_epoch is not None),
     )
+
+
+def _learn_from(encoder: Encoder, config: TrainingConfig) -> None:
+    """Show the loss what `learn_from` asks for.
+
+    Raises:
+        ConfigError: The encoder has no layers to choose from.
+    """
+    last = config.learn_from == "last_layer"
+    layered = [part for part in encoder.modules() if isinstance(part, PretrainedEncoder)]
+    if last and not layered:
+        raise ConfigError(
+            f"the encoder {encoder.kind} has no layers of which a loss could see the last",
+            where="training.learn_from",
+            remedy="Set it to embedding.",
+        )
+    for part in layered:
+        part.learn_last = last
 
 
 def _embed(encoder: Encoder, waveforms: Tensor) -> npt.NDArray[np.float64]:

@@ -225,14 +225,35 @@ class TrainingConfig(Strict):
     subspace_dim: Annotated[
         int, Field(ge=1, description="Dimensions of a class's subspace (adaproj)")
     ] = 32
-    mixup: Annotated[float, Field(ge=0, le=1, description="Share of batches mixed up")] = 0.5
+    learn_from: Annotated[
+        Literal["embedding", "last_layer"],
+        Field(
+            description="What the loss sees: the whole embedding, or of a transformer the last of "
+            "its `layers` alone; the others are part of the embedding all the same"
+        ),
+    ] = "embedding"
+    mixup: Annotated[
+        float, Field(ge=0, le=1, description="Share of batches (or windows, see `draw`) mixed up")
+    ] = 0.5
+    draw: Annotated[
+        Literal["batch", "window"],
+        Field(
+            description="Whether mixup and FeatEx are drawn for a batch as a whole, with random "
+            "partners in mixup, or for each window, whose partner is at the batch's other end"
+        ),
+    ] = "batch"
     mixup_alpha: Annotated[
         float,
         Field(gt=0, description="Beta(a, a) that the share of a mixture is drawn from; 1: uniform"),
     ] = 1.0
     feature_exchange: Annotated[
         float,
-        Field(ge=0, le=1, description="Share of batches whose branches are exchanged (FeatEx)"),
+        Field(
+            ge=0,
+            le=1,
+            description="Share of batches (or windows, see `draw`) whose branches are exchanged "
+            "(FeatEx)",
+        ),
     ] = 0.0
     classes: ClassSettings = ClassSettings()
     augment: AugmentSettings = AugmentSettings()

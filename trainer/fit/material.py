@@ -65,6 +65,7 @@ def gather_material(
     config: TrainingConfig,
     *,
     hop_samples: int,
+    clip_seconds: float | None = None,
     channel: int | None = None,
     progress: Progress | None = None,
 ) -> Material:
@@ -76,6 +77,7 @@ def gather_material(
         encoder: Says rate and length of a window.
         config: The preset's `training` section.
         hop_samples: Step between windows, samples.
+        clip_seconds: Only so much of each recording; None for all of it.
         channel: Channel of multi-channel recordings; None averages.
         progress: Where to show progress.
 
@@ -84,6 +86,8 @@ def gather_material(
     """
     wanted = config.classes
     sources = [machine, *(others if wanted.machines == "all" else ())]
+    # The same order for each of the machines: their trainings are one and the same.
+    sources.sort(key=lambda source: source.name)
 
     def read(source: Machine, *roles: str) -> WindowSet:
         return healthy_windows(
@@ -92,6 +96,7 @@ def gather_material(
             window_samples=encoder.window_samples,
             hop_samples=hop_samples,
             roles=roles,
+            clip_seconds=clip_seconds,
             channel=channel,
             progress=progress,
         )

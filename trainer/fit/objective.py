@@ -42,7 +42,7 @@ class Objective(nn.Module):
             windows: This process's part, `(n, samples)`.
             targets: Classes of the whole batch, int64 `(processes * n, t)`.
             shares: Their shares, `(processes * n, t)`.
-            exchange: Whether branches are exchanged, bool `()`.
+            exchange: Whose branches are exchanged, of the whole batch, bool `(processes * n,)`.
 
         Returns:
             A scalar, the same in every process.
@@ -51,7 +51,8 @@ class Objective(nn.Module):
             ConfigError: Branches are to be exchanged, and there is one.
         """
         branches = self.encoder.branches(windows)
-        if bool(exchange) and len(branches) < 2:
+        exchanged = bool(exchange.any())
+        if exchanged and len(branches) < 2:
             raise ConfigError(
                 f"this encoder ({self.encoder.kind}) has one branch, so there is nothing to "
                 "exchange it with",
@@ -61,13 +62,15 @@ class Objective(nn.Module):
             )
         with torch.autocast(windows.device.type, enabled=False):
             parts = [self._gather(branch.float()) for branch in branches]
-            if bool(exchange):
+            if exchanged:
                 # FeatEx (Wilkinghoff, ICASSP 2024, eq. 5): the first branch keeps its window, the
                 # others see the window from the batch's other end.
-                parts = [parts[0], *(part.flip(0) for part in parts[1:])]
-                count = self.classes
-                targets = torch.cat([targets + count, targets.flip(0) + 2 * count], dim=1)
-                shares = torch.cat([shares / 2, shares.flip(0) / 2], dim=1)
+                here = exchange[:, None]
+                parts = [parts[0], *(torch.where(here, p.flip(0), p) for p in parts[1:])]
+                first = torch.where(here, targets + self.classes, targets)
+                targets = torch.cat([first, targets.flip(0) + 2 * self.classes], dim=1)
+                half = here * 0.5
+                shares = torch.cat([shares * (1 - half), shares.flip(0) * half], dim=1)
             loss: Tensor = self.head(torch.cat(parts, dim=1), targets, shares)
         return loss
 

@@ -82,13 +82,19 @@ class ClassTask:
         batch = order[step * size : (step + 1) * size]
         batch = batch[: len(batch) - len(batch) % self.quantum]
         random = random_of(self.seed, epoch, BATCH, step)
-        mixture = mixture_of(len(batch), self.config.mixup, self.config.mixup_alpha, random)
-        exchange = bool(random.random() < self.config.feature_exchange)
+        each = self.config.draw == "window"
+        mixture = mixture_of(
+            len(batch), self.config.mixup, self.config.mixup_alpha, random, each=each
+        )
+        drawn = random.random(len(batch) if each else 1) < self.config.feature_exchange
+        exchange = np.broadcast_to(drawn, len(batch))
         part = len(batch) // self.config.accumulate
 
         def loss_of(first: int) -> Callable[[], Tensor]:
             places = range(first, first + part)
-            return lambda: self._loss(run, epoch, step, batch, places, mixture, exchange=exchange)
+            return lambda: self._loss(
+                run, epoch, step, batch, places, mixture, exchange[first : first + part]
+            )
 
         return [loss_of(first) for first in range(0, len(batch), part)]
 
@@ -113,7 +119,8 @@ class ClassTask:
             targets = self._targets(numbers, shown)[:, None]
             each = len(numbers) // world
             windows = torch.stack([s.waveform for s in shown[rank * each : (rank + 1) * each]])
-            loss = self._call(run, windows, targets, torch.ones(len(numbers), 1), exchange=False)
+            still = np.zeros(len(numbers), dtype=np.bool_)
+            loss = self._call(run, windows, targets, torch.ones(len(numbers), 1), still)
             total += float(loss) * len(numbers)
             count += len(numbers)
         return total / count
@@ -131,13 +138,12 @@ class ClassTask:
         batch: npt.NDArray[np.int64],
         places: range,
         mixture: Mixture,
-        *,
-        exchange: bool,
+        exchange: npt.NDArray[np.bool_],
     ) -> Tensor:
         """Loss of the batch's places; this process makes and encodes its own part of them."""
         each = len(places) // self.fabric.world_size
         mine = list(places[self.fabric.global_rank * each :][:each])
-        partners = [mixture.order[place] for place in mine] if mixture.share < 1 else []
+        partners = [mixture.order[place] for place in mine if mixture.shares[place] < 1]
         shown: dict[int, Shown] = {}
         for place in {*mine, *partners}:
             random = random_of(self.seed, epoch, WINDOW, step * self._size() + place)
@@ -147,13 +153,15 @@ class ClassTask:
         own = self._labels(batch, places, epoch, step)
         shares = torch.ones(len(places), 1)
         targets = own[:, None]
-        if mixture.share < 1:
+        if mixture.mixed:
             other = self._labels(batch, [mixture.order[place] for place in places], epoch, step)
             targets = torch.stack([own, other], dim=1)
-            shares = torch.tensor([[mixture.share, 1 - mixture.share]]).repeat(len(places), 1)
+            shares = torch.tensor(
+                [[share, 1 - share] for share in (mixture.shares[place] for place in places)]
+            )
         self.fronts.masks = torch.stack([shown[place].masks for place in mine])
         try:
-            return self._call(run, mix(shown, mine, mixture), targets, shares, exchange=exchange)
+            return self._call(run, mix(shown, mine, mixture), targets, shares, exchange)
         finally:
             self.fronts.masks = None
 
@@ -163,12 +171,14 @@ class ClassTask:
         windows: Tensor,
         targets: Tensor,
         shares: Tensor,
-        *,
-        exchange: bool,
+        exchange: npt.NDArray[np.bool_],
     ) -> Tensor:
         device = self.fabric.device
         return run(
-            windows.to(device), targets.to(device), shares.to(device), torch.tensor(exchange)
+            windows.to(device),
+            targets.to(device),
+            shares.to(device),
+            torch.tensor(exchange, device=device),
         )
 
     def _labels(

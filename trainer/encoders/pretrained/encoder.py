@@ -57,6 +57,8 @@ class PretrainedEncoder(Encoder):
             make_pooling(pooling, backbone, exponent=exponent, dim=pooled_dim) for _ in self.layers
         )
         self.dim = len(self.layers) * pooled_width(pooling, backbone, pooled_dim)
+        # Whether a loss sees the last layer alone (`training.learn_from`).
+        self.learn_last = False
         self.has_values = False
         self.register_load_state_dict_post_hook(_mark_loaded)  # type: ignore[no-untyped-call]
 
@@ -64,6 +66,23 @@ class PretrainedEncoder(Encoder):
     def patch_grid(self) -> PatchGrid:
         """Where the tokens lie."""
         return self.backbone.grid()
+
+    @property
+    def learnt_dim(self) -> int:
+        """Length of what a loss sees."""
+        return self.dim // len(self.layers) if self.learn_last else self.dim
+
+    @property
+    def last_columns(self) -> tuple[int, int]:
+        """Where the last layer's vector lies."""
+        return (self.dim - self.dim // len(self.layers), self.dim)
+
+    def branches(self, waveform: Tensor) -> tuple[Tensor, ...]:
+        """The embedding, or the last layer's part of it where a loss sees that alone."""
+        if not self.learn_last:
+            return (self(waveform),)
+        hidden = self.backbone.hidden(self.backbone.features(waveform))
+        return (pool(self.poolings[-1], hidden[self.layers[-1]]),)
 
     def with_patches(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
         """Embed, and give the tokens of the middle one of the layers that are left.

@@ -1,0 +1,23 @@
+"""The published report that a detector follows, as a preset and a manifest tell it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from agent.schema import Strict
+
+
+class ReportInfo(Strict):
+    """Which system of which report, and what of it is otherwise here."""
+
+    number: Annotated[str, Field(pattern=r"^\d{3}$", description="Report, as in docs/reports.md")]
+    title: Annotated[str, Field(description="The report's title; filled in from its number")] = ""
+    system: Annotated[str, Field(description="What the report calls the system")]
+    deviations: Annotated[
+        tuple[str, ...], Field(description="What is done otherwise than the report says")
+    ] = ()
+    chosen: Annotated[
+        tuple[str, ...], Field(description="What the report does not say, and what was taken")
+    ] = ()
