@@ -92,3 +92,22 @@ def test_one_preset_is_told_in_full_and_measured(tmp_path):
     written = json.loads(path.read_text())
     assert "values are random" in written["measured"]
     assert 0 < written["presets"]["baseline_mahala"]["seconds_a_window"] < 10
+
+
+def test_a_preset_of_a_report_tells_its_figures_and_what_is_otherwise():
+    output = run("npu_system1", "baseline_mse", columns=120)
+    assert "0.5 feat" in output
+    for figure in ("72.57", "72.53", "58.72", "67.27", "71.05", "80.0"):
+        assert figure in output
+    assert "EAT is not trained further" in output
+    assert "Baseline MSE on fan" in output
+    found = json.loads(run("xju_lora4", "--json", "-"))["presets"]["xju_lora4"]
+    assert found["follows"]["number"] == "003"
+    assert found["figures"][0]["rows"]["ToyCar"] == [83.74, 69.08, 57.84, 68.64]
+
+
+def test_the_list_has_the_development_score_that_follows_from_a_reports_cells():
+    listed = run()
+    # 003 prints it; of 002's EAT it is the harmonic mean of 21 cells.
+    for figure in ("62.34 / -", "62.32 / -", "67.27 / -"):
+        assert figure in listed

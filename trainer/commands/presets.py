@@ -57,6 +57,8 @@ def presets(names: tuple[str, ...], measure: bool, json_path: Path | None) -> No
     from trainer.defaults import needed_weights
     from trainer.preset import load_preset, preset_names
     from trainer.progress import progress_bar
+    from trainer.published.follow import report_info
+    from trainer.published.show import published_json
 
     chosen = [load_preset(name) for name in names or preset_names()]
     chosen.sort(key=lambda preset: (preset.floor, preset.name))
@@ -65,10 +67,13 @@ def presets(names: tuple[str, ...], measure: bool, json_path: Path | None) -> No
         task = progress.add_task("presets", total=len(chosen))
         for preset in chosen:
             progress.update(task, description=preset.name, advance=1)
+            follows = report_info(preset)
             facts[preset.name] = {
                 "needs": needed_weights(preset),
                 "parameters": _parameters(preset),
                 "seconds_a_window": _seconds(preset) if measure else None,
+                "follows": None if follows is None else follows.model_dump(mode="json"),
+                "figures": published_json(preset.name),
             }
     as_json = json_path is not None and str(json_path) == "-"
     console = Console(quiet=as_json)
@@ -178,12 +183,22 @@ def _widths(
 
 def _tell(console: Console, preset: Preset, found: dict[str, Any]) -> None:
     from rich.markup import escape
+    from rich.padding import Padding
 
     from agent.score.config import describe
+    from trainer.published.follow import report_info
+    from trainer.published.records import find_report, reports_of
+    from trainer.published.show import published_tables
 
     console.print(f"[bold]{preset.name}[/]: {escape(preset.summary)}", highlight=False)
+    follows = report_info(preset)
     lines = {
         "source": preset.source,
+        "report": "" if follows is None else f"{follows.number}, {follows.system}: {follows.title}",
+        "members": ", ".join(
+            f"{m.weight:g} {m.preset}" if preset.scorer.kind == "fusion" else m.preset
+            for m in preset.members
+        ),
         "encoder": f"{_encoder(preset)}, {_length(found['parameters'])} values",
         "needs": ", ".join(found["needs"]) or "no checkpoint",
         "training": preset.training.kind,
@@ -194,7 +209,26 @@ def _tell(console: Console, preset: Preset, found: dict[str, Any]) -> None:
     if preset.published:
         lines["published"] = json.dumps(preset.published)
     for title, text in lines.items():
-        console.print(f"  {title}: {escape(text)}", highlight=False)
+        if text:
+            console.print(f"  {title}: {escape(text)}", highlight=False)
+    if follows is not None:
+        _listed(console, "otherwise than the report", follows.deviations)
+        _listed(console, "the report does not say", follows.chosen)
+    for title, table in published_tables(preset.name):
+        console.print(f"  {escape(title)}", highlight=False)
+        console.print(Padding(table, (0, 0, 0, 4)))
+    for number in reports_of(preset.name):
+        _listed(console, f"of report {number}", find_report(number).notes)
+
+
+def _listed(console: Console, title: str, texts: Sequence[str]) -> None:
+    from rich.markup import escape
+    from rich.padding import Padding
+
+    if texts:
+        console.print(f"  {title}:", highlight=False)
+    for text in texts:
+        console.print(Padding(f"- {escape(text)}", (0, 0, 0, 4)), highlight=False)
 
 
 def _encoder(preset: Preset) -> str:
@@ -212,10 +246,14 @@ def _short(checkpoint: str) -> str:
 
 
 def _published(preset: Preset) -> str:
+    from trainer.published.records import development_score
+
     figures = [
         preset.published.get(f"{_YEAR}_{part}", {}).get("official_score")
         for part in ("development", "evaluation")
     ]
+    if figures[0] is None:
+        figures[0] = development_score(preset.name)
     if not any(figures):
         return ""
     return " / ".join("-" if figure is None else f"{figure:.2f}" for figure in figures)

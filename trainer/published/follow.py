@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from agent.bundle.report import ReportInfo
 from trainer.members import recipes
 from trainer.preset import Preset
@@ -20,15 +22,27 @@ def report_info(preset: Preset) -> ReportInfo | None:
     own = preset.report
     if own is None:
         return None
-    deviations, chosen = list(own.deviations), list(own.chosen)
-    for name, recipe in recipes(preset).items():
-        if recipe.report is not None:
-            deviations += [f"{name}: {what}" for what in recipe.report.deviations]
-            chosen += [f"{name}: {what}" for what in recipe.report.chosen]
+    members = {
+        name: recipe.report for name, recipe in recipes(preset).items() if recipe.report is not None
+    }
     return own.model_copy(
         update={
             "title": find_report(own.number).title,
-            "deviations": tuple(dict.fromkeys(deviations)),
-            "chosen": tuple(dict.fromkeys(chosen)),
+            "deviations": _with_members(
+                own.deviations, {name: report.deviations for name, report in members.items()}
+            ),
+            "chosen": _with_members(
+                own.chosen, {name: report.chosen for name, report in members.items()}
+            ),
         }
     )
+
+
+def _with_members(own: Sequence[str], members: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """An ensemble's remarks, then its members', each once with the names it holds for."""
+    held: dict[str, list[str]] = {}
+    for name, texts in members.items():
+        for text in texts:
+            held.setdefault(text, []).append(name)
+    theirs = [f"{', '.join(names)}: {text}" for text, names in held.items() if text not in own]
+    return (*own, *theirs)

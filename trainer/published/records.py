@@ -171,6 +171,24 @@ def _cells(report: str, table: PublishedTable, system: PublishedSystem) -> Itera
             yield Cell(report, table.number, system.name, machine, figure, value, table.decimals)
 
 
+def development_score(preset: str) -> float | None:
+    """The official score of the development set that follows from a preset's figures, per cent.
+
+    The harmonic mean over the three areas of every machine; the report's own where it prints that
+    alone; None where the figures do not give it. Of several reports the first.
+    """
+    areas = {"auc_source", "auc_target", "pauc"}
+    for number in load_reports():
+        cells = cells_of(preset, number)
+        own = [cell for cell in cells if cell.machine != ALL and cell.figure in areas]
+        if len(own) == len(areas) * len(MACHINES):
+            return len(own) / sum(1 / cell.value for cell in own)
+        told = [cell.value for cell in cells if cell.machine == ALL and cell.figure == "hmean"]
+        if told:
+            return told[0]
+    return None
+
+
 def reports_of(preset: str) -> list[str]:
     """Numbers of the reports that a preset follows, ascending."""
     return [number for number, report in load_reports().items() if preset in report.presets]
