@@ -49,9 +49,10 @@ def test_every_preset_says_whose_it_is_and_is_told_of(name):
     if preset.floor:
         return
     assert preset.source
-    if preset.source.startswith("Report "):
-        # What differs from the report, or what of it is not known.
-        assert "Deviation" in preset.source or "not known here" in preset.source or preset.published
+    # What differs from the report, or what it does not say.
+    assert preset.source.startswith("Report ") == (preset.report is not None)
+    if preset.report is not None:
+        assert preset.report.deviations or preset.report.chosen or preset.members
 
 
 def test_misspelt_names_and_fields_are_answered_with_the_nearest(tmp_path):
