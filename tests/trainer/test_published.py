@@ -237,3 +237,20 @@ def test_every_cell_of_report_003_is_that_of_the_text(shared):
     for place, name in enumerate(("AUC Source", "AUC Target", "pAUC", "hmean")):
         (line,) = re.findall(rf"^{name}\t(.*)$", text, flags=re.MULTILINE)
         assert _numbers(line) == [system.rows[machine][place] for machine in order]
+
+
+def test_the_walk_has_a_row_for_every_statement_and_none_is_empty():
+    page = (PRESETS.parents[1] / "docs" / "reports.md").read_text(encoding="utf-8")
+    sections = re.split(r"^## Report (\d{3})", page, flags=re.MULTILINE)
+    walks = dict(zip(sections[1::2], sections[2::2], strict=True))
+    assert set(walks) == set(load_reports())
+    for number, walk in walks.items():
+        rows = [line for line in walk.splitlines() if line.startswith("| ")][2:]
+        assert len(rows) >= 12
+        for row in rows:
+            statement, where = (cell.strip() for cell in row.strip("|").split(" | ", maxsplit=1))
+            assert len(statement) > 10, row
+            assert len(where) > 5, row
+        for preset in find_report(number).presets:
+            if not preset.startswith("baseline_") and preset[-1] not in "234":
+                assert f"`{preset}`" in page, preset
