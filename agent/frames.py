@@ -35,8 +35,17 @@ class Validity(str, Enum):
     CLIPPED = "clipped"  # the converter saturates
     NOT_FINITE = "not_finite"  # NaN or infinity in the samples
     TOO_SHORT = "too_short"  # less sound than can be judged
-    OUT_OF_RANGE = "out_of_range"  # far louder or quieter than anything training saw
+    OUT_OF_RANGE = "out_of_range"  # far louder than anything training saw
+    TOO_QUIET = "too_quiet"  # far quieter than that, and not called idle
     WARM_UP = "warm_up"  # the microphone was opened just before
+
+
+class Activity(str, Enum):
+    """What the machine does in a window, by its half seconds."""
+
+    RUNNING = "running"  # all of it is settled sound of the running machine
+    STILL = "still"  # it stands still
+    CHANGING = "changing"  # starts up or stops in it, or has run too little so far
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +85,12 @@ class Window:
         reason: Why not, in words a technician understands; empty when valid.
         origin: File or device of its last sample.
         step: Samples from the window with the index before, had nothing been lost; 0 if unknown.
+        position: Samples of the stream before it, without those that were lost.
+        activity: What the machine does in it; None where that is not followed. The sound of a
+            running window may be joined from the latest runs, its clocks then count back from its
+            end.
+        run_clock: Its end on a clock that stands still while the machine does, seconds; None where
+            that is not followed.
     """
 
     samples: Samples
@@ -87,6 +102,9 @@ class Window:
     reason: str = ""
     origin: str = ""
     step: int = 0
+    position: int = 0
+    activity: Activity | None = None
+    run_clock: float | None = None
 
     @property
     def seconds(self) -> float:
@@ -159,7 +177,8 @@ class MachineState(str, Enum):
     """What the machine does, as far as its sound tells."""
 
     RUNNING = "running"
-    IDLE = "idle"  # like the idle or noise recordings
+    IDLE = "idle"  # like the idle or noise recordings, or far quieter than it ever ran
+    CHANGING = "changing"  # starts up or stops
     UNKNOWN = "unknown"  # the sound could not be judged
 
 

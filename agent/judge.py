@@ -15,7 +15,8 @@ from agent.bundle.load import Bundle
 from agent.drift.keeper import Heard
 from agent.encode.frames import SharedFrames
 from agent.errors import AuscultError, BundleError
-from agent.frames import Embedding, MachineState, Score, Validity, Window
+from agent.frames import Activity, Embedding, MachineState, Score, Validity, Window
+from agent.window.validity import LevelRange, level_dbfs
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,8 @@ class WindowJudge:
         self._bundle = bundle
         self._in_use = threading.Lock()  # held while the bundle judges a window
         self._failures = 0
+        #: Levels at which a window may be judged; None for any.
+        self.levels: LevelRange | None = None
         self._frames = SharedFrames()
 
     @property
@@ -124,17 +127,30 @@ class WindowJudge:
             if not np.isfinite(value):
                 # Nothing is above a NaN: taken for a score, it would be silence for ever.
                 return _unjudged(window, "the encoder gave no finite number for it", bundle)
-            idle = bundle.gate is not None and bool(bundle.gate.idle(embedding.vector[None])[0])
+            idle = window.activity is Activity.STILL or (
+                bundle.gate is not None and bool(bundle.gate.idle(embedding.vector[None])[0])
+            )
+        if not idle and self.levels is not None:
+            # Only now: the sound of a quiet hall is no fault of the microphone.
+            validity, reason = self.levels.judge(level_dbfs(window.samples))
+            if validity is not Validity.VALID:
+                return _unjudged(window, reason, bundle, validity)
         # Not every way of scoring knows a nearest row.
         nearest = int(neighbour) if neighbour >= 0 else None
         p_value = None
         if bundle.significance is not None:
             p_value = float(bundle.significance.windows(value))
         score = Score(window, float(value), nearest, embedding.inference_seconds, p_value)
-        state = MachineState.IDLE if idle else MachineState.RUNNING
+        state = MachineState.RUNNING
+        if idle:
+            state = MachineState.IDLE
+        elif window.activity is Activity.CHANGING:
+            state = MachineState.CHANGING
         return Judged(score, state, bundle, vector)
 
 
-def _unjudged(window: Window, reason: str, bundle: Bundle) -> Judged:
-    unfit = replace(window, validity=Validity.NOT_FINITE, reason=reason)
+def _unjudged(
+    window: Window, reason: str, bundle: Bundle, validity: Validity = Validity.NOT_FINITE
+) -> Judged:
+    unfit = replace(window, validity=validity, reason=reason)
     return Judged(Score(unfit, None), MachineState.UNKNOWN, bundle)

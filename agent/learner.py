@@ -100,6 +100,7 @@ class Learner(Listener):
     def _cut(self) -> Cut:
         return self._shape
 
-    def _take(self, window: Window, began: float) -> None:
+    def _take(self, window: Window, began: float) -> Window:
         self.tally.count_unjudged(window)
         self._timed(began)
+        return window

@@ -8,7 +8,10 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from agent.activity.cutter import Following, RunningWindows
+from agent.activity.edges import Edges
 from agent.capture.source import Source
 from agent.config import MachineConfig
 from agent.errors import AuscultError
@@ -20,7 +23,6 @@ from agent.taps import Tap, Taps
 from agent.window.condition import SensorCondition, SensorMonitor
 from agent.window.queue import WindowQueue
 from agent.window.rolling import RollingWindow
-from agent.window.validity import LevelRange
 
 log = logging.getLogger(__name__)
 
@@ -36,13 +38,13 @@ class Cut:
         rate: Samples a second.
         window_samples: Length of a window.
         hop_samples: From one's beginning to the next one's.
-        levels: Levels at which a window may be judged; None for any.
+        following: How it is followed what the machine does; None for not at all.
     """
 
     rate: int
     window_samples: int
     hop_samples: int
-    levels: LevelRange | None = None
+    following: Following | None = None
 
 
 class Listener(ABC):
@@ -81,6 +83,7 @@ class Listener(ABC):
         self._threads: list[threading.Thread] = []
         self._queue: WindowQueue | None = None
         self._sensor = SensorMonitor(config.validity.condition)
+        self._edges: Path | None = None  # where starts and stops are remembered
 
     def _listen(self) -> None:
         """Begin the threads; the source is started, and `_cut` and `_take` are ready."""
@@ -107,12 +110,15 @@ class Listener(ABC):
         """How sound is cut from now on; rate and length never change."""
 
     @abstractmethod
-    def _take(self, window: Window, began: float) -> None:
+    def _take(self, window: Window, began: float) -> Window:
         """Deal with a window.
 
         Args:
             window: The next, valid or not.
             began: Monotonic time at which the stream began to be dealt with, seconds.
+
+        Returns:
+            The window as it speaks for the microphone.
         """
 
     def _pass_time(self) -> None:
@@ -178,13 +184,16 @@ class Listener(ABC):
         assert self._queue is not None
         assert self._source is not None
         cut = self._cut()
-        rolling = RollingWindow(cut.window_samples, cut.hop_samples, cut.rate, levels=cut.levels)
+        rolling = RollingWindow(cut.window_samples, cut.hop_samples, cut.rate)
+        seconds = cut.window_samples / cut.rate
+        windows = RunningWindows(rolling, Edges(seconds, self._edges), cut.following)
         try:
             for block in self._source.blocks():
                 cut = self._cut()  # those of another bundle, perhaps
-                rolling.hop_samples, rolling.levels = cut.hop_samples, cut.levels
+                rolling.hop_samples = cut.hop_samples
+                windows.follow(cut.following)
                 self._taps.hear(block)
-                for window in rolling.push(block):
+                for window in windows.push(block):
                     if not self._queue.put(window):
                         return
         except Exception as fault:  # noqa: BLE001 - a thread must not die unheard
@@ -207,9 +216,11 @@ class Listener(ABC):
                     self._pass_time()
                     continue
                 origin = window.monotonic if origin is None else origin
-                self.tally.stream_seconds = window.end_monotonic - origin
-                self._take(window, began)
-                self._audience.sensor(self._sensor.observe(window, self._source.faults()))
+                # A window of a running machine ends a little earlier than the latest sound.
+                heard = window.end_monotonic - origin
+                self.tally.stream_seconds = max(heard, self.tally.stream_seconds)
+                seen = self._take(window, began)
+                self._audience.sensor(self._sensor.observe(seen, self._source.faults()))
         except Exception as fault:  # noqa: BLE001 - a thread must not die unheard
             self._fail(fault)
         finally:

@@ -15,7 +15,7 @@ from agent.drift.follower import DriftFollower
 from agent.drift.keeper import DriftKeeper
 from agent.drift.memory import DriftFile
 from agent.errors import AuscultError
-from agent.frames import AlarmEvent, Window
+from agent.frames import AlarmEvent, Validity, Window
 from agent.judge import WindowJudge
 from agent.listener import Cut, Listener
 from agent.publish.publisher import Publisher
@@ -24,6 +24,8 @@ from agent.taps import Tap
 from agent.terms import Terms, terms_of
 
 log = logging.getLogger(__name__)
+
+_OF_LEVEL = frozenset({Validity.OUT_OF_RANGE, Validity.TOO_QUIET})
 
 
 class Pipeline(Listener):
@@ -70,6 +72,8 @@ class Pipeline(Listener):
         self._terms = terms = terms_of(self._config, self._judge.bundle)
         self._source.start()
         state = self._state if self.live else None
+        self._edges = None if state is None else state / "edges" / f"{self.name}.json"
+        self._judge.levels = terms.levels
         self._keeper = self._take_up_alarm(terms, state)
         self._keeper.resume()
         file = None if state is None else DriftFile(state / "drift" / f"{self.name}.json")
@@ -128,6 +132,7 @@ class Pipeline(Listener):
 
         def judge_anew() -> None:
             self._terms = terms
+            self._judge.levels = terms.levels
             if self._keeper is not None:
                 found = terms.thresholds
                 self._keeper.use_thresholds(
@@ -142,9 +147,9 @@ class Pipeline(Listener):
     def _cut(self) -> Cut:
         assert self._terms is not None
         encoder, terms = self._judge.bundle.manifest.encoder, self._terms
-        return Cut(encoder.sample_rate, encoder.window_samples, terms.hop_samples, terms.levels)
+        return Cut(encoder.sample_rate, encoder.window_samples, terms.hop_samples, terms.following)
 
-    def _take(self, window: Window, began: float) -> None:
+    def _take(self, window: Window, began: float) -> Window:
         """Judge a window, decide on it, and tell of it."""
         judged = self._judge.judge(window)
         decision = self.alarm.decide(
@@ -157,6 +162,9 @@ class Pipeline(Listener):
         self._timed(began)
         self._audience.publish(decision, first=self.tally.windows == 1)
         self._follower.take(self.drift, decision, judged.heard)
+        # Its level is judged after its idleness; what the encoder makes of it is not its fault.
+        found = judged.score.window
+        return found if found.validity in _OF_LEVEL else window
 
     def _pass_time(self) -> None:
         """No window comes: shelvings end all the same, and the microphone may have failed."""

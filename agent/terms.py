@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
+from agent.activity.cutter import Following
 from agent.bundle.load import Bundle
 from agent.config import MachineConfig
 from agent.decide.thresholds import Thresholds, find_thresholds
@@ -25,6 +26,7 @@ class Terms:
         overlap_seconds: How long a window waits for an idle one that overlaps it.
         drift_seconds: Step between the windows that the drift monitor takes.
         levels: Levels at which a window may be judged.
+        following: How it is followed what the machine does; None where that is ignored.
     """
 
     thresholds: Thresholds
@@ -33,6 +35,7 @@ class Terms:
     overlap_seconds: float
     drift_seconds: float
     levels: LevelRange
+    following: Following | None = None
 
 
 def terms_of(config: MachineConfig, bundle: Bundle) -> Terms:
@@ -51,15 +54,23 @@ def terms_of(config: MachineConfig, bundle: Bundle) -> Terms:
     for note in thresholds.notes:
         log.info("%s: %s", config.name, note)
     idle_told = bundle.gate is not None and config.decide.idle == "suppress"
+    levels = config.validity.levels(manifest.trained_on.level_dbfs)
+    following = None
+    if config.decide.idle == "suppress":
+        following = Following(
+            bundle.still, levels, settle_seconds=config.decide.idle_settle_seconds
+        )
     return Terms(
         thresholds=thresholds,
         hop_seconds=hop,
         hop_samples=max(1, round(hop * manifest.encoder.sample_rate)),
-        overlap_seconds=manifest.window_seconds if idle_told else 0.0,
+        # Where half seconds are told apart, no window that is judged holds any of a stop.
+        overlap_seconds=manifest.window_seconds if idle_told and bundle.still is None else 0.0,
         drift_seconds=(
             manifest.window_seconds if manifest.drift is None else manifest.drift.step_seconds
         ),
-        levels=config.validity.levels(manifest.trained_on.level_dbfs),
+        levels=levels,
+        following=following,
     )
 
 

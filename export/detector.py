@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 from rich.progress import Progress
 
+from agent.activity.still import StillFrames, fit_still
 from agent.bundle.manifest import (
     BANK,
     GATE,
     GATE_ROWS,
     HEALTHY_SCORES,
     ROWS,
+    STILL_FILES,
     EncoderInfo,
     Gate,
 )
@@ -55,6 +57,8 @@ class Detector:
     gate_vectors: Matrix | None = None
     gate: Gate | None = None
     gate_note: str = ""
+    still: StillFrames | None = None
+    still_note: str = ""
 
 
 def still_windows(
@@ -123,7 +127,12 @@ def make_detector(
     gate_vectors = _embedded(graph, info, still, progress, cache)
     metric, spans = neighbourhood(fitted.config)
     gate, note = fit_gate(gate_vectors, still.groups, vectors, windows.groups, metric, spans)
-    return Detector(graph, info, vectors, fitted, gate_vectors, gate, note)
+    frames, frames_note = fit_still(
+        still.waveforms, still.groups, windows.waveforms, windows.groups, info.sample_rate
+    )
+    return Detector(
+        graph, info, vectors, fitted, gate_vectors, gate, note, frames, frames_note
+    )  # fmt: skip
 
 
 def _rule(preset: Preset) -> ThresholdRule:
@@ -182,6 +191,11 @@ def write_files(
     write_json(folder / ROWS, [row.model_dump(mode="json") for row in windows.rows])
     fitted = detector.fitted
     write_scorer(folder, fitted.config, HealthySet(detector.vectors, windows.rows), fitted.state)
+    if detector.still is not None:
+        for name, levels in zip(
+            STILL_FILES, (detector.still.still, detector.still.running), strict=True
+        ):
+            np.save(folder / name, levels, allow_pickle=False)
     if still is not None and detector.gate is not None and detector.gate_vectors is not None:
         np.save(folder / GATE, detector.gate_vectors, allow_pickle=False)
         write_json(folder / GATE_ROWS, [row.model_dump(mode="json") for row in still.rows])

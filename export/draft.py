@@ -48,7 +48,9 @@ def draft_manifest(
     notes = list(detector.fitted.notes)
     drift = drift or FittedDrift()
     chosen = "" if record.selection is None else record.selection.note
-    notes.extend(note for note in (chosen, detector.gate_note, drift.note) if note)
+    notes.extend(
+        note for note in (chosen, detector.gate_note, detector.still_note, drift.note) if note
+    )
     notes.extend(
         f"{counted(count, 'healthy window')} left out: {why}"
         for why, count in windows.invalid.items()
@@ -87,6 +89,7 @@ def draft_manifest(
         ),
         notes=tuple(notes),
         gate=detector.gate,
+        still=None if detector.still is None else detector.still.config,
         drift=drift.info,
         files={},
     )

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
+from agent.activity.levels import BANDS
+from agent.activity.still import StillFrames, StillGate
 from agent.bundle.manifest import (
     BANK,
     DRIFT,
@@ -21,6 +23,7 @@ from agent.bundle.manifest import (
     MANIFEST,
     PATCH_FILES,
     ROWS,
+    STILL_FILES,
     Manifest,
     Row,
 )
@@ -58,6 +61,7 @@ class Bundle:
         state: What its scorer learnt of them.
         healthy: Its healthy scores; None when it was exported without.
         gate: Tells an idle machine; None when it was exported without.
+        still: Tells its half seconds from a running one's; None when it was exported without.
         drift: What the machine's drift is measured from; None when it was exported without.
         significance: Gives p-values; None unless its threshold is conformal.
         spectrum: What healthy sound is like, for explanations; None when it was exported without.
@@ -72,6 +76,7 @@ class Bundle:
     state: State
     healthy: HealthyScores | None = None
     gate: IdleGate | None = None
+    still: StillGate | None = None
     drift: Baseline | None = None
     significance: Significance | None = None
     spectrum: HealthySpectrum | None = None
@@ -151,6 +156,7 @@ def open_bundle(
         state,
         healthy=healthy,
         gate=_gate(path, manifest, scorer, bank),
+        still=_still(path, manifest),
         drift=_drift(path, manifest),
         significance=None
         if healthy is None or rule is None
@@ -207,6 +213,24 @@ def _gate(path: Path, manifest: Manifest, scorer: Scorer, bank: HealthySet) -> I
     # A nearest-neighbour scorer has prepared its bank already: shared, not copied.
     ready = scorer.ready if isinstance(scorer, KnnScorer) else prepare(bank.vectors, metric, spans)
     return IdleGate(vectors, ready, metric, config, spans)
+
+
+def _still(path: Path, manifest: Manifest) -> StillGate | None:
+    config = manifest.still
+    if config is None:
+        return None
+    if not set(STILL_FILES) <= set(manifest.files) or not math.isfinite(
+        config.margin + config.reach
+    ):
+        raise BundleError(
+            f"still: needs {' and '.join(STILL_FILES)} and finite numbers",
+            where=path / MANIFEST,
+            remedy=COPY_AGAIN,
+        )
+    still, running = (_array(path / name, BANDS, "(half seconds, bands)") for name in STILL_FILES)
+    if not len(still) or not len(running):
+        raise BundleError("holds no half second", where=path / STILL_FILES[0], remedy=COPY_AGAIN)
+    return StillGate(StillFrames(still, running, config))
 
 
 def _drift(path: Path, manifest: Manifest) -> Baseline | None:

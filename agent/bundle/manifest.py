@@ -20,6 +20,8 @@ SHA-256; nothing in it is ever unpickled.
     drift.json          the drift monitor's baseline (agent/drift/baseline.py), if it was fitted
     healthy_spectrum.npy  levels of healthy sound by band, which explanations compare with, float32
                         (bands, 8), columns in agent/explain/spectrum.py; not in older bundles
+    still_frames.npy    half seconds of the idle machine, running_frames.npy of the healthy one, as
+                        band levels (agent/activity/levels.py): where runs begin and end
     patch_*.npy         patches of healthy sound as the encoder sees them, where it has patches:
                         bank, basis and rows of agent/explain/patches.py
     encoder.float.onnx  beside an INT8 encoder, the float32 graph that it was made of
@@ -61,6 +63,8 @@ ROWS = "rows.json"
 HEALTHY_SCORES = "healthy_scores.npy"
 GATE = "gate.npy"
 GATE_ROWS = "gate.json"
+# Half seconds of the standing and of the running machine, as band levels.
+STILL_FILES = ("still_frames.npy", "running_frames.npy")
 DRIFT = "drift.json"
 HEALTHY_SPECTRUM = "healthy_spectrum.npy"
 # Bank, basis, and what is known of each row of frequencies.
@@ -274,6 +278,13 @@ class Manifest(Strict):
     gate: Annotated[
         Gate | None,
         Field(description="Tells an idle machine; null without idle or noise recordings"),
+    ] = None
+    still: Annotated[
+        Gate | None,
+        Field(
+            description="The same for half a second, by band levels (rows are half seconds); null "
+            "where those are too alike, and in older bundles"
+        ),
     ] = None
     drift: Annotated[
         DriftInfo | None,

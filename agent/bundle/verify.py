@@ -31,6 +31,7 @@ from agent.bundle.manifest import (
     ROWS,
     SCHEMA_VERSION,
     SIGNATURE,
+    STILL_FILES,
     Manifest,
     digest_of,
 )
@@ -55,6 +56,7 @@ _KNOWN = {
     HEALTHY_SOUND_INDEX,
     HEALTHY_SPECTRUM,
     *PATCH_FILES,
+    *STILL_FILES,
     FLOAT_ENCODER,
     *PARITY_FILES,
     *FLOAT_PARITY_FILES,

@@ -9,7 +9,7 @@ from agent.decide.config import Amounts, DecideConfig
 from agent.decide.evidence import Evidence, Heard, Rule
 from agent.decide.life import AlarmLife, new_alarm_id
 from agent.decide.memory import AlarmMemory
-from agent.frames import AlarmEvent, Decision, Level, MachineState, Score, Window
+from agent.frames import Activity, AlarmEvent, Decision, Level, MachineState, Score, Window
 from agent.score.scale import Scale
 
 # Windows older than this many of the stretches that raise an alarm are no evidence any more.
@@ -23,9 +23,11 @@ class AlarmDecider:
     An invalid window, one of an idle machine unless that is ignored, and one of a machine that is
     being worked on say nothing: they neither raise nor clear.
 
-    A window that lies across a start or stop of the machine sounds like neither. So where idleness
-    can be told, a window counts only once no idle one overlaps it, which a window's length later is
-    known: that much later an alarm comes.
+    A window that lies across a start or stop of the machine sounds like neither. Where that is
+    followed by half seconds (`Window.activity`), windows that count hold nothing of it. Where
+    idleness can be told of whole windows alone, a window counts only once no idle one overlaps it,
+    which a window's length later is known: that much later an alarm comes. What the machine did
+    before the first window isn't known, so that the first count as though it had just been idle.
 
     Args:
         config: Counts and habits.
@@ -56,7 +58,7 @@ class AlarmDecider:
         self._overlap = overlap_seconds
         self._scale = scale
         self._waiting: deque[Heard] = deque()
-        self._idle_end = float("-inf")
+        self._idle_end: float | None = None
         self._counted: float | None = None  # end of the latest window that was counted
         self.life = AlarmLife(config, memory, new_id)
         self._set(threshold, alert_threshold, memory or AlarmMemory())
@@ -104,16 +106,21 @@ class AlarmDecider:
         self.life.at(window.end_monotonic, window.end_wall)
         standing = self.life.status.alarm_id
         exceeded = False
+        if self._idle_end is None:
+            self._idle_end = window.monotonic if self._overlap else float("-inf")
         if self.life.muted:
             # What is heard while people work on the machine must not help to raise anything later.
             self._forget()
         elif value is not None and state is MachineState.IDLE and self._config.idle == "suppress":
             self._waiting.clear()
-            self._idle_end = window.end_monotonic
+            if window.activity is not Activity.STILL or self._overlap:
+                self._idle_end = window.end_monotonic
+        elif state is MachineState.CHANGING and self._config.idle == "suppress":
+            pass  # starting up or stopping, it sounds like nothing that was learnt
         elif value is not None and not self._settling(window):
             exceeded = value > self.threshold
             self._waiting.append(Heard.of(window, value, score.p_value))
-            self._count(window.end_monotonic)
+            self._count(self._waiting[-1].monotonic)
         status = self.life.status
         return Decision(
             score=score,
@@ -143,8 +150,9 @@ class AlarmDecider:
 
     def _settling(self, window: Window) -> bool:
         """Whether it holds some of the machine's standing still or starting up."""
+        assert self._idle_end is not None
         settle = self._config.idle_settle_seconds
-        settle = self._overlap if settle is None else settle
+        settle = self._overlap if settle is None or window.activity is not None else settle
         return window.monotonic < self._idle_end + settle
 
     def _count(self, now: float) -> None:

@@ -23,7 +23,8 @@ class Heard:
     Attributes:
         value: Its score.
         index: Its number in the stream.
-        monotonic: Monotonic time of its end, seconds.
+        monotonic: Monotonic time of its end, seconds; by a clock that stands still while the
+            machine does, where that is followed (`Window.run_clock`).
         wall: Wall time of its first sample, seconds since the epoch.
         seconds: Its length.
         origin: File or device it was heard from.
@@ -44,7 +45,7 @@ class Heard:
         return cls(
             value,
             window.index,
-            window.end_monotonic,
+            window.end_monotonic if window.run_clock is None else window.run_clock,
             window.wall,
             window.seconds,
             window.origin,

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from agent.activity.levels import BandLevels
+from agent.activity.runs import STOP_FRAMES
 from agent.bundle.load import Bundle
 from agent.frames import MachineState, Samples, Validity
 from agent.window.clip import clip_windows
@@ -106,7 +108,9 @@ def score_clip(
                 verdicts[i] = (Validity.NOT_FINITE, "the encoder gave no finite number for it")
         if bundle.gate is not None:
             idle[part] = bundle.gate.idle(vectors)
-    beside = beside_idle(starts, idle, encoder.window_samples)
+    share = still_share(bundle, samples, starts, encoder.window_samples)
+    idle |= share == 1.0
+    beside = beside_idle(starts, idle, encoder.window_samples) | (share > 0.0)
     rarity = bundle.significance
 
     def told(i: int) -> ClipWindow:
@@ -145,6 +149,36 @@ def beginning(bundle: Bundle, samples: Samples) -> Samples:
         if seconds is None
         else samples[: round(seconds * bundle.manifest.encoder.sample_rate)]
     )
+
+
+def still_share(
+    bundle: Bundle, samples: Samples, starts: npt.NDArray[np.int64], length: int
+) -> npt.NDArray[np.float64]:
+    """Share of each window in which the machine stands still, by half seconds.
+
+    Args:
+        bundle: Opened; one that does not tell half seconds apart finds none.
+        samples: The recording, float32 `(n,)`.
+        starts: Where each window begins, samples.
+        length: Of a window, samples.
+
+    Returns:
+        0 to 1 for each; 0 for less than a second, which no stop is.
+    """
+    if bundle.still is None:
+        return np.zeros(len(starts))
+    bands = BandLevels(bundle.manifest.encoder.sample_rate)
+    frames = bands.frames_of(samples)
+    if not len(frames):
+        return np.zeros(len(starts))
+    still = bundle.still.still(bands.measure(frames))
+    still = np.concatenate([[0], np.cumsum(still)])
+    first = np.minimum(starts // bands.frame_samples, len(frames))
+    last = np.minimum(-(-(starts + length) // bands.frame_samples), len(frames))
+    found = still[last] - still[first]
+    found[found < STOP_FRAMES] = 0
+    share: npt.NDArray[np.float64] = found / np.maximum(1, last - first)
+    return share
 
 
 def beside_idle(

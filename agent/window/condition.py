@@ -5,8 +5,10 @@ signals. Here:
 
     failure               no sound at all, digital silence, or samples that are no numbers
     check_function        opened just before (warm-up): what it gives means nothing yet
-    out_of_specification  clipping, or a level far from what training saw
+    out_of_specification  clipping, or far louder than training saw
     maintenance_required  judged still, but sound is lost too often
+
+Being quiet is no fault of a microphone: the machine may stand still.
 
 The first that applies, in this order, is the condition; otherwise `good`.
 """

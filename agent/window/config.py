@@ -23,7 +23,7 @@ class ConditionConfig(Strict):
     ] = 30.0
     specification_on_seconds: Annotated[
         FiniteFloat,
-        Field(ge=0, description="Clipped or out of range for so long it is out of specification"),
+        Field(ge=0, description="Clipped or far too loud for so long it is out of specification"),
     ] = 30.0
     specification_off_seconds: Annotated[
         FiniteFloat, Field(ge=0, description="Fit sound that ends that, seconds")
@@ -48,8 +48,8 @@ class ValidityConfig(Strict):
         FiniteFloat | None,
         Field(
             ge=0,
-            description="A window this much quieter than training's quietest is invalid, dB; "
-            "null for no limit",
+            description="Sound this much quieter than training's quietest is of a machine that "
+            "stands still, dB (with `decide.idle: ignore` it is not judged); null for no limit",
         ),
     ] = QUIETER_DB
     louder_db: Annotated[

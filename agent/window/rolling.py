@@ -9,7 +9,7 @@ import numpy as np
 
 from agent.errors import AudioError
 from agent.frames import AudioBlock, Samples, Validity, Window
-from agent.window.validity import LevelRange, assess
+from agent.window.validity import assess
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,6 @@ class RollingWindow:
         window_samples: Length of a window, samples.
         hop_samples: Step between the starts of windows, samples; may exceed the window.
         rate: Samples a second that blocks must have.
-        levels: Levels that training saw; windows far from them are invalid. None for any level.
 
     Raises:
         ValueError: A number is not positive.
@@ -44,8 +43,6 @@ class RollingWindow:
         window_samples: int,
         hop_samples: int,
         rate: int,
-        *,
-        levels: LevelRange | None = None,
     ) -> None:
         if min(window_samples, hop_samples, rate) < 1:
             raise ValueError(
@@ -54,8 +51,8 @@ class RollingWindow:
         self.window_samples = window_samples
         self.hop_samples = hop_samples
         self.rate = rate
-        self.levels = levels
         self._index = 0
+        self._first = 0  # position in the stream of the first sample held
         self._pieces: list[Samples] = []
         self._anchors: list[_Anchor] = []
         self._held = 0  # samples in the pieces
@@ -90,17 +87,18 @@ class RollingWindow:
         # Only now, once a hop, are the pieces joined.
         joined = np.concatenate(self._pieces)
         starts = [self._next + n * self.hop_samples for n in range(ready)]
-        anchors, first_index = self._anchors, self._index
+        anchors, first_index, first = self._anchors, self._index, self._first
         self._index += ready
         self._next = starts[-1] + self.hop_samples
         gone = min(self._next, len(joined))
         self._forget(joined[gone:].copy(), gone)
         return (
-            self._window(joined[start : start + self.window_samples], start, anchors, index)
+            self._window(joined[start : start + self.window_samples], start, anchors, index, first)
             for index, start in enumerate(starts, first_index)
         )
 
     def _restart(self) -> None:
+        self._first += self._held
         self._pieces, self._anchors = [], []
         self._held = self._next = 0
 
@@ -118,6 +116,7 @@ class RollingWindow:
 
     def _forget(self, rest: Samples, gone: int) -> None:
         """Keep only `rest`, what comes after the first `gone` of the samples held."""
+        self._first += gone
         self._pieces = [rest] if len(rest) else []
         self._held = len(rest)
         self._next -= gone
@@ -126,14 +125,16 @@ class RollingWindow:
         first = max((n for n, anchor in enumerate(moved) if anchor.at <= 0), default=0)
         self._anchors = moved[first:] if self._held else []
 
-    def _window(self, samples: Samples, start: int, anchors: list[_Anchor], index: int) -> Window:
+    def _window(
+        self, samples: Samples, start: int, anchors: list[_Anchor], index: int, first: int
+    ) -> Window:
         samples = samples.copy()
         begin = next(a for a in reversed(anchors) if a.at <= start)
         end = next(a for a in reversed(anchors) if a.at < start + self.window_samples)
         if begin.settling:  # it settles at the beginning of a stretch, never later
             validity, reason = Validity.WARM_UP, "the microphone was opened just before"
         else:
-            validity, reason = assess(samples, self.rate, min_seconds=0.0, levels=self.levels)
+            validity, reason = assess(samples, self.rate, min_seconds=0.0)
         offset = (start - begin.at) / self.rate
         return Window(
             samples=samples,
@@ -145,4 +146,5 @@ class RollingWindow:
             reason=reason,
             origin=end.origin,
             step=self.hop_samples,
+            position=first + start,
         )

@@ -78,16 +78,24 @@ class LevelRange:
     quieter: float = QUIETER_DB
     louder: float = LOUDER_DB
 
-    def judge(self, level: float) -> str:
-        """Why a level, dBFS RMS, is out of range; empty when it is within."""
+    def too_quiet(self, level: float) -> bool:
+        """Whether a level, dBFS RMS, is far below any at which the machine ran."""
+        return level < self.trained[0] - self.quieter
+
+    def judge(self, level: float) -> tuple[Validity, str]:
+        """Whether sound of a level, dBFS RMS, may be judged, and why not."""
         low, high = self.trained
-        if level < low - self.quieter:
-            apart = f"{low - level:.0f} dB quieter"
-        elif level > high + self.louder:
-            apart = f"{level - high:.0f} dB louder"
-        else:
-            return ""
-        return f"{apart} than any training recording: check the microphone and its gain"
+        if self.too_quiet(level):
+            return Validity.TOO_QUIET, (
+                f"{low - level:.0f} dB quieter than any training recording: the machine stands "
+                "still, or the microphone's gain is lower"
+            )
+        if level > high + self.louder:
+            return Validity.OUT_OF_RANGE, (
+                f"{level - high:.0f} dB louder than any training recording: check the microphone "
+                "and its gain"
+            )
+        return Validity.VALID, ""
 
 
 def level_dbfs(samples: Samples) -> float:
@@ -105,7 +113,6 @@ def assess(
     rate: int,
     *,
     min_seconds: float = MIN_SECONDS,
-    levels: LevelRange | None = None,
 ) -> tuple[Validity, str]:
     """Judge whether a stretch of sound may be judged.
 
@@ -113,12 +120,11 @@ def assess(
         samples: float32, shape `(n,)`, full scale 1.0, any length.
         rate: Samples a second.
         min_seconds: Shortest length accepted; a caller with windows of its own length gives 0.
-        levels: Levels that training saw, and how far from them may be judged; None for any.
 
     Returns:
         VALID and an empty text; or, by the first that applies, TOO_SHORT, NOT_FINITE, SILENT,
-        GAP (constant samples inside), CLIPPED, OUT_OF_RANGE, and why in words a technician
-        understands.
+        GAP (constant samples inside), CLIPPED, and why in words a technician understands. Whether
+        its level may be judged (`LevelRange.judge`) is asked after whether the machine is idle.
     """
     seconds = len(samples) / rate
     if len(samples) == 0 or seconds < min_seconds:
@@ -139,8 +145,6 @@ def assess(
         return Validity.GAP, f"{constant:.1f} s of constant samples inside: sound was lost"
     if (share := clipped_share(samples)) >= CLIPPED_SHARE:
         return Validity.CLIPPED, f"{share:.1%} of the samples are clipped: too loud for the gain"
-    if levels is not None and (why := levels.judge(level_dbfs(samples))):
-        return Validity.OUT_OF_RANGE, why
     return Validity.VALID, ""
 
 

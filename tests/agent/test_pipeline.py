@@ -17,7 +17,7 @@ from agent.capture.source import open_source
 from agent.config import MachineConfig
 from agent.decide.config import DecideConfig
 from agent.errors import AudioError, BundleError
-from agent.frames import AlarmEvent, AudioBlock, Decision, Level, Validity
+from agent.frames import AlarmEvent, AudioBlock, Decision, Level, MachineState, Validity
 from agent.pipeline import Pipeline
 from agent.score.gate import IdleGate
 from agent.window.condition import SensorCondition
@@ -333,3 +333,37 @@ def test_each_condition_of_a_microphone_is_told_by_a_real_stream(tiny_bundle, bu
     assert told == [kind for kind, *_ in parts]
     assert all(one.reason for one in listener.conditions if one.status.value != "good")
     assert listener.events == []
+
+
+@pytest.mark.parametrize("gap", [False, True])
+def test_a_quiet_hall_is_an_idle_machine_and_no_fault_of_the_microphone(tiny_bundle, bundle, gap):
+    # It used to be "34 dB quieter than any training recording": out of specification, and an alarm
+    # by the windows across each start.
+    hall = np.random.default_rng(0).normal(0, 10 ** (-54 / 20), 40 * RATE).astype(np.float32)
+    fan = [tone(30, seed=seed) for seed in range(4)]
+    sound = np.concatenate([fan[0], hall, fan[1], hall, fan[2], hall, fan[3]])
+    listener = Listener()
+    config = machine(tiny_bundle, hop_seconds=0.25)
+    gaps = {120 + 55, 440} if gap else ()
+    pipeline = Pipeline(config, bundle, Feed(blocks(sound, gaps=gaps)), [listener])
+    tally = finish(pipeline)
+    assert not tally.raised
+    assert not tally.exceeded
+    assert not tally.invalid
+    assert {condition.status.value for condition in listener.conditions} == {"good"}
+    quiet = [one.state for one in listener.decisions if 32 < one.score.window.monotonic < 68]
+    assert set(quiet) == {MachineState.IDLE}
+    states = [one.state for one in listener.decisions if 73 < one.score.window.monotonic < 98]
+    assert set(states) == {MachineState.RUNNING}
+
+
+def test_a_fault_in_runs_between_quiet_is_raised(tiny_bundle, bundle):
+    hall = np.random.default_rng(0).normal(0, 10 ** (-54 / 20), 20 * RATE).astype(np.float32)
+    runs = [tone(3, 440 if n < 6 else FAULTY_HZ, seed=n) for n in range(18)]
+    sound = np.concatenate([part for run in runs for part in (hall, run)])
+    listener = Listener()
+    config = machine(tiny_bundle, hop_seconds=0.25)
+    tally = finish(Pipeline(config, bundle, Feed(blocks(sound)), [listener]))
+    assert tally.raised == 1
+    # The seventh run is the first that is faulty. 20 s of faulty sound are ten runs at the most.
+    assert 6 * 23 + 20 <= tally.alarms[0].stream_seconds <= 16 * 23

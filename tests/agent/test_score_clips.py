@@ -17,7 +17,7 @@ def counted_by_the_agent(idle: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> s
     """Which windows an alarm decider takes for evidence, by their scores."""
     decider = AlarmDecider(DecideConfig(), 1e9, hop_seconds=HOP, overlap_seconds=LENGTH)
     heard: list[float] = []
-    monkeypatch.setattr(decider._alarm, "observe", lambda value, _when: heard.append(value))
+    monkeypatch.setattr(decider._alarm, "observe", lambda value, *_: heard.append(value))
     for index, still in enumerate(idle):
         window = Window(np.zeros(LENGTH, np.float32), 1, index, HOP * index, HOP * index)
         state = MachineState.IDLE if still else MachineState.RUNNING
@@ -34,7 +34,9 @@ def test_what_counts_is_what_the_agent_counts(seed, monkeypatch):
     starts = HOP * np.arange(len(running))
     ours = ~running & ~beside_idle(starts, running, LENGTH)
     theirs = counted_by_the_agent(running, monkeypatch)
-    assert {float(i) for i in np.flatnonzero(ours[: len(idle)])} == {
+    # What an agent hears first may be a machine that starts up; a recording was begun on purpose.
+    begin = LENGTH // HOP
+    assert {float(i) for i in np.flatnonzero(ours[: len(idle)]) if i >= begin} == {
         index for index in theirs if index < len(idle)
     }
     assert 0 < ours[: len(idle)].sum() < (~idle).sum()

@@ -1,0 +1,114 @@
+"""The settled sound of a machine's latest runs, joined over its pauses."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from agent.frames import Samples
+
+# Two runs are joined over so long, seconds: a step would be a click that no machine made.
+_FADE_SECONDS = 0.02
+
+
+@dataclass(slots=True)
+class _Stretch:
+    """Settled sound without a pause; positions are samples of the stream."""
+
+    start: int
+    samples: Samples
+    skipped: float  # seconds that the machine stood before it, since the beginning
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.samples)
+
+
+class RunningSound:
+    """Keeps the latest settled sound.
+
+    Args:
+        window_samples: Length of a window.
+        rate: Samples a second.
+    """
+
+    def __init__(self, window_samples: int, rate: int) -> None:
+        self._window, self._rate = window_samples, rate
+        self._fade = max(1, round(_FADE_SECONDS * rate))
+        self._stretches: deque[_Stretch] = deque()
+        self._skipped = 0.0
+
+    @property
+    def end(self) -> int:
+        """Where the latest of it ends; 0 without any."""
+        return self._stretches[-1].end if self._stretches else 0
+
+    @property
+    def skipped(self) -> float:
+        """Seconds that the machine has stood between its runs so far."""
+        return self._skipped
+
+    def add(self, start: int, samples: Samples) -> None:
+        """Take settled sound; what doesn't begin where the latest ends is another run's.
+
+        Args:
+            start: Where it begins.
+            samples: float32, shape `(n,)`.
+        """
+        if not len(samples):
+            return
+        if self._stretches and start == self._stretches[-1].end:
+            last = self._stretches[-1]
+            last.samples = np.concatenate([last.samples, samples])
+        else:
+            if self._stretches:
+                self._skipped += (start - self._stretches[-1].end) / self._rate
+            self._stretches.append(_Stretch(start, samples.copy(), self._skipped))
+        # Windows end at or before the latest sample, by no more than the sound just taken.
+        surplus = self._held() - 2 * self._window - len(samples)
+        while surplus > 0:
+            first = self._stretches[0]
+            gone = min(surplus, len(first.samples))
+            first.samples, first.start = first.samples[gone:].copy(), first.start + gone
+            surplus -= gone
+            if not len(first.samples):
+                self._stretches.popleft()
+
+    def forget(self) -> None:
+        """Let go of all of it: no window shall reach back before this."""
+        self._stretches.clear()
+
+    def covers(self, start: int, end: int) -> bool:
+        """Whether one run's settled sound holds all of a stretch."""
+        return any(one.start <= start and end <= one.end for one in self._stretches)
+
+    def ending(self, end: int) -> tuple[Samples, float] | None:
+        """The latest window of settled sound that ends somewhere.
+
+        Args:
+            end: Where; None is given when no settled sound is there, or there is too little.
+
+        Returns:
+            float32 `(window_samples,)`, and the seconds that the machine has stood so far.
+        """
+        parts = [one for one in self._stretches if one.start < end]
+        if not parts or parts[-1].end < end:
+            return None
+        last = parts.pop()
+        found = last.samples[: end - last.start]
+        while len(found) < self._window and parts:
+            found = self._joined(parts.pop().samples, found)
+        if len(found) < self._window:
+            return None
+        return np.array(found[-self._window :], np.float32), last.skipped
+
+    def _held(self) -> int:
+        return sum(len(one.samples) for one in self._stretches)
+
+    def _joined(self, before: Samples, after: Samples) -> Samples:
+        fade = min(self._fade, len(before), len(after))
+        rising = np.linspace(0.0, 1.0, fade, dtype=np.float32)
+        middle = before[len(before) - fade :] * (1.0 - rising) + after[:fade] * rising
+        return np.concatenate([before[: len(before) - fade], middle, after[fade:]])
