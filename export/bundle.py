@@ -7,7 +7,7 @@ moves the bank and the device's embeddings alike.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -169,7 +169,9 @@ def export_bundle(
             update={"licence": licence_of(preset.encoder)}
         )
         target = folder / ENCODER
-        quantized = _quantize(graph, target, windows.waveforms, info, preset, precision, progress)
+        quantized = _quantize(
+            graph, target, windows.waveforms, info, preset, precision, encoder.columns, progress
+        )
         exported = info.model_copy(update={"precision": "int8" if quantized else "float32"})
 
         held = unheard(record)
@@ -181,7 +183,7 @@ def export_bundle(
             final = make_detector(
                 target, exported, windows, still, preset, progress, unheard=held, cache=cache
             )
-        mean, least = similarity(plain.vectors, final.vectors)
+        mean, least = similarity(plain.vectors, final.vectors, encoder.columns)
         one = windows.waveforms[:1]
         float_ms = window_ms(graph.path, info, one)
         comparison = Comparison(
@@ -197,7 +199,9 @@ def export_bundle(
             refuse_cosine(comparison, preset.quantization)
 
         drift = _fit_drift(record, machine, windows, final, progress)
-        draft = draft_manifest(record, machine, windows, final, comparison, quantized, drift)
+        draft = draft_manifest(
+            record, machine, windows, final, comparison, quantized, drift, encoder.views
+        )
         write_files(folder, final, windows, still)
         write_parts(encoder, target, exported, windows.waveforms)
         if drift.baseline is not None:
@@ -233,7 +237,7 @@ def export_bundle(
                 if quantized:
                     refuse_hmean(change, preset.quantization)
                 draft = draft_manifest(
-                    record, machine, windows, final, comparison, quantized, drift
+                    record, machine, windows, final, comparison, quantized, drift, encoder.views
                 )
                 manifest = seal(folder, draft)
         if key is not None:
@@ -258,6 +262,7 @@ def _quantize(
     info: EncoderInfo,
     preset: Preset,
     precision: Literal["int8", "float32"],
+    spans: Sequence[tuple[int, int]],
     progress: Progress,
 ) -> Quantized | None:
     """Write the graph that the bundle will hold; None when it stays float32."""
@@ -266,7 +271,7 @@ def _quantize(
     if precision == "int8" and bounds.mode == "static":
         chosen = waveforms[spread(len(waveforms), bounds.calibration_windows)]
         result = quantize_static(
-            graph, out, chosen, info, min_cosine=bounds.min_cosine, progress=progress
+            graph, out, chosen, info, min_cosine=bounds.min_cosine, spans=spans, progress=progress
         )
     elif precision == "int8" and bounds.mode == "dynamic":
         result = quantize_weights(graph, out, waveforms)

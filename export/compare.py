@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,9 +79,17 @@ class Comparison:
     test: TestChange | None = None
 
 
-def similarity(float_embeddings: Matrix, embeddings: Matrix) -> tuple[float, float]:
-    """Mean and smallest cosine similarity of two embeddings of one set of windows, `(n, dim)`."""
-    values = cosines(float_embeddings, embeddings)
+def similarity(
+    float_embeddings: Matrix, embeddings: Matrix, spans: Sequence[tuple[int, int]] = ()
+) -> tuple[float, float]:
+    """Mean and smallest cosine similarity of two embeddings of one set of windows, `(n, dim)`.
+
+    Args:
+        float_embeddings: Of the float32 graph.
+        embeddings: Of the exported one.
+        spans: Parts of a joined embedding, of which the least similar counts.
+    """
+    values = cosines(float_embeddings, embeddings, spans)
     return float(values.mean(dtype=np.float64)), float(values.min())
 
 

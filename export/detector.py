@@ -26,11 +26,11 @@ from agent.decide.thresholds import counting_of
 from agent.errors import AudioError
 from agent.frames import Matrix
 from agent.score.build import write_scorer
-from agent.score.config import neighbourhood
 from agent.score.config_threshold import AlarmPromise, ThresholdRule
 from agent.score.fit import FittedScorer, fit_scorer
 from agent.score.gate import fit_gate
 from agent.score.scorer import HealthySet
+from agent.score.space import space_of
 from agent.words import counted
 from export.embed import embed
 from export.embedding_cache import EmbeddingCache
@@ -125,8 +125,8 @@ def make_detector(
     if still is None:
         return Detector(graph, info, vectors, fitted)
     gate_vectors = _embedded(graph, info, still, progress, cache)
-    metric, spans = neighbourhood(fitted.config)
-    gate, note = fit_gate(gate_vectors, still.groups, vectors, windows.groups, metric, spans)
+    space = space_of(fitted.config, vectors)
+    gate, note = fit_gate(gate_vectors, still.groups, vectors, windows.groups, space)
     frames, frames_note = fit_still(
         still.waveforms, still.groups, windows.waveforms, windows.groups, info.sample_rate
     )

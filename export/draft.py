@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from datetime import datetime, timezone
 
 import numpy as np
 
 from agent import __version__
+from agent.bundle.facts import ViewInfo
 from agent.bundle.manifest import Manifest, Quantization, TrainedOn
 from agent.bundle.seal import file_record
 from agent.capture.files import audio_info
@@ -17,6 +19,7 @@ from export.compare import Comparison
 from export.detector import Detector
 from export.drift import FittedDrift
 from export.quantize import Quantized
+from trainer.encoders.base import View
 from trainer.published.follow import report_info
 from trainer.recordings.model import Machine
 from trainer.run import RunRecord
@@ -31,6 +34,7 @@ def draft_manifest(
     comparison: Comparison,
     quantized: Quantized | None,
     drift: FittedDrift | None = None,
+    views: Sequence[View] = (),
 ) -> Manifest:
     """The manifest, short of its files.
 
@@ -42,6 +46,7 @@ def draft_manifest(
         comparison: What export changed.
         quantized: How the graph was quantized; None where it was not.
         drift: What the drift monitor measures from; None for none.
+        views: What the embedding is made of.
     """
     preset = record.preset
     asked = preset.quantization.mode
@@ -91,6 +96,17 @@ def draft_manifest(
         gate=detector.gate,
         still=None if detector.still is None else detector.still.config,
         drift=drift.info,
+        views=tuple(
+            ViewInfo(
+                name=view.name,
+                start=view.start,
+                stop=view.stop,
+                level=view.level,
+                low_hz=view.low_hz,
+                high_hz=view.high_hz,
+            )
+            for view in views
+        ),
         files={},
     )
 

@@ -34,7 +34,9 @@ from trainer.recordings.model import Machine
 
 FAULTS = "failures.log"
 # Encoders that are formulas alone.
-_SEEDLESS = frozenset({"loudness", "log_mel", "spectral_shape", "spectral_quantiles"})
+_SEEDLESS = frozenset(
+    {"loudness", "log_mel", "spectral_shape", "spectral_quantiles", "sound_views"}
+)
 _ADD_TESTS = (
     "Add recordings whose answer is known: test/normal/ and test/anomaly/ in a folder of your own, "
     "or test/section_00_source_test_normal_0001_....wav and so on in a DCASE machine's folder."

@@ -14,7 +14,7 @@ import contextlib
 import io
 import logging
 import tempfile
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -79,6 +79,7 @@ def quantize_static(
     info: EncoderInfo,
     *,
     min_cosine: float,
+    spans: Sequence[tuple[int, int]] = (),
     progress: Progress | None = None,
 ) -> Quantized:
     """Quantize weights and activations.
@@ -92,6 +93,7 @@ def quantize_static(
         min_cosine: Mean cosine to the float embeddings that the caller demands. A
             quarter of the allowed deviation is aimed at here, since other windows than these fare
             worse, and a few operations in float32 cost neither size nor time that matters.
+        spans: Parts of a joined embedding, each held to it by itself.
         progress: Where to show progress.
 
     Returns:
@@ -121,7 +123,9 @@ def quantize_static(
         def attempt(kept: Iterable[str], windows: int = _PROBES) -> float:
             """Mean cosine with these operations in float32."""
             _write_qdq(model, out, ranges, [*graph.pinned, *kept])
-            return float(cosines(reference[:windows], embed(out, info, probe[:windows])).mean())
+            return float(
+                cosines(reference[:windows], embed(out, info, probe[:windows]), spans).mean()
+            )
 
         aim = 1.0 - (1.0 - min_cosine) / 4.0
         kept: list[str] = []

@@ -14,9 +14,9 @@ import torch
 from rich.progress import Progress
 
 from agent import __version__
-from agent.score.config import FusionConfig, place_columns
+from agent.score.config import FusionConfig
 from agent.score.fusion import check_columns
-from trainer.encoders.base import Encoder
+from trainer.encoders.base import Encoder, placed
 from trainer.encoders.registry import build_encoder
 from trainer.fit.checkpoint import Checkpoints
 from trainer.fit.classify import CHECKPOINT, FitResult, fit_classifier
@@ -106,7 +106,7 @@ def train_machine(
         members=preset.training.ensemble,
     )
     recipe = preset
-    preset = preset.model_copy(update={"scorer": place_columns(preset.scorer, encoder.columns)})
+    preset = preset.model_copy(update={"scorer": placed(preset.scorer, encoder)})
     if isinstance(preset.scorer, FusionConfig):
         # Export would refuse it, but after the training.
         check_columns(preset.scorer, encoder.dim)
@@ -222,7 +222,7 @@ def rescored(run: Path, preset: Preset, out: Path, machine: Machine | None = Non
         ConfigError: The run cannot be read, or `out` not be written to.
     """
     record, encoder = load_run(run)
-    preset = preset.model_copy(update={"scorer": place_columns(preset.scorer, encoder.columns)})
+    preset = preset.model_copy(update={"scorer": placed(preset.scorer, encoder)})
     update: dict[str, object] = {"preset": preset}
     if machine is not None:
         update |= _of_machine(machine)

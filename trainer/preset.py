@@ -42,6 +42,7 @@ class EncoderConfig(Strict):
             "log_mel",
             "spectral_shape",
             "spectral_quantiles",
+            "sound_views",
             "dual_path",
             "joined",
             "ae",
@@ -64,6 +65,13 @@ class EncoderConfig(Strict):
         str | None,
         Field(description="Checkpoint file it starts from, looked up in --weights; null for none"),
     ] = None
+    level: Annotated[
+        Literal["keep", "remove"],
+        Field(
+            description="mn04: keep, it hears the waveform as loud as it is; remove, as if every "
+            "window were equally loud, so that a gain changes nothing"
+        ),
+    ] = "keep"
     size: Annotated[
         str,
         Field(

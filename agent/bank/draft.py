@@ -14,8 +14,8 @@ from agent.bundle.load import Bundle
 from agent.bundle.manifest import GATE, GATE_ROWS, Row
 from agent.errors import AuscultError, BundleError
 from agent.frames import Matrix
-from agent.score.bank import distances, prepare
-from agent.score.config import neighbourhood
+from agent.score.bank import distances
+from agent.score.space import space_of
 from agent.words import counted
 
 _ROWS = TypeAdapter(tuple[Row, ...])
@@ -204,8 +204,8 @@ def draft_compact(bundle: Bundle, most: int) -> Draft:
         raise GrowthError(
             f"the bank has {counted(count, 'row')}; {most} or fewer remain without a change"
         )
-    metric, spans = neighbourhood(bundle.manifest.scorer)
-    ready = prepare(bundle.bank.vectors, metric, spans)
+    space = space_of(bundle.manifest.scorer, bundle.bank.vectors)
+    metric, ready = space.metric, space.prepare(bundle.bank.vectors)
     kept = np.zeros(count, bool)
     firsts = list({row.group: i for i, row in reversed(list(enumerate(bundle.rows)))}.values())
     chosen = sorted(firsts)[:most]

@@ -36,7 +36,7 @@ from agent.bundle.manifest import (
 from agent.bundle.seal import seal, write_json
 from agent.bundle.versions import Versions
 from agent.errors import AuscultError
-from agent.score.bank import MemoryBank, prepare
+from agent.score.bank import MemoryBank
 from agent.score.build import (
     build_scorer,
     is_index_file,
@@ -44,7 +44,6 @@ from agent.score.build import (
     write_scorer,
 )
 from agent.score.calibrate import scale_info
-from agent.score.config import neighbourhood
 from agent.score.config_knn import KnnConfig
 from agent.score.config_threshold import ThresholdRule
 from agent.score.fit import FittedScorer, fit_scorer
@@ -52,6 +51,7 @@ from agent.score.fitter import WorkstationError
 from agent.score.gate import IdleGate, fit_gate
 from agent.score.knn import EXACT_UP_TO, KnnScorer
 from agent.score.scorer import HealthySet, Scorer
+from agent.score.space import space_of
 from agent.words import counted
 
 # What a grown bundle makes anew, beside its scorer; every other file is its parent's.
@@ -213,19 +213,18 @@ def _gate(draft: Draft, fitted: FittedScorer) -> tuple[IdleGate | None, str]:
     """The idle gate, fitted anew to the healthy rows as they now are."""
     if not draft.gate_rows:
         return None, ""
-    metric, spans = neighbourhood(fitted.config)
+    space = space_of(fitted.config, draft.vectors)
     config, note = fit_gate(
         draft.gate_vectors,
         [row.group for row in draft.gate_rows],
         draft.vectors,
         [row.group for row in draft.rows],
-        metric,
-        spans,
+        space,
     )
     if config is None:
         return None, note
-    ready = prepare(draft.vectors, metric, spans)
-    return IdleGate(draft.gate_vectors, ready, metric, config, spans), note
+    ready = space.prepare(draft.vectors)
+    return IdleGate(draft.gate_vectors, ready, space, config), note
 
 
 def _finds_itself(draft: Draft) -> None:

@@ -37,13 +37,12 @@ from agent.explain.patches import HealthyPatches
 from agent.explain.spectrum import HealthySpectrum
 from agent.frames import Matrix
 from agent.schema import explain
-from agent.score.bank import prepare
 from agent.score.build import build_scorer, read_indexes, read_state, state_file
 from agent.score.calibrate import HealthyScores, Significance, significance
-from agent.score.config import neighbourhood
 from agent.score.gate import IdleGate
 from agent.score.knn import EXACT_UP_TO, KnnScorer
 from agent.score.scorer import HealthySet, Scorer, State, StateError
+from agent.score.space import space_of
 
 _ROWS = TypeAdapter(tuple[Row, ...])
 
@@ -209,10 +208,10 @@ def _gate(path: Path, manifest: Manifest, scorer: Scorer, bank: HealthySet) -> I
             where=path / GATE,
             remedy=COPY_AGAIN,
         )
-    metric, spans = neighbourhood(manifest.scorer)
+    space = space_of(manifest.scorer, bank.vectors)
     # A nearest-neighbour scorer has prepared its bank already: shared, not copied.
-    ready = scorer.ready if isinstance(scorer, KnnScorer) else prepare(bank.vectors, metric, spans)
-    return IdleGate(vectors, ready, metric, config, spans)
+    ready = scorer.ready if isinstance(scorer, KnnScorer) else space.prepare(bank.vectors)
+    return IdleGate(vectors, ready, space, config)
 
 
 def _still(path: Path, manifest: Manifest) -> StillGate | None:

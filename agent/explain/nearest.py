@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.frames import NearHealthy
-from agent.score.bank import distances, prepare
-from agent.score.config import ScorerConfig, neighbourhood
+from agent.score.bank import distances
+from agent.score.config import ScorerConfig
+from agent.score.space import space_of
 
 if TYPE_CHECKING:
     from agent.score.scorer import HealthySet
@@ -38,12 +39,12 @@ def nearest_healthy(
         window_seconds: Length of a window.
         count: How many at most.
     """
-    metric, spans = neighbourhood(config)
-    query = prepare(vector[None], metric, spans)
+    space = space_of(config, bank.vectors)
+    query = space.prepare(vector[None])
     # In pieces: a large bank is not copied as a whole.
     apart = np.concatenate(
         [
-            distances(query, prepare(bank.vectors[i : i + _ROWS_AT_ONCE], metric, spans), metric)[0]
+            distances(query, space.prepare(bank.vectors[i : i + _ROWS_AT_ONCE]), space.metric)[0]
             for i in range(0, len(bank), _ROWS_AT_ONCE)
         ]
     )

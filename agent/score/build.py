@@ -137,6 +137,9 @@ def write_scorer(
     for part, knn in knn_parts(build_scorer(config, healthy, state)).items():
         if len(knn.bank) > index_from:
             before = None if parent is None else parent / index_file(part)
+            if part and isinstance(config, FusionConfig):
+                # What standardises the rows is learnt anew: the old index holds other points.
+                before = before if config.parts[int(part)].standardize == "none" else None
             write_index(
                 folder / index_file(part),
                 knn.bank.vectors,

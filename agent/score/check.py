@@ -19,12 +19,14 @@ import numpy as np
 from agent.frames import Matrix
 from agent.score.bank import prepare
 from agent.score.build import healthy_scores
-from agent.score.config import FusionConfig, PartScorer, ScorerConfig, Span, neighbourhood
+from agent.score.config import FusionConfig, PartScorer, ScorerConfig, Span
 from agent.score.config_density import ValueConfig
 from agent.score.config_knn import KnnConfig, Metric
 from agent.score.fitter import Fitter
+from agent.score.fusion import prepared
 from agent.score.normalize import group_ids, nearest_groups
 from agent.score.scorer import HealthySet, Vector
+from agent.score.space import metric_of
 
 # How far a healthy embedding is displaced, in its own leave-one-out distances.
 _REACH = 1.5
@@ -93,9 +95,9 @@ def displacement(healthy: HealthySet, config: ScorerConfig, rng: np.random.Gener
 
 def _blocks(config: ScorerConfig, dim: int) -> list[tuple[Span, Metric]]:
     if not isinstance(config, FusionConfig):
-        return [((0, dim), neighbourhood(config)[0])]
+        return [((0, dim), metric_of(config))]
     found = {
-        (0, dim) if part.columns is None else part.columns: neighbourhood(part.scorer)[0]
+        (0, dim) if part.columns is None else part.columns: metric_of(part.scorer)
         for part in config.parts
     }
     return list(found.items())
@@ -129,7 +131,7 @@ def trusted(
         return _trusted(healthy, config, fitter)
     parts, notes = [], []
     for place, part in enumerate(config.parts):
-        used, note = _trusted(healthy.columns(part.columns), part.scorer, fitter)
+        used, note = _trusted(prepared(healthy, part)[0], part.scorer, fitter)
         parts.append(part.model_copy(update={"scorer": used}))
         if note:
             notes.append(f"part {place}: {note}")
@@ -167,8 +169,7 @@ def _trusted(
 
 
 def _compared(healthy: HealthySet, config: PartScorer, fitter: Fitter | None) -> str:
-    metric, _ = neighbourhood(config)
-    plain = KnnConfig(metric=metric, normalization="none")
+    plain = KnnConfig(metric=metric_of(config), normalization="none")
     found, usual = power(healthy, config, fitter), power(healthy, plain)
     if not np.isfinite(found) or found >= usual - _WEAKER:
         return ""

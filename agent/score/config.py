@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from agent.errors import ConfigError
 from agent.schema import Strict
 from agent.score.config_density import (
     CoveringConfig,
@@ -17,7 +18,7 @@ from agent.score.config_density import (
     OneClassConfig,
     ValueConfig,
 )
-from agent.score.config_knn import Common, KnnConfig, Metric
+from agent.score.config_knn import Common, KnnConfig
 
 Span: TypeAlias = tuple[int, int]
 
@@ -57,6 +58,46 @@ class Part(Strict):
             "fills in",
         ),
     ] = None
+    view: Annotated[
+        str,
+        Field(
+            description="In a preset: the encoder's view that it judges, by name, in place of "
+            "`columns`, which training fills in; kept as its name"
+        ),
+    ] = ""
+    standardize: Annotated[
+        Literal["none", "robust", "whiten"],
+        Field(
+            description="What is done to its columns first, learnt from healthy windows: robust, "
+            "each less its median, in units of its spread (median absolute deviation); whiten, "
+            "then also turned so that directions in which healthy sound varies much, as all bands "
+            "together with level, count less"
+        ),
+    ] = "none"
+    least_spread: Annotated[
+        float,
+        Field(
+            gt=0,
+            description="Spread at which `standardize` stops dividing, in the columns' unit (dB): "
+            "where healthy recordings hardly differ, a smaller difference still means nothing",
+        ),
+    ] = 0.5
+    least_unit: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="Least deviation of its healthy scores that `z` divides by, in their unit",
+        ),
+    ] = 0.0
+    fades_at: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            description="It counts less the more healthy sound itself varies: its weight is "
+            "divided by 1 + (s / this) squared, s the deviation of its (single) column over the "
+            "healthy windows; null: never",
+        ),
+    ] = None
     scorer: Annotated[PartScorer, Field(description="How it judges (its `clip` has no effect)")]
     weight: Annotated[float, Field(gt=0, description="Its weight in `mean` and `rank`")] = 1.0
 
@@ -68,6 +109,8 @@ class Part(Strict):
             raise ValueError("encoder: leave it out where columns are given")
         if isinstance(self.encoder, tuple) and not 0 <= self.encoder[0] <= self.encoder[1]:
             raise ValueError(f"encoder: {self.encoder} is not (first, last) with first <= last")
+        if self.view and self.encoder is not None:
+            raise ValueError("encoder: leave it out where a view is named")
         return self
 
     @property
@@ -115,26 +158,6 @@ ScorerConfig: TypeAlias = Annotated[
 ]
 
 
-def neighbourhood(config: ScorerConfig) -> tuple[Metric, tuple[Span, ...]]:
-    """How far apart two embeddings are, for what compares windows whatever the scorer is.
-
-    The idle gate, thinning out and the nearest healthy windows of an explanation use it.
-
-    Returns:
-        The metric, and the columns that are made unit vectors of their own before (cosine of a
-        fusion; none for the whole embedding as one).
-    """
-    if isinstance(config, KnnConfig):
-        return config.metric, ()
-    if isinstance(config, FusionConfig):
-        spans = {part.columns for part in config.parts}
-        metrics = {neighbourhood(part.scorer)[0] for part in config.parts}
-        if None in spans or len(spans) == 1:
-            return ("cosine" if "cosine" in metrics else "euclidean"), ()
-        return "cosine", tuple(sorted(span for span in spans if span is not None))
-    return ("cosine" if isinstance(config, CoveringConfig) else "euclidean"), ()
-
-
 def describe(config: ScorerConfig) -> str:
     """A scorer in a few words, for tables."""
     if isinstance(config, KnnConfig):
@@ -145,24 +168,37 @@ def describe(config: ScorerConfig) -> str:
     return config.kind.replace("_", " ")
 
 
-def place_columns(config: ScorerConfig, columns: Sequence[Span]) -> ScorerConfig:
-    """A fusion whose parts name encoders, with the columns of those in their place.
+def place_columns(
+    config: ScorerConfig, columns: Sequence[Span], views: Mapping[str, Span] | None = None
+) -> ScorerConfig:
+    """A fusion whose parts name encoders or views, with the columns of those in their place.
 
     Args:
         config: Any scorer; others than a fusion come back as they are.
         columns: (start, stop) of each part of the encoder's embedding.
+        views: (start, stop) of each of its views, by name.
+
+    Raises:
+        ConfigError: It has no such view.
     """
     if not isinstance(config, FusionConfig):
         return config
-    parts = tuple(
-        part
-        if part.judged is None
-        else part.model_copy(
-            update={
-                "columns": (columns[part.judged[0]][0], columns[part.judged[1]][1]),
-                "encoder": None,
-            }
-        )
-        for part in config.parts
+    return config.model_copy(
+        update={"parts": tuple(_placed(part, columns, views or {}) for part in config.parts)}
     )
-    return config.model_copy(update={"parts": parts})
+
+
+def _placed(part: Part, columns: Sequence[Span], views: Mapping[str, Span]) -> Part:
+    if part.judged is not None:
+        first, last = part.judged
+        span = (columns[first][0], columns[last][1])
+        return part.model_copy(update={"columns": span, "encoder": None})
+    if not part.view or part.columns is not None:
+        return part
+    if part.view not in views:
+        raise ConfigError(
+            f"the encoder has no view '{part.view}'",
+            where="scorer.parts.view",
+            remedy=f"It has {', '.join(views) or 'none'}; or give `columns`.",
+        )
+    return part.model_copy(update={"columns": views[part.view]})

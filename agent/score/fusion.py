@@ -24,9 +24,9 @@ import numpy as np
 
 from agent.errors import ConfigError
 from agent.frames import Matrix
-from agent.score.config import FusionConfig, Span
+from agent.score.config import FusionConfig, Part, Span
 from agent.score.fitter import Fitter
-from agent.score.methods import build_method, fit_method, left_out
+from agent.score.methods import build_method, by_folds, fit_method, left_out
 from agent.score.scorer import (
     NO_ROW,
     Floats,
@@ -39,9 +39,12 @@ from agent.score.scorer import (
     folds,
     take,
 )
+from agent.score.standardize import Standard, fit_standard, read_standard
 
-# Array of a part's state: its healthy scores, ascending.
-HEALTHY = "healthy"
+# Arrays of a part's state: its healthy scores, ascending; its weight where healthy sound says so.
+HEALTHY, WEIGHT = "healthy", "weight"
+# A part that is standardised is fitted so many times for its left-out healthy scores.
+_FOLDS = 20
 # The exponential tail is fitted above this quantile.
 _TAIL_FROM = 0.9
 # Healthy scores closer together than this share of their size are taken for equal.
@@ -92,28 +95,30 @@ class Surprise:
         return found
 
 
-def normalizer(config: FusionConfig, healthy: Floats) -> Normalizer:
+def normalizer(config: FusionConfig, healthy: Floats, least_unit: float = 0.0) -> Normalizer:
     """What makes a part comparable.
 
     Args:
         config: The fusion.
         healthy: The part's healthy scores, ascending, shape `(n,)`.
+        least_unit: Least deviation that `z` divides by.
     """
     if config.combine == "rank" or config.normalize == "quantile":
         return Surprise(healthy)
     if config.normalize == "z":
-        return _Linear(float(healthy.mean()), float(healthy.std()))
+        return _Linear(float(healthy.mean()), max(float(healthy.std()), least_unit))
     if config.normalize == "minmax":
         return _Linear(float(healthy[0]), float(healthy[-1] - healthy[0]))
     return lambda scores: scores
 
 
-def combine(config: FusionConfig, comparable: Floats) -> Floats:
+def combine(config: FusionConfig, comparable: Floats, weights: Floats | None = None) -> Floats:
     """One score of the parts'.
 
     Args:
         config: Weights and rule.
         comparable: Shape `(parts, m)`.
+        weights: Of the parts, shape `(parts,)`; those of the configuration when None.
 
     Returns:
         Shape `(m,)`.
@@ -124,7 +129,8 @@ def combine(config: FusionConfig, comparable: Floats) -> Floats:
     if config.combine == "max":
         most: Floats = comparable.max(axis=0)
         return most
-    weights = np.array([part.weight for part in config.parts])
+    if weights is None:
+        weights = np.array([part.weight for part in config.parts])
     weights = weights / weights.sum()
     if config.combine == "mean":
         mean: Floats = weights @ comparable
@@ -143,11 +149,23 @@ class Judge:
         columns: Columns of the embedding it judges; None for all.
         scorer: Its scorer.
         normalizer: Makes its scores comparable.
+        standard: Standardises the columns first; None where nothing does.
+        weight: What it counts in a mean.
     """
 
     columns: Span | None
     scorer: Scorer
     normalizer: Normalizer
+    standard: Standard | None = None
+    weight: float = 1.0
+
+    def score(self, embeddings: Matrix) -> tuple[Floats, IntVector]:
+        """Comparable scores of embeddings `(m, dim)`, and the nearest row of each."""
+        columns = _columns(embeddings, self.columns)
+        if self.standard is not None:
+            columns = self.standard.apply(columns)
+        scores, nearest = self.scorer.score(columns)
+        return self.normalizer(scores.astype(np.float64)), nearest
 
 
 class FusionScorer:
@@ -174,14 +192,11 @@ class FusionScorer:
             Scores float32 `(m,)`, and the nearest row according to the judge that decided most (or,
             where that one knows none, another).
         """
-        comparable, rows = [], []
-        for judge in self.judges:
-            scores, nearest = judge.scorer.score(_columns(embeddings, judge.columns))
-            comparable.append(judge.normalizer(scores.astype(np.float64)))
-            rows.append(nearest)
-        table, near = np.stack(comparable), np.stack(rows)
-        value = combine(self.config, table).astype(np.float32)
-        say = table if self.config.combine in {"min", "rank"} else -table
+        judged = [judge.score(embeddings) for judge in self.judges]
+        table, near = np.stack([one for one, _ in judged]), np.stack([one for _, one in judged])
+        weights = np.array([judge.weight for judge in self.judges])
+        value = combine(self.config, table, weights).astype(np.float32)
+        say = table if self.config.combine in {"min", "rank"} else -weights[:, None] * table
         order = np.argsort(say + np.where(near == NO_ROW, np.inf, 0.0), axis=0, kind="stable")
         best = np.take_along_axis(near, order[:1], axis=0)[0]
         return value, best
@@ -197,7 +212,12 @@ def fit_fusion(healthy: HealthySet, config: FusionConfig, fitter: Fitter | None 
     state = {}
     scores = _parts_left_out(healthy, config, [healthy.vectors], fitter)
     for place, part in enumerate(config.parts):
-        learnt = fit_method(healthy.columns(part.columns), part.scorer, fitter)
+        own, standard = prepared(healthy, part)
+        learnt = dict(fit_method(own, part.scorer, fitter))
+        if standard is not None:
+            learnt |= standard.state
+        if part.fades_at is not None:
+            learnt[WEIGHT] = np.array([_faded(healthy, part)], np.float32)
         state.update({f"{place}.{name}": array for name, array in learnt.items()})
         known = scores[place][0]
         known = known[np.isfinite(known)]
@@ -232,14 +252,19 @@ def build_fusion(
             for name, array in state.items()
             if name.startswith(f"{place}.")
         }
+        own, standard, weight = healthy.columns(part.columns), None, part.weight
         try:
-            scorer = build_method(
-                part.scorer, healthy.columns(part.columns), mine, indexes.get(str(place))
-            )
+            if part.standardize != "none":
+                standard = read_standard(mine, part.standardize, own.vectors.shape[1])
+                own = standard.of(own)
+            if part.fades_at is not None:
+                weight = float(take(mine, WEIGHT, (1,))[0])
+            scorer = build_method(part.scorer, own, mine, indexes.get(str(place)))
             scores = np.sort(take(mine, HEALTHY, (None,)))
         except StateError as fault:
             raise fault.of_part(str(place)) from fault
-        judges.append(Judge(part.columns, scorer, normalizer(config, scores)))
+        comparable = normalizer(config, scores, part.least_unit)
+        judges.append(Judge(part.columns, scorer, comparable, standard, weight))
     return FusionScorer(config, judges)
 
 
@@ -254,18 +279,19 @@ def fusion_left_out(
     own = [healthy.vectors, *queries]
     parts = _parts_left_out(healthy, config, own, fitter)
     found: list[Vector] = [np.full(len(healthy), np.nan, np.float32) for _ in queries]
+    weights = np.array([_faded(healthy, part) for part in config.parts])
     for outside in folds(healthy):
         tables: list[list[Floats]] = [[] for _ in queries]
-        for scores in parts:
+        for part, scores in zip(config.parts, parts, strict=True):
             rest = scores[0][~outside].astype(np.float64)
             rest = np.sort(rest[np.isfinite(rest)])
             if not len(rest):
                 return found
-            comparable = normalizer(config, rest)
+            comparable = normalizer(config, rest, part.least_unit)
             for table, asked in zip(tables, scores[1:], strict=True):
                 table.append(comparable(asked[outside].astype(np.float64)))
         for result, table in zip(found, tables, strict=True):
-            result[outside] = combine(config, np.stack(table)).astype(np.float32)
+            result[outside] = combine(config, np.stack(table), weights).astype(np.float32)
     return found
 
 
@@ -274,14 +300,73 @@ def _parts_left_out(
 ) -> list[list[Vector]]:
     check_columns(config, healthy.vectors.shape[1])
     return [
-        left_out(
+        _part_left_out(
             healthy.columns(part.columns),
-            part.scorer,
+            part,
             [_columns(query, part.columns) for query in queries],
             fitter,
         )
         for part in config.parts
     ]
+
+
+def _part_left_out(
+    own: HealthySet, part: Part, queries: Sequence[Matrix], fitter: Fitter | None
+) -> list[Vector]:
+    if part.standardize == "none":
+        return left_out(own, part.scorer, queries, fitter)
+
+    def fitted(rest: HealthySet) -> Scorer:
+        standard = _standard(rest, part)
+        learnt = standard.of(rest)
+        scorer = build_method(part.scorer, learnt, fit_method(learnt, part.scorer, fitter))
+        return Standardized(standard, scorer)
+
+    # What standardises it must not have heard the recording either: of few recordings in many
+    # columns it would bring those to rest that it was learnt from, and them alone.
+    return by_folds(own, queries, fitted, _FOLDS)
+
+
+class Standardized:
+    """A scorer behind what standardises its columns.
+
+    Args:
+        standard: What is done to embeddings first.
+        scorer: Judges them then.
+    """
+
+    def __init__(self, standard: Standard, scorer: Scorer) -> None:
+        self._standard, self._scorer = standard, scorer
+
+    def start(self) -> None:
+        """Start the scorer. Idempotent."""
+        self._scorer.start()
+
+    def score(self, embeddings: Matrix) -> tuple[Vector, IntVector]:
+        """Judge embeddings, float32 `(m, dim)`."""
+        return self._scorer.score(self._standard.apply(embeddings))
+
+
+def prepared(healthy: HealthySet, part: Part) -> tuple[HealthySet, Standard | None]:
+    """The healthy windows as a part's scorer learns from them, and what standardised them."""
+    own = healthy.columns(part.columns)
+    if part.standardize == "none":
+        return own, None
+    standard = _standard(own, part)
+    return standard.of(own), standard
+
+
+def _standard(own: HealthySet, part: Part) -> Standard:
+    assert part.standardize != "none"
+    return fit_standard(own.vectors, part.standardize, least_spread=part.least_spread)
+
+
+def _faded(healthy: HealthySet, part: Part) -> float:
+    """A part's weight: less, where healthy sound itself varies much in what it judges."""
+    if part.fades_at is None:
+        return part.weight
+    spread = float(healthy.columns(part.columns).vectors.std(dtype=np.float64))
+    return part.weight / (1.0 + (spread / part.fades_at) ** 2)
 
 
 def _columns(embeddings: Matrix, span: Span | None) -> Matrix:

@@ -19,10 +19,10 @@ import numpy.typing as npt
 
 from agent.bundle.manifest import Gate
 from agent.frames import Matrix
-from agent.score.bank import distances, prepare
-from agent.score.config import Span
+from agent.score.bank import distances
 from agent.score.config_knn import Metric
 from agent.score.normalize import group_ids
+from agent.score.space import Space
 from agent.words import counted
 
 # More healthy windows than this must not be called idle.
@@ -42,24 +42,15 @@ class IdleGate:
 
     Args:
         vectors: Embeddings of idle and noise recordings, float32 `(n, dim)`.
-        ready: The healthy bank as `prepare` gives it, float32 `(m, dim)`; shared, not copied.
-        metric: Distance.
+        ready: The healthy bank's points in that space, float32 `(m, columns)`; shared, not copied.
+        space: Where they are compared.
         config: Margin and reach.
-        spans: See `prepare`.
     """
 
-    def __init__(
-        self,
-        vectors: Matrix,
-        ready: Matrix,
-        metric: Metric,
-        config: Gate,
-        spans: Sequence[Span] = (),
-    ) -> None:
+    def __init__(self, vectors: Matrix, ready: Matrix, space: Space, config: Gate) -> None:
         self.config = config
-        self._metric = metric
-        self._spans = spans
-        self._gate = prepare(vectors, metric, spans)
+        self._space = space
+        self._gate = space.prepare(vectors)
         self._healthy = ready
 
     def idle(self, embeddings: Matrix) -> npt.NDArray[np.bool_]:
@@ -68,9 +59,9 @@ class IdleGate:
         Args:
             embeddings: float32, shape `(k, dim)`.
         """
-        ready = prepare(embeddings, self._metric, self._spans)
-        near = _nearest(ready, self._gate, self._metric)
-        away = _nearest(ready, self._healthy, self._metric)
+        ready = self._space.prepare(embeddings)
+        near = _nearest(ready, self._gate, self._space.metric)
+        away = _nearest(ready, self._healthy, self._space.metric)
         return _idle(near, away, self.config.margin, self.config.reach)
 
 
@@ -79,8 +70,7 @@ def fit_gate(
     groups: Sequence[str],
     healthy: Matrix,
     healthy_groups: Sequence[str],
-    metric: Metric,
-    spans: Sequence[Span] = (),
+    space: Space,
 ) -> tuple[Gate | None, str]:
     """Fit margin and reach, and refuse a gate that would hide a running machine.
 
@@ -89,8 +79,7 @@ def fit_gate(
         groups: Recording of each.
         healthy: The healthy bank, float32 `(m, dim)`.
         healthy_groups: Recording of each of its rows.
-        metric: Distance.
-        spans: See `prepare`.
+        space: Where they are compared.
 
     Returns:
         The gate, or None when it cannot be trusted, and a note for people in either case.
@@ -101,7 +90,8 @@ def fit_gate(
         return None, (
             "no idle gate: it takes at least two idle or noise recordings and two healthy ones"
         )
-    gate_ready, ready = prepare(vectors, metric, spans), prepare(healthy, metric, spans)
+    metric = space.metric
+    gate_ready, ready = space.prepare(vectors), space.prepare(healthy)
     gate_near = _nearest(gate_ready, gate_ready, metric, ids, ids)
     gate_away = _nearest(gate_ready, ready, metric)
     near = _nearest(ready, gate_ready, metric)

@@ -20,6 +20,7 @@ from agent.errors import AudioError, BundleError
 from agent.frames import AlarmEvent, AudioBlock, Decision, Level, MachineState, Validity
 from agent.pipeline import Pipeline
 from agent.score.gate import IdleGate
+from agent.score.space import Space
 from agent.window.condition import SensorCondition
 from agent.window.queue import WindowQueue
 
@@ -279,7 +280,7 @@ def test_an_idle_machine_raises_nothing_and_its_state_is_told(tiny_bundle, bundl
     limits = Gate(
         margin=1.0, reach=0.01, rows=6, recordings=6, healthy_as_idle=0.0, idle_as_idle=1.0
     )
-    gated = replace(bundle, gate=IdleGate(idle, bundle.scorer.ready, "cosine", limits))
+    gated = replace(bundle, gate=IdleGate(idle, bundle.scorer.ready, Space("cosine"), limits))
     sound = np.concatenate([tone(6), tone(6, idle_hz, seed=9), tone(6, seed=8)])
     heard = {}
     for idle_means in ("suppress", "ignore"):

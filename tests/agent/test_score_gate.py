@@ -7,6 +7,7 @@ import pytest
 
 from agent.score.bank import prepare
 from agent.score.gate import IdleGate, fit_gate
+from agent.score.space import Space
 
 DIM = 16
 
@@ -26,10 +27,10 @@ RUNNING, IDLE = np.eye(DIM)[0] * 3, np.eye(DIM)[1] * 3
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 def test_idle_windows_are_found_and_faults_are_not(metric):
     healthy, still = cloud(RUNNING, 400, 0.3, 0), cloud(IDLE, 80, 0.3, 1)
-    gate, note = fit_gate(still, names("i", 80), healthy, names("h", 400), metric)
+    gate, note = fit_gate(still, names("i", 80), healthy, names("h", 400), Space(metric))
     assert gate is not None
     assert "0.00% of the healthy windows" in note
-    found = IdleGate(still, prepare(healthy, metric), metric, gate)
+    found = IdleGate(still, prepare(healthy, metric), Space(metric), gate)
     assert found.idle(cloud(IDLE, 200, 0.3, 2)).mean() > 0.9
     assert found.idle(cloud(RUNNING, 2000, 0.3, 3)).mean() <= 0.002
     # A fault is near neither; one between the two is not near enough to the idle recordings.
@@ -39,7 +40,7 @@ def test_idle_windows_are_found_and_faults_are_not(metric):
 
 def test_a_gate_that_would_hide_the_running_machine_is_refused():
     healthy, still = cloud(RUNNING, 400, 0.3, 0), cloud(RUNNING, 200, 0.3, 1)
-    gate, note = fit_gate(still, names("i", 200), healthy, names("h", 400), "cosine")
+    gate, note = fit_gate(still, names("i", 200), healthy, names("h", 400), Space("cosine"))
     assert gate is None
     assert "too alike" in note
 
@@ -47,7 +48,7 @@ def test_a_gate_that_would_hide_the_running_machine_is_refused():
 def test_part_of_the_healthy_recordings_being_idle_is_refused():
     healthy = np.concatenate([cloud(RUNNING, 360, 0.3, 0), cloud(IDLE, 40, 0.3, 6)])
     gate, note = fit_gate(
-        cloud(IDLE, 80, 0.3, 1), names("i", 80), healthy, names("h", 400, each=40), "cosine"
+        cloud(IDLE, 80, 0.3, 1), names("i", 80), healthy, names("h", 400, each=40), Space("cosine")
     )
     assert gate is None
     assert "idle" in note
@@ -55,7 +56,11 @@ def test_part_of_the_healthy_recordings_being_idle_is_refused():
 
 def test_one_recording_fits_no_gate():
     gate, note = fit_gate(
-        cloud(IDLE, 8, 0.3, 1), ["one"] * 8, cloud(RUNNING, 40, 0.3, 0), names("h", 40), "cosine"
+        cloud(IDLE, 8, 0.3, 1),
+        ["one"] * 8,
+        cloud(RUNNING, 40, 0.3, 0),
+        names("h", 40),
+        Space("cosine"),
     )
     assert gate is None
     assert "at least two" in note

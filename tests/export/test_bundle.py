@@ -223,7 +223,7 @@ def test_bundle_that_turned_too_far_is_not_written(run, tmp_path, monkeypatch):
     out = tmp_path / "bundle"
     export(out, precision="float32", test=False)
     before = (out / MANIFEST).read_bytes()
-    monkeypatch.setattr(bundling, "similarity", lambda one, other: (0.7, 0.5))
+    monkeypatch.setattr(bundling, "similarity", lambda *_: (0.7, 0.5))
     run(min_cosine=0.95)
     with pytest.raises(ExportError, match=r"0\.7000.*0\.95.*--float"):
         export(out)

@@ -25,6 +25,7 @@ FORBIDDEN = {"DFT", "STFT", "If", "Loop", "Scan", "NonZero"}
         ("mn04", "block12_balanced", 1.0, 1),
         ("spectral_shape", "", 1.0, 1),
         ("spectral_quantiles", "", 1.0, 1),
+        ("sound_views", "", 1.0, 1),
         ("mn04", "multi", 1.0, 1),
         ("dual_path", "", 1.3, 2),
         ("ae", "mahala_textbook", 1.0, 1),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
+
+from agent.score.config import ScorerConfig, place_columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,31 @@ class PatchGrid:
 
     hertz: tuple[float, ...]
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Columns of an embedding that a scorer may judge by themselves.
+
+    Attributes:
+        name: What they are called in a preset.
+        start: The first of them.
+        stop: The one behind the last.
+        level: Whether they are in dB and rise by g dB with a gain of g dB.
+        low_hz: Lowest frequency heard, Hz; None when not known.
+        high_hz: Highest.
+    """
+
+    name: str
+    start: int
+    stop: int
+    level: bool = False
+    low_hz: float | None = None
+    high_hz: float | None = None
+
+    def moved(self, columns: int) -> View:
+        """The same view in an embedding with so many columns before it."""
+        return replace(self, start=self.start + columns, stop=self.stop + columns)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,6 +67,16 @@ class Framing:
     hop: int
     head: int
     tail: int
+
+
+def placed(scorer: ScorerConfig, encoder: Encoder) -> ScorerConfig:
+    """A scorer with the columns of the encoder's parts and views that it names.
+
+    Raises:
+        ConfigError: It names a view that the encoder has not.
+    """
+    views = {view.name: (view.start, view.stop) for view in encoder.views}
+    return place_columns(scorer, encoder.columns, views)
 
 
 class Encoder(nn.Module, ABC):
@@ -66,6 +103,11 @@ class Encoder(nn.Module, ABC):
     def columns(self) -> tuple[tuple[int, int], ...]:
         """(start, stop) of each part of the embedding that a scorer may judge by itself."""
         return ((0, self.dim),)
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """Views of the sound that the embedding is made of; none unless it tells."""
+        return ()
 
     @abstractmethod
     def forward(self, waveform: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor, nn
 
-from trainer.encoders.base import Encoder, Framing, PatchGrid
+from trainer.encoders.base import Encoder, Framing, PatchGrid, View
 from trainer.encoders.resample import Resampler
 
 
@@ -138,6 +138,17 @@ class Joined(Encoder):
     def learnt_dim(self) -> int:
         """Length of what a loss sees when the parts are trained as one."""
         return sum(part.learnt_dim for part in self._parts())
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """Those of every part, unless bringing parts to unit length has changed what they are."""
+        if any(part.unit for part in self._parts()):
+            return ()
+        return tuple(
+            view.moved(start)
+            for part, (start, _) in zip(self._parts(), self.columns, strict=True)
+            for view in part.encoder.views
+        )
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Embed `(batch, window_samples)` as `(batch, dim)`."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from agent.errors import ConfigError
-from trainer.encoders.base import Encoder, Framing, PatchGrid
+from trainer.encoders.base import Encoder, Framing, PatchGrid, View
 from trainer.encoders.spectrum import Spectrogram, mel_edges, mel_filters
 
 CHECKPOINT = "mn04_as_mAP_432.pt"
@@ -28,6 +28,9 @@ _HIGHEST = 15000.0
 _FRAME = 1024
 _HOP = 320
 _BN_EPS = 1e-3
+# What `level: remove` brings windows to, root mean square: about that of AudioSet's clips.
+_EVEN_RMS = 0.05
+_NOTHING = 1e-12  # power of digital silence
 
 
 class _Spec(NamedTuple):
@@ -78,12 +81,19 @@ class Mn04(Encoder):
             that neither a loud band nor a busy channel drowns the others;
             `last`: the last convolution averaged over time and frequency (384); `multi`: averages
             of blocks 6 to 15, then `last` (816). Layers that aren't needed are left out.
+        level: `remove` hears every window as if it were equally loud.
 
     Raises:
         ConfigError: `features` is none of these.
     """
 
-    def __init__(self, *, window_seconds: float, features: str = "") -> None:
+    def __init__(
+        self,
+        *,
+        window_seconds: float,
+        features: str = "",
+        level: Literal["keep", "remove"] = "keep",
+    ) -> None:
         super().__init__()
         self.kind = "mn04"
         self.features_name = features or FEATURES[0]
@@ -95,7 +105,10 @@ class Mn04(Encoder):
             )
         self.sample_rate = _RATE
         self.window_samples = round(window_seconds * _RATE)
-        self.front_end = MelFrontEnd()
+        self.front_end: MelFrontEnd | MelPower
+        self.front_end, self.loudness = MelFrontEnd(), None
+        if level == "remove":
+            self.front_end, self.loudness = MelPower(), _EvenLoudness()
         # Index i of `features` is block i of the paper; 0 is the stem, 16 the last convolution.
         by_band = self.features_name in ("block12_freq", "block12_balanced")
         depth = _BLOCK12 if by_band else len(_BLOCKS)
@@ -114,6 +127,11 @@ class Mn04(Encoder):
         self.features = nn.ModuleList(layers)
         self.requires_grad_(False)
         self.eval()
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """One: what AudioSet taught it, by bands."""
+        return (View("mn04", 0, self.dim, low_hz=0.0, high_hz=_HIGHEST),)
 
     @property
     def patch_grid(self) -> PatchGrid:
@@ -140,6 +158,8 @@ class Mn04(Encoder):
     def _run(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
         """The embedding, and the map of the patches `(batch, channels, rows, time)`."""
         x: Tensor = self.front_end(waveform)
+        if self.loudness is not None:
+            x = self.loudness(x, waveform)
         means: list[Tensor] = []
         cells = x
         for index, layer in enumerate(self.features):
@@ -158,8 +178,8 @@ class Mn04(Encoder):
         return bands.flatten(1), cells
 
     def quantization_excludes(self) -> tuple[type[nn.Module], ...]:
-        """The mel front end."""
-        return (MelFrontEnd,)
+        """The mel front end, and what evens loudness out."""
+        return (MelFrontEnd, MelPower, _EvenLoudness)
 
     def load_published(self, path: Path) -> None:
         """Read the published checkpoint `path`, folding batch norms.
@@ -228,8 +248,8 @@ def _read(path: Path) -> Mapping[str, Tensor]:
     return state
 
 
-class MelFrontEnd(nn.Module):
-    """Waveform `(batch, n)` at 32 kHz to normalised log-mel `(batch, 1, 128, (n - 1) // 320 + 1)`.
+class MelPower(nn.Module):
+    """Waveform `(batch, n)` at 32 kHz to mel power `(batch, 1, 128, (n - 1) // 320 + 1)`.
 
     Pre-emphasis, centred frames of 1024 every 320 samples under a symmetric Hann window of 800,
     power, 128 bands of the Kaldi mel scale from 0 to 15 kHz.
@@ -245,11 +265,35 @@ class MelFrontEnd(nn.Module):
         self.register_buffer("filters", filters, persistent=False)
 
     def forward(self, waveform: Tensor) -> Tensor:
+        return self.mel(waveform).transpose(1, 2)[:, None]
+
+    def mel(self, waveform: Tensor) -> Tensor:
+        """Mel power by frame, `(batch, frames, 128)`."""
         emphasised = waveform[:, 1:] - 0.97 * waveform[:, :-1]
         half = _FRAME // 2
         padded = nn.functional.pad(emphasised[:, None], (half, half), mode="reflect")[:, 0]
-        mel = torch.matmul(self.spectrogram(padded), self.filters)
-        return ((torch.log(mel + 1e-5) + 4.5) / 5.0).transpose(1, 2)[:, None]
+        return torch.matmul(self.spectrogram(padded), self.filters)
+
+
+class MelFrontEnd(MelPower):
+    """The normalised logarithm of `MelPower`, as the network was trained on."""
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        return _normalised_log(self.mel(waveform)).transpose(1, 2)[:, None]
+
+
+class _EvenLoudness(nn.Module):
+    """The normalised logarithm of mel power as it would be had the window a set loudness."""
+
+    def forward(self, mel: Tensor, waveform: Tensor) -> Tensor:
+        mean = waveform.mean(dim=1, keepdim=True)
+        power = (waveform * waveform).mean(dim=1, keepdim=True) - mean * mean
+        gain = _EVEN_RMS**2 / (torch.relu(power) + _NOTHING)
+        return _normalised_log(mel * gain[:, :, None, None])
+
+
+def _normalised_log(mel: Tensor) -> Tensor:
+    return (torch.log(mel + 1e-5) + 4.5) / 5.0
 
 
 class _Conv(nn.Sequential):

@@ -20,6 +20,7 @@ from trainer.encoders.pretrained.families import FAMILIES
 from trainer.encoders.quantiles import SpectralQuantiles
 from trainer.encoders.segmented import Segmented
 from trainer.encoders.shape import SpectralShape
+from trainer.encoders.views import SoundViews
 from trainer.preset import EncoderConfig
 
 _SHORTEST_DUAL_PATH = 1.0  # seconds: shorter, and the strided convolutions have nothing to see
@@ -99,7 +100,13 @@ def _build(
     if config.kind not in FAMILIES:
         _refuse_transformer_fields(config)
     if config.kind == "mn04":
-        return Mn04(window_seconds=window_seconds, features=config.features)
+        return Mn04(window_seconds=window_seconds, features=config.features, level=config.level)
+    if config.level != "keep":
+        raise ConfigError(
+            f"{config.kind} has no way to remove level",
+            where="encoder.level",
+            remedy="Leave it out; it is for mn04.",
+        )
     if config.kind == "ae":
         return DenseAutoencoder(window_seconds=window_seconds, features=config.features)
     if config.kind == "acae":
@@ -130,6 +137,8 @@ def _build(
         return BigruAutoencoder(window_seconds=window_seconds)
     if config.kind == "spectral_quantiles":
         return SpectralQuantiles(window_seconds=window_seconds)
+    if config.kind == "sound_views":
+        return SoundViews(window_seconds=window_seconds)
     if config.kind == "spectral_shape":
         return SpectralShape(window_seconds=window_seconds)
     if config.kind == "log_mel":

@@ -16,8 +16,8 @@ import torch
 from pydantic import ValidationError
 from rich.progress import Progress
 
-from agent.score.config import FusionConfig, ScorerConfig, place_columns
-from trainer.encoders.base import Encoder
+from agent.score.config import FusionConfig, ScorerConfig
+from trainer.encoders.base import Encoder, placed
 from trainer.encoders.registry import build_encoder
 from trainer.fit.densities import ScikitFitter
 from trainer.preset import EncoderConfig, Preset
@@ -103,7 +103,7 @@ def choose(
         heard_windows = len(heard.chosen)
         task = progress.add_task("judging scorers", total=len(mine)) if progress else None
         for i in mine:
-            scorer = place_columns(candidates[i].scorer, encoder.columns)
+            scorer = placed(candidates[i].scorer, encoder)
             found[i] = judge(heard, scorer, ScikitFitter(), seed=seed, displacing=displacing)
             if progress and task is not None:
                 progress.advance(task)
@@ -124,7 +124,7 @@ def choose(
         encoder = build_encoder(
             taken.encoder, window_seconds=preset.window.seconds, weights=weights, seed=seed
         )
-    update = {"encoder": taken.encoder, "scorer": place_columns(taken.scorer, encoder.columns)}
+    update = {"encoder": taken.encoder, "scorer": placed(taken.scorer, encoder)}
     return Choice(preset.model_copy(update=update), encoder, record)
 
 
