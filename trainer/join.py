@@ -10,9 +10,9 @@ from pathlib import Path
 from torch import nn
 
 from agent.errors import ConfigError
-from agent.score.config import FusionConfig, place_columns
+from agent.score.config import FusionConfig
 from agent.score.fusion import check_columns
-from trainer.encoders.base import Encoder
+from trainer.encoders.base import Encoder, placed
 from trainer.encoders.joined import Joined, Part
 from trainer.encoders.pretrained.encoder import PretrainedEncoder
 from trainer.encoders.registry import build_encoder
@@ -58,7 +58,7 @@ def join_runs(preset: Preset, runs: Mapping[str, Path], out: Path, *, seed: int)
                 where=runs[name],
                 remedy="Train it again.",
             ) from fault
-    preset = preset.model_copy(update={"scorer": place_columns(preset.scorer, encoder.columns)})
+    preset = preset.model_copy(update={"scorer": placed(preset.scorer, encoder)})
     if isinstance(preset.scorer, FusionConfig):
         check_columns(preset.scorer, encoder.dim)
     trained = next((record for record in records if record.losses), records[0])
