@@ -19,6 +19,7 @@ from agent.activity.levels import BandLevels
 from agent.bundle.manifest import Gate
 from agent.frames import Matrix
 from agent.score.gate import IdleGate, fit_gate
+from agent.score.space import Space
 
 # Frames kept of either kind: enough for every load, and quick to compare with.
 _MOST_FRAMES = 2000
@@ -52,7 +53,7 @@ class StillGate:
         self._floor = frames.still.min(axis=0)
         # What is quieter in every band is that row itself.
         still = np.concatenate([frames.still, self._floor[None]])
-        self._gate = IdleGate(still, frames.running, "euclidean", frames.config)
+        self._gate = IdleGate(still, frames.running, Space("euclidean"), frames.config)
 
     def still(self, levels: Matrix) -> npt.NDArray[np.bool_]:
         """Which frames are of a standing machine.
@@ -87,7 +88,7 @@ def fit_still(
     loud, loud_groups = _frames(bands, running, running_groups)
     floor = np.quantile(quiet, _FLOOR_QUANTILE, axis=0).astype(np.float32)
     quiet, loud = np.maximum(quiet, floor), np.maximum(loud, floor)
-    gate, note = fit_gate(quiet, quiet_groups, loud, loud_groups, "euclidean")
+    gate, note = fit_gate(quiet, quiet_groups, loud, loud_groups, Space("euclidean"))
     if gate is None:
         why = note.partition(": ")[2]
         return None, f"starts and stops are not placed within a window: by half seconds, {why}"
