@@ -124,16 +124,20 @@ the same bytes but for `created`.
 
 ## INT8
 
-Weights are int8 (symmetric, a scale for each channel), activations uint8 with ranges at the 99.99th
-percentile of healthy windows, in ONNX's QuantizeLinear / DequantizeLinear form. The front end stays
-float32. If embeddings turn too far from the float graph's, the operations that hurt most go back to
-float32 one by one until they do not; `quantization.float_nodes` counts them and `notes` names them.
-Export refuses a bundle beyond the preset's `quantization.min_cosine` or `max_hmean_drop`.
+Weights are int8 of seven bits (symmetric, a scale for each channel), activations uint8 with ranges
+at the 99.99th percentile of healthy windows, in ONNX's QuantizeLinear / DequantizeLinear form. The
+front end stays float32. If embeddings turn too far from the float graph's, the operations that hurt
+most go back to float32 one by one until they do not; `quantization.float_nodes` counts them and
+`notes` names them. Export refuses a bundle beyond the preset's `quantization.min_cosine` or
+`max_hmean_drop`.
 
 Mode `dynamic` quantizes matrix products only and finds activation ranges anew for every input.
 
-On x86 processors without VNNI, onnxruntime's INT8 products may saturate; measure there, or export
-with `--float`. TensorRT takes only activations without a zero point: give it a `--float` bundle.
+No weight is above 64, so that INT8 gives the same on every processor: x86 processors without VNNI
+add two products of an activation and a weight in 16 bits, which 2 x 255 x 64 fits and 2 x 255 x 127
+does not. Export refuses a graph with a larger one. What it costs is in docs/speed.md.
+
+TensorRT takes only activations without a zero point: give it a `--float` bundle.
 
 This page is generated from the schema by `python -m export.docs`; change the descriptions there.
 """

@@ -20,6 +20,7 @@ from onnx.helper import get_attribute_value, make_node
 
 from agent.frames import Matrix
 from export import storage
+from export.ranges import WEIGHT_LIMIT
 
 # Other sounds may reach further than those the ranges were measured on.
 _MARGIN = 1.25
@@ -111,7 +112,7 @@ def _in_int8(
     given, made = node.input[0], node.output[0]
     kernel = numpy_helper.to_array(stored[node.input[1]]).astype(np.float64)
     channels = len(kernel)
-    steps = np.maximum(np.abs(kernel).reshape(channels, -1).max(axis=1) / 127.0, 1e-12)
+    steps = np.maximum(np.abs(kernel).reshape(channels, -1).max(axis=1) / WEIGHT_LIMIT, 1e-12)
     whole = np.round(kernel / steps[:, None, None]).astype(np.int8)
     (in_step, in_zero), (out_step, out_zero) = scale_of(given), scale_of(made)
     taken = [keep("in_scale", np.array(in_step)), keep("in_zero", np.array(in_zero))]

@@ -1,11 +1,11 @@
 """INT8, as much of it as the bound allows.
 
-Weights become int8, symmetric, one scale a channel; activations uint8 with a zero point, their
-ranges the 99.99th percentile over healthy windows (mn04 with every operation in INT8: mean cosine
-to float32 0.981; 0.971 with ranges by relative entropy, 0.948 by minimum and maximum). The front
-end stays float32, since a spectrogram's range of 100 dB does not fit into 8 bits. Where the
-embeddings still turn too far from the float graph's, the operations that hurt most are given back
-to float32 one by one.
+Weights become int8 of seven bits (export/ranges.py), symmetric, one scale a channel; activations
+uint8 with a zero point, their ranges the 99.99th percentile over healthy windows (mn04 with every
+operation in INT8, weights of eight bits: mean cosine to float32 0.981; 0.971 with ranges by
+relative entropy, 0.948 by minimum and maximum). The front end stays float32, since a spectrogram's
+range of 100 dB does not fit into 8 bits. Where the embeddings still turn too far from the float
+graph's, the operations that hurt most are given back to float32 one by one.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from export.embed import embed
 from export.fused import DOMAIN, SCORES
 from export.onnx_graph import INPUT, ExportError, FloatGraph, cosines
 from export.positions import quantize_positions
+from export.ranges import WEIGHT_LIMIT, largest_weight, saturates
 
 # The operations that hold the weights, and so nearly all of the arithmetic and the size.
 WEIGHTED = ("Conv", "Gemm", "MatMul")
@@ -100,7 +101,7 @@ def quantize_static(
         The graph; with no weighted operation outside the front end it is a plain copy.
 
     Raises:
-        ExportError: The float graph is above 2 GB.
+        ExportError: The float graph is above 2 GB, or the quantizer made weights above 64.
     """
     if storage.is_split(graph.path):
         raise ExportError(
@@ -178,6 +179,7 @@ def quantize_weights(graph: FloatGraph, out: Path, windows: Matrix | None = None
                 out,
                 op_types_to_quantize=["MatMul"],  # the quantizer makes <gemm>_MatMul first
                 per_channel=True,
+                reduce_range=True,
                 weight_type=QuantType.QInt8,
                 nodes_to_quantize=[
                     *candidates,
@@ -323,7 +325,7 @@ def _write_qdq(model: onnx.ModelProto, out: Path, ranges: Any, float_nodes: list
         quantizer = QDQQuantizer(
             loaded,
             per_channel=True,
-            reduce_range=False,
+            reduce_range=True,
             weight_qType=QuantType.QInt8,
             activation_qType=QuantType.QUInt8,
             tensors_range=ranges,
@@ -357,11 +359,22 @@ def spread(count: int, wanted: int) -> list[int]:
 
 
 def _finish(path: Path) -> None:
-    """Take the quantizer's own marks off, so that equal runs give equal bytes."""
+    """Take the quantizer's own marks off, so that equal runs give equal bytes, and check.
+
+    Raises:
+        ExportError: Its products could be cut off on processors without VNNI.
+    """
     model = onnx.load(path)
     model.ClearField("metadata_props")
     storage.save(model, path)
     storage.check(path)
+    if saturates(path):
+        raise ExportError(
+            f"an INT8 weight of {largest_weight(path)} was made where {WEIGHT_LIMIT} is the most: "
+            "on processors without VNNI its products would be cut off",
+            where=path,
+            remedy="Report this, with the versions of onnx and onnxruntime; meanwhile --float.",
+        )
 
 
 @contextlib.contextmanager
