@@ -232,6 +232,7 @@ def _made_from(folder: Path, last: str, inputs: str) -> bool:
 
 
 def _mark(folder: Path, inputs: str) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
     _marker(folder).write_text(inputs)
 
 
