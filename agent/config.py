@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BeforeValidator, Field, FiniteFloat, ValidationError, model_validator
 
+from agent.activity.plant import RunningConfig
 from agent.bundle.config import BundlesConfig
 from agent.capture.chosen import source_of
 from agent.capture.config import AnySource, SourceConfig
@@ -78,6 +79,12 @@ class MachineConfig(Strict):
         ValidityConfig,
         Field(description="Which of its windows may be judged, and how its microphone is"),
     ] = ValidityConfig()
+    running: Annotated[
+        RunningConfig | None,
+        Field(
+            description="MQTT topic by which the plant says whether it runs; null for by ear alone"
+        ),
+    ] = None
     decide: Annotated[DecideConfig, Field(description="When its alarm is raised and cleared")] = (
         DecideConfig()
     )
@@ -143,6 +150,11 @@ class AgentConfig(Strict):
         taken = sorted(RESERVED.intersection(names))
         if taken:
             raise ValueError(f"a machine cannot be called {', '.join(taken)}: the topic is taken")
+        deaf = [machine.name for machine in self.machines if machine.running is not None]
+        if deaf and self.mqtt is None:
+            raise ValueError(
+                f"`running` of {', '.join(deaf)} names a topic, which takes a broker: give `mqtt`"
+            )
         return self
 
     @property

@@ -62,6 +62,11 @@ class Listener(ABC):
     #: What it lacks to judge the machine: `bundle`, `microphone`.
     missing: tuple[str, ...] = ()
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What people should know of how it is listened to."""
+        return ()
+
     def __init__(
         self,
         config: MachineConfig,

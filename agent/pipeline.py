@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from agent.activity.plant import PlantSignal
+from agent.activity.watch import JudgedWatch, watch_file
 from agent.bundle.load import Bundle
 from agent.capture.source import Source
 from agent.config import MachineConfig
@@ -40,6 +43,7 @@ class Pipeline(Listener):
         state: Folder that keeps the alarm from one run to the next; None for nowhere. Of a source
             that isn't live nothing is kept: its alarm would stand before the next run began.
         taps: Listen in.
+        plant: What the plant says of it; None when it says nothing.
     """
 
     def __init__(
@@ -52,10 +56,13 @@ class Pipeline(Listener):
         *,
         state: Path | None = None,
         taps: Sequence[Tap] = (),
+        plant: PlantSignal | None = None,
     ) -> None:
         super().__init__(config, source, publishers, on_end, taps)
         self._judge = WindowJudge(config.name, bundle)
         self._terms: Terms | None = None
+        self._plant = plant
+        self._watch = JudgedWatch(self.name)
         self._state = state
         self._keeper: AlarmKeeper | None = None
         self._drift: DriftKeeper | None = None
@@ -74,6 +81,8 @@ class Pipeline(Listener):
         state = self._state if self.live else None
         self._edges = None if state is None else state / "edges" / f"{self.name}.json"
         self._judge.levels = terms.levels
+        told = None if state is None else watch_file(state.parent, self.name)
+        self._watch = JudgedWatch(self.name, told)
         self._keeper = self._take_up_alarm(terms, state)
         self._keeper.resume()
         file = None if state is None else DriftFile(state / "drift" / f"{self.name}.json")
@@ -147,7 +156,16 @@ class Pipeline(Listener):
     def _cut(self) -> Cut:
         assert self._terms is not None
         encoder, terms = self._judge.bundle.manifest.encoder, self._terms
-        return Cut(encoder.sample_rate, encoder.window_samples, terms.hop_samples, terms.following)
+        following = terms.following
+        if following is not None and self._plant is not None:
+            following = replace(following, running=self._plant.running)
+        return Cut(encoder.sample_rate, encoder.window_samples, terms.hop_samples, following)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What keeps it from being judged."""
+        plant = "" if self._plant is None else self._plant.trouble()
+        return tuple(one for one in (self._watch.why, plant) if one)
 
     def _take(self, window: Window, began: float) -> Window:
         """Judge a window, decide on it, and tell of it."""
@@ -159,6 +177,7 @@ class Pipeline(Listener):
             lambda decision: self._taps.explain(decision, judged),
         )
         self.tally.count(decision)
+        self._watch.take(decision)
         self._timed(began)
         self._audience.publish(decision, first=self.tally.windows == 1)
         self._follower.take(self.drift, decision, judged.heard)

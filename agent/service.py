@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from agent.activity.plant import PlantSignal
 from agent.bundle.events import BundleEvent
 from agent.bundle.load import Bundle
 from agent.capture.chosen import choose_microphone
@@ -64,6 +65,11 @@ class Agent:
         self._growth = Growth(
             config, self._listener, self._begin_anew, self._bundle_changed, self._tell_bundle
         )
+        self._plant = {
+            machine.name: PlantSignal(machine.name, machine.running)
+            for machine in config.machines
+            if machine.running is not None
+        }
         self._broker: MqttPublisher | None = None
         self._changing = 0  # machines being begun anew
         self._publishers: list[Publisher] = []
@@ -134,6 +140,7 @@ class Agent:
             broker = MqttPublisher(
                 self._config.mqtt, device, names, folder,
                 drifting=self._drifting, unjudged=self._unjudged,
+                plant=list(self._plant.values()),
             )  # fmt: skip
         if broker is not None or self.page is not None:
             self.handlers.update(alarm_handlers(self._alarm))
@@ -276,6 +283,7 @@ class Agent:
             on_end=self._wake.set,
             state=self._config.state_path / "state",
             taps=(*self._growth.taps(machine.name), *page),
+            plant=self._plant.get(machine.name),
         )
 
     def _begin_anew(self, name: str, bundle: Bundle | None) -> None:

@@ -6,13 +6,18 @@ from typing import Annotated
 
 from pydantic import Field
 
-from agent.schema import Strict
+from agent.schema import Strict, spelt
 
 
 class ReportInfo(Strict):
     """Which system of which report, and what of it is otherwise here."""
 
-    number: Annotated[str, Field(pattern=r"^\d{3}$", description="Report, as in docs/reports.md")]
+    number: Annotated[
+        str,
+        Field(
+            pattern=spelt(r"^\d{3}$", "three digits"), description="Report, as in docs/reports.md"
+        ),
+    ]
     title: Annotated[str, Field(description="The report's title; filled in from its number")] = ""
     system: Annotated[str, Field(description="What the report calls the system")]
     deviations: Annotated[

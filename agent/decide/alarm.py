@@ -117,7 +117,9 @@ class AlarmDecider:
                 self._idle_end = window.end_monotonic
         elif state is MachineState.CHANGING and self._config.idle == "suppress":
             pass  # starting up or stopping, it sounds like nothing that was learnt
-        elif value is not None and not self._settling(window):
+        elif value is not None and self._settling(window):
+            state = MachineState.CHANGING
+        elif value is not None:
             exceeded = value > self.threshold
             self._waiting.append(Heard.of(window, value, score.p_value))
             self._count(self._waiting[-1].monotonic)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from agent.activity.watch import read_not_judged, watch_file
 from agent.bundle.sign import fingerprint, load_public
 from agent.bundle.trust import Opening, TrustedBundle
 from agent.capture.config import MicrophoneSource
@@ -63,6 +64,12 @@ def examine(path: Path) -> Iterator[Finding]:
         busy += share
         yield finding
         yield check_microphone(config, machine)
+        if why := read_not_judged(watch_file(config.state_path, machine.name)):
+            yield Finding(
+                f"judging of {machine.name}", Grade.WARN, f"by the running agent: {why}",
+                "docs/cycles.md says what is judged and when; `auscult devices` shows whether the "
+                "microphone hears the machine",
+            )  # fmt: skip
     if busy > _BUSY_SHARE:
         yield Finding(
             "processor", Grade.WARN,

@@ -89,6 +89,11 @@ class Listening(Protocol):
         """What it lacks to judge the machine: `bundle`, `microphone`."""
         ...
 
+    @property
+    def remarks(self) -> Sequence[str]:
+        """What people should know of how it is listened to."""
+        ...
+
     def faults(self) -> Mapping[str, int]:
         """Troubles of its source."""
         ...
@@ -199,6 +204,7 @@ def machine_health(machine: Listening) -> MachineHealth:
         dropped=tally.dropped,
         unjudged=tally.unjudged,
         missing=list(machine.missing),
+        remarks=list(machine.remarks),
         validity=tally.validity,
         reason=tally.reason,
         faults=dict(machine.faults()),

@@ -135,10 +135,18 @@ class Connection:
             _hang_up(client)
         raise DeliveryError(problem)
 
-    def subscribe(self, topic: str) -> None:
-        """Ask for the messages of a topic filter, not for those that the broker has retained."""
+    def subscribe(self, topic: str, *, retained: bool = False) -> None:
+        """Ask for the messages of a topic filter.
+
+        Args:
+            topic: The filter.
+            retained: Also for those that the broker has retained.
+
+        Raises:
+            DeliveryError: The connection was lost.
+        """
         assert self._client is not None
-        if self._protocol == MQTTProtocolVersion.MQTTv5:
+        if self._protocol == MQTTProtocolVersion.MQTTv5 and not retained:
             options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
             code, _ = self._client.subscribe(topic, options=options)
         else:
@@ -269,8 +277,8 @@ class Connection:
     ) -> None:
         if any(reason.is_failure for reason in reasons):
             log.error(
-                "%s: the broker does not let us hear commands (%s): allow this user to read "
-                "`request/+`",
+                "%s: the broker does not let us hear commands, or what the plant says (%s): allow "
+                "this user to read `request/+` and the topics of `running`",
                 self._config.host, reasons[0],
             )  # fmt: skip
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from agent.activity.plant import PlantSignal
 from agent.bundle.events import BundleEvent
 from agent.drift.events import DriftEvent, DriftStatus
 from agent.frames import AlarmEvent, Decision
@@ -58,6 +59,7 @@ class MqttPublisher:
         folder: Where undelivered alarm events are kept.
         drifting: Tells, whenever asked, the machines whose drift is followed.
         unjudged: Likewise those that have no bundle yet.
+        plant: Told of what the plant says.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class MqttPublisher:
         *,
         drifting: Callable[[], Sequence[str]] = tuple,
         unjudged: Callable[[], Sequence[str]] = tuple,
+        plant: Sequence[PlantSignal] = (),
     ) -> None:
         self._config = config
         self._device = device
@@ -87,7 +90,9 @@ class MqttPublisher:
             self._outbox,
             self._envelopes,
             Hooks(self._on_request, self._on_taken, self._on_turn),
+            [signal.topic for signal in plant],
         )
+        self._plant = tuple(plant)
         self._requests: Requests | None = None
         self._bundles: Callable[[], Mapping[str, BundleInfo | None]] | None = None
         self._listening: Callable[[], Sequence[Listening] | None] | None = None
@@ -270,5 +275,8 @@ class MqttPublisher:
         self._followed.taken(message)
 
     def _on_request(self, topic: str, payload: bytes, retained: bool) -> None:
-        if self._requests is not None:
+        signals = [signal for signal in self._plant if signal.topic == topic]
+        for signal in signals:
+            signal.take(payload)
+        if self._requests is not None and not signals:
             self._requests.take(topic.rpartition("/")[2], payload, retained=retained)

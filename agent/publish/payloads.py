@@ -124,6 +124,13 @@ class MachineHealth(Strict):
         list[Literal["microphone", "bundle"]],
         Field(description="What it lacks to judge the machine; empty when it does judge"),
     ]
+    remarks: Annotated[
+        list[str],
+        Field(
+            description="What people should know: that and why no window was judged for an hour of "
+            "sound, or that the plant no longer says whether it runs"
+        ),
+    ] = []
     validity: Annotated[
         Validity | None, Field(description="Of the latest window; null before the first")
     ]

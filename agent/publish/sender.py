@@ -6,7 +6,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from agent.errors import DeliveryError
@@ -48,6 +48,7 @@ class Sender:
         outbox: What there is to send; only this thread takes from it.
         envelopes: Makes `status`, and knows where commands arrive.
         hooks: Who is asked and told.
+        topics: Listened to beside commands, also what the broker has retained of them.
     """
 
     def __init__(
@@ -57,8 +58,10 @@ class Sender:
         outbox: Outbox,
         envelopes: Envelopes,
         hooks: Hooks,
+        topics: Sequence[str] = (),
     ) -> None:
         self._config = config
+        self._topics = tuple(dict.fromkeys(topics))
         self._outbox = outbox
         self._envelopes = envelopes
         self._hooks = hooks
@@ -172,6 +175,8 @@ class Sender:
             self._send(self._envelopes.status("online"))
             if self._listening:
                 self._connection.subscribe(self._envelopes.requests)
+            for topic in self._topics:
+                self._connection.subscribe(topic, retained=True)
             first = True
             while not self._stop.is_set():
                 self._hooks.turn(first)

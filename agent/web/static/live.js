@@ -111,7 +111,8 @@ export class LiveView {
     this.tiles.alarm.say(known.kind, `${known.sign} ${known.words}`, about.join(" · "));
     this.tiles.alarm.offer(`${alarm?.alarm_id}${alarm?.acknowledged}${alarm?.shelving}${alarm?.muted_until}`, () => alarmActions(this.machine, alarm));
     const state = learning ? learningWords(health) : stateWords(score);
-    this.tiles.state.say(state.kind, `${state.sign} ${state.words}`, state.why);
+    const remarks = health?.remarks || [];
+    this.tiles.state.say(remarks.length && state.kind !== "alarm" ? "alert" : state.kind, `${state.sign} ${state.words}`, [state.why, ...remarks].join(" · "));
     const ear = SENSOR[sensor ? sensor.status : "unknown"];
     this.tiles.sensor.say(ear.kind, `${ear.sign} ${ear.words}`, sensor ? (sensor.reason || `since ${moment(sensor.since)}`) : "");
     this.tiles.drift.node.hidden = this.driftCard.hidden = !drift;

@@ -22,7 +22,8 @@ export const SENSOR = {
 export function stateWords(score) {
   if (!score) return { kind: "quiet", sign: "…", words: "Waiting", why: "for the first window" };
   if (score.validity !== "valid") return { kind: "alert", sign: "?", words: "Not judged", why: score.reason || score.validity };
-  if (score.state === "idle") return { kind: "quiet", sign: "‖", words: "Idle", why: "sounds like its idle recordings" };
+  if (score.state === "idle") return { kind: "quiet", sign: "‖", words: "Idle", why: "sounds like its idle recordings, or far quieter than it runs" };
+  if (score.state === "changing") return { kind: "quiet", sign: "↕", words: "Starting or stopping", why: "judged once its sound has settled" };
   return { kind: "good", sign: "▶", words: "Running", why: `window ${score.window} from ${score.origin}` };
 }
 

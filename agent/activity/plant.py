@@ -1,0 +1,154 @@
+"""What the plant says: does the machine run? A controller's bit or speed, by an MQTT topic."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import threading
+import time
+from contextlib import suppress
+from typing import Annotated, Any
+
+from pydantic import Field, FiniteFloat
+
+from agent.schema import Strict, spelt
+
+log = logging.getLogger(__name__)
+
+_TRUE = frozenset({"true", "on", "yes", "run", "running", "started"})
+_FALSE = frozenset({"false", "off", "no", "stop", "stopped", "idle", "standing"})
+# Nothing that a bit or a number needs.
+_MOST_BYTES = 65_536
+
+
+class RunningConfig(Strict):
+    """Where the plant says whether the machine runs."""
+
+    topic: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=1000,
+            pattern=spelt(r"^[^+#\x00-\x1f]+$", "a topic without the wildcards + and #"),
+            description="MQTT topic of the agent's own broker: a bit (true, on, 1, running...), a "
+            "number such as a speed, or a JSON object that has one",
+        ),
+    ]
+    field: Annotated[
+        str,
+        Field(description="Of a JSON object, the member that is meant: `speed`, or `data.speed`"),
+    ] = ""
+    above: Annotated[
+        FiniteFloat, Field(description="Of a number: the machine runs when it is above this")
+    ] = 0.0
+    stale_seconds: Annotated[
+        FiniteFloat | None,
+        Field(
+            gt=0,
+            description="What was said longer ago is not believed any more, and told: the sound "
+            "decides again, as it does before the first word; null believes it for ever, for "
+            "gateways that send changes alone",
+        ),
+    ] = 600.0
+
+
+class PlantSignal:
+    """The latest that was said of one machine. Any thread.
+
+    Args:
+        machine: The machine, for the log.
+        config: Where it is said, and how it is read.
+    """
+
+    def __init__(self, machine: str, config: RunningConfig) -> None:
+        self.machine, self.config = machine, config
+        self._lock = threading.Lock()
+        self._value: bool | None = None
+        self._said = 0.0  # monotonic
+        self._begun = time.monotonic()
+        self._told_stale = False
+        self._told_odd = False
+
+    @property
+    def topic(self) -> str:
+        """Where it is said."""
+        return self.config.topic
+
+    def take(self, payload: bytes) -> None:
+        """Take a message; one that cannot be understood says nothing, and is logged once."""
+        value = read_running(payload, self.config.field, self.config.above)
+        with self._lock:
+            if value is None:
+                if not self._told_odd:
+                    log.warning(
+                        "%s: %s says %r, which is neither a bit nor a number%s",
+                        self.machine, self.topic, payload[:60],
+                        f" at `{self.config.field}`" if self.config.field else "",
+                    )  # fmt: skip
+                self._told_odd = True
+                return
+            self._value, self._said, self._told_odd = value, time.monotonic(), False
+            if self._told_stale:
+                log.info("%s: %s says again whether it runs", self.machine, self.topic)
+            self._told_stale = False
+
+    def running(self) -> bool | None:
+        """Whether it runs; None when that isn't said, or was too long ago."""
+        with self._lock:
+            limit = self.config.stale_seconds
+            age = time.monotonic() - (self._begun if self._value is None else self._said)
+            stale = limit is not None and age > limit
+            if stale and not self._told_stale:
+                self._told_stale = True
+                log.warning("%s: %s: by ear from now on", self.machine, self._words(age))
+            return None if stale else self._value
+
+    def trouble(self) -> str:
+        """What is amiss, for people; empty when all is well."""
+        self.running()
+        with self._lock:
+            if self._told_odd:
+                return f"{self.topic} says nothing that can be understood"
+            if not self._told_stale:
+                return ""
+            age = time.monotonic() - (self._begun if self._value is None else self._said)
+            return self._words(age)
+
+    def _words(self, age: float) -> str:
+        return f"{self.topic} has not said for {age / 60:.0f} minutes whether it runs"
+
+
+def read_running(payload: bytes, field: str, above: float) -> bool | None:
+    """Whether a message says that the machine runs; None when it cannot be understood.
+
+    Args:
+        payload: The message.
+        field: Member of a JSON object, members of members parted by dots; empty for the whole.
+        above: A number above this is running.
+    """
+    if len(payload) > _MOST_BYTES:
+        return None
+    try:
+        text = payload.decode().strip()
+    except UnicodeDecodeError:
+        return None
+    value: Any = text
+    with suppress(ValueError, RecursionError):  # a bare word
+        value = json.loads(text)
+    for name in field.split(".") if field else ():
+        value = value.get(name) if isinstance(value, dict) else None
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        word = value.strip().lower()
+        if word in _TRUE or word in _FALSE:
+            return word in _TRUE
+        try:
+            value = float(word)
+        except ValueError:
+            return None
+    if isinstance(value, int | float):
+        # Compared as it is: an integer may be beyond any float.
+        return None if isinstance(value, float) and math.isnan(value) else value > above
+    return None
