@@ -16,7 +16,13 @@ from trainer.decisions.verdict import Level
 from trainer.metrics.summary import FIGURES, too_few
 from trainer.recordings.model import Machine
 
-_SHORT = {"auc_source": "AUC s", "auc_target": "AUC t", "pauc": "pAUC", "hmean": "hmean"}
+_SHORT = {
+    "auc_source": "AUC s",
+    "auc_target": "AUC t",
+    "pauc": "pAUC",
+    "ap": "AP",
+    "hmean": "hmean",
+}
 _COLOURS: dict[Level, str] = {
     "do not deploy": "red", "cannot tell": "yellow", "usable": "cyan", "good": "green"
 }  # fmt: skip
@@ -179,7 +185,7 @@ def _official(evaluation: Evaluation, system: System) -> str:
     if total.mean is None:
         return "-"
     seeds = len(system.seeds)
-    gap = " " * (3 * (_width(seeds) + 1))
+    gap = " " * ((len(FIGURES) - 1) * (_width(seeds) + 1))
     return gap + one_line([total], seeds=seeds)
 
 

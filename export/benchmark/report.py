@@ -7,6 +7,7 @@ from pathlib import Path
 
 from export.benchmark.summary import HEADINGS, Line, NotRun, lines, published, row
 from export.figures import draw_machine
+from export.report.beside import show_beside
 from export.report.misses import show_worst
 from export.results import Evaluation
 from export.verdicts import headline
@@ -67,6 +68,7 @@ def write_benchmark(
     page.table(("system", *HEADINGS), [_without_machines(line, evaluation) for line in found])
     for note in notes:
         page.text(note, note=True)
+    show_beside(page, evaluation, machines)
     if left:
         page.heading("Not run here")
         page.table(

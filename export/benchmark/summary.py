@@ -148,6 +148,9 @@ def markdown(evaluation: Evaluation, left: Sequence[NotRun], about: dict[str, An
         ),
         _grid(head, rows),
     ]
+    if about.get("published"):
+        told = about["published"]["cells"]
+        parts += ["Beside what the reports published, per cent:", _grid(*_beside(told))]
     if left:
         cells = [
             (one.name, "not run here", ", ".join(one.files), f"`{one.command}`",
@@ -159,6 +162,28 @@ def markdown(evaluation: Evaluation, left: Sequence[NotRun], about: dict[str, An
         told = [(f.machine, f.system or "all", f.reason) for f in evaluation.failures]
         parts.append(_grid(("failed", "system", "reason"), told))
     return "\n\n".join(parts) + "\n"
+
+
+def _beside(cells: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Published cells and ours as a table: headings and rows."""
+    head = ["system", "report", "machine", "figure", "ours", "published", "difference"]
+
+    def number(value: float | None, sign: str = "") -> str:
+        return "-" if value is None else f"{value:{sign}.2f}"
+
+    rows = [
+        [
+            cell["system"],
+            f"{cell['report']}, {cell['column']}",
+            cell["machine"],
+            cell["figure"],
+            number(cell["ours"]),
+            number(cell["published"]),
+            number(cell["difference"], "+"),
+        ]
+        for cell in cells
+    ]
+    return head, rows
 
 
 def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -111,6 +111,7 @@ def benchmark(
     from export.benchmark.summary import NotRun, benchmark_json, closing_table, markdown
     from export.benchmark.truth import read_truth
     from export.evaluate import choose_systems
+    from export.published import beside, beside_json, beside_table
     from export.results import Precision
     from export.splitting import asked_cut
     from export.tables import decisions_table, headline_line, notes
@@ -167,15 +168,17 @@ def benchmark(
         keep=keep,
     )
     evaluation = run_benchmark(found, systems, settings, executor, told)
+    compared, remark = beside(evaluation, found.machines)
     about = {
         "data": str(data),
         "command": shlex.join(["auscult", "benchmark", *sys.argv[2:]]),
         "auscult_version": __version__,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "bootstrap": {"resamples": resamples, "seed": 0, "level": 0.95},
+        **beside_json(compared, remark),
         **found.divided.about(),
     }
-    remarks = [*found.divided.notes, *notes(evaluation)]
+    remarks = [*found.divided.notes, *notes(evaluation), *([remark] if remark else [])]
     write_json(out / "results.json", benchmark_json(evaluation, left, about, found.machines))
     write_csv(out / "decisions.csv", CSV_HEADINGS, csv_table(evaluation, found.machines))
     write_atomic(out / "results.md", markdown(evaluation, left, about).encode())
@@ -187,6 +190,8 @@ def benchmark(
         console.width = max(console.width, 160)
     console.print(closing_table(evaluation))
     console.print(decisions_table(evaluation, found.machines))
+    for comparison in compared:
+        console.print(beside_table(comparison))
     for one in left:
         console.print(
             f"not run here: {one.name} needs {', '.join(one.files)}: {escape(one.command)}",

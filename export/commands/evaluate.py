@@ -107,6 +107,7 @@ def evaluate(
     from agent.errors import ConfigError
     from export.evaluate import Options, choose_systems
     from export.evaluate import evaluate as run
+    from export.published import beside, beside_json, beside_table
     from export.report.evaluation import write_report
     from export.results import Precision
     from export.results_json import evaluation_json
@@ -151,13 +152,15 @@ def evaluate(
     )
     found = run(machines, systems, workshop, Options(out, channel, resamples), told)
     found.failures.extend(divided.failures)
-    remarks = [*divided.notes, *notes(found)]
+    compared, remark = beside(found, machines)
+    remarks = [*divided.notes, *notes(found), *([remark] if remark else [])]
 
     about = {
         "data": str(data),
         "auscult_version": __version__,
         "created": started.isoformat(timespec="seconds"),
         "bootstrap": {"resamples": resamples, "seed": 0, "level": 0.95},
+        **beside_json(compared, remark),
         **divided.about(),
     }
     text = json.dumps(evaluation_json(found, about, machines), indent=2, allow_nan=False) + "\n"
@@ -186,6 +189,8 @@ def evaluate(
     for table in results_tables(found, width):
         console.print(table)
     console.print(decisions_table(found, machines))
+    for comparison in compared:
+        console.print(beside_table(comparison))
     for note in remarks:
         console.print(f"note: {escape(note)}", highlight=False)
     for failure in found.failures:

@@ -8,12 +8,15 @@ from pathlib import Path
 from rich.progress import Progress
 
 from export.figures import draw_machine
+from export.report.beside import show_beside
 from export.report.embedding_map import draw_map
 from export.report.misses import show_worst
 from export.results import Evaluation, file_name
 from export.verdicts import candidate, headline
 from export.wording import bounds, percent, percent_within
 from export.workshop import Workshop
+from trainer.metrics.report import HEADINGS
+from trainer.metrics.summary import FIGURES
 from trainer.recordings.model import Machine
 from trainer.report.page import Page
 from trainer.report.paint import draw, losses
@@ -71,6 +74,7 @@ def write_report(
         _machine(page, evaluation, machine, workshop, out, channel)
         if progress and task is not None:
             progress.advance(task)
+    show_beside(page, evaluation, machines)
     if evaluation.failures:
         page.heading("Failed")
         page.table(
@@ -82,19 +86,18 @@ def write_report(
 
 def _overview(evaluation: Evaluation) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     headings = (
-        "system", "machine", "AUC source", "AUC target", "pAUC", "harmonic mean", "95 % interval"
+        "system", "machine", *HEADINGS.values(), "harmonic mean", "95 % interval"
     )  # fmt: skip
     rows: list[tuple[str, ...]] = []
     for system in evaluation.systems:
         name = f"{system.name} (floor)" if system.preset.floor else system.name
         for machine in evaluation.complete(system):
-            figures = [
-                evaluation.figure(system, machine, key)
-                for key in ("auc_source", "auc_target", "pauc", "hmean")
-            ]
+            figures = [evaluation.figure(system, machine, key) for key in FIGURES]
             rows.append((name, machine, *map(percent, figures), bounds(figures[-1]) or "-"))
         total = evaluation.official(system)
-        rows.append((name, "official score", "", "", "", percent(total), bounds(total) or "-"))
+        rows.append(
+            (name, "official score", *[""] * len(HEADINGS), percent(total), bounds(total) or "-")
+        )
     return headings, rows
 
 

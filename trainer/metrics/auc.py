@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import hmean
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from agent.errors import AuscultError
 
@@ -43,12 +43,15 @@ class DomainAuc:
         auc_target: The same for the target domain.
         pauc: All clips, false-positive rates up to 0.1, chance 0.5.
         hmean: Harmonic mean of those of the three that exist.
+        ap: Average precision over all clips, the area under precision against recall. Chance is
+            the share of anomalies, not 0.5, so it is part of no mean.
     """
 
     auc_source: float | None
     auc_target: float | None
     pauc: float
     hmean: float
+    ap: float
 
     def values(self) -> tuple[float, ...]:
         """Those of the three areas that exist, in the order source, target, pAUC."""
@@ -138,7 +141,8 @@ def auc_scores(
     source, target = area(split.source), area(split.target)
     partial = float(roc_auc_score(anomalous, values, max_fpr=MAX_FPR))
     present = [value for value in (source, target, partial) if value is not None]
-    return DomainAuc(source, target, partial, harmonic_mean(present))
+    precision = float(average_precision_score(anomalous, values))
+    return DomainAuc(source, target, partial, harmonic_mean(present), precision)
 
 
 def finite(

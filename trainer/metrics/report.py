@@ -10,7 +10,7 @@ from rich.table import Table
 
 from trainer.metrics.summary import FIGURES, Interval, MachineFigures, Official
 
-HEADINGS = {"auc_source": "AUC source", "auc_target": "AUC target", "pauc": "pAUC"}
+HEADINGS = {"auc_source": "AUC source", "auc_target": "AUC target", "pauc": "pAUC", "ap": "AP"}
 
 
 def machine_json(machine: MachineFigures) -> dict[str, Any]:
@@ -44,9 +44,9 @@ def percent(value: float | None) -> str:
 
 
 def bounded(value: float | None, bounds: Interval | None) -> str:
-    """A fraction and its interval in per cent: `58.73 [55.10, 61.92]`."""
+    """A fraction in per cent, with its interval where it has one: `58.73 [55.1, 61.9]`."""
     if value is None or bounds is None:
-        return "-"
+        return percent(value)
     return f"{percent(value)} [{100 * bounds[0]:.1f}, {100 * bounds[1]:.1f}]"
 
 
@@ -68,7 +68,7 @@ def metrics_table(machines: Sequence[MachineFigures], total: Official) -> Table:
         )
         if len(machine.sections) > 1:
             for section, own in machine.sections.items():
-                areas = (own.auc.auc_source, own.auc.auc_target, own.auc.pauc, own.auc.hmean)
+                areas = (getattr(own.auc, name) for name in FIGURES)
                 table.add_row(f"  section {section}", *map(percent, areas), "", style="dim")
     return table
 

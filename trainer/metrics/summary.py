@@ -25,7 +25,7 @@ from trainer.metrics.files import SectionScores
 Interval: TypeAlias = tuple[float, float]
 # Below this many clips of one label and domain a bootstrap cannot show how much they may vary.
 _FEW = 10
-FIGURES = ("auc_source", "auc_target", "pauc", "hmean")
+FIGURES = ("auc_source", "auc_target", "pauc", "ap", "hmean")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,9 @@ class MachineFigures:
         auc_source: Fraction; None where its test set has domains but no source normals.
         auc_target: Likewise.
         pauc: Partial AUC.
+        ap: Average precision, in no mean.
         hmean: Harmonic mean over all areas of all its sections.
-        intervals: 95 % bootstrap interval of each of those four that exists, by name.
+        intervals: 95 % bootstrap interval of each of those that exists but for `ap`, by name.
         sections: The sections, by number.
         clips: Test clips they rest on.
         fewest: Clips in the smallest stratum of label and domain of a section.
@@ -58,6 +59,7 @@ class MachineFigures:
     auc_source: float | None
     auc_target: float | None
     pauc: float
+    ap: float
     hmean: float
     intervals: dict[str, Interval]
     sections: dict[str, SectionFigures]
@@ -124,6 +126,7 @@ def machine_figures(
         auc_source=source,
         auc_target=target,
         pauc=pauc,
+        ap=harmonic_mean(section.auc.ap for section in found),
         hmean=overall.value,
         intervals={name: bounds for name, bounds in intervals.items() if bounds is not None},
         sections=figures,
