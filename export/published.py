@@ -98,7 +98,7 @@ def beside(evaluation: Evaluation, machines: Sequence[Machine]) -> tuple[list[Be
     if not alike.machines:
         return [], ""
     found = [
-        _compared(evaluation, system, alike.machines, *column)
+        compare(evaluation, system, alike.machines, *column)
         for system in evaluation.systems
         for column in columns_of(system.preset.name)
         if column[2].rows
@@ -106,7 +106,7 @@ def beside(evaluation: Evaluation, machines: Sequence[Machine]) -> tuple[list[Be
     return found, alike.remark if found else ""
 
 
-def _compared(
+def compare(
     evaluation: Evaluation,
     system: System,
     alike: Sequence[str],
@@ -114,6 +114,16 @@ def _compared(
     table: PublishedTable,
     column: PublishedSystem,
 ) -> Beside:
+    """One of our systems beside one column of a report's table.
+
+    Args:
+        evaluation: What was found.
+        system: Ours.
+        alike: Machines whose published figures may stand beside ours.
+        report: The report's number.
+        table: Its table.
+        column: The table's column.
+    """
     rows = [name for name in column.rows if name == ALL or name in alike]
     cells = tuple(
         BesideCell(name, figure, column.rows[name][place], _ours(evaluation, system, name, figure))

@@ -72,6 +72,13 @@ class Workshop:
         run = self._run(machine, system.preset, seed, progress)
         return self._export(run, self.place(machine, system, seed), system, inputs)
 
+    def take_up(self, machine: Machine, system: System, seed: int) -> None:
+        """Let a run that lies there already serve other machines, whose training is the same."""
+        preset = system.preset
+        run = self._place(machine, preset, seed) / "run"
+        if self.reuse and _made_from(run, RUN, self._inputs(machine, preset, seed)):
+            self._trained[run] = self.learning(machine, preset, seed)
+
     def _run(self, machine: Machine, preset: Preset, seed: int, progress: Progress) -> Path:
         """The run of a preset, trained where it is not there."""
         run = self._place(machine, preset, seed) / "run"

@@ -40,6 +40,14 @@ from trainer.commands.options import SEEDS, resamples_option
     help="Step of the search; default: the finest that is quick, 0.05 for two.",
 )
 @click.option(
+    "--objective",
+    type=click.Choice(["official", "auc", "pauc"]),
+    default="official",
+    show_default=True,
+    help="What searched weights make as large as can be: the official score, or the AUCs or the "
+    "pAUC alone.",
+)
+@click.option(
     "--key",
     "key_path",
     metavar="CSV",
@@ -73,6 +81,7 @@ def fuse(
     normalize: str | None,
     weights: str,
     step: float | None,
+    objective: str,
     key_path: Path | None,
     out: Path | None,
     json_path: Path | None,
@@ -112,6 +121,7 @@ def fuse(
         weights=given,
         searching=weights == "search",
         step=step,
+        objective=objective,  # type: ignore[arg-type]
         repeats=repeats,
         resamples=resamples,
         seed=seed,

@@ -17,7 +17,7 @@ from trainer.fusion.combine import (
     comparable,
     usual_normalization,
 )
-from trainer.fusion.search import Searched, search
+from trainer.fusion.search import Objective, Searched, search
 from trainer.fusion.systems import ScoredSystem, SectionTable, align
 from trainer.metrics.auc import MetricsError
 from trainer.metrics.bootstrap import RESAMPLES
@@ -65,6 +65,7 @@ def fuse(
     weights: Sequence[float] | None = None,
     searching: bool = False,
     step: float | None = None,
+    objective: Objective = "official",
     repeats: int = 10,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -78,6 +79,7 @@ def fuse(
         weights: One for each system, none negative; equal when None.
         searching: Weights are chosen by the labelled clips instead.
         step: Of the search's grid; None for the finest that is affordable.
+        objective: What the search makes as large as can be.
         repeats: How often the search halves the clips.
         resamples: Bootstrap resamples behind the intervals.
         seed: Of halvings and resamples.
@@ -94,7 +96,9 @@ def fuse(
     used = _weights(method, weights, len(systems), searching=searching)
     searched = None
     if searching:
-        searched = search(method, tables, scores, step=step, repeats=repeats, seed=seed)
+        searched = search(
+            method, tables, scores, step=step, objective=objective, repeats=repeats, seed=seed
+        )
         used = searched.weights
     sections = tuple(
         _section(table, combine(method, own, used[None])[0])

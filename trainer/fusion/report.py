@@ -9,13 +9,20 @@ from rich.markup import escape
 from rich.table import Table
 
 from trainer.fusion.fuse import Fused
-from trainer.fusion.search import Nested
+from trainer.fusion.search import Nested, Objective
 from trainer.metrics.report import bounded, metrics_json, percent
 
 _LEFT_OUT = {
     "machine": "machines that did not choose the weights",
     "section": "sections that did not choose the weights",
     "clip": "clips that did not choose the weights (halves)",
+}
+
+
+_OBJECTIVES: dict[Objective, str] = {
+    "official": "official score",
+    "auc": "AUC of both domains",
+    "pauc": "pAUC",
 }
 
 
@@ -47,7 +54,8 @@ def fusion_tables(fused: Fused) -> Iterator[Table]:
 def _nested_table(fused: Fused) -> Table:
     assert fused.searched is not None
     table = Table(
-        title="What the searched weights are worth on what did not choose them, %",
+        title=f"What the searched weights are worth on what did not choose them, "
+        f"{_OBJECTIVES[fused.searched.objective]}, %",
         title_justify="left",
     )
     table.add_column("judged on", no_wrap=True)
@@ -115,6 +123,7 @@ def fusion_json(fused: Fused, *, resamples: int, seed: int) -> dict[str, Any]:
     if fused.searched is not None:
         found["search"] = {
             "figure_on_the_clips_that_chose": fused.searched.figure,
+            "objective": fused.searched.objective,
             "step": fused.searched.step,
             "tried": fused.searched.tried,
             "nested": {nested.by: _nested_json(nested, names) for nested in fused.searched.nested},

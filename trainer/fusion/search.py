@@ -25,6 +25,8 @@ from trainer.metrics.auc import MAX_FPR, MetricsError, Split, harmonic_mean, spl
 from trainer.metrics.bootstrap import harmonic_means, weighted_auc
 
 By: TypeAlias = Literal["machine", "section", "clip"]
+# official: AUC source, AUC target and pAUC; auc, pauc: those alone.
+Objective: TypeAlias = Literal["official", "auc", "pauc"]
 # Steps that divide 1, finest first, and how many sets of weights are tried at most.
 _STEPS = (0.05, 0.1, 0.125, 0.2, 0.25, 0.5)
 _MOST = 1500
@@ -67,6 +69,7 @@ class Searched:
         step: Step of the grid.
         tried: Sets of weights tried.
         nested: Honest figures.
+        objective: What was searched for, and what all these figures are of.
     """
 
     weights: Floats
@@ -74,6 +77,7 @@ class Searched:
     step: float
     tried: int
     nested: tuple[Nested, ...]
+    objective: Objective = "official"
 
 
 def simplex(systems: int, step: float) -> Floats:
@@ -111,6 +115,7 @@ def search(
     scores: Sequence[Floats],
     *,
     step: float | None = None,
+    objective: Objective = "official",
     repeats: int = 10,
     seed: int = 0,
 ) -> Searched:
@@ -121,6 +126,7 @@ def search(
         tables: The sections.
         scores: Comparable scores of each, shape `(systems, n)`.
         step: Of the grid; None for the finest that is affordable.
+        objective: What the weights are to make as large as can be.
         repeats: How often the clips are halved.
         seed: Of the halvings.
 
@@ -139,7 +145,7 @@ def search(
         )
     grid = simplex(systems, step)
     halves = _halves(tables, repeats, np.random.default_rng(seed))
-    judge = _Judge(method, tables, scores, grid, halves)
+    judge = _Judge(method, tables, scores, grid, halves, objective)
     best = judge.best(judge.whole)
     nested = [judge.leaving("machine"), judge.leaving("section"), judge.halving()]
     return Searched(
@@ -148,6 +154,7 @@ def search(
         step=step,
         tried=len(grid),
         nested=tuple(found for found in nested if found is not None),
+        objective=objective,
     )
 
 
@@ -165,6 +172,7 @@ class _Judge:
         scores: Sequence[Floats],
         grid: Floats,
         halves: Sequence[Floats],
+        wanted: Objective,
     ) -> None:
         systems = grid.shape[1]
         self._tables = tables
@@ -178,7 +186,8 @@ class _Judge:
             every = np.ones((1, len(table.names)))
             counts = np.concatenate([every, halves[place]]) if halves else every
             split = split_clips(table.labels, table.domains)
-            self._areas.append(_areas(split, combine(method, own, self._grid), counts))
+            fused = combine(method, own, self._grid)
+            self._areas.append(_areas(split, fused, counts, wanted))
         objective = harmonic_means([area for own in self._areas for area in own])
         self.whole, self._halved = objective[:, 0], objective[:, 1:]
 
@@ -249,10 +258,12 @@ class _Judge:
         )
 
 
-def _areas(split: Split, fused: Floats, counts: Floats) -> list[Floats]:
-    """AUC source, AUC target, pAUC (those that exist), each `(sets, choices)`."""
+def _areas(split: Split, fused: Floats, counts: Floats, wanted: Objective) -> list[Floats]:
+    """Those of AUC source, AUC target, pAUC that are wanted and exist, each `(sets, choices)`."""
+    full = ((split.source, 1.0), (split.target, 1.0)) if wanted != "pauc" else ()
+    partial = ((~split.anomalous, MAX_FPR),) if wanted != "auc" else ()
     found = []
-    for normals, most in ((split.source, 1.0), (split.target, 1.0), (~split.anomalous, MAX_FPR)):
+    for normals, most in (*full, *partial):
         if normals.any():
             rows = [
                 weighted_auc(counts, split.anomalous, normals, scores, max_fpr=most)
