@@ -40,7 +40,7 @@ from export.compare import (
     window_ms,
 )
 from export.detector import Detector, make_detector, still_windows, write_files
-from export.draft import draft_manifest, unheard
+from export.draft import draft_manifest
 from export.drift import FittedDrift, fit_drift
 from export.embed import encoder_info
 from export.embedding_cache import EmbeddingCache
@@ -54,7 +54,7 @@ from trainer.learn import HEALTHY
 from trainer.preset import Preset
 from trainer.progress import progress_bar
 from trainer.recordings.model import Machine
-from trainer.run import RunRecord, load_run
+from trainer.run import RunRecord, load_run, unheard
 from trainer.windows import WindowSet, healthy_windows, source_name
 
 # Real windows held against torch, beside synthetic ones.

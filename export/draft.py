@@ -22,7 +22,7 @@ from export.quantize import Quantized
 from trainer.encoders.base import View
 from trainer.published.follow import report_info
 from trainer.recordings.model import Machine
-from trainer.run import RunRecord
+from trainer.run import RunRecord, unheard
 from trainer.windows import WindowSet
 
 
@@ -128,13 +128,6 @@ def _learnt(record: RunRecord) -> str:
         "healthy machine may lie above it more often than promised: count false alarms over some "
         "healthy days before relying on it"
     )
-
-
-def unheard(record: RunRecord) -> frozenset[str]:
-    """Recordings that an autoencoder has not learnt to restore, when some were held out."""
-    if record.preset.training.kind != "reconstruct":
-        return frozenset()
-    return frozenset(name.removeprefix(f"{record.machine}/") for name in record.held_out)
 
 
 def _trained_on(record: RunRecord, machine: Machine, windows: WindowSet) -> TrainedOn:

@@ -11,7 +11,7 @@ from export.results import Evaluation, Outcome, System
 from trainer.decisions.advice import what_to_record
 from trainer.decisions.figures import DecisionFigures, decision_figures, judged_clips
 from trainer.decisions.report import COLUMNS, csv_rows
-from trainer.decisions.verdict import Level, Standing, Verdict, judge, worst
+from trainer.decisions.verdict import Level, Standing, Verdict, judge
 from trainer.metrics.auc import NORMAL
 from trainer.recordings.model import Machine, Recording
 
@@ -41,6 +41,7 @@ class Headline:
         system: On which system.
         worst: The machine that is told of; empty when nothing was judged.
         verdict: On that machine; None when nothing was judged.
+        subject: What is judged, to stand before the verdict's counts.
     """
 
     level: Level
@@ -48,6 +49,7 @@ class Headline:
     system: str
     worst: str
     verdict: Verdict | None = None
+    subject: str = ""
 
 
 def rule(
@@ -83,7 +85,7 @@ def rule_worst(evaluation: Evaluation, system: System, machine: Machine | str) -
     name = machine if isinstance(machine, str) else machine.name
     seeds = evaluation.of(system, name)
     found = [one for seed in seeds if (one := rule(evaluation, system, machine, seed))]
-    return min(found, key=lambda one: one.verdict.rank) if found else None
+    return min(found, key=_order) if found else None
 
 
 def candidate(evaluation: Evaluation) -> System:
@@ -98,15 +100,15 @@ def headline(evaluation: Evaluation, machines: Sequence[Machine]) -> Headline:
     found = {m.name: one for m in machines if (one := rule_worst(evaluation, system, m))}
     if not found:
         return Headline("cannot tell", f"{system.name}: nothing could be judged", system.name, "")
-    verdict = worst([one.verdict for one in found.values()])
-    name = next(m for m, one in found.items() if one.verdict is verdict)
-    text = f"{system.name} on {name} {verdict.text()}"
+    name, ruling = min(found.items(), key=lambda one: _order(one[1]))
+    verdict = ruling.verdict
+    seeds = f" (the worst of {len(system.seeds)} seeds)" if len(system.seeds) > 1 else ""
+    subject = f"{system.name} on {name}{seeds}"
     if len(found) > 1:
         alike = sum(one.verdict.level == verdict.level for one in found.values())
-        text = f"{verdict.level} for {alike} of {counted(len(found), 'machine')}: {text}"
-    if len(system.seeds) > 1:
-        text += f" (the worst of {len(system.seeds)} seeds)"
-    return Headline(verdict.level, text, system.name, name, verdict)
+        subject = f"{alike} of {counted(len(found), 'machine')}; the worst: {subject}"
+    text = f"{subject} {verdict.text()}"
+    return Headline(verdict.level, text, system.name, name, verdict, subject)
 
 
 def csv_table(evaluation: Evaluation, machines: Sequence[Machine]) -> list[list[object]]:
@@ -125,6 +127,12 @@ def csv_table(evaluation: Evaluation, machines: Sequence[Machine]) -> list[list[
                     for row in csv_rows(ruling.figures)
                 ]  # fmt: skip
     return rows
+
+
+def _order(ruling: Ruling) -> tuple[int, float]:
+    """Worst first: by level, then by how far faults are called more often than healthy clips."""
+    whole = ruling.figures["all"]
+    return ruling.verdict.rank, (whole.found.value or 0.0) - (whole.false.value or 0.0)
 
 
 def _floors(evaluation: Evaluation, machine: str, system: System) -> dict[str, float]:

@@ -241,3 +241,10 @@ def load_run(folder: Path) -> tuple[RunRecord, Encoder]:
             f"cannot be loaded: {fault}", where=folder / WEIGHTS, remedy="Train again."
         ) from fault
     return record, encoder.eval()
+
+
+def unheard(record: RunRecord) -> frozenset[str]:
+    """Recordings that an autoencoder has not learnt to restore, when some were held out."""
+    if record.preset.training.kind != "reconstruct":
+        return frozenset()
+    return frozenset(name.removeprefix(f"{record.machine}/") for name in record.held_out)

@@ -9,8 +9,8 @@ from export.benchmark.summary import HEADINGS, Line, NotRun, lines, published, r
 from export.figures import draw_machine
 from export.report.beside import show_beside
 from export.report.misses import show_worst
+from export.report.opening import open_with_verdict, show_verdicts
 from export.results import Evaluation
-from export.verdicts import headline
 from export.wording import percent_within, title
 from trainer.recordings.model import Machine
 from trainer.report.page import Page
@@ -47,8 +47,8 @@ def write_benchmark(
     """
     page = Page("auscult benchmark", heading=f"Benchmark on {data}")
     found = lines(evaluation)
-    ruling = headline(evaluation, machines)
-    page.verdict(ruling.text, good=ruling.level == "good")
+    open_with_verdict(page, evaluation, machines)
+    show_verdicts(page, evaluation, machines)
     page.heading("Harmonic mean of each machine, per cent")
     page.heatmap(
         ("machine", *(title(line.system) for line in found)),

@@ -15,7 +15,7 @@ from agent.words import counted
 from export.demo.outcome import Outcome, Record
 from export.demo.pictures import score_histogram, scores_over_time
 from export.demo.stream import Stream
-from trainer.report.page import Page, flac
+from trainer.report.page import Number, Page, flac
 from trainer.report.paint import draw, loudest, spectrogram
 
 # Length of the sounds to listen to, seconds.
@@ -167,8 +167,29 @@ def _page(
 ) -> Page:
     machine = story.manifest.trained_on.machine
     page = Page(f"auscult: {machine}", heading=f"auscult listened to {machine}")
-    page.verdict(story.outcome.verdict(), good=story.outcome.detected)
-    for title, data in images:
+    outcome = story.outcome
+    page.answer(outcome.verdict(), tone=_tone(outcome))
+    page.numbers(
+        (
+            Number(
+                "Delay",
+                "none" if outcome.delay_seconds is None else f"{outcome.delay_seconds:.0f} s",
+                "from the fault's beginning to the alarm",
+            ),
+            Number(
+                "False alarms",
+                str(outcome.false_alarms),
+                f"in {story.stream.onset / 60:.1f} min of healthy sound",
+            ),
+            Number(
+                "Healthy windows above the threshold",
+                f"{outcome.healthy_exceeded} of {outcome.healthy_windows}",
+                f"calibrated for {100 * story.manifest.threshold.false_alarm_rate:g} %",
+            ),
+        )
+    )
+    page.first_picture(*images[0])
+    for title, data in images[1:]:
         page.picture(title, data)
     page.heading("Listen")
     page.cards([(title, None, data) for title, data in sounds])
@@ -177,3 +198,10 @@ def _page(
     page.heading("With your machine")
     page.shell(story.next_steps)
     return page
+
+
+def _tone(outcome: Outcome) -> str:
+    """Green only for an alarm that nothing false went before."""
+    if not outcome.detected:
+        return "bad"
+    return "unknown" if outcome.false_alarms else "good"

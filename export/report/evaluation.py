@@ -11,8 +11,9 @@ from export.figures import draw_machine
 from export.report.beside import show_beside
 from export.report.embedding_map import draw_map
 from export.report.misses import show_worst
+from export.report.opening import open_with_verdict, show_verdicts
 from export.results import Evaluation, file_name
-from export.verdicts import candidate, headline
+from export.verdicts import candidate
 from export.wording import bounds, percent, percent_within
 from export.workshop import Workshop
 from trainer.metrics.report import HEADINGS
@@ -54,8 +55,7 @@ def write_report(
     """
     page = Page("auscult evaluate", heading=f"How well {data} is judged")
     best = candidate(evaluation)
-    found = headline(evaluation, machines)
-    page.verdict(found.text, good=found.level == "good")
+    open_with_verdict(page, evaluation, machines)
     total = evaluation.official(best)
     if total.mean is not None:
         page.text(
@@ -65,6 +65,7 @@ def write_report(
         )
     if not evaluation.beats_floors(best):
         page.text("No system beats the floors: what was trained has learnt nothing of use here.")
+    show_verdicts(page, evaluation, machines)
     page.heading("All figures, in per cent")
     page.table(*_overview(evaluation))
     for note in notes:

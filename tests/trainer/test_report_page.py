@@ -4,11 +4,14 @@ import base64
 import io
 import re
 from html.parser import HTMLParser
+from importlib.resources import files
 
 import numpy as np
+import pytest
 import soundfile
 
-from trainer.report.page import Page, flac
+from trainer.decisions.verdict import LEVELS, Verdict
+from trainer.report.page import TONES, Number, Page, flac
 from trainer.report.paint import draw, losses, loudest, spectrogram
 
 RATE = 16000
@@ -37,7 +40,13 @@ class Wellformed(HTMLParser):
 
 def test_a_page_needs_nothing_from_elsewhere_and_names_cannot_break_it():
     page = Page("pump <7>")
-    page.verdict('"found" & well', good=True)
+    page.verdict(Verdict("usable", '"found" & well', ("a <b>",), ("<i>more</i>",)), of="<x>")
+    page.numbers((Number("<n>", "<4>", 'of "5"'),))
+    page.first_picture("<p>", draw((3, 2), losses([3.0, 2.0])))
+    page.heading("<h>")
+    page.text("<t>", note=True)
+    page.heatmap(("<a>",), [[("<c>", 0.5)]])
+    page.picture("<q>", draw((3, 2), losses([3.0, 2.0])))
     page.table(("name", "value"), [("<script>alert(1)</script>", "1.5"), ("b", "-")])
     page.facts([("a", "<b>")])
     page.cards([('it\'s "x"', draw((3, 2), losses([3.0, 2.0])), flac(tone(440), RATE))])
@@ -47,6 +56,8 @@ def test_a_page_needs_nothing_from_elsewhere_and_names_cannot_break_it():
     parser.feed(text)
     assert parser.open == []
     assert "<script" not in text
+    for word in ("<x>", "a <b>", "<i>", "<n>", "<4>", '"<p>"', "<h>", "<t>", "<c>", "<q>", "<7>"):
+        assert word not in text, f"{word} was not escaped"
     assert not re.search(r'(?:src|href)="(?!data:)', text)
     assert '<th class="number">value</th>' in text, "numbers stand to the right"
     assert "<th>name</th>" in text
@@ -69,3 +80,31 @@ def test_loudest_is_the_level_of_the_louder_sound():
 
 def test_a_sound_shorter_than_a_frame_is_drawn():
     assert draw((3, 2), spectrogram(tone(440)[:100], RATE, "short")).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_only_a_good_verdict_is_green(level):
+    page = Page("x")
+    page.verdict(Verdict(level, "finds 4 of 100 faults"))
+    page.table(("verdict", "n"), [(level, "1")])
+    text = page.html()
+    assert f'<section class="verdict {TONES[level]}">' in text
+    assert f'<td class="{TONES[level]}">{level}</td>' in text
+    body = text.split("</style>")[1]
+    assert ("good" in body) == (level == "good")
+    assert len(set(TONES.values())) == len(LEVELS)
+
+
+def test_an_answer_without_a_tone_is_no_verdict():
+    page = Page("x")
+    page.answer("heard 3 recordings")
+    body = page.html().split("</style>")[1]
+    assert 'class="level"' not in body
+    assert "heard 3 recordings" in body
+
+
+def test_templates_are_shipped_beside_the_module():
+    folder = files("trainer.report") / "templates"
+    assert {"base.html", "page.html", "opening.html", "style.css"} <= {
+        one.name for one in folder.iterdir()
+    }

@@ -91,21 +91,22 @@ def write_csv(path: Path, headings: Sequence[str], rows: Iterable[Sequence[objec
 
 def share_words(share: Share) -> str:
     """`4 of 100 (4 %, 1 to 10 %)`; a dash of nothing."""
+    note = share_note(share)
+    return f"{share.hits} of {share.total} ({note})" if note else "-"
+
+
+def share_note(share: Share) -> str:
+    """`4 %, 1.1 to 9.93 %`: the share and its interval; empty of nothing."""
     if share.interval is None or share.value is None:
-        return "-"
+        return ""
     low, high = share.interval
-    return (
-        f"{share.hits} of {share.total} "
-        f"({100 * share.value:.3g} %, {100 * low:.2g} to {100 * high:.3g} %)"
-    )
+    return f"{100 * share.value:.3g} %, {100 * low:.2g} to {100 * high:.3g} %"
 
 
 def daily_words(daily: DailyRate | None) -> str:
     """`605 (243 to 1246)`, false alarms a day; a dash where that is not known."""
-    if daily is None:
-        return "-"
-    low, high = daily.interval
-    return f"{_amount(daily.per_day)} ({_amount(low)} to {_amount(high)})"
+    value, note = daily_amount(daily)
+    return f"{value} ({note})" if note else value
 
 
 def delay_words(delay: Delay | None) -> str:
@@ -118,6 +119,14 @@ def delay_words(delay: Delay | None) -> str:
     if len(delay.seconds) > 1:
         text += f", at most {max(delay.seconds):.0f} s"
     return f"{text}, {delay.missed} of {delay.episodes} not noticed" if delay.missed else text
+
+
+def daily_amount(daily: DailyRate | None) -> tuple[str, str]:
+    """False alarms a day and their interval: `605`, `243 to 1246`; a dash and nothing."""
+    if daily is None:
+        return "-", ""
+    low, high = daily.interval
+    return _amount(daily.per_day), f"{_amount(low)} to {_amount(high)}"
 
 
 def _amount(value: float) -> str:

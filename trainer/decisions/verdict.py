@@ -144,9 +144,9 @@ def _of_faults(found: Share, where: str) -> list[tuple[Level, str]]:
         return [("do not deploy", f"misses more than half of the faults{where}{numbers}")]
     if found.value < GOOD_FOUND:
         return [("usable", f"misses more than a fifth of the faults{where}{numbers}")]
-    if low < GOOD_FOUND_LOW:
+    if low < GOOD_FOUND_LOW and not where:
         faults = counted(found.total, "fault")
-        return [("usable", f"{faults}{where} cannot show that it finds half of them")]
+        return [("usable", f"{faults} cannot show that it finds half of them")]
     return []
 
 
@@ -161,9 +161,9 @@ def _of_alarms(false: Share, where: str) -> list[tuple[Level, str]]:
     if false.value > GOOD_FALSE:
         text = f"more than one healthy clip in twenty{where} is a false alarm{numbers}"
         return [("usable", text)]
-    if high > GOOD_FALSE_HIGH:
+    if high > GOOD_FALSE_HIGH and not where:
         healthy = counted(false.total, "healthy clip")
-        return [("usable", f"{healthy}{where} cannot exclude that one in five is a false alarm")]
+        return [("usable", f"{healthy} cannot exclude that one in five is a false alarm")]
     return []
 
 

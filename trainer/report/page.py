@@ -1,39 +1,45 @@
-"""A page that needs no other file: pictures and sounds are inside it, nothing is fetched."""
+"""A page that needs no other file: pictures and sounds are inside it, nothing is fetched.
+
+What a report tells is collected here; how it looks is in `templates/`, one layout for all of them.
+"""
 
 from __future__ import annotations
 
 import base64
-import html
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import soundfile
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from agent.frames import Samples
+from trainer.decisions.verdict import LEVELS, Verdict
 
-_STYLE = """
-:root{color-scheme:light dark;--ink:#222;--dim:#595959;--paper:#fff;--soft:#f3f3f3;--line:#ddd}
-@media(prefers-color-scheme:dark){
-:root{--ink:#e6e6e6;--dim:#a6a6a6;--paper:#16181b;--soft:#24272b;--line:#3a3e44}
-img{background:#fff;border-radius:6px}}
-body{font:16px/1.5 system-ui,sans-serif;max-width:1040px;margin:2rem auto;padding:0 1rem;
-color:var(--ink);background:var(--paper)}
-h1{margin-bottom:.2em;overflow-wrap:anywhere}
-h2{margin-top:2rem;border-bottom:1px solid var(--line)}
-.verdict{padding:.8rem 1rem;border-radius:6px;color:#fff;font-weight:600}
-.good{background:#00664a}.bad{background:#b34700}
-img{width:100%;height:auto} table{border-collapse:collapse;margin:1rem 0}
-.wide{overflow-x:auto} th{text-align:left;border-bottom:2px solid var(--line)}
-td,th{padding:.2rem 1rem .2rem 0;vertical-align:top}
-.facts td:first-child{color:var(--dim);white-space:nowrap}
-.heat td,.heat th{padding:.3rem .6rem}.heat td:first-child{position:sticky;left:0;
-background:var(--paper)}.number,.heat td+td{text-align:right;font-variant-numeric:tabular-nums}
-.cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(300px,1fr));gap:1rem}
-figure{margin:0} figcaption{font-size:.9rem;overflow-wrap:anywhere} audio{width:100%}
-code,pre{background:var(--soft);border-radius:4px;padding:.1rem .3rem}
-pre{padding:.8rem;overflow-x:auto} .note{color:var(--dim)}
-"""
+# How a verdict's level is coloured; only `good` is green.
+TONES: dict[str, str] = dict(zip(LEVELS, ("bad", "unknown", "usable", "good"), strict=True))
+
+_EMPTY: dict[str, Any] = {
+    "tone": "", "level": "", "text": "", "reasons": (), "record": (), "numbers": (), "picture": None
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """One of the numbers of the first screen.
+
+    Attributes:
+        what: What it is.
+        value: The number, short.
+        note: Interval, or what it was counted over.
+    """
+
+    what: str
+    value: str
+    note: str = ""
 
 
 class Page:
@@ -46,47 +52,82 @@ class Page:
 
     def __init__(self, title: str, *, heading: str | None = None) -> None:
         self._title = title
-        self._parts = [f"<h1>{html.escape(heading or title)}</h1>"]
+        self._heading = heading or title
+        self._opening: dict[str, Any] = {}
+        self._parts: list[dict[str, Any]] = []
 
-    def verdict(self, text: str, *, good: bool) -> None:
-        """The answer, before anything else."""
-        self._add(f'<p class="verdict {"good" if good else "bad"}">{html.escape(text)}</p>')
+    def verdict(self, verdict: Verdict, *, of: str = "") -> None:
+        """The answer, before anything else.
+
+        Args:
+            verdict: What to make of the detector.
+            of: On what, in front of the counts.
+        """
+        self._opening |= {
+            "tone": TONES[verdict.level],
+            "level": verdict.level,
+            "text": f"{of} {verdict.counts}".strip(),
+            "reasons": verdict.reasons,
+            "record": verdict.record,
+        }
+
+    def answer(self, text: str, *, tone: str = "") -> None:
+        """An answer that is no verdict on a detector, before anything else.
+
+        Args:
+            text: In words.
+            tone: `good`, `usable`, `unknown`, `bad`; empty for none.
+        """
+        self._opening |= {"tone": tone, "level": "", "text": text, "reasons": (), "record": ()}
+
+    def numbers(self, numbers: Sequence[Number]) -> None:
+        """Numbers of the first screen, three at best; after the verdict or answer."""
+        self._opening["numbers"] = tuple(numbers)
+
+    def first_picture(self, title: str, png: bytes) -> None:
+        """The picture of the first screen; after the verdict or answer."""
+        self._opening["picture"] = {"title": title, "image": _data_uri("image/png", png)}
 
     def heading(self, text: str) -> None:
         """Begin a section."""
-        self._add(f"<h2>{html.escape(text)}</h2>")
+        self._add("heading", text=text)
 
     def text(self, text: str, *, note: bool = False) -> None:
         """A paragraph; a `note` stands back."""
-        self._add(f"<p{' class=note' if note else ''}>{html.escape(text)}</p>")
+        self._add("text", text=text, note=note)
 
     def shell(self, lines: str) -> None:
         """Lines to copy."""
-        self._add(f"<pre>{html.escape(lines)}</pre>")
+        self._add("shell", text=lines)
 
     def facts(self, rows: Sequence[tuple[str, str]]) -> None:
         """A table of (what, how much)."""
-        body = "\n".join(
-            f"<tr><td>{html.escape(what)}</td><td>{html.escape(value)}</td></tr>"
-            for what, value in rows
-        )
-        self._add(f'<table class="facts">\n{body}\n</table>')
+        self._add("facts", rows=tuple(rows))
 
     def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """A table; columns whose every cell begins with a digit stand to the right."""
+        """A table; columns whose every cell begins with a digit stand to the right.
+
+        A cell that is a verdict's level has its colour.
+        """
         right = [
             bool(rows) and all(row[i][:1].isdigit() or row[i] in {"", "-"} for row in rows)
             for i in range(len(headings))
         ]
-        css = [' class="number"' if one else "" for one in right]
-        head = "".join(f"<th{c}>{html.escape(h)}</th>" for c, h in zip(css, headings, strict=True))
-        body = "\n".join(
-            "<tr>"
-            + "".join(f"<td{c}>{html.escape(v)}</td>" for c, v in zip(css, row, strict=True))
-            + "</tr>"
-            for row in rows
+        self._add(
+            "table",
+            css="plain",
+            headings=[
+                {"text": text, "number": number}
+                for text, number in zip(headings, right, strict=True)
+            ],
+            rows=[
+                [
+                    {"text": text, "css": "number" if number else TONES.get(text, ""), "tint": ""}
+                    for text, number in zip(row, right, strict=True)
+                ]
+                for row in rows
+            ],
         )
-        self._add(f'<div class="wide"><table><tr>{head}</tr>\n{body}\n</table></div>')
 
     def heatmap(
         self, headings: Sequence[str], rows: Sequence[Sequence[tuple[str, float | None]]]
@@ -99,41 +140,40 @@ class Page:
             headings: Of the columns.
             rows: (text, value) of each cell; None leaves it plain.
         """
-        head = "".join(f"<th>{html.escape(heading)}</th>" for heading in headings)
-        body = "\n".join(
-            "<tr>" + "".join(f"<td{_tint(v)}>{html.escape(t)}</td>" for t, v in row) + "</tr>"
-            for row in rows
+        self._add(
+            "table",
+            css="heat",
+            headings=[{"text": text, "number": False} for text in headings],
+            rows=[
+                [{"text": text, "css": "", "tint": _tint(value)} for text, value in row]
+                for row in rows
+            ],
         )
-        self._add(f'<div class="wide"><table class="heat"><tr>{head}</tr>\n{body}\n</table></div>')
 
     def picture(self, title: str, png: bytes) -> None:
         """A picture over the whole width, with what it shows in words."""
-        self._add(_image(title, png))
+        self._add("picture", title=title, image=_data_uri("image/png", png))
 
     def cards(self, cards: Sequence[tuple[str, bytes | None, bytes | None]]) -> None:
         """Things side by side, each (caption, PNG or None, FLAC or None)."""
-        found = []
-        for caption, png, flac in cards:
-            image = "" if png is None else _image(caption, png)
-            player = (
-                ""
-                if flac is None
-                else f'<audio controls preload="none" aria-label="{html.escape(caption)}" '
-                f'src="{_data_uri("audio/flac", flac)}"></audio>'
-            )
-            found.append(
-                f"<figure>{image}{player}<figcaption>{html.escape(caption)}</figcaption></figure>"
-            )
-        self._add(f'<div class="cards">{"".join(found)}</div>')
+        self._add(
+            "cards",
+            cards=[
+                {
+                    "caption": caption,
+                    "image": "" if png is None else _data_uri("image/png", png),
+                    "sound": "" if flac is None else _data_uri("audio/flac", flac),
+                }
+                for caption, png, flac in cards
+            ],
+        )
 
     def html(self) -> str:
         """The page."""
-        body = "\n".join(self._parts)
-        return (
-            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-            f"<title>{html.escape(self._title)}</title>"
-            '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            f"<style>{_STYLE}</style></head><body>\n{body}\n</body></html>\n"
+        template = _environment().get_template("page.html")
+        opening = {**_EMPTY, **self._opening} if self._opening else None
+        return template.render(
+            title=self._title, heading=self._heading, opening=opening, parts=self._parts
         )
 
     def write(self, path: Path) -> Path:
@@ -146,8 +186,8 @@ class Page:
         path.write_text(self.html(), encoding="utf-8")
         return path
 
-    def _add(self, part: str) -> None:
-        self._parts.append(part)
+    def _add(self, kind: str, **part: Any) -> None:
+        self._parts.append({"kind": kind, **part})
 
 
 def flac(sound: Samples, rate: int) -> bytes:
@@ -157,15 +197,22 @@ def flac(sound: Samples, rate: int) -> bytes:
     return target.getvalue()
 
 
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("trainer.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
 def _tint(value: float | None) -> str:
     if value is None:
         return ""
     colour = "0,140,100" if value >= 0 else "230,110,20"
-    return f' style="background:rgba({colour},{0.5 * min(1.0, abs(value)):.2f})"'
-
-
-def _image(title: str, png: bytes) -> str:
-    return f'<img alt="{html.escape(title)}" src="{_data_uri("image/png", png)}">'
+    return f"{colour},{0.5 * min(1.0, abs(value)):.2f}"
 
 
 def _data_uri(kind: str, data: bytes) -> str:
