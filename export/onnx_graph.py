@@ -162,7 +162,8 @@ def _name_boundary(model: onnx.ModelProto, encoder: Encoder) -> None:
         return
     scope = next(name for name, one in encoder.named_modules() if one is framing.front_end)
     inside = [node for node in model.graph.node if scope in _scopes(node)[:-1]]
-    made = {name for node in inside for name in node.output}
+    # A constant may serve inside and outside: it is made of no sound.
+    made = {name for node in inside if node.op_type != "Constant" for name in node.output}
     own = {id(node) for node in inside}
     used = {
         name
