@@ -9,7 +9,7 @@ import os
 import socket
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BeforeValidator, Field, FiniteFloat, ValidationError, model_validator
@@ -85,6 +85,15 @@ class MachineConfig(Strict):
             description="MQTT topic by which the plant says whether it runs; null for by ear alone"
         ),
     ] = None
+    level: Annotated[
+        Literal["judge", "ignore"],
+        Field(
+            description="Whether how loud the machine is says anything of its health. judge: yes, "
+            "but a pure change of level is told as such, once, and raises no alarm; ignore: it is "
+            "taken out (of bundles that name their views), for machines whose level changes "
+            "without meaning"
+        ),
+    ] = "judge"
     decide: Annotated[DecideConfig, Field(description="When its alarm is raised and cleared")] = (
         DecideConfig()
     )

@@ -138,6 +138,21 @@ class Embedding:
 
 
 @dataclass(frozen=True, slots=True)
+class LevelChange:
+    """Healthy sound at another level: what a window would be without the change.
+
+    Attributes:
+        decibels: How much louder it is heard than healthy sound, dB; negative when quieter.
+        value: Its raw score with that undone, at most the threshold.
+        passing: The level changed within the window, or on the way back.
+    """
+
+    decibels: float
+    value: float
+    passing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Score:
     """How unlike the healthy recordings a window is.
 
@@ -148,6 +163,10 @@ class Score:
         inference_seconds: What encoding took (0 when invalid).
         p_value: Conformal p-value: how likely a healthy window is to be at least as strange; None
             when invalid, or where the bundle's threshold is not conformal.
+        level: The change of level without which it would be healthy; None of one that is healthy,
+            or strange by more than its level.
+        offset_db: What was taken off the sound before it was judged, dB; `window` holds it as it
+            was judged.
     """
 
     window: Window
@@ -155,6 +174,13 @@ class Score:
     neighbour: int | None = None
     inference_seconds: float = 0.0
     p_value: float | None = None
+    level: LevelChange | None = None
+    offset_db: float = 0.0
+
+    @property
+    def counted(self) -> float | None:
+        """The value that speaks for or against an alarm: a pure change of level is none."""
+        return self.value if self.level is None else self.level.value
 
 
 class Level(str, Enum):
@@ -203,6 +229,10 @@ class EventKind(str, Enum):
     UNSHELVED = "unshelved"  # by an operator, or because its time was up
     MUTED = "muted"  # the machine is being worked on: nothing counts as evidence
     UNMUTED = "unmuted"
+    LEVEL = "level"  # healthy sound at another level: no alarm, told once
+    LEVEL_RETURNED = "level_returned"  # as loud as before again
+    LEVEL_BASELINE = "level_baseline"  # an operator: it is the microphone; its level is taken anew
+    LEVEL_UNDONE = "level_undone"  # an operator has taken that back
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +249,8 @@ class AlarmStatus:
         shelved_until_wall: When that ends at the latest, seconds since the epoch; None unshelved.
         muted_until_wall: Until when the machine is being worked on, seconds since the epoch: till
             then no window counts as evidence; None when it isn't.
+        level_change_db: How much louder the machine is heard for good than healthy sound of its
+            kind, dB, while nothing else has changed; None when it isn't.
     """
 
     level: Level
@@ -229,6 +261,7 @@ class AlarmStatus:
     shelving: Shelving = Shelving.UNSHELVED
     shelved_until_wall: float | None = None
     muted_until_wall: float | None = None
+    level_change_db: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,6 +358,8 @@ class AlarmEvent:
         p_value: Conformal p-value of the score; None without one.
         scale: Turns score and threshold into what people see; None when decided on by a version
             that knew none, or before the first window.
+        level_change_db: Of an event about level: the change, or what is taken off from now on, dB;
+            None of others.
     """
 
     id: str
@@ -345,6 +380,7 @@ class AlarmEvent:
     explanation: Explanation | None = None
     p_value: float | None = None
     scale: Scale | None = None
+    level_change_db: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

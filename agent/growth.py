@@ -23,7 +23,7 @@ from agent.explain.tap import Explainer
 from agent.health.observed import BundleUse, Keeping
 from agent.request.commands import Handler
 from agent.taps import Tap
-from agent.terms import suits
+from agent.terms import adapted, suits
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +64,7 @@ class Growth:
             [machine.name for machine in config.machines],
             config.collect,
             banks=self._banks,
+            offset=lambda machine: getattr(judge(machine), "offset_db", 0.0),
         )
         self._judging: dict[str, Bundle | None] = {}
         self._recorders: dict[str, EvidenceRecorder] = {}
@@ -81,7 +82,10 @@ class Growth:
         inference, key = self._config.inference, self._config.bundles.public_key
         opened: list[Bundle] = []
         for machine in self._config.machines:
-            opening = Opening(inference, key, partial(suits, machine))
+            opening = Opening(
+                inference, key, partial(suits, machine),
+                partial(adapted, machine, self._config.state_path),
+            )  # fmt: skip
             trusted = TrustedBundle(
                 self._config.bundle_of(machine), self._config.state_path, machine.name, opening
             )

@@ -16,6 +16,7 @@ from agent.drift.keeper import Heard
 from agent.encode.frames import SharedFrames
 from agent.errors import AuscultError, BundleError
 from agent.frames import Activity, Embedding, MachineState, Score, Validity, Window
+from agent.level.check import LevelCheck
 from agent.window.validity import LevelRange, level_dbfs
 
 log = logging.getLogger(__name__)
@@ -64,6 +65,10 @@ class WindowJudge:
         #: Levels at which a window may be judged; None for any.
         self.levels: LevelRange | None = None
         self._frames = SharedFrames()
+        #: Tells a pure change of level of a window that exceeds; None tells none.
+        self.level: LevelCheck | None = None
+        #: Taken off whatever is heard before it is judged, dB.
+        self.offset_db = 0.0
 
     @property
     def bundle(self) -> Bundle:
@@ -118,6 +123,8 @@ class WindowJudge:
     def _judge(self, window: Window) -> Judged:
         if window.validity is not Validity.VALID:
             return Judged(Score(window, None), MachineState.UNKNOWN, self._bundle)
+        offset = self.offset_db
+        window = _moved(window, -offset)
         with self._in_use:
             bundle = self._bundle
             began = time.perf_counter()
@@ -130,6 +137,9 @@ class WindowJudge:
             idle = window.activity is Activity.STILL or (
                 bundle.gate is not None and bool(bundle.gate.idle(embedding.vector[None])[0])
             )
+            level = None
+            if self.level is not None and not idle and window.activity is not Activity.CHANGING:
+                level = self.level.change(vector, window.samples, float(value))
         if not idle and self.levels is not None:
             # Only now: the sound of a quiet hall is no fault of the microphone.
             validity, reason = self.levels.judge(level_dbfs(window.samples))
@@ -140,7 +150,8 @@ class WindowJudge:
         p_value = None
         if bundle.significance is not None:
             p_value = float(bundle.significance.windows(value))
-        score = Score(window, float(value), nearest, embedding.inference_seconds, p_value)
+        taken = embedding.inference_seconds
+        score = Score(window, float(value), nearest, taken, p_value, level, offset)
         state = MachineState.RUNNING
         if idle:
             state = MachineState.IDLE
@@ -154,3 +165,10 @@ def _unjudged(
 ) -> Judged:
     unfit = replace(window, validity=validity, reason=reason)
     return Judged(Score(unfit, None), MachineState.UNKNOWN, bundle)
+
+
+def _moved(window: Window, decibels: float) -> Window:
+    """The window as a microphone would hear it whose gain differs."""
+    if not decibels:
+        return window
+    return replace(window, samples=window.samples * np.float32(10.0 ** (decibels / 20.0)))

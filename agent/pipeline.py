@@ -18,8 +18,10 @@ from agent.drift.follower import DriftFollower
 from agent.drift.keeper import DriftKeeper
 from agent.drift.memory import DriftFile
 from agent.errors import AuscultError
-from agent.frames import AlarmEvent, Validity, Window
+from agent.frames import AlarmEvent, EventKind, MachineState, Validity, Window
 from agent.judge import WindowJudge
+from agent.level.baseline import LevelBaseline, LevelFile, level_file
+from agent.level.machine import MachineLevel
 from agent.listener import Cut, Listener
 from agent.publish.publisher import Publisher
 from agent.state import AlarmFile
@@ -67,6 +69,9 @@ class Pipeline(Listener):
         self._keeper: AlarmKeeper | None = None
         self._drift: DriftKeeper | None = None
         self._follower = DriftFollower(config.name)
+        answers = LevelFile(None if state is None else level_file(state, config.name))
+        #: What is taken off its sound, and why.
+        self.level = MachineLevel(config.name, answers, config.level)
 
     def start(self) -> None:
         """Take up the alarm where it was left, and begin to listen.
@@ -77,6 +82,8 @@ class Pipeline(Listener):
         """
         assert self._source is not None
         self._terms = terms = terms_of(self._config, self._judge.bundle)
+        self._judge.level = self.level.begin(self._judge.bundle, terms.thresholds.alarm)
+        self._judge.offset_db = self.level.offset_db
         self._source.start()
         state = self._state if self.live else None
         self._edges = None if state is None else state / "edges" / f"{self.name}.json"
@@ -124,6 +131,33 @@ class Pipeline(Listener):
             raise AuscultError(f"{self.name} is not listened to yet", remedy="Try again shortly.")
         return self._drift
 
+    @property
+    def offset_db(self) -> float:
+        """What is taken off its sound before it is judged, dB."""
+        return self.level.offset_db
+
+    def take_level(
+        self, operator: str, comment: str = "", decibels: float | None = None
+    ) -> LevelBaseline:
+        """An operator: the microphone was moved. See `MachineLevel.take`; told as an event."""
+        alarm = self.alarm
+        answer = self.level.take(operator, comment, decibels)
+        self._judge.offset_db = self.level.offset_db
+        alarm.level_answered(
+            EventKind.LEVEL_BASELINE, answer.decibels, operator=operator, note=comment
+        )
+        return answer
+
+    def undo_level(self, operator: str, comment: str = "") -> LevelBaseline:
+        """Take the latest answer back. See `MachineLevel.undo`; told as an event."""
+        alarm = self.alarm
+        answer = self.level.undo(operator)
+        self._judge.offset_db = self.level.offset_db
+        alarm.level_answered(
+            EventKind.LEVEL_UNDONE, self.level.offset_db, operator=operator, note=comment
+        )
+        return answer
+
     def use_bundle(self, bundle: Bundle) -> Bundle:
         """Judge with another bundle from the next window on; the alarm stays as it is.
 
@@ -142,6 +176,8 @@ class Pipeline(Listener):
         def judge_anew() -> None:
             self._terms = terms
             self._judge.levels = terms.levels
+            self._judge.level = self.level.use(bundle, terms.thresholds.alarm)
+            self._judge.offset_db = self.level.offset_db
             if self._keeper is not None:
                 found = terms.thresholds
                 self._keeper.use_thresholds(
@@ -159,6 +195,8 @@ class Pipeline(Listener):
         following = terms.following
         if following is not None and self._plant is not None:
             following = replace(following, running=self._plant.running)
+        if following is not None:
+            following = replace(following, offset_db=self.level.offset_db)
         return Cut(encoder.sample_rate, encoder.window_samples, terms.hop_samples, following)
 
     @property
@@ -181,8 +219,11 @@ class Pipeline(Listener):
         self._timed(began)
         self._audience.publish(decision, first=self.tally.windows == 1)
         self._follower.take(self.drift, decision, judged.heard)
-        # Its level is judged after its idleness; what the encoder makes of it is not its fault.
         found = judged.score.window
+        worked_on = decision.status is not None and decision.status.muted_until_wall is not None
+        if judged.vector is not None and decision.state is MachineState.RUNNING and not worked_on:
+            self.level.hear(judged.vector, found.samples, found.monotonic, found.end_monotonic)
+        # Its level is judged after its idleness; what the encoder makes of it is not its fault.
         return found if found.validity in _OF_LEVEL else window
 
     def _pass_time(self) -> None:

@@ -27,7 +27,7 @@ from agent.health.observed import Delivery
 from agent.health.vigil import Vigil
 from agent.learner import HOP_SECONDS, WINDOW_SECONDS, Learner
 from agent.pipeline import Pipeline
-from agent.publish.about import bundle_info, info_message, machine_health, outbox_health
+from agent.publish.about import bundle_info, info_message, level_of, machine_health, outbox_health
 from agent.publish.audience import Audience
 from agent.publish.console import ConsolePublisher
 from agent.publish.jsonl import JsonlPublisher
@@ -40,6 +40,7 @@ from agent.request.alarms import alarm_handlers
 from agent.request.commands import Handler
 from agent.request.dispatch import Dispatcher
 from agent.request.drift import drift_handlers
+from agent.request.level import level_handlers
 from agent.web.attach import Page
 from agent.web.models import PageHealth
 
@@ -145,6 +146,7 @@ class Agent:
         if broker is not None or self.page is not None:
             self.handlers.update(alarm_handlers(self._alarm))
             self.handlers.update(drift_handlers(self._drift))
+            self.handlers.update(level_handlers(self._level, self._bundle_changed))
             self.handlers.update(self._growth.handlers())
             respond = _unheard if broker is None else broker.respond
             self._requests = Dispatcher(device, names, self.handlers, respond)
@@ -198,17 +200,18 @@ class Agent:
             reconnects=0 if broker is None else max(0, broker.connections - 1),
             outbox=None if broker is None else outbox_health(broker.outbox, broker.refused),
             machines={pipeline.name: machine_health(pipeline) for pipeline in self.pipelines},
+            levels={name: one.level for name, one in self._bundle_infos().items() if one},
             remarks=self.publisher_states(),
         ).model_dump(mode="json")
 
     def _bundle_infos(self) -> dict[str, BundleInfo | None]:
         found: dict[str, BundleInfo | None] = {}
+        # It is told before the pipelines are there, too.
+        levels = {one.name: one.level for one in self.pipelines if isinstance(one, Pipeline)}
         for machine in self._config.machines:
-            bundle = self._growth.bundle(machine.name)
-            found[machine.name] = (
-                None if bundle is None
-                else bundle_info(bundle.path, bundle.manifest, len(bundle.rows))
-            )  # fmt: skip
+            name, bundle = machine.name, self._growth.bundle(machine.name)
+            level = level_of(machine.level, levels.get(name))
+            found[name] = None if bundle is None else bundle_info(bundle, level)
         return found
 
     def _unjudged(self) -> list[str]:
@@ -260,6 +263,15 @@ class Agent:
 
     def _drift(self, machine: str) -> DriftKeeper:
         return self._listener(machine).drift
+
+    def _level(self, machine: str) -> Pipeline:
+        listener = self._listener(machine)
+        if not isinstance(listener, Pipeline):
+            raise AuscultError(
+                f"'{machine}' is not judged yet, so it has no level to take anew",
+                remedy="It needs a bundle and a microphone first; see `auscult doctor`.",
+            )
+        return listener
 
     def _pipeline(self, machine: MachineConfig, bundle: Bundle | None) -> Pipeline | Learner:
         """What listens to a machine: a learner as long as it has no bundle, or no microphone."""
@@ -328,7 +340,7 @@ class Agent:
         log.info("%s: microphone chosen: %s", name, source.device or "the default one")
         self._growth.begin_anew(name)
 
-    def _bundle_changed(self, machine: str, bundle: Bundle | None) -> None:  # noqa: ARG002
+    def _bundle_changed(self, machine: str, bundle: Bundle | None = None) -> None:  # noqa: ARG002
         if self._broker is not None:
             self._broker.bundle_changed()
 

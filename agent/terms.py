@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 
 from agent.activity.cutter import Following
 from agent.bundle.load import Bundle
 from agent.config import MachineConfig
 from agent.decide.thresholds import Thresholds, find_thresholds
 from agent.errors import BundleError, ConfigError
+from agent.level.ignore import level_free
 from agent.window.validity import LevelRange
 
 log = logging.getLogger(__name__)
@@ -72,6 +74,22 @@ def terms_of(config: MachineConfig, bundle: Bundle) -> Terms:
         levels=levels,
         following=following,
     )
+
+
+def adapted(config: MachineConfig, state: Path, bundle: Bundle) -> Bundle:
+    """The bundle that judges a machine: without level, where its configuration ignores that.
+
+    Args:
+        config: The machine.
+        state: The agent's state directory, which keeps what has to be learnt for it.
+        bundle: Opened.
+
+    Raises:
+        BundleError: It cannot judge so.
+    """
+    if config.level == "judge":
+        return bundle
+    return level_free(bundle, state / "level-free" / config.name)
 
 
 def suits(config: MachineConfig, bundle: Bundle) -> None:

@@ -42,12 +42,14 @@ class Following:
         levels: Half seconds quieter than these allow are still, whatever the gate says.
         running: What the plant says: whether it runs; None when it doesn't say (any more).
         settle_seconds: Time that a start takes; None to learn it.
+        offset_db: Taken off what is heard, dB: an operator has said that the microphone was moved.
     """
 
     gate: StillGate | None
     levels: LevelRange | None
     running: Running | None = None
     settle_seconds: float | None = None
+    offset_db: float = 0.0
 
     @property
     def sure(self) -> bool:
@@ -146,9 +148,10 @@ class RunningWindows:
             return np.full(len(frames), not said)
         found = np.zeros(len(frames), bool)
         if following.gate is not None:
-            found |= following.gate.still(levels)
+            found |= following.gate.still(levels - np.float32(following.offset_db))
         if following.levels is not None:
-            found |= [following.levels.too_quiet(level_dbfs(frame)) for frame in frames]
+            offset = following.offset_db
+            found |= [following.levels.too_quiet(level_dbfs(frame) - offset) for frame in frames]
         return found
 
     def _take(self, ended: int | None) -> None:

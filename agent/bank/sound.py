@@ -42,6 +42,8 @@ class Recording:
         spans: Stretches of it to use, (start, seconds); None for windows throughout.
         domain: Domain of its rows.
         notes: What to know of it before it joins.
+        offset_db: Taken off before it is embedded, dB: an operator had said that the microphone
+            was moved.
     """
 
     path: Path
@@ -50,6 +52,7 @@ class Recording:
     spans: tuple[tuple[float, float], ...] | None = None
     domain: str = COLLECTED
     notes: tuple[str, ...] = ()
+    offset_db: float = 0.0
 
 
 @dataclass(slots=True)
@@ -117,6 +120,7 @@ def _find(place: Path, label: str | None) -> list[Recording]:
                     f"{session.session}/{segment.file}",
                     session.label,
                     notes=session.notes,
+                    offset_db=session.level_offset_db,
                 )
                 for segment in session.segments
             ]
@@ -151,7 +155,14 @@ def alarm_sound(folder: Path) -> Recording:
         and window.whole
         and window.validity == Validity.VALID.value
     )
-    return Recording(folder / SOUND, f"alarm/{record.alarm_id}", "healthy", spans, ANSWERED)
+    return Recording(
+        folder / SOUND,
+        f"alarm/{record.alarm_id}",
+        "healthy",
+        spans,
+        ANSWERED,
+        offset_db=record.level_offset_db,
+    )
 
 
 def cut(recording: Recording, bundle: Bundle) -> list[tuple[float, Samples]]:
@@ -163,6 +174,8 @@ def cut(recording: Recording, bundle: Bundle) -> list[tuple[float, Samples]]:
     encoder = bundle.manifest.encoder
     rate, size = encoder.sample_rate, encoder.window_samples
     samples = read_audio(recording.path, rate=rate)
+    if recording.offset_db:
+        samples = samples * np.float32(10.0 ** (-recording.offset_db / 20.0))
     if recording.spans is None:
         verdict, _ = assess(samples, rate)
         if verdict is Validity.TOO_SHORT:

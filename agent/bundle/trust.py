@@ -38,11 +38,13 @@ class Opening:
         inference: How encoders are run.
         public_key: PEM of the only key whose bundles are trusted; None trusts any.
         suits: Raises BundleError when a bundle cannot give what the configuration asks of it.
+        adapt: Makes the bundle that judges of the one that was opened, as the configuration asks.
     """
 
     inference: InferenceConfig = field(default_factory=InferenceConfig)
     public_key: Path | None = None
     suits: Callable[[Bundle], None] = lambda _: None
+    adapt: Callable[[Bundle], Bundle] = lambda bundle: bundle
 
 
 class _Refused(Strict):
@@ -161,6 +163,7 @@ class TrustedBundle:
         if read_manifest(folder).digest != bundle.manifest.digest:
             raise BundleError("was replaced while it was opened", where=folder)
         try_out(bundle)
+        bundle = opening.adapt(bundle)
         opening.suits(bundle)
         return bundle
 

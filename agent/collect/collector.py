@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ class Collector:
         config: Segment length and disk limit.
         clock: Tells how good the clock is.
         banks: By a machine's name, the bundles whose banks may hold its sessions.
+        offset: By a machine's name, what is taken off its sound before it is judged, dB.
     """
 
     def __init__(
@@ -52,7 +54,9 @@ class Collector:
         clock: Callable[[], ClockQuality] = lambda: WALL_CLOCK.quality,
         *,
         banks: Callable[[str], Sequence[Path]] = lambda _: (),
+        offset: Callable[[str], float] = lambda _: 0.0,
     ) -> None:
+        self._offset = offset
         self.taps: Mapping[str, CollectTap] = {name: CollectTap() for name in machines}
         self._root = state / "collected"
         self._device = device
@@ -106,7 +110,14 @@ class Collector:
                     )
                 # It ended just now: whoever asked for it is still to be told.
                 self._close(order.machine, tap.recording)
-            recording = Recording(self._root, self._device, order, self._config, self._clock)
+            recording = Recording(
+                self._root,
+                self._device,
+                order,
+                self._config,
+                self._clock,
+                partial(self._offset, order.machine),
+            )
             recording.open()
             recording.start()
             limit = _PATIENCE * order.seconds + _GRACE_SECONDS

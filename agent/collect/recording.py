@@ -67,6 +67,7 @@ class Recording:
         order: What to record.
         config: Segment length and disk limit.
         clock: Tells how good the clock is.
+        offset: Tells what is taken off the machine's sound before it is judged, dB.
     """
 
     def __init__(
@@ -76,7 +77,9 @@ class Recording:
         order: Order,
         config: CollectConfig,
         clock: Callable[[], ClockQuality] = lambda: WallClock().look(),
+        offset: Callable[[], float] = lambda: 0.0,
     ) -> None:
+        self._offset = offset
         self.order = order
         self.session = ""
         self.folder = root / order.machine / order.label
@@ -306,6 +309,7 @@ class Recording:
             started=utc(self._started or datetime.now(timezone.utc).timestamp()),
             clock=self._clock().value,
             rate=self._rate or 1,
+            level_offset_db=self._offset(),
             asked_seconds=self.order.seconds,
             heard_seconds=round(self._heard, 6),
             kept_seconds=round(sum(segment.seconds for segment in self._segments), 6),

@@ -76,6 +76,14 @@ class Session(Strict):
         Field(description="How far the clock that gave these times could be believed"),
     ]
     rate: Annotated[int, Field(gt=0, description="Samples a second of the files")]
+    level_offset_db: Annotated[
+        float,
+        Field(
+            description="How much louder the microphone heard than when the machine's bundle was "
+            "trained, as an operator had said, dB: taken off when it joins that bundle's bank; the "
+            "files are as they were heard"
+        ),
+    ] = 0.0
     asked_seconds: Annotated[float, Field(gt=0, description="Length asked for, seconds")]
     heard_seconds: Annotated[float, Field(ge=0, description="Sound heard, seconds")]
     kept_seconds: Annotated[float, Field(ge=0, description="Sound in the files, seconds")]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from agent.decide.config import Amounts, DecideConfig
 from agent.decide.evidence import Evidence, Heard, Rule
+from agent.decide.level import LevelWatch
 from agent.decide.life import AlarmLife, new_alarm_id
 from agent.decide.memory import AlarmMemory
 from agent.frames import Activity, AlarmEvent, Decision, Level, MachineState, Score, Window
@@ -21,7 +22,8 @@ class AlarmDecider:
     """The alarm of one machine. Not thread-safe: its owner lets one call in at a time.
 
     An invalid window, one of an idle machine unless that is ignored, and one of a machine that is
-    being worked on say nothing: they neither raise nor clear.
+    being worked on say nothing: they neither raise nor clear. One that would be healthy but for its
+    level counts as healthy; that it lasts is told once, apart from the alarm.
 
     A window that lies across a start or stop of the machine sounds like neither. Where that is
     followed by half seconds (`Window.activity`), windows that count hold nothing of it. Where
@@ -61,6 +63,7 @@ class AlarmDecider:
         self._idle_end: float | None = None
         self._counted: float | None = None  # end of the latest window that was counted
         self.life = AlarmLife(config, memory, new_id)
+        self._level = LevelWatch(None if memory is None else memory.level_change)
         self._set(threshold, alert_threshold, memory or AlarmMemory())
 
     @property
@@ -120,9 +123,10 @@ class AlarmDecider:
         elif value is not None and self._settling(window):
             state = MachineState.CHANGING
         elif value is not None:
-            exceeded = value > self.threshold
-            self._waiting.append(Heard.of(window, value, score.p_value))
-            self._count(self._waiting[-1].monotonic)
+            heard = Heard.of(window, value, score.p_value, score.level)
+            exceeded = heard.counted > self.threshold
+            self._waiting.append(heard)
+            self._count(heard.monotonic)
         status = self.life.status
         return Decision(
             score=score,
@@ -167,8 +171,16 @@ class AlarmDecider:
             seconds = self._new_sound(heard)
             for evidence in (self._alarm, self._alert):
                 if evidence is not None and waited <= evidence.rule.forget_seconds:
-                    evidence.observe(heard.value, heard.monotonic, seconds)
+                    evidence.observe(heard.counted, heard.monotonic, seconds)
             self.life.settle(self._condition(), heard, self.threshold, self._scale)
+            quiet = heard.level is None and heard.value <= self.threshold
+            if self._level.observe(heard, quiet=quiet):
+                self.life.level_changed(self._level.standing)
+
+    def level_answered(self) -> None:
+        """An operator has said what a change of level is: it stands no more."""
+        self._level.answered()
+        self._waiting.clear()
 
     def _new_sound(self, heard: Heard) -> float:
         """Seconds of a window that were in none counted before; one after a pause is new whole."""
@@ -180,6 +192,7 @@ class AlarmDecider:
     def _forget(self) -> None:
         self._waiting.clear()
         self._counted = None
+        self._level.forget()
         for evidence in (self._alarm, self._alert):
             if evidence is not None:
                 evidence.forget()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from agent.frames import Window
+from agent.frames import LevelChange, Window
 
 # Hops of 0.1 s do not add up to whole seconds.
 _ROUNDING = 1e-3
@@ -29,6 +29,7 @@ class Heard:
         seconds: Its length.
         origin: File or device it was heard from.
         p_value: Conformal p-value of the score; None without one.
+        level: The change of level without which it would be healthy; None otherwise.
     """
 
     value: float
@@ -38,9 +39,21 @@ class Heard:
     seconds: float
     origin: str
     p_value: float | None = None
+    level: LevelChange | None = None
+
+    @property
+    def counted(self) -> float:
+        """The score that speaks for or against an alarm: a pure change of level is none."""
+        return self.value if self.level is None else self.level.value
 
     @classmethod
-    def of(cls, window: Window, value: float, p_value: float | None = None) -> Heard:
+    def of(
+        cls,
+        window: Window,
+        value: float,
+        p_value: float | None = None,
+        level: LevelChange | None = None,
+    ) -> Heard:
         """What is remembered of a window."""
         return cls(
             value,
@@ -50,6 +63,7 @@ class Heard:
             window.seconds,
             window.origin,
             p_value,
+            level,
         )
 
 

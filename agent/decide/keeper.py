@@ -144,6 +144,17 @@ class AlarmKeeper:
             )
         )
 
+    def level_answered(
+        self, kind: EventKind, decibels: float, *, operator: str, note: str = ""
+    ) -> AlarmStatus:
+        """An operator has said what the level is; see `AlarmLife.level_answered`."""
+
+        def answer(life: AlarmLife) -> None:
+            self._decider.level_answered()
+            life.level_answered(kind, decibels, operator=operator, note=note)
+
+        return self._operate(answer)
+
     def _operate(self, act: Callable[[AlarmLife], None]) -> AlarmStatus:
         with self._lock:
             life = self._decider.life

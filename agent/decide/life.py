@@ -18,7 +18,7 @@ from agent.decide.config import DecideConfig
 from agent.decide.evidence import Heard
 from agent.decide.memory import AlarmMemory
 from agent.errors import AuscultError
-from agent.frames import AlarmEvent, AlarmStatus, EventKind, Level, Shelving
+from agent.frames import AlarmEvent, AlarmStatus, EventKind, Explanation, Level, Shelving
 from agent.score.scale import Scale
 
 _NEVER = float("inf")
@@ -82,6 +82,7 @@ class AlarmLife:
             muted_until_wall=self._wall + self._left(self._mute_end, memory.muted_seconds)
             if memory.muted
             else None,
+            level_change_db=memory.level_change,
         )
 
     @property
@@ -242,6 +243,34 @@ class AlarmLife:
         """Listen again. Idempotent."""
         self._end_mute(operator, note)
 
+    def level_changed(self, decibels: float | None) -> None:
+        """The machine is heard at another level for good, or as loud as before again.
+
+        Args:
+            decibels: How much louder, dB; None when that is over.
+        """
+        before, said = self._memory.level_change, decibels
+        self._update(level_change=decibels)
+        if decibels is not None:
+            why = Explanation(level_words(decibels) + "; its shape is as healthy sound's")
+            self._tell(EventKind.LEVEL, explanation=why, decibels=said)
+        elif before is not None:
+            self._tell(EventKind.LEVEL_RETURNED, decibels=before)
+
+    def level_answered(
+        self, kind: EventKind, decibels: float, *, operator: str, note: str = ""
+    ) -> None:
+        """An operator has said that the microphone's level is another now.
+
+        Args:
+            kind: `LEVEL_BASELINE`, or `LEVEL_UNDONE` when that is taken back.
+            decibels: What is taken off from now on, dB.
+            operator: Who.
+            note: What they say to it.
+        """
+        self._update(level_change=None)
+        self._tell(kind, operator=operator, note=note, decibels=decibels)
+
     @property
     def _shelved(self) -> bool:
         return self._memory.shelving is not Shelving.UNSHELVED
@@ -324,7 +353,14 @@ class AlarmLife:
             )
 
     def _tell(
-        self, kind: EventKind, *, previous: Level | None = None, operator: str = "", note: str = ""
+        self,
+        kind: EventKind,
+        *,
+        previous: Level | None = None,
+        operator: str = "",
+        note: str = "",
+        explanation: Explanation | None = None,
+        decibels: float | None = None,
     ) -> None:
         memory, heard = self._memory, self._heard
         # Shelving may be told of while there is no alarm to number the events of.
@@ -347,10 +383,17 @@ class AlarmLife:
             note=note,
             evidence=memory.evidence,
             p_value=None if heard is None else heard.p_value,
+            explanation=explanation,
             scale=self._scale,
+            level_change_db=decibels,
         )
         self._update(untold=(*self._memory.untold, event))
         self._fresh.append(event)
 
     def _update(self, **changes: object) -> None:
         self._memory = self._memory.model_copy(update=changes)
+
+
+def level_words(decibels: float) -> str:
+    """A pure change of level for people: `6 dB louder in every band`."""
+    return f"{abs(decibels):.0f} dB {'louder' if decibels > 0 else 'quieter'} in every band"

@@ -47,6 +47,10 @@ class AlarmMemory(Strict):
     muted_seconds: Annotated[FiniteFloat, Field(ge=0, description="Time left of that, seconds")] = (
         0.0
     )
+    level_change: Annotated[
+        FiniteFloat | None,
+        Field(description="Lasting change of level that was told, dB; null without one"),
+    ] = None
     evidence: Annotated[
         str, Field(description="Where the sound of the present alarm is kept; empty when it isn't")
     ] = ""

@@ -105,6 +105,13 @@ class EvidenceRecord(Strict):
             "A up to `usual`, D from `severe` on; null of an alarm kept by an older version"
         ),
     ] = None
+    level_offset_db: Annotated[
+        float,
+        Field(
+            description="Taken off the sound before it was judged, dB, because an operator had "
+            "said that the microphone was moved; `sound.flac` is as it was heard"
+        ),
+    ] = 0.0
     sound_start: Annotated[str, Field(description="First sample of `sound.flac`, ISO 8601 UTC")]
     rate: Annotated[int, Field(gt=0, description="Samples a second of `sound.flac`")]
     seconds: Annotated[float, Field(ge=0, description="Length of `sound.flac`")]

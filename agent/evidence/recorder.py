@@ -51,6 +51,7 @@ class _Note:
     neighbour: str
     neighbour_start: float | None
     scale: Scale | None
+    offset_db: float
 
 
 @dataclass(slots=True)
@@ -66,6 +67,7 @@ class _Open:
     until: float  # monotonic
     reference: str
     scale: Scale | None
+    offset_db: float
     cleared_wall: float | None = field(default=None)
     account: Account | None = field(default=None)
     explained: float = field(default=0.0)  # monotonic, start of the window that was explained
@@ -163,6 +165,7 @@ class EvidenceRecorder:
             threshold=note.threshold,
             score=note.score,
             scale=note.scale,
+            level_offset_db=note.offset_db,
             sound_start=utc(clip.wall),
             rate=clip.rate,
             seconds=round(clip.seconds, 6),
@@ -206,6 +209,7 @@ class EvidenceRecorder:
             window.end_monotonic + self._writer.config.during_seconds,
             reference,
             decision.scale,
+            decision.score.offset_db,
         )
         if self._write(opened, window.end_monotonic, complete=False):
             self._open = opened
@@ -234,6 +238,7 @@ class EvidenceRecorder:
             threshold=opened.threshold,
             score=opened.score,
             scale=opened.scale,
+            level_offset_db=opened.offset_db,
             sound_start=utc(clip.wall),
             rate=clip.rate,
             seconds=round(clip.seconds, 6),
@@ -285,6 +290,7 @@ def _note(decision: Decision, rows: Sequence[Row]) -> _Note:
         row.source if row else "",
         row.start if row else None,
         decision.scale,
+        score.offset_db,
     )
 
 

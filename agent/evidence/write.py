@@ -211,7 +211,9 @@ def write_evidence(job: Job) -> None:
     draft.replace(job.folder / SOUND)
     start, found = job.framed or (0.0, None)
     if found is None and job.spectrum is not None:
-        found = unusual_map(job.clip.samples, job.spectrum)
+        # As it was judged: an operator may have said that the microphone hears louder now.
+        gain = np.float32(10.0 ** (-job.record.level_offset_db / 20.0))
+        found = unusual_map(gain * job.clip.samples, job.spectrum)
     picture = spectrogram_png(
         job.clip.samples,
         job.clip.rate,

@@ -24,8 +24,9 @@ from agent.errors import AudioError, AuscultError
 from agent.health.broker import check_broker
 from agent.health.clock import kernel_synchronised
 from agent.health.finding import Finding, Grade
+from agent.health.level import check_level
 from agent.health.page import check_page
-from agent.terms import suits
+from agent.terms import adapted, suits
 from agent.words import counted
 
 _LOW_BYTES = 500_000_000
@@ -63,6 +64,7 @@ def examine(path: Path) -> Iterator[Finding]:
         finding, share = check_bundle(config, machine)
         busy += share
         yield finding
+        yield from check_level(config, machine)
         yield check_microphone(config, machine)
         if why := read_not_judged(watch_file(config.state_path, machine.name)):
             yield Finding(
@@ -201,7 +203,10 @@ def check_bundle(config: AgentConfig, machine: MachineConfig) -> tuple[Finding, 
             f"the bundle at {place}; the running agent takes it up",
         ), 0.0  # fmt: skip
     inference = config.inference
-    opening = Opening(inference, config.bundles.public_key, partial(suits, machine))
+    opening = Opening(
+        inference, config.bundles.public_key, partial(suits, machine),
+        partial(adapted, machine, config.state_path),
+    )  # fmt: skip
     try:
         bundle = TrustedBundle(place, config.state_path, machine.name, opening).open_wanted()
     except AuscultError as fault:

@@ -6,15 +6,24 @@ import platform
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from agent import __version__
-from agent.bundle.manifest import Manifest
+from agent.bundle.manifest import Manifest, Row
 from agent.frames import Validity
 from agent.health.clock import WALL_CLOCK
+from agent.level.baseline import LevelBaseline
 from agent.publish.messages import Message, utc
 from agent.publish.outbox import Outbox
-from agent.publish.payloads import BundleInfo, Health, Info, MachineHealth, OutboxHealth
+from agent.publish.payloads import (
+    BundleInfo,
+    Health,
+    Info,
+    LevelBaselineInfo,
+    LevelHandling,
+    MachineHealth,
+    OutboxHealth,
+)
 
 
 class Counts(Protocol):
@@ -99,16 +108,49 @@ class Listening(Protocol):
         ...
 
 
-def bundle_info(path: Path, manifest: Manifest, rows: int) -> BundleInfo:
+class Leveled(Protocol):
+    """A machine's level; `agent.level.machine.MachineLevel`."""
+
+    @property
+    def held(self) -> LevelBaseline | None:
+        """The operator's answer that holds."""
+        ...
+
+    @property
+    def note(self) -> str:
+        """Why level is not judged as configured."""
+        ...
+
+
+class Opened(Protocol):
+    """A bundle in use; `agent.bundle.load.Bundle`."""
+
+    @property
+    def path(self) -> Path:
+        """Its folder."""
+        ...
+
+    @property
+    def manifest(self) -> Manifest:
+        """What it says of itself."""
+        ...
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        """Where each row of its memory bank came from."""
+        ...
+
+
+def bundle_info(bundle: Opened, level: LevelHandling) -> BundleInfo:
     """What `info` tells of a bundle.
 
     Args:
-        path: Its folder.
-        manifest: Its manifest.
-        rows: Rows of its memory bank.
+        bundle: In use.
+        level: What the machine's level counts for.
     """
+    manifest = bundle.manifest
     return BundleInfo(
-        bundle=path.resolve().name,
+        bundle=bundle.path.resolve().name,
         manifest_sha256=manifest.digest,
         created=manifest.created,
         auscult_version=manifest.auscult_version,
@@ -118,9 +160,29 @@ def bundle_info(path: Path, manifest: Manifest, rows: int) -> BundleInfo:
         precision=manifest.encoder.precision,
         sample_rate=manifest.encoder.sample_rate,
         window_seconds=manifest.window_seconds,
-        rows=rows,
+        rows=len(bundle.rows),
         threshold=manifest.threshold.value,
         caveat=manifest.threshold.caveat,
+        level=level,
+    )
+
+
+def level_of(mode: Literal["judge", "ignore"], level: Leveled | None) -> LevelHandling:
+    """What `info` tells of a machine's level.
+
+    Args:
+        mode: As configured.
+        level: How it stands; None before the machine is listened to.
+    """
+    held = None if level is None else level.held
+    return LevelHandling(
+        mode=mode,
+        note="" if level is None else level.note,
+        baseline=None
+        if held is None
+        else LevelBaselineInfo(
+            decibels=held.decibels, operator=held.operator, comment=held.comment, time=held.time
+        ),
     )
 
 

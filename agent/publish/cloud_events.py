@@ -107,7 +107,10 @@ class AlarmEventData(Standing):
     ]
     explanation: Annotated[
         Explanation | None,
-        Field(description="Why, of an event that raises an alert or alarm; null when not known"),
+        Field(
+            description="Why, of an event that raises an alert or alarm or tells of a change of "
+            "level; null when not known"
+        ),
     ]
 
 
@@ -128,7 +131,7 @@ class CloudEvent(_CloudEvent):
     """Something that happened to an alarm, as a CloudEvent (CloudEvents 1.0, JSON format)."""
 
     type: Annotated[
-        str, Field(pattern=r"^auscult\.alarm\.[a-z]+$", description="`auscult.alarm.<event>`")
+        str, Field(pattern=r"^auscult\.alarm\.[a-z_]+$", description="`auscult.alarm.<event>`")
     ]
     data: Annotated[AlarmEventData, Field(description="What happened")]
 

@@ -19,12 +19,17 @@ _LEVELS = {
     EventKind.REALARM: logging.ERROR,
     EventKind.LOWERED: logging.WARNING,
     EventKind.CLEARED: logging.WARNING,
+    EventKind.LEVEL: logging.WARNING,
 }
 _WORDS = {
     EventKind.ALERT: "alert raised",
     EventKind.RAISED: "ALARM raised",
     EventKind.REALARM: "ALARM still standing, unacknowledged",
     EventKind.LOWERED: "alarm lowered to an alert",
+    EventKind.LEVEL: "level changed",
+    EventKind.LEVEL_RETURNED: "level as before",
+    EventKind.LEVEL_BASELINE: "level taken anew: the microphone",
+    EventKind.LEVEL_UNDONE: "level taken anew: taken back",
 }
 
 
@@ -55,6 +60,8 @@ class ConsolePublisher:
             self._alarm_since.setdefault(machine, event.wall)
         elif event.kind is EventKind.CLEARED and machine in self._alarm_since:
             lasted = f" after {max(0.0, event.wall - self._alarm_since.pop(machine)):.0f} s"
+        if event.level_change_db is not None:
+            words = f"{words}, {event.level_change_db:+.1f} dB"
         score = "" if event.score is None else f", {_score(event, event.score)}"
         where = "" if event.window is None else f", window {event.window} of {event.origin}"
         by = f" by {event.operator}" if event.operator else ""

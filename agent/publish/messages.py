@@ -74,6 +74,7 @@ def score_message(
             exceeded=decision.exceeded,
             level=decision.level,
             state=decision.state,
+            level_change_db=None if score.level is None else round(score.level.decibels, 1),
             inference_seconds=round(score.inference_seconds, 6),
         )
     )
@@ -163,8 +164,10 @@ def event_message(
         clock: Whether its times can be believed; unless somebody vouches for them, they cannot.
     """
     none, why = event.window is None, event.explanation
+    about_level = event.level_change_db is not None
+    level = {"level_change_db": _tenths(event.level_change_db)} if about_level else {}
     data = AlarmEventData(
-        **{**standing(event.status), "alarm_id": event.alarm_id or None},
+        **{**standing(event.status), "alarm_id": event.alarm_id or None, **level},
         device=device,
         machine=machine,
         time=utc(event.wall),
@@ -323,7 +326,12 @@ def standing(status: AlarmStatus) -> Message:
         "shelving": status.shelving.value,
         "shelved_until": _maybe(status.shelved_until_wall),
         "muted_until": _maybe(status.muted_until_wall),
+        "level_change_db": _tenths(status.level_change_db),
     }
+
+
+def _tenths(decibels: float | None) -> float | None:
+    return None if decibels is None else round(decibels, 1)
 
 
 def _maybe(seconds: float | None) -> str | None:

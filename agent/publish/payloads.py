@@ -69,6 +69,30 @@ class Status(Strict):
     version: Annotated[str, Field(description="Version of auscult")]
 
 
+class LevelBaselineInfo(Strict):
+    """What an operator said of a microphone's level."""
+
+    decibels: Annotated[
+        float, Field(description="Taken off whatever is heard before it is judged, dB")
+    ]
+    operator: Annotated[str, Field(description="Who said that the microphone was moved")]
+    comment: Annotated[str, Field(description="What else they said")]
+    time: Annotated[Time, Field(description="When")]
+
+
+class LevelHandling(Strict):
+    """What a machine's level counts for."""
+
+    mode: Annotated[Literal["judge", "ignore"], Field(description="`level` of its configuration")]
+    note: Annotated[
+        str, Field(description="Why level is not judged so, by this bundle; empty when it is")
+    ]
+    baseline: Annotated[
+        LevelBaselineInfo | None,
+        Field(description="The operator's answer that holds; null when nothing is taken off"),
+    ]
+
+
 class BundleInfo(Strict):
     """The bundle a machine is judged with."""
 
@@ -87,6 +111,7 @@ class BundleInfo(Strict):
         float, Field(description="Its own threshold, raw: on the scale of `raw_score`")
     ]
     caveat: Annotated[str, Field(description="Why not to rely on that threshold; else empty")]
+    level: Annotated[LevelHandling, Field(description="What the machine's level counts for")]
 
 
 class Info(Strict):
@@ -218,6 +243,13 @@ class Score(_Place):
     exceeded: Annotated[bool, Field(description="Whether this one is anomalous, and counts")]
     level: Annotated[Level, Field(description="The machine's alarm after this window")]
     state: Annotated[MachineState, Field(description="What the machine does, by its sound")]
+    level_change_db: Annotated[
+        float | None,
+        Field(
+            description="Without so many dB more (less where negative) this window would be "
+            "healthy: it counts as healthy; null of every other window"
+        ),
+    ]
     inference_seconds: Annotated[float, Field(ge=0, description="What encoding it took, seconds")]
 
 
@@ -250,6 +282,14 @@ class Standing(Strict):
     muted_until: Annotated[
         Time | None,
         Field(description="Until when the machine is being worked on; null when it isn't"),
+    ]
+    level_change_db: Annotated[
+        float | None,
+        Field(
+            description="How many dB louder (quieter where negative) than healthy sound the "
+            "machine is heard, for a while now and with its shape unchanged: no alarm; of an event "
+            "about level the change it tells of; null otherwise"
+        ),
     ]
     score: Annotated[
         float | None,

@@ -161,6 +161,27 @@ class DriftAccept(Request):
     ] = None
 
 
+class LevelBaseline(Request):
+    """The microphone was moved or its gain changed: its level is taken anew, without training."""
+
+    operator: Annotated[str, Field(min_length=1, max_length=200, description="Who says so")]
+    decibels: Annotated[
+        FiniteFloat | None,
+        Field(
+            ge=-80,
+            le=80,
+            description="How much louder it hears now than when the bundle was trained, dB; 0 as "
+            "loud; null to find that from what is heard now",
+        ),
+    ] = None
+
+
+class LevelBaselineUndo(Request):
+    """Take back what was said last of the microphone's level."""
+
+    operator: Annotated[str, Field(min_length=1, max_length=200, description="Who takes it back")]
+
+
 COMMANDS: Mapping[str, type[Request]] = {
     "ack": Ack,
     "shelve": Shelve,
@@ -170,4 +191,6 @@ COMMANDS: Mapping[str, type[Request]] = {
     "collect_cancel": CollectCancel,
     "reload": Reload,
     "drift_accept": DriftAccept,
+    "level_baseline": LevelBaseline,
+    "level_baseline_undo": LevelBaselineUndo,
 }

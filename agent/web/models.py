@@ -12,6 +12,7 @@ from agent.publish.payloads import (
     Count,
     Device,
     Drift,
+    LevelHandling,
     MachineHealth,
     OutboxHealth,
     Score,
@@ -89,6 +90,10 @@ class PageHealth(Strict):
         OutboxHealth | None, Field(description="How delivery goes; null without a broker")
     ]
     machines: Annotated[dict[str, MachineHealth], Field(description="By machine, its counts")]
+    levels: Annotated[
+        dict[str, LevelHandling],
+        Field(description="By machine that is judged, what its level counts for"),
+    ]
     remarks: Annotated[str, Field(description="What the agent warns of now; else empty")]
 
 

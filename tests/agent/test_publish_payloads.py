@@ -28,7 +28,7 @@ from agent.frames import (
     Window,
 )
 from agent.publish import messages
-from agent.publish.about import bundle_info, health_message, info_message
+from agent.publish.about import bundle_info, health_message, info_message, level_of
 from agent.publish.bundle import bundle_event_message
 from agent.publish.drift import drift_event_message, drift_status_message
 from agent.publish.news import AlarmNews
@@ -69,7 +69,7 @@ def built(tmp_path, bundle):
     )  # fmt: skip
     opened = open_bundle(bundle)
     Listening.tally.invalid["silent"] += 1
-    info = bundle_info(opened.path, opened.manifest, len(opened.rows))
+    info = bundle_info(opened, level_of("judge", None))
     condition = SensorCondition(ConditionStatus.FAILURE, "silent", 1e9)
     yield (
         "status",

@@ -6,7 +6,8 @@ import re
 
 import pytest
 from support.browser import click, find, open_browser, shown
-from support.bundles import FAULTY_HZ
+from support.bundles import FAULTY_HZ, write
+from support.levelled import build_levelled_bundle, machine
 from support.page import Running, page_config, until
 
 pytestmark = pytest.mark.slow
@@ -77,7 +78,7 @@ def test_the_past_is_read_by_keyboard(browser, running):
 
     graph = find(browser, "#score")[0]
     graph.send_keys(Keys.END)
-    assert re.search(r"threshold 0\.05", find(browser, "#score-read")[0].text)
+    assert re.search(r"threshold 1\b", find(browser, "#score-read")[0].text)
     for name in ("Day", "Month", "Year", "Hour"):
         shown(browser, "button[aria-pressed]", name).click()
         shown(browser, "button[aria-pressed=true]", name)
@@ -163,3 +164,27 @@ def test_it_is_light_and_asks_no_other_host(browser, running):
     )
     assert all(name.startswith(running.url) for name, _ in entries)
     assert sum(size for name, size in entries if "/static/" in name) < 150_000
+
+
+def test_a_louder_machine_is_named_and_the_moved_microphone_answered(browser, tmp_path):
+    bundle = build_levelled_bundle(tmp_path / "bundle")
+    path = page_config(tmp_path, bundle, [], jsonl="out.jsonl")
+    write(tmp_path / "sound" / "0.wav", machine(60, seed=60, gain_db=6))
+    with Running(path) as found:
+        browser.get(found.url)
+        shown(browser, ".link.on", "connected")
+        shown(browser, ".tile.good", "As in training")
+        shown(browser, ".tile.alert", "6 dB louder in every band", seconds=40)
+        shown(browser, ".list .badge.alert", "level")
+        assert "Normal" in shown(browser, ".tile.good", "1 is the threshold").text
+        operator = find(browser, "#operator")[0]
+        operator.clear()
+        operator.send_keys("A. Meier\t")
+        click(browser, "[data-act=level]")
+        click(browser, "dialog button.main")
+        shown(browser, ".tile.good", "As taken anew", seconds=30)
+        assert "dB taken off: A. Meier" in shown(browser, ".tile.good", "taken off").text
+        until(lambda: found.agent.pipelines[0].tally.score is not None)
+        until(lambda: found.agent.live.latest()["pump"]["score"]["score"] < 1.0)
+        click(browser, "[data-act=level-undo]")
+        shown(browser, ".tile", "As in training")

@@ -86,7 +86,7 @@ def agent_scores(place: Path, heard: Path) -> list[float]:
     )
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in (place / "out.jsonl").read_text().splitlines()]
-    return [line["score"] for line in lines if line["kind"] == "score"]
+    return [line["raw_score"] for line in lines if line["kind"] == "score"]
 
 
 @pytest.mark.parametrize(

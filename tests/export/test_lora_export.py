@@ -120,4 +120,4 @@ def test_adapters_are_gone_from_the_run_and_the_graph(tmp_path, data):
 
 def _value(told, name):
     (entry,) = (e for e in told["files"] if e["path"].endswith(name))
-    return entry["score"]
+    return entry["raw_score"]

@@ -101,7 +101,7 @@ def listen(tmp_path, heard):
     )
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in out.read_text().splitlines()]
-    return [line["score"] for line in lines if line["kind"] == "score"]
+    return [line["raw_score"] for line in lines if line["kind"] == "score"]
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,27 @@ export function driftActions(machine, drift) {
   }, "Accept") }, "Accept the change…")];
 }
 
+// The microphone was moved: its level is taken anew, or that is taken back.
+export function levelActions(machine, change, held) {
+  const found = [], comment = () => el("input", { name: "comment", maxlength: 1000 });
+  const named = () => {
+    if (!operator()) throw new Error("Give your name below the page first: it is kept with this.");
+  };
+  const why = comment();
+  found.push(el("button", { type: "button", class: change === null ? "" : "main", "data-act": "level", onclick: () => ask("The microphone was moved", `How loud it hears the machine now is taken for its usual level from now on, without training.${change === null ? "" : ` (${change > 0 ? "+" : ""}${change} dB)`} The machine must be running, and in good order.`, [el("label", {}, "Why (told with it)", why)], async () => {
+    named();
+    await command("level_baseline", machine, { comment: why.value });
+  }, "Take the level anew") }, "The microphone was moved…"));
+  if (held) {
+    found.push(el("button", { type: "button", "data-act": "level-undo", onclick: act(async () => {
+      named();
+      await command("level_baseline_undo", machine, {});
+      return "Taken back.";
+    }) }, "Take that back"));
+  }
+  return found;
+}
+
 export function askTime(title, about, times, work) {
   const select = el("select", { name: "time" }, times.map(([words], i) => el("option", { value: i }, words)));
   const comment = el("input", { name: "comment", maxlength: 1000 });

@@ -1,11 +1,11 @@
 // The live page: how a machine is, what it sounds like, and how that went.
 
 import { get } from "./api.js";
-import { alarmActions, driftActions } from "./actions.js";
+import { alarmActions, driftActions, levelActions } from "./actions.js";
 import { el, moment, number, text } from "./dom.js";
 import { Graph } from "./graph.js";
 import { Meter, Spectrogram } from "./sound.js";
-import { describeEvent, learningWords, LEVELS, SENSOR, stateWords } from "./words.js";
+import { describeEvent, learningWords, LEVELS, louder, SENSOR, signed, stateWords } from "./words.js";
 
 const SPANS = { hour: 3600, day: 86400, month: 31 * 86400, year: 366 * 86400 };
 
@@ -26,7 +26,7 @@ export class LiveView {
     const score = el("canvas", { class: "graph", id: "score", role: "application", "aria-label": "Score against threshold; arrow keys read it", "aria-describedby": "score-read" });
     const drift = el("canvas", { class: "graph small", id: "drift", role: "application", "aria-label": "Drift distance against threshold; arrow keys read it", "aria-describedby": "drift-read" });
     const scoreRead = el("output", { id: "score-read" }), driftRead = el("output", { id: "drift-read" });
-    this.tiles = { alarm: tile("Alarm", "wide"), state: tile("Machine"), sensor: tile("Microphone"), delivery: tile("Delivery", "wide"), drift: tile("Drift") };
+    this.tiles = { alarm: tile("Alarm", "wide"), state: tile("Machine"), sensor: tile("Microphone"), level: tile("Level"), delivery: tile("Delivery", "wide"), drift: tile("Drift") };
     this.ranges = Object.keys(SPANS).map((name) => el("button", { type: "button", "aria-pressed": String(name === this.range), onclick: () => this.choose(name) }, name[0].toUpperCase() + name.slice(1)));
     this.later = el("button", { type: "button", disabled: true, "aria-label": "Later", onclick: () => this.move(1) }, "Later →");
     this.events = el("ul", { class: "list", "aria-live": "polite", "aria-label": "What happened lately" });
@@ -115,11 +115,27 @@ export class LiveView {
     this.tiles.state.say(remarks.length && state.kind !== "alarm" ? "alert" : state.kind, `${state.sign} ${state.words}`, [state.why, ...remarks].join(" · "));
     const ear = SENSOR[sensor ? sensor.status : "unknown"];
     this.tiles.sensor.say(ear.kind, `${ear.sign} ${ear.words}`, sensor ? (sensor.reason || `since ${moment(sensor.since)}`) : "");
+    this.level(alarm);
     this.tiles.drift.node.hidden = this.driftCard.hidden = !drift;
     if (drift) {
       this.tiles.drift.say(drift.active ? "alert" : "good", drift.active ? "▲ Drifting" : "✓ As it was", drift.movement || `${number(drift.distance)} of ${number(drift.threshold)} nats`);
       this.tiles.drift.offer(drift.warning_id, () => driftActions(this.machine, drift));
     }
+  }
+
+  // How loud the machine is heard, beside how it sounds.
+  level(alarm) {
+    const handling = this.feed.health?.levels?.[this.machine], tile = this.tiles.level;
+    tile.node.hidden = !handling;
+    if (!handling) return;
+    const change = alarm?.level_change_db ?? null, held = handling.baseline;
+    const about = [];
+    if (held) about.push(`${signed(held.decibels)} dB taken off: ${held.operator}, ${moment(held.time)}${held.comment ? `, “${held.comment}”` : ""}`);
+    if (handling.note) about.push(handling.note);
+    if (change !== null) tile.say("alert", `▲ ${louder(change)} in every band`, ["nothing else has changed: no alarm", ...about].join(" · "));
+    else if (handling.mode === "ignore") tile.say("quiet", handling.note ? "○ Not told apart" : "○ Ignored", about.join(" · ") || "how loud it is says nothing");
+    else tile.say("good", held ? "✓ As taken anew" : "✓ As in training", about.join(" · "));
+    tile.offer(`${change}${held?.time}`, () => levelActions(this.machine, change, held));
   }
 
   delivery() {

@@ -34,7 +34,11 @@ export function learningWords(health) {
   return { kind: "good", sign: "♪", words: "Heard, not judged", why: `no bundle yet; ${health.unjudged} of ${health.windows} windows fit to learn from` };
 }
 
+export const signed = (decibels) => `${decibels > 0 ? "+" : ""}${number(decibels)}`;
+export const louder = (decibels) => `${Math.abs(decibels).toFixed(0)} dB ${decibels > 0 ? "louder" : "quieter"}`;
+
 const KINDS = {
+  level: "alert", level_returned: "good",
   raised: "alarm", alert: "alert", realarm: "alarm", warned: "alert", refused: "alert", rolled_back: "alert", cleared: "good",
 };
 
@@ -42,7 +46,8 @@ export function describeEvent(told) {
   const { type, data } = told.message, kind = data.event, area = type.split(".")[1];
   const about = [];
   if (area === "alarm") {
-    about.push(`${data.previous} → ${data.level}`);
+    if (kind === "level_baseline" || kind === "level_undone") about.push(`${signed(data.level_change_db)} dB taken off from then on`);
+    else if (!kind.startsWith("level")) about.push(`${data.previous} → ${data.level}`);
     if (data.score !== null) about.push(`score ${number(data.score)}${data.zone ? `, zone ${data.zone}` : ""}`);
     if (data.explanation) about.push(data.explanation.text);
   } else if (area === "drift") about.push(data.movement || `${number(data.distance)} of ${number(data.threshold)} nats`);
@@ -50,6 +55,6 @@ export function describeEvent(told) {
   if (data.operator) about.push(`by ${data.operator}`);
   if (data.note) about.push(`“${data.note}”`);
   return el("li", {}, el("time", { datetime: data.time, class: "figure" }, moment(data.time)),
-    el("span", { class: `badge ${KINDS[kind] || "quiet"}` }, `${area} ${kind.replaceAll("_", " ")}`),
+    el("span", { class: `badge ${KINDS[kind] || "quiet"}` }, kind.startsWith("level") ? kind.replaceAll("_", " ") : `${area} ${kind.replaceAll("_", " ")}`),
     el("span", { class: "dim" }, about.filter(Boolean).join(" · ")));
 }

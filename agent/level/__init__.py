@@ -1,0 +1,1 @@
+"""Level: how loud the machine is heard, kept apart from how it sounds."""
