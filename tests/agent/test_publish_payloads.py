@@ -57,6 +57,7 @@ class Listening:
     name = "pump"
     tally = Tally(windows=5, last_window=1.0)
     missing = ("bundle",)
+    remarks = ("no window was judged for an hour",)
 
     def faults(self):
         return {"overruns": 2}
