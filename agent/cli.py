@@ -78,7 +78,9 @@ def main() -> None:
     """Run `auscult`. Exit codes: 0 well, 1 found wanting, 2 a fault named on stderr, 130 Ctrl-C."""
     wait_for_imports()
     try:
-        root(standalone_mode=False)
+        code = root(standalone_mode=False)  # which returns what an `Exit` asks for
+        if isinstance(code, int) and code:
+            sys.exit(code)
     except click.exceptions.Exit as exit_:
         sys.exit(exit_.exit_code)
     except click.ClickException as fault:

@@ -40,7 +40,7 @@ from export.compare import (
     window_ms,
 )
 from export.detector import Detector, make_detector, still_windows, write_files
-from export.draft import draft_manifest
+from export.draft import draft_manifest, untypical_sources
 from export.drift import FittedDrift, fit_drift
 from export.embed import encoder_info
 from export.embedding_cache import EmbeddingCache
@@ -49,6 +49,7 @@ from export.framed import write_parts
 from export.onnx_graph import FloatGraph, export_graph, verify_parity
 from export.patches import fit_patches, write_patches
 from export.quantize import Quantized, quantize_static, quantize_weights, spread
+from export.untypical import refuse_apart
 from trainer.encoders.pretrained.catalogue import licence_of
 from trainer.learn import HEALTHY
 from trainer.preset import Preset
@@ -175,14 +176,32 @@ def export_bundle(
         exported = info.model_copy(update={"precision": "int8" if quantized else "float32"})
 
         held = unheard(record)
+        odd = untypical_sources(record)
         plain = make_detector(
-            graph.path, info, windows, still, preset, progress, unheard=held, cache=cache
+            graph.path,
+            info,
+            windows,
+            still,
+            preset,
+            progress,
+            unheard=held,
+            untypical=odd,
+            cache=cache,
         )
         final = plain
         if quantized is not None:
             final = make_detector(
-                target, exported, windows, still, preset, progress, unheard=held, cache=cache
+                target,
+                exported,
+                windows,
+                still,
+                preset,
+                progress,
+                unheard=held,
+                untypical=odd,
+                cache=cache,
             )
+        refuse_apart(final.apart, record)
         mean, least = similarity(plain.vectors, final.vectors, encoder.columns)
         one = windows.waveforms[:1]
         float_ms = window_ms(graph.path, info, one)

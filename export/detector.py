@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from rich.progress import Progress
@@ -26,6 +27,7 @@ from agent.decide.thresholds import counting_of
 from agent.errors import AudioError
 from agent.frames import Matrix
 from agent.score.build import write_scorer
+from agent.score.config import ScorerConfig
 from agent.score.config_threshold import AlarmPromise, ThresholdRule
 from agent.score.fit import FittedScorer, fit_scorer
 from agent.score.gate import fit_gate
@@ -35,6 +37,7 @@ from agent.words import counted
 from export.embed import embed
 from export.embedding_cache import EmbeddingCache
 from export.onnx_graph import ExportError
+from export.untypical import REFUSED, ScoredApart, apart_recordings, without_density
 from trainer.encoders.base import Encoder
 from trainer.fit.densities import ScikitFitter
 from trainer.preset import Preset
@@ -59,6 +62,7 @@ class Detector:
     gate_note: str = ""
     still: StillFrames | None = None
     still_note: str = ""
+    apart: tuple[ScoredApart, ...] = ()
 
 
 def still_windows(
@@ -92,6 +96,7 @@ def make_detector(
     progress: Progress,
     *,
     unheard: Collection[str] = (),
+    untypical: Mapping[str, bool] = MappingProxyType({}),
     cache: EmbeddingCache | None = None,
 ) -> Detector:
     """Embed the recordings with a graph, and fit scorer, threshold and gate to them.
@@ -105,6 +110,8 @@ def make_detector(
         progress: Where to show progress.
         unheard: Recordings that alone calibrate the threshold, since the encoder has learnt to
             restore the others; all when empty.
+        untypical: Recordings that calibrate nothing, being unlike all others, and whether by far.
+            Those that their distances show to be so join them.
         cache: Where embeddings are kept; None for nowhere.
 
     Raises:
@@ -112,18 +119,29 @@ def make_detector(
         AuscultError: Too few healthy recordings.
     """
     vectors = _embedded(graph, info, windows, progress, cache)
-    fitted = fit_scorer(
-        HealthySet(vectors, windows.rows),
-        preset.scorer,
-        _rule(preset),
-        window_seconds=info.window_samples / info.sample_rate,
-        fitter=ScikitFitter(),
-        uncounted=np.array([row.source not in unheard for row in windows.rows])
-        if unheard
-        else None,
-    )
+
+    healthy = HealthySet(vectors, windows.rows)
+    apart = tuple(apart_recordings(healthy, preset.scorer))
+    odd = {one.source for one in apart} | set(untypical)
+    alone = any(untypical.values()) or any(one.times >= REFUSED for one in apart)
+
+    def fit(scorer: ScorerConfig) -> FittedScorer:
+        out = [
+            row.source in odd or bool(unheard and row.source not in unheard) for row in windows.rows
+        ]
+        return fit_scorer(
+            healthy,
+            scorer,
+            _rule(preset),
+            window_seconds=info.window_samples / info.sample_rate,
+            fitter=ScikitFitter(),
+            uncounted=np.array(out) if any(out) else None,
+        )
+
+    # A row that is unlike all others would, by its own density, claim every sound as its own.
+    fitted = fit(without_density(preset.scorer) if alone else preset.scorer)
     if still is None:
-        return Detector(graph, info, vectors, fitted)
+        return Detector(graph, info, vectors, fitted, apart=apart)
     gate_vectors = _embedded(graph, info, still, progress, cache)
     space = space_of(fitted.config, vectors)
     gate, note = fit_gate(gate_vectors, still.groups, vectors, windows.groups, space)
@@ -131,7 +149,7 @@ def make_detector(
         still.waveforms, still.groups, windows.waveforms, windows.groups, info.sample_rate
     )
     return Detector(
-        graph, info, vectors, fitted, gate_vectors, gate, note, frames, frames_note
+        graph, info, vectors, fitted, gate_vectors, gate, note, frames, frames_note, apart
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 import numpy as np
 
 from agent import __version__
-from agent.bundle.facts import ViewInfo
+from agent.bundle.facts import ConditionsInfo, ViewInfo
 from agent.bundle.manifest import Manifest, Quantization, TrainedOn
 from agent.bundle.seal import file_record
 from agent.capture.files import audio_info
@@ -19,7 +19,9 @@ from export.compare import Comparison
 from export.detector import Detector
 from export.drift import FittedDrift
 from export.quantize import Quantized
+from export.untypical import note_apart
 from trainer.encoders.base import View
+from trainer.hygiene.stage import REFUSED
 from trainer.published.follow import report_info
 from trainer.recordings.model import Machine
 from trainer.run import RunRecord, unheard
@@ -50,7 +52,10 @@ def draft_manifest(
     """
     preset = record.preset
     asked = preset.quantization.mode
-    notes = list(detector.fitted.notes)
+    odd = note_apart(detector.apart, untypical_sources(record))
+    notes = [*([odd] if odd else []), *detector.fitted.notes]
+    if record.hygiene is not None:
+        notes += [note.text for note in record.hygiene.notes if note.serious]
     drift = drift or FittedDrift()
     chosen = "" if record.selection is None else record.selection.note
     notes.extend(
@@ -107,6 +112,9 @@ def draft_manifest(
             )
             for view in views
         ),
+        conditions=ConditionsInfo(channel=record.channel)
+        if record.hygiene is None
+        else record.hygiene.conditions,
         files={},
     )
 
@@ -128,6 +136,13 @@ def _learnt(record: RunRecord) -> str:
         "healthy machine may lie above it more often than promised: count false alarms over some "
         "healthy days before relying on it"
     )
+
+
+def untypical_sources(record: RunRecord) -> dict[str, bool]:
+    """Recordings in use that were found unlike all others before the training, whether by far."""
+    found = () if record.hygiene is None else record.hygiene.untypical
+    used = {recording.path for recording in record.recordings}
+    return {one.path: one.times >= REFUSED for one in found if one.path in used}
 
 
 def _trained_on(record: RunRecord, machine: Machine, windows: WindowSet) -> TrainedOn:

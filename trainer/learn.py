@@ -23,6 +23,7 @@ from trainer.fit.classify import CHECKPOINT, FitResult, fit_classifier
 from trainer.fit.material import HEALTHY as HEALTHY  # noqa: PLC0414
 from trainer.fit.material import gather_material
 from trainer.fit.reconstruct import fit_autoencoder
+from trainer.hygiene.record import HygieneRecord
 from trainer.join import join_runs
 from trainer.members import recipes
 from trainer.preset import Preset
@@ -56,6 +57,7 @@ def train_machine(
     seed: int = 0,
     weights: Path | None = None,
     channel: int | None = None,
+    hygiene: HygieneRecord | None = None,
     others: Sequence[Machine] = (),
     fabric: Fabric | None = None,
     resume: bool = False,
@@ -70,6 +72,7 @@ def train_machine(
         seed: Seed of everything random.
         weights: Where pre-trained checkpoints are: a folder, or the file itself.
         channel: Channel of multi-channel recordings; None averages.
+        hygiene: What the stage before found (`trainer.hygiene`); None when it was not run.
         others: The data set's other machines, for `training.classes.machines: all` and for what a
             selection mixes in.
         fabric: Engine of several processes, launched; None for this one alone.
@@ -138,6 +141,7 @@ def train_machine(
         preset=preset,
         seed=seed,
         channel=channel,
+        hygiene=hygiene,
         recordings=tuple(_record(machine.root, r) for r in machine.recordings),
         rejected={str(r.path): f"{r.reason}. {r.remedy}" for r in machine.rejected},
         classes=result.classes,

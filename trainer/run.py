@@ -20,6 +20,7 @@ from agent.schema import Strict, explain
 from agent.words import moment
 from trainer.encoders.base import Encoder
 from trainer.encoders.registry import build_encoder
+from trainer.hygiene.record import HygieneRecord
 from trainer.preset import Preset
 from trainer.recordings.model import Machine, Recording
 from trainer.selection.record import SelectionRecord
@@ -49,6 +50,10 @@ class RunRecord(Strict):
     preset: Annotated[Preset, Field(description="The whole recipe")]
     seed: Annotated[int, Field(description="Random seed")]
     channel: Annotated[int | None, Field(description="Channel read; null for the average")] = None
+    hygiene: Annotated[
+        HygieneRecord | None,
+        Field(description="What was found of the recordings before; null in older runs"),
+    ] = None
     recordings: Annotated[tuple[RecordingRecord, ...], Field(description="Recordings in use")]
     rejected: Annotated[dict[str, str], Field(description="Files left out, and why")] = {}
     classes: Annotated[int, Field(ge=0, description="Classes told apart; 0 when frozen")] = 0

@@ -147,12 +147,26 @@ class ConditionsInfo(Strict):
     channel: Annotated[
         int | None, Field(ge=0, description="Channel used, from 0; null for the mean of all")
     ] = None
+    channels: Annotated[
+        tuple[int, ...], Field(description="Numbers of channels of the files, ascending")
+    ] = ()
+    channel_levels_db: Annotated[
+        tuple[float, ...],
+        Field(
+            description="Median level of each channel below the loudest, dB, where several are "
+            "averaged; else empty"
+        ),
+    ] = ()
     sample_rates: Annotated[
         tuple[int, ...], Field(description="Sample rates of the files, Hz, ascending")
     ] = ()
     bandwidth_hz: Annotated[
         float | None,
         Field(gt=0, description="Frequency up to which they hold sound, Hz; null when not known"),
+    ] = None
+    bandwidth_range_hz: Annotated[
+        tuple[float, float] | None,
+        Field(description="The same of the narrowest and of the widest of them, Hz"),
     ] = None
     clip_seconds: Annotated[
         tuple[float, float] | None,

@@ -117,6 +117,8 @@ def evaluate(
     from export.workshop import Workshop
     from trainer.decisions.report import write_csv
     from trainer.defaults import default_preset
+    from trainer.hygiene.stage import inspect_machine
+    from trainer.hygiene.tell import print_notes
     from trainer.progress import progress_bar
     from trainer.recordings.load import load_machines
 
@@ -138,6 +140,13 @@ def evaluate(
     out = out or Path("out") / f"evaluate-{started.astimezone():%Y%m%d-%H%M%S}"
     with progress_bar(told) as progress:
         machines = load_machines(data, names, channel=channel, progress=progress)
+        inspections = [
+            inspect_machine(one, channel=channel, untypical="keep", progress=progress)
+            for one in machines
+        ]
+    machines = [one.machine for one in inspections]
+    for one in inspections:
+        print_notes(one, told, everything=False)
     if not machines:
         raise ConfigError("holds no machine", where=data, remedy="Give a folder of recordings.")
     for machine in machines:

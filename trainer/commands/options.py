@@ -20,6 +20,14 @@ channel_option = click.option(
     type=click.IntRange(min=0),
     help="Channel to read, from 0; default: the average.",
 )
+untypical_option = click.option(
+    "--untypical",
+    type=click.Choice(["refuse", "leave-out", "keep"]),
+    default="refuse",
+    show_default=True,
+    help="What to do with healthy recordings unlike all others: leave-out learns without them, "
+    "keep learns from them but lets them set no threshold.",
+)
 machines_option = click.option(
     "--machine", "names", multiple=True, help="Only this machine of DATA; may be given repeatedly."
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from agent.words import counted
-from trainer.commands.options import SEEDS, channel_option, weights_option
+from trainer.commands.options import SEEDS, channel_option, untypical_option, weights_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="What to do with recordings that cannot be used.",
 )
+@untypical_option
 @click.option(
     "--select/--no-select",
     "select",
@@ -74,6 +75,7 @@ def train(
     weights: Path | None,
     channel: int | None,
     on_bad: str,
+    untypical: str,
     select: bool | None,
     resume: bool,
     force: bool,
@@ -92,6 +94,8 @@ def train(
     from trainer.defaults import default_preset
     from trainer.fit.classify import CHECKPOINT
     from trainer.fit.engine import Placement, make_engine, under_torchrun
+    from trainer.hygiene.stage import inspect_machine, refuse_untypical
+    from trainer.hygiene.tell import print_notes
     from trainer.learn import train_machine
     from trainer.preset import load_preset
     from trainer.progress import progress_bar
@@ -129,9 +133,18 @@ def train(
             channel=channel,
             progress=progress,
         )
-    chosen = _chosen(machines, machine, data)
-    others = [other for other in machines if other is not chosen]
-    print_summary(machines, console, window_seconds=recipe.window.seconds)
+        chosen = _chosen(machines, machine, data)
+        others = [other for other in machines if other is not chosen]
+        inspection = inspect_machine(
+            chosen,
+            channel=channel,
+            untypical=untypical,  # type: ignore[arg-type]  # click allows no other
+            progress=progress,
+        )
+    chosen = inspection.machine
+    print_notes(inspection, console, everything=False)
+    refuse_untypical(inspection)
+    print_summary([chosen, *others], console, window_seconds=recipe.window.seconds)
     if everyone and not others:
         console.print(
             "[yellow]the preset's classes are of all machines, but this one is alone: give the "
@@ -145,6 +158,7 @@ def train(
             seed=seed,
             weights=weights,
             channel=channel,
+            hygiene=inspection.record,
             others=others,
             fabric=fabric,
             resume=resume,

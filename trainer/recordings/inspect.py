@@ -10,10 +10,12 @@ import numpy as np
 from rich.progress import Progress
 
 from agent.capture.files import audio_info, mix, read_frames
+from agent.capture.guard import check_decodes
 from agent.cores import usable_cores
 from agent.errors import AudioError
 from agent.frames import Matrix, Validity
-from agent.window.validity import CLIPPED_SHARE, MIN_SECONDS, assess, clipped_share
+from agent.window.channels import ChannelMeter
+from agent.window.validity import MIN_SECONDS, assess
 from trainer.recordings.model import Recording, Rejected
 
 # A recording is judged in pieces of this many seconds, so that an hour of it fits in memory; one
@@ -30,6 +32,7 @@ _REMEDIES = {
     Validity.GAP: "Record again without pauses, dropouts or a noise gate, or cut that part out.",
     Validity.CLIPPED: "Lower the input gain and record again; for float files check the scale.",
 }
+_CANCELLED = "Take one of them (--channel 0), or turn one round and record again."
 
 
 def inspect_recordings(
@@ -81,6 +84,7 @@ def inspect_file(path: Path, channel: int | None = None) -> Rejected | None:
     pieces = 0
     bad: list[tuple[Validity, str]] = []
     try:
+        check_decodes(path, channel)
         rate = audio_info(path).rate
         for frames in _pieces(path, channel, round(PIECE_SECONDS * rate)):
             start = pieces * PIECE_SECONDS
@@ -97,17 +101,21 @@ def inspect_file(path: Path, channel: int | None = None) -> Rejected | None:
     validity, reason = bad[0]
     if pieces > 1:
         reason = f"{len(bad)} of its {pieces} pieces of {PIECE_SECONDS:g} s are bad; {reason}"
-    return Rejected(path, reason, _REMEDIES[validity])
+    remedy = _CANCELLED if "cancel each other" in reason else _REMEDIES[validity]
+    return Rejected(path, reason, remedy)
 
 
 def _judge(frames: Matrix, rate: int) -> tuple[Validity, str]:
-    """`assess` of the channels' mix, and of each channel the clipping that a mix would hide."""
+    """`assess` of the channels' mix, and of what a mix would hide: clipping, and cancellation."""
     validity, reason = assess(mix(frames), rate)
-    if validity is Validity.VALID and frames.shape[1] > 1:
-        for channel in range(frames.shape[1]):
-            share = clipped_share(frames[:, channel])
-            if share >= CLIPPED_SHARE:
-                return Validity.CLIPPED, f"{share:.1%} of channel {channel} is clipped"
+    if frames.shape[1] == 1 or validity not in {Validity.VALID, Validity.SILENT, Validity.GAP}:
+        return validity, reason
+    meter = ChannelMeter(rate)
+    meter.push(frames)
+    for fault in meter.faults():
+        # A dead channel is told with all recordings in view, since it may be so in each.
+        if fault.cancels or (fault.validity is Validity.CLIPPED and validity is Validity.VALID):
+            return fault.validity, fault.text
     return validity, reason
 
 

@@ -1,0 +1,118 @@
+"""Decodes a file in a process of its own first, so that a crash in a decoder is a message.
+
+Decoders of compressed sound are large and are fed what lies in a folder. A file that kills one is
+named and left out; without this it would take a training, or the scores of a hundred other files,
+with it. Plain samples need no decoder, and their headers have been checked: they are read at once.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO
+
+from agent.capture.files import audio_info, read_frames
+from agent.errors import AudioError
+
+_PLAIN = (" PCM_16", " PCM_24", " PCM_32", " PCM_U8", " PCM_S8", " FLOAT", " DOUBLE")
+_SUFFIXES = (".wav", ".wave", ".aif", ".aiff", ".w64", ".rf64", ".bwf", ".au", ".snd")
+_SERVE = "from agent.capture.guard import serve; serve()"
+_AGAIN = "Record or copy it again, or take it out of the data."
+
+
+class Guard:
+    """A child process that decodes files, started when first needed and again after a crash."""
+
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[str] | None = None
+        self._turn = threading.Lock()
+
+    def check(self, path: Path, channel: int | None = None) -> None:
+        """Decode a file to its end, in the child.
+
+        Args:
+            path: The file.
+            channel: Channel that will be read; None for all.
+
+        Raises:
+            AudioError: It cannot be decoded, or the decoder crashed over it.
+        """
+        with self._turn:
+            child = self._started()
+            try:
+                _write(child.stdin, {"path": str(path.absolute()), "channel": channel})
+                line = child.stdout.readline() if child.stdout else ""
+            except OSError:
+                line = ""
+            if not line:
+                code = child.wait()
+                self._child = None
+                raise AudioError(
+                    f"crashes its decoder (signal {-code})" if code < 0 else "ends its decoder",
+                    where=path,
+                    remedy=_AGAIN,
+                )
+        answer = json.loads(line)
+        if answer["problem"]:
+            raise AudioError(answer["problem"], where=path, remedy=answer["remedy"])
+
+    def close(self) -> None:
+        """End the child."""
+        with self._turn:
+            if self._child is not None:
+                self._child.kill()
+                self._child.communicate()
+                self._child = None
+
+    def _started(self) -> subprocess.Popen[str]:
+        if self._child is None or self._child.poll() is not None:
+            self._child = subprocess.Popen(  # noqa: S603 - this Python, these words
+                [sys.executable, "-c", _SERVE],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                encoding="ascii",
+            )
+        return self._child
+
+
+_GUARD = Guard()
+atexit.register(_GUARD.close)
+
+
+def check_decodes(path: Path, channel: int | None = None) -> None:
+    """Raise, and do not crash, over a file that cannot be decoded.
+
+    Raises:
+        AudioError: As `Guard.check`, and for a file whose header can't be read.
+    """
+    if path.suffix.lower() in _SUFFIXES and audio_info(path).codec.endswith(_PLAIN):
+        return
+    if not path.is_file():
+        audio_info(path)  # says what it is instead
+    _GUARD.check(path, channel)
+
+
+def serve() -> None:
+    """The child: one line of JSON in, one out, until the input ends."""
+    for line in sys.stdin:
+        asked = json.loads(line)
+        answer = {"problem": "", "remedy": ""}
+        try:
+            for _ in read_frames(Path(asked["path"]), channel=asked["channel"]):
+                pass
+        except AudioError as fault:
+            answer = {"problem": fault.problem, "remedy": fault.remedy}
+        _write(sys.stdout, answer)
+
+
+def _write(stream: IO[str] | None, what: Mapping[str, object]) -> None:
+    assert stream is not None
+    stream.write(json.dumps(what) + "\n")
+    stream.flush()

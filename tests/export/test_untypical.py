@@ -1,0 +1,87 @@
+"""What is unlike all other healthy sound never sets the threshold, whatever was decided."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import soundfile
+
+from agent.bundle.load import open_bundle
+from agent.bundle.manifest import Row
+from agent.score.clips import score_clip
+from export.bundle import export_run
+from export.onnx_graph import ExportError
+from export.untypical import scored_apart
+from trainer.hygiene.stage import inspect_machine
+from trainer.learn import train_machine
+from trainer.preset import load_preset
+from trainer.recordings.load import load_machines
+
+RATE = 16000
+TIMES = np.arange(10 * RATE) / RATE
+TONE = np.sin(2 * np.pi * 4300 * TIMES)
+
+
+def sound(random, fault=0.0):
+    noise = 0.05 * random.normal(size=len(TIMES)) * (1 + 0.2 * np.sin(13 * TIMES))
+    hum = 0.05 * np.sin(2 * np.pi * random.uniform(49, 51) * TIMES)
+    return (noise + hum + fault * TONE).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def contaminated(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data") / "pump"
+    (root / "normal").mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for n in range(24):
+        soundfile.write(root / "normal" / f"{n:02}.wav", sound(random), RATE)
+    soundfile.write(root / "normal/99.wav", sound(random, 0.03), RATE)
+    return root
+
+
+def train(root, out, untypical, *, hygiene=True):
+    (machine,) = load_machines(root)
+    found = inspect_machine(machine, untypical=untypical)
+    record = found.record if hygiene else None
+    train_machine(found.machine, load_preset("auscult_scratch"), out, hygiene=record)
+    return out
+
+
+@pytest.mark.parametrize("how", ["keep", "leave-out", "unasked"])
+def test_the_threshold_is_that_of_the_others_and_faults_are_found(contaminated, tmp_path, how):
+    run = train(
+        contaminated,
+        tmp_path / "run",
+        "keep" if how == "unasked" else how,
+        hygiene=how != "unasked",
+    )
+    manifest = export_run(run, tmp_path / "bundle", test=False)
+    assert manifest.threshold.healthy_recordings == 24
+    if how != "leave-out":
+        assert "99.wav" in manifest.notes[0]
+    bundle = open_bundle(tmp_path / "bundle")
+    random = np.random.default_rng(7)
+    limit = manifest.threshold.clip_value
+    faulty = [score_clip(bundle, sound(random, 0.01)).value for _ in range(3)]
+    healthy = [score_clip(bundle, sound(random)).value for _ in range(6)]
+    assert min(faulty) > limit
+    assert sum(value > limit for value in healthy) <= 1
+    bundle.close()
+
+
+def test_what_was_not_decided_on_is_refused_at_export_too(contaminated, tmp_path):
+    run = train(contaminated, tmp_path / "run", "refuse")
+    with pytest.raises(
+        ExportError, match=r"(?s)99\.wav alone would set the threshold.*--untypical keep"
+    ):
+        export_run(run, tmp_path / "bundle", test=False)
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_scores_are_ranked_by_recording():
+    rows = [Row(source=str(n // 2), start=float(n % 2), group=str(n // 2)) for n in range(40)]
+    scores = np.random.default_rng(0).normal(0, 1, 40).astype(np.float32)
+    assert scored_apart(scores, rows) == []
+    scores[7] = 99.0
+    (one,) = scored_apart(scores, rows)
+    assert (one.source, one.start) == ("3", 1.0)

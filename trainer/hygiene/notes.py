@@ -1,0 +1,272 @@
+"""What the measured recordings say, in words: mixtures, odd ones, and what they can promise."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+
+from agent.bundle.facts import ConditionsInfo
+from agent.words import counted
+from trainer.hygiene.measure import Measured
+from trainer.hygiene.record import NoteRecord
+from trainer.recordings.model import Machine, Recording
+
+# Band edges of one make of resampler or microphone lie within this of each other, as a share.
+_EDGE = 0.1
+_LOSSY = ("mp3", "aac", "opus", "vorbis", "mpeg", "wma", "amr", "ac3", "layer_iii")
+# A recording this far from the middle level was made at another gain or place, dB.
+_LEVEL_DB = 20.0
+_OFFSET = 0.01
+_NAMED = 4
+# What the later stages need: see agent/drift, agent/decide and docs/thresholds.md.
+_DRIFT_RECORDINGS, _ALERT_WINDOWS, _FEW = 32, 50, 20
+
+Known = Mapping[Path, Measured]
+
+
+def describe_conditions(
+    recordings: Sequence[Recording], known: Known, channel: int | None
+) -> ConditionsInfo:
+    """How the recordings were made that are learnt from."""
+    found = [known[r.path] for r in recordings]
+    edges = [one.bandwidth_hz for one in found if one.bandwidth_hz is not None]
+    levels = [one.channel_levels_dbfs for one in found]
+    usual: tuple[float, ...] = ()
+    if channel is None and found and len({len(one) for one in levels}) == 1 and len(levels[0]) > 1:
+        beside = [[level - max(one) for level in one] for one in levels]
+        usual = tuple(round(median(column), 1) for column in zip(*beside, strict=True))
+    return ConditionsInfo(
+        channel=channel,
+        channels=tuple(sorted({one.channels for one in found})),
+        channel_levels_db=usual,
+        sample_rates=tuple(sorted({one.rate for one in found})),
+        bandwidth_hz=round(median(edges), 1) if edges else None,
+        bandwidth_range_hz=(round(min(edges), 1), round(max(edges), 1)) if edges else None,
+        clip_seconds=(
+            (
+                round(min(one.seconds for one in found), 3),
+                round(max(one.seconds for one in found), 3),
+            )
+            if found
+            else None
+        ),
+    )
+
+
+def take_notes(machine: Machine, known: Known, channel: int | None) -> list[NoteRecord]:
+    """Everything worth knowing of a machine's recordings but duplicates and untypical ones."""
+    normal = [known[r.path] for r in machine.of("normal")]
+    tests = [known[r.path] for r in machine.of("test")]
+    return [
+        *_headers(machine, known),
+        *_rates(machine, normal, tests),
+        *_edges(machine, normal, tests),
+        *_codecs(machine, [*normal, *tests]),
+        *_channels(machine, normal, tests, channel),
+        *_levels(machine, normal),
+        *_promise(normal),
+    ]
+
+
+def named(machine: Machine, found: Iterable[Measured]) -> str:
+    """A few recordings by name, and how many more there are."""
+    names = [one.path.relative_to(machine.root).as_posix() for one in found]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
+
+
+def _headers(machine: Machine, known: Known) -> list[NoteRecord]:
+    odd = [known[r.path] for r in machine.recordings if known[r.path].note]
+    return [
+        NoteRecord(kind="header", text=f"{named(machine, [one])}: {one.note}")
+        for one in odd[:_NAMED]
+    ] + (
+        [NoteRecord(kind="header", text=f"the same of {named(machine, odd[_NAMED:])}")]
+        if len(odd) > _NAMED
+        else []
+    )
+
+
+def _rates(
+    machine: Machine, normal: Sequence[Measured], tests: Sequence[Measured]
+) -> list[NoteRecord]:
+    notes = []
+    rates = Counter(one.rate for one in normal)
+    if len(rates) > 1:
+        usual = rates.most_common(1)[0][0]
+        others = [one for one in normal if one.rate != usual]
+        told = ", ".join(f"{rate} Hz ({count})" for rate, count in rates.most_common())
+        notes.append(
+            NoteRecord(
+                kind="rate",
+                serious=True,
+                text=f"healthy recordings of several rates: {told}. What resampled them shapes "
+                f"their upper band, and a detector hears that: record all at one rate "
+                f"({named(machine, others)})",
+            )
+        )
+    other = [one for one in tests if rates and one.rate not in rates]
+    if other:
+        notes.append(
+            NoteRecord(
+                kind="test",
+                serious=True,
+                text=f"{counted(len(other), 'test recording')} of "
+                f"{_listed(sorted({one.rate for one in other}))} Hz, the healthy ones of "
+                f"{_listed(sorted(rates))} Hz: a test would measure the resampler "
+                f"({named(machine, other)})",
+            )
+        )
+    return notes
+
+
+def _edges(
+    machine: Machine, normal: Sequence[Measured], tests: Sequence[Measured]
+) -> list[NoteRecord]:
+    edges = [one.bandwidth_hz for one in normal if one.bandwidth_hz]
+    if not edges:
+        return []
+    usual = median(edges)
+    notes = []
+    for kind, found, words in (
+        ("bandwidth", normal, "healthy recording"),
+        ("test", tests, "test recording"),
+    ):
+        # What ends within the rate is cut; a wider band at a higher rate is no loss to anybody.
+        odd = [
+            one
+            for one in found
+            if one.bandwidth_hz
+            and (one.bandwidth_hz < usual * (1 - _EDGE) or one.bandwidth_hz > usual * (1 + _EDGE))
+        ]
+        if odd:
+            low, high = (f(one.bandwidth_hz or 0.0 for one in odd) for f in (min, max))
+            notes.append(
+                NoteRecord(
+                    kind=kind,
+                    serious=True,
+                    text=f"{counted(len(odd), words)} of another bandwidth, up to "
+                    f"{_khz(low)}{'' if low == high else ' to ' + _khz(high)} where "
+                    f"{_khz(usual)} is usual: resampled, compressed or recorded otherwise "
+                    f"({named(machine, odd)})",
+                )
+            )
+    return notes
+
+
+def _codecs(machine: Machine, found: Sequence[Measured]) -> list[NoteRecord]:
+    lossy = [one for one in found if any(word in one.codec.lower() for word in _LOSSY)]
+    if not lossy or len(lossy) == len(found):
+        return []
+    return [
+        NoteRecord(
+            kind="codec",
+            serious=True,
+            text=f"{len(lossy)} of {counted(len(found), 'recording')} are compressed with loss "
+            f"({_listed(sorted({one.codec for one in lossy}))}), which shapes their upper band: "
+            f"use one form for all ({named(machine, lossy)})",
+        )
+    ]
+
+
+def _channels(
+    machine: Machine, normal: Sequence[Measured], tests: Sequence[Measured], channel: int | None
+) -> list[NoteRecord]:
+    notes = []
+    counts = Counter(one.channels for one in [*normal, *tests])
+    if channel is None and len(counts) > 1:
+        told = ", ".join(f"{n} ({count})" for n, count in sorted(counts.items()))
+        notes.append(
+            NoteRecord(
+                kind="channels",
+                serious=True,
+                text=f"recordings of several numbers of channels, each averaged: {told}",
+            )
+        )
+    faults: dict[str, list[Measured]] = {}
+    for one in [*normal, *tests]:
+        for fault in one.channel_faults:
+            key = f"{fault.channels} {fault.validity.value}"
+            faults.setdefault(key, []).append(one)
+    for odd in faults.values():
+        text = next(iter(odd[0].channel_faults)).text
+        good = [n for n in range(odd[0].channels) if n not in odd[0].channel_faults[0].channels]
+        advice = f"; train on another alone: --channel {good[0]}" if good else ""
+        notes.append(
+            NoteRecord(
+                kind="channels",
+                serious=True,
+                text=f"{text}, in {counted(len(odd), 'recording')}, and is averaged with the "
+                f"others{advice} ({named(machine, odd)})",
+            )
+        )
+    return notes
+
+
+def _levels(machine: Machine, normal: Sequence[Measured]) -> list[NoteRecord]:
+    notes = []
+    levels = {one.path: median(one.levels_dbfs) for one in normal if one.levels_dbfs}
+    if levels:
+        middle = median(levels.values())
+        odd = [
+            one
+            for one in normal
+            if one.path in levels and abs(levels[one.path] - middle) > _LEVEL_DB
+        ]
+        if odd:
+            notes.append(
+                NoteRecord(
+                    kind="level",
+                    serious=True,
+                    text=f"{counted(len(odd), 'healthy recording')} more than {_LEVEL_DB:g} dB "
+                    f"from the usual {middle:.0f} dBFS: another gain, place, or a machine that "
+                    f"stands still ({named(machine, odd)})",
+                )
+            )
+    offset = [one for one in normal if abs(one.offset) > _OFFSET]
+    if offset:
+        worst = max(offset, key=lambda one: abs(one.offset))
+        notes.append(
+            NoteRecord(
+                kind="offset",
+                text=f"{counted(len(offset), 'recording')} with a constant part (DC) of up to "
+                f"{abs(worst.offset):.1%} of full scale, which does not count "
+                f"({named(machine, offset)})",
+            )
+        )
+    return notes
+
+
+def _promise(normal: Sequence[Measured]) -> list[NoteRecord]:
+    """What is missing to promise what."""
+    count, minutes = len(normal), sum(one.seconds for one in normal) / 60
+    windows = sum(max(1, int(one.seconds // 10)) for one in normal)
+    missing = []
+    if windows < _DRIFT_RECORDINGS:
+        missing.append(f"drift needs {_DRIFT_RECORDINGS} windows of 10 s, there are {windows}")
+    if windows < _ALERT_WINDOWS:
+        missing.append(
+            f"alerts, the step before an alarm, need {_ALERT_WINDOWS} windows, there are {windows}"
+        )
+    if count < _FEW:
+        missing.append(
+            f"a false-alarm rate below {1 / (count + 1):.2g} is beyond "
+            f"{counted(count, 'recording')}: it is extrapolated"
+        )
+    text = f"{counted(count, 'healthy recording')}, {minutes:.1f} minutes"
+    return [
+        NoteRecord(
+            kind="promise",
+            text=f"{text}: " + ("; ".join(missing) or "enough for all that is promised"),
+        )
+    ]
+
+
+def _khz(hertz: float) -> str:
+    return f"{hertz / 1000:.3g} kHz"
+
+
+def _listed(values: Sequence[object]) -> str:
+    return ", ".join(map(str, values))
