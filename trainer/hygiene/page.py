@@ -49,7 +49,7 @@ def write_page(inspections: Sequence[Inspection], path: Path, channel: int | Non
         verdict = f"{counted(serious, 'thing')} to mend before a result can be trusted"
     else:
         verdict = "Fit to be learnt from"
-    page.verdict(verdict, good=not (refused or serious))
+    page.answer(verdict, tone="bad" if refused else "usable" if serious else "good")
     for one in inspections:
         if len(inspections) > 1:
             page.heading(one.machine.name)
