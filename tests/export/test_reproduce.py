@@ -1,0 +1,203 @@
+"""A report reproduced on a made-up set in DCASE 2025's layout: resumable, ending in its tables.
+
+Encoders are tiny and of the published shapes; where the shared checkpoints of that size are there,
+they are read from `--weights` as real ones are.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from agent.bundle.load import open_bundle
+from agent.errors import ConfigError
+from export.commands.reproduce import reproduce
+from export.reproduce.data import find_material
+from export.reproduce.plan import plan
+from tests.export.test_every_preset import agent_scores
+from tests.support.presets import SECONDS, shrunk
+from trainer.preset import Preset, load_preset
+from trainer.published.records import MACHINES, cells_of, find_report
+from trainer.synth.challenge import CLEAN, WITHOUT_ATTRIBUTES, ChallengeCounts, write_challenge
+
+FEW = ChallengeCounts(source=8, target=4, supplemental=2, test=3)
+CHECKPOINTS = {"beats": "BEATs_tiny.pt", "eat": "EAT_tiny_pretrained_fairseq.pt"}
+
+
+@pytest.fixture(scope="module")
+def challenge(tmp_path_factory) -> Path:
+    """All seven machine types, three without attributes, clean and noise-only recordings."""
+    return write_challenge(tmp_path_factory.mktemp("dcase2025"), counts=FEW, seconds=SECONDS)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory) -> Path:
+    machines = ("fan", "valve")
+    place = tmp_path_factory.mktemp("two")
+    return write_challenge(place, counts=FEW, machines=machines, seconds=SECONDS)
+
+
+@pytest.fixture
+def checkpoints(tmp_path) -> Path | None:
+    """The golden tiny checkpoints in one folder; None where they are not."""
+    golden = Path(__file__).parents[2] / "shared" / "golden"
+    if not golden.is_dir():
+        return None
+    place = tmp_path / "checkpoints"
+    place.mkdir()
+    for kind, name in CHECKPOINTS.items():
+        (place / name).symlink_to((golden / kind / name).resolve())
+    return place
+
+
+def _with_checkpoints(encoder: dict[str, Any]) -> None:
+    for part in encoder["parts"] or [encoder]:
+        part["weights"] = CHECKPOINTS.get(part["kind"])
+
+
+def _small(name: str, *, checkpoints: bool) -> Preset:
+    data = shrunk(load_preset(name)).model_dump(mode="json")
+    for recipe in [data, *(member["recipe"] for member in data["members"])]:
+        if checkpoints:
+            _with_checkpoints(recipe["encoder"])
+    return Preset.model_validate(data)
+
+
+def _folder(place: Path, number: str, checkpoints: Path | None) -> Path:
+    """The report's trained presets, small."""
+    folder = place / "presets"
+    folder.mkdir()
+    for preset in plan(number).trained:
+        small = _small(preset.name, checkpoints=checkpoints is not None)
+        (folder / f"{preset.name}.yaml").write_text(
+            yaml.safe_dump(small.model_dump(mode="json"), sort_keys=False)
+        )
+    return folder
+
+
+def _run(*arguments: object, weights: Path | None) -> Result:
+    given = ["--weights", weights] if weights is not None else []
+    return CliRunner().invoke(
+        reproduce,
+        [str(a) for a in [*arguments, "--resamples", 100, *given]],
+        catch_exceptions=False,
+    )
+
+
+def test_the_plans_hold_every_system_of_the_reports():
+    assert [preset.name for preset in plan("1").trained] == [
+        "fbeats", "lbeats", "feat", "leat", "dual_branch", "fusion_system"
+    ]  # fmt: skip
+    four = {one.name: one.members for one in plan("001").weighed}
+    assert four["npu_system2"] == {
+        "lbeats": 0.3, "feat": 0.1, "leat": 0.3, "dual_branch": 0.2, "fusion_system": 0.1
+    }  # fmt: skip
+    assert len(four) == 4
+    assert [p.name for p in plan("001", bundles=True).trained][-1] == "npu_system4"
+    zero = plan("000")
+    assert [(one.name, one.objective) for one in zero.weighed] == [
+        ("cbfusion_auc", "auc"), ("cbfusion_pauc", "pauc")
+    ]  # fmt: skip
+    assert {p.name for p in plan("002").trained} >= {*find_report("002").submitted, "knn_muq"}
+    assert [p.name for p in plan("003").trained] == ["xju_lora4"]
+    assert {p.name for p in plan("004").trained} == set(find_report("004").presets)
+    with pytest.raises(ConfigError, match="no report 7"):
+        plan("7")
+
+
+def test_a_members_file_is_an_ensembles_member_too(tmp_path):
+    small = _small("leat", checkpoints=False)
+    (tmp_path / "leat.yaml").write_text(yaml.safe_dump(small.model_dump(mode="json")))
+    fused = next(p for p in plan("001", presets=tmp_path).trained if p.name == "fusion_system")
+    assert [part.size for part in fused.encoder.parts] == ["", "tiny"]
+
+
+def test_the_made_up_set_is_laid_out_as_the_challenges(challenge):
+    material = find_material(challenge)
+    assert material.alike == tuple(sorted(MACHINES)) or set(material.alike) == set(MACHINES)
+    assert any("the recordings are not" in note for note in material.notes)
+    for machine in material.tested:
+        told = {key for r in machine.of("normal") for key in r.attributes}
+        assert bool(told) == (machine.name not in WITHOUT_ATTRIBUTES)
+        assert bool(machine.of("clean")) == (machine.name in CLEAN)
+        assert bool(machine.of("noise")) == (machine.name not in CLEAN)
+        assert len(machine.of("test")) == 12
+
+
+def test_absent_checkpoints_are_named_before_anything_is_read(tmp_path, two):
+    with pytest.raises(ConfigError, match=r"BEATs_iter3\.pt \(for xju_lora4\)"):
+        _run("003", two, "--out", tmp_path / "out", weights=tmp_path)
+    assert not (tmp_path / "out").exists()
+
+
+def test_report_003_on_two_machines_and_again(tmp_path, two, checkpoints):
+    folder = _folder(tmp_path, "003", checkpoints)
+    out = tmp_path / "out"
+    asked = ("003", two, "--presets", folder, "--out", out)
+    done = _run(*asked, weights=checkpoints)
+    assert done.exit_code == 0, done.output
+    results = json.loads((out / "results.json").read_text())
+    cells = results["published"]["cells"]
+    # Of two machines four figures each; and the report's own summary, which takes all seven.
+    assert [c["machine"] for c in cells] == ["fan"] * 4 + ["valve"] * 4 + ["all"] * 4
+    for cell in cells[:8]:
+        assert cell["difference"] == pytest.approx(cell["ours"] - cell["published"])
+    assert [c["ours"] for c in cells[8:]] == [None] * 4
+    own = results["presets"]["xju_lora4"]["machines"]["fan"]["auc_source"]
+    assert cells[0]["ours"] == pytest.approx(100 * own)
+    assert "72.70" in done.output
+    assert "41.86" in (out / "report.md").read_text()
+    # One training served both machines, and the second call repeats nothing.
+    runs = [out / "work" / "xju_lora4" / name / "seed_0" / "run" for name in ("fan", "valve")]
+    one, other = ((run / "encoder.safetensors").stat() for run in runs)
+    assert one.st_ino == other.st_ino
+    again = _run(*asked, weights=checkpoints)
+    assert again.exit_code == 0
+    assert [(run / "encoder.safetensors").stat().st_mtime_ns for run in runs] == [
+        one.st_mtime_ns, other.st_mtime_ns
+    ]  # fmt: skip
+    assert json.loads((out / "results.json").read_text())["published"] == results["published"]
+    bundle = open_bundle(out / "work" / "xju_lora4" / "fan" / "seed_0" / "bundle-int8")
+    try:
+        told = bundle.manifest.report
+        assert (told.number, told.system) == ("003", "optimal system")
+        assert any("20, 25 and 30" in text for text in told.chosen)
+    finally:
+        bundle.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", ["001", "003"])
+def test_a_report_from_training_to_int8_bundle_to_agent(tmp_path, challenge, checkpoints, number):
+    folder = _folder(tmp_path, number, checkpoints)
+    out = tmp_path / "out"
+    done = _run(number, challenge, "--presets", folder, "--out", out, weights=checkpoints)
+    assert done.exit_code == 0, done.output
+    print(done.output)
+    results = json.loads((out / "results.json").read_text())
+    cells = results["published"]["cells"]
+    ours = plan(number)
+    expected = sum(
+        len(cells_of(preset, number))
+        for preset in {*(p.name for p in ours.trained), *(w.name for w in ours.weighed)}
+    )
+    assert len(cells) == expected == (64 if number == "001" else 32)
+    assert all(cell["ours"] is not None for cell in cells)
+    if number == "001":
+        weighed = {entry["system"]: entry for entry in results["weighed"]}
+        assert weighed["npu_system1"]["weights"] == pytest.approx(
+            {"fbeats": 0.1, "feat": 0.5, "fusion_system": 0.4}
+        )
+    name = "fusion_system" if number == "001" else "xju_lora4"
+    place = out / "work" / name / "fan" / "seed_0"
+    (place / "bundle").symlink_to(place / "bundle-int8")
+    manifest = json.loads((place / "bundle" / "manifest.json").read_text())
+    assert manifest["encoder"]["precision"] == "int8"
+    heard = challenge / "dev_data" / "raw" / "fan" / "test"
+    scores = agent_scores(place, min(heard.glob("*.wav")))
+    assert len(scores) == 1
