@@ -94,8 +94,8 @@ class Part(Strict):
         Field(
             gt=0,
             description="It counts less the more healthy sound itself varies: its weight is "
-            "divided by 1 + (s / this) squared, s the deviation of its (single) column over the "
-            "healthy windows; null: never",
+            "divided by 1 + (s / this) squared, s the deviation over the healthy windows of its "
+            "columns' mean, a level in dB; null: never",
         ),
     ] = None
     scorer: Annotated[PartScorer, Field(description="How it judges (its `clip` has no effect)")]

@@ -365,7 +365,8 @@ def _faded(healthy: HealthySet, part: Part) -> float:
     """A part's weight: less, where healthy sound itself varies much in what it judges."""
     if part.fades_at is None:
         return part.weight
-    spread = float(healthy.columns(part.columns).vectors.std(dtype=np.float64))
+    level = healthy.columns(part.columns).vectors.mean(axis=1, dtype=np.float64)
+    spread = float(level.std())
     return part.weight / (1.0 + (spread / part.fades_at) ** 2)
 
 
