@@ -107,7 +107,7 @@ export class LiveView {
     if (alarm && alarm.shelving !== "unshelved") about.push(alarm.shelved_until ? `shelved until ${moment(alarm.shelved_until)}` : "shelved until it has ended");
     if (alarm && alarm.muted_until) about.push(`muted until ${moment(alarm.muted_until)}`);
     if (learning) about.push("heard, recorded and not judged: see Set up");
-    else if (score) about.push(`score ${number(score.score)} (1 is the threshold)${score.zone ? `, zone ${score.zone}` : ""}`);
+    else if (score) about.push(`score ${number(score.score)} (1 is the threshold)${score.zone ? `, zone ${score.zone}` : ""}${score.level_change_db === null ? "" : ", by its level alone: that counts for no alarm"}`);
     this.tiles.alarm.say(known.kind, `${known.sign} ${known.words}`, about.join(" · "));
     this.tiles.alarm.offer(`${alarm?.alarm_id}${alarm?.acknowledged}${alarm?.shelving}${alarm?.muted_until}`, () => alarmActions(this.machine, alarm));
     const state = learning ? learningWords(health) : stateWords(score);
