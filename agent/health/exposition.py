@@ -105,6 +105,7 @@ def _of_alarms(machines: Sequence[Machine]) -> list[Family]:
     latched = Family("alarm_latched", "1 when it stands although the machine is quiet again.")
     shelved = Family("alarm_shelved", "1 when an operator took it out of view.")
     muted = Family("machine_muted", "1 while the machine is being worked on.")
+    louder = Family("level_change_db", "Lasting change of level alone, dB; absent without.")
     threshold = Family("threshold", "A score above this is anomalous: 1.")
     raw = Family("threshold_raw", "The same for the raw score.")
     alert = Family("alert_threshold", "A score above this speaks for an alert.")
@@ -125,11 +126,13 @@ def _of_alarms(machines: Sequence[Machine]) -> list[Family]:
             since.add(float(status.since_wall), machine=name)
             unacknowledged.add(int(not status.acknowledged), machine=name)
             latched.add(int(status.latched), machine=name)
+            if status.level_change_db is not None:
+                louder.add(float(status.level_change_db), machine=name)
             shelved.add(int(status.shelving is not Shelving.UNSHELVED), machine=name)
             muted.add(int(status.muted_until_wall is not None), machine=name)
     return [
         raised, alerts, level, since, unacknowledged, latched, shelved, muted, threshold, raw,
-        alert,
+        alert, louder,
     ]  # fmt: skip
 
 

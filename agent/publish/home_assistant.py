@@ -108,6 +108,10 @@ def _components(
 
     found = {
         f"{key}_alarm": problem("alarm", "alarm", "alarm", "value_json.level != 'normal'"),
+        # A pure change of level does not raise the alarm, and may be a fault all the same.
+        f"{key}_level": problem(
+            "level", "level changed", "alarm", "value_json.level_change_db is not none"
+        ),
         f"{key}_microphone": problem(
             "microphone",
             "microphone",

@@ -66,7 +66,7 @@ def pipeline(name="pump", level=Level.ALARM):
         name=name,
         tally=tally,
         sensor=SensorCondition(ConditionStatus.GOOD, "", 0.0),
-        alarm=SimpleNamespace(status=AlarmStatus(level, 0.0)),
+        alarm=SimpleNamespace(status=AlarmStatus(level, 0.0, level_change_db=6.0)),
         drift=SimpleNamespace(status=DriftStatus(1e9, True, True, 2.5, 1.5, 0, "w1", 1e9)),
         waiting=2,
         faults=lambda: {"overruns": 4},
@@ -102,6 +102,7 @@ def test_counts_are_told_in_the_format():
     assert of(found, "auscult_threshold", machine="pump") == 1
     assert of(found, "auscult_score_raw", machine="pump") == 0.7
     assert of(found, "auscult_threshold_raw", machine="pump") == 0.5
+    assert of(found, "auscult_level_change_db", machine="pump") == 6.0
     assert found["auscult_alert_threshold"] == {}
     assert of(found, "auscult_machine_idle", machine="pump") == 0
     assert of(found, "auscult_windows_waiting", machine="pump") == 2

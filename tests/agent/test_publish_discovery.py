@@ -66,12 +66,13 @@ def test_announced_with_every_component(broker, tmp_path):
     assert {key: one["platform"] for key, one in components.items()} == {
         "pump_alarm": "binary_sensor",
         "pump_microphone": "binary_sensor",
+        "pump_level": "binary_sensor",
         "pump_severity": "sensor",
         "pump_zone": "sensor",
         "pump_drift": "binary_sensor",
         "pump_ack": "button",
     }
-    assert len({one["unique_id"] for one in components.values()}) == 6
+    assert len({one["unique_id"] for one in components.values()}) == 7
     assert components["pump_alarm"]["state_topic"] == "auscult/dev/pump/alarm"
     assert components["pump_ack"]["command_topic"] == "auscult/dev/request/ack"
     assert '"machine": "pump"' in components["pump_ack"]["command_template"]
@@ -117,9 +118,15 @@ def test_names_that_home_assistant_does_not_allow_are_changed_and_stay_different
     assert len(topics) == 4
     assert all(re.fullmatch(r"ha/device/[A-Za-z0-9_-]+/config", topic) for topic in topics)
     keys = discovery_message("p/a.b", "a.b", ["x.y", "x_y"])["components"]
-    assert len(keys) == 8
+    assert len(keys) == 10
 
 
 def test_without_drift_or_acknowledgement_nothing_is_promised():
     keys = discovery_message("p/d", "d", ["pump"])["components"]
-    assert sorted(keys) == ["pump_alarm", "pump_microphone", "pump_severity", "pump_zone"]
+    assert sorted(keys) == [
+        "pump_alarm",
+        "pump_level",
+        "pump_microphone",
+        "pump_severity",
+        "pump_zone",
+    ]
