@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 @click.option(
     "--config",
     "config_path",
-    required=True,
     type=click.Path(path_type=Path),
     help="The agent's configuration; its bundles are measured.",
 )
@@ -31,7 +30,14 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option("--write", is_flag=True, help="Write them into --config; else they are shown.")
 @click.option("--json", "as_json", is_flag=True, help="Print the measurements as JSON.")
-def tune(config_path: Path, windows: int, *, write: bool, as_json: bool) -> None:
+@click.option(
+    "--profile", "profile_path", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False),
+    help="Write what this device can do into FILE, for `auscult export --device` on the "
+    "workstation; needs no --config.",
+)  # fmt: skip
+def tune(
+    config_path: Path | None, windows: int, *, write: bool, as_json: bool, profile_path: Path | None
+) -> None:
     """Try threads, spinning, memory and execution providers with the bundles that --config names.
 
     The settings of least processor time are chosen with which windows of all machines are judged
@@ -44,8 +50,17 @@ def tune(config_path: Path, windows: int, *, write: bool, as_json: bool) -> None
     from agent.errors import ConfigError
     from agent.tune.choose import KEEPING_UP, best
     from agent.tune.device import device_class
+    from agent.tune.profile import measure_profile, write_profile
     from agent.tune.write import difference, replaced, section, write_config
 
+    if profile_path is not None:
+        profile = measure_profile()
+        write_profile(profile_path, profile)
+        click.echo(f"{profile_path}: {profile.device}", err=as_json)
+        if config_path is None:
+            return
+    if config_path is None:
+        raise click.UsageError("Give --config, the agent's configuration (or --profile alone).")
     config = load_config(config_path)
     works = _works(config)
     device = device_class()

@@ -45,6 +45,14 @@ from agent.words import counted
     "alarm on the device's page.",
 )
 @click.option(
+    "--device",
+    "device_path",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="What the device can do, from `auscult tune --profile FILE` there: tells whether the "
+    "bundle is one for it.",
+)
+@click.option(
     "--json",
     "json_path",
     metavar="FILE",
@@ -59,6 +67,7 @@ def export(
     test: bool,
     key: Path | None,
     sound: bool,
+    device_path: Path | None,
     json_path: Path | None,
 ) -> None:
     """Write the bundle of a RUN that `auscult train` left.
@@ -73,9 +82,12 @@ def export(
     from rich.markup import escape
 
     from agent.bundle.seal import write_json
+    from agent.tune.profile import read_profile
     from export.bundle import export_bundle
+    from export.fits import judge_fit
 
     console = Console()
+    profile = None if device_path is None else read_profile(device_path)
     done = export_bundle(
         run,
         out,
@@ -101,6 +113,14 @@ def export(
         tell(f"[yellow]note:[/yellow] {escape(note)}", highlight=False)
     size = sum(record.size for record in manifest.files.values())
     tell(f"wrote {escape(str(out))} ({size / 1e6:.2f} MB)", highlight=False, soft_wrap=True)
+    fit = judge_fit(out, manifest, profile)
+    tell(escape(fit.words()), highlight=False)
+    for fault in fit.faults:
+        tell(
+            f"[bold red]too large:[/bold red] {escape(fault)}. Listen with a longer `hop_seconds`, "
+            "or train a smaller preset (`auscult presets`)",
+            highlight=False,
+        )
     tell(
         f"next: auscult score --bundle {escape(str(out))} FILE...", highlight=False, soft_wrap=True
     )
@@ -112,5 +132,11 @@ def export(
             "comparison": asdict(done.comparison),
             "threshold": limit.model_dump(mode="json"),
             "notes": list(manifest.notes),
+            "device": {
+                "profile": None if profile is None else profile.model_dump(mode="json"),
+                "here": asdict(fit.cost),
+                "load": fit.load,
+                "too_large": list(fit.faults),
+            },
         }
         write_json(json_path, figures)
