@@ -91,6 +91,7 @@ class Window:
             end.
         run_clock: Its end on a clock that stands still while the machine does, seconds; None where
             that is not followed.
+        joined: Its samples are of several runs, so that no stretch of the stream holds them.
     """
 
     samples: Samples
@@ -105,6 +106,7 @@ class Window:
     position: int = 0
     activity: Activity | None = None
     run_clock: float | None = None
+    joined: bool = False
 
     @property
     def seconds(self) -> float:

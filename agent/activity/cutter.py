@@ -206,6 +206,8 @@ class RunningWindows:
             reason=reason,
             activity=Activity.RUNNING,
             run_clock=raw.end_monotonic - late - skipped,
+            joined=not self._sound.covers(target - len(samples), target)
+            and samples is not raw.samples,
         )
 
     def _between(self, start: int, end: int) -> Samples:

@@ -50,6 +50,7 @@ class _Note:
     exceeded: bool
     neighbour: str
     neighbour_start: float | None
+    joined: bool
     scale: Scale | None
     offset_db: float
 
@@ -289,6 +290,7 @@ def _note(decision: Decision, rows: Sequence[Row]) -> _Note:
         decision.exceeded,
         row.source if row else "",
         row.start if row else None,
+        score.window.joined,
         decision.scale,
         score.offset_db,
     )
@@ -298,7 +300,13 @@ def _judged(note: _Note, clip: Clip) -> JudgedWindow:
     start = clip.place(note.monotonic)
     end = clip.place(note.monotonic + note.seconds)
     slack = 1.5 / clip.rate
-    whole = start >= -slack and end <= clip.seconds + slack and end - start > note.seconds - slack
+    # One joined of several runs is no stretch of the sound that is kept.
+    whole = (
+        not note.joined
+        and start >= -slack
+        and end <= clip.seconds + slack
+        and end - start > note.seconds - slack
+    )
     return JudgedWindow(
         start=round(start, 6),
         seconds=note.seconds,

@@ -119,6 +119,8 @@ def test_runs_shorter_than_a_window_are_joined_and_their_clock_stands_still(gate
     assert (steps >= 0).all()
     assert steps.max() < 7
     assert all(len(w.samples) == WINDOW for w in late)
+    # No stretch of the stream holds such a window: it joins no bank as if one did.
+    assert all(w.joined for w in late)
 
 
 def test_a_machine_that_runs_on_has_the_windows_it_always_had(gate):
@@ -131,6 +133,7 @@ def test_a_machine_that_runs_on_has_the_windows_it_always_had(gate):
         start = round(window.monotonic * RATE)
         assert np.array_equal(window.samples, sound[start : start + WINDOW])
         assert window.run_clock == pytest.approx(window.end_monotonic)
+        assert not window.joined
 
 
 def test_without_a_gate_only_a_very_low_level_is_still():
