@@ -19,6 +19,7 @@ from agent.bundle.config import BundlesConfig
 from agent.capture.chosen import source_of
 from agent.capture.config import AnySource, SourceConfig
 from agent.collect.config import CollectConfig
+from agent.commission.config import CommissionConfig
 from agent.decide.config import DecideConfig
 from agent.encode.config import InferenceConfig
 from agent.errors import ConfigError
@@ -94,6 +95,13 @@ class MachineConfig(Strict):
             "without meaning"
         ),
     ] = "judge"
+    commission: Annotated[
+        CommissionConfig | None,
+        Field(
+            description="Listen in shadow first (`{}` for the defaults): what would be alarms is "
+            "listed and not told; null for at once"
+        ),
+    ] = None
     decide: Annotated[DecideConfig, Field(description="When its alarm is raised and cleared")] = (
         DecideConfig()
     )

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from agent.bank.pending import feedback_handler
-from agent.bundle.events import BundleEvent
+from agent.bundle.events import BundleEvent, BundleEventKind
 from agent.bundle.ledger import BundleLedger
 from agent.bundle.load import Bundle
 from agent.bundle.swap import BundleSwapper, Judge, with_session_of
@@ -67,6 +67,7 @@ class Growth:
             offset=lambda machine: getattr(judge(machine), "offset_db", 0.0),
         )
         self._judging: dict[str, Bundle | None] = {}
+        self._ledgers: dict[str, BundleLedger] = {}
         self._recorders: dict[str, EvidenceRecorder] = {}
 
     def open_bundles(self, *, strict: bool = False) -> None:
@@ -97,6 +98,7 @@ class Growth:
                 self._config.state_path / "state" / "bundles" / f"{machine.name}.json",
                 partial(self._tell, machine.name),
             )
+            self._ledgers[machine.name] = ledger
             self._judging[machine.name] = self._swapper.add(machine.name, trusted, bundle, ledger)
 
     def _banks(self, machine: str) -> Sequence[Path]:
@@ -131,6 +133,10 @@ class Growth:
     def judging(self, machine: str) -> Bundle | None:
         """The bundle that a machine begins with; None when there is none yet."""
         return self._judging[machine]
+
+    def commissioned(self, machine: str, kind: str, reason: str) -> None:
+        """Tell that a machine's bundle listens in shadow (`shadow`), or goes live (`live`)."""
+        self._ledgers[machine].noted(BundleEventKind(kind), self.bundle(machine), reason)
 
     def begin_anew(self, machine: str) -> None:
         """Begin a machine anew with the bundle it uses; see `BundleSwapper.begin_anew`."""

@@ -11,6 +11,8 @@ from agent.activity.plant import PlantSignal
 from agent.activity.watch import JudgedWatch, watch_file
 from agent.bundle.load import Bundle
 from agent.capture.source import Source
+from agent.commission.listening import ShadowAlarm, warning_config, warning_thresholds
+from agent.commission.shadow import Commission
 from agent.config import MachineConfig
 from agent.decide.alarm import AlarmDecider
 from agent.decide.keeper import AlarmKeeper
@@ -18,8 +20,16 @@ from agent.drift.follower import DriftFollower
 from agent.drift.keeper import DriftKeeper
 from agent.drift.memory import DriftFile
 from agent.errors import AuscultError
-from agent.frames import AlarmEvent, EventKind, MachineState, Validity, Window
-from agent.judge import WindowJudge
+from agent.frames import (
+    AlarmEvent,
+    Decision,
+    EventKind,
+    Explanation,
+    MachineState,
+    Validity,
+    Window,
+)
+from agent.judge import Judged, WindowJudge
 from agent.level.baseline import LevelBaseline, LevelFile, level_file
 from agent.level.machine import MachineLevel
 from agent.listener import Cut, Listener
@@ -46,6 +56,7 @@ class Pipeline(Listener):
             that isn't live nothing is kept: its alarm would stand before the next run began.
         taps: Listen in.
         plant: What the plant says of it; None when it says nothing.
+        commission: Its commissioning; None for none.
     """
 
     def __init__(
@@ -59,11 +70,14 @@ class Pipeline(Listener):
         state: Path | None = None,
         taps: Sequence[Tap] = (),
         plant: PlantSignal | None = None,
+        commission: Commission | None = None,
     ) -> None:
         super().__init__(config, source, publishers, on_end, taps)
         self._judge = WindowJudge(config.name, bundle)
         self._terms: Terms | None = None
         self._plant = plant
+        self.commission = commission
+        self._shadow: ShadowAlarm | None = None  # while it is commissioned
         self._watch = JudgedWatch(self.name)
         self._state = state
         self._keeper: AlarmKeeper | None = None
@@ -81,8 +95,9 @@ class Pipeline(Listener):
             ConfigError: The bundle cannot give the thresholds that are asked for.
         """
         assert self._source is not None
-        self._terms = terms = terms_of(self._config, self._judge.bundle)
-        self._judge.level = self.level.begin(self._judge.bundle, terms.thresholds.alarm)
+        bundle = self._judge.bundle
+        self._terms = terms = self._terms_of(bundle)
+        self._judge.level = self.level.begin(bundle, terms.thresholds.alarm)
         self._judge.offset_db = self.level.offset_db
         self._source.start()
         state = self._state if self.live else None
@@ -90,6 +105,9 @@ class Pipeline(Listener):
         self._judge.levels = terms.levels
         told = None if state is None else watch_file(state.parent, self.name)
         self._watch = JudgedWatch(self.name, told)
+        if self.commission is not None and self.commission.listening:
+            self._shadow = ShadowAlarm(self._config.decide, terms)
+            self.commission.begin(bundle)
         self._keeper = self._take_up_alarm(terms, state)
         self._keeper.resume()
         file = None if state is None else DriftFile(state / "drift" / f"{self.name}.json")
@@ -106,16 +124,34 @@ class Pipeline(Listener):
                 "%s: %s %s stood when the agent ended, and stands",
                 self.name, memory.level.value, memory.alarm_id,
             )  # fmt: skip
+        config, (alarm, alert) = self._config.decide, self._limits(terms)
+        if self._shadow is not None and self.commission is not None:
+            config = warning_config(config, self.commission.config)
         decider = AlarmDecider(
-            self._config.decide,
-            terms.thresholds.alarm,
-            alert_threshold=terms.thresholds.alert,
+            config,
+            alarm,
+            alert_threshold=alert,
             scale=terms.thresholds.scale,
             hop_seconds=terms.hop_seconds,
             overlap_seconds=terms.overlap_seconds,
             memory=memory,
         )
         return AlarmKeeper(decider, self._tell, file)
+
+    def _limits(self, terms: Terms) -> tuple[float, float | None]:
+        """Thresholds of the alarm that the world sees."""
+        if self._shadow is not None and self.commission is not None:
+            return warning_thresholds(terms, self.commission.config)
+        return terms.thresholds.alarm, terms.thresholds.alert
+
+    def _terms_of(self, bundle: Bundle) -> Terms:
+        """What a bundle means here, by the threshold that was found at commissioning if any."""
+        config, decide = self._config, self._config.decide
+        found = None if self.commission is None else self.commission.threshold(bundle)
+        if found is not None and decide.threshold is None and decide.false_alarms is None:
+            decide = decide.model_copy(update={"threshold": found})
+            config = config.model_copy(update={"decide": decide})
+        return terms_of(config, bundle)
 
     @property
     def alarm(self) -> AlarmKeeper:
@@ -171,17 +207,19 @@ class Pipeline(Listener):
             BundleError: Its windows are others; only a restart can change those.
             ConfigError: It cannot give the thresholds that are asked for.
         """
-        terms = terms_of(self._config, bundle)
+        terms = self._terms_of(bundle)
 
         def judge_anew() -> None:
             self._terms = terms
             self._judge.levels = terms.levels
             self._judge.level = self.level.use(bundle, terms.thresholds.alarm)
             self._judge.offset_db = self.level.offset_db
+            if self._shadow is not None:
+                self._shadow.use(terms)
             if self._keeper is not None:
-                found = terms.thresholds
+                alarm, alert = self._limits(terms)
                 self._keeper.use_thresholds(
-                    found.alarm, found.alert, terms.overlap_seconds, found.scale
+                    alarm, alert, terms.overlap_seconds, terms.thresholds.scale
                 )
 
         previous = self._judge.use(bundle, judge_anew)
@@ -203,17 +241,13 @@ class Pipeline(Listener):
     def remarks(self) -> tuple[str, ...]:
         """What keeps it from being judged."""
         plant = "" if self._plant is None else self._plant.trouble()
-        return tuple(one for one in (self._watch.why, plant) if one)
+        commission = "" if self.commission is None else self.commission.words()
+        return tuple(one for one in (commission, self._watch.why, plant) if one)
 
     def _take(self, window: Window, began: float) -> Window:
         """Judge a window, decide on it, and tell of it."""
         judged = self._judge.judge(window)
-        decision = self.alarm.decide(
-            judged.score,
-            judged.state,
-            lambda decision: self._taps.judged(decision, judged.bundle.rows),
-            lambda decision: self._taps.explain(decision, judged),
-        )
+        decision = self._decide(judged)
         self.tally.count(decision)
         self._watch.take(decision)
         self._timed(began)
@@ -226,6 +260,35 @@ class Pipeline(Listener):
         # Its level is judged after its idleness; what the encoder makes of it is not its fault.
         return found if found.validity in _OF_LEVEL else window
 
+    def _decide(self, judged: Judged) -> Decision:
+        """What the world is told of a window; while it is commissioned, of nothing but warnings."""
+
+        def witness(decision: Decision) -> str:
+            return self._taps.judged(decision, judged.bundle.rows)
+
+        def explain(decision: Decision) -> Explanation | None:
+            return self._taps.explain(decision, judged)
+
+        shadow, commission, terms = self._shadow, self.commission, self._terms
+        if shadow is None or commission is None or terms is None:
+            return self.alarm.decide(judged.score, judged.state, witness, explain)
+        would = shadow.decide(judged, witness, explain)
+        decision = shadow.published(self.alarm.decide(judged.score, judged.state), would)
+        # A window that was judged just before another bundle was taken up says nothing of it.
+        known = judged.bundle is self._judge.bundle
+        if known and commission.take(would, judged.bundle, terms.thresholds.scale):
+            self._go_live()
+        return decision
+
+    def _go_live(self) -> None:
+        """Its alarms are told from the next window on; a warning that stands, stands."""
+        self._shadow = None
+        bundle = self._judge.bundle
+        self._terms = terms = self._terms_of(bundle)
+        self._judge.level = self.level.use(bundle, terms.thresholds.alarm)
+        self._judge.offset_db = self.level.offset_db
+        self._keeper = self._take_up_alarm(terms, self._state if self.live else None)
+
     def _pass_time(self) -> None:
         """No window comes: shelvings end all the same, and the microphone may have failed."""
         self.alarm.tick()
@@ -234,7 +297,11 @@ class Pipeline(Listener):
     def _close(self) -> None:
         if self._drift is not None:
             self._drift.close()
+        if self.commission is not None:
+            self.commission.close()
 
     def _tell(self, event: AlarmEvent) -> None:
+        if self._shadow is not None:
+            event = self._shadow.told(event)
         self.tally.count_event(event)
         self._audience.tell(event)

@@ -7,13 +7,14 @@ import threading
 import time
 from collections.abc import Callable
 
-from agent.activity.plant import PlantSignal
+from agent.activity.plant import signals_of
 from agent.bundle.events import BundleEvent
 from agent.bundle.load import Bundle
 from agent.capture.chosen import choose_microphone
 from agent.capture.config import MicrophoneSource
 from agent.capture.probe import check_paths
 from agent.capture.source import open_source
+from agent.commission.requests import commission_handler, commissions_of
 from agent.config import AgentConfig, MachineConfig
 from agent.decide.keeper import AlarmKeeper
 from agent.drift.keeper import DriftKeeper
@@ -66,11 +67,8 @@ class Agent:
         self._growth = Growth(
             config, self._listener, self._begin_anew, self._bundle_changed, self._tell_bundle
         )
-        self._plant = {
-            machine.name: PlantSignal(machine.name, machine.running)
-            for machine in config.machines
-            if machine.running is not None
-        }
+        self._plant = signals_of({one.name: one.running for one in config.machines})
+        self._commissions = commissions_of(config, self._growth.commissioned)
         self._broker: MqttPublisher | None = None
         self._changing = 0  # machines being begun anew
         self._publishers: list[Publisher] = []
@@ -147,6 +145,9 @@ class Agent:
             self.handlers.update(alarm_handlers(self._alarm))
             self.handlers.update(drift_handlers(self._drift))
             self.handlers.update(level_handlers(self._level, self._bundle_changed))
+            if self._commissions:
+                answer = self._growth.handlers()["feedback"]
+                self.handlers["commission"] = commission_handler(self._commissions, answer)
             self.handlers.update(self._growth.handlers())
             respond = _unheard if broker is None else broker.respond
             self._requests = Dispatcher(device, names, self.handlers, respond)
@@ -296,6 +297,7 @@ class Agent:
             state=self._config.state_path / "state",
             taps=(*self._growth.taps(machine.name), *page),
             plant=self._plant.get(machine.name),
+            commission=self._commissions.get(machine.name),
         )
 
     def _begin_anew(self, name: str, bundle: Bundle | None) -> None:

@@ -7,6 +7,7 @@ import logging
 import math
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Annotated, Any
 
@@ -117,6 +118,11 @@ class PlantSignal:
 
     def _words(self, age: float) -> str:
         return f"{self.topic} has not said for {age / 60:.0f} minutes whether it runs"
+
+
+def signals_of(asked: Mapping[str, RunningConfig | None]) -> dict[str, PlantSignal]:
+    """By machine, what the plant says of it; of those of which it says anything."""
+    return {name: PlantSignal(name, one) for name, one in asked.items() if one is not None}
 
 
 def read_running(payload: bytes, field: str, above: float) -> bool | None:

@@ -11,6 +11,8 @@ class BundleEventKind(str, Enum):
 
     SWAPPED = "swapped"  # the machine is judged with another bundle from now on
     ROLLED_BACK = "rolled_back"  # that one failed its trial: the one before it judges again
+    SHADOW = "shadow"  # it is commissioned: it listens, and raises no alarms yet
+    LIVE = "live"  # that is over: its alarms are told from now on
     REFUSED = "refused"  # another bundle was to be taken up and cannot be used
 
 

@@ -87,6 +87,12 @@ class BundleLedger:
         with self._lock:
             self._hand_over((event,), before)
 
+    def noted(self, kind: BundleEventKind, present: Bundle | None, reason: str) -> None:
+        """The bundle in use begins to listen in shadow, or goes live."""
+        event = _event(kind, present, reason, old=_digest(present))
+        with self._lock:
+            self._hand_over((event,), present)
+
     def refused(self, present: Bundle | None, digest: str, reason: str) -> None:
         """Another bundle cannot be used; told once for each reason."""
         about = f"{digest} {reason[:_REASON_LENGTH]}"

@@ -182,6 +182,31 @@ class LevelBaselineUndo(Request):
     operator: Annotated[str, Field(min_length=1, max_length=200, description="Who takes it back")]
 
 
+class Commission(Request):
+    """What is to become of a machine that is commissioned, or of what would have been its alarms.
+
+    One would-be alarm is answered by `feedback`, like any other.
+    """
+
+    action: Annotated[
+        Literal["status", "answer", "live", "again"],
+        Field(
+            description="status: say how it stands; answer: give all that are not answered the "
+            "`verdict`; live: its alarms are told from now on; again: begin anew"
+        ),
+    ]
+    verdict: Annotated[
+        Literal["normal", "anomalous"] | None,
+        Field(description="Of `answer`: the machine was well, or it was not"),
+    ] = None
+
+    @model_validator(mode="after")
+    def _verdict_of_an_answer(self) -> Commission:
+        if (self.action == "answer") != (self.verdict is not None):
+            raise ValueError("give verdict with the action `answer`, and with no other")
+        return self
+
+
 COMMANDS: Mapping[str, type[Request]] = {
     "ack": Ack,
     "shelve": Shelve,
@@ -193,4 +218,5 @@ COMMANDS: Mapping[str, type[Request]] = {
     "drift_accept": DriftAccept,
     "level_baseline": LevelBaseline,
     "level_baseline_undo": LevelBaselineUndo,
+    "commission": Commission,
 }

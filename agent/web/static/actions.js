@@ -23,6 +23,16 @@ export function alarmActions(machine, alarm) {
   return found;
 }
 
+// Of a machine that is commissioned; what would be its alarms is on the page "Alarms".
+export function commissionActions(machine, remark) {
+  if (!remark) return [];
+  const answer = (verdict, words) => el("button", { type: "button", "data-act": `all-${verdict}`, onclick: () => ask(words, "Each would-be alarm that is not answered yet is answered so. One by one: page “Alarms”.", [], () => command("commission", machine, { action: "answer", verdict }), words) }, `${words}…`);
+  return [
+    remark.includes("not answered") && !remark.includes(" 0 not answered") ? [answer("normal", "All were healthy"), answer("anomalous", "All were faults")] : [],
+    el("button", { type: "button", "data-act": "live", onclick: () => ask("Go live", "Its alarms are told from now on. The threshold is found from the sound heard here, where enough was.", [], () => command("commission", machine, { action: "live" }), "Go live") }, "Go live…"),
+  ].flat();
+}
+
 export function driftActions(machine, drift) {
   if (!drift.active) return [];
   const comment = el("input", { name: "comment", maxlength: 1000 });

@@ -1,7 +1,7 @@
 // The live page: how a machine is, what it sounds like, and how that went.
 
 import { get } from "./api.js";
-import { alarmActions, driftActions, levelActions } from "./actions.js";
+import { alarmActions, commissionActions, driftActions, levelActions } from "./actions.js";
 import { el, moment, number, text } from "./dom.js";
 import { Graph } from "./graph.js";
 import { Meter, Spectrogram } from "./sound.js";
@@ -106,12 +106,14 @@ export class LiveView {
     if (alarm && alarm.latched) about.push("sounds healthy again; stands until acknowledged");
     if (alarm && alarm.shelving !== "unshelved") about.push(alarm.shelved_until ? `shelved until ${moment(alarm.shelved_until)}` : "shelved until it has ended");
     if (alarm && alarm.muted_until) about.push(`muted until ${moment(alarm.muted_until)}`);
+    const commissioned = (health?.remarks || []).find((remark) => remark.startsWith("commissioning:"));
+    if (commissioned) about.push(commissioned);
     if (learning) about.push("heard, recorded and not judged: see Set up");
     else if (score) about.push(`score ${number(score.score)} (1 is the threshold)${score.zone ? `, zone ${score.zone}` : ""}${score.level_change_db === null ? "" : ", by its level alone: that counts for no alarm"}`);
     this.tiles.alarm.say(known.kind, `${known.sign} ${known.words}`, about.join(" · "));
-    this.tiles.alarm.offer(`${alarm?.alarm_id}${alarm?.acknowledged}${alarm?.shelving}${alarm?.muted_until}`, () => alarmActions(this.machine, alarm));
+    this.tiles.alarm.offer(`${alarm?.alarm_id}${alarm?.acknowledged}${alarm?.shelving}${alarm?.muted_until}${commissioned}`, () => [...alarmActions(this.machine, alarm), ...commissionActions(this.machine, commissioned)]);
     const state = learning ? learningWords(health) : stateWords(score);
-    const remarks = health?.remarks || [];
+    const remarks = (health?.remarks || []).filter((remark) => remark !== commissioned);
     this.tiles.state.say(remarks.length && state.kind !== "alarm" ? "alert" : state.kind, `${state.sign} ${state.words}`, [state.why, ...remarks].join(" · "));
     const ear = SENSOR[sensor ? sensor.status : "unknown"];
     this.tiles.sensor.say(ear.kind, `${ear.sign} ${ear.words}`, sensor ? (sensor.reason || `since ${moment(sensor.since)}`) : "");

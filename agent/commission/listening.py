@@ -1,0 +1,101 @@
+"""While a machine is commissioned it has two alarms: one that would be, and one that warns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from agent.commission.config import CommissionConfig
+from agent.decide.alarm import AlarmDecider
+from agent.decide.config import AlertConfig, DecideConfig
+from agent.decide.keeper import AlarmKeeper
+from agent.frames import AlarmEvent, Decision, Explanation
+from agent.judge import Judged
+from agent.terms import Terms
+
+# Nothing scores as high: the alarm that the world sees is never raised, only its alert.
+_NEVER = 1e300
+
+
+def warning_config(decide: DecideConfig, commission: CommissionConfig) -> DecideConfig:
+    """How the alarm decides that the world sees in the meantime: warnings of what is strong.
+
+    Args:
+        decide: The machine's.
+        commission: Its commissioning.
+    """
+    lasting = commission.strong_seconds
+    return DecideConfig(
+        clear_seconds=decide.clear_seconds,
+        hysteresis=decide.hysteresis,
+        shelve_max_seconds=decide.shelve_max_seconds,
+        idle=decide.idle,
+        idle_settle_seconds=decide.idle_settle_seconds,
+        alert=AlertConfig(threshold=0.0, raise_seconds=lasting, of_seconds=1.25 * lasting),
+    )
+
+
+def warning_thresholds(terms: Terms, commission: CommissionConfig) -> tuple[float, float]:
+    """Raw thresholds of that: of its alarm, which none reaches, and of its warning."""
+    scale = terms.thresholds.scale
+    return _NEVER, scale.median + commission.strong * (scale.threshold - scale.median)
+
+
+class ShadowAlarm:
+    """Decides as the machine's alarm will, and tells nobody.
+
+    Args:
+        config: The machine's.
+        terms: What its bundle means for it.
+    """
+
+    def __init__(self, config: DecideConfig, terms: Terms) -> None:
+        self._terms = terms
+        decider = AlarmDecider(
+            # What stands until somebody acknowledges it could not be acknowledged here.
+            config.model_copy(update={"latch": False, "realarm_seconds": None}),
+            terms.thresholds.alarm,
+            alert_threshold=terms.thresholds.alert,
+            hop_seconds=terms.hop_seconds,
+            overlap_seconds=terms.overlap_seconds,
+            scale=terms.thresholds.scale,
+        )
+        self._keeper = AlarmKeeper(decider, lambda _: None)
+
+    def use(self, terms: Terms) -> None:
+        """Judge by others from now on."""
+        self._terms, found = terms, terms.thresholds
+        self._keeper.use_thresholds(
+            found.alarm, found.alert, terms.overlap_seconds, found.scale
+        )  # fmt: skip
+
+    def decide(
+        self,
+        judged: Judged,
+        witness: Callable[[Decision], str],
+        explain: Callable[[Decision], Explanation | None],
+    ) -> Decision:
+        """What would be decided on a window; see `AlarmKeeper.decide`."""
+        return self._keeper.decide(judged.score, judged.state, witness, explain)
+
+    def published(self, decision: Decision, would: Decision) -> Decision:
+        """What the world is told of a window.
+
+        Args:
+            decision: Of the alarm that only warns.
+            would: Of this one.
+        """
+        return replace(
+            decision,
+            threshold=would.threshold,
+            exceeded=would.exceeded,
+            alert_threshold=would.alert_threshold,
+            scale=would.scale,
+            events=tuple(self.told(event) for event in decision.events),
+        )
+
+    def told(self, event: AlarmEvent) -> AlarmEvent:
+        """A warning's event with the threshold that people know."""
+        return replace(
+            event, threshold=self._terms.thresholds.alarm, scale=self._terms.thresholds.scale
+        )
