@@ -295,7 +295,11 @@ def test_an_idle_machine_raises_nothing_and_its_state_is_told(tiny_bundle, bundl
     assert [event.kind.value for event in heard["suppress"].events] == []
     assert [event.kind.value for event in heard["ignore"].events] == ["raised", "cleared"]
     states = [decision.state.value for decision in heard["suppress"].decisions]
-    assert states == ["running"] * 12 + ["idle"] * 11 + ["running"] * 12
+    # At first, and after idling, it may be starting up: for the length of a window.
+    assert [*dict.fromkeys(states)] == ["changing", "running", "idle"]
+    assert [states.index("running"), states.index("idle")] == [2, 12]
+    assert set(states[12:23]) == {"idle"}
+    assert states[23:] == ["changing"] * 3 + ["running"] * 9
 
 
 def test_each_condition_of_a_microphone_is_told_by_a_real_stream(tiny_bundle, bundle):
