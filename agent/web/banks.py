@@ -160,6 +160,7 @@ class BankDesk:
             except AuscultError as fault:
                 log.debug("%s", fault)
                 waiting = []
+            versions = place.versions.all()
             return Bank(
                 machine=machine,
                 bundle=str(place.versions.original),
@@ -172,7 +173,7 @@ class BankDesk:
                         else one.manifest.growth.change if one.manifest.growth else "as exported",
                         chosen=one.current,
                     )
-                    for one in place.versions.all()
+                    for one in versions
                 ],
                 pending=[
                     PendingAlarm(alarm_id=record.alarm_id, raised=record.raised, by=said.by,
@@ -180,4 +181,7 @@ class BankDesk:
                     for record, said in waiting
                 ],
                 job=self._jobs.get(machine),
+                report=next(
+                    (one.manifest.report for one in versions if one.manifest is not None), None
+                ),
             )  # fmt: skip

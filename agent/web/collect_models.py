@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from agent.bundle.report import ReportInfo
 from agent.collect.schedule import Schedule
 from agent.collect.session import Session
 from agent.schema import Strict
@@ -70,6 +71,10 @@ class Bank(Strict):
     versions: Annotated[list[BankVersion], Field(description="Ascending")]
     pending: Annotated[list[PendingAlarm], Field(description="The oldest first")]
     job: Annotated[BankJob | None, Field(description="Null before the first")]
+    report: Annotated[
+        ReportInfo | None,
+        Field(description="The published report that its preset follows; null for none"),
+    ] = None
 
 
 class BankAdd(Strict):

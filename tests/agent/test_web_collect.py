@@ -96,6 +96,7 @@ def test_only_its_sessions_are_deleted(client, running):
 
 def test_sound_joins_the_bank_and_is_taken_back(client, session, running):
     before = client.get("/api/banks/pump").json()
+    assert before["report"] is None  # its preset follows none
     assert [one["version"] for one in before["versions"]] == [0]
     assert client.post("/api/banks/pump/add", json={}, headers=ACT).status_code == 422
     wrong = client.post("/api/banks/pump/add", json={"sessions": ["../x"]}, headers=ACT)

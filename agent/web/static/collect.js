@@ -145,7 +145,7 @@ export class CollectView {
       }, "Add");
   }
 
-  banks({ versions, pending, job, bundle }) {
+  banks({ versions, pending, job, bundle, report }) {
     const busy = job && job.state === "working";
     const rows = versions.map((one) => el("tr", {}, cell("Version", `${one.version}${one.chosen ? " ✓ in use" : ""}`), cell("Created", one.created ? moment(one.created) : "–"), cell("Threshold", number(one.threshold, 4), "number"), cell("Change", one.change),
       cell("", one.chosen ? "" : el("button", { type: "button", disabled: busy, onclick: act(() => send(`banks/${this.place}/use`, { version: one.version }).then(() => this.draw()).then(() => `Version ${one.version} is taken into use within seconds.`)) }, "Use"))));
@@ -154,7 +154,9 @@ export class CollectView {
       versions.some((one) => one.chosen && one.version) ? el("button", { type: "button", id: "rollback", disabled: busy, onclick: act(() => send(`banks/${this.place}/rollback`, undefined).then(() => this.draw()).then(() => "Gone back.")) }, "Roll back") : null),
     el("p", { role: "status", id: "job" }, job ? el("span", { class: `badge ${{ working: "quiet", done: "good", refused: "alarm" }[job.state]}` }, `${{ working: "…", done: "✓", refused: "✖" }[job.state]} ${job.state}`) : "", job ? ` ${job.doing}${job.text ? `: ${job.text}` : ""}` : ""),
     ...waiting, el("div", { class: "scroll" }, el("table", { class: "stack", id: "versions" }, el("thead", {}, el("tr", {}, ["Version", "Created", "Threshold", "Change", ""].map((title) => el("th", { scope: "col" }, title)))), el("tbody", {}, rows))),
-    el("p", { class: "dim" }, "Bundle as exported: ", el("code", {}, bundle)));
+    el("p", { class: "dim" }, "Bundle as exported: ", el("code", {}, bundle)),
+    ...(report ? [el("details", { id: "report" }, el("summary", {}, `Follows report ${report.number}, ${report.system}${report.title ? `: ${report.title}` : ""}`),
+      [["Otherwise than the report", report.deviations], ["The report does not say", report.chosen]].filter(([, texts]) => texts.length).map(([title, texts]) => el("div", {}, el("h3", {}, title), el("ul", {}, texts.map((text) => el("li", {}, text))))))] : []));
   }
 
   loop() {
