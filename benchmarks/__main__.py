@@ -26,6 +26,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from agent.encode.processor import in_words, this_processor
+
 _HERE = Path(__file__).parent
 _LIMIT_SECONDS = 400.0
 # Name of the measurement, value in words, ratio to its peer in words.
@@ -171,14 +173,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/benchmarks"))
     chosen = parser.parse_args()
     console, measured = Console(width=120), commit()
-    table = Table(title=f"auscult {measured}", title_justify="left")
+    # INT8 is another speed with and without dot products: the title says what there was.
+    processor = in_words(this_processor())
+    table = Table(title=f"auscult {measured}, {processor}", title_justify="left")
     for heading in ("benchmark", "measured", "value", "ratio"):
         table.add_column(heading)
     kept: dict[str, Any] = {
         "commit": measured,
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python "
-        f"{platform.python_version()}",
+        "machine": f"{processor}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "results": {},
     }
     failed = 0

@@ -47,6 +47,7 @@ from export.embedding_cache import EmbeddingCache
 from export.exemplars import write_exemplars
 from export.framed import write_parts
 from export.onnx_graph import FloatGraph, export_graph, verify_parity
+from export.parity import write_parity
 from export.patches import fit_patches, write_patches
 from export.quantize import Quantized, quantize_static, quantize_weights, spread
 from export.untypical import refuse_apart
@@ -239,7 +240,8 @@ def export_bundle(
                 progress,
             )
             write_patches(folder, patches)
-        manifest = seal(folder, draft)
+        promised = write_parity(folder, final, plain, windows.rows, mean)
+        manifest = seal(folder, draft.model_copy(update=promised))
         if test:
             plain_folder = None
             if quantized is not None:
@@ -258,7 +260,7 @@ def export_bundle(
                 draft = draft_manifest(
                     record, machine, windows, final, comparison, quantized, drift, encoder.views
                 )
-                manifest = seal(folder, draft)
+                manifest = seal(folder, draft.model_copy(update=promised))
         if key is not None:
             sign_folder(folder, key)
         # What a device does first: nothing takes the bundle's name that it would refuse.

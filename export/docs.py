@@ -9,6 +9,7 @@ from agent.bundle.manifest import SCHEMA_VERSION, Manifest, Row
 from agent.docs import reference
 from agent.score.index import SEED
 from export.onnx_graph import OPSET
+from export.parity import FLOAT_LIMIT
 
 PAGE = Path(__file__).parent.parent / "docs" / "bundle.md"
 
@@ -121,6 +122,28 @@ A bundle is written into a hidden folder beside its place, forced to the disk, a
 name. On Linux that is one step: at that name there is always a whole bundle, the old or the new.
 (File systems that cannot swap two names have an instant with neither.) Exporting a run twice gives
 the same bytes but for `created`.
+
+## Parity
+
+Whoever opens a bundle (the agent, also for the trial of a swap; `doctor`, `score`, `bank`,
+`evaluate`) first holds it to the answers it gave where it was exported: three windows made up from
+`parity.seed` by integer arithmetic (noise, a hum, clicks; the same to the last bit everywhere,
+proved by `parity.made_up_sha256`), and the first `parity.healthy` windows of `healthy_sound.flac`,
+where it carries sound. `parity.graphs` names for each graph the files of embeddings and scores, and
+the bounds: the least cosine of an embedding, view by view, and the greatest difference of a score,
+as a share of the way from the healthy median to the threshold. INT8 may differ by a quarter of what
+INT8 itself turned embeddings by, float32 by 0.0005 in cosine; scores by a twentieth.
+
+- Within the bound: nothing is said; `auscult doctor` tells the least cosine.
+- `frames.onnx` and `body.onnx` beyond it: overlapping windows share no frames, with a warning.
+- `encoder.onnx` beyond it: `encoder.float.onnx` judges instead, if that gives its own answers;
+  warned of in the log, as a finding of `doctor`, and as one event `auscult.bundle.refused`. Bank
+  and threshold stay those of INT8: expect scores a little higher (docs/speed.md has the measure).
+- Otherwise the bundle is refused, and the agent judges by the last good one.
+
+The float32 graph is carried up to {FLOAT_LIMIT // 2**20} MB; a larger encoder is refused there. A
+version grown by `auscult bank` keeps the embeddings, which its graphs must still give, and has the
+scores of its own bank. Bundles of schema version 1 and 2 are not checked.
 
 ## INT8
 

@@ -33,6 +33,7 @@ from agent.bundle.manifest import (
     Manifest,
     Threshold,
 )
+from agent.bundle.parity import renew_scores
 from agent.bundle.seal import seal, write_json
 from agent.bundle.versions import Versions
 from agent.errors import AuscultError
@@ -148,6 +149,12 @@ def make_version(
         )
         manifest = _manifest(parent, draft, fitted, growth, None if gate is None else gate.config)
         _write(folder, bundle.path, parent.files, draft, fitted)
+        if parent.parity is not None:
+            # The embeddings that its graphs must give stay; what the new bank scores for them not.
+            parity = renew_scores(
+                folder, parent.parity, scorer, fitted.healthy_scores, fitted.threshold.value
+            )
+            manifest = manifest.model_copy(update={"parity": parity})
         seal(folder, manifest)
         # What the agent does first: nothing becomes a version that it would refuse.
         _as_written(folder, draft, scorer)

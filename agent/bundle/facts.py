@@ -57,7 +57,11 @@ class ParityGraph(Strict):
     ]
     cosine: Annotated[
         float,
-        Field(gt=0, le=1, description="Least cosine similarity of a device's embedding to it"),
+        Field(
+            gt=0,
+            le=1,
+            description="Least cosine similarity of a device's embedding to it, by views",
+        ),
     ]
     score: Annotated[
         float,
@@ -110,8 +114,9 @@ class ProcessorInfo(Strict):
     flags: Annotated[
         tuple[str, ...],
         Field(
-            description="Instruction sets that it has of those that INT8 products use: avx2, "
-            "avx512, avx_vnni, avx512_vnni, amx_int8; asimd, dotprod, i8mm"
+            description="Instruction sets that it has of those that INT8 products use, as Linux "
+            "names them: avx2, avx512f, avx512bw, avx_vnni, avx512_vnni, amx_int8; asimd, asimddp, "
+            "i8mm, sve"
         ),
     ] = ()
 

@@ -73,6 +73,8 @@ class BundleLedger:
                 self._hand_over((), bundle)
         if refusal:
             self.refused(bundle, refused, refusal)
+        elif bundle is not None and bundle.fallback:
+            self.refused(bundle, bundle.manifest.digest, bundle.fallback)
 
     def swapped(self, old: Bundle | None, new: Bundle, reason: str) -> None:
         """Another bundle is in use, or the first."""
@@ -80,6 +82,8 @@ class BundleLedger:
         with self._lock:
             self._memory = self._memory.model_copy(update={"refused": ""})
             self._hand_over((event,), new)
+        if new.fallback:
+            self.refused(new, new.manifest.digest, new.fallback)
 
     def rolled_back(self, failed: Bundle, before: Bundle | None, reason: str) -> None:
         """The one before is in use again, or none."""
@@ -94,7 +98,7 @@ class BundleLedger:
             self._hand_over((event,), present)
 
     def refused(self, present: Bundle | None, digest: str, reason: str) -> None:
-        """Another bundle cannot be used; told once for each reason."""
+        """Another bundle, or this one's INT8 graph, cannot be used; told once for each reason."""
         about = f"{digest} {reason[:_REASON_LENGTH]}"
         with self._lock:
             if about == self._memory.refused:

@@ -27,6 +27,7 @@ from agent.bundle.manifest import (
     Manifest,
     Row,
 )
+from agent.bundle.parity import Parity, agreeing_encoder
 from agent.bundle.verify import COPY_AGAIN, verify_bundle
 from agent.drift.baseline import Baseline, DriftError, load_baseline
 from agent.encode.config import InferenceConfig
@@ -65,6 +66,7 @@ class Bundle:
         significance: Gives p-values; None unless its threshold is conformal.
         spectrum: What healthy sound is like, for explanations; None when it was exported without.
         patches: The same as the encoder sees it; None of an encoder without patches.
+        parity: How its answers here agree with those at export; None of older bundles.
     """
 
     manifest: Manifest
@@ -80,11 +82,17 @@ class Bundle:
     significance: Significance | None = None
     spectrum: HealthySpectrum | None = None
     patches: HealthyPatches | None = None
+    parity: Parity | None = None
 
     @property
     def rows(self) -> Sequence[Row]:
         """Where each row of the bank came from."""
         return self.bank.rows
+
+    @property
+    def fallback(self) -> str:
+        """Why its float32 graph judges; empty when the exported one does, as it should."""
+        return "" if self.parity is None else self.parity.fallback
 
     def close(self) -> None:
         """Free the encoder's session."""
@@ -98,15 +106,27 @@ def encoder_of(
     threads: int | None = None,
     inference: InferenceConfig | None = None,
     cache: Path | None = None,
+    graph: str = ENCODER,
+    framed: bool | None = None,
 ) -> OnnxEncoder:
-    """A bundle's encoder, not started yet; arguments as of `open_bundle`."""
+    """An encoder of one graph of a bundle, not started yet.
+
+    Args:
+        path: The bundle's folder.
+        manifest: What it says of itself.
+        threads: As of `open_bundle`.
+        inference: As of `open_bundle`.
+        cache: As of `open_bundle`.
+        graph: The graph's file.
+        framed: Whether in parts as well; where the bundle has them when None.
+    """
     return OnnxEncoder(
-        path / ENCODER,
+        path / graph,
         manifest.encoder,
         threads=threads,
         inference=inference,
         cache=cache,
-        framed={FRAMES, BODY} <= set(manifest.files),
+        framed={FRAMES, BODY} <= set(manifest.files) if framed is None else framed,
     )
 
 
@@ -129,7 +149,8 @@ def open_bundle(
         The bundle, its encoder started and warmed up.
 
     Raises:
-        BundleError: A file is missing, altered or not what the manifest says.
+        BundleError: A file is missing, altered or not what the manifest says, or no graph gives
+            the answers here that it gave at export.
     """
     manifest = verify_bundle(path)
     vectors = _array(path / BANK, manifest.encoder.dim, "(rows, encoder.dim)")
@@ -143,8 +164,15 @@ def open_bundle(
         )
     bank, state = HealthySet(vectors, rows), read_state(path, manifest.files)
     scorer = _scorer(path, manifest, bank, state)
-    encoder = encoder_of(path, manifest, threads=threads, inference=inference, cache=cache)
-    encoder.start()
+    encoder, parity = agreeing_encoder(
+        path,
+        manifest,
+        scorer,
+        lambda graph, framed: encoder_of(
+            path, manifest, threads=threads, inference=inference, cache=cache,
+            graph=graph, framed=framed,
+        ),
+    )  # fmt: skip
     healthy, rule = _healthy(path, manifest, rows), manifest.threshold.rule
     return Bundle(
         manifest,
@@ -162,6 +190,7 @@ def open_bundle(
         else significance(healthy, rule, manifest.scorer.clip),
         spectrum=_spectrum(path, manifest),
         patches=_patches(path, manifest),
+        parity=parity,
     )
 
 

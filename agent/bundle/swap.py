@@ -106,7 +106,9 @@ def with_session_of(bundle: Bundle, others: Sequence[Bundle]) -> Bundle:
     """
     for other in others:
         same = other.manifest.files[ENCODER] == bundle.manifest.files[ENCODER]
-        if same and other.manifest.encoder == bundle.manifest.encoder:
+        # One that judges by its float32 graph shares it only with its like.
+        alike = bundle.fallback == other.fallback
+        if same and alike and other.manifest.encoder == bundle.manifest.encoder:
             bundle.encoder.stop()
             return replace(bundle, encoder=other.encoder)
     return bundle

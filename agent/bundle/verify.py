@@ -155,6 +155,11 @@ def _check(manifest: Manifest, place: Path) -> None:
         raise BundleError(
             "scorer: holds a number that is not finite", where=place, remedy=COPY_AGAIN
         ) from fault
+    named = [] if manifest.float_encoder is None else [manifest.float_encoder]
+    for graph in () if manifest.parity is None else manifest.parity.graphs:
+        named += [graph.graph, graph.embeddings, graph.scores]
+    if lacking := [name for name in named if name not in manifest.files]:
+        raise BundleError(f"files: lists no {', '.join(lacking)}", where=place, remedy=COPY_AGAIN)
     samples = manifest.window_seconds * manifest.encoder.sample_rate
     if abs(samples - manifest.encoder.window_samples) > 1:
         raise BundleError(

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from agent.bundle.manifest import ENCODER, ENCODER_DATA, Manifest
+from agent.bundle.manifest import ENCODER, ENCODER_DATA, FLOAT_ENCODER, Manifest
 from agent.bundle.seal import new_bundle, sync_folder
 from agent.bundle.verify import read_manifest
 from agent.encode.frames import BODY, FRAMES
@@ -34,7 +34,7 @@ _ABANDONED = 86_400.0  # seconds
 # Versions kept beside the current one and its parent when a new one is made.
 KEPT = 5
 # What an encoder is run from.
-_GRAPHS = (ENCODER, ENCODER_DATA, FRAMES, BODY)
+_GRAPHS = (ENCODER, ENCODER_DATA, FLOAT_ENCODER, FRAMES, BODY)
 
 
 class Version(NamedTuple):

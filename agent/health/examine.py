@@ -224,6 +224,11 @@ def check_bundle(config: AgentConfig, machine: MachineConfig) -> tuple[Finding, 
             f"{counted(len(bundle.rows), 'row')}; {1000 * taken:.0f} ms for a window every "
             f"{step:g} s"
         )
+        if bundle.fallback:
+            remedy = "Export the bundle again on such a processor, or with `auscult export --float`"
+            return Finding(name, Grade.WARN, f"{text}; {bundle.fallback}", remedy), taken / step
+        if bundle.parity is not None:
+            text += f"; answers as at export (least cosine {bundle.parity.used.cosine:.6f})"
         if caveat := manifest.threshold.caveat:
             remedy = f"Its threshold: {caveat}"
             return Finding(name, Grade.WARN, text, remedy), taken / step

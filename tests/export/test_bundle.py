@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import subprocess
 
 import numpy as np
 import onnx
@@ -12,26 +13,34 @@ import pytest
 import soundfile
 from rich.console import Console
 from support.encoders import RATE, SmallEncoder
+from support.processors import without_vnni
 
 from agent.bundle.load import open_bundle
 from agent.bundle.manifest import (
     BANK,
     ENCODER,
+    FLOAT_ENCODER,
+    FLOAT_PARITY_FILES,
     HEALTHY_SCORES,
     HEALTHY_SOUND,
     HEALTHY_SOUND_INDEX,
     HEALTHY_SPECTRUM,
     INDEX,
     MANIFEST,
+    PARITY_FILES,
     ROW_CONSTANTS,
     ROWS,
 )
+from agent.bundle.seal import seal
+from agent.bundle.verify import read_manifest
 from agent.capture.files import read_audio
+from agent.encode.processor import this_processor
 from agent.errors import AuscultError, BundleError, ConfigError
 from agent.score.clips import score_clip
 from agent.score.config_knn import KnnConfig
 from export import bundle as bundling
 from export import compare as comparing
+from export import quantize
 from export.bundle import export_bundle, export_run
 from export.onnx_graph import ExportError
 from trainer.preset import EncoderConfig, Preset, QuantizationConfig, WindowConfig
@@ -132,6 +141,7 @@ def test_bundle_opens_and_tells_faulty_from_healthy(exported, data):
     assert {path.name for path in out.iterdir()} == {
         MANIFEST, ENCODER, BANK, ROW_CONSTANTS, INDEX, ROWS, HEALTHY_SCORES,
         HEALTHY_SPECTRUM, HEALTHY_SOUND, HEALTHY_SOUND_INDEX,
+        FLOAT_ENCODER, *PARITY_FILES, *FLOAT_PARITY_FILES,
     }  # fmt: skip
     bundle = open_bundle(out)
     try:
@@ -267,3 +277,74 @@ def test_what_quantization_did_is_printed(run, tmp_path):
     for part in ("INT8 (static)", "cosine to float32", "harmonic mean of AUC, 12 test clips", "MB"):
         assert part in text
     assert issubclass(ExportError, AuscultError)
+
+
+def test_an_int8_bundle_carries_answers_and_its_float_graph(exported):
+    folder, done = exported
+    manifest = done.manifest
+    assert manifest.quantization.mode == "static"
+    assert manifest.float_encoder == "encoder.float.onnx"
+    int8, plain = manifest.parity.graphs
+    assert (int8.graph, plain.graph) == (ENCODER, manifest.float_encoder)
+    # A quarter of what INT8 turns embeddings by, at least float32's own rounding.
+    room = max(5e-4, (1 - manifest.quantization.cosine_mean) / 4)
+    assert int8.cosine == pytest.approx(1 - room)
+    assert plain.cosine == 1 - 5e-4
+    assert manifest.parity.healthy == 3
+    assert manifest.parity.span >= manifest.threshold.value - manifest.parity.median
+    assert manifest.processor == this_processor()
+    bundle = open_bundle(folder)
+    bundle.close()
+    assert bundle.parity.used.graph == ENCODER
+    assert bundle.parity.used.cosine > 0.999999
+    assert bundle.parity.used.score < 1e-3
+    # What INT8 must give is not what float32 gives: each graph has its own answers.
+    given = [np.load(folder / graph.embeddings) for graph in (int8, plain)]
+    assert not np.array_equal(*given)
+    assert all(one.shape == (6, manifest.encoder.dim) for one in given)
+
+
+def test_a_bundle_without_sound_or_int8_is_held_to_made_up_windows(run, tmp_path):
+    export(tmp_path / "b", test=False, sound=False, precision="float32")
+    bundle = open_bundle(tmp_path / "b")
+    bundle.close()
+    (graph,) = bundle.manifest.parity.graphs
+    assert bundle.manifest.float_encoder is None
+    assert graph.graph == ENCODER
+    assert bundle.manifest.parity.healthy == 0
+    assert np.load(tmp_path / "b" / graph.embeddings).shape == (3, bundle.manifest.encoder.dim)
+    assert bundle.parity.used.cosine > 0.999999
+
+
+@pytest.mark.slow
+def test_a_graph_that_saturates_gives_way_to_its_float_form(run, data, tmp_path, monkeypatch):
+    """A bundle with weights of eight bits, as they were, taken to an x86 without VNNI."""
+    command = without_vnni()
+    real = quantize.QDQQuantizer
+    monkeypatch.setattr(
+        quantize, "QDQQuantizer", lambda *a, **k: real(*a, **{**k, "reduce_range": False})
+    )
+    monkeypatch.setattr(quantize, "saturates", lambda _path: False)
+    export(tmp_path / "b", test=False)
+    sound = next((data / "test" / "anomaly").iterdir())
+
+    def score():
+        return subprocess.run(
+            [*command, "-m", "agent.cli", "score", sound, "--bundle", tmp_path / "b"],
+            capture_output=True, text=True, timeout=600, check=False,
+        )  # fmt: skip
+
+    done = score()
+    assert done.returncode == 0, done.stderr
+    assert "judging by the float32 graph: INT8 gives other answers" in done.stderr
+    # Without that graph, as large encoders are exported, it is refused.
+    manifest = read_manifest(tmp_path / "b")
+    parity = manifest.parity.model_copy(update={"graphs": manifest.parity.graphs[:1]})
+    (tmp_path / "b" / FLOAT_ENCODER).unlink()
+    seal(
+        tmp_path / "b",
+        manifest.model_copy(update={"parity": parity, "float_encoder": None}),
+    )
+    done = score()
+    assert done.returncode == 2
+    assert "gives other answers on this processor" in done.stderr
