@@ -29,6 +29,7 @@ from agent.bundle.sign import load_private, sign_folder
 from agent.drift.baseline import save_baseline
 from agent.explain.spectrum import measure_healthy
 from agent.frames import Matrix
+from agent.score.calibrate import HealthyScores
 from export import storage
 from export.compare import (
     Comparison,
@@ -51,6 +52,9 @@ from export.parity import write_parity
 from export.patches import fit_patches, write_patches
 from export.quantize import Quantized, quantize_static, quantize_weights, spread
 from export.untypical import refuse_apart
+from trainer.decisions.advice import what_to_record
+from trainer.decisions.rehearsal import Rehearsal, summed_up
+from trainer.decisions.verdict import Standing, Verdict, judge
 from trainer.encoders.pretrained.catalogue import licence_of
 from trainer.learn import HEALTHY
 from trainer.preset import Preset
@@ -72,10 +76,14 @@ class Exported:
     Attributes:
         manifest: Its manifest.
         comparison: What export changed.
+        rehearsal: What its threshold would have done with its own healthy recordings.
+        tested: Verdict on what the threshold does with the test recordings; None untested.
     """
 
     manifest: Manifest
     comparison: Comparison
+    rehearsal: Rehearsal
+    tested: Verdict | None = None
 
 
 def export_run(
@@ -273,7 +281,20 @@ def export_bundle(
             float_nodes=manifest.quantization.float_nodes,
         )
     )
-    return Exported(manifest, comparison)
+    fitted = final.fitted
+    rehearsal = summed_up(
+        HealthyScores(fitted.healthy_scores, windows.rows),
+        fitted.threshold, fitted.config.clip, machine, preset,
+    )  # fmt: skip
+    return Exported(manifest, comparison, rehearsal, _tested(comparison, machine, preset))
+
+
+def _tested(comparison: Comparison, machine: Machine, preset: Preset) -> Verdict | None:
+    if comparison.test is None:
+        return None
+    figures = comparison.test.figures
+    standing = Standing(hmean=comparison.test.hmean, promise=preset.threshold.false_alarm_rate)
+    return judge(figures, standing, what_to_record(machine, figures))
 
 
 def _quantize(

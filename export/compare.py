@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from agent.frames import Matrix
 from export.clips import score_tests
 from export.embed import THREADS
 from export.onnx_graph import ExportError, cosines
+from trainer.decisions.figures import DecisionFigures, decision_figures, judged_clips
 from trainer.metrics.auc import auc_scores, harmonic_mean
 from trainer.metrics.files import SectionScores
 from trainer.preset import QuantizationConfig
@@ -41,11 +42,13 @@ class TestChange:
         float_hmean: Harmonic mean of the areas through the float32 graph, a fraction.
         hmean: The same through the exported graph.
         clips: Test recordings with a known answer.
+        figures: What the exported bundle's threshold did with them, `all` and by domain.
     """
 
     float_hmean: float
     hmean: float
     clips: int
+    figures: dict[str, DecisionFigures] = field(default_factory=dict)
 
     @property
     def change(self) -> float:
@@ -193,7 +196,8 @@ def compare_tests(
     labels = {recording.label for recording in machine.of("test")}
     if not {"normal", "anomaly"} <= labels:
         return None
-    found = []
+    found: list[tuple[float, int]] = []
+    figures: dict[str, DecisionFigures] = {}
     for place in (folder, plain):
         if place is None:
             continue
@@ -212,8 +216,11 @@ def compare_tests(
         result = sections_hmean(sections)
         if result is None:
             return None
+        figures = figures or decision_figures(judged_clips(sections))
         found.append(result)
-    return TestChange(float_hmean=found[-1][0], hmean=found[0][0], clips=found[0][1])
+    return TestChange(
+        float_hmean=found[-1][0], hmean=found[0][0], clips=found[0][1], figures=figures
+    )
 
 
 def refuse_cosine(comparison: Comparison, bounds: QuantizationConfig) -> None:

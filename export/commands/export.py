@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from agent.words import counted
+
+if TYPE_CHECKING:
+    from export.compare import Comparison
 
 
 @click.command()
@@ -76,8 +80,6 @@ def export(
     bounds allow, with the memory bank and the threshold made through that graph. Prints what
     quantization did; refuses to write a bundle that it moved too far.
     """
-    from dataclasses import asdict
-
     from rich.console import Console
     from rich.markup import escape
 
@@ -85,6 +87,7 @@ def export(
     from agent.tune.profile import read_profile
     from export.bundle import export_bundle
     from export.fits import judge_fit
+    from trainer.decisions.report import rehearsal_json, rehearsal_words
 
     console = Console()
     profile = None if device_path is None else read_profile(device_path)
@@ -109,6 +112,13 @@ def export(
         f"recording as a whole is compared with {limit.clip_value:.4g}",
         highlight=False,
     )
+    rehearsal = done.rehearsal
+    if rehearsal.clips:
+        tell(escape(rehearsal_words(rehearsal.figures)), highlight=False)
+    verdict = done.tested or (rehearsal.ruling if rehearsal.clips else None)
+    if verdict is not None:
+        where = "the test recordings" if done.tested else "the healthy recordings, each left out"
+        tell(f"verdict on {where}: {escape(verdict.text())}", highlight=False)
     for note in manifest.notes:
         tell(f"[yellow]note:[/yellow] {escape(note)}", highlight=False)
     size = sum(record.size for record in manifest.files.values())
@@ -129,7 +139,13 @@ def export(
             "bundle": str(out),
             "precision": manifest.encoder.precision,
             "quantization": manifest.quantization.model_dump(mode="json"),
-            "comparison": asdict(done.comparison),
+            "comparison": _compared(done.comparison),
+            "healthy": rehearsal_json(rehearsal.figures, rehearsal.ruling)
+            if rehearsal.clips
+            else None,
+            "test": None
+            if done.comparison.test is None or done.tested is None
+            else rehearsal_json(done.comparison.test.figures, done.tested),
             "threshold": limit.model_dump(mode="json"),
             "notes": list(manifest.notes),
             "device": {
@@ -140,3 +156,13 @@ def export(
             },
         }
         write_json(json_path, figures)
+
+
+def _compared(comparison: Comparison) -> dict[str, Any]:
+    """The comparison for JSON; what the threshold did stands by itself."""
+    from dataclasses import asdict
+
+    found = asdict(comparison)
+    if found["test"] is not None:
+        del found["test"]["figures"]
+    return found

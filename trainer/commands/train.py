@@ -91,6 +91,10 @@ def train(
     from rich.console import Console
     from rich.markup import escape
 
+    from agent.bundle.seal import write_json
+    from agent.errors import AuscultError
+    from trainer.decisions.rehearsal import DECISIONS, rehearse
+    from trainer.decisions.report import rehearsal_json, rehearsal_words
     from trainer.defaults import default_preset
     from trainer.fit.classify import CHECKPOINT
     from trainer.fit.engine import Placement, make_engine, under_torchrun
@@ -102,7 +106,7 @@ def train(
     from trainer.recordings.load import load_machines
     from trainer.recordings.summary import print_summary
     from trainer.report.training import write_report
-    from trainer.run import refuse_present
+    from trainer.run import load_run, refuse_present
     from trainer.selection.report import selection_table
     from trainer.selection.usual import with_selection
 
@@ -166,7 +170,15 @@ def train(
         )
     if not first:
         return
-    report = write_report(out, record)
+    rehearsal = None
+    try:
+        record, encoder = load_run(out)
+        with progress_bar(console) as progress:
+            rehearsal = rehearse(record, encoder, record.to_machine(), progress)
+    except AuscultError as fault:
+        # The run is whole: that nothing can be said of a threshold is said, and no reason to stop.
+        console.print(f"[yellow]no threshold could be tried: {escape(str(fault))}[/]")
+    report = write_report(out, record, rehearsal)
     if sum(r.role == "normal" for r in record.recordings) < 2:
         console.print(
             "[yellow]one healthy recording: unless it lasts minutes, export has nothing to compare "
@@ -179,6 +191,11 @@ def train(
     if record.selection is not None:
         console.print(selection_table(record.selection, console.width))
         console.print(f"chosen: {escape(record.selection.note)}", highlight=False)
+    if rehearsal is not None and rehearsal.clips:
+        found = rehearsal_json(rehearsal.figures, rehearsal.ruling)
+        write_json(out / DECISIONS, found)
+        console.print(escape(rehearsal_words(rehearsal.figures)), highlight=False)
+        console.print(f"verdict: {escape(rehearsal.ruling.text())}", highlight=False)
     console.print(f"trained {record.machine} with {recipe.name} in {record.seconds:.0f} s: {out}")
     console.print(f"look and listen: {report}", highlight=False)
     console.print(f"next: auscult export {out} --out {out}-bundle", highlight=False)

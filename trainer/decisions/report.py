@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from trainer.decisions.figures import DAY, DailyRate, DecisionFigures, Delay, Share
+from trainer.decisions.figures import ASSUMPTION, DAY, DailyRate, DecisionFigures, Delay, Share
 from trainer.decisions.verdict import Verdict
 
 COLUMNS = (
@@ -53,6 +53,25 @@ def verdict_json(verdict: Verdict) -> dict[str, Any]:
         "reasons": list(verdict.reasons),
         "record": list(verdict.record),
     }
+
+
+def rehearsal_json(figures: Mapping[str, DecisionFigures], ruling: Verdict) -> dict[str, Any]:
+    """What thresholds found without each recording would have done, for a JSON file."""
+    return {
+        "at_threshold": {place: figures_json(own) for place, own in figures.items()},
+        "verdict": verdict_json(ruling),
+        "false_alarms_per_day": ASSUMPTION,
+    }
+
+
+def rehearsal_words(figures: Mapping[str, DecisionFigures]) -> str:
+    """What thresholds found without each recording would have done, in a line."""
+    whole = figures["all"]
+    text = (
+        "healthy recordings, each held against a threshold found without it: "
+        f"{share_words(whole.false)} false alarms"
+    )
+    return text if whole.daily is None else f"{text}, {daily_words(whole.daily)} a day"
 
 
 def csv_rows(figures: Mapping[str, DecisionFigures]) -> list[list[object]]:

@@ -169,7 +169,7 @@ def _of_alarms(false: Share, where: str) -> list[tuple[Level, str]]:
 
 def _of_count(whole: DecisionFigures) -> list[tuple[Level, str]]:
     if not whole.found.total:
-        return [("cannot tell", "there is no fault to find")]
+        return [("cannot tell", "no fault was judged")]
     few = [
         counted(share.total, kind)
         for share, kind in ((whole.found, "faulty clip"), (whole.false, "healthy clip"))

@@ -10,9 +10,12 @@ import numpy as np
 from agent.capture.files import read_audio
 from agent.errors import AudioError
 from agent.frames import Samples
+from trainer.decisions.figures import ASSUMPTION
+from trainer.decisions.rehearsal import Rehearsal
 from trainer.recordings.summary import short_note
+from trainer.report.decisions import domain_rows, first_numbers
 from trainer.report.page import Page, flac
-from trainer.report.paint import draw, losses, loudest, spectrogram
+from trainer.report.paint import draw, histogram, losses, loudest, spectrogram
 from trainer.run import RunRecord
 
 REPORT = "report.html"
@@ -21,17 +24,24 @@ _SECONDS, _RATE = 10.0, 16000
 _SHOWN = 4
 
 
-def write_report(folder: Path, record: RunRecord) -> Path:
+def write_report(folder: Path, record: RunRecord, rehearsal: Rehearsal | None = None) -> Path:
     """Write `report.html` into a run folder.
 
     Args:
         folder: The run folder.
         record: Its record; the recordings must still be where it says.
+        rehearsal: What its threshold would have done with its recordings; None where nobody knows.
 
     Returns:
         The page.
     """
     page = Page(f"auscult train: {record.machine}", heading=f"What was learnt of {record.machine}")
+    if rehearsal is None or not rehearsal.clips:
+        page.answer(
+            "Too few healthy recordings to say what its threshold would do.", tone="unknown"
+        )
+    else:
+        _rehearsed(page, rehearsal)
     healthy = [r for r in record.recordings if r.role in {"normal", "clean"}]
     paths = [Path(record.root) / r.path for r in record.recordings]
     page.facts(
@@ -74,6 +84,26 @@ def write_report(folder: Path, record: RunRecord) -> Path:
         page.heading("Left out")
         page.table(("recording", "why"), sorted(record.rejected.items()))
     return page.write(folder / REPORT)
+
+
+def _rehearsed(page: Page, rehearsal: Rehearsal) -> None:
+    page.verdict(rehearsal.ruling, of="on the healthy recordings, each left out,")
+    page.numbers(first_numbers(rehearsal.figures["all"]))
+    page.first_picture(
+        "Scores of the healthy recordings, each with itself left out, and the threshold that they "
+        "give together",
+        draw((6.8, 3.0), histogram(rehearsal.scores, rehearsal.threshold, "recordings")),
+    )
+    if len(rehearsal.figures) > 1:
+        rows = domain_rows(rehearsal.figures)
+        page.table(
+            ("domain", "false alarms", "false alarms a day"), [(r[0], r[2], r[3]) for r in rows]
+        )
+    page.text(
+        "Each recording was held against a threshold found without it. Faults are judged by export "
+        f"and evaluate. False alarms: {ASSUMPTION}.",
+        note=True,
+    )
 
 
 def _others(record: RunRecord) -> str:

@@ -1,0 +1,223 @@
+"""What a threshold would have done with the healthy recordings it comes from.
+
+Counting the recordings above a threshold that was calibrated on them only gives back the rate that
+was asked for. So they are dealt into folds; the threshold is found without a fold's recordings, by
+the same rule, and those are held against it. Each score is already that of a recording left out of
+the memory bank. What remains in favour: recordings of one day are alike, and a trained encoder has
+learnt from all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from rich.progress import Progress
+
+from agent.bundle.manifest import Row, Threshold
+from agent.capture.files import audio_info
+from agent.errors import AudioError
+from agent.frames import Matrix
+from agent.score.calibrate import HealthyScores
+from agent.score.config_threshold import ThresholdRule
+from agent.score.fit import fit_scorer
+from agent.score.rules import find_limit
+from agent.score.scorer import HealthySet
+from trainer.decisions.advice import what_to_record
+from trainer.decisions.figures import DecisionFigures, JudgedClip, decision_figures
+from trainer.decisions.verdict import Standing, Verdict, judge
+from trainer.encoders.base import Encoder
+from trainer.fit.densities import ScikitFitter
+from trainer.fit.material import HEALTHY
+from trainer.metrics.auc import NORMAL
+from trainer.preset import Preset
+from trainer.recordings.model import Machine, Recording
+from trainer.run import RunRecord, unheard
+from trainer.windows import healthy_windows, source_name
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """Healthy recordings held against thresholds that were found without them.
+
+    Attributes:
+        clips: One a recording (a block of one, where few long ones were divided); empty where there
+            are fewer than three.
+        scores: Their scores, each with its own recording left out of the memory bank.
+        threshold: Of whole recordings, found from all of them.
+        ruling: Verdict on the figures, with what to record next.
+        figures: What the thresholds did, `all` and by domain.
+    """
+
+    clips: tuple[JudgedClip, ...]
+    scores: tuple[float, ...]
+    threshold: float
+    figures: dict[str, DecisionFigures]
+    ruling: Verdict
+
+
+# Beside the run: the figures as JSON.
+DECISIONS = "decisions.json"
+_FOLDS = 20
+_LEAST = 3  # two to find a threshold from, one to hold against it
+_BATCH = 16
+
+
+def rehearse(
+    record: RunRecord, encoder: Encoder, machine: Machine, progress: Progress | None = None
+) -> Rehearsal:
+    """Embed a run's healthy recordings in float32, and hold each against a threshold without it.
+
+    Args:
+        record: The run's.
+        encoder: As trained.
+        machine: The recordings, where they are now.
+        progress: Where to show progress.
+
+    Raises:
+        AuscultError: Too few healthy recordings, or none can be read.
+    """
+    preset = record.preset
+    windows = healthy_windows(
+        machine,
+        rate=encoder.sample_rate,
+        window_samples=encoder.window_samples,
+        hop_samples=round(preset.window.train_hop_seconds * encoder.sample_rate),
+        roles=HEALTHY,
+        channel=record.channel,
+        progress=progress,
+    )
+    kept = unheard(record)
+    rule = clip_rule(preset)
+    fitted = fit_scorer(
+        HealthySet(_embed(encoder, windows.waveforms, progress), windows.rows),
+        preset.scorer,
+        rule,
+        window_seconds=preset.window.seconds,
+        fitter=ScikitFitter(),
+        uncounted=np.array([row.source not in kept for row in windows.rows]) if kept else None,
+    )
+    healthy = HealthyScores(fitted.healthy_scores, windows.rows)
+    return summed_up(healthy, fitted.threshold, fitted.config.clip, machine, preset)
+
+
+def summed_up(
+    healthy: HealthyScores, threshold: Threshold, clip: str, machine: Machine, preset: Preset
+) -> Rehearsal:
+    """The rehearsal of a fitted detector.
+
+    Args:
+        healthy: Scores of its healthy windows, each with its own recording left out.
+        threshold: Found from them.
+        clip: `mean` or `max`: how windows make a recording's score.
+        machine: The recordings.
+        preset: The recipe.
+    """
+    rule = clip_rule(preset)
+    clips, scores = held_out_clips(healthy, rule, clip, lengths(machine), preset.window.seconds)
+    figures = decision_figures(clips)
+    called = {one.name.partition("#")[0] for one in clips if one.called}
+    heard = [r for r in machine.of(*HEALTHY) if source_name(machine.root, r) in called]
+    ruling = judge(
+        figures,
+        Standing(promise=rule.false_alarm_rate),
+        what_to_record(machine, figures, heard),
+    )
+    return Rehearsal(tuple(clips), tuple(scores), threshold.clip_value, figures, ruling)
+
+
+def clip_rule(preset: Preset) -> ThresholdRule:
+    """By which rule recordings are held against a threshold; a promise binds windows alone."""
+    asked = preset.threshold
+    return ThresholdRule(
+        kind=asked.rule,
+        sigmas=asked.sigmas,
+        domains=asked.domains,
+        false_alarm_rate=asked.false_alarm_rate,
+    )
+
+
+def held_out_clips(
+    healthy: HealthyScores,
+    rule: ThresholdRule,
+    clip: str,
+    seconds: Mapping[str, float],
+    window_seconds: float,
+) -> tuple[list[JudgedClip], list[float]]:
+    """Each healthy recording, held against the threshold that the others give.
+
+    Args:
+        healthy: Scores of windows, each with its own recording left out.
+        rule: How the threshold is found.
+        clip: `mean` or `max`: how windows make a recording's score.
+        seconds: Length of each recording by its name in the rows, where it is known.
+        window_seconds: Length of a window.
+
+    Returns:
+        One clip a recording (a block of one, where few long ones were divided), and their scores;
+        both empty below three.
+    """
+    values, rows = healthy.known()
+    reduce = np.mean if clip == "mean" else np.max
+    windows: dict[tuple[str, str], list[float]] = {}
+    origins: dict[tuple[str, str], list[Row]] = {}
+    for value, row in zip(values, rows, strict=True):
+        windows.setdefault((row.domain, row.group), []).append(float(value))
+        origins.setdefault((row.domain, row.group), []).append(row)
+    if len(windows) < _LEAST:
+        return [], []
+    keys = list(windows)
+    scores = np.array([float(reduce(windows[key])) for key in keys])
+    domains = [domain for domain, _ in keys]
+    above = np.zeros(len(keys), bool)
+    folds = np.random.default_rng(0).permutation(len(keys)) % min(_FOLDS, len(keys))
+    limits = rule.model_copy(update={"sure": False, "promise": None})
+    for fold in range(int(folds.max()) + 1):
+        kept = np.flatnonzero(folds != fold)
+        found = find_limit(scores[kept], [str(i) for i in kept], [domains[i] for i in kept], limits)
+        above |= (folds == fold) & (scores > found.value)
+    clips = [
+        JudgedClip(
+            key[1], NORMAL, key[0], bool(above[i]), _length(origins[key], seconds, window_seconds)
+        )
+        for i, key in enumerate(keys)
+    ]
+    return clips, scores.tolist()
+
+
+def lengths(machine: Machine) -> dict[str, float]:
+    """Length of each healthy recording, seconds, by its name in a bundle's rows."""
+    known = {source_name(machine.root, r): _seconds(r) for r in machine.of(*HEALTHY)}
+    return {name: seconds for name, seconds in known.items() if seconds is not None}
+
+
+def _seconds(recording: Recording) -> float | None:
+    try:
+        return audio_info(recording.path).seconds
+    except AudioError:
+        return None
+
+
+def _length(
+    rows: Sequence[Row], seconds: Mapping[str, float], window_seconds: float
+) -> float | None:
+    if rows[0].group == rows[0].source:
+        return seconds.get(rows[0].source)
+    # A block of a long recording: from its first window to the end of its last.
+    starts = [row.start for row in rows]
+    return max(starts) - min(starts) + window_seconds
+
+
+def _embed(encoder: Encoder, waveforms: Matrix, progress: Progress | None) -> Matrix:
+    result = np.empty((len(waveforms), encoder.dim), np.float32)
+    task = progress.add_task("rehearsing", total=len(waveforms)) if progress else None
+    starts: Sequence[int] = range(0, len(waveforms), _BATCH)
+    with torch.inference_mode():
+        for start in starts:
+            batch = torch.from_numpy(waveforms[start : start + _BATCH])
+            result[start : start + len(batch)] = encoder(batch).float().cpu().numpy()
+            if progress and task is not None:
+                progress.advance(task, len(batch))
+    return result
