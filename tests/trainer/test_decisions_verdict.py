@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from trainer.decisions.advice import what_to_record
 from trainer.decisions.figures import DecisionFigures, Share
@@ -114,23 +113,24 @@ def test_the_worst_of_several_comes_first():
     assert [v.rank for v in found] == [3, 2, 1, 0]
 
 
-counts = st.integers(0, 60)
-
-
-@given(counts, counts, counts, counts)
-def test_a_useless_detector_is_never_told_as_good(found, missed, false, passed):
-    level = judge(figures(found, found + missed, false, false + passed)).level
-    faults, healthy = found + missed, false + passed
-    if not faults or not healthy:
-        assert level in {"cannot tell", "do not deploy"}
-        return
-    useless = found * healthy <= false * faults  # finds no larger share than it raises falsely
-    if useless or found < faults / 2 or false > healthy / 10:
-        assert level in {"cannot tell", "do not deploy"}
-    if level == "good":
-        assert found >= 0.8 * faults
-        assert false <= 0.05 * healthy
-        assert min(faults, healthy) >= 10
+def test_a_useless_detector_is_never_told_as_good():
+    good = 0
+    for found, missed, false, passed in product((0, 1, 4, 9, 10, 20, 60), repeat=4):
+        level = judge(figures(found, found + missed, false, false + passed)).level
+        faults, healthy = found + missed, false + passed
+        if not faults or not healthy:
+            assert level in {"cannot tell", "do not deploy"}
+            continue
+        # Finds no larger share than it raises falsely.
+        useless = found * healthy <= false * faults
+        if useless or found < faults / 2 or false > healthy / 10:
+            assert level in {"cannot tell", "do not deploy"}
+        if level == "good":
+            good += 1
+            assert found >= 0.8 * faults
+            assert false <= 0.05 * healthy
+            assert min(faults, healthy) >= 10
+    assert good > 10, "some of these detectors are good"
 
 
 def machine(*recordings) -> Machine:
