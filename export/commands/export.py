@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -160,8 +161,6 @@ def export(
 
 def _compared(comparison: Comparison) -> dict[str, Any]:
     """The comparison for JSON; what the threshold did stands by itself."""
-    from dataclasses import asdict
-
     found = asdict(comparison)
     if found["test"] is not None:
         del found["test"]["figures"]
