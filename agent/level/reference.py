@@ -27,8 +27,8 @@ LEAST_DB = 2.0
 _SPREAD_QUANTILE = 0.99
 # Columns are weighed by their healthy scatter, which is a microphone's own below this, dB.
 _FLOOR_DB = 0.5
-# Rows that the spread is measured at; a bank may have many.
-_PROBES = 400
+# A bank may have many rows: so many stand for them, and the spread is measured at so many.
+_ROWS, _PROBES = 5000, 400
 # Fewer columns with level than this tell no shape: all columns do.
 _FEWEST_COLUMNS = 8
 
@@ -87,8 +87,10 @@ class LevelReference:
 
     def _learn(self, bundle: Bundle, columns: LevelColumns) -> None:
         bank = bundle.bank
-        vectors = np.asarray(bank.vectors, np.float32)
-        self._loudness = vectors[:, columns.loudness].astype(np.float64)
+        # The vectors may lie in a file: neither all rows nor all columns are taken into memory.
+        step = max(1, -(-len(bank) // _ROWS))
+        vectors = bank.vectors[::step]
+        self._loudness = np.asarray(vectors[:, columns.loudness], np.float64)
         used = columns.bearing.copy()
         used[columns.loudness] = False
         if int(used.sum()) < _FEWEST_COLUMNS:
@@ -97,12 +99,12 @@ class LevelReference:
         if not used.any():
             used[columns.loudness] = True  # loudness is all there is: every shape is alike
         self._used = used
-        plain = columns.without(vectors)[:, used]
+        plain = self._plain(vectors, columns)
         self._center = np.median(plain, axis=0)
         scatter = 1.4826 * np.median(np.abs(plain - self._center), axis=0)
         self._unit = np.maximum(scatter, _FLOOR_DB)
         self._shapes = ((plain - self._center) / self._unit).astype(np.float32)
-        groups = group_ids(bank.groups)
+        groups = group_ids(bank.groups[::step])
         if len(np.unique(groups)) < 2:
             return
         probes = np.arange(0, len(vectors), max(1, len(vectors) // _PROBES))
@@ -112,9 +114,16 @@ class LevelReference:
         self.limit = max(LEAST_DB, float(np.quantile(found, _SPREAD_QUANTILE)))
 
     def _shape_of(self, vectors: npt.NDArray[np.float32], columns: LevelColumns) -> Vector:
-        plain = columns.without(vectors)[:, self._used]
+        plain = self._plain(vectors, columns)
         shape: Vector = ((plain - self._center) / self._unit).astype(np.float32)
         return shape
+
+    def _plain(self, vectors: npt.NDArray[np.float32], columns: LevelColumns) -> Vector:
+        """The columns that tell shape, those in dB against the window's own loudness."""
+        plain: Vector = np.array(vectors[:, self._used], np.float32)
+        bearing = columns.bearing[self._used]
+        plain[:, bearing] -= np.asarray(vectors[:, columns.loudness, None], np.float32)
+        return plain
 
 
 def _squares(one: Vector, other: Vector) -> npt.NDArray[np.float64]:

@@ -137,6 +137,16 @@ def test_offset_is_against_the_healthy_sound_most_alike(bundle):
         assert np.median(found) == pytest.approx(gain, abs=1.0)
 
 
+def test_some_rows_stand_for_a_large_bank(bundle, monkeypatch):
+    monkeypatch.setattr("agent.level.reference._ROWS", 40)
+    few = LevelReference(bundle)
+    found = [
+        few.offset(vector, level_dbfs(samples))
+        for vector, samples, _ in judged(bundle, machine(6, seed=79, gain_db=5.0))
+    ]
+    assert np.median(found) == pytest.approx(5.0, abs=1.0)
+
+
 def test_ignoring_level_hears_the_fault_and_not_the_gain(bundle, tmp_path):
     free = level_free(bundle, tmp_path)
     assert isinstance(free.scorer, LevelFreeScorer)
