@@ -322,7 +322,9 @@ machines:
             [*AUSCULT, "--config", config], stderr=subprocess.PIPE, text=True
         )
         try:
-            event = live.wait("pump/event", lambda m: m["type"] == "auscult.drift.warned")
+            event = live.wait(
+                "pump/event", lambda m: m["type"] == "auscult.drift.warned", seconds=60
+            )
             warning = event["data"]["warning_id"]
             state = live.wait("pump/drift", lambda m: m["active"])
             assert state["warning_id"] == warning
