@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from agent.words import shown
+
 
 class AuscultError(Exception):
     """A fault the user can mend: it says what, where, and how.
@@ -16,7 +18,7 @@ class AuscultError(Exception):
 
     def __init__(self, problem: str, *, where: str | Path | None = None, remedy: str = "") -> None:
         self.problem = problem
-        self.where = None if where is None else str(where)
+        self.where = None if where is None else shown(where)
         self.remedy = remedy
         super().__init__(self.__str__())
 

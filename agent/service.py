@@ -13,7 +13,7 @@ from agent.bundle.load import Bundle
 from agent.capture.chosen import choose_microphone
 from agent.capture.config import MicrophoneSource
 from agent.capture.probe import check_paths
-from agent.capture.source import open_source
+from agent.capture.source import as_trained, open_source
 from agent.commission.requests import commission_handler, commissions_of
 from agent.config import AgentConfig, MachineConfig
 from agent.decide.keeper import AlarmKeeper
@@ -280,6 +280,8 @@ class Agent:
         rate = self._config.collect.rate
         if bundle is not None:
             rate = bundle.manifest.encoder.sample_rate
+        if bundle is not None and config is not None:
+            config = as_trained(config, bundle.manifest.conditions)
         source = None if config is None else open_source(config, rate)
         page = () if self.page is None else (self.page.sounds[machine.name],)
         if bundle is None or source is None:

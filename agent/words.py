@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime
+from pathlib import PurePath
 
 
 def counted(number: int, one: str, many: str = "") -> str:
@@ -14,6 +16,11 @@ def counted(number: int, one: str, many: str = "") -> str:
         many: The word for several; with an s when left out.
     """
     return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def shown(path: str | PurePath) -> str:
+    """A path that any output takes: what is no UTF-8 in its name is escaped."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def moment(time: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from agent.bundle.load import Bundle
-from agent.capture.files import read_audio
+from agent.capture.files import stream_audio
 from agent.errors import AudioError
 from agent.score.clips import score_clip
 from export.results import Unscored
@@ -43,14 +43,13 @@ def score_tests(
     unscored: list[Unscored] = []
     for recording in sorted(machine.of("test"), key=lambda r: r.path):
         value: float | None = None
-        seconds = 0.0
+        seconds = limit = 0.0
         try:
-            samples = read_audio(
+            blocks = stream_audio(
                 recording.path, rate=bundle.manifest.encoder.sample_rate, channel=channel
             )
-            seconds = len(samples) / bundle.manifest.encoder.sample_rate
-            result = score_clip(bundle, samples, hop_seconds=hop_seconds)
-            value = result.value
+            result = score_clip(bundle, blocks, hop_seconds=hop_seconds)
+            value, seconds, limit = result.value, result.seconds, result.limit
             reason = next((w.reason for w in result.windows if w.reason), "it holds no sound")
         except AudioError as fault:
             reason = fault.problem
@@ -58,13 +57,10 @@ def score_tests(
             unscored.append(Unscored(clip_name(machine, recording), reason))
         else:
             scored.setdefault(recording.section or "00", []).append(
-                _Scored(recording, value, seconds)
+                _Scored(recording, value, seconds, limit)
             )
         advance()
-    sections = tuple(
-        _section(machine, number, clips, bundle.manifest.threshold.clip_value)
-        for number, clips in sorted(scored.items())
-    )
+    sections = tuple(_section(machine, number, clips) for number, clips in sorted(scored.items()))
     return sections, tuple(unscored)
 
 
@@ -80,11 +76,10 @@ class _Scored:
     recording: Recording
     value: float
     seconds: float
+    limit: float
 
 
-def _section(
-    machine: Machine, number: str, clips: Sequence[_Scored], threshold: float
-) -> SectionScores:
+def _section(machine: Machine, number: str, clips: Sequence[_Scored]) -> SectionScores:
     scores = np.asarray([clip.value for clip in clips], dtype=np.float64)
     return SectionScores(
         machine=machine.name,
@@ -93,6 +88,6 @@ def _section(
         labels=tuple(clip.recording.label or "" for clip in clips),
         domains=tuple(clip.recording.domain for clip in clips),
         scores=scores,
-        decisions=scores > threshold,
+        decisions=scores > np.asarray([clip.limit for clip in clips]),
         seconds=np.asarray([clip.seconds for clip in clips], dtype=np.float64),
     )

@@ -1,27 +1,87 @@
-"""How long work shows itself."""
+"""How long work shows itself: a bar on a terminal, a line a stage elsewhere."""
 
 from __future__ import annotations
+
+import time
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
+# Off a terminal, a stage under way says so again after this, seconds.
+_AGAIN_SECONDS = 60.0
+
+
+class Stages(Progress):
+    """Progress that writes a line when a stage begins, now and then, and when it is done.
+
+    Args:
+        console: Where to; quiet where that is.
+        settings: As for `Progress`.
+    """
+
+    def __init__(self, console: Console, **settings: Any) -> None:
+        super().__init__(console=console, disable=True, **settings)
+        self._began = time.monotonic()
+        self._told: dict[TaskID, tuple[float, bool]] = {}
+
+    def add_task(self, description: str, *args: Any, **fields: Any) -> TaskID:
+        """Begin a stage."""
+        task = super().add_task(description, *args, **fields)
+        total = self.tasks[-1].total
+        of = "" if total is None else f" ({total:g})"
+        self._say(f"{description}{of}")
+        self._told[task] = (time.monotonic(), False)
+        return task
+
+    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+        """Go on with a stage."""
+        super().advance(task_id, advance)
+        self._tell(task_id)
+
+    def update(self, task_id: TaskID, **fields: Any) -> None:
+        """Change a stage."""
+        super().update(task_id, **fields)
+        self._tell(task_id)
+
+    def _tell(self, task_id: TaskID) -> None:
+        task = next((one for one in self.tasks if one.id == task_id), None)
+        if task is None or task_id not in self._told:
+            return
+        last, over = self._told[task_id]
+        now = time.monotonic()
+        done = task.total is not None and task.completed >= task.total
+        if over or not (done or now - last >= _AGAIN_SECONDS):
+            return
+        self._told[task_id] = (now, done)
+        if not done:
+            of = "" if task.total is None else f" of {task.total:g}"
+            self._say(f"{task.description}: {task.completed:g}{of}")
+        elif now - self._began >= 1.0:
+            self._say(f"{task.description}: done")
+
+    def _say(self, text: str) -> None:
+        passed = time.monotonic() - self._began
+        self.console.print(f"[{passed:6.1f} s] {text}", highlight=False, markup=False)
+
 
 def progress_bar(console: Console) -> Progress:
-    """Progress with counts and time left; leaves no trace, and is quiet off a terminal."""
-    return Progress(
+    """Progress with counts and time left; a line a stage, with the time, off a terminal."""
+    columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
     )
+    if not console.is_terminal:
+        return Stages(console)
+    return Progress(*columns, console=console, transient=True)

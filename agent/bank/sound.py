@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,10 @@ from agent.collect.session import SESSION, read_session
 from agent.errors import AuscultError
 from agent.evidence.record import RECORD, SOUND, read_record
 from agent.frames import Matrix, Samples, Validity
-from agent.window.clip import clip_windows
-from agent.window.validity import assess
+from agent.score.recording import open_recording
+from agent.window.clip import clip_windows, stream_windows
+from agent.window.conditions import compare_conditions
+from agent.window.validity import MIN_SECONDS, assess
 
 _BATCH = 16
 # How a plain recording is named, see `_find`.
@@ -171,20 +174,50 @@ def cut(recording: Recording, bundle: Bundle) -> list[tuple[float, Samples]]:
     Raises:
         AudioError: It cannot be read.
     """
-    encoder = bundle.manifest.encoder
-    rate, size = encoder.sample_rate, encoder.window_samples
+    return list(windows_of(recording, bundle))
+
+
+def windows_of(recording: Recording, bundle: Bundle) -> Iterator[tuple[float, Samples]]:
+    """The windows of `cut`, one by one: a recording of any length is never held whole.
+
+    Raises:
+        AudioError: It cannot be read.
+    """
+    manifest = bundle.manifest
+    rate, size = manifest.encoder.sample_rate, manifest.encoder.window_samples
+    gain = np.float32(10.0 ** (-recording.offset_db / 20.0))
+    if recording.spans is not None:
+        yield from _spans(recording, recording.spans, bundle, gain)
+        return
+    heard = open_recording(recording.path, manifest, None)
+    if heard.seconds < size / rate and (
+        heard.seconds < MIN_SECONDS
+        or any(
+            one.validity is Validity.TOO_SHORT
+            for one in compare_conditions(
+                manifest.conditions, seconds=heard.seconds, window_seconds=size / rate
+            )
+        )
+    ):
+        return
+    hop = max(1, round(manifest.clip_hop_seconds * rate))
+    for start, window in stream_windows(heard.blocks(), window_samples=size, hop_samples=hop):
+        yield start / rate, window * gain if recording.offset_db else window
+
+
+def _spans(
+    recording: Recording,
+    spans: Sequence[tuple[float, float]],
+    bundle: Bundle,
+    gain: np.float32,
+) -> list[tuple[float, Samples]]:
+    rate = bundle.manifest.encoder.sample_rate
+    size = bundle.manifest.encoder.window_samples
     samples = read_audio(recording.path, rate=rate)
     if recording.offset_db:
-        samples = samples * np.float32(10.0 ** (-recording.offset_db / 20.0))
-    if recording.spans is None:
-        verdict, _ = assess(samples, rate)
-        if verdict is Validity.TOO_SHORT:
-            return []
-        hop = max(1, round(bundle.manifest.clip_hop_seconds * rate))
-        windows = clip_windows(samples, window_samples=size, hop_samples=hop)
-        return [(start / rate, window) for start, window in windows]
+        samples = samples * gain
     found = []
-    for start, seconds in recording.spans:
+    for start, seconds in spans:
         # A window of another length (an older bundle's) is cut anew from the stretch it covered.
         first = round(start * rate)
         stretch = samples[first : first + max(size, round(seconds * rate))]
@@ -218,16 +251,18 @@ def embed_sound(
     parts: list[Matrix] = [result.vectors]
     task = progress.add_task("embedding", total=len(recordings)) if progress else None
     for recording in recordings:
-        valid: list[tuple[float, Samples]] = []
-        for start, window in cut(recording, bundle):
-            verdict, reason = assess(window, encoder.sample_rate, min_seconds=0.0)
-            if verdict is Validity.VALID:
-                valid.append((start, window))
-            else:
-                result.invalid[reason] += 1
         used = 0
-        for first in range(0, len(valid), _BATCH):
-            part = valid[first : first + _BATCH]
+        windows = windows_of(recording, bundle)
+        while batch := list(islice(windows, _BATCH)):
+            part = []
+            for start, window in batch:
+                verdict, reason = assess(window, encoder.sample_rate, min_seconds=0.0)
+                if verdict is Validity.VALID:
+                    part.append((start, window))
+                else:
+                    result.invalid[reason] += 1
+            if not part:
+                continue
             vectors = bundle.encoder.encode(np.stack([window for _, window in part]))
             good = np.asarray(np.isfinite(vectors).all(axis=1))
             if not good.all():

@@ -118,6 +118,13 @@ class Threshold(Strict):
     clip_value: Annotated[
         float, Field(description="The same for whole recordings (score, evaluate), score of a clip")
     ]
+    clip_limits: Annotated[
+        tuple[tuple[int, float], ...],
+        Field(
+            description="The same for recordings of so many windows, ascending; between two by the "
+            "logarithm of the number. Empty in older bundles: `clip_value` for all"
+        ),
+    ] = ()
     method: Annotated[str, Field(description="How it was calibrated, in words")]
     healthy_windows: Annotated[int, Field(ge=0, description="Healthy windows it was calibrated on")]
     healthy_recordings: Annotated[

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,8 +163,20 @@ def read_audio(path: str | Path, *, rate: int, channel: int | None = None) -> Sa
     return np.concatenate(list(stream_audio(path, rate=rate, channel=channel)))
 
 
-def stream_audio(path: str | Path, *, rate: int, channel: int | None = None) -> Iterator[Samples]:
+def stream_audio(
+    path: str | Path,
+    *,
+    rate: int,
+    channel: int | None = None,
+    watch: Callable[[Matrix], None] = lambda _: None,
+) -> Iterator[Samples]:
     """Read a file as `read_audio` does, piece by piece: memory stays bounded, however long it is.
+
+    Args:
+        path: The file.
+        rate: As for `read_audio`.
+        channel: As for `read_audio`.
+        watch: Shown each piece as it was stored, float32 `(n, channels)`.
 
     Yields:
         float32, shape `(n,)`, n > 0; joined, what `read_audio` gives.
@@ -175,7 +187,13 @@ def stream_audio(path: str | Path, *, rate: int, channel: int | None = None) -> 
     stored = audio_info(path).rate
     # What a piece becomes at the new rate must not be large either.
     most = max(1, min(_BLOCK_FRAMES, int(_BLOCK_FRAMES * stored / rate)))
-    blocks = map(mix, read_frames(path, channel=channel, most=most))
+
+    def watched() -> Iterator[Samples]:
+        for frames in read_frames(path, channel=channel, most=most):
+            watch(frames)
+            yield mix(frames)
+
+    blocks = watched()
     if stored == rate:
         yield from blocks
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
+from agent.bundle.facts import ConditionsInfo
 from agent.capture.config import AnySource, MicrophoneSource, ReplaySource
 from agent.capture.microphone import Microphone
 from agent.capture.process import ProcessSource
@@ -43,6 +44,18 @@ class Source(Protocol):
     def faults(self) -> Mapping[str, int]:
         """How often each kind of trouble was met so far (overruns, reopenings, bad files)."""
         ...
+
+
+def as_trained(config: AnySource, conditions: ConditionsInfo | None) -> AnySource:
+    """A source that hears the channel its bundle was trained on, unless it names one itself.
+
+    Args:
+        config: A machine's `source`.
+        conditions: The bundle's; None of older ones.
+    """
+    if conditions is None or conditions.channel is None or config.channel is not None:
+        return config
+    return config.model_copy(update={"channel": conditions.channel})
 
 
 def open_source(config: AnySource, rate: int) -> Source:

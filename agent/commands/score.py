@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.words import counted
+from agent.words import counted, shown
 
 if TYPE_CHECKING:
     from agent.bundle.load import Bundle
@@ -84,7 +84,7 @@ def score(
             _print(result)
     raw, rarity = bundle.manifest.threshold, bundle.significance
     document = {
-        "bundle": str(bundle_path),
+        "bundle": shown(bundle_path),
         "machine": bundle.manifest.trained_on.machine,
         "preset": bundle.manifest.trained_on.preset,
         "window_seconds": bundle.manifest.window_seconds,
@@ -138,17 +138,18 @@ def _score_file(
 ) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from agent.capture.files import read_audio
     from agent.errors import AudioError
     from agent.explain.clips import explain_clip
     from agent.frames import MachineState
     from agent.publish.messages import figures
     from agent.score.calibrate import scales
     from agent.score.clips import score_clip
+    from agent.score.recording import open_recording
+    from agent.score.scale import of_length
 
     manifest = bundle.manifest
     result: dict[str, Any] = {
-        "path": str(file),
+        "path": shown(file),
         "score": None,
         "zone": None,
         "raw_score": None,
@@ -156,22 +157,27 @@ def _score_file(
         "state": "unknown",
         "verdict": "invalid",
         "error": None,
+        "notes": [],
         "windows": [],
     }
     if file.is_dir():  # those with recordings in them were expanded
         result["error"] = (
-            f"{file}: holds no recordings. "
+            f"{shown(file)}: holds no recordings. "
             "Name a recording, or a folder with WAV, FLAC or other audio files in it."
         )
         return result
     try:
-        samples = read_audio(file, rate=manifest.encoder.sample_rate, channel=channel)
+        heard = open_recording(file, manifest, channel)
+        clip = score_clip(bundle, heard.blocks(), hop_seconds=hop, idle_gate=idle_gate)
     except AudioError as fault:
         result["error"] = str(fault)
         return result
-    clip = score_clip(bundle, samples, hop_seconds=hop, idle_gate=idle_gate)
     told = scales(manifest.threshold, bundle.healthy, manifest.scorer.clip)
-    result |= figures(told.clips, clip.value)
+    result["notes"] = heard.notes()
+    if (unfit := heard.fault()) and clip.value is not None:
+        result["error"] = f"{shown(file)}: {unfit}; score one alone with --channel"
+        return result
+    result |= figures(of_length(told.clips, manifest.threshold.clip_value, clip.limit), clip.value)
     result["p_value"] = clip.p_value
     judged = [window for window in clip.windows if window.score is not None]
     standing = bool(judged) and all(window.state is MachineState.IDLE for window in judged)
@@ -179,12 +185,12 @@ def _score_file(
         result["state"] = (MachineState.IDLE if standing else MachineState.RUNNING).value
     result["verdict"] = _verdict(
         clip.value,
-        manifest.threshold.clip_value,
+        clip.limit,
         counts=not judged or any(window.counts for window in judged),
     )
     reasons: list[Explanation | None] = [None] * len(clip.windows)
     if explain:
-        reasons = explain_clip(bundle, samples, clip, hop_seconds=hop)
+        reasons = explain_clip(bundle, heard.blocks(), clip, hop_seconds=hop)
     for window, validity, why in zip(clip.windows, clip.validity, reasons, strict=True):
         result["windows"].append(
             {
@@ -203,8 +209,8 @@ def _score_file(
             }
         )
     if not judged:
-        unfit = {window.reason for window in clip.windows} or {"holds no sound"}
-        result["error"] = f"{file}: no window could be judged: {'; '.join(sorted(unfit))}"
+        whys = {window.reason for window in clip.windows} or {"holds no sound"}
+        result["error"] = f"{shown(file)}: no window could be judged: {'; '.join(sorted(whys))}"
     return result
 
 
@@ -218,6 +224,8 @@ def _verdict(value: float | None, threshold: float, *, counts: bool) -> str:
 
 def _print(result: dict[str, Any]) -> None:
     path = result["path"]
+    for note in result["notes"]:
+        click.echo(f"auscult: {path}: {note}", err=True)
     for window in result["windows"]:
         why = f" ({_because(window)})" if window["reason"] else ""
         click.echo(f"{path}\t{window['start']:.1f} s\t{_judgement(window)}{why}")

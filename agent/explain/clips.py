@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import numpy as np
+
 from agent.bundle.load import Bundle
 from agent.explain.account import explain_window
 from agent.frames import Explanation, Samples
 from agent.score.clips import ClipScore, beginning
-from agent.window.clip import clip_windows
+from agent.window.clip import stream_windows
 
 
 def explain_clip(
-    bundle: Bundle, samples: Samples, clip: ClipScore, *, hop_seconds: float | None = None
+    bundle: Bundle,
+    samples: Samples | Iterable[Samples],
+    clip: ClipScore,
+    *,
+    hop_seconds: float | None = None,
 ) -> list[Explanation | None]:
     """Why each window that counts is above the threshold; None for the others.
 
     Args:
         bundle: What it was scored with.
-        samples: The recording, as given to `score_clip`.
+        samples: The recording, as given to `score_clip`; blocks are taken anew.
         clip: Its score.
         hop_seconds: As given to `score_clip`.
     """
@@ -30,8 +38,9 @@ def explain_clip(
     ]
     if not any(strange):
         return [None] * len(strange)
-    cut = clip_windows(
-        beginning(bundle, samples),
+    blocks = [samples] if isinstance(samples, np.ndarray) else samples
+    cut = stream_windows(
+        beginning(bundle, blocks),
         window_samples=encoder.window_samples,
         hop_samples=max(1, round(hop * encoder.sample_rate)),
     )

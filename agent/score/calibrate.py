@@ -15,6 +15,7 @@ import numpy.typing as npt
 from agent.bundle.facts import ScaleInfo
 from agent.bundle.manifest import Row, Threshold
 from agent.errors import AuscultError
+from agent.score.clip_limits import clip_limits
 from agent.score.config_threshold import ThresholdRule
 from agent.score.conformal import PValues
 from agent.score.normalize import group_ids
@@ -159,6 +160,9 @@ def calibrate(
         value=of_windows.value,
         false_alarm_rate=of_windows.rate,
         clip_value=of_clips.value,
+        clip_limits=clip_limits(
+            values, names, places, rule.model_copy(update={"sure": False}), clip
+        ),
         method=f"leave-one-recording-out healthy scores, {of_windows.how}",
         healthy_windows=len(values),
         healthy_recordings=recordings,

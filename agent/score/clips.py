@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,8 +13,10 @@ from agent.activity.levels import BandLevels
 from agent.activity.runs import STOP_FRAMES
 from agent.bundle.load import Bundle
 from agent.frames import MachineState, Samples, Validity
-from agent.window.clip import clip_windows
-from agent.window.validity import assess
+from agent.score.clip_limits import limit_for
+from agent.window.clip import stream_windows
+from agent.window.conditions import compare_conditions
+from agent.window.validity import MIN_SECONDS, LevelRange, assess, level_dbfs
 
 # Windows held at once: bounds the memory a long recording takes.
 _BATCH = 16
@@ -50,17 +53,21 @@ class ClipScore:
         value: Mean or maximum of the scores of the windows that count (`manifest.scorer.clip`), of
             all that could be judged where none counts; None when none could be.
         p_value: Conformal p-value of that; None without one.
+        limit: What the value is held against, for its number of windows.
+        seconds: Length of the recording.
     """
 
     windows: tuple[ClipWindow, ...]
     validity: tuple[Validity, ...]
     value: float | None
     p_value: float | None = None
+    limit: float = 0.0
+    seconds: float = 0.0
 
 
 def score_clip(
     bundle: Bundle,
-    samples: Samples,
+    samples: Samples | Iterable[Samples],
     *,
     hop_seconds: float | None = None,
     idle_gate: bool = False,
@@ -69,7 +76,8 @@ def score_clip(
 
     Args:
         bundle: An opened bundle.
-        samples: Mono float32, shape `(n,)`, at `manifest.encoder.sample_rate`.
+        samples: Mono float32, shape `(n,)`, at `manifest.encoder.sample_rate`; or blocks of it,
+            of which only a few windows are held however many there are.
         hop_seconds: Step between windows, seconds; when None the manifest's `clip_hop_seconds`,
             with which its `clip_value` was calibrated.
         idle_gate: Leave out, as the agent does, windows in which the bundle's idle gate finds the
@@ -81,34 +89,65 @@ def score_clip(
     """
     encoder = bundle.manifest.encoder
     hop = bundle.manifest.clip_hop_seconds if hop_seconds is None else hop_seconds
-    if len(samples) == 0:
-        return ClipScore((), (), None)
-    # Judged before it is repeated: a fraction of a second stays too short however often it is.
-    verdict, reason = assess(samples, encoder.sample_rate)
-    if verdict is Validity.TOO_SHORT:
-        return ClipScore((ClipWindow(0.0, None, reason),), (verdict,), None)
-    cut = clip_windows(
-        beginning(bundle, samples),
+    heard = _Heard(bundle, [samples] if isinstance(samples, np.ndarray) else samples)
+    batch: list[tuple[int, Samples]] = []
+    verdicts: list[tuple[Validity, str]] = []
+    places: list[int] = []
+    scores: dict[int, float] = {}
+    idle_at: list[bool] = []
+    levels = _levels(bundle)
+
+    def flush() -> None:
+        """Judge the windows held."""
+        judged = [assess(window, encoder.sample_rate, min_seconds=0.0) for _, window in batch]
+        first = len(places)
+        places.extend(start for start, _ in batch)
+        verdicts.extend(judged)
+        idle_at.extend([False] * len(batch))
+        part = [i for i, (verdict, _) in enumerate(judged) if verdict is Validity.VALID]
+        if part:
+            vectors = bundle.encoder.encode(np.stack([batch[i][1] for i in part]))
+            values, _ = bundle.scorer.score(vectors)
+            still = [False] * len(part)
+            if bundle.gate is not None:
+                still = [bool(one) for one in bundle.gate.idle(vectors)]
+            for i, value, rests in zip(part, values, still, strict=True):
+                idle_at[first + i] = rests
+                if not np.isfinite(value):
+                    why = "the encoder gave no finite number for it"
+                    verdicts[first + i] = (Validity.NOT_FINITE, why)
+                    continue
+                # A machine that stands still may be as quiet as it likes.
+                if levels is not None and not rests:
+                    fit, why = levels.judge(level_dbfs(batch[i][1] - batch[i][1].mean()))
+                    if fit is not Validity.VALID:
+                        verdicts[first + i] = (fit, why)
+                        continue
+                scores[first + i] = float(value)
+        batch.clear()
+
+    for window in stream_windows(
+        heard,
         window_samples=encoder.window_samples,
         hop_samples=max(1, round(hop * encoder.sample_rate)),
-    )
-    starts = np.array([start for start, _ in cut])
-    verdicts = [assess(window, encoder.sample_rate, min_seconds=0.0) for _, window in cut]
-    valid = [i for i, (verdict, _) in enumerate(verdicts) if verdict is Validity.VALID]
-    scores: dict[int, float] = {}
-    idle = np.zeros(len(cut), bool)
-    for first in range(0, len(valid), _BATCH):
-        part = valid[first : first + _BATCH]
-        vectors = bundle.encoder.encode(np.stack([cut[i][1] for i in part]))
-        values, _ = bundle.scorer.score(vectors)
-        for i, value in zip(part, values, strict=True):
-            if np.isfinite(value):
-                scores[i] = float(value)
-            else:
-                verdicts[i] = (Validity.NOT_FINITE, "the encoder gave no finite number for it")
-        if bundle.gate is not None:
-            idle[part] = bundle.gate.idle(vectors)
-    share = still_share(bundle, samples, starts, encoder.window_samples)
+    ):
+        batch.append(window)
+        if len(batch) == _BATCH:
+            flush()
+    seconds = heard.length / encoder.sample_rate
+    # Judged before it is repeated: a fraction of a second stays too short however often it is.
+    if heard.length and seconds < encoder.window_samples / encoder.sample_rate:
+        fault = _too_short(bundle, seconds)
+        if fault:
+            return ClipScore(
+                (ClipWindow(0.0, None, fault),), (Validity.TOO_SHORT,), None, None, 0.0, seconds
+            )
+    flush()
+    if not places:
+        return ClipScore((), (), None, seconds=seconds)
+    starts = np.array(places)
+    idle = np.array(idle_at)
+    share = heard.still_share(starts, encoder.window_samples)
     idle |= share == 1.0
     beside = beside_idle(starts, idle, encoder.window_samples) | (share > 0.0)
     rarity = bundle.significance
@@ -129,7 +168,7 @@ def score_clip(
             counts=not why,
         )
 
-    windows = tuple(told(i) for i in range(len(cut)))
+    windows = tuple(told(i) for i in range(len(places)))
     combine = np.mean if bundle.manifest.scorer.clip == "mean" else np.max
     counted = [w.score for w in windows if w.counts and w.score is not None]
     value = float(combine(counted or list(scores.values()))) if scores else None
@@ -138,47 +177,90 @@ def score_clip(
         tuple(verdict for verdict, _ in verdicts),
         value,
         None if rarity is None or value is None else float(rarity.clips(value)),
+        limit_for(bundle.manifest.threshold, len(counted or scores)),
+        seconds,
     )
 
 
-def beginning(bundle: Bundle, samples: Samples) -> Samples:
-    """As much of a recording as the bundle scores, `(n,)` to `(m,)`."""
+def beginning(bundle: Bundle, blocks: Iterable[Samples]) -> Iterator[Samples]:
+    """As much of a recording as the bundle scores, in blocks."""
     seconds = bundle.manifest.clip_seconds
-    return (
-        samples
-        if seconds is None
-        else samples[: round(seconds * bundle.manifest.encoder.sample_rate)]
+    left = None if seconds is None else round(seconds * bundle.manifest.encoder.sample_rate)
+    for block in blocks:
+        part = block if left is None else block[:left]
+        if left is not None:
+            left -= len(part)
+        if len(part):
+            yield part
+
+
+class _Heard:
+    """The blocks of a recording on their way: as much as is scored, and half seconds at rest."""
+
+    def __init__(self, bundle: Bundle, blocks: Iterable[Samples]) -> None:
+        self._blocks = blocks
+        self._still = bundle.still
+        rate = bundle.manifest.encoder.sample_rate
+        self._bands = BandLevels(rate)
+        self._rest: Samples = np.empty(0, np.float32)
+        self._flags: list[npt.NDArray[np.bool_]] = []
+        seconds = bundle.manifest.clip_seconds
+        self._most = None if seconds is None else round(seconds * rate)
+        self.length = 0
+
+    def __iter__(self) -> Iterator[Samples]:
+        for block in self._blocks:
+            if self._still is not None:
+                joined = np.concatenate([self._rest, block])
+                frames = self._bands.frames_of(joined)
+                if len(frames):
+                    self._flags.append(self._still.still(self._bands.measure(frames)))
+                self._rest = joined[frames.size :].copy()
+            left = block if self._most is None else block[: max(0, self._most - self.length)]
+            self.length += len(left)
+            if len(left):
+                yield left
+
+    def still_share(self, starts: npt.NDArray[np.int64], length: int) -> npt.NDArray[np.float64]:
+        """Share of each window in which the machine stands still, by half seconds.
+
+        Args:
+            starts: Where each window begins, samples.
+            length: Of a window, samples.
+
+        Returns:
+            0 to 1 for each; 0 for less than a second, which no stop is, and from a bundle that does
+            not tell half seconds apart.
+        """
+        if not self._flags:
+            return np.zeros(len(starts))
+        flags = np.concatenate(self._flags)
+        still = np.concatenate([[0], np.cumsum(flags)])
+        size = self._bands.frame_samples
+        first = np.minimum(starts // size, len(flags))
+        last = np.minimum(-(-(starts + length) // size), len(flags))
+        found = still[last] - still[first]
+        found[found < STOP_FRAMES] = 0
+        share: npt.NDArray[np.float64] = found / np.maximum(1, last - first)
+        return share
+
+
+def _levels(bundle: Bundle) -> LevelRange | None:
+    """Levels at which a window may be judged, as the agent has them unless configured otherwise."""
+    if bundle.manifest.conditions is None:
+        return None
+    return LevelRange(bundle.manifest.trained_on.level_dbfs)
+
+
+def _too_short(bundle: Bundle, seconds: float) -> str:
+    """Why a recording shorter than a window is not judged; empty when it is."""
+    if seconds < MIN_SECONDS:
+        return f"{seconds:.2f} s of sound, at least {MIN_SECONDS:g} s needed"
+    manifest = bundle.manifest
+    found = compare_conditions(
+        manifest.conditions, seconds=seconds, window_seconds=manifest.window_seconds
     )
-
-
-def still_share(
-    bundle: Bundle, samples: Samples, starts: npt.NDArray[np.int64], length: int
-) -> npt.NDArray[np.float64]:
-    """Share of each window in which the machine stands still, by half seconds.
-
-    Args:
-        bundle: Opened; one that does not tell half seconds apart finds none.
-        samples: The recording, float32 `(n,)`.
-        starts: Where each window begins, samples.
-        length: Of a window, samples.
-
-    Returns:
-        0 to 1 for each; 0 for less than a second, which no stop is.
-    """
-    if bundle.still is None:
-        return np.zeros(len(starts))
-    bands = BandLevels(bundle.manifest.encoder.sample_rate)
-    frames = bands.frames_of(samples)
-    if not len(frames):
-        return np.zeros(len(starts))
-    still = bundle.still.still(bands.measure(frames))
-    still = np.concatenate([[0], np.cumsum(still)])
-    first = np.minimum(starts // bands.frame_samples, len(frames))
-    last = np.minimum(-(-(starts + length) // bands.frame_samples), len(frames))
-    found = still[last] - still[first]
-    found[found < STOP_FRAMES] = 0
-    share: npt.NDArray[np.float64] = found / np.maximum(1, last - first)
-    return share
+    return next((one.text for one in found if one.validity is Validity.TOO_SHORT), "")
 
 
 def beside_idle(

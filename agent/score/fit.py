@@ -124,6 +124,7 @@ def _covering(calibrated: Threshold, config: CoveringConfig, scores: Vector) -> 
         update={
             "value": 1.0,
             "clip_value": 1.0,
+            "clip_limits": (),
             "false_alarm_rate": min(max(beyond, 0.5 / len(known)), 0.999),
             "method": f"radius around the healthy centre that covers {config.covered:.4g} of the "
             "healthy windows",

@@ -139,5 +139,18 @@ def scale_of(threshold: float, healthy: HealthySpread | None) -> Scale:
     return Scale(median, threshold, min(healthy.usual, threshold), severe)
 
 
+def of_length(scale: Scale, usual: float, limit: float) -> Scale:
+    """The scale of recordings held against another limit, for their number of windows.
+
+    Args:
+        scale: Of recordings of the usual number.
+        usual: The limit of those, raw.
+        limit: That of these.
+    """
+    if limit == usual or limit <= scale.median:
+        return scale
+    return Scale(scale.median, limit, min(scale.usual, limit), scale.severe + limit - usual)
+
+
 def _least(values: npt.NDArray[np.float64]) -> float:
     return max(_CLOSEST * float(np.abs(values).max()), 1e-12)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 
 from agent.frames import Samples
@@ -41,3 +43,43 @@ def clip_windows(
     if starts[-1] + window_samples < length:
         starts.append(length - window_samples)
     return [(start, samples[start : start + window_samples]) for start in starts]
+
+
+def stream_windows(
+    blocks: Iterable[Samples], *, window_samples: int, hop_samples: int
+) -> Iterator[tuple[int, Samples]]:
+    """The windows that `clip_windows` cuts, of a recording that comes in blocks.
+
+    Never more than a window, a hop and a block are held, however long the recording is.
+
+    Args:
+        blocks: float32, shape `(n,)` each.
+        window_samples: Length of a window, samples.
+        hop_samples: Step between windows, samples.
+
+    Yields:
+        As `clip_windows`; each window with samples of its own.
+
+    Raises:
+        ValueError: The window or hop is not positive.
+    """
+    if window_samples < 1 or hop_samples < 1:
+        raise ValueError(f"window {window_samples} and hop {hop_samples} must be positive")
+    held: Samples = np.empty(0, np.float32)
+    first = 0  # position of the first sample held
+    start = 0  # of the next window
+    covered = 0  # up to where the windows given reach
+    for block in blocks:
+        held = np.concatenate([held, block])
+        while start + window_samples <= first + len(held):
+            yield start, held[start - first : start - first + window_samples].copy()
+            covered = start + window_samples
+            start += hop_samples
+        # The last window's length stays, in case one more must end with the last sample.
+        gone = max(0, min(start, first + len(held) - window_samples) - first)
+        held, first = held[gone:].copy(), first + gone
+    length = first + len(held)
+    if length and not covered:
+        yield 0, np.resize(held, window_samples)
+    elif covered < length:
+        yield length - window_samples, held[-window_samples:].copy()

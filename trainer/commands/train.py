@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.words import counted
+from agent.words import counted, shown
 from trainer.commands.options import SEEDS, channel_option, untypical_option, weights_option
 
 if TYPE_CHECKING:
@@ -154,20 +154,28 @@ def train(
             "[yellow]the preset's classes are of all machines, but this one is alone: give the "
             "folder that holds them all, and --machine[/]"
         )
-    with progress_bar(console) as progress:
-        record = train_machine(
-            chosen,
-            recipe,
-            out,
-            seed=seed,
-            weights=weights,
-            channel=channel,
-            hygiene=inspection.record,
-            others=others,
-            fabric=fabric,
-            resume=resume,
-            progress=progress,
-        )
+    try:
+        with progress_bar(console) as progress:
+            record = train_machine(
+                chosen,
+                recipe,
+                out,
+                seed=seed,
+                weights=weights,
+                channel=channel,
+                hygiene=inspection.record,
+                others=others,
+                fabric=fabric,
+                resume=resume,
+                progress=progress,
+            )
+    except KeyboardInterrupt:
+        if first and (out / CHECKPOINT).is_dir():
+            console.print(
+                f"stopped; to go on in {escape(shown(out))}: the same command with --resume",
+                highlight=False,
+            )
+        raise
     if not first:
         return
     rehearsal = None
@@ -178,7 +186,12 @@ def train(
     except AuscultError as fault:
         # The run is whole: that nothing can be said of a threshold is said, and no reason to stop.
         console.print(f"[yellow]no threshold could be tried: {escape(str(fault))}[/]")
-    report = write_report(out, record, rehearsal)
+    report: Path | None = None
+    try:
+        report = write_report(out, record, rehearsal)
+    except (OSError, ValueError) as fault:
+        # The run is written: a page that fails must not take the training with it.
+        console.print(f"[yellow]no report: {escape(str(fault))}[/]", highlight=False)
     if sum(r.role == "normal" for r in record.recordings) < 2:
         console.print(
             "[yellow]one healthy recording: unless it lasts minutes, export has nothing to compare "
@@ -197,7 +210,8 @@ def train(
         console.print(escape(rehearsal_words(rehearsal.figures)), highlight=False)
         console.print(f"verdict: {escape(rehearsal.ruling.text())}", highlight=False)
     console.print(f"trained {record.machine} with {recipe.name} in {record.seconds:.0f} s: {out}")
-    console.print(f"look and listen: {report}", highlight=False)
+    if report is not None:
+        console.print(f"look and listen: {report}", highlight=False)
     console.print(f"next: auscult export {out} --out {out}-bundle", highlight=False)
     if record.best_epochs:
         epochs = ", ".join(map(str, record.best_epochs))

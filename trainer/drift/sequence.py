@@ -14,13 +14,15 @@ import soxr
 from rich.progress import Progress
 
 from agent.bundle.load import Bundle
-from agent.capture.files import read_audio, read_frames
+from agent.capture.files import read_frames
 from agent.drift.bands import band_statistics, plan_bands
 from agent.drift.baseline import DriftError
 from agent.drift.mixture import Array
 from agent.errors import AudioError
-from agent.frames import Validity
-from agent.window.validity import assess
+from agent.frames import Matrix, Validity
+from agent.score.recording import open_recording
+from agent.window.clip import stream_windows
+from agent.window.validity import MIN_SECONDS, assess
 from trainer.drift.folder import choose_recordings, one_format
 from trainer.drift.settings import Tolerance, band_tolerance, embedding_tolerance
 from trainer.recordings.model import Rejected
@@ -164,9 +166,18 @@ def _shown(
             progress.advance(task)
 
 
-def _starts(count: int, window: int) -> list[int]:
-    """Starts of windows that do not overlap; a shorter recording is one window."""
-    return list(range(0, max(1, count - window + 1), window))
+def _parts(file: Path, window: int) -> Iterator[Matrix]:
+    """Windows that do not overlap, as stored; a shorter recording is one window."""
+    held: Matrix | None = None
+    given = 0
+    for block in read_frames(file):
+        held = block if held is None else np.concatenate([held, block])
+        while len(held) >= window:
+            yield held[:window]
+            held = held[window:]
+            given += 1
+    if not given and held is not None:
+        yield held
 
 
 def _folder_bands(
@@ -189,13 +200,13 @@ def _folder_bands(
     for index in _shown(names, len(names), "features", progress):
         file = names[index]
         try:
-            sound = np.concatenate(list(read_frames(file)))
+            made = [band_statistics(part, plan) for part in _parts(file, window)]
         except AudioError as fault:
             skipped.append(Rejected(file, fault.problem, fault.remedy))
             continue
-        for start in _starts(len(sound), window):
-            rows.append(band_statistics(sound[start : start + window], plan))
-            steps.append(Step(file.relative_to(folder).as_posix(), start / form.rate))
+        rows += made
+        name = file.relative_to(folder).as_posix()
+        steps += [Step(name, n * window / form.rate) for n in range(len(made))]
     if not rows:
         raise _none_usable(folder, skipped)
     features = np.stack(rows)
@@ -228,18 +239,24 @@ def _folder_embeddings(
     for index in _shown(files, len(files), "embeddings", progress):
         file = files[index]
         try:
-            sound = read_audio(file, rate=info.sample_rate)
+            heard = open_recording(file, bundle.manifest, None)
+            made: list[npt.NDArray[np.float32]] = []
+            for start, part in stream_windows(
+                heard.blocks(), window_samples=window, hop_samples=window
+            ):
+                if start % window:
+                    continue  # what is left over at the end is no step
+                judged, _ = assess(part, info.sample_rate)
+                if judged is Validity.VALID and heard.seconds >= MIN_SECONDS:
+                    made.append(bundle.encoder.encode(part[None])[0])
+                else:
+                    made.append(np.full(info.dim, np.nan, dtype=np.float32))
         except AudioError as fault:
             skipped.append(Rejected(file, fault.problem, fault.remedy))
             continue
-        for start in _starts(len(sound), window):
-            part = sound[start : start + window]
-            judged, _ = assess(part, info.sample_rate)
-            if judged is Validity.VALID:
-                rows.append(bundle.encoder.encode(np.resize(part, (1, window)))[0])
-            else:
-                rows.append(np.full(info.dim, np.nan, dtype=np.float32))
-            steps.append(Step(file.relative_to(folder).as_posix(), start / info.sample_rate))
+        rows += made
+        name = file.relative_to(folder).as_posix()
+        steps += [Step(name, n * window / info.sample_rate) for n in range(len(made))]
     if not rows:
         raise _none_usable(folder, skipped)
     return replace(_embeddings(rows, tuple(steps), bundle, 1), skipped=tuple(skipped))

@@ -16,11 +16,13 @@ said. Source: the task descriptions at dcase.community (2022 to 2025).
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.capture.files import is_audio
 from agent.errors import ConfigError
 from trainer.recordings.model import Machine, Recording, Rejected
 from trainer.recordings.walk import audio_files, subfolders
@@ -35,6 +37,8 @@ _ROLE_WORDS = {"noise": "noise", "idle": "idle", "clean": "clean", "machine": "c
 _DOMAINS = ("source", "target")
 _LABELS = ("normal", "anomaly")
 _NO_ATTRIBUTE = "noattribute"
+# Headings of the column that names files.
+_NAMES = frozenset({"file_name", "filename", "file", "path", "name"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,34 +91,59 @@ def read_attributes(path: Path) -> dict[str, dict[str, str]]:
         ConfigError: It cannot be read, or has no column `file_name`.
     """
     try:
-        # utf-8-sig: a spreadsheet that saved it put a byte-order mark before the first name.
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.reader(file))
+        rows = list(csv.reader(io.StringIO(_text(path)), delimiter=_delimiter(_text(path))))
     except (OSError, UnicodeDecodeError, csv.Error) as fault:
         raise ConfigError(
             f"cannot be read: {fault}", where=path, remedy="Save it as CSV in UTF-8."
         ) from fault
-    if not rows or not rows[0] or rows[0][0].strip() != "file_name":
+    head = [cell.strip() for cell in rows[0]] if rows else []
+    place = next((n for n, cell in enumerate(head) if cell.lower() in _NAMES), None)
+    if place is None:
         raise ConfigError(
             "has no column `file_name`",
             where=path,
-            remedy="Its first line should be file_name,d1p,d1v,d2p,d2v..., or take it away: it is "
-            "optional.",
+            remedy="Its first line should be file_name,d1p,d1v,d2p,d2v..., or file_name and a "
+            "column for each attribute; or take it away: it is optional.",
         )
+    pairs = all(re.fullmatch(r"d\d+[pv]", cell.lower()) for cell in head[place + 1 :] if cell)
     table = {}
     for row in rows[1:]:
-        if not row or not row[0].strip():
+        if len(row) <= place or not row[place].strip():
             continue
-        pairs = zip(row[1::2], row[2::2], strict=False)
         # Windows paths occur, and a value such as 0.30 is not a suffix: cut only a known one.
-        name = re.split(r"[\\/]", row[0].strip())[-1]
-        stem = re.sub(r"\.(wav|flac)$", "", name, flags=re.IGNORECASE)
+        name = re.split(r"[\\/]", row[place].strip())[-1]
+        stem = Path(name).stem if is_audio(Path(name)) else name
+        cells = row[place + 1 :]
+        found = (
+            zip(cells[::2], cells[1::2], strict=False)
+            if pairs
+            else zip(head[place + 1 :], cells, strict=False)
+        )
         table[stem] = {
             parameter.strip(): value.strip()
-            for parameter, value in pairs
-            if parameter.strip() and parameter.strip().lower() != _NO_ATTRIBUTE
+            for parameter, value in found
+            if parameter.strip()
+            and parameter.strip().lower() != _NO_ATTRIBUTE
+            and (pairs or value.strip())
         }
     return table
+
+
+def _text(path: Path) -> str:
+    """A CSV as spreadsheets save it: UTF-8 or UTF-16, with or without a mark, or Latin-1."""
+    data = path.read_bytes()
+    if data[:2] in {b"\xff\xfe", b"\xfe\xff"}:
+        return data.decode("utf-16")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+def _delimiter(text: str) -> str:
+    """What separates the columns of the first line."""
+    first = text.split("\n", 1)[0]
+    return max(",;\t|", key=first.count)
 
 
 def is_dcase(folder: Path) -> bool:
@@ -136,8 +165,11 @@ def read_dcase(folder: Path) -> Machine:
         ConfigError: A CSV cannot be read.
     """
     table: dict[str, dict[str, str]] = {}
+    tables: list[tuple[Path, dict[str, dict[str, str]]]] = []
     for path in sorted(folder.glob("attributes_*.csv")):
-        table.update(read_attributes(path))
+        rows = read_attributes(path)
+        table.update(rows)
+        tables.append((path, rows))
     found: list[Recording] = []
     rejected: list[Rejected] = []
     for kind, place in subfolders(folder).items():
@@ -161,6 +193,18 @@ def read_dcase(folder: Path) -> Machine:
                     section=parts.section,
                     domain=_first(words, _DOMAINS) or "unknown",
                     attributes={**parts.attributes, **table.get(path.stem, {})},
+                )
+            )
+    stems = {recording.path.stem for recording in found}
+    for path, rows in tables:
+        strange = sorted(set(rows) - stems)
+        if strange:
+            rejected.append(
+                Rejected(
+                    path,
+                    f"{len(strange)} of its {len(rows)} rows name no recording here, for example "
+                    f"{strange[0]}",
+                    "Correct the names in its column `file_name`, or add the recordings.",
                 )
             )
     return Machine(folder.name, folder, tuple(found), tuple(rejected))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,7 +13,7 @@ from rich.progress import Progress
 
 from agent.capture.files import is_audio
 from agent.errors import AudioError, ConfigError
-from agent.words import counted
+from agent.words import counted, shown
 from trainer.recordings.dcase import is_dcase, read_dcase
 from trainer.recordings.inspect import inspect_recordings
 from trainer.recordings.model import Machine, Rejected
@@ -43,6 +44,7 @@ _PARTS = frozenset(
 _WHOLE = frozenset({"train", "normal"})
 _KINDS = {"normal": "healthy", "test": "test"}
 _NO_CHANNEL = "there is no channel"  # as `agent.capture.files` says it
+_RENAME = "Rename it, for example with convmv -f latin1 -t utf8 --notest."
 # How many files a refusal names; all of them would bury what it says.
 _NAMED = 20
 
@@ -85,10 +87,11 @@ def load_machines(
             remedy=f"It holds {', '.join(folders)}.",
         )
     machines = [
-        read_plain(folder) if is_plain(folder) else read_dcase(folder)
+        _called(read_plain(folder), name) if is_plain(folder) else read_dcase(folder)
         for name, folder in folders.items()
         if not names or name in names
     ]
+    machines = [_named(machine) for machine in machines]
     for machine in machines:
         if not machine.of("normal") and not machine.rejected:
             raise ConfigError("holds no healthy recordings", where=machine.root, remedy=_LAYOUTS)
@@ -111,6 +114,42 @@ def load_machines(
     return machines
 
 
+def _called(machine: Machine, name: str) -> Machine:
+    """A machine by another name than its folder's."""
+    if machine.name == name:
+        return machine
+    recordings = tuple(replace(r, machine=name) for r in machine.recordings)
+    return replace(machine, name=name, recordings=recordings)
+
+
+def _named(machine: Machine) -> Machine:
+    """Without recordings whose names are no text: run, manifest and report could not name them.
+
+    Raises:
+        ConfigError: The machine's own folder has such a name.
+    """
+    if shown(machine.root) != str(machine.root):
+        raise ConfigError("its name is not in UTF-8", where=machine.root, remedy=_RENAME)
+    bad = [r for r in machine.recordings if shown(r.path) != str(r.path)]
+    if not bad:
+        return machine
+    return replace(
+        machine,
+        recordings=tuple(r for r in machine.recordings if r not in bad),
+        rejected=(
+            *machine.rejected,
+            *(
+                Rejected(
+                    Path(shown(r.path)),
+                    "its name is not in UTF-8",
+                    _RENAME,
+                )
+                for r in bad
+            ),
+        ),
+    )
+
+
 def find_machines(root: Path) -> dict[str, Path]:
     """Machine folders by machine name, sorted.
 
@@ -127,12 +166,13 @@ def find_machines(root: Path) -> dict[str, Path]:
     try:
         _refuse_part(root)
         if is_plain(root) or is_dcase(root):
-            return {root.name: root}
+            return {machine_name(root): root}
         found: dict[str, Path] = {}
+        found |= _mimii(root)
         for level in _LEVELS:
             place = root.joinpath(*level)
             for folder in subfolders(place).values() if place.is_dir() else ():
-                if not (is_plain(folder) or is_dcase(folder)):
+                if folder in found.values() or not (is_plain(folder) or is_dcase(folder)):
                     continue
                 if folder.name in found:
                     raise ConfigError(
@@ -148,6 +188,25 @@ def find_machines(root: Path) -> dict[str, Path]:
     if not found:
         raise ConfigError("holds no recordings as auscult knows them", where=root, remedy=_LAYOUTS)
     return dict(sorted(found.items()))
+
+
+def machine_name(folder: Path) -> str:
+    """A machine's name: its folder's; of MIMII's `id_00` and ToyADMOS's `case1` with the type."""
+    named = re.fullmatch(r"(id_\d+|case\d+)", folder.name, re.IGNORECASE)
+    return f"{folder.parent.name}_{folder.name}" if named else folder.name
+
+
+def _mimii(root: Path) -> dict[str, Path]:
+    """Machines below a folder as MIMII or ToyADMOS is unpacked, at most two levels further down."""
+    found: dict[str, Path] = {}
+    for pattern in ("*", "*/*", "*/*/*"):
+        for folder in sorted(root.glob(pattern)):
+            if folder.is_dir() and machine_name(folder) != folder.name and is_plain(folder):
+                name = machine_name(folder)
+                if name in found:  # the same type at another signal-to-noise ratio
+                    name = "_".join((*folder.relative_to(root).parts[:-2], name))
+                found[name] = folder
+    return found
 
 
 def _refuse_part(root: Path) -> None:

@@ -1,0 +1,104 @@
+"""Conditions of training are conditions of use: what differs is told, or makes sound unfit.
+
+One function for every way in: `score`, `evaluate`, `bank`, `drift` and the agent ask it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agent.bundle.facts import ConditionsInfo
+from agent.frames import Validity
+
+# How much shorter than training's shortest recording one may be.
+_SHORTER = 0.8
+# Band edges this far from those of training are another resampler's or codec's.
+_EDGE = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Where sound differs from what the bundle was trained on.
+
+    Attributes:
+        kind: `channels`, `rate`, `bandwidth` or `length`.
+        text: In words.
+        validity: VALID where it is only told; else why the sound is not judged.
+    """
+
+    kind: str
+    text: str
+    validity: Validity = Validity.VALID
+
+
+def compare_conditions(
+    trained: ConditionsInfo | None,
+    *,
+    channels: int | None = None,
+    channel: int | None = None,
+    rate: int | None = None,
+    bandwidth_hz: float | None = None,
+    seconds: float | None = None,
+    window_seconds: float = 0.0,
+    encoder_rate: int = 0,
+) -> list[Difference]:
+    """Hold sound against the conditions of training.
+
+    Args:
+        trained: The manifest's; None, of older bundles, is held against nothing.
+        channels: Channels of the sound, where known.
+        channel: Channel used; None for the average.
+        rate: Its rate, Hz.
+        bandwidth_hz: Up to where it holds sound.
+        seconds: Its length; None for a stream.
+        window_seconds: What the encoder hears at once.
+        encoder_rate: Rate at which the encoder hears, Hz.
+    """
+    if trained is None:
+        return []
+    found = []
+    averaged = channels is not None and channels > 1 and channel is None
+    if averaged and trained.channels and channels not in trained.channels:
+        usual = ", ".join(map(str, trained.channels))
+        found.append(
+            Difference(
+                "channels",
+                f"{channels} channels are averaged, where training had {usual}: choose one with "
+                "--channel",
+            )
+        )
+    if rate is not None and trained.sample_rates and rate not in trained.sample_rates:
+        usual = ", ".join(f"{one} Hz" for one in trained.sample_rates)
+        found.append(
+            Difference(
+                "rate",
+                f"recorded at {rate} Hz, training at {usual}: what resampled it shapes its upper "
+                "band, which may count as a change",
+            )
+        )
+    if bandwidth_hz is not None and trained.bandwidth_range_hz is not None:
+        top = encoder_rate / 2 if encoder_rate else float("inf")
+        low, high = (min(edge, top) for edge in trained.bandwidth_range_hz)
+        edge = min(bandwidth_hz, top)
+        if edge < low * (1 - _EDGE) or edge > high * (1 + _EDGE):
+            found.append(
+                Difference(
+                    "bandwidth",
+                    f"holds sound up to {edge / 1000:.3g} kHz, training up to {high / 1000:.3g} "
+                    "kHz: that counts as a change of the machine",
+                )
+            )
+    if seconds is not None and trained.clip_seconds is not None:
+        shortest = trained.clip_seconds[0]
+        least = _SHORTER * min(shortest, window_seconds or shortest)
+        if seconds < least:
+            found.append(
+                Difference(
+                    "length",
+                    f"{seconds:.2g} s of sound, where training had {shortest:.3g} s and more: "
+                    f"repeated to fill {window_seconds:g} s it would sound like no recording that "
+                    "was learnt",
+                    Validity.TOO_SHORT,
+                )
+            )
+    return found
