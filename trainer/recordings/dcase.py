@@ -38,7 +38,7 @@ _DOMAINS = ("source", "target")
 _LABELS = ("normal", "anomaly")
 _NO_ATTRIBUTE = "noattribute"
 # Headings of the column that names files.
-_NAMES = frozenset({"file_name", "filename", "file", "path", "name"})
+_NAMES = frozenset({"file_name", "filename", "file"})
 
 
 @dataclass(frozen=True, slots=True)
