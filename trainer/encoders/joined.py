@@ -146,7 +146,7 @@ class Joined(Encoder):
             return ()
         return tuple(
             view.moved(start)
-            for part, (start, _) in zip(self._parts(), self.columns, strict=True)
+            for part, (start, _) in zip(self._parts(), self.columns, strict=False)
             for view in part.encoder.views
         )
 
