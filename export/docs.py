@@ -132,7 +132,8 @@ proved by `parity.made_up_sha256`), and the first `parity.healthy` windows of `h
 where it carries sound. `parity.graphs` names for each graph the files of embeddings and scores, and
 the bounds: the least cosine of an embedding, view by view, and the greatest difference of a score,
 as a share of the way from the healthy median to the threshold. INT8 may differ by a quarter of what
-INT8 itself turned embeddings by, float32 by 0.0005 in cosine; scores by a twentieth.
+INT8 itself turned embeddings by, float32 by 0.0005 in cosine; scores by a twentieth, or by a
+quarter of what INT8 moved them by, where that is more.
 
 - Within the bound: nothing is said; `auscult doctor` tells the least cosine.
 - `frames.onnx` and `body.onnx` beyond it: overlapping windows share no frames, with a warning.

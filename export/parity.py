@@ -78,11 +78,16 @@ def write_parity(
     carried = None
     if detector is not plain:
         turned = 1.0 - similar
+        # As for embeddings, so for scores: where healthy windows lie close together, INT8 moves
+        # them by more than a twentieth, and the float32 graph beside an INT8 bank most of all.
+        plainly, _ = scorer.score(embed(plain.graph, plain.info, windows))
+        height = np.maximum(span, np.abs(scores - median))
+        share = max(_SHARE, float(np.max(np.abs(plainly - scores) / height)) / 4.0)
         graphs = (
             _bound(
                 ENCODER, PARITY_FILES, max(_ROUNDING, turned / 4.0),
                 f"a quarter of what INT8 itself turns embeddings by here ({turned:.5f}), at least "
-                f"{_ROUNDING:g}",
+                f"{_ROUNDING:g}", share,
             ),
         )  # fmt: skip
         if storage.size(plain.graph) <= FLOAT_LIMIT:
@@ -97,15 +102,17 @@ def write_parity(
     return {"parity": parity, "float_encoder": carried, "processor": this_processor()}
 
 
-def _bound(graph: str, files: tuple[str, str], room: float, why: str) -> ParityGraph:
+def _bound(
+    graph: str, files: tuple[str, str], room: float, why: str, share: float = _SHARE
+) -> ParityGraph:
     return ParityGraph(
         graph=graph,
         embeddings=files[0],
         scores=files[1],
         cosine=1.0 - room,
-        score=_SHARE,
+        score=share,
         reason=f"cosine: {why}; score: a twentieth of the way from the healthy median to the "
-        "threshold, less than a threshold is sure of",
+        "threshold, less than a threshold is sure of, or a quarter of what INT8 moves scores by",
     )
 
 

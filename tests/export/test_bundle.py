@@ -290,6 +290,7 @@ def test_an_int8_bundle_carries_answers_and_its_float_graph(exported):
     room = max(5e-4, (1 - manifest.quantization.cosine_mean) / 4)
     assert int8.cosine == pytest.approx(1 - room)
     assert plain.cosine == 1 - 5e-4
+    assert int8.score >= plain.score == 0.05
     assert manifest.parity.healthy == 3
     assert manifest.parity.span >= manifest.threshold.value - manifest.parity.median
     assert manifest.processor == this_processor()
