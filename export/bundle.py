@@ -40,7 +40,13 @@ from export.compare import (
     similarity,
     window_ms,
 )
-from export.detector import Detector, make_detector, still_windows, write_files
+from export.detector import (
+    Detector,
+    make_detector,
+    still_windows,
+    with_promise,
+    write_files,
+)
 from export.draft import draft_manifest, untypical_sources
 from export.drift import FittedDrift, fit_drift
 from export.embed import encoder_info
@@ -50,6 +56,7 @@ from export.framed import write_parts
 from export.onnx_graph import FloatGraph, export_graph, verify_parity
 from export.parity import write_parity
 from export.patches import fit_patches, write_patches
+from export.planted import faulty_windows
 from export.quantize import Quantized, quantize_static, quantize_weights, spread
 from export.untypical import refuse_apart
 from trainer.decisions.advice import what_to_record
@@ -226,6 +233,8 @@ def export_bundle(
         if quantized:
             refuse_cosine(comparison, preset.quantization)
 
+        faulty = faulty_windows(machine, record, exported, progress) if test else None
+        final = with_promise(target, final, windows, faulty, preset, progress)
         drift = _fit_drift(record, machine, windows, final, progress)
         draft = draft_manifest(
             record, machine, windows, final, comparison, quantized, drift, encoder.views

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -11,6 +11,7 @@ import numpy as np
 from rich.progress import Progress
 
 from agent.activity.still import StillFrames, fit_still
+from agent.bundle.facts import SightInfo
 from agent.bundle.manifest import (
     BANK,
     GATE,
@@ -37,6 +38,8 @@ from agent.words import counted
 from export.embed import embed
 from export.embedding_cache import EmbeddingCache
 from export.onnx_graph import ExportError
+from export.planted import measure_sight
+from export.promise import keep_promise
 from export.untypical import REFUSED, ScoredApart, apart_recordings, without_density
 from trainer.encoders.base import Encoder
 from trainer.fit.densities import ScikitFitter
@@ -63,6 +66,7 @@ class Detector:
     still: StillFrames | None = None
     still_note: str = ""
     apart: tuple[ScoredApart, ...] = ()
+    sight: SightInfo | None = None
 
 
 def still_windows(
@@ -151,6 +155,35 @@ def make_detector(
     return Detector(
         graph, info, vectors, fitted, gate_vectors, gate, note, frames, frames_note, apart
     )  # fmt: skip
+
+
+def with_promise(
+    graph: Path,
+    detector: Detector,
+    windows: WindowSet,
+    faulty: WindowSet | None,
+    preset: Preset,
+    progress: Progress,
+) -> Detector:
+    """The detector with a promise of false alarms that it can keep and still see by.
+
+    Args:
+        graph: Its graph.
+        detector: As made.
+        windows: Of the healthy machine.
+        faulty: Of faulty test recordings; None without any.
+        preset: The recipe.
+        progress: Where to show progress.
+    """
+    healthy = HealthySet(detector.vectors, windows.rows)
+    info, fitted = detector.info, detector.fitted
+    sight = measure_sight(graph, info, fitted, healthy, windows, faulty, progress)
+    rule, wanted = _rule(preset), preset.threshold.false_alarms
+    if wanted is None:
+        return replace(detector, sight=sight)
+    seconds = info.window_samples / info.sample_rate
+    fitted, sight = keep_promise(fitted, healthy, rule, wanted, sight, seconds)
+    return replace(detector, fitted=fitted, sight=sight)
 
 
 def _rule(preset: Preset) -> ThresholdRule:

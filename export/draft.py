@@ -85,6 +85,7 @@ def draft_manifest(
         scorer=detector.fitted.config,
         threshold=detector.fitted.threshold,
         scale=scale_info(detector.fitted.threshold, detector.fitted.healthy_scores),
+        sight=detector.sight,
         trained_on=_trained_on(record, machine, windows),
         quantization=Quantization(
             mode=asked if quantized else "none",

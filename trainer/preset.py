@@ -227,11 +227,20 @@ class ThresholdConfig(Strict):
     false_alarms: Annotated[
         FalseAlarms | None,
         Field(
-            description="Alarms that a healthy machine may raise, with the agent's own counts of "
-            "windows; the share of windows follows from it, and `false_alarm_rate` holds for whole "
-            "recordings alone. null for `false_alarm_rate`"
+            description="Alarms that a healthy machine may raise, with the agent's own measure of "
+            "evidence; the share of windows follows from it, and `false_alarm_rate` holds for "
+            "whole recordings alone. null for `false_alarm_rate`; left out, 1 in 30 days where "
+            "the rule is `tail` and no `false_alarm_rate` is given"
         ),
     ] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _promised(cls, data: Any) -> Any:
+        """A promise in days where no share of windows is asked for."""
+        if not isinstance(data, dict) or {"false_alarms", "false_alarm_rate"} & data.keys():
+            return data
+        return data if data.get("rule", "tail") != "tail" else {**data, "false_alarms": {}}
 
     @model_validator(mode="after")
     def _possible(self) -> ThresholdConfig:

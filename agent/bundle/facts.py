@@ -9,6 +9,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from agent.decide.config import FalseAlarms
 from agent.schema import Strict, spelt
 
 _FILE = spelt(r"^[A-Za-z0-9_][A-Za-z0-9._-]*$", "the name of a file in the bundle's folder")
@@ -144,6 +145,40 @@ class ScaleInfo(Strict):
             "The device moves them with the threshold in force"
         ),
     ] = ()
+
+
+class PlantedFault(Strict):
+    """A simple fault added to healthy windows at export, and what they then scored."""
+
+    kind: Annotated[str, Field(description="What was added, in words")]
+    level_db: Annotated[float, Field(description="Its level relative to the window's own, dB RMS")]
+    score: Annotated[float, Field(description="Median raw score of the windows with it")]
+
+
+class SightInfo(Strict):
+    """What the bundle's promise of false alarms is, and what faults score."""
+
+    wanted: Annotated[
+        FalseAlarms | None,
+        Field(description="Alarms of a healthy machine that were asked for, at most"),
+    ] = None
+    kept: Annotated[
+        FalseAlarms | None,
+        Field(description="Those its threshold is made for; null when only a share of windows"),
+    ] = None
+    planted: Annotated[
+        tuple[PlantedFault, ...], Field(description="Faults planted in healthy windows")
+    ] = ()
+    recorded: Annotated[
+        tuple[float, ...],
+        Field(
+            description="Of each faulty test recording the raw score that two thirds of its "
+            "windows reach: with a threshold below it, it would raise an alarm if it went on"
+        ),
+    ] = ()
+    advice: Annotated[
+        str, Field(description="What to record to reach the promise asked for; empty when kept")
+    ] = ""
 
 
 class ConditionsInfo(Strict):

@@ -44,6 +44,7 @@ from agent.bundle.facts import (
     ParityInfo,
     ProcessorInfo,
     ScaleInfo,
+    SightInfo,
     ViewInfo,
 )
 from agent.bundle.report import ReportInfo
@@ -324,6 +325,10 @@ class Manifest(Strict):
     scale: Annotated[
         ScaleInfo | None,
         Field(description="Where scores lie on the scale shown to people; null in older bundles"),
+    ] = None
+    sight: Annotated[
+        SightInfo | None,
+        Field(description="Its promise and what faults score; null in older bundles"),
     ] = None
     conditions: Annotated[
         ConditionsInfo | None,

@@ -62,6 +62,17 @@ class FalseAlarms(Strict):
         """Alarms a second of sound."""
         return self.at_most / (self.per_days * 86_400.0)
 
+    @property
+    def words(self) -> str:
+        """`1 false alarm in 30 days`."""
+        hours = 24.0 * self.per_days
+        time = f"{self.per_days:g} days" if self.per_days != 1 else "a day"
+        if hours < 24:
+            time = "an hour" if abs(hours - 1) < 1e-6 else f"{hours:.3g} hours"
+        return (
+            f"at most {self.at_most:g} false {'alarm' if self.at_most == 1 else 'alarms'} in {time}"
+        )
+
 
 class AlertConfig(Strict):
     """The early warning: a lower threshold, and evidence over longer."""

@@ -15,6 +15,7 @@ from agent.score.config_threshold import ThresholdRule
 from agent.score.rate import Counting, measure_correlation, window_rate
 from agent.score.rules import Limit, find_limit
 from agent.score.scale import Scale, measure_spread, scale_of
+from agent.score.sight import sight_at
 
 # Seconds of sound are drawn in so many windows at most.
 _FINEST = 60
@@ -33,12 +34,16 @@ class Thresholds:
         alert: The same for an alert; None without alerts.
         scale: What people see of scores: the alarm's threshold is 1.0 there.
         notes: What a person should know of how they were found.
+        promise: What is promised, and what that costs, in words; empty where it isn't known.
+        blind: What to do about a threshold beyond every known fault; empty while one is seen.
     """
 
     alarm: float
     alert: float | None
     scale: Scale
     notes: tuple[str, ...] = ()
+    promise: tuple[str, ...] = ()
+    blind: str = ""
 
 
 def find_thresholds(
@@ -63,7 +68,42 @@ def find_thresholds(
         notes.append(_words("alarm", config.false_alarms, found))
     alert = _alert(config, manifest, healthy, hop_seconds, notes)
     scale = scale_of(alarm, None if healthy is None else measure_spread(healthy.scores))
-    return Thresholds(alarm, None if alert is None else min(alert, alarm), scale, tuple(notes))
+    promise, blind = _cost(config, manifest, alarm)
+    return Thresholds(
+        alarm,
+        None if alert is None else min(alert, alarm),
+        scale,
+        (*notes, *promise),
+        promise,
+        blind,
+    )
+
+
+def _cost(config: DecideConfig, manifest: Manifest, alarm: float) -> tuple[tuple[str, ...], str]:
+    """What is promised and what passes below the threshold, in words; what to do when blind."""
+    sight = manifest.sight
+    if sight is None:
+        return (), ""
+    own = config.threshold is None and config.false_alarms is None
+    promised = sight.kept if own else config.false_alarms
+    seen = sight_at(alarm, sight)
+    words = []
+    if promised is not None and own and config.amounts != DecideConfig().amounts:
+        words.append(
+            f"the bundle's promise ({promised.words}) is for alarms of 20 of 30 s of sound, and "
+            "decide asks for other evidence: give decide.false_alarms to have it kept"
+        )
+    elif promised is not None:
+        words.append(f"promise: {promised.words} of running")
+    words += [f"a fault that scores below {alarm:.4g} (1.0 on the scale shown) passes"]
+    if seen.text:
+        words.append(seen.text)
+    if not seen.blind:
+        return tuple(words), ""
+    return ("BLIND: no known fault would raise an alarm", *words), (
+        f"Its threshold lies beyond every fault known: {seen.text}. "
+        + (sight.advice if own else "Ask for a laxer promise (decide.false_alarms) or threshold.")
+    )
 
 
 def counting_of(amounts: Amounts, hop_seconds: float, window_seconds: float) -> Counting:
@@ -98,11 +138,11 @@ def _alert(
     asked = config.alert
     if asked is None or asked.threshold is not None:
         return None if asked is None else asked.threshold
-    promise = asked.false_alarms
-    if promise is None and config.false_alarms is not None:
-        promise = config.false_alarms.model_copy(
-            update={"at_most": _ALERTS_AN_ALARM * config.false_alarms.at_most}
-        )
+    promise, kept = asked.false_alarms, config.false_alarms
+    if kept is None and config.threshold is None and healthy is not None and manifest.sight:
+        kept = manifest.sight.kept
+    if promise is None and kept is not None:
+        promise = kept.model_copy(update={"at_most": _ALERTS_AN_ALARM * kept.at_most})
     amounts = config.alert_amounts
     if promise is not None and amounts is not None:
         found = _promised(promise, amounts, manifest, healthy, hop_seconds)

@@ -19,6 +19,7 @@ from agent.bundle.trust import Opening, TrustedBundle
 from agent.capture.config import MicrophoneSource
 from agent.capture.probe import check_source
 from agent.config import AgentConfig, MachineConfig, load_config
+from agent.decide.thresholds import find_thresholds
 from agent.encode.providers import CPU
 from agent.errors import AudioError, AuscultError
 from agent.health.broker import check_broker
@@ -229,6 +230,10 @@ def check_bundle(config: AgentConfig, machine: MachineConfig) -> tuple[Finding, 
             return Finding(name, Grade.WARN, f"{text}; {bundle.fallback}", remedy), taken / step
         if bundle.parity is not None:
             text += f"; answers as at export (least cosine {bundle.parity.used.cosine:.6f})"
+        found = find_thresholds(machine.decide, manifest, bundle.healthy, step)
+        text = "; ".join((text, *found.promise))
+        if found.blind:
+            return Finding(name, Grade.FAIL, text, found.blind), taken / step
         if caveat := manifest.threshold.caveat:
             remedy = f"Its threshold: {caveat}"
             return Finding(name, Grade.WARN, text, remedy), taken / step

@@ -72,19 +72,31 @@ def fit_scorer(
     (scores,) = healthy_scores(healthy, used, fitter)
     if uncounted is not None:
         scores = np.where(uncounted, np.float32(np.nan), scores)
-    threshold = _threshold(healthy, used, rule, scores, window_seconds)
+    threshold = threshold_of(healthy, used, rule, scores, window_seconds)
     state = fit_state(healthy, used, fitter)
     told = (note, threshold.caveat, *plan_notes(state))
     return FittedScorer(used, state, scores, threshold, tuple(text for text in told if text))
 
 
-def _threshold(
+def threshold_of(
     healthy: HealthySet,
     config: ScorerConfig,
     rule: ThresholdRule,
     scores: Vector,
     window_seconds: float,
 ) -> Threshold:
+    """The threshold that a rule asks for.
+
+    Args:
+        healthy: Healthy windows.
+        config: The scorer as it is used.
+        rule: What the threshold shall be.
+        scores: Leave-one-recording-out healthy scores, float32 `(n,)`; NaN where they don't count.
+        window_seconds: Length of a window.
+
+    Raises:
+        AuscultError: Fewer than two healthy recordings could be scored.
+    """
     rate = rule.false_alarm_rate if rule.sure else None
     if rule.promise is not None:
         promise = rule.promise

@@ -12,7 +12,8 @@ changes no exceedance), with the correlation
 W is the window's length: what the overlap alone does to windows of independent sound. s is the
 correlation of windows of one recording that do not overlap, measured on the healthy scores, and T
 the length of those recordings, beyond which nothing was measured. Where s cannot be measured, the
-least favourable of several is taken.
+least favourable of several is taken, over two minutes at least: machines that change their load
+every few minutes had 0.15 to 0.6 there (`benchmarks/service_days.py`).
 
 A window raises the alarm only if it is itself above the threshold, so the rate of alarms is
 
@@ -37,7 +38,7 @@ from agent.bundle.manifest import Row
 _NORMAL = NormalDist()
 _DRAWS = 8000
 _LONGEST = 240  # windows of the past that are drawn
-_UNMEASURED = (0.0, 0.3, 0.6, 0.9)
+_UNMEASURED, _UNMEASURED_SECONDS = (0.0, 0.3, 0.6), 120.0
 # So many pairs of windows, from so many recordings, tell a correlation.
 _PAIRS, _RECORDINGS = 40, 5
 _MOST = 0.98
@@ -134,10 +135,10 @@ def window_rate(per_second: float, counting: Counting, correlation: Correlation)
         In (0, 0.2]; the same inputs always give the same.
     """
     target = per_second * counting.hop_seconds
-    shares = _UNMEASURED if correlation.share is None else (correlation.share,)
-    return min(
-        _solve(target, counting, Correlation(share, correlation.seconds)) for share in shares
-    )
+    if correlation.share is not None:
+        return _solve(target, counting, correlation)
+    seconds = max(correlation.seconds, _UNMEASURED_SECONDS)
+    return min(_solve(target, counting, Correlation(share, seconds)) for share in _UNMEASURED)
 
 
 def alarms_per_window(rate: float, counting: Counting, correlation: Correlation) -> float:

@@ -85,6 +85,7 @@ def export(
     from rich.markup import escape
 
     from agent.bundle.seal import write_json
+    from agent.score.sight import sight_at
     from agent.tune.profile import read_profile
     from export.bundle import export_bundle
     from export.fits import judge_fit
@@ -120,8 +121,15 @@ def export(
     if verdict is not None:
         where = "the test recordings" if done.tested else "the healthy recordings, each left out"
         tell(f"verdict on {where}: {escape(verdict.text())}", highlight=False)
+    if manifest.sight is not None:
+        seen = sight_at(limit.value, manifest.sight)
+        kept = manifest.sight.kept
+        promise = "" if kept is None else f"promise: {kept.words} of running; "
+        colour = "red" if seen.blind else "default"
+        tell(f"[{colour}]{escape(promise + seen.text)}[/{colour}]", highlight=False)
     for note in manifest.notes:
-        tell(f"[yellow]note:[/yellow] {escape(note)}", highlight=False)
+        colour = "red" if note.startswith("BLIND") else "yellow"
+        tell(f"[{colour}]note:[/{colour}] {escape(note)}", highlight=False)
     size = sum(record.size for record in manifest.files.values())
     tell(f"wrote {escape(str(out))} ({size / 1e6:.2f} MB)", highlight=False, soft_wrap=True)
     fit = judge_fit(out, manifest, profile)
