@@ -42,6 +42,7 @@ from agent.request.commands import Handler
 from agent.request.dispatch import Dispatcher
 from agent.request.drift import drift_handlers
 from agent.request.level import level_handlers
+from agent.request.why import why_handler
 from agent.web.attach import Page
 from agent.web.models import PageHealth
 
@@ -149,6 +150,9 @@ class Agent:
                 answer = self._growth.handlers()["feedback"]
                 self.handlers["commission"] = commission_handler(self._commissions, answer)
             self.handlers.update(self._growth.handlers())
+            if self.page is not None:
+                decide = {machine.name: machine.decide for machine in self._config.machines}
+                self.handlers["why"] = why_handler(self.page.history, decide)
             respond = _unheard if broker is None else broker.respond
             self._requests = Dispatcher(device, names, self.handlers, respond)
         if broker is not None and self._requests is not None:

@@ -27,6 +27,7 @@ from agent.health.clock import kernel_synchronised
 from agent.health.finding import Finding, Grade
 from agent.health.level import check_level
 from agent.health.page import check_page
+from agent.health.promise import check_promise
 from agent.terms import adapted, suits
 from agent.words import counted
 
@@ -67,6 +68,9 @@ def examine(path: Path) -> Iterator[Finding]:
         yield finding
         yield from check_level(config, machine)
         yield check_microphone(config, machine)
+        happened = check_promise(config, machine)
+        if happened is not None:
+            yield happened
         if why := read_not_judged(watch_file(config.state_path, machine.name)):
             yield Finding(
                 f"judging of {machine.name}", Grade.WARN, f"by the running agent: {why}",

@@ -6,13 +6,17 @@ import logging
 import sqlite3
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.decide.config import DecideConfig
 from agent.errors import AuscultError
+from agent.frames import EventKind
 from agent.health.clock import WALL_CLOCK, ClockQuality
 from agent.history.bucket import STEPS, Bucket, bucket_of, second_of
-from agent.history.store import Key, PastFile
+from agent.history.store import Key, PastFile, Told
+from agent.history.why import Reason, why_of
 from agent.publish.messages import Message
 from agent.publish.narrator import Narrator
 
@@ -22,7 +26,9 @@ _FLUSH_SECONDS = 60.0
 _THIN_SECONDS = 600.0
 # What a full disk leaves in memory: some hours of seconds, then the oldest goes.
 _WAITING = 20_000
+_EVENTS_WAITING = 1000
 _STOP_SECONDS = 2.0
+_KINDS = frozenset(kind.value for kind in EventKind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,7 @@ class HistoryKeeper(Narrator):
         self._disk = threading.Lock()  # held while the file is used
         self._lock = threading.Lock()  # held while what waits is touched
         self._waiting: dict[Key, Bucket] = {}
+        self._events: deque[Told] = deque(maxlen=_EVENTS_WAITING)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._failing = False
@@ -74,6 +81,9 @@ class HistoryKeeper(Narrator):
 
     def narrate(self, kind: str, machine: str, message: Message) -> None:
         """Take a message into account."""
+        if kind == "event":
+            self._tell(machine, message)
+            return
         found = bucket_of(kind, message)
         if found is None:
             return
@@ -119,6 +129,25 @@ class HistoryKeeper(Narrator):
             raise AuscultError(f"the past cannot be read: {fault}") from fault
         return Range(wanted.seconds, step, by), points
 
+    def why(self, machine: str, begin: float, end: float, decide: DecideConfig) -> Reason:
+        """What was heard in a stretch, and what held an alarm back.
+
+        Args:
+            machine: The machine.
+            begin: From, seconds since the epoch.
+            end: Up to.
+            decide: When its alarm is raised.
+
+        Raises:
+            AuscultError: The disk does not give it.
+        """
+        try:
+            with self._disk:
+                self._flush()
+                return why_of(self._file, machine, begin, end, decide)
+        except (OSError, sqlite3.Error) as fault:
+            raise AuscultError(f"the past cannot be read: {fault}") from fault
+
     def stop(self) -> None:
         """Write what waits. Idempotent."""
         self._stop.set()
@@ -154,9 +183,33 @@ class HistoryKeeper(Narrator):
         else:
             self._failing = False
 
+    def _tell(self, machine: str, message: Message) -> None:
+        data = message["data"]
+        if data.get("event") not in _KINDS:
+            return  # of drift, or of a bundle
+        told = Told(
+            machine, second_of(data["time"]), data["event"], data["operator"], data["note"],
+            data["alarm_id"],
+        )  # fmt: skip
+        with self._lock:
+            self._events.append(told)
+
     def _flush(self) -> None:
         with self._lock:
             taken, self._waiting = self._waiting, {}
+            events = tuple(self._events)
+        try:
+            if events:
+                self._file.tell(events)
+        except BaseException:
+            self._put_back(taken)
+            raise
+        if events:
+            with self._lock:
+                for event in events:
+                    # What is full has dropped its oldest meanwhile.
+                    if self._events and self._events[0] == event:
+                        self._events.popleft()
         if not taken:
             return
         try:

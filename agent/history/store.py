@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Iterator, Mapping
-from dataclasses import astuple, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import TypeAlias
 
 from agent.history.bucket import STEPS, Bucket
 from agent.history.migrate import to_scale
+from agent.publish.messages import utc
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,12 @@ CREATE TABLE past (step INTEGER, machine TEXT, start INTEGER,
   PRIMARY KEY (step, machine, start)) WITHOUT ROWID;
 PRAGMA user_version = {_VERSION};
 """
+# Events of alarms, added to files of any version that lack them.
+_TOLD = """
+CREATE TABLE IF NOT EXISTS told (machine TEXT, second INTEGER, kind TEXT, operator TEXT, note TEXT,
+  alarm TEXT, PRIMARY KEY (machine, second, kind, alarm)) WITHOUT ROWID
+"""
+_MOST_TOLD = 5000  # a machine
 _SUMMED = ("windows", "scored", "score_sum", "exceeded", "running", "idle")
 _JOINED = {
     **{name: f"{name} + excluded.{name}" for name in _SUMMED},
@@ -61,6 +68,33 @@ KEPT = {1: 3600 + 120, 60: 31 * 86_400, 3600: 20 * 366 * 86_400}
 _DAY = 86_400
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An event of a machine's alarm.
+
+    Attributes:
+        machine: The machine.
+        second: When, seconds since the epoch.
+        kind: What happened, as `EventKind` has it.
+        operator: Who asked for it; empty when nobody did.
+        note: What they said.
+        alarm: The alarm; empty for a muting while all is normal.
+    """
+
+    machine: str
+    second: int
+    kind: str
+    operator: str = ""
+    note: str = ""
+    alarm: str = ""
+
+    @property
+    def words(self) -> str:
+        """`2026-11-29T10:00:00Z muted by Ann: bearing greased`."""
+        by = f" by {self.operator}" if self.operator else ""
+        return f"{utc(self.second)} {self.kind}{by}" + (f": {self.note}" if self.note else "")
+
+
 class PastFile:
     """Opened lazily; a damaged file is moved aside and begun anew. One thread at a time.
 
@@ -81,6 +115,31 @@ class PastFile:
         """
         with self._transaction() as db:
             db.executemany(_ADD, [(*key, *astuple(bucket)) for key, bucket in buckets.items()])
+
+    def tell(self, events: Sequence[Told]) -> None:
+        """Keep events of alarms, all or none; one that comes again changes nothing.
+
+        Raises:
+            OSError: The disk is full or gone.
+            sqlite3.Error: Likewise.
+        """
+        with self._transaction() as db:
+            db.executemany(
+                "INSERT OR IGNORE INTO told VALUES (?, ?, ?, ?, ?, ?)",
+                [astuple(event) for event in events],
+            )
+
+    def told(self, machine: str, end: float) -> list[Told]:
+        """A machine's events up to a moment, the oldest first.
+
+        Raises:
+            OSError: The disk is gone.
+            sqlite3.Error: Likewise.
+        """
+        rows = self._opened().execute(
+            "SELECT * FROM told WHERE machine = ? AND second <= ? ORDER BY second", (machine, end)
+        )
+        return [Told(*row) for row in rows]
 
     def read(
         self, machine: str, step: int, begin: int, end: int, by: int
@@ -118,6 +177,12 @@ class PastFile:
         """
         with self._transaction() as db:
             machines = [row[0] for row in db.execute("SELECT DISTINCT machine FROM past")]
+            for machine in machines:
+                db.execute(
+                    "DELETE FROM told WHERE machine = ?1 AND second <= (SELECT second FROM told "
+                    "WHERE machine = ?1 ORDER BY second DESC LIMIT 1 OFFSET ?2)",
+                    (machine, _MOST_TOLD),
+                )
             for step in STEPS:
                 if now is not None:
                     db.execute(
@@ -189,6 +254,7 @@ def _open(path: Path) -> sqlite3.Connection:
             raise sqlite3.DatabaseError(f"it is of version {version}")  # noqa: TRY301
         elif db.execute("PRAGMA quick_check").fetchone() != ("ok",):
             raise sqlite3.DatabaseError("it fails SQLite's check")  # noqa: TRY301
+        db.execute(_TOLD)
     except BaseException:
         db.close()
         raise

@@ -147,6 +147,22 @@ class Reload(Request):
     """Open the machine's bundle anew, and judge with it from now on."""
 
 
+class Why(Request):
+    """Ask why there was no alarm (or one): what was heard in a stretch, and what held it back."""
+
+    begin: Annotated[FiniteFloat, Field(ge=0, description="From, seconds since the epoch")]
+    end: Annotated[
+        FiniteFloat | None,
+        Field(ge=0, description="Up to, seconds since the epoch; null for now"),
+    ] = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Why:
+        if self.end is not None and self.end <= self.begin:
+            raise ValueError("end must be after begin")
+        return self
+
+
 class DriftAccept(Request):
     """Accept the change that a drift warning is about: the machine is well as it sounds now."""
 
@@ -219,4 +235,5 @@ COMMANDS: Mapping[str, type[Request]] = {
     "level_baseline": LevelBaseline,
     "level_baseline_undo": LevelBaselineUndo,
     "commission": Commission,
+    "why": Why,
 }

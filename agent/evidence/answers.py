@@ -1,0 +1,80 @@
+"""What became of the promise: alarms by month, and how many a person answered "healthy"."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+from agent.errors import AuscultError
+from agent.evidence.record import RECORD, read_feedback, read_record
+from agent.words import counted
+
+
+@dataclass(frozen=True, slots=True)
+class Month:
+    """A machine's alarms of one month, as far as their evidence is still kept.
+
+    Attributes:
+        month: `2026-11`, UTC.
+        alarms: Raised.
+        healthy: Of them, answered `normal`: false ones.
+        unanswered: Nobody has said what they were.
+    """
+
+    month: str
+    alarms: int
+    healthy: int
+    unanswered: int
+
+    @property
+    def words(self) -> str:
+        """`2026-11: 3 alarms, 1 answered healthy, 2 not answered`."""
+        text = f"{self.month}: {counted(self.alarms, 'alarm')}, {self.healthy} answered healthy"
+        return f"{text}, {self.unanswered} not answered" if self.unanswered else text
+
+
+def months(root: Path) -> list[Month]:
+    """A machine's alarms by month, the latest first.
+
+    Args:
+        root: The machine's evidence.
+    """
+    found: dict[str, list[str]] = {}
+    for raised, verdict in _answers(root):
+        found.setdefault(f"{raised:%Y-%m}", []).append(verdict)
+    return [
+        Month(month, len(verdicts), verdicts.count("normal"), verdicts.count(""))
+        for month, verdicts in sorted(found.items(), reverse=True)
+    ]
+
+
+def false_in(root: Path, now: datetime, days: float) -> int:
+    """Alarms of the latest days that were answered `normal`.
+
+    Args:
+        root: The machine's evidence.
+        now: The present, with its time zone.
+        days: How far back.
+    """
+    since = now - timedelta(days=days)
+    return sum(verdict == "normal" and raised >= since for raised, verdict in _answers(root))
+
+
+def _answers(root: Path) -> list[tuple[datetime, str]]:
+    """When each alarm rose, and what a person said: `normal`, `anomalous`, or nothing."""
+    found: list[tuple[datetime, str]] = []
+    for folder in sorted(root.iterdir()) if root.is_dir() else ():
+        if not (folder / RECORD).is_file():
+            continue
+        try:
+            record, feedback = read_record(folder), read_feedback(folder)
+        except AuscultError:
+            continue  # damaged: told where it is looked at
+        if record.asked:
+            continue  # one window that a person answered, no alarm
+        raised = datetime.fromisoformat(record.raised.replace("Z", "+00:00"))
+        found.append(
+            (raised.astimezone(timezone.utc), "" if feedback is None else feedback.verdict)
+        )
+    return found

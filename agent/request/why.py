@@ -1,0 +1,30 @@
+"""The command that asks why there was no alarm."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from agent.decide.config import DecideConfig
+from agent.history.keeper import HistoryKeeper
+from agent.request.commands import Handler
+
+
+def why_handler(history: HistoryKeeper, decide: Mapping[str, DecideConfig]) -> Handler:
+    """Who carries it out; the answer is `agent.history.why.Reason`, field by field.
+
+    Args:
+        history: What was told.
+        decide: By machine, when its alarm is raised.
+    """
+
+    def why(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+        name = fields["machine"]
+        end = time.time() if fields["end"] is None else fields["end"]
+        found = history.why(name, fields["begin"], end, decide[name])
+        # The rest in text: an answer over MQTT has a bound.
+        return asdict(found) | {"events": list(found.events[-50:]), "invalid": list(found.invalid)}
+
+    return why
