@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 
 import numpy as np
+import numpy.typing as npt
 
 from agent import __version__
-from agent.bundle.facts import ConditionsInfo, ViewInfo
+from agent.bundle.facts import ConditionsInfo, LevelInfo, ViewInfo
 from agent.bundle.manifest import Manifest, Quantization, TrainedOn
 from agent.bundle.seal import file_record
 from agent.capture.files import audio_info
@@ -87,6 +88,7 @@ def draft_manifest(
         scale=scale_info(detector.fitted.threshold, detector.fitted.healthy_scores),
         sight=detector.sight,
         trained_on=_trained_on(record, machine, windows),
+        level=_level(windows),
         quantization=Quantization(
             mode=asked if quantized else "none",
             float_bytes=comparison.float_bytes,
@@ -146,6 +148,20 @@ def untypical_sources(record: RunRecord) -> dict[str, bool]:
     return {one.path: one.times >= REFUSED for one in found if one.path in used}
 
 
+def _levels(windows: WindowSet) -> npt.NDArray[np.float64]:
+    """RMS level of each window, dBFS."""
+    power = np.array([np.mean(np.square(window, dtype=np.float64)) for window in windows.waveforms])
+    levels: npt.NDArray[np.float64] = 10.0 * np.log10(np.maximum(power, 1e-20))
+    return levels
+
+
+def _level(windows: WindowSet) -> LevelInfo:
+    levels = _levels(windows)
+    middle = float(np.median(levels))
+    spread = float(np.median(np.abs(levels - middle)))
+    return LevelInfo(median_dbfs=round(middle, 2), spread_db=round(spread, 2))
+
+
 def _trained_on(record: RunRecord, machine: Machine, windows: WindowSet) -> TrainedOn:
     used = {row.source: row for row in windows.rows}
     digest = hashlib.sha256()
@@ -157,8 +173,7 @@ def _trained_on(record: RunRecord, machine: Machine, windows: WindowSet) -> Trai
     domains: dict[str, int] = {}
     for _, row in sorted(used.items()):
         domains[row.domain] = domains.get(row.domain, 0) + 1
-    power = np.array([np.mean(np.square(window, dtype=np.float64)) for window in windows.waveforms])
-    level = np.percentile(10.0 * np.log10(np.maximum(power, 1e-20)), [1.0, 99.0])
+    level = np.percentile(_levels(windows), [1.0, 99.0])
     return TrainedOn(
         machine=record.machine,
         preset=record.preset.name,

@@ -165,6 +165,12 @@ def test_bank_holds_the_exported_graphs_embeddings_of_healthy_windows_only(expor
     assert {row["source"] for row in rows} == {f"normal/{seed:02}.wav" for seed in range(HEALTHY)}
     assert done.manifest.trained_on.recordings == HEALTHY
     assert done.manifest.trained_on.seconds == pytest.approx(2.0 * HEALTHY)
+    level, scale = done.manifest.level, done.manifest.scale
+    low, high = done.manifest.trained_on.level_dbfs
+    assert low <= level.median_dbfs <= high
+    assert level.spread_db < high - low + 0.01
+    assert scale.median <= scale.zones[1] == done.manifest.threshold.value
+    assert list(scale.zones) == sorted(scale.zones)
     bank = np.load(out / BANK)
     assert len(bank) == len(rows) == len(np.load(out / HEALTHY_SCORES)) == 3 * HEALTHY
     samples = read_audio(data / rows[4]["source"], rate=RATE)
