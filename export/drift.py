@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from agent.frames import Matrix
 from agent.words import counted
 from trainer.drift.fit import MOST_BLOCK, fit_baseline
 from trainer.drift.folder import natural_key
-from trainer.drift.settings import DriftSettings, embedding_tolerance
+from trainer.drift.settings import EMBEDDING_SETTINGS, embedding_tolerance
 from trainer.preset import DriftConfig
 
 # Below this the threshold knows hardly anything of the machine's own slow changes.
@@ -80,7 +80,7 @@ def fit_drift(
             unit="",
             source=f"encoder {encoder.kind} ({encoder.precision}) of {machine}",
             tolerance=embedding_tolerance(encoder.dim),
-            settings=DriftSettings(seed=seed),
+            settings=replace(EMBEDDING_SETTINGS, seed=seed, chart=True),
             moments=len(chosen) < MOST_BLOCK * recordings,
         )
     except DriftError as fault:

@@ -14,6 +14,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
+from agent.drift.chart import ChartRecord
 from agent.drift.evolve import ProcessNoise
 from agent.drift.mixture import Array, Mixture
 from agent.errors import AuscultError
@@ -107,6 +108,18 @@ class BaselineRecord(Strict):
         float, Field(ge=0, description="Healthy wander's variance a block, squared feature scales")
     ]
     horizon_blocks: Annotated[float, Field(ge=0, description="Blocks the wander is believed for")]
+    settling_threshold: Annotated[
+        float | None,
+        Field(gt=0, description="T while running-in may go on; null: none is expected"),
+    ] = None
+    settling_windows: Annotated[
+        int | None, Field(ge=1, description="For how many windows after the baseline it may")
+    ] = None
+
+    chart: Annotated[
+        ChartRecord | None,
+        Field(description="The chart that warns beside the mixture; null: the mixture alone does"),
+    ] = None
 
     @model_validator(mode="after")
     def _fits(self) -> BaselineRecord:
@@ -121,6 +134,8 @@ class BaselineRecord(Strict):
             raise ValueError("the mixture's dimensions do not match the axes")
         if any(scale <= 0 for scale in reducer.scale):
             raise ValueError("a scale is not positive")
+        if (self.settling_threshold is None) != (self.settling_windows is None):
+            raise ValueError("settling_threshold and settling_windows go together")
         need, of = self.persistence
         if not 1 <= need <= of:
             raise ValueError("persistence needs 1 <= n <= m")
@@ -180,7 +195,9 @@ class Baseline:
             ),
             mixture=record.mixture.mixture(),
             noise=ProcessNoise(record.noise_mean, record.noise_log_scale, record.noise_logit),
-            digest=hashlib.sha256(record.model_dump_json().encode()).hexdigest(),
+            # Without fields that are not there: a baseline of an earlier version keeps its digest,
+            # by which an agent knows what it remembers of it.
+            digest=hashlib.sha256(record.model_dump_json(exclude_none=True).encode()).hexdigest(),
         )
 
 

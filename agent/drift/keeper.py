@@ -218,6 +218,9 @@ class DriftKeeper:
             warning = kept.warning_id if kept else uuid.uuid4().hex
             since = kept.since_wall if kept else wall
         movement = "" if reading.movement is None else reading.movement.sentence()
+        if reading.chart is not None and reading.chart > 1:
+            beyond = f"rolling median at {reading.chart:.2g} of its limit"
+            movement = f"{beyond}; {movement}" if movement else beyond
         self._status = DriftStatus(
             wall=wall,
             active=reading.active,

@@ -1,6 +1,6 @@
 """The streaming drift monitor: windows in, now and then a reading, seldom a warning.
 
-Memory is constant: the last block of reduced features, a few flags, at most four mixtures. A window
+Memory is constant: the last block of features, a few flags, at most four mixtures. A window
 costs O(components): each evaluation evolves a mixture from one block, every `hop` windows.
 
 A normal state is only ever added by `accept`, which an operator calls. Afterwards the new state is
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from agent.drift.baseline import Baseline, DriftError, MixtureRecord
+from agent.drift.chart import MedianChart
 from agent.drift.divergence import Divergence, matched_bound
 from agent.drift.evolve import evolve, evolved_distance
 from agent.drift.mixture import Array, Mixture
@@ -32,12 +33,14 @@ class Reading:
         window: Count of the newest window, from 0.
         distance: KL bound to the nearest normal state, nats.
         threshold: The distance above which a block counts as drifted, nats.
-        exceeded: Whether this one did.
+        exceeded: Whether this one did, or the rolling median lies beyond its limit.
         active: Whether a warning stands.
         raised: True on the evaluation that raised it.
         cleared: True on the evaluation that ended it.
         reference: Which normal state was nearest; 0 is the baseline.
         movement: Which components moved and by how much; None unless exceeded.
+        chart: The rolling median's distance over its limit; None where none is followed, or not
+            enough was heard since the start.
     """
 
     window: int
@@ -49,6 +52,7 @@ class Reading:
     cleared: bool
     reference: int
     movement: Movement | None
+    chart: float | None = None
 
 
 class DriftMonitor:
@@ -73,6 +77,11 @@ class DriftMonitor:
         self._state = state.model_copy(update={"buffer": [], "references": state.references[:]})
         self._buffer: list[Array] = [np.asarray(row) for row in state.buffer]
         self._references = [reference.mixture.mixture() for reference in state.references]
+        self._chart: MedianChart | None = None
+        if record.chart is not None:
+            reducer = baseline.reducer
+            centres = tuple(np.asarray(row) for row in state.centres)
+            self._chart = MedianChart(record.chart, reducer.centre, reducer.scale, centres)
 
     @property
     def baseline(self) -> Baseline:
@@ -107,6 +116,8 @@ class DriftMonitor:
             self._update(windows=windows, unjudged=state.unjudged + 1)
             return None
         reduced = self._baseline.reducer.reduce(features[None, :].astype(np.float64))[0]
+        if self._chart is not None:
+            self._chart.add(features.astype(np.float64))
         self._buffer.append(reduced)
         del self._buffer[: -record.block]
         since = state.since_evaluation + 1
@@ -143,6 +154,8 @@ class DriftMonitor:
         _, _, present = self._nearest()
         present = self._as_wide(present)
         self._references.append(present)
+        if self._chart is not None:
+            self._chart.accept()
         confirmed = MixtureRecord.of(present)
         reference = Reference(
             mixture=confirmed,
@@ -157,10 +170,25 @@ class DriftMonitor:
             active=False,
             since=None,
             flags=[],
+            centres=self._centres(),
         )
+
+    def _centres(self) -> list[list[float]]:
+        accepted = () if self._chart is None else self._chart.accepted
+        return [centre.tolist() for centre in accepted]
 
     def _update(self, **changes: object) -> None:
         self._state = self._state.model_copy(update=changes)
+
+    def _threshold(self) -> float:
+        """T, or for a while after the baseline what running-in may yet reach."""
+        record = self._baseline.record
+        young = record.settling_windows is not None and self._state.windows <= (
+            record.settling_windows
+        )
+        if young and record.settling_threshold is not None:
+            return record.settling_threshold
+        return record.threshold
 
     def _nearest(self) -> tuple[int, Divergence, Mixture]:
         """The normal state nearest to the block, the distance, and the block's mixture from it."""
@@ -185,12 +213,17 @@ class DriftMonitor:
     def _evaluate(self) -> Reading:
         state, record = self._state, self._baseline.record
         index, distance, evolved = self._nearest()
-        exceeded = distance.value > record.threshold
+        threshold = self._threshold()
+        exceeded = distance.value > threshold
         self._follow(index, exceeded, evolved)
+        chart = None if self._chart is None else self._chart.ratio()
+        exceeded = exceeded or (chart is not None and chart > 1)
         need, of = record.persistence
         flags = [*state.flags, int(exceeded)][-of:]
         raised = not state.active and sum(flags) >= need
-        cleared = state.active and len(flags) == of and not any(flags)
+        # After a restart the median knows nothing for a while; only what both say ends a warning.
+        deaf = self._chart is not None and chart is None
+        cleared = state.active and len(flags) == of and not any(flags) and not deaf
         active = (state.active or raised) and not cleared
         window = state.windows - 1
         self._update(
@@ -205,13 +238,14 @@ class DriftMonitor:
         return Reading(
             window=window,
             distance=distance.value,
-            threshold=record.threshold,
+            threshold=threshold,
             exceeded=exceeded,
             active=active,
             raised=raised,
             cleared=cleared,
             reference=index,
             movement=movement,
+            chart=chart,
         )
 
     def _follow(self, index: int, exceeded: bool, evolved: Mixture) -> None:
@@ -242,6 +276,9 @@ class DriftMonitor:
             self._update(following=None)
             return
         self._references[newest] = candidate
+        if self._chart is not None:
+            self._chart.follow(blocks)
+            self._update(centres=self._centres())
         renewed = reference.model_copy(update={"mixture": MixtureRecord.of(candidate)})
         left = follow.left - 1
         again = None
@@ -277,6 +314,7 @@ def _check(state: MonitorState, baseline: Baseline) -> None:
     shape = baseline.mixture.means.shape
     fits = (
         state.baseline == baseline.digest
+        and all(len(row) == len(baseline.record.features) for row in state.centres)
         and len(state.buffer) <= baseline.record.block
         and all(len(row) == shape[1] for row in state.buffer)
         and all(

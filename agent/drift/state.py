@@ -61,6 +61,13 @@ class MonitorState(Strict):
         list[Reference],
         Field(min_length=1, max_length=MAX_REFERENCES, description="Normal states, baseline first"),
     ]
+    centres: Annotated[
+        Rows,
+        Field(
+            description="What operators confirmed, for the rolling median: centres in scales from "
+            "the baseline's"
+        ),
+    ] = []
     following: Annotated[Following | None, Field(description="Adaptation under way")] = None
 
 

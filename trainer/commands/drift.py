@@ -56,9 +56,7 @@ if TYPE_CHECKING:
 @click.option(
     "--sigmas",
     type=click.FloatRange(min=0, min_open=True),
-    default=4.0,
-    show_default=True,
-    help="k of the threshold, mean + k sigma.",
+    help="k of the threshold, mean + k sigma; 2 for band statistics, 4 for embeddings if left out.",
 )
 @click.option("--block", type=click.IntRange(min=2), help="Windows a block; chosen when left out.")
 @click.option("--seed", type=SEEDS, default=0, show_default=True)
@@ -84,7 +82,7 @@ def drift(
     bundle_path: Path | None,
     rate: float | None,
     window_seconds: float,
-    sigmas: float,
+    sigmas: float | None,
     block: int | None,
     seed: int,
     accept: tuple[int, ...],
@@ -96,9 +94,10 @@ def drift(
     SEQUENCE is a folder of audio, in time order by name, or an npz of snapshots x[n, samples,
     channels] with their times t. Of a machine's training folder the healthy recordings are taken;
     one that cannot be read is skipped. Its beginning is taken as normal; the rest is compared with
-    it by an evolving Student-t mixture (DtMM), and by four simple charts on the same features.
+    it by an evolving Student-t mixture (DtMM), and by six simple charts on the same features.
     """
     import json
+    from dataclasses import replace
 
     import numpy as np
     from rich.console import Console
@@ -112,7 +111,6 @@ def drift(
     from trainer.drift.replay import observe_all, replay, summary, trace, warnings_json
     from trainer.drift.report import charts_table
     from trainer.drift.sequence import read_sequence
-    from trainer.drift.settings import DriftSettings
 
     if accept and not operator.strip():
         raise click.UsageError("--accept needs --operator: who confirms is kept with the state.")
@@ -135,7 +133,9 @@ def drift(
         done = replay(
             steps,
             baseline=baseline,
-            settings=DriftSettings(sigmas=sigmas, block=block, seed=seed),
+            settings=replace(
+                steps.settings, sigmas=sigmas or steps.settings.sigmas, block=block, seed=seed
+            ),
             accept=accept,
             operator=operator,
         )

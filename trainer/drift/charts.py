@@ -12,10 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
 from scipy.stats import ks_2samp
+from sklearn.covariance import LedoitWolf
 
 from agent.drift.mixture import Array
 from trainer.drift.fit import Fit
+from trainer.drift.median import distances, own_limit, rolling
 
 _SIGMAS = 3.0
 _CUSUM_SLACK = 0.5
@@ -23,6 +26,8 @@ _CUSUM_LIMIT = 5.0
 _KS_LEVEL = 0.00135  # what lies beyond 3 sigma on one side
 _REFERENCE = 500
 _DRAWS = 400
+_OUT_OF, _ABOVE = 20, 15  # windows beyond the healthy ones for the Mahalanobis chart to exceed
+_FARTHEST = 0.99
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -146,6 +151,7 @@ def run_charts(
         (which tells how much of DtMM's quietness is the allowance and how much the mixture).
     """
     record = charts.fit.baseline.record
+    reducer = charts.fit.baseline.reducer
     scores = charts.scores(features)
     weight = 2 / (record.block + 1)
     rows = np.arange(record.block - 1, len(features), record.hop)
@@ -155,8 +161,14 @@ def run_charts(
     ks = np.array([charts.ks(scores[block]) for block in blocks])
     mmd = np.array([charts.mmd(features[block]) for block in blocks])
     limits = charts.limits
+    # The charts over windows of their own begin on the end of the baseline.
+    before = np.concatenate([charts.fit.whole, features])
+    first = len(charts.fit.whole) + rows
+    median = distances(rolling(before, record.block), reducer)[first - record.block + 1]
     ewma_limit = _SIGMAS * np.sqrt(weight / (2 - weight))
     textbook = {
+        "median": median / own_limit(charts.fit.whole, reducer, record.block),
+        "mahalanobis": _mahalanobis(charts.fit, before)[first],
         "ewma": smooth / ewma_limit,
         "cusum": _cusum(scores)[rows] / _CUSUM_LIMIT,
         "ks": ks / limits["ks"],
@@ -172,6 +184,22 @@ def run_charts(
         {name: decide(at, ratio, need) for name, ratio in textbook.items()},
         {name: decide(at, ratio, need) for name, ratio in tolerant.items()},
     )
+
+
+def _mahalanobis(fit: Fit, features: Array) -> Array:
+    """Distance that 15 of the last 20 windows exceed, over the healthy 99 % quantile, `(n,)`.
+
+    The covariance is Ledoit and Wolf's of the model part; the quantile is the held-out part's.
+    """
+    reducer = fit.baseline.reducer
+    model = LedoitWolf().fit((fit.model - reducer.centre) / reducer.scale)
+
+    def distance(windows: Array) -> Array:
+        return np.sqrt(model.mahalanobis((windows - reducer.centre) / reducer.scale))
+
+    ratio = distance(features) / np.quantile(distance(fit.held_out), _FARTHEST)
+    padded = np.concatenate([np.zeros(_OUT_OF - 1), ratio])
+    return np.asarray(np.sort(sliding_window_view(padded, _OUT_OF), axis=1)[:, _OUT_OF - _ABOVE])
 
 
 def _smooth(scores: Array, weight: float) -> Array:

@@ -17,6 +17,7 @@ from agent.drift.baseline import (
 )
 from agent.drift.evolve import evolved_distance
 from agent.drift.mixture import Array, Mixture
+from trainer.drift.median import fit_chart
 from trainer.drift.mixture_fit import fit_mixture
 from trainer.drift.reduce import fit_reducer, robust_spread, run_in, split
 from trainer.drift.settings import DriftSettings, Tolerance
@@ -24,6 +25,8 @@ from trainer.drift.threshold import alike, measure_wander, normal_blocks
 
 LEAST_WINDOWS = 16
 LEAST_BLOCK, MOST_BLOCK = 4, 16
+# Of how much the baseline moved from its first to its second half, the most it may move on.
+_MOVING_ON = 2.0
 # Displacements and windows by which the tolerance is measured in the mixture's dimensions.
 _MOVES, _MOVED = 200, 64
 
@@ -37,12 +40,14 @@ class Fit:
         model: Features of the model part, shape `(n, D)`.
         held_out: Features of the threshold part, shape `(n, D)`.
         normal: The m normal-state blocks behind the threshold, shape `(m, block, D)`.
+        whole: Features of the whole baseline, running-in included, shape `(n, D)`.
     """
 
     baseline: Baseline
     model: Array
     held_out: Array
     normal: Array
+    whole: Array
 
 
 def fit_baseline(
@@ -79,7 +84,8 @@ def fit_baseline(
         )
     skipped = run_in(good)
     settled = good[skipped:]
-    block = settings.block or int(np.clip(len(settled) // 8, LEAST_BLOCK, MOST_BLOCK))
+    share = len(settled) // settings.block_share
+    block = settings.block or int(np.clip(share, LEAST_BLOCK, settings.most_block))
     if len(settled) < 2 * block:
         raise DriftError(
             f"a block of {block} windows is too long for {len(settled)} settled baseline windows",
@@ -106,10 +112,13 @@ def fit_baseline(
         horizon_blocks=horizon,
         settings=settings,
     )
-    distances = np.array(
-        [evolved_distance(mixture, reducer.reduce(windows), settings.noise) for windows in normal]
-    )
-    mean, sd = float(distances.mean()), float(distances.std(ddof=1))
+    mean, sd = _spread_of_distances(mixture, reducer, normal, settings)
+    threshold = mean + settings.sigmas * sd
+    settling = None
+    if settings.settling:
+        moving = normal + _moving_on(good, settings)[:, None, :]
+        far, wide = _spread_of_distances(mixture, reducer, moving, settings)
+        settling = max(threshold, far + settings.sigmas * wide)
     hop = max(1, block // 4)
     # Two thirds of the evaluations over a whole block: a passing noise is gone from the block by
     # then, and a failing machine may have its quiet moments.
@@ -128,11 +137,13 @@ def fit_baseline(
         noise_mean=settings.noise.mean,
         noise_log_scale=settings.noise.log_scale,
         noise_logit=settings.noise.logit,
-        threshold=mean + settings.sigmas * sd,
+        threshold=threshold,
+        settling_threshold=settling,
+        settling_windows=None if settling is None else len(good),
         sigmas=settings.sigmas,
         normal_mean=mean,
         normal_sd=sd,
-        normal_mixtures=len(distances),
+        normal_mixtures=len(normal),
         block=block,
         hop=hop,
         persistence=(-(-2 * of // 3), of),
@@ -141,8 +152,31 @@ def fit_baseline(
         threshold_windows=len(held_out),
         wander_per_block=wander.variance,
         horizon_blocks=horizon,
+        chart=fit_chart(good, normal, reducer, block, settings) if settings.chart else None,
     )
-    return Fit(Baseline.of(record), model, held_out, normal)
+    return Fit(Baseline.of(record), model, held_out, normal, good)
+
+
+def _spread_of_distances(
+    mixture: Mixture, reducer: Reducer, blocks: Array, settings: DriftSettings
+) -> tuple[float, float]:
+    """Mean and standard deviation of the distances of blocks `(m, block, D)`, nats."""
+    distances = [
+        evolved_distance(mixture, reducer.reduce(windows), settings.noise) for windows in blocks
+    ]
+    return float(np.mean(distances)), float(np.std(distances, ddof=1))
+
+
+def _moving_on(features: Array, settings: DriftSettings) -> Array:
+    """How far running-in may yet go, `(m, D)`: the way the baseline went, less or farther.
+
+    A machine that runs in moves ever less. Over one more baseline length it moves on by at most
+    twice what it moved from one half to the other (a time constant of one and a half baselines).
+    """
+    rng = np.random.default_rng(settings.seed)
+    half = len(features) // 2
+    way = np.median(features[half:], axis=0) - np.median(features[:half], axis=0)
+    return np.asarray(rng.uniform(0, _MOVING_ON, settings.mixtures)[:, None] * way)
 
 
 def with_tolerance(

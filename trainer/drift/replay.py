@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -72,7 +72,7 @@ def replay(
         unit=sequence.unit,
         source=sequence.source,
         tolerance=sequence.tolerance,
-        settings=settings,
+        settings=replace(settings, settling=True),
     )
     monitor = DriftMonitor(fit.baseline)
     judged = np.flatnonzero(np.isfinite(features).all(axis=1))
@@ -127,17 +127,7 @@ def observe_all(
 
 def renumbered(reading: Reading, index: int) -> Reading:
     """The same reading, at a step of the sequence instead of a window of the stream."""
-    return Reading(
-        window=index,
-        distance=reading.distance,
-        threshold=reading.threshold,
-        exceeded=reading.exceeded,
-        active=reading.active,
-        raised=reading.raised,
-        cleared=reading.cleared,
-        reference=reading.reference,
-        movement=reading.movement,
-    )
+    return replace(reading, window=index)
 
 
 def trace(readings: tuple[Reading, ...]) -> Trace:
@@ -162,6 +152,8 @@ def summary(
             "rule": f"mean + {record.sigmas:g} sigma over {record.normal_mixtures} normal mixtures",
             "normal_mean": record.normal_mean,
             "normal_sd": record.normal_sd,
+            "while_settling": record.settling_threshold,
+            "settling_windows": record.settling_windows,
         },
         "baseline": {
             "run_in": record.run_in,

@@ -24,7 +24,14 @@ from agent.score.recording import open_recording
 from agent.window.clip import stream_windows
 from agent.window.validity import MIN_SECONDS, assess
 from trainer.drift.folder import choose_recordings, one_format
-from trainer.drift.settings import Tolerance, band_tolerance, embedding_tolerance
+from trainer.drift.settings import (
+    BAND_SETTINGS,
+    EMBEDDING_SETTINGS,
+    DriftSettings,
+    Tolerance,
+    band_tolerance,
+    embedding_tolerance,
+)
 from trainer.recordings.model import Rejected
 
 _SHAPE = "Save it with numpy.savez(file, x=x, t=t), x of shape (n, samples, channels), t of (n,)."
@@ -56,6 +63,7 @@ class Sequence:
         tolerance: Their healthy tolerance.
         left_out: Of a training folder, how many recordings of which folder were not taken.
         skipped: Recordings that could not be used.
+        settings: The fit's choices for such features.
     """
 
     features: Array
@@ -66,6 +74,7 @@ class Sequence:
     tolerance: Tolerance
     left_out: dict[str, int] = field(default_factory=dict)
     skipped: tuple[Rejected, ...] = ()
+    settings: DriftSettings = EMBEDDING_SETTINGS
 
 
 def read_sequence(
@@ -124,7 +133,15 @@ def read_sequence(
     except ValueError as fault:
         raise DriftError(str(fault), where=path, remedy="Record longer snapshots.") from fault
     features = np.stack([band_statistics(snapshots[row], plan) for row in shown])
-    return Sequence(features, steps, plan.names, "dB", "band statistics", band_tolerance(plan))
+    return Sequence(
+        features,
+        steps,
+        plan.names,
+        "dB",
+        "band statistics",
+        band_tolerance(plan),
+        settings=BAND_SETTINGS,
+    )
 
 
 def _snapshots(path: Path) -> tuple[npt.NDArray[np.float32], Array]:
@@ -218,6 +235,7 @@ def _folder_bands(
         "band statistics",
         band_tolerance(plan),
         skipped=tuple(skipped),
+        settings=BAND_SETTINGS,
     )
 
 
