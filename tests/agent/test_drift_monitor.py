@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from agent.drift.baseline import (
     load_baseline,
     save_baseline,
 )
+from agent.drift.chart import ChartRecord
 from agent.drift.mixture import Mixture
 from agent.drift.monitor import DriftMonitor, Reading, block_distance
 from agent.drift.state import MAX_REFERENCES, MonitorState, load_state, save_state
@@ -296,3 +298,74 @@ def test_agent_side_needs_only_numpy_and_pydantic() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def with_chart(baseline: Baseline, limit: float = 1.55) -> Baseline:
+    chart = ChartRecord(windows=12, limit=limit)
+    return Baseline.of(baseline.record.model_copy(update={"chart": chart}))
+
+
+def a_little_everywhere(count: int, seed: int, shift: float = 1.0) -> np.ndarray:
+    """Windows of one healthy state, all but two features moved by less than the mixture minds."""
+    rows = np.random.default_rng(seed).standard_normal((count, WIDE))
+    rows[:, 0] += 3.0
+    rows[:, 2:] += shift
+    return rows
+
+
+def test_rolling_median_warns_of_a_little_everywhere(baseline: Baseline) -> None:
+    record = baseline.record.model_copy(update={"threshold": 60.0})
+    plain = Baseline.of(record)
+    rows = np.concatenate([healthy(200, 7), a_little_everywhere(100, 8, 2.5)])
+    assert not any(reading.raised for reading in feed(DriftMonitor(plain), rows))
+    assert not any(reading.raised for reading in feed(DriftMonitor(with_chart(plain)), rows[:200]))
+    readings = feed(DriftMonitor(with_chart(plain)), rows)
+    first = next(reading for reading in readings if reading.raised)
+    assert first.window >= 200
+    assert first.chart is not None
+    assert first.chart > 1
+    assert first.distance < first.threshold
+
+
+def test_restart_neither_ends_nor_repeats_a_warning_of_the_median(baseline: Baseline) -> None:
+    heard = with_chart(Baseline.of(baseline.record.model_copy(update={"threshold": 60.0})))
+    monitor = DriftMonitor(heard)
+    feed(monitor, np.concatenate([healthy(100, 7), a_little_everywhere(100, 8, 2.5)]))
+    assert monitor.state().active
+    again = DriftMonitor(heard, monitor.state())
+    readings = feed(again, a_little_everywhere(100, 10, 2.5))
+    assert readings[0].chart is None
+    assert not any(reading.cleared or reading.raised for reading in readings)
+    assert any(reading.cleared for reading in feed(again, healthy(200, 11)))
+
+
+def test_accepted_change_is_normal_to_the_median_too_and_after_a_restart(
+    baseline: Baseline,
+) -> None:
+    heard = with_chart(Baseline.of(baseline.record.model_copy(update={"threshold": 60.0})))
+    monitor = DriftMonitor(heard)
+    feed(monitor, np.concatenate([healthy(100, 7), a_little_everywhere(100, 8, 2.5)]))
+    monitor.accept("Kim")
+    again = DriftMonitor(heard, MonitorState.model_validate_json(monitor.state().model_dump_json()))
+    later = feed(again, a_little_everywhere(400, 10, 2.5))
+    assert not any(reading.raised for reading in later)
+    assert any(reading.raised for reading in feed(again, a_little_everywhere(100, 12, 6.0)))
+
+
+def test_running_in_may_go_on_for_as_long_as_the_baseline_says(baseline: Baseline) -> None:
+    young = Baseline.of(
+        baseline.record.model_copy(update={"settling_threshold": 400.0, "settling_windows": 60})
+    )
+    rows = healthy(150, 3)
+    rows[:, 1] += 5.0
+    first = next(reading for reading in feed(DriftMonitor(young), rows) if reading.raised)
+    assert 60 < first.window < 60 + 2 * 12 + 3
+    told = [reading.threshold for reading in feed(DriftMonitor(young), rows)]
+    assert told[0] == 400.0
+    assert told[-1] == 4.0
+
+
+def test_baseline_of_an_earlier_version_keeps_its_digest(baseline: Baseline) -> None:
+    later = ("settling_threshold", "settling_windows", "chart")
+    old = baseline.record.model_dump_json(exclude=set(later))
+    assert baseline.digest == hashlib.sha256(old.encode()).hexdigest()

@@ -103,6 +103,6 @@ class DriftSettings:
 
 # An embedding: 16 windows of many seconds give a mean to a quarter of a scale; longer only delays.
 EMBEDDING_SETTINGS = DriftSettings()
-# Band statistics of snapshots scatter more, and slow wear is small beside the scatter: longer blocks
-# average it out. Chosen on made decays, a kind left out at a time (docs/drift.md).
+# Band statistics of snapshots scatter more, and slow wear is small beside it: longer blocks average
+# it out. Chosen on made decays, a kind left out at a time (docs/drift.md).
 BAND_SETTINGS = DriftSettings(sigmas=2.0, horizon=2.0, block_share=4, most_block=60)

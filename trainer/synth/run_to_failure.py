@@ -3,7 +3,7 @@
 A snapshot is 0.1 s of acceleration on two axes at 25.6 kHz, one each 10 s. The healthy machine is
 resonances excited by noise, tones of the shaft, and a noise floor; it warms up for the first
 minutes, its bands wander and settle slowly (both ways, by a few dB, as real ones do), and single
-snapshots scatter. A decay adds impacts of a bearing's fault and louder resonances, as its kind says.
+snapshots scatter. A decay adds impacts of a bearing's fault and louder resonances, by its kind.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ Array: TypeAlias = npt.NDArray[np.float64]
 
 RATE, LENGTH, AXES, STEP_SECONDS = 25600, 2560, 2, 10.0
 _RESONANCES = 9
-_FAULT_HZ = (80.0, 260.0)  # ball passing frequencies of small bearings at 1500 to 1800 turns a minute
+_FAULT_HZ = (
+    80.0,
+    260.0,
+)  # ball passing frequencies of small bearings at 1500 to 1800 turns a minute
 _SPEEDS = (0.88, 1.0, 1.12)
 
 
