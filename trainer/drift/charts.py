@@ -195,7 +195,8 @@ def _mahalanobis(fit: Fit, features: Array) -> Array:
     model = LedoitWolf().fit((fit.model - reducer.centre) / reducer.scale)
 
     def distance(windows: Array) -> Array:
-        return np.sqrt(model.mahalanobis((windows - reducer.centre) / reducer.scale))
+        squares = model.mahalanobis((windows - reducer.centre) / reducer.scale)
+        return np.asarray(np.sqrt(squares), dtype=np.float64)
 
     ratio = distance(features) / np.quantile(distance(fit.held_out), _FARTHEST)
     padded = np.concatenate([np.zeros(_OUT_OF - 1), ratio])

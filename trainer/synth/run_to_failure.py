@@ -148,7 +148,7 @@ def fault_size(decay: Decay, count: int, rng: np.random.Generator) -> Array:
         present = np.zeros(count, dtype=bool)
         row = 0
         while row < count:
-            on = rng.integers(10, 50)
+            on = int(rng.integers(10, 50))
             present[row : row + on] = rng.random() < 0.3 + 0.6 * grown[row]
             row += on
         return np.where(present, grown, 0.3 * grown)
@@ -206,7 +206,7 @@ def _crackle(rng: np.random.Generator) -> Array:
     hits[places] = rng.uniform(2, 12, len(places))
     time = np.arange(48) / RATE
     click = np.exp(-4000 * time) * np.sin(2 * np.pi * 9500 * time)
-    return np.convolve(hits, click)[:LENGTH]
+    return np.asarray(np.convolve(hits, click)[:LENGTH], dtype=np.float64)
 
 
 def _speeds(count: int, rng: np.random.Generator) -> Array:
@@ -232,4 +232,4 @@ def _impacts(passing: float, ring: Array, rng: np.random.Generator) -> Array:
     places = (places + rng.normal(0, 0.01 * gap, len(places))).astype(int)
     hits = np.zeros(LENGTH)
     hits[places[(places >= 0) & (places < LENGTH)]] = 1
-    return np.convolve(hits, ring)[:LENGTH]
+    return np.asarray(np.convolve(hits, ring)[:LENGTH], dtype=np.float64)
