@@ -20,7 +20,12 @@ from scipy.signal import lfilter
 from agent.drift.bands import band_statistics, plan_bands
 from trainer.drift.replay import replay
 from trainer.drift.sequence import Sequence, Step
-from trainer.drift.settings import DriftSettings, band_tolerance, embedding_tolerance
+from trainer.drift.settings import (
+    BAND_SETTINGS,
+    EMBEDDING_SETTINGS,
+    band_tolerance,
+    embedding_tolerance,
+)
 
 RATE, LENGTH = 25600, 2560
 HEALTHY = {
@@ -106,7 +111,8 @@ def judged(features: np.ndarray, *, bands: bool, baseline: float) -> dict[str, l
         "synthetic",
         band_tolerance(plan) if bands else embedding_tolerance(wide),
     )
-    done = replay(sequence, baseline=baseline, settings=DriftSettings())
+    settings = BAND_SETTINGS if bands else EMBEDDING_SETTINGS
+    done = replay(sequence, baseline=baseline, settings=settings)
     same = {f"{name} (same allowance)": made.warnings for name, made in done.tolerant.items()}
     return {name: made.warnings for name, made in done.charts.items()} | same
 
