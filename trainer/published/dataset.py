@@ -38,7 +38,11 @@ def likeness(machines: Sequence[Machine]) -> Likeness:
         machines: Inspected or listed recordings.
     """
     alike = [machine for machine in machines if _alike(machine)]
-    told = [text for machine in alike if (text := _differing(machine))]
+    differing: dict[str, list[str]] = {}
+    for machine in alike:
+        if text := _differing(machine):
+            differing.setdefault(text, []).append(machine.name)
+    told = [f"{', '.join(names)}: {text}" for text, names in differing.items()]
     remark = ""
     if told:
         remark = (
@@ -71,4 +75,4 @@ def _differing(machine: Machine) -> str:
         for kind, count in counts.items()
         if abs(count - _COUNTS[kind]) > 0.02 * _COUNTS[kind]
     ]
-    return f"{machine.name}: {', '.join(other)}" if other else ""
+    return ", ".join(other)
