@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -244,9 +245,9 @@ def _opened(path: Path) -> Iterator[tuple[soundfile.SoundFile, Header | None]]:
             pass  # libsndfile calls a file it may not open one with a "system error"
         header = read_header(path)
         if header is not None and header.head:
-            target: Path | Repaired = Repaired(path, header.begin, header.head)
+            target: bytes | Repaired = Repaired(path, header.begin, header.head)
         else:
-            target = path
+            target = os.fsencode(path)  # a name need not be UTF-8
         with soundfile.SoundFile(target) as file:
             if not RATES[0] <= file.samplerate <= RATES[1]:
                 raise AudioError(
