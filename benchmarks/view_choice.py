@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import re
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,8 @@ from agent.score.scorer import HealthySet
 from agent.window.clip import clip_windows
 from trainer.encoders.base import Encoder
 from trainer.encoders.registry import build_encoder
-from trainer.metrics.auc import auc_scores
+from trainer.metrics.auc import MAX_FPR, Split, harmonic_mean, split_clips
+from trainer.metrics.bootstrap import weighted_auc
 from trainer.preset import EncoderConfig
 from trainer.recordings.load import load_machines
 from trainer.recordings.model import Machine
@@ -118,10 +120,24 @@ def part_scores(kept: dict[str, np.ndarray], machine: Machine, part: Part) -> np
     return weight * np.bincount(owner, scores) / np.bincount(owner)
 
 
+@cache
+def split_of(labels: tuple[str, ...], domains: tuple[str, ...]) -> Split:
+    """Which test recordings each area takes."""
+    return split_clips(labels, domains)
+
+
 def figure(machine: Machine, scores: np.ndarray) -> float:
     """Harmonic mean of the areas, %."""
     tests = machine.of("test")
-    return 100 * auc_scores([t.label for t in tests], [t.domain for t in tests], list(scores)).hmean
+    split = split_of(tuple(t.label for t in tests), tuple(t.domain for t in tests))
+    once = np.ones((1, len(scores)))
+    areas = [
+        weighted_auc(once, split.anomalous, normals, scores)[0]
+        for normals in (split.source, split.target)
+        if normals.any()
+    ]
+    areas.append(weighted_auc(once, split.anomalous, ~split.anomalous, scores, max_fpr=MAX_FPR)[0])
+    return 100 * harmonic_mean(areas)
 
 
 def main() -> None:
