@@ -63,8 +63,11 @@ PARTS = {
         "scorer": NEAR,
     },
 }
-SCRATCH = ("profile", "quiet", "median", "rhythm", "loudness")
-PRESETS = {"auscult_scratch": SCRATCH, "auscult_small": (*SCRATCH, "mn04")}
+SCRATCH = ("profile", "quiet", "median", "rhythm, robust", "loudness")
+PRESETS = {
+    "auscult_scratch": SCRATCH,
+    "auscult_small": ("profile", "quiet", "median", "rhythm", "loudness", "mn04"),
+}
 MOST = 6
 # A set may be this far below the better floor on no machine, or it loses what it is further below.
 ALLOWED = 3.0
