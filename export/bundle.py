@@ -257,7 +257,8 @@ def export_bundle(
                 progress,
             )
             write_patches(folder, patches)
-        promised = write_parity(folder, final, plain, windows.rows, mean)
+        beside = final if quantized is None else plain
+        promised = write_parity(folder, final, beside, windows.rows, mean)
         manifest = seal(folder, draft.model_copy(update=promised))
         if test:
             plain_folder = None

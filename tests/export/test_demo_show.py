@@ -25,7 +25,16 @@ from export.demo.show import MARKER
 def shown(tmp_path_factory):
     """A short demonstration with an encoder that needs no training."""
     out = tmp_path_factory.mktemp("demo") / "out"
-    command = [sys.executable, "-m", "agent.cli", "demo", "--preset", "log_mel", "--seconds", "60"]
+    command = [
+        sys.executable,
+        "-m",
+        "agent.cli",
+        "demo",
+        "--preset",
+        "auscult_scratch",
+        "--seconds",
+        "60",
+    ]
     done = subprocess.run(
         [*command, "--out", str(out), "--fault", "bearing", "--seed", "1"],
         capture_output=True,
