@@ -1,6 +1,6 @@
 """Conditions of training are conditions of use: what differs is told, or makes sound unfit.
 
-One function for every way in: `score`, `evaluate`, `bank`, `drift` and the agent ask it.
+`score` and `bank` ask for all of it; `drift` and the agent take the channel alone so far.
 """
 
 from __future__ import annotations

@@ -232,7 +232,7 @@ def _levels(machine: Machine, normal: Sequence[Measured]) -> list[NoteRecord]:
             NoteRecord(
                 kind="offset",
                 text=f"{counted(len(offset), 'recording')} with a constant part (DC) of up to "
-                f"{abs(worst.offset):.1%} of full scale, which does not count "
+                f"{abs(worst.offset):.1%} of full scale, which auscult's own presets do not hear "
                 f"({named(machine, offset)})",
             )
         )
