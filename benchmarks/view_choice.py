@@ -1,4 +1,4 @@
-"""Which views, and how joined? Every machine of `machines.py`, each family left out in turn.
+"""Tries sets of views on every machine of `machines.py`, each family left out in turn.
 
 Recordings are embedded once; every part (a view, how it is standardised and judged) is scored once
 a machine, by the agent's code; then every set of up to six parts is tried as the mean of their

@@ -56,7 +56,7 @@ class StillGate:
         self._gate = IdleGate(still, frames.running, Space("euclidean"), frames.config)
 
     def still(self, levels: Matrix) -> npt.NDArray[np.bool_]:
-        """Which frames are of a standing machine.
+        """Tell which frames are of a standing machine.
 
         Args:
             levels: As `BandLevels` measures them, float32 `(k, BANDS)`.

@@ -10,7 +10,7 @@ from agent.schema import Strict, spelt
 
 
 class ReportInfo(Strict):
-    """Which system of which report, and what of it is otherwise here."""
+    """System of a published report, with what is otherwise here."""
 
     number: Annotated[
         str,

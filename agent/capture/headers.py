@@ -59,7 +59,7 @@ class Header:
 
     @property
     def missing_share(self) -> float:
-        """Which share of the sound that is claimed is not in the file, 0 to 1."""
+        """Share of the sound that is claimed but not in the file, 0 to 1."""
         if not self.promised:
             return 0.0
         return max(0.0, self.promised - self.present) / self.promised

@@ -52,7 +52,7 @@ class Counts(Protocol):
 
     @property
     def score(self) -> float | None:
-        """Of the latest window, raw; None when it could not be judged."""
+        """Raw score of the latest window; None when it could not be judged."""
         ...
 
     @property

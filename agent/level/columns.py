@@ -1,4 +1,4 @@
-"""Which columns of an embedding bear level, and how they move with the gain of the microphone.
+"""Columns of an embedding that bear level, and how they move with the microphone's gain.
 
 Columns of a view with level are in dB: at g dB more gain each rises by g. All others stay as they
 are. One view is the loudness of the window itself, a single column.

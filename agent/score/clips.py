@@ -183,7 +183,7 @@ def score_clip(
 
 
 def beginning(bundle: Bundle, blocks: Iterable[Samples]) -> Iterator[Samples]:
-    """As much of a recording as the bundle scores, in blocks."""
+    """Blocks of a recording, as much of it as the bundle scores."""
     seconds = bundle.manifest.clip_seconds
     left = None if seconds is None else round(seconds * bundle.manifest.encoder.sample_rate)
     for block in blocks:

@@ -76,20 +76,20 @@ def space_of(config: ScorerConfig, healthy: Matrix) -> Space:
             columns = few[:, span[0] : span[1]]
             standards[span] = fit_standard(columns, "robust", least_spread=part.least_spread)
     if standards:
-        return Space("euclidean", _by_cosine(config, spans), tuple(sorted_by_span(standards)))
+        return Space("euclidean", _by_cosine(config, spans), tuple(_outermost(standards)))
     if len(spans) == 1 or any(part.columns is None for part in config.parts):
         return Space("cosine" if "cosine" in metrics else "euclidean")
     return Space("cosine", tuple(sorted(spans)))
 
 
 def _by_cosine(config: FusionConfig, spans: set[Span]) -> tuple[Span, ...]:
-    """Of columns beside standardised ones those that are judged by direction."""
+    """Columns beside the standardised ones that are judged by direction."""
     judged = {part.columns for part in config.parts if metric_of(part.scorer) == "cosine"}
     return tuple(sorted(span for span in spans if span in judged))
 
 
-def sorted_by_span(standards: dict[Span, Standard]) -> Sequence[tuple[Span, Standard]]:
-    """Standards in the order of their columns, without those that lie within others."""
+def _outermost(standards: dict[Span, Standard]) -> Sequence[tuple[Span, Standard]]:
+    """Standards in the order of their columns, without those whose columns lie within others."""
     return [
         (span, standard)
         for span, standard in sorted(standards.items(), key=lambda item: item[0])
