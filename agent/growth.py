@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from agent.bank.pending import feedback_handler
+from agent.bundle.device_key import Vouching, ensure_device_key
 from agent.bundle.events import BundleEvent, BundleEventKind
 from agent.bundle.ledger import BundleLedger
 from agent.bundle.load import Bundle
@@ -82,6 +83,8 @@ class Growth:
         """
         inference, key = self._config.inference, self._config.bundles.public_key
         opened: list[Bundle] = []
+        if key is not None:
+            self._vouch(Vouching(key, self._config.state_path))
         for machine in self._config.machines:
             opening = Opening(
                 inference, key, partial(suits, machine),
@@ -100,6 +103,16 @@ class Growth:
             )
             self._ledgers[machine.name] = ledger
             self._judging[machine.name] = self._swapper.add(machine.name, trusted, bundle, ledger)
+
+    def _vouch(self, vouching: Vouching) -> None:
+        """See to the device's own key; what the state held before there was one is signed once."""
+        try:
+            if ensure_device_key(vouching.state):
+                for machine in self._config.machines:
+                    vouching.adopt(machine.name, self._config.bundle_of(machine))
+        except AuscultError as fault:
+            # The exports are as good without it; versions are refused, and told.
+            log.error("versions grown on this device cannot be signed: %s", fault)  # noqa: TRY400
 
     def _banks(self, machine: str) -> Sequence[Path]:
         """Where collected sound may have joined a bank: the bundle, and versions of it."""

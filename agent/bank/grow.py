@@ -97,6 +97,7 @@ def make_version(
     forced: Sequence[str] = (),
     max_rise: float = MAX_RISE,
     tell: Callable[[str], None] = lambda _: None,
+    sign: Callable[[Path], None] = lambda _: None,
 ) -> Report:
     """Calibrate a draft, check it, and write it as a version; it is not used yet.
 
@@ -108,6 +109,7 @@ def make_version(
         forced: Ids of those it may silence.
         max_rise: How much less sensitive it may become, see `check_rise`.
         tell: Told what is being done.
+        sign: Signs the version's folder, on a device that takes only signed ones.
 
     Raises:
         GrowthError: A check failed; the message says which. Nothing was written.
@@ -156,6 +158,7 @@ def make_version(
             )
             manifest = manifest.model_copy(update={"parity": parity})
         seal(folder, manifest)
+        sign(folder)
         # What the agent does first: nothing becomes a version that it would refuse.
         _as_written(folder, draft, scorer)
     notes = tuple(text for text in (note, gate_note, *fitted.notes) if text)

@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from agent.bank.pending import follow_bank
+from agent.bundle.device_key import Vouching
 from agent.bundle.load import Bundle, open_bundle
-from agent.bundle.sign import load_public, verify_folder
 from agent.bundle.versions import Versions, active_bundle, beside, version_folders
 from agent.config import AgentConfig
 from agent.errors import BundleError, ConfigError
@@ -31,12 +31,14 @@ class Place:
         evidence: The machine's known alarms.
         opened: The one in use, opened, where it was asked for.
         folders: Where versions in use may be, the preferred first.
+        vouching: Who vouches for versions; None where none need be signed.
     """
 
     versions: Versions
     evidence: Path
     opened: Bundle | None
     folders: tuple[Path, ...]
+    vouching: Vouching | None = None
 
     @property
     def bundle(self) -> Bundle:
@@ -59,6 +61,26 @@ class Place:
                 where=self.versions.folder,
                 remedy="Repeat this to change what is in use now.",
             )
+        self.versions.use(number)
+
+    def sign(self, folder: Path) -> None:
+        """Sign a version with the device's key, where versions must be signed.
+
+        Raises:
+            AuscultError: It cannot be signed.
+        """
+        if self.vouching is not None:
+            self.vouching.sign(folder)
+
+    def use(self, number: int) -> None:
+        """Use any version from now on; 0 is the bundle as exported.
+
+        Raises:
+            BundleError: There is no such version, or no key vouches for it.
+        """
+        folder = self.versions.path(number)
+        if self.vouching is not None and folder.is_dir():
+            self.vouching.check(folder, self.versions.original)
         self.versions.use(number)
 
     def follow(self) -> None:
@@ -134,17 +156,23 @@ def place_of_machine(
         )
     machine = next(one for one in config.machines if one.name == name)
     original = config.bundle_of(machine)
+    vouching = None
     if config.bundles.public_key is not None:
+        vouching = Vouching(config.bundles.public_key, config.state_path)
         # Nothing may be grown from, or shown of, a bundle that the agent would not open.
-        verify_folder(original, load_public(config.bundles.public_key))
+        vouching.check(original, original)
     folders = version_folders(config.state_path, machine.name, original)
     versions = Versions(original, folder or folders[0])
     # As the agent does: without a version of its own a machine uses that of all who use the bundle,
     # and what is made now grows from it.
     here = folders if folder is None else [folder]
-    opened = _open(original, here, threads=config.inference.threads) if current else None
+    opened = None
+    if current:
+        if vouching is not None:
+            vouching.check(active_bundle(original, here), original)
+        opened = _open(original, here, threads=config.inference.threads)
     known = evidence or config.state_path / "evidence" / machine.name
-    return Place(versions, known, opened, tuple(here))
+    return Place(versions, known, opened, tuple(here), vouching)
 
 
 def _open(original: Path, folders: Sequence[Path], **options: Any) -> Bundle:

@@ -5,6 +5,8 @@ as OpenSSL writes and reads them; the private one stays on the workstation, devi
 
     manifest.sig    {"algorithm": "ed25519", "key": first 16 hex digits of the public key's SHA-256,
                      "signature": base64 of the signature of  CONTEXT + bytes of manifest.json}
+
+Versions grown on a device are signed by its own key, under another context (`device_key.py`).
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from agent.schema import Strict, explain, spelt
 
 # What is signed for auscult's manifests can be taken for nothing else.
 CONTEXT = b"auscult bundle manifest v1\0"
+GROWN = b"auscult grown bundle manifest v1\0"
 _LIMIT = 4096  # bytes of a key or signature file
 _INSTALL = "Install it: pip install 'auscult[sign]'."
 
@@ -121,17 +124,33 @@ def load_public(path: Path) -> Any:
     return key
 
 
-def sign_folder(folder: Path, key: Any) -> None:
+def public_half(private: Path, public: Path) -> None:
+    """Write the public half of a key, where there is no such file.
+
+    Raises:
+        SigningError: The key cannot be read, or the file not be written.
+    """
+    serialization, _ = _cryptography()
+    shown = (
+        load_private(private)
+        .public_key()
+        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
+    _create(public, shown, 0o644)
+
+
+def sign_folder(folder: Path, key: Any, context: bytes = CONTEXT) -> None:
     """Sign a sealed bundle; its manifest must not change afterwards.
 
     Args:
         folder: The bundle.
         key: From `load_private`.
+        context: What it is signed as.
 
     Raises:
         BundleError: The manifest cannot be read, or the signature not be written.
     """
-    signature = key.sign(CONTEXT + _manifest_bytes(folder))
+    signature = key.sign(context + _manifest_bytes(folder))
     write_json(
         folder / SIGNATURE,
         Signature(
@@ -142,7 +161,16 @@ def sign_folder(folder: Path, key: Any) -> None:
     )
 
 
-def verify_folder(folder: Path, key: Any) -> None:
+def signed_by(folder: Path, key: Any) -> bool:
+    """Whether a bundle's signature names a key; it need not be a good one."""
+    try:
+        with (folder / SIGNATURE).open("rb") as file:
+            return Signature.model_validate_json(file.read(_LIMIT)).key == fingerprint(key)
+    except (OSError, ValidationError):
+        return False
+
+
+def verify_folder(folder: Path, key: Any, context: bytes = CONTEXT) -> None:
     """Check that a bundle's manifest was signed with a key's private half.
 
     Checks the signature alone: `verify_bundle` holds the files to the manifest.
@@ -150,6 +178,7 @@ def verify_folder(folder: Path, key: Any) -> None:
     Args:
         folder: The bundle.
         key: From `load_public`.
+        context: What it must have been signed as.
 
     Raises:
         BundleError: There is no signature, or it is not that key's, or not of this manifest.
@@ -183,7 +212,7 @@ def verify_folder(folder: Path, key: Any) -> None:
             remedy=remedy,
         )
     try:
-        key.verify(raw, CONTEXT + _manifest_bytes(folder))
+        key.verify(raw, context + _manifest_bytes(folder))
     except InvalidSignature as fault:
         raise BundleError(
             "does not fit the manifest: one of the two was altered", where=place, remedy=remedy

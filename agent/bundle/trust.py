@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from agent.bundle.device_key import Vouching
 from agent.bundle.load import Bundle, open_bundle
 from agent.bundle.manifest import MANIFEST, SIGNATURE
 from agent.bundle.seal import new_bundle, write_json
-from agent.bundle.sign import load_public, verify_folder
 from agent.bundle.verify import read_manifest, verify_bundle
-from agent.bundle.versions import Versions, active_bundle, grew_from, version_folders
+from agent.bundle.versions import Versions, active_bundle, version_folders
 from agent.encode.config import InferenceConfig
 from agent.errors import AuscultError, BundleError
 from agent.schema import Strict
@@ -63,6 +63,7 @@ class TrustedBundle:
 
     def __init__(self, original: Path, state: Path, machine: str, opening: Opening) -> None:
         self.original = original
+        self._state = state
         self._home = state / "bank" / machine
         self._good = self._home / GOOD
         self._folders = version_folders(state, machine, original)
@@ -147,10 +148,7 @@ class TrustedBundle:
     def _open(self, folder: Path, original: Path) -> Bundle:
         opening = self._opening
         if opening.public_key is not None:
-            # A version is this device's own; its encoder and origin must be what was signed.
-            verify_folder(original, load_public(opening.public_key))
-            if folder != original and not grew_from(read_manifest(folder), read_manifest(original)):
-                raise BundleError("did not grow from the signed bundle", where=folder)
+            Vouching(opening.public_key, self._state).check(folder, original)
         # Engines that a provider builds are as long-lived as the state, and of this device alone.
         cache = self._home.parent.parent / "engines"
         bundle = open_bundle(folder, inference=opening.inference, cache=cache)

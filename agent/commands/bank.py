@@ -193,9 +193,46 @@ def list_(*, rows: bool, **options: Any) -> None:
 def use(number: int, **options: Any) -> None:
     """Use version NUMBER from now on; 0 is the bundle as exported."""
     with _place(options, current=False) as place:
-        place.versions.use(number)
+        place.use(number)
         place.follow()
         click.echo(f"in use: version {place.versions.current()}")
+
+
+@bank.command("sign")
+@click.argument("numbers", nargs=-1, required=True, type=click.IntRange(min=1), metavar="NUMBER...")
+@click.option(
+    "--key",
+    type=click.Path(path_type=Path),
+    help="Sign with this private key of `auscult keygen`, the site's, instead.",
+)
+@_which
+def sign(numbers: tuple[int, ...], key: Path | None, **options: Any) -> None:
+    """Sign versions NUMBER: you vouch for what they call healthy.
+
+    With the device's own key (--config of an agent with `bundles.public_key`), for versions that
+    were made before it had one; or with the site's, on the workstation (--bundle and --key).
+    """
+    from agent.bundle.sign import GROWN, load_private, sign_folder
+    from agent.bundle.verify import verify_bundle
+    from agent.bundle.versions import grew_from
+    from agent.errors import BundleError, ConfigError
+
+    with _place(options, current=False) as place:
+        if place.vouching is None and key is None:
+            raise ConfigError(
+                "nothing need be signed here: no `bundles.public_key` is configured",
+                remedy="Give --config with one, or --key.",
+            )
+        exported = verify_bundle(place.versions.original)
+        for number in numbers:
+            folder = place.versions.path(number)
+            if not grew_from(verify_bundle(folder), exported):
+                raise BundleError("did not grow from the signed bundle", where=folder)
+            if key is None:
+                place.sign(folder)
+            else:
+                sign_folder(folder, load_private(key), GROWN)
+            click.echo(f"version {number}: signed")
 
 
 @bank.command("rollback")
@@ -239,6 +276,7 @@ def _make(place: Place, draft: Any, options: dict[str, Any]) -> Report:
         forced=options["forced"],
         max_rise=options["max_rise"],
         tell=lambda text: click.echo(f"{text}...", err=True),
+        sign=place.sign,
     )
     click.echo(
         f"version {report.version}: {counted(report.rows, 'row')} ({report.added} added, "

@@ -54,6 +54,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="Leave out windows in which the machine stands still, starts or stops, as the agent does.",
 )
+@click.option(
+    "--public-key",
+    "public_key",
+    type=click.Path(path_type=Path),
+    help="Only with a bundle signed with the other half of this key (`auscult keygen`).",
+)
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
 def score(
     bundle_path: Path,
@@ -63,6 +69,7 @@ def score(
     channel: int | None,
     explain: bool,
     idle_gate: bool,
+    public_key: Path | None,
     threads: int,
 ) -> None:
     """Print a score for each window of each FILE, and one for the FILE; folders are searched.
@@ -74,6 +81,8 @@ def score(
     """
     from agent.bundle.load import open_bundle
 
+    if public_key is not None:
+        _vouched(bundle_path, public_key)
     bundle = open_bundle(bundle_path, threads=threads)
     quiet = json_path is not None and str(json_path) == "-"
     results = []
@@ -110,6 +119,15 @@ def score(
             f"auscult: {bad} of {counted(len(results), 'recording')} could not be scored", err=True
         )
         sys.exit(1)
+
+
+def _vouched(bundle: Path, public_key: Path) -> None:
+    """Refuse a bundle that a key does not vouch for."""
+    from agent.bundle.sign import CONTEXT, GROWN, load_public, verify_folder
+    from agent.bundle.verify import read_manifest
+
+    grown = read_manifest(bundle).growth is not None
+    verify_folder(bundle, load_public(public_key), GROWN if grown else CONTEXT)
 
 
 def _expand(files: tuple[Path, ...]) -> list[Path]:

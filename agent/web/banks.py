@@ -125,6 +125,7 @@ class BankDesk:
                 draft_add(place.bundle, healthy, quiet),
                 alarms=alarms,
                 forced=body.force,
+                sign=place.sign,
             )
             place.use_grown(report.version)
             place.versions.tidy()

@@ -14,6 +14,7 @@ import pytest
 from support.bundles import RATE, build_bundle, tone, write
 from test_bank_growth import NEW_HZ, add
 
+from agent.bundle.device_key import Vouching
 from agent.bundle.ledger import BundleLedger
 from agent.bundle.manifest import BANK, ENCODER, MANIFEST
 from agent.bundle.seal import new_bundle, seal
@@ -291,7 +292,8 @@ def test_only_signed_bundles_and_their_versions_are_opened(site, tmp_path):
     versions = Versions(site / "pump", site / "state" / "bank" / "pump")
     for n in range(3):
         write(site / "new" / f"{n}.wav", tone(3, NEW_HZ, seed=n))
-    add(site / "pump", versions, site / "new")
+    vouching = Vouching(site / "k.pub", site / "state")
+    add(site / "pump", versions, site / "new", sign=vouching.sign)
     versions.use(1)
     grown = one.open_wanted()
     assert grown.manifest.growth.version == 1
@@ -300,6 +302,7 @@ def test_only_signed_bundles_and_their_versions_are_opened(site, tmp_path):
     graph = versions.path(1) / ENCODER
     graph.write_bytes(graph.read_bytes() + b"\x00")
     seal(versions.path(1), read_manifest(versions.path(1)))
+    vouching.sign(versions.path(1))
     opened = one.open_any()
     assert opened.path == site / "pump"
     opened.close()
