@@ -8,8 +8,8 @@ from pathlib import Path
 from agent.bundle.manifest import Manifest
 from agent.capture.files import AudioInfo, audio_info, stream_audio
 from agent.capture.guard import check_decodes
+from agent.chain.stream import StreamMeter
 from agent.frames import Matrix, Samples
-from agent.window.bandwidth import BandMeter
 from agent.window.channels import ChannelMeter
 from agent.window.conditions import compare_conditions
 
@@ -34,7 +34,7 @@ class OpenRecording:
         trained = None if manifest.conditions is None else manifest.conditions.channel
         # Of a file with one channel that is the one that training chose.
         self.channel = trained if channel is None and info.channels > 1 else channel
-        self._bands = BandMeter(info.rate)
+        self._sound = StreamMeter(info.rate)
         self._channels = ChannelMeter(info.rate)
 
     def blocks(self) -> Iterator[Samples]:
@@ -43,22 +43,23 @@ class OpenRecording:
         Raises:
             AudioError: It has no such channel, or cannot be decoded.
         """
-        self._bands, self._channels = BandMeter(self._info.rate), ChannelMeter(self._info.rate)
+        self._sound, self._channels = StreamMeter(self._info.rate), ChannelMeter(self._info.rate)
         rate = self._manifest.encoder.sample_rate
         return stream_audio(self._path, rate=rate, channel=self.channel, watch=self._watch)
 
     def _watch(self, frames: Matrix) -> None:
-        self._bands.push(frames.mean(axis=1))
+        self._sound.push(frames.mean(axis=1))
         self._channels.push(frames)
 
     def notes(self) -> list[str]:
         """What is otherwise than in training, and what its header wrongly claimed; once read."""
+        facts = self._sound.facts()
         found = compare_conditions(
             self._manifest.conditions,
             channels=self._info.channels,
             channel=self.channel,
             rate=self._info.rate,
-            bandwidth_hz=self._bands.bandwidth(),
+            bandwidth_hz=None if facts is None else facts.bandwidth_hz,
             encoder_rate=self._manifest.encoder.sample_rate,
         )
         return [self._info.note] * bool(self._info.note) + [one.text for one in found]

@@ -14,6 +14,9 @@ from agent.frames import Validity
 _SHORTER = 0.8
 # Band edges this far from those of training are another resampler's or codec's.
 _EDGE = 0.05
+# Edges in this share of the encoder's band and above are one: there every resampler to its rate
+# has its own.
+_SHAPED = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +80,16 @@ def compare_conditions(
             )
         )
     if bandwidth_hz is not None and trained.bandwidth_range_hz is not None:
-        top = encoder_rate / 2 if encoder_rate else float("inf")
-        low, high = (min(edge, top) for edge in trained.bandwidth_range_hz)
-        edge = min(bandwidth_hz, top)
+        nyquist = encoder_rate / 2 if encoder_rate else float("inf")
+        low, high = (min(edge, _SHAPED * nyquist) for edge in trained.bandwidth_range_hz)
+        edge = min(bandwidth_hz, _SHAPED * nyquist)
         if edge < low * (1 - _EDGE) or edge > high * (1 + _EDGE):
+            heard, widest = min(bandwidth_hz, nyquist), min(trained.bandwidth_range_hz[1], nyquist)
             found.append(
                 Difference(
                     "bandwidth",
-                    f"holds sound up to {edge / 1000:.3g} kHz, training up to {high / 1000:.3g} "
-                    "kHz: that counts as a change of the machine",
+                    f"holds sound up to {heard / 1000:.3g} kHz, training up to "
+                    f"{widest / 1000:.3g} kHz: that counts as a change of the machine",
                 )
             )
     if seconds is not None and trained.clip_seconds is not None:

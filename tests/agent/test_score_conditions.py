@@ -155,7 +155,7 @@ def test_another_rate_and_bandwidth_are_said(long, tmp_path):
     files, _ = scored(long, tmp_path)
     told = " ".join(files[0]["notes"])
     assert "recorded at 48000 Hz, training at 16000 Hz" in told
-    assert "holds sound up to 3.79 kHz, training up to 8 kHz" in told
+    assert "holds sound up to 3.8 kHz, training up to 8 kHz" in told
 
 
 def test_older_bundles_are_held_against_nothing():

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from agent.capture.files import audio_info, mix, read_frames
+from agent.chain.stream import StreamMeter
 from agent.frames import Matrix
-from agent.window.bandwidth import BandMeter
 from agent.window.channels import ChannelFault, ChannelMeter
 from trainer.hygiene.fingerprint import FingerprintMeter, Words
 from trainer.hygiene.shape import ShapeMeter
@@ -68,20 +68,21 @@ def measure(path: Path, channel: int | None = None) -> Measured:
     """
     info = audio_info(path)
     digest = hashlib.sha256(f"{info.rate}\n".encode())
-    bands, channels = BandMeter(info.rate), ChannelMeter(info.rate)
+    sound, channels = StreamMeter(info.rate), ChannelMeter(info.rate)
     words, shape = FingerprintMeter(info.rate), ShapeMeter(info.rate)
     count, total = 0, 0.0
     step = max(1, round(_BLOCK_SECONDS * info.rate))
     for frames in read_frames(path, channel=channel):
         digest.update(np.ascontiguousarray(frames, dtype="<f4").tobytes())
         mono = np.nan_to_num(mix(frames), posinf=0.0, neginf=0.0)
+        sound.push(mono)
         for start in range(0, len(frames), step):
-            bands.push(mono[start : start + step])
             channels.push(frames[start : start + step])
         words.push(mono)
         shape.push(mono)
         count += len(mono)
         total += float(mono.sum(dtype=np.float64))
+    facts = sound.facts()
     return Measured(
         path=path,
         seconds=count / info.rate,
@@ -94,7 +95,7 @@ def measure(path: Path, channel: int | None = None) -> Measured:
         shape=shape.rows(),
         levels_dbfs=tuple(shape.levels_dbfs),
         offset=total / max(1, count),
-        bandwidth_hz=bands.bandwidth(),
+        bandwidth_hz=None if facts is None else facts.bandwidth_hz,
         channel_levels_dbfs=channels.levels_dbfs,
         channel_faults=channels.faults(),
     )
