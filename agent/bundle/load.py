@@ -202,6 +202,8 @@ def _scorer(path: Path, manifest: Manifest, bank: HealthySet, state: State) -> S
         raise BundleError(
             fault.problem, where=path / state_file(fault.name), remedy=fault.remedy
         ) from fault
+    except BundleError:  # an index, which names itself
+        raise
     except AuscultError as fault:
         raise BundleError(fault.problem, where=path, remedy=COPY_AGAIN) from fault
     except (ValueError, RuntimeError) as fault:

@@ -17,6 +17,7 @@ from agent.errors import BundleError
 from agent.frames import Matrix
 from agent.score.bank import distances, prepare
 from agent.score.config_knn import Metric
+from agent.score.index_check import check_index
 
 # Candidates the index proposes for exact comparison: the nearest row after normalising need not be
 # the nearest before.
@@ -188,16 +189,12 @@ def _grown(path: Path, vectors: Matrix, metric: Metric) -> Any:
     """An index with the rows added that it lacks; None when its rows are not this bank's first."""
     import hnswlib  # noqa: PLC0415
 
+    try:
+        count = check_index(path, vectors, metric)
+    except BundleError:
+        return None
     index = hnswlib.Index(space=space(metric), dim=vectors.shape[1])
     index.load_index(str(path), max_elements=len(vectors))
-    count = index.get_current_count()
-    if not 0 < count <= len(vectors):
-        return None
-    ready = prepare(vectors, metric)
-    kept = np.asarray(index.get_items(list(range(count))), dtype=np.float32)
-    # The library keeps vectors at unit length for the cosine.
-    if not np.allclose(kept, ready[:count], atol=1e-5):
-        return None
     if count < len(vectors):
         index.add_items(vectors[count:], np.arange(count, len(vectors)), num_threads=1)
     return index

@@ -8,14 +8,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from agent.errors import BundleError
 from agent.frames import Matrix
 from agent.score.bank import OFFSET, WEIGHT, MemoryBank, blocks, distances, prepare
 from agent.score.config_knn import KnnConfig
 from agent.score.index import CANDIDATES, IndexPlan, build_index, space
+from agent.score.index_check import check_index
 from agent.score.normalize import nearest_k
 
 # Below this many rows a plain matrix product beats any index (and is exact).
 EXACT_UP_TO = 20_000
+# A device makes an index anew of so many rows at most: a million would take it an hour.
+_REBUILT_UP_TO = 100_000
 
 
 class KnnScorer:
@@ -87,7 +91,10 @@ class KnnScorer:
                 scores[part], rows[part] = self._rank(table, None)
             return scores, rows
         count = min(max(CANDIDATES, self.config.k), len(self.bank))
-        labels, _ = self._index.knn_query(queries, k=count, num_threads=1)
+        try:
+            labels, _ = self._index.knn_query(queries, k=count, num_threads=1)
+        except RuntimeError:  # fewer rows are linked to each other than are asked for
+            labels = np.tile(np.arange(len(self.bank)), (len(queries), 1))
         for i, label in enumerate(labels.astype(np.int64)):
             near = prepare(self.bank.vectors[label], self.config.metric)
             table = distances(queries[i : i + 1], near, self.config.metric)
@@ -105,14 +112,26 @@ class KnnScorer:
 
 
 def _load_index(path: Path, vectors: Matrix, config: KnnConfig, plan: IndexPlan) -> Any:
-    """Read an index whose checksum the bundle has verified, and check that it fits the bank."""
+    """Read an index, once it has been held to the bank: hnswlib itself checks nothing.
+
+    Raises:
+        BundleError: It is no index of this bank, or of part of one too large to be indexed here.
+    """
     import hnswlib  # noqa: PLC0415 - only large banks pay for it
 
-    index = hnswlib.Index(space=space(config.metric), dim=vectors.shape[1])
-    index.load_index(str(path), max_elements=len(vectors))
-    if index.get_current_count() != len(vectors):
+    count = check_index(path, vectors, config.metric)
+    if count == len(vectors):
+        index = hnswlib.Index(space=space(config.metric), dim=vectors.shape[1])
+        index.load_index(str(path), max_elements=len(vectors))
+    elif len(vectors) <= _REBUILT_UP_TO:
         # Raw vectors are the source of truth; a stale index is rebuilt, not trusted.
         index = build_index(prepare(vectors, config.metric), config.metric, plan)
+    else:
+        raise BundleError(
+            f"is an index of {count} rows, where the bank has {len(vectors)}",
+            where=path,
+            remedy="Export the bundle again with `auscult export`.",
+        )
     # hnswlib forgets ef at every load (it is 10 then).
     index.set_ef(plan.ef)
     return index
