@@ -11,8 +11,8 @@ from importlib.metadata import entry_points
 import click
 
 from agent import __version__
-from agent.errors import AuscultError
-from agent.interrupt import wait_for_imports
+from agent.core.errors import AuscultError
+from agent.core.interrupt import wait_for_imports
 
 GROUP = "auscult.commands"
 # What a missing module of these names means: the workstation's packages are not installed.

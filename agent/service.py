@@ -9,31 +9,31 @@ from collections.abc import Callable
 
 from agent.activity.plant import signals_of
 from agent.bundle.events import BundleEvent
-from agent.bundle.load import Bundle
-from agent.capture.chosen import choose_microphone
-from agent.capture.config import MicrophoneSource
 from agent.capture.probe import check_paths
 from agent.capture.source import as_trained, open_source
 from agent.commission.requests import commission_handler, commissions_of
-from agent.config import AgentConfig, MachineConfig
-from agent.decide.keeper import AlarmKeeper
-from agent.drift.keeper import DriftKeeper
-from agent.errors import AuscultError, ConfigError
-from agent.growth import Growth
-from agent.health.clock import WALL_CLOCK
-from agent.health.exposition import exposition
-from agent.health.metrics import MetricsServer
-from agent.health.notify import Notifier
-from agent.health.observed import Delivery
-from agent.health.vigil import Vigil
-from agent.learner import HOP_SECONDS, WINDOW_SECONDS, Learner
-from agent.pipeline import Pipeline
+from agent.config.agent import AgentConfig, MachineConfig
+from agent.config.capture import MicrophoneSource
+from agent.config.chosen import choose_microphone
+from agent.core.clock import WALL_CLOCK, utc
+from agent.core.errors import AuscultError, ConfigError
+from agent.decide.service import AlarmService
+from agent.deploy.load import Bundle
+from agent.drift.service import DriftService
+from agent.extensions import Extensions
+from agent.monitor.metrics import MetricsServer
+from agent.monitor.observed import Delivery
+from agent.monitor.server import exposition
+from agent.monitor.systemd import Notifier
+from agent.monitor.watchdog import WatchdogFeeder
+from agent.pipeline.listen_only import HOP_SECONDS, WINDOW_SECONDS, ListenOnly
+from agent.pipeline.pipeline import Pipeline
 from agent.publish.about import bundle_info, info_message, level_of, machine_health, outbox_health
-from agent.publish.audience import Audience
+from agent.publish.broadcaster import Broadcaster
 from agent.publish.console import ConsolePublisher
 from agent.publish.jsonl import JsonlPublisher
 from agent.publish.live import LiveBoard
-from agent.publish.messages import Message, utc
+from agent.publish.messages import Message
 from agent.publish.mqtt import MqttPublisher
 from agent.publish.payloads import BundleInfo
 from agent.publish.publisher import Publisher
@@ -65,7 +65,7 @@ class Agent:
         self._config = config
         self._wake = threading.Event()
         self._stopping = False
-        self._growth = Growth(
+        self._growth = Extensions(
             config, self._listener, self._begin_anew, self._bundle_changed, self._tell_bundle
         )
         self._plant = signals_of({one.name: one.running for one in config.machines})
@@ -74,13 +74,13 @@ class Agent:
         self._changing = 0  # machines being begun anew
         self._publishers: list[Publisher] = []
         self._requests: Dispatcher | None = None
-        self._vigil = Vigil(Notifier())
+        self._vigil = WatchdogFeeder(Notifier())
         self._metrics: MetricsServer | None = None
         self._began_wall = time.time()
         self._began = time.monotonic()
         #: The device's own page, when there is one.
         self.page = Page(config) if config.web.enabled else None
-        self.pipelines: list[Pipeline | Learner] = []
+        self.pipelines: list[Pipeline | ListenOnly] = []
         #: What was told last, for whoever looks at it on this device.
         self.live = LiveBoard(config.device_name)
         #: Who carries out which command; registered before `start`.
@@ -252,7 +252,7 @@ class Agent:
             keeping=self._growth.keeping(),
         )
 
-    def _listener(self, machine: str) -> Pipeline | Learner:
+    def _listener(self, machine: str) -> Pipeline | ListenOnly:
         return next(pipeline for pipeline in self.pipelines if pipeline.name == machine)
 
     def _step(self, machine: MachineConfig) -> float:
@@ -263,10 +263,10 @@ class Agent:
         manifest = bundle.manifest
         return manifest.window_seconds + (machine.hop_seconds or manifest.hop_seconds)
 
-    def _alarm(self, machine: str) -> AlarmKeeper:
+    def _alarm(self, machine: str) -> AlarmService:
         return self._listener(machine).alarm
 
-    def _drift(self, machine: str) -> DriftKeeper:
+    def _drift(self, machine: str) -> DriftService:
         return self._listener(machine).drift
 
     def _level(self, machine: str) -> Pipeline:
@@ -278,7 +278,7 @@ class Agent:
             )
         return listener
 
-    def _pipeline(self, machine: MachineConfig, bundle: Bundle | None) -> Pipeline | Learner:
+    def _pipeline(self, machine: MachineConfig, bundle: Bundle | None) -> Pipeline | ListenOnly:
         """What listens to a machine: a learner as long as it has no bundle, or no microphone."""
         config = self._config.source_of(machine)
         rate = self._config.collect.rate
@@ -289,10 +289,10 @@ class Agent:
         source = None if config is None else open_source(config, rate)
         page = () if self.page is None else (self.page.sounds[machine.name],)
         if bundle is None or source is None:
-            collecting = self._growth.collector.taps[machine.name]
-            return Learner(
+            collecting = self._growth.collector.observers[machine.name]
+            return ListenOnly(
                 machine, source, rate, self._publishers, self._wake.set,
-                taps=(collecting, *page), bundle=bundle is not None,
+                observers=(collecting, *page), bundle=bundle is not None,
             )  # fmt: skip
         return Pipeline(
             machine,
@@ -301,7 +301,7 @@ class Agent:
             self._publishers,
             on_end=self._wake.set,
             state=self._config.state_path / "state",
-            taps=(*self._growth.taps(machine.name), *page),
+            observers=(*self._growth.observers(machine.name), *page),
             plant=self._plant.get(machine.name),
             commission=self._commissions.get(machine.name),
         )
@@ -341,7 +341,7 @@ class Agent:
                 f"the configuration says what '{name}' listens to, so it cannot be chosen here",
                 remedy="Change its `source` there, or take it out to choose it on the page.",
             )
-        recording = self._growth.collector.taps[name].recording
+        recording = self._growth.collector.observers[name].recording
         if recording is not None and not recording.done:
             raise AuscultError(f"'{name}' is being recorded from", remedy="Stop that first.")
         choose_microphone(self._config.state_path, name, source)
@@ -353,7 +353,7 @@ class Agent:
             self._broker.bundle_changed()
 
     def _tell_bundle(self, machine: str, event: BundleEvent) -> None:
-        Audience(machine, self._publishers).tell_bundle(event)
+        Broadcaster(machine, self._publishers).tell_bundle(event)
 
     def wait(self, heartbeat: Callable[[], None] = lambda: None) -> None:
         """Wait for the end: every stream over, `request_stop`, or a pipeline at fault.

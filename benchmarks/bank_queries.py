@@ -31,8 +31,8 @@ from rich.console import Console
 from rich.table import Table
 
 from agent.bundle.manifest import Row
+from agent.config.scorer_knn import KnnConfig
 from agent.score.bank import MemoryBank
-from agent.score.config_knn import KnnConfig
 from agent.score.index import CANDIDATES, plan_index
 from agent.score.knn import KnnScorer
 

@@ -33,7 +33,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from agent.frames import Matrix
+from agent.core.records import Matrix
 
 SAMPLES = 160000
 SHORTER = (4, 6, 8, 10)
@@ -80,7 +80,7 @@ def _published(backbone: Any, attention: Any) -> Callable[..., Any]:
     """Attention in the steps of the published computation, nothing shared between layers."""
     from torch import Tensor
 
-    from trainer.encoders.pretrained import beats
+    from trainer.zoo import beats
 
     heads, calm = attention.heads, 32.0  # published: scores are held small until the softmax
 
@@ -113,7 +113,7 @@ def _published(backbone: Any, attention: Any) -> Callable[..., Any]:
 def exported(path: Path, threads: int) -> Run:
     """The agent's own encoder."""
     from agent.bundle.manifest import EncoderInfo
-    from agent.encode.config import InferenceConfig
+    from agent.config.encode import InferenceConfig
     from agent.encode.onnx import OnnxEncoder
 
     info = EncoderInfo.model_validate_json((path.parent / "info.json").read_text())

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from agent.frames import Samples
+from agent.core.records import Samples
 from trainer.synth import Counts, Fault, Operation, design_machine, render, write_dataset
 from trainer.synth.design import MachineDesign, OperatingPoint
 

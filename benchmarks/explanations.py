@@ -26,13 +26,13 @@ from rich.progress import Progress, track
 from rich.table import Table
 from scipy.signal import butter, sosfilt
 
+from agent.core.records import Samples
 from agent.encode.onnx import OnnxEncoder
 from agent.explain.spectrum import measure_healthy
 from agent.explain.unusual import UnusualMap, unusual_map
-from agent.frames import Samples
 from export.embed import encoder_info
 from export.onnx_graph import OPSET, export_graph
-from export.patches import fit_patches
+from export.parts.patches import fit_patches
 from trainer.encoders.base import Encoder
 from trainer.encoders.registry import build_encoder
 from trainer.preset import EncoderConfig

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from agent.bundle.load import open_bundle
+from agent.deploy.load import open_bundle
 from export.bundle import export_run
 from export.clips import score_tests
 from trainer.learn import train_machine

@@ -27,8 +27,8 @@ from rich.table import Table
 from small_bundle import FEATURES, noise
 
 from agent.bundle.manifest import Row
+from agent.config.scorer_knn import KnnConfig
 from agent.score.bank import MemoryBank
-from agent.score.config_knn import KnnConfig
 from agent.score.index import IndexPlan, build_index
 from agent.score.knn import KnnScorer
 from agent.score.normalize import fit_constants

@@ -24,13 +24,13 @@ from rich.table import Table
 from export.embed import embed, encoder_info
 from export.onnx_graph import OPSET, cosines, export_graph
 from export.quantize import quantize_static
-from trainer.encoders.pretrained.backbone import Backbone, load_translation
-from trainer.encoders.pretrained.checkpoints import read_checkpoint
-from trainer.encoders.pretrained.families import FAMILIES
-from trainer.encoders.pretrained.identify import identify, skeleton
-from trainer.encoders.pretrained.pooling import make_pooling, pool
 from trainer.encoders.registry import build_encoder
 from trainer.preset import EncoderConfig
+from trainer.zoo.backbone import Backbone, load_translation
+from trainer.zoo.checkpoints import read_checkpoint
+from trainer.zoo.families import FAMILIES
+from trainer.zoo.identify import identify, skeleton
+from trainer.zoo.pooling import make_pooling, pool
 
 SHARED = Path(os.environ.get("AUSCULT_SHARED", Path(__file__).parents[2] / "shared"))
 GOLDEN = SHARED / "golden"

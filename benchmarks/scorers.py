@@ -24,18 +24,18 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from agent.bundle.load import open_bundle
 from agent.bundle.manifest import BANK
+from agent.calibrate.fit import fit_scorer
 from agent.capture.files import read_audio
+from agent.config.scorer import ScorerConfig
+from agent.config.threshold import ThresholdRule
+from agent.deploy.load import open_bundle
 from agent.score.build import build_scorer
-from agent.score.config import ScorerConfig
-from agent.score.config_threshold import ThresholdRule
-from agent.score.fit import fit_scorer
 from agent.score.scorer import HealthySet
 from agent.window.clip import clip_windows
+from export.builder import BundleBuilder
 from export.clips import clip_name
 from export.results import System
-from export.workshop import Workshop
 from trainer.fit.densities import ScikitFitter
 from trainer.metrics.files import SectionScores
 from trainer.metrics.summary import summarize
@@ -160,7 +160,7 @@ def main() -> None:
 def _bundles(
     machine: Machine, root: Path, chosen: argparse.Namespace, work: Path, progress: Progress
 ) -> list[tuple[str, Path]]:
-    shop = Workshop(work / root.name, weights=chosen.weights)
+    shop = BundleBuilder(work / root.name, weights=chosen.weights)
     made = []
     for name in chosen.preset:
         system = System(name, load_preset(name), "float32", (0,))

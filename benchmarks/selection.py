@@ -28,12 +28,12 @@ from rich.table import Table
 from scipy.stats import spearmanr
 
 from agent.bundle.manifest import Row
+from agent.calibrate.check import trusted
 from agent.capture.files import read_audio
+from agent.config.scorer import ScorerConfig
+from agent.config.scorer_density import CoveringConfig, OneClassConfig
+from agent.config.scorer_knn import KnnConfig
 from agent.score.build import build_scorer, fit_state
-from agent.score.check import trusted
-from agent.score.config import ScorerConfig
-from agent.score.config_density import CoveringConfig, OneClassConfig
-from agent.score.config_knn import KnnConfig
 from agent.score.scorer import HealthySet
 from agent.window.clip import clip_windows
 from trainer.encoders.base import Encoder

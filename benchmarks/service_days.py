@@ -27,13 +27,13 @@ import service_sounds as sounds
 from rich.console import Console
 from rich.table import Table
 
-from agent.bundle.load import Bundle, open_bundle
-from agent.config import MachineConfig
+from agent.config.agent import MachineConfig
+from agent.config.decide import DecideConfig
+from agent.core.records import AudioBlock, Level, MachineState, Score, Validity, Window
 from agent.decide.alarm import AlarmDecider
-from agent.decide.config import DecideConfig
-from agent.frames import AudioBlock, Level, MachineState, Score, Validity, Window
-from agent.judge import WindowJudge
-from agent.terms import terms_of
+from agent.deploy.load import Bundle, open_bundle
+from agent.machine.scoring import WindowScorer
+from agent.machine.settings import settings_of
 from agent.window.rolling import RollingWindow
 
 AUSCULT = Path(sys.executable).with_name("auscult")
@@ -68,11 +68,11 @@ def scored(bundle: Bundle, stream: sounds.Stream, hop: float) -> Scored:
     """Score a stream as the agent does."""
     encoder = bundle.manifest.encoder
     config = MachineConfig(name="bench", hop_seconds=hop)
-    levels = terms_of(config, bundle).levels
+    levels = settings_of(config, bundle).levels
     rolling = RollingWindow(
         encoder.window_samples, round(hop * encoder.sample_rate), encoder.sample_rate, levels=levels
     )
-    judge = WindowJudge("bench", bundle)
+    judge = WindowScorer("bench", bundle)
     found = []
     sound = stream.sound
     if encoder.sample_rate != sounds.RATE:
@@ -134,7 +134,7 @@ def raised(
 ) -> list[tuple[float, float]]:
     """When alarms rise and clear, by the agent's decider."""
     config = MachineConfig(name="bench", hop_seconds=hop, decide=decide)
-    terms = terms_of(config, bundle)
+    terms = settings_of(config, bundle)
     decider = AlarmDecider(
         decide, terms.thresholds.alarm, alert_threshold=terms.thresholds.alert,
         hop_seconds=terms.hop_seconds, overlap_seconds=terms.overlap_seconds,
@@ -173,7 +173,7 @@ def upper(count: int) -> float:
     return float(chi2.ppf(0.95, 2 * count + 2) / 2)
 
 
-class Tally:
+class Counters:
     """What a rule of decision did on every machine."""
 
     def __init__(self) -> None:
@@ -221,34 +221,34 @@ def main() -> None:
     ]
     if (SHARED / "data").is_dir():
         places += sounds.real(SHARED)
-    tally, began = Tally(), time.monotonic()
+    counters, began = Counters(), time.monotonic()
     for place in places:
         if options.only and options.only not in place.name:
             continue
         path, folder = prepare(place, options.work, options.preset, options.hop)
         bundle = open_bundle(path, threads=1)
         for stream in read(folder):
-            tally.add(place.name, stream, raised(bundle, stream, decide, options.hop))
+            counters.add(place.name, stream, raised(bundle, stream, decide, options.hop))
         bundle.close()
         print(
-            f"{place.name}: {tally.false[place.name]} false in "
-            f"{24 * tally.days[place.name]:.2f} h, {time.monotonic() - began:.0f} s",
+            f"{place.name}: {counters.false[place.name]} false in "
+            f"{24 * counters.days[place.name]:.2f} h, {time.monotonic() - began:.0f} s",
             flush=True,
         )
-    show(tally)
+    show(counters)
     if options.json:
-        options.json.write_text(json.dumps(vars(tally), indent=1))
+        options.json.write_text(json.dumps(vars(counters), indent=1))
 
 
-def show(tally: Tally) -> None:
+def show(counters: Counters) -> None:
     """Print the tables."""
     console = Console(width=110)
     table = Table(title="healthy sound, no event")
     for name in ("machine", "hours", "false alarms", "a day (95 % at most)"):
         table.add_column(name)
-    rows = [*tally.days.items(), ("all", sum(tally.days.values()))]
+    rows = [*counters.days.items(), ("all", sum(counters.days.values()))]
     for machine, days in rows:
-        count = sum(tally.false.values()) if machine == "all" else tally.false[machine]
+        count = sum(counters.false.values()) if machine == "all" else counters.false[machine]
         table.add_row(
             machine,
             f"{24 * days:.2f}",
@@ -259,13 +259,13 @@ def show(tally: Tally) -> None:
     table = Table(title="sounds from elsewhere, and gain")
     for name in ("what", "times", "alarms"):
         table.add_column(name)
-    for what, hits in tally.passed.items():
+    for what, hits in counters.passed.items():
         table.add_row(what, str(len(hits)), str(sum(hits)))
     console.print(table)
     table = Table(title="faults")
     for name in ("strength", "faults", "raised", "within 20 s", "30 s", "90 s", "median delay"):
         table.add_column(name)
-    for strength, delays in sorted(tally.delays.items()):
+    for strength, delays in sorted(counters.delays.items()):
         known = [d for d in delays if d is not None]
         table.add_row(
             strength, str(len(delays)), str(len(known)),

@@ -20,8 +20,9 @@ from agent.bundle.manifest import (
     Threshold,
     TrainedOn,
 )
-from agent.bundle.seal import seal, write_json
-from agent.score.config_knn import KnnConfig
+from agent.bundle.seal import seal
+from agent.config.scorer_knn import KnnConfig
+from agent.core.storage import write_json
 from export.embed import embed, encoder_info
 from export.framed import write_parts
 from export.onnx_graph import OPSET, export_graph

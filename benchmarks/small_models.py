@@ -28,9 +28,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from agent.core.records import Window
 from agent.encode.frames import SharedFrames
 from agent.encode.onnx import OnnxEncoder
-from agent.frames import Window
 from benchmarks.small_bundle import noise
 from export.embed import encoder_info
 from export.framed import write_parts

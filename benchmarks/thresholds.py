@@ -28,11 +28,11 @@ from rich.console import Console
 from rich.table import Table
 
 from agent.bundle.manifest import Row
-from agent.errors import AuscultError
+from agent.calibrate.limits import calibrate
+from agent.config.scorer_knn import KnnConfig
+from agent.config.threshold import ThresholdRule
+from agent.core.errors import AuscultError
 from agent.score.build import build_scorer, fit_state, healthy_scores
-from agent.score.calibrate import calibrate
-from agent.score.config_knn import KnnConfig
-from agent.score.config_threshold import ThresholdRule
 from agent.score.scorer import HealthySet
 from trainer.encoders.shape import SpectralShape
 from trainer.recordings.load import load_machines

@@ -24,9 +24,9 @@ from rich.table import Table
 
 from agent.bundle.manifest import Row
 from agent.capture.files import read_audio
+from agent.config.scorer import FusionConfig, Part
+from agent.config.scorer_knn import KnnConfig
 from agent.score.build import build_scorer, fit_state
-from agent.score.config import FusionConfig, Part
-from agent.score.config_knn import KnnConfig
 from agent.score.scorer import HealthySet
 from agent.window.clip import clip_windows
 from trainer.encoders.base import Encoder

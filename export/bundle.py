@@ -16,7 +16,6 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from agent.bundle.load import open_bundle
 from agent.bundle.manifest import (
     DRIFT,
     ENCODER,
@@ -26,10 +25,11 @@ from agent.bundle.manifest import (
 )
 from agent.bundle.seal import new_bundle, seal
 from agent.bundle.sign import load_private, sign_folder
+from agent.calibrate.limits import HealthyScores
+from agent.core.records import Matrix
+from agent.deploy.load import open_bundle
 from agent.drift.baseline import save_baseline
 from agent.explain.spectrum import measure_healthy
-from agent.frames import Matrix
-from agent.score.calibrate import HealthyScores
 from export import storage
 from export.compare import (
     Comparison,
@@ -40,35 +40,29 @@ from export.compare import (
     similarity,
     window_ms,
 )
-from export.detector import (
-    Detector,
-    make_detector,
-    still_windows,
-    with_promise,
-    write_files,
-)
 from export.draft import draft_manifest, untypical_sources
-from export.drift import FittedDrift, fit_drift
 from export.embed import encoder_info
 from export.embedding_cache import EmbeddingCache
-from export.exemplars import write_exemplars
 from export.framed import write_parts
 from export.onnx_graph import FloatGraph, export_graph, verify_parity
 from export.parity import write_parity
-from export.patches import fit_patches, write_patches
+from export.parts.detector import Detector, make_detector, still_windows, with_promise, write_files
+from export.parts.drift import FittedDrift, fit_drift
+from export.parts.exemplars import write_exemplars
+from export.parts.patches import fit_patches, write_patches
 from export.planted import faulty_windows
 from export.quantize import Quantized, quantize_static, quantize_weights, spread
 from export.untypical import refuse_apart
 from trainer.decisions.advice import what_to_record
 from trainer.decisions.rehearsal import Rehearsal, summed_up
 from trainer.decisions.verdict import Standing, Verdict, judge
-from trainer.encoders.pretrained.catalogue import licence_of
 from trainer.learn import HEALTHY
 from trainer.preset import Preset
 from trainer.progress import progress_bar
 from trainer.recordings.model import Machine
 from trainer.run import RunRecord, load_run, unheard
 from trainer.windows import WindowSet, healthy_windows, source_name
+from trainer.zoo.catalogue import licence_of
 
 # Real windows held against torch, beside synthetic ones.
 _PARITY_WINDOWS = 8

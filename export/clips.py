@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agent.bundle.load import Bundle
 from agent.capture.files import stream_audio
-from agent.errors import AudioError
-from agent.score.clips import score_clip
+from agent.core.errors import AudioError
+from agent.deploy.load import Bundle
+from agent.offline.clips import score_clip
 from export.results import Unscored
 from trainer.metrics.files import SectionScores
 from trainer.recordings.model import Machine, Recording

@@ -11,10 +11,10 @@ import numpy as np
 from rich.progress import Progress
 from rich.table import Table
 
-from agent.bundle.load import open_bundle
 from agent.bundle.manifest import EncoderInfo
+from agent.core.records import Matrix
+from agent.deploy.load import open_bundle
 from agent.encode.onnx import OnnxEncoder
-from agent.frames import Matrix
 from export.clips import score_tests
 from export.embed import THREADS
 from export.onnx_graph import ExportError, cosines

@@ -13,12 +13,12 @@ from agent import __version__
 from agent.bundle.facts import ConditionsInfo, LevelInfo, ViewInfo
 from agent.bundle.manifest import Manifest, Quantization, TrainedOn
 from agent.bundle.seal import file_record
+from agent.calibrate.limits import scale_info
 from agent.capture.files import audio_info
-from agent.score.calibrate import scale_info
-from agent.words import counted
+from agent.core.text import plural
 from export.compare import Comparison
-from export.detector import Detector
-from export.drift import FittedDrift
+from export.parts.detector import Detector
+from export.parts.drift import FittedDrift
 from export.quantize import Quantized
 from export.untypical import note_apart
 from trainer.encoders.base import View
@@ -63,7 +63,7 @@ def draft_manifest(
         note for note in (chosen, detector.gate_note, detector.still_note, drift.note) if note
     )
     notes.extend(
-        f"{counted(count, 'healthy window')} left out: {why}"
+        f"{plural(count, 'healthy window')} left out: {why}"
         for why, count in windows.invalid.items()
     )
     learnt = _learnt(record)

@@ -9,8 +9,8 @@ import numpy as np
 from rich.progress import Progress
 
 from agent.bundle.manifest import EncoderInfo
+from agent.core.records import Matrix
 from agent.encode.onnx import OnnxEncoder
-from agent.frames import Matrix
 from trainer.encoders.base import Encoder
 
 # Windows between two steps of the progress bar; the encoder takes them one by one.

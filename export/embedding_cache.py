@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 from rich.progress import Progress
 
-from agent.bundle.load import Bundle
 from agent.bundle.manifest import ENCODER, EncoderInfo
-from agent.bundle.seal import write_atomic
+from agent.core.records import Matrix
+from agent.core.storage import write_atomic
+from agent.deploy.load import Bundle
 from agent.encode.onnx import OnnxEncoder
-from agent.frames import Matrix
 from export import storage
 from export.embed import embed
 

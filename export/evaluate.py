@@ -18,11 +18,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, TaskID
 
-from agent.bundle.load import open_bundle
-from agent.errors import AuscultError, ConfigError
+from agent.core.errors import AuscultError, ConfigError
+from agent.deploy.load import open_bundle
+from export.builder import BundleBuilder
 from export.clips import score_tests
 from export.results import Evaluation, Failure, Outcome, Precision, System, file_name
-from export.workshop import Workshop
 from trainer.decisions.figures import decision_figures, judged_clips
 from trainer.fusion.healthy import write_healthy
 from trainer.metrics.auc import ANOMALY, NORMAL, MetricsError
@@ -112,7 +112,7 @@ def _offered(preset: Preset, precisions: Sequence[Precision]) -> Sequence[Precis
 def evaluate(
     machines: Sequence[Machine],
     systems: Sequence[System],
-    workshop: Workshop,
+    workshop: BundleBuilder,
     options: Options,
     console: Console,
 ) -> Evaluation:
@@ -176,7 +176,7 @@ def evaluate_one(
     machine: Machine,
     system: System,
     seed: int,
-    workshop: Workshop,
+    workshop: BundleBuilder,
     options: Options,
     progress: Progress,
 ) -> Outcome:

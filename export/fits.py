@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.bundle.manifest import Manifest
-from agent.encode.config import InferenceConfig
+from agent.config.encode import InferenceConfig
 from agent.tune.choose import KEEPING_UP
 from agent.tune.measure import Cost, Work, measure
 from agent.tune.profile import DeviceProfile, reference_ms

@@ -11,10 +11,10 @@ import onnx.utils
 import torch
 
 from agent import __version__
-from agent.bundle.manifest import EncoderInfo
-from agent.encode.frames import BODY, BOUNDARY, FRAMES, SharedFrames
+from agent.bundle.manifest import BODY, FRAMES, EncoderInfo
+from agent.core.records import Matrix, Window
+from agent.encode.frames import BOUNDARY, SharedFrames
 from agent.encode.onnx import OnnxEncoder
-from agent.frames import Matrix, Window
 from export import storage
 from export.onnx_graph import INPUT, OUTPUT, cosines, strip, write_onnx
 from trainer.encoders.base import Encoder

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.encoders.base import Encoder
-from trainer.encoders.pretrained.beats import Beats
+from trainer.zoo.beats import Beats
 
 DOMAIN = "com.microsoft"
 SCORES = "/scores/"  # in the names of the nodes whose two inputs may be INT8

@@ -23,9 +23,9 @@ import onnxscript.optimizer
 import torch
 
 from agent import __version__
+from agent.core.errors import AuscultError
 from agent.encode.frames import BOUNDARY
 from agent.encode.onnx import PATCHES
-from agent.errors import AuscultError
 from export.embed import embed, encoder_info
 from export.fused import fused
 from export.storage import check, save

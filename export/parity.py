@@ -19,15 +19,15 @@ from agent.bundle.manifest import (
     EncoderInfo,
     Row,
 )
-from agent.bundle.parity import spread_of
 from agent.bundle.parity_windows import made_up, parity_windows, sha256_of
+from agent.core.records import Matrix
+from agent.deploy.parity import spread_of
 from agent.encode.processor import this_processor
-from agent.frames import Matrix
 from agent.score.build import build_scorer
 from agent.score.scorer import HealthySet, Scorer, Vector
 from export import storage
-from export.detector import Detector
 from export.embed import embed
+from export.parts.detector import Detector
 
 SEED = 0
 _MADE_UP, _HEALTHY = 3, 3

@@ -14,10 +14,10 @@ from scipy import signal
 
 from agent.bundle.facts import PlantedFault, SightInfo
 from agent.bundle.manifest import EncoderInfo
-from agent.decide.config import DecideConfig
-from agent.errors import AudioError
+from agent.calibrate.fit import FittedScorer
+from agent.config.decide import DecideConfig
+from agent.core.errors import AudioError
 from agent.score.build import build_scorer
-from agent.score.fit import FittedScorer
 from agent.score.scorer import HealthySet
 from export.embed import embed
 from trainer.recordings.model import Machine

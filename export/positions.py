@@ -18,7 +18,7 @@ import onnxruntime
 from onnx import numpy_helper
 from onnx.helper import get_attribute_value, make_node
 
-from agent.frames import Matrix
+from agent.core.records import Matrix
 from export import storage
 from export.ranges import WEIGHT_LIMIT
 

@@ -12,13 +12,13 @@ from dataclasses import replace
 
 from agent.bundle.facts import SightInfo
 from agent.bundle.manifest import Row
-from agent.decide.config import FalseAlarms
-from agent.score.config_threshold import AlarmPromise, ThresholdRule
-from agent.score.fit import FittedScorer, threshold_of
-from agent.score.rate import measure_correlation
+from agent.calibrate.fit import FittedScorer, threshold_of
+from agent.calibrate.rate import measure_correlation
+from agent.calibrate.sight import Sight, sight_at
+from agent.config.decide import FalseAlarms
+from agent.config.threshold import AlarmPromise, ThresholdRule
+from agent.core.text import plural
 from agent.score.scorer import HealthySet
-from agent.score.sight import Sight, sight_at
-from agent.words import counted
 
 # Days in which one false alarm is promised, where the wanted promise would be blind.
 LADDER_DAYS = (7.0, 1.0, 1.0 / 24.0)
@@ -107,6 +107,6 @@ def _advice(fitted: FittedScorer, rows: Sequence[Row], window_seconds: float) ->
     )
     return (
         f"{longer}The tail is extrapolated from "
-        f"{counted(threshold.healthy_windows, 'window')}; each doubling of the healthy recordings "
+        f"{plural(threshold.healthy_windows, 'window')}; each doubling of the healthy recordings "
         f"lowers the threshold, and from {hours:.0f} h on it is counted"
     )

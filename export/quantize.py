@@ -34,7 +34,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from rich.progress import Progress
 
 from agent.bundle.manifest import EncoderInfo
-from agent.frames import Matrix
+from agent.core.records import Matrix
 from export import storage
 from export.embed import embed
 from export.fused import DOMAIN, SCORES

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from agent.errors import ConfigError
+from agent.core.errors import ConfigError
 from export.results import Failure
 from trainer.recordings.model import Machine
 from trainer.recordings.split import Cut, TimeSplit, parse_cut, split_by_time

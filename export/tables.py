@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from rich.markup import escape
 from rich.table import Table
 
-from agent.words import counted
+from agent.core.text import plural
 from export.results import Evaluation, Summary, System
 from export.verdicts import headline, rule_worst
 from export.wording import bounds, title
@@ -67,7 +67,7 @@ def notes(evaluation: Evaluation) -> list[str]:
             if outcome.unscored:
                 first = outcome.unscored[0]
                 found.append(
-                    f"{system.name}, {machine}: {counted(len(outcome.unscored), 'test recording')} "
+                    f"{system.name}, {machine}: {plural(len(outcome.unscored), 'test recording')} "
                     f"without a score, among them {first.name}: {first.reason}"
                 )
     scored = {

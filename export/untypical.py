@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from agent.bundle.manifest import Row
+from agent.config.scorer import FusionConfig, ScorerConfig
+from agent.config.scorer_knn import KnnConfig
+from agent.core.text import plural
 from agent.score.build import healthy_scores
-from agent.score.config import FusionConfig, ScorerConfig
-from agent.score.config_knn import KnnConfig
 from agent.score.scorer import HealthySet, Vector
-from agent.words import counted
 from export.onnx_graph import ExportError
 from trainer.hygiene.outliers import FEWEST, find_apart
 from trainer.run import RunRecord
@@ -119,7 +119,7 @@ def refuse_apart(found: Sequence[ScoredApart], record: RunRecord) -> None:
         return
     names = "".join(f"\n  {_told(one)}" for one in bad[:_NAMED])
     raise ExportError(
-        f"{counted(len(bad), 'healthy recording')} unlike all others to this detector: {names}\n",
+        f"{plural(len(bad), 'healthy recording')} unlike all others to this detector: {names}\n",
         where=record.machine,
         remedy="Listen to them. If the machine is not well in them, take them away and train "
         "again; if it is, record that condition more than once, or train again with --untypical "
@@ -139,7 +139,7 @@ def note_apart(found: Sequence[ScoredApart], named: Collection[str]) -> str:
     if not told:
         return ""
     return (
-        f"{counted(len(told), 'healthy recording')} unlike all others, of which none sets the "
+        f"{plural(len(told), 'healthy recording')} unlike all others, of which none sets the "
         f"threshold: {'; '.join(told[:_NAMED])}{' ...' if len(told) > _NAMED else ''}"
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agent.words import counted
+from agent.core.text import plural
 from export.clips import clip_name
 from export.results import Evaluation, Outcome, System
 from trainer.decisions.advice import what_to_record
@@ -106,7 +106,7 @@ def headline(evaluation: Evaluation, machines: Sequence[Machine]) -> Headline:
     subject = f"{system.name} on {name}{seeds}"
     if len(found) > 1:
         alike = sum(one.verdict.level == verdict.level for one in found.values())
-        subject = f"{alike} of {counted(len(found), 'machine')}; the worst: {subject}"
+        subject = f"{alike} of {plural(len(found), 'machine')}; the worst: {subject}"
     text = f"{subject} {verdict.text()}"
     return Headline(verdict.level, text, system.name, name, verdict, subject)
 

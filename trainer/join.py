@@ -9,16 +9,16 @@ from pathlib import Path
 
 from torch import nn
 
-from agent.errors import ConfigError
-from agent.score.config import FusionConfig
+from agent.config.scorer import FusionConfig
+from agent.core.errors import ConfigError
 from agent.score.fusion import check_columns
 from trainer.encoders.base import Encoder, placed
 from trainer.encoders.joined import Joined, Part
-from trainer.encoders.pretrained.encoder import PretrainedEncoder
 from trainer.encoders.registry import build_encoder
 from trainer.members import places
 from trainer.preset import Preset
 from trainer.run import RunRecord, load_run, save_run
+from trainer.zoo.encoder import PretrainedEncoder
 
 
 def join_runs(preset: Preset, runs: Mapping[str, Path], out: Path, *, seed: int) -> RunRecord:

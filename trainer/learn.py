@@ -14,7 +14,7 @@ import torch
 from rich.progress import Progress
 
 from agent import __version__
-from agent.score.config import FusionConfig
+from agent.config.scorer import FusionConfig
 from agent.score.fusion import check_columns
 from trainer.encoders.base import Encoder, placed
 from trainer.encoders.registry import build_encoder

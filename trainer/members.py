@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agent.errors import ConfigError
-from agent.score.config import FusionConfig
+from agent.config.scorer import FusionConfig
+from agent.core.errors import ConfigError
 from trainer.preset import EncoderConfig, Member, Preset, load_preset
 
 _FUSION = "fusion"

@@ -10,14 +10,14 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from agent.bundle.report import ReportInfo
-from agent.decide.config import FalseAlarms
-from agent.errors import ConfigError
-from agent.misspelt import explain_with_nearest
-from agent.schema import Strict, explain_yaml, spelt
-from agent.score.config import FusionConfig, ScorerConfig
-from agent.score.config_density import DtmmConfig
-from agent.score.config_knn import KnnConfig
-from agent.score.config_threshold import ThresholdKind
+from agent.config.decide import FalseAlarms
+from agent.config.scorer import FusionConfig, ScorerConfig
+from agent.config.scorer_density import DtmmConfig
+from agent.config.scorer_knn import KnnConfig
+from agent.config.threshold import ThresholdKind
+from agent.core.errors import ConfigError
+from agent.core.misspelt import explain_with_nearest
+from agent.core.schema import Strict, explain_yaml, spelt
 from trainer.fit.config import TrainingConfig as TrainingConfig  # noqa: PLC0414
 
 # In a wheel the presets lie inside this package; in a checkout beside it.

@@ -15,9 +15,9 @@ from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from agent.errors import ConfigError
-from agent.schema import Strict, explain
-from agent.words import moment
+from agent.core.errors import ConfigError
+from agent.core.schema import Strict, explain
+from agent.core.text import local_time
 from trainer.encoders.base import Encoder
 from trainer.encoders.registry import build_encoder
 from trainer.hygiene.record import HygieneRecord
@@ -151,7 +151,7 @@ def _about(folder: Path) -> str:
         record = load_record(folder)
     except ConfigError:
         return ""
-    return f" ({record.machine} with {record.preset.name}, {moment(record.created)})"
+    return f" ({record.machine} with {record.preset.name}, {local_time(record.created)})"
 
 
 def prepare_run(folder: Path) -> None:

@@ -12,8 +12,8 @@ from rich.progress import Progress
 
 from agent.bundle.manifest import Row
 from agent.capture.files import read_audio
-from agent.errors import AudioError
-from agent.frames import Validity
+from agent.core.errors import AudioError
+from agent.core.records import Validity
 from agent.window.clip import clip_windows
 from agent.window.validity import assess
 from trainer.recordings.model import Machine, Recording

@@ -20,9 +20,10 @@ from agent.activity.levels import BandLevels
 from agent.activity.runs import Runs
 from agent.activity.sound import RunningSound
 from agent.activity.still import StillGate
-from agent.frames import Activity, AudioBlock, Matrix, Samples, Validity, Window
+from agent.core.levels import LevelRange
+from agent.core.records import Activity, AudioBlock, Matrix, Samples, Validity, Window
 from agent.window.rolling import RollingWindow
-from agent.window.validity import LevelRange, assess, level_dbfs
+from agent.window.validity import assess, level_dbfs
 
 # Sound lost for longer, seconds: the machine may have stopped and started meanwhile.
 _UNKNOWN_AFTER = 2.0

@@ -17,10 +17,10 @@ import numpy as np
 from pydantic import Field, FiniteFloat, ValidationError
 
 from agent.activity.levels import FRAME_SECONDS
-from agent.bundle.seal import write_atomic
-from agent.errors import AuscultError
-from agent.frames import Matrix
-from agent.schema import Strict
+from agent.core.errors import AuscultError
+from agent.core.records import Matrix
+from agent.core.schema import Strict
+from agent.core.storage import write_atomic
 
 log = logging.getLogger(__name__)
 

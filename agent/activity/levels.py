@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from agent.frames import Matrix, Samples
+from agent.core.records import Matrix, Samples
 
 #: Length of a frame, seconds: a machine's start or stop is placed this finely.
 FRAME_SECONDS = 0.5

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agent.frames import Samples
+from agent.core.records import Samples
 
 # Two runs are joined over so long, seconds: a step would be a click that no machine made.
 _FADE_SECONDS = 0.02

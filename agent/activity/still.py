@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from agent.activity.levels import BandLevels
 from agent.bundle.manifest import Gate
-from agent.frames import Matrix
+from agent.core.records import Matrix
 from agent.score.gate import IdleGate, fit_gate
 from agent.score.space import Space
 

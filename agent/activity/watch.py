@@ -10,10 +10,10 @@ from typing import Annotated
 
 from pydantic import Field, FiniteFloat, ValidationError
 
-from agent.bundle.seal import write_atomic
-from agent.errors import AuscultError
-from agent.frames import Decision, MachineState, Validity
-from agent.schema import Strict
+from agent.core.errors import AuscultError
+from agent.core.records import Decision, MachineState, Validity
+from agent.core.schema import Strict
+from agent.core.storage import write_atomic
 
 log = logging.getLogger(__name__)
 

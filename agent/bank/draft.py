@@ -10,13 +10,13 @@ import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
 from agent.bank.sound import Embedded, identity
-from agent.bundle.load import Bundle
 from agent.bundle.manifest import GATE, GATE_ROWS, Row
-from agent.errors import AuscultError, BundleError
-from agent.frames import Matrix
+from agent.core.errors import AuscultError, BundleError
+from agent.core.records import Matrix
+from agent.core.text import plural
+from agent.deploy.load import Bundle
 from agent.score.bank import distances
 from agent.score.space import space_of
-from agent.words import counted
 
 _ROWS = TypeAdapter(tuple[Row, ...])
 # Two embeddings of one sound differ by the rounding of another processor.
@@ -148,9 +148,7 @@ def _heard(bundle: Bundle, healthy: Embedded) -> list[str]:
 
 def _count(rows: Sequence[Row]) -> str:
     sources = sorted({row.source for row in rows})
-    return (
-        f"{counted(len(rows), 'window')} of {counted(len(sources), 'recording')}: {_some(sources)}"
-    )
+    return f"{plural(len(rows), 'window')} of {plural(len(sources), 'recording')}: {_some(sources)}"
 
 
 def draft_remove(bundle: Bundle, sources: Sequence[str]) -> Draft:
@@ -182,7 +180,7 @@ def draft_remove(bundle: Bundle, sources: Sequence[str]) -> Draft:
     return _subset(
         bundle,
         kept,
-        f"removed {counted(len(doomed), 'recording')}: {_some(sorted(doomed))}",
+        f"removed {plural(len(doomed), 'recording')}: {_some(sorted(doomed))}",
         gate_vectors[quiet],
         tuple(row for row, stays in zip(gate_rows, quiet, strict=True) if stays),
     )
@@ -202,7 +200,7 @@ def draft_compact(bundle: Bundle, most: int) -> Draft:
     count = len(bundle.rows)
     if most >= count:
         raise GrowthError(
-            f"the bank has {counted(count, 'row')}; {most} or fewer remain without a change"
+            f"the bank has {plural(count, 'row')}; {most} or fewer remain without a change"
         )
     space = space_of(bundle.manifest.scorer, bundle.bank.vectors)
     metric, ready = space.metric, space.prepare(bundle.bank.vectors)

@@ -20,7 +20,7 @@ from agent.bank.draft import Draft, GrowthError
 from agent.bank.probation import KnownAlarm, Verdict, try_alarms
 from agent.bank.rise import MAX_RISE, check_rise
 from agent.bank.sound import ANSWERED
-from agent.bundle.load import Bundle, open_bundle
+from agent.bundle.files import is_index_file, is_state_file
 from agent.bundle.manifest import (
     BANK,
     GATE,
@@ -28,32 +28,29 @@ from agent.bundle.manifest import (
     HEALTHY_SCORES,
     ROWS,
     SCHEMA_VERSION,
+    BankVersion,
     Gate,
-    Growth,
     Manifest,
     Threshold,
 )
-from agent.bundle.parity import renew_scores
-from agent.bundle.seal import seal, write_json
-from agent.bundle.versions import Versions
-from agent.errors import AuscultError
+from agent.bundle.seal import seal
+from agent.calibrate.fit import FittedScorer, fit_scorer
+from agent.calibrate.limits import scale_info
+from agent.config.scorer_knn import KnnConfig
+from agent.config.threshold import ThresholdRule
+from agent.core.errors import AuscultError
+from agent.core.storage import write_json
+from agent.core.text import plural
+from agent.deploy.load import Bundle, open_bundle
+from agent.deploy.parity import renew_scores
+from agent.deploy.versions import Versions
 from agent.score.bank import MemoryBank
-from agent.score.build import (
-    build_scorer,
-    is_index_file,
-    is_state_file,
-    write_scorer,
-)
-from agent.score.calibrate import scale_info
-from agent.score.config_knn import KnnConfig
-from agent.score.config_threshold import ThresholdRule
-from agent.score.fit import FittedScorer, fit_scorer
+from agent.score.build import build_scorer, write_scorer
 from agent.score.fitter import WorkstationError
 from agent.score.gate import IdleGate, fit_gate
 from agent.score.knn import EXACT_UP_TO, KnnScorer
 from agent.score.scorer import HealthySet, Scorer
 from agent.score.space import space_of
-from agent.words import counted
 
 # What a grown bundle makes anew, beside its scorer; every other file is its parent's.
 _REMADE = frozenset({BANK, ROWS, HEALTHY_SCORES, GATE, GATE_ROWS})
@@ -140,7 +137,7 @@ def make_version(
     tell("writing")
     origin = parent.growth.origin if parent.growth else parent.digest
     with versions.new() as (number, folder):
-        growth = Growth(
+        growth = BankVersion(
             version=number,
             origin=origin,
             parent=parent.digest,
@@ -252,13 +249,13 @@ def _finds_itself(draft: Draft) -> None:
     if len(lost):
         row = draft.rows[len(draft.rows) - draft.added + int(lost[0])]
         raise GrowthError(
-            f"{counted(len(lost), 'new row')} not found in the new bank (first: {row.source})",
+            f"{plural(len(lost), 'new row')} not found in the new bank (first: {row.source})",
             remedy="Report this: the bank would not be what was recorded.",
         )
 
 
 def _manifest(
-    parent: Manifest, draft: Draft, fitted: FittedScorer, growth: Growth, gate: Gate | None
+    parent: Manifest, draft: Draft, fitted: FittedScorer, growth: BankVersion, gate: Gate | None
 ) -> Manifest:
     trained = parent.trained_on.model_copy(update={"level_dbfs": draft.level_dbfs})
     return parent.model_copy(

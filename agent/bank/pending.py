@@ -10,9 +10,9 @@ from typing import Any
 
 from agent.bank.sound import Recording, alarm_sound
 from agent.bundle.manifest import ROWS
-from agent.bundle.seal import write_json
 from agent.bundle.verify import read_manifest
-from agent.errors import AuscultError, BundleError
+from agent.core.errors import AuscultError, BundleError
+from agent.core.storage import write_json
 from agent.evidence.record import (
     FEEDBACK,
     RECORD,

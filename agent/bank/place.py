@@ -9,11 +9,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from agent.bank.pending import follow_bank
-from agent.bundle.device_key import Vouching
-from agent.bundle.load import Bundle, open_bundle
-from agent.bundle.versions import Versions, active_bundle, beside, version_folders
-from agent.config import AgentConfig
-from agent.errors import BundleError, ConfigError
+from agent.config.agent import AgentConfig
+from agent.core.errors import BundleError, ConfigError
+from agent.deploy.device_key import Vouching
+from agent.deploy.load import Bundle, open_bundle
+from agent.deploy.versions import Versions, active_bundle, beside, version_folders
 
 if TYPE_CHECKING:
     from typing_extensions import Self

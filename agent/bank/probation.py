@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from agent.bank.sound import alarm_sound, cut
-from agent.bundle.load import Bundle
-from agent.errors import AuscultError
+from agent.core.errors import AuscultError
+from agent.core.records import Matrix
+from agent.deploy.load import Bundle
 from agent.evidence.record import RECORD, read_feedback
-from agent.frames import Matrix
 from agent.score.gate import IdleGate
 from agent.score.scorer import Scorer
 

@@ -12,11 +12,11 @@ from __future__ import annotations
 import numpy as np
 
 from agent.bank.draft import GrowthError
-from agent.bundle.load import Bundle
+from agent.calibrate.check import displacement
+from agent.calibrate.fit import FittedScorer
+from agent.config.scorer_knn import KnnConfig
+from agent.deploy.load import Bundle
 from agent.score.build import healthy_scores
-from agent.score.check import displacement
-from agent.score.config_knn import KnnConfig
-from agent.score.fit import FittedScorer
 from agent.score.scorer import Scorer, Vector
 
 # By how much the threshold may rise, as a share of its height over the middle healthy score; or

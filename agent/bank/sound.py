@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 from rich.progress import Progress
 
-from agent.bundle.load import Bundle
 from agent.bundle.manifest import Row
 from agent.capture.files import is_audio, read_audio
 from agent.collect.session import SESSION, read_session
-from agent.errors import AuscultError
+from agent.core.errors import AuscultError
+from agent.core.records import Matrix, Samples, Validity
+from agent.deploy.load import Bundle
 from agent.evidence.record import RECORD, SOUND, read_record
-from agent.frames import Matrix, Samples, Validity
-from agent.score.recording import open_recording
+from agent.offline.recording import open_recording
 from agent.window.clip import clip_windows, stream_windows
 from agent.window.conditions import compare_conditions
 from agent.window.validity import MIN_SECONDS, assess

@@ -15,9 +15,9 @@ import soundfile
 from pydantic import Field, ValidationError
 
 from agent.bundle.manifest import HEALTHY_SOUND, HEALTHY_SOUND_INDEX
-from agent.errors import BundleError
-from agent.frames import Samples
-from agent.schema import Strict, explain
+from agent.core.errors import BundleError
+from agent.core.records import Samples
+from agent.core.schema import Strict, explain
 
 log = logging.getLogger(__name__)
 

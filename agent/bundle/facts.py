@@ -9,8 +9,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from agent.decide.config import FalseAlarms
-from agent.schema import Strict, spelt
+from agent.config.decide import FalseAlarms
+from agent.core.schema import Strict, spelt
 
 _FILE = spelt(r"^[A-Za-z0-9_][A-Za-z0-9._-]*$", "the name of a file in the bundle's folder")
 

@@ -26,7 +26,7 @@ SHA-256; nothing in it is ever unpickled.
                         bank, basis and rows of agent/explain/patches.py
     encoder.float.onnx  beside an INT8 encoder, the float32 graph that it was made of
     parity.*.npy        embeddings and scores that the graphs must give on every device
-                        (agent/bundle/parity.py)
+                        (agent/deploy/parity.py)
     manifest.sig        Ed25519 signature of manifest.json, when it was exported with --sign
 """
 
@@ -48,15 +48,17 @@ from agent.bundle.facts import (
     ViewInfo,
 )
 from agent.bundle.report import ReportInfo
-from agent.schema import Strict, spelt
-from agent.score.config import ScorerConfig
-from agent.score.config_threshold import ThresholdRule
+from agent.config.scorer import ScorerConfig
+from agent.config.threshold import ThresholdRule
+from agent.core.schema import Strict, spelt
 
 SCHEMA_VERSION = 3
 MANIFEST = "manifest.json"
 ENCODER = "encoder.onnx"
 ENCODER_DATA = "encoder.onnx.data"
 FLOAT_ENCODER = "encoder.float.onnx"
+FRAMES = "frames.onnx"
+BODY = "body.onnx"
 BANK = "bank.npy"
 ROW_CONSTANTS = "rows.npy"
 INDEX = "bank.hnsw"
@@ -241,7 +243,7 @@ class Quantization(Strict):
     ] = None
 
 
-class Growth(Strict):
+class BankVersion(Strict):
     """How a memory bank came to differ from the exported one (`auscult bank`)."""
 
     version: Annotated[int, Field(ge=1, description="Number of this version, from 1")]
@@ -299,7 +301,8 @@ class Manifest(Strict):
         Field(description="What drift is measured from; null without a drift baseline"),
     ] = None
     growth: Annotated[
-        Growth | None, Field(description="How its bank was changed since export; null as exported")
+        BankVersion | None,
+        Field(description="How its bank was changed since export; null as exported"),
     ] = None
     views: Annotated[
         tuple[ViewInfo, ...], Field(description="Views that the embedding is joined of, if told")

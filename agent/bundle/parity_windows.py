@@ -11,8 +11,8 @@ import soundfile
 
 from agent.bundle.facts import ParityInfo
 from agent.bundle.manifest import HEALTHY_SOUND, MANIFEST
-from agent.errors import BundleError
-from agent.frames import Matrix
+from agent.core.errors import BundleError
+from agent.core.records import Matrix
 
 Pcm = npt.NDArray[np.int16]
 

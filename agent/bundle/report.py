@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from agent.schema import Strict, spelt
+from agent.core.schema import Strict, spelt
 
 
 class ReportInfo(Strict):

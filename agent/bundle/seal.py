@@ -11,17 +11,16 @@ import contextlib
 import ctypes
 import errno
 import hashlib
-import json
 import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from agent.bundle.manifest import MANIFEST, SIGNATURE, FileRecord, Manifest, digest_of
-from agent.errors import BundleError
+from agent.core.errors import BundleError
+from agent.core.storage import sync_folder, unwritable, write_json
 
 _BLOCK = 1 << 20
 _AT_FDCWD = -100  # linux/fcntl.h: paths are relative to the working directory
@@ -48,36 +47,6 @@ def file_record(path: Path) -> FileRecord:
             remedy="Check the disk and the folder's permissions.",
         ) from fault
     return FileRecord(sha256=digest.hexdigest(), size=size)
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that, even after a power cut, it holds its old bytes or all of the new.
-
-    Args:
-        path: The file; its folder must exist.
-        data: Its new bytes.
-
-    Raises:
-        BundleError: It cannot be written (disk full, no permission).
-    """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fchmod(stream.fileno(), 0o644)  # mkstemp's 0600 would lock out the service's user
-            os.fsync(stream.fileno())
-        Path(name).replace(path)
-        sync_folder(path.parent)
-    except OSError as fault:
-        Path(name).unlink(missing_ok=True)
-        raise _unwritable(path, fault) from fault
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON as `write_atomic` does: UTF-8, indented, no NaN, one newline at the end."""
-    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
-    write_atomic(path, (text + "\n").encode())
 
 
 def seal(folder: Path, draft: Manifest) -> Manifest:
@@ -131,7 +100,7 @@ def new_bundle(out: Path) -> Iterator[Path]:
         out.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     except OSError as fault:
-        raise _unwritable(out.parent, fault) from fault
+        raise unwritable(out.parent, fault) from fault
     try:
         draft.chmod(0o755)
         yield draft
@@ -162,15 +131,6 @@ def check_replaceable(out: Path) -> None:
     )
 
 
-def sync_folder(folder: Path) -> None:
-    """Force a folder's entries (its files' names) to the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _put_in_place(draft: Path, out: Path) -> None:
     """Give `draft` the name `out`; what was there is left under the draft's name or removed."""
     check_replaceable(out)
@@ -189,7 +149,7 @@ def _put_in_place(draft: Path, out: Path) -> None:
             shutil.rmtree(aside, ignore_errors=True)
         sync_folder(out.parent)
     except OSError as fault:
-        raise _unwritable(out, fault) from fault
+        raise unwritable(out, fault) from fault
 
 
 def _swap(one: Path, other: Path) -> bool:
@@ -216,11 +176,3 @@ def _sync_file(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _unwritable(path: Path, fault: OSError) -> BundleError:
-    return BundleError(
-        f"cannot be written: {fault.strerror}",
-        where=path,
-        remedy="Check free space and the folder's permissions.",
-    )

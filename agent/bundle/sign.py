@@ -20,9 +20,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from agent.bundle.manifest import MANIFEST, SIGNATURE
-from agent.bundle.seal import write_json
-from agent.errors import AuscultError, BundleError
-from agent.schema import Strict, explain, spelt
+from agent.core.errors import AuscultError, BundleError
+from agent.core.schema import Strict, explain, spelt
+from agent.core.storage import write_json
 
 # What is signed for auscult's manifests can be taken for nothing else.
 CONTEXT = b"auscult bundle manifest v1\0"

@@ -12,13 +12,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from agent.bundle.files import is_state_file
 from agent.bundle.manifest import (
     BANK,
+    BODY,
     DRIFT,
     ENCODER,
     ENCODER_DATA,
     FLOAT_ENCODER,
     FLOAT_PARITY_FILES,
+    FRAMES,
     GATE,
     GATE_ROWS,
     HEALTHY_SCORES,
@@ -35,10 +38,8 @@ from agent.bundle.manifest import (
     Manifest,
     digest_of,
 )
-from agent.encode.frames import BODY, FRAMES
-from agent.errors import BundleError
-from agent.schema import explain
-from agent.score.build import is_state_file
+from agent.core.errors import BundleError
+from agent.core.schema import explain
 
 log = logging.getLogger(__name__)
 

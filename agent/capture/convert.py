@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import soxr
 
-from agent.frames import AudioBlock, Matrix, Samples
+from agent.core.records import AudioBlock, Matrix, Samples
 
 
 class Converter:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agent.errors import AudioError
+from agent.config.capture import ALSA_NAME
+from agent.core.errors import AudioError
 
 PROC_CARDS = Path("/proc/asound/cards")
 SYS_SOUND = Path("/sys/class/sound")
@@ -24,7 +25,6 @@ _HARDWARE = re.compile(r"\(hw:(\d+),(\d+)\)\s*$")
 _CARD = re.compile(r"^\s*(\d+) \[(\S+)\s*\]", re.MULTILINE)
 # A socket below its bus: `1-1.4`.
 _SOCKET = re.compile(r"^\d+-[\d.]+$")
-_ALSA = re.compile(r"^(?:plug)?hw:(?:CARD=)?([^,]+)(?:,(?:DEV=)?(\d+))?$", re.IGNORECASE)
 _USB = "usb:"
 
 
@@ -67,12 +67,6 @@ class InputDevice:
         """Name and identities, for messages."""
         more = [text for text in (self.id, self.usb) if text and text != self.name]
         return f"'{self.name}'" + (f" ({', '.join(more)})" if more else "")
-
-
-def is_index(device: str) -> bool:
-    """Whether a text names a device by a number that changes from start to start."""
-    alsa = _ALSA.match(device.strip())
-    return device.strip().isdigit() or (alsa is not None and alsa[1].isdigit())
 
 
 def list_inputs(sd: Any, *, proc: Path = PROC_CARDS, sys: Path = SYS_SOUND) -> list[InputDevice]:
@@ -147,7 +141,7 @@ def _matches(inputs: Sequence[InputDevice], wanted: str | None) -> list[InputDev
         return [
             device for device in inputs if tail[0] and _has(device.path.casefold().split("/"), tail)
         ]
-    if (alsa := _ALSA.match(text)) is not None:
+    if (alsa := ALSA_NAME.match(text)) is not None:
         return [
             device
             for device in inputs

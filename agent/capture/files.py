@@ -15,8 +15,8 @@ import soxr
 from agent.capture.headers import RATES, Header, read_header
 from agent.capture.phone import PHONE_SUFFIXES, phone_frames, phone_info
 from agent.capture.repaired import Repaired
-from agent.errors import AudioError
-from agent.frames import Matrix, Samples
+from agent.core.errors import AudioError
+from agent.core.records import Matrix, Samples
 
 # What a folder of recordings is searched for, in lower case.
 AUDIO_SUFFIXES = PHONE_SUFFIXES | frozenset(

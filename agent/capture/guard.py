@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from agent.capture.files import audio_info, read_frames
-from agent.errors import AudioError
+from agent.core.errors import AudioError
 
 _PLAIN = (" PCM_16", " PCM_24", " PCM_32", " PCM_U8", " PCM_S8", " FLOAT", " DOUBLE")
 _SUFFIXES = (".wav", ".wave", ".aif", ".aiff", ".w64", ".rf64", ".bwf", ".au", ".snd")

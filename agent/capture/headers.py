@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from agent.errors import AudioError
+from agent.core.errors import AudioError
 
 # Slower is no sound; faster, no sound card's or ultrasound recorder's.
 RATES = (500, 4_000_000)

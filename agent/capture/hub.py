@@ -14,10 +14,10 @@ from typing import Any
 
 from agent.capture import portaudio
 from agent.capture.clock import ArrivalClock
-from agent.capture.config import MicrophoneSource
 from agent.capture.devices import InputDevice, match_device
-from agent.errors import AudioError
-from agent.frames import Matrix
+from agent.config.capture import MicrophoneSource
+from agent.core.errors import AudioError
+from agent.core.records import Matrix
 
 # How often the driver's buffer is emptied, seconds.
 _POLL_SECONDS = 0.1

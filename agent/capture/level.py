@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agent.frames import Matrix, Samples
+from agent.core.records import Matrix, Samples
 from agent.window.validity import level_dbfs
 
 _FLOOR = -80.0  # left end of the bar, dBFS

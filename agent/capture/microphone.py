@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from agent.capture import hub, portaudio
-from agent.capture.config import MicrophoneSource
 from agent.capture.convert import Converter
 from agent.capture.hub import Listener, Piece
 from agent.capture.supervise import Backoff
-from agent.errors import AudioError
-from agent.frames import AudioBlock
+from agent.config.capture import MicrophoneSource
+from agent.core.errors import AudioError
+from agent.core.records import AudioBlock
 
 log = logging.getLogger(__name__)
 

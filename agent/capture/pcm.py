@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agent.errors import AudioError
-from agent.frames import Matrix
+from agent.core.errors import AudioError
+from agent.core.records import Matrix
 
 # Bytes a sample; the last letters give their order.
 _BYTES = {"s16le": 2, "s24le": 3, "s32le": 4, "f32le": 4, "f32be": 4}

@@ -15,8 +15,8 @@ from typing import IO
 import numpy as np
 
 from agent.capture.pcm import PcmFormat, decode, read_au_header
-from agent.errors import AudioError
-from agent.frames import Matrix
+from agent.core.errors import AudioError
+from agent.core.records import Matrix
 
 PHONE_SUFFIXES = frozenset(
     {".m4a", ".m4b", ".aac", ".mp4", ".mov", ".3gp", ".3g2", ".amr", ".awb", ".wma", ".webm",

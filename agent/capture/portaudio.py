@@ -12,7 +12,7 @@ from typing import Any
 
 from agent.capture import devices
 from agent.capture.devices import InputDevice
-from agent.errors import AudioError
+from agent.core.errors import AudioError
 
 # Sound held by the driver while we are late, seconds: a busy device must not lose any.
 _BUFFER_SECONDS = 1.0

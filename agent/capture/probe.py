@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from agent.capture.config import AnySource, MicrophoneSource, PipeSource, ReplaySource
 from agent.capture.devices import InputDevice
 from agent.capture.files import read_audio
 from agent.capture.hub import Listener
@@ -18,8 +17,9 @@ from agent.capture.level import Level, measure_channels
 from agent.capture.program import describe
 from agent.capture.replay import find_recordings
 from agent.capture.source import open_source
-from agent.errors import AudioError
-from agent.words import counted
+from agent.config.capture import AnySource, MicrophoneSource, PipeSource, ReplaySource
+from agent.core.errors import AudioError
+from agent.core.text import plural
 
 # A device that is there gives its first sound within this, seconds.
 PATIENCE_SECONDS = 5.0
@@ -130,7 +130,7 @@ def _first_readable(recordings: Sequence[Path], channel: int | None) -> str:
         except AudioError as fault:
             failures.append(str(fault))
             continue
-        return counted(len(recordings), "recording")
+        return plural(len(recordings), "recording")
     raise AudioError(
         f"none of the {len(recordings)} recordings could be read: {failures[0]}",
         remedy="Give WAV or FLAC files that play elsewhere.",

@@ -14,13 +14,13 @@ from pathlib import Path
 
 from agent.capture import program
 from agent.capture.clock import ArrivalClock
-from agent.capture.config import FfmpegSource, PipeSource
 from agent.capture.convert import Converter
 from agent.capture.pcm import PcmFormat, decode, read_au_header
 from agent.capture.program import Stream
 from agent.capture.supervise import Backoff
-from agent.errors import AudioError
-from agent.frames import AudioBlock
+from agent.config.capture import FfmpegSource, PipeSource
+from agent.core.errors import AudioError
+from agent.core.records import AudioBlock
 
 _POLL_SECONDS = 0.1
 _READ_BYTES = 1 << 16

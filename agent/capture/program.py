@@ -15,8 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from agent.capture.config import FfmpegSource, PipeSource
-from agent.errors import AudioError
+from agent.config.capture import FfmpegSource, PipeSource
+from agent.core.errors import AudioError
 
 # A program that has been asked to end gets so long, seconds.
 _END_SECONDS = 1.0

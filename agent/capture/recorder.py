@@ -17,8 +17,8 @@ import numpy as np
 import soundfile
 
 from agent.capture.level import Level, measure
-from agent.errors import AudioError
-from agent.frames import AudioBlock, Samples, Validity
+from agent.core.errors import AudioError
+from agent.core.records import AudioBlock, Samples, Validity
 from agent.window.validity import assess
 
 # Sound is checked, then written, in pieces of so long, seconds.

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import soxr
 
-from agent.capture.config import ReplaySource
 from agent.capture.files import audio_info, is_audio, mix, read_frames
-from agent.errors import AudioError
-from agent.frames import AudioBlock, Samples
+from agent.config.capture import ReplaySource
+from agent.core.errors import AudioError
+from agent.core.records import AudioBlock, Samples
 
 log = logging.getLogger(__name__)
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 from agent.bundle.facts import ConditionsInfo
-from agent.capture.config import AnySource, MicrophoneSource, ReplaySource
 from agent.capture.microphone import Microphone
 from agent.capture.process import ProcessSource
 from agent.capture.replay import Replay
-from agent.frames import AudioBlock
+from agent.config.capture import AnySource, MicrophoneSource, ReplaySource
+from agent.core.records import AudioBlock
 
 
 class Source(Protocol):

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from agent.core.records import Samples
 from agent.explain.spectrum import Floats, Grid, cell_levels, summary
-from agent.frames import Samples
 from agent.window.bandwidth import BandMeter
 
 # Of each second so much is measured: the long-term mean of a machine needs no more, and an hour of

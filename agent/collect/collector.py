@@ -11,17 +11,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from agent.collect.config import CollectConfig
 from agent.collect.recording import Order, Recording, discard_empty
 from agent.collect.schedule import Schedule, Schedules
 from agent.collect.session import summary
 from agent.collect.spool import CollectAnswer, CollectOrder, Spool
 from agent.collect.tap import CollectTap
 from agent.collect.upkeep import CollectedUpkeep
-from agent.errors import AuscultError
-from agent.health.clock import WALL_CLOCK, ClockQuality
+from agent.config.collect import CollectConfig
+from agent.core.clock import WALL_CLOCK, ClockQuality
+from agent.core.errors import AuscultError
+from agent.core.text import plural
 from agent.request.commands import Handler
-from agent.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class Collector:
         offset: Callable[[str], float] = lambda _: 0.0,
     ) -> None:
         self._offset = offset
-        self.taps: Mapping[str, CollectTap] = {name: CollectTap() for name in machines}
+        self.observers: Mapping[str, CollectTap] = {name: CollectTap() for name in machines}
         self._root = state / "collected"
         self._device = device
         self._config = config
@@ -87,7 +87,7 @@ class Collector:
         if self._thread is not None:
             self._thread.join(2.0)
             self._thread = None
-        for machine, tap in self.taps.items():
+        for machine, tap in self.observers.items():
             recording, tap.recording = tap.recording, None
             if recording is not None:
                 recording.stop("the agent was stopped")
@@ -162,7 +162,7 @@ class Collector:
         recording = self.begin(_order(order))
         place = recording.folder.relative_to(self._root.parent)
         answer = {"session": recording.session, "folder": place.as_posix()}
-        doubt = self.taps[order.machine].remark()
+        doubt = self.observers[order.machine].remark()
         return {**answer, "warning": doubt} if doubt else answer
 
     def handle_cancel(self, fields: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -189,11 +189,11 @@ class Collector:
         return {"session": recording.session}
 
     def _known(self, machine: str) -> CollectTap:
-        tap = self.taps.get(machine)
+        tap = self.observers.get(machine)
         if tap is None:
             raise AuscultError(
                 f"there is no machine '{machine}'",
-                remedy=f"This agent listens to {', '.join(self.taps)}.",
+                remedy=f"This agent listens to {', '.join(self.observers)}.",
             )
         return tap
 
@@ -236,7 +236,7 @@ class Collector:
 
     def _busy(self) -> list[Path]:
         """Folders being written."""
-        recordings = [tap.recording for tap in self.taps.values()]
+        recordings = [tap.recording for tap in self.observers.values()]
         return [recording.folder for recording in recordings if recording is not None]
 
     def _tell_once(self, text: str) -> None:
@@ -256,7 +256,7 @@ class Collector:
         except AuscultError as fault:
             return CollectAnswer(status="refused", message=str(fault))
         self._names[order.machine] = name
-        doubt = self.taps[order.machine].remark()
+        doubt = self.observers[order.machine].remark()
         return CollectAnswer(status="recording", message=doubt, folder=str(recording.folder))
 
     def _serve_schedules(self) -> None:
@@ -270,7 +270,7 @@ class Collector:
             log.warning("schedule %s: %s", entry.name, fault)
 
     def _reap(self) -> None:
-        for machine, tap in self.taps.items():
+        for machine, tap in self.observers.items():
             # Another may begin as soon as one is done.
             with self._lock:
                 recording = tap.recording
@@ -307,7 +307,7 @@ class Collector:
 def _words(entry: Schedule) -> str:
     order = entry.order
     return (
-        f"{order.seconds:g} s of {order.label} sound at {entry.at} on {counted(entry.times, 'day')}"
+        f"{order.seconds:g} s of {order.label} sound at {entry.at} on {plural(entry.times, 'day')}"
     )
 
 

@@ -16,15 +16,14 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from agent.bundle.seal import write_json
-from agent.collect.config import CollectConfig
 from agent.collect.segment import SegmentFile, drop_draft
 from agent.collect.session import SESSION, Discarded, Label, Segment, Session
-from agent.errors import AuscultError
+from agent.config.collect import CollectConfig
+from agent.core.clock import ClockQuality, WallClock, utc
+from agent.core.errors import AuscultError
+from agent.core.records import AudioBlock, Samples, Validity
+from agent.core.storage import write_json
 from agent.evidence.disk import has_room
-from agent.frames import AudioBlock, Samples, Validity
-from agent.health.clock import ClockQuality, WallClock
-from agent.publish.messages import utc
 from agent.window.validity import assess
 
 log = logging.getLogger(__name__)

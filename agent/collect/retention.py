@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.bundle.manifest import GATE_ROWS, ROWS
-from agent.collect.config import CollectConfig
 from agent.collect.segment import drop_draft
 from agent.collect.session import SESSION, segment_of
+from agent.config.collect import CollectConfig
 
 log = logging.getLogger(__name__)
 

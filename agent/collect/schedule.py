@@ -14,10 +14,10 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from agent.bundle.seal import write_json
 from agent.collect.spool import CollectOrder
-from agent.errors import AuscultError
-from agent.schema import Strict, explain, spelt
+from agent.core.errors import AuscultError
+from agent.core.schema import Strict, explain, spelt
+from agent.core.storage import write_json
 
 # A device that was off at the time still records when it is up again within so long, seconds.
 _LATE = 900.0

@@ -10,8 +10,8 @@ import numpy as np
 import soundfile
 
 from agent.collect.session import Segment
-from agent.frames import Samples
-from agent.publish.messages import utc
+from agent.core.clock import utc
+from agent.core.records import Samples
 
 _DRAFT = ".segment.flac"
 

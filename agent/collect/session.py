@@ -8,9 +8,9 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, ValidationError, field_validator
 
-from agent.errors import AuscultError
-from agent.schema import Strict, explain, spelt
-from agent.words import counted
+from agent.core.errors import AuscultError
+from agent.core.schema import Strict, explain, spelt
+from agent.core.text import plural
 
 SESSION = "session.json"
 _LIMIT = 16 * 2**20
@@ -145,7 +145,7 @@ def summary(session: Session) -> str:
     """
     text = (
         f"{session.kept_seconds:.0f} of {session.heard_seconds:.0f} s kept "
-        f"in {counted(len(session.segments), 'file')}"
+        f"in {plural(len(session.segments), 'file')}"
     )
     reasons: dict[str, float] = {}
     for stretch in session.discarded:

@@ -19,10 +19,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from agent.bundle.seal import write_json
 from agent.collect.session import Label
-from agent.errors import AuscultError
-from agent.schema import Strict, explain
+from agent.core.errors import AuscultError
+from agent.core.schema import Strict, explain
+from agent.core.storage import write_json
 
 MAX_SECONDS = 86_400.0
 _NAME = re.compile(r"[0-9a-f]{16}")

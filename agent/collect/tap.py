@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from agent.bundle.manifest import Row
 from agent.collect.recording import Recording
-from agent.frames import AudioBlock, Decision, Level
+from agent.core.records import AudioBlock, Decision, Level
 
 
 class CollectTap:

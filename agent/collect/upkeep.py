@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from agent.collect.config import CollectConfig
 from agent.collect.retention import drop_leftovers, prune_collected, sessions_in_banks
-from agent.health.clock import ClockQuality
+from agent.config.collect import CollectConfig
+from agent.core.clock import ClockQuality
 
 log = logging.getLogger(__name__)
 

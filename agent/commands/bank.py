@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.words import counted
+from agent.core.text import plural
 
 if TYPE_CHECKING:
     from agent.bank.grow import Report
@@ -93,7 +93,7 @@ def add(sound: tuple[Path, ...], label: str | None, **options: Any) -> None:
                 [one for one in found if one.label != "healthy"], place.bundle, progress
             )
         for why, count in (healthy.invalid + quiet.invalid).items():
-            click.echo(f"left out {counted(count, 'window')}: {why}", err=True)
+            click.echo(f"left out {plural(count, 'window')}: {why}", err=True)
         _make(place, draft_add(place.bundle, healthy, quiet), options)
 
 
@@ -120,7 +120,7 @@ def accept(alarms: tuple[str, ...], **options: Any) -> None:
 def pending(**options: Any) -> None:
     """List the alarms that were answered with "that was normal" and wait for `accept`."""
     from agent.bank.pending import all_pending
-    from agent.words import moment
+    from agent.core.text import local_time
 
     with _place(options, current=False) as place:
         place.follow()
@@ -130,7 +130,7 @@ def pending(**options: Any) -> None:
         for record, feedback in waiting:
             score = "-" if record.score is None else f"{record.told_on.of(record.score):.4g}"
             click.echo(
-                f"{record.alarm_id}\t{moment(record.raised)}\tscore {score}\t"
+                f"{record.alarm_id}\t{local_time(record.raised)}\tscore {score}\t"
                 f"threshold 1 (raw {record.threshold:.4g})\t{feedback.by or '-'}\t"
                 f"{feedback.comment}"
             )
@@ -165,7 +165,7 @@ def compact(rows: int, **options: Any) -> None:
 @_which
 def list_(*, rows: bool, **options: Any) -> None:
     """List the versions; `*` marks the one in use."""
-    from agent.words import moment
+    from agent.core.text import local_time
 
     with _place(options) as place:
         if rows:
@@ -173,7 +173,7 @@ def list_(*, rows: bool, **options: Any) -> None:
             for row in place.bundle.rows:
                 counts[row.source, row.domain] = counts.get((row.source, row.domain), 0) + 1
             for (source, domain), count in counts.items():
-                click.echo(f"{source}\t{domain}\t{counted(count, 'row')}")
+                click.echo(f"{source}\t{domain}\t{plural(count, 'row')}")
             return
         for version in place.versions.all():
             mark = "*" if version.current else " "
@@ -182,7 +182,7 @@ def list_(*, rows: bool, **options: Any) -> None:
                 continue
             change = version.manifest.growth.change if version.manifest.growth else "as exported"
             click.echo(
-                f"{mark} {version.number}\t{moment(version.manifest.created)}\t"
+                f"{mark} {version.number}\t{local_time(version.manifest.created)}\t"
                 f"threshold {version.manifest.threshold.value:.4g}\t{change}"
             )
 
@@ -214,8 +214,8 @@ def sign(numbers: tuple[int, ...], key: Path | None, **options: Any) -> None:
     """
     from agent.bundle.sign import GROWN, load_private, sign_folder
     from agent.bundle.verify import verify_bundle
-    from agent.bundle.versions import grew_from
-    from agent.errors import BundleError, ConfigError
+    from agent.core.errors import BundleError, ConfigError
+    from agent.deploy.versions import grew_from
 
     with _place(options, current=False) as place:
         if place.vouching is None and key is None:
@@ -247,7 +247,7 @@ def rollback(**options: Any) -> None:
 
 def _place(options: dict[str, Any], *, current: bool = True) -> Place:
     from agent.bank.place import place_of_bundle, place_of_machine
-    from agent.config import load_config
+    from agent.config.agent import load_config
 
     bundle, config = options["bundle_path"], options["config_path"]
     if (bundle is None) == (config is None):
@@ -279,7 +279,7 @@ def _make(place: Place, draft: Any, options: dict[str, Any]) -> Report:
         sign=place.sign,
     )
     click.echo(
-        f"version {report.version}: {counted(report.rows, 'row')} ({report.added} added, "
+        f"version {report.version}: {plural(report.rows, 'row')} ({report.added} added, "
         f"{report.removed} removed); threshold {report.before.value:.4g} -> "
         f"{report.after.value:.4g}"
     )
@@ -287,7 +287,7 @@ def _make(place: Place, draft: Any, options: dict[str, Any]) -> Report:
         click.echo(f"of the new windows {report.novel:.0%} were above the threshold until now")
     if report.alarms:
         kept = sum(not verdict.silenced for verdict in report.alarms)
-        click.echo(f"{kept} of {counted(len(report.alarms), 'known alarm')} would be raised again")
+        click.echo(f"{kept} of {plural(len(report.alarms), 'known alarm')} would be raised again")
     for note in report.notes:
         click.echo(f"note: {note}")
     if options["no_use"]:
@@ -303,7 +303,7 @@ def _make(place: Place, draft: Any, options: dict[str, Any]) -> Report:
 
 
 def _write(path: Path, report: Report) -> None:
-    from agent.bundle.seal import write_json
+    from agent.core.storage import write_json
 
     write_json(
         path,

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.words import counted
+from agent.core.text import plural
 
 if TYPE_CHECKING:
     from agent.collect.recording import Order
     from agent.collect.spool import CollectOrder, Spool
-    from agent.config import AgentConfig
+    from agent.config.agent import AgentConfig
 
 
 @click.command(short_help="Record labelled sound on the device.")
@@ -71,7 +71,7 @@ def collect(
     from agent.collect.schedule import Schedules
     from agent.collect.session import LABELS
     from agent.collect.spool import CollectOrder, Spool
-    from agent.config import load_config
+    from agent.config.agent import load_config
 
     config = load_config(config_path)
     state = config.state_path
@@ -100,7 +100,7 @@ def collect(
         entry = schedules.add(schedule, times, written)
         click.echo(
             f"schedule {entry.name}: {seconds:g} s of {label} sound of {name} at {schedule} on "
-            f"{counted(times, 'day')}, while the agent runs"
+            f"{plural(times, 'day')}, while the agent runs"
         )
         return
     spool = Spool(state / "collect")
@@ -119,7 +119,7 @@ def _user() -> str:
 
 
 def _machine(config: AgentConfig, name: str | None) -> str:
-    from agent.errors import ConfigError
+    from agent.core.errors import ConfigError
 
     names = [machine.name for machine in config.machines]
     if name is None and len(names) == 1:
@@ -135,7 +135,7 @@ def _machine(config: AgentConfig, name: str | None) -> str:
 
 def _by_agent(spool: Spool, order: CollectOrder) -> None:
     """Leave an order and wait for the answer."""
-    from agent.errors import AuscultError
+    from agent.core.errors import AuscultError
 
     ticket = spool.order(order)
     deadline = time.monotonic() + 1.5 * order.seconds + 90
@@ -169,9 +169,9 @@ def _by_ourselves(config: AgentConfig, order: Order) -> None:
     from agent.capture.source import open_source
     from agent.collect.recording import Recording, discard_empty
     from agent.collect.session import summary
-    from agent.errors import ConfigError
-    from agent.frames import Level
-    from agent.state import AlarmFile
+    from agent.core.errors import ConfigError
+    from agent.core.records import Level
+    from agent.decide.state import AlarmFile
 
     machine = next(one for one in config.machines if one.name == order.machine)
     source_config, place = config.source_of(machine), config.bundle_of(machine)
@@ -221,8 +221,8 @@ def _by_ourselves(config: AgentConfig, order: Order) -> None:
 def _list(config: AgentConfig) -> None:
     from agent.collect.schedule import Schedules
     from agent.collect.session import SESSION, read_session
-    from agent.errors import AuscultError
-    from agent.words import moment
+    from agent.core.errors import AuscultError
+    from agent.core.text import local_time
 
     state = config.state_path
     for place in sorted((state / "collected").glob(f"*/*/*/{SESSION}")):
@@ -233,13 +233,13 @@ def _list(config: AgentConfig) -> None:
             continue
         end = f"\tended early: {session.ended}" if session.ended else ""
         click.echo(
-            f"{place.parent}\t{session.label}\t{moment(session.started)}\t"
-            f"{session.kept_seconds:.0f} s in {counted(len(session.segments), 'file')}{end}"
+            f"{place.parent}\t{session.label}\t{local_time(session.started)}\t"
+            f"{session.kept_seconds:.0f} s in {plural(len(session.segments), 'file')}{end}"
             + "".join(f"\t{note}" for note in session.notes)
         )
     for entry in Schedules(state / "collect" / "schedules.json").all():
         order = entry.order
         click.echo(
             f"schedule {entry.name}\t{order.machine}\t{order.label}\t{order.seconds:g} s at "
-            f"{entry.at}\t{counted(entry.times, 'day')} left"
+            f"{entry.at}\t{plural(entry.times, 'day')} left"
         )

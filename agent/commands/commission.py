@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from agent.config import AgentConfig, MachineConfig
+    from agent.config.agent import AgentConfig, MachineConfig
 
 _VERDICTS = {"healthy": "normal", "fault": "anomalous"}
 
@@ -67,9 +67,9 @@ def commission(
         save_commission,
     )
     from agent.commission.shadow import answered, ask_file, describe
-    from agent.config import load_config
-    from agent.errors import AuscultError
-    from agent.words import moment
+    from agent.config.agent import load_config
+    from agent.core.errors import AuscultError
+    from agent.core.text import local_time
 
     if live and again:
         raise click.UsageError("give either --live or --again")
@@ -122,13 +122,13 @@ def commission(
         sound = evidence / meant.name / one.alarm.alarm_id
         answer = "not answered" if one.answer == "open" else one.answer
         click.echo(
-            f"{one.alarm.alarm_id}\t{moment(_iso(one.alarm.wall))}\tscore {score}\t{answer}\t"
+            f"{one.alarm.alarm_id}\t{local_time(_iso(one.alarm.wall))}\tscore {score}\t{answer}\t"
             f"{sound if sound.is_dir() else 'no sound is kept'}"
         )
 
 
 def _meant(config: AgentConfig, machine: str | None) -> MachineConfig:
-    from agent.errors import ConfigError
+    from agent.core.errors import ConfigError
 
     found = [one for one in config.machines if one.commission is not None]
     if machine is not None:
@@ -165,6 +165,6 @@ def _grow(
 
 
 def _iso(wall: float) -> str:
-    from agent.publish.messages import utc
+    from agent.core.clock import utc
 
     return str(utc(wall))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.words import counted
+from agent.core.text import plural
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -50,9 +50,9 @@ def devices(json_path: Path | None, *, once: bool) -> None:
 
 def _probe(device: InputDevice) -> Found:
     """What is heard there, or why nothing is."""
-    from agent.capture.config import MicrophoneSource
     from agent.capture.probe import probe
-    from agent.errors import AudioError
+    from agent.config.capture import MicrophoneSource
+    from agent.core.errors import AudioError
 
     try:
         return probe(MicrophoneSource.model_construct(device=device.id))
@@ -107,7 +107,7 @@ def _print(inputs: list[InputDevice], found: list[Found]) -> None:
             level = " ".join(f"{one.rms:.0f}/{one.peak:.0f} dBFS" for one in heard.levels)
         click.echo(
             f"{device.name}\t{device.id}\t{device.usb or '-'}\t"
-            f"{counted(device.channels, 'channel')}\t"
+            f"{plural(device.channels, 'channel')}\t"
             f"{device.rate:g} Hz\t{level}"
         )
 
@@ -129,7 +129,7 @@ def _record(device: InputDevice, heard: Found) -> dict[str, Any]:
 
 
 def _write(path: Path, text: str) -> None:
-    from agent.errors import ConfigError
+    from agent.core.errors import ConfigError
 
     if str(path) == "-":
         click.echo(text, nl=False)

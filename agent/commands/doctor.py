@@ -37,8 +37,8 @@ def doctor(config_path: Path, service: str | None, *, as_json: bool) -> None:
     """
     if service is not None:
         _as_service(service, config_path.absolute(), as_json=as_json)
-    from agent.health.examine import examine
-    from agent.health.finding import Grade
+    from agent.doctor.examine import examine
+    from agent.doctor.finding import Grade
 
     findings = []
     for finding in examine(config_path):
@@ -59,8 +59,8 @@ def doctor(config_path: Path, service: str | None, *, as_json: bool) -> None:
 
 def _as_service(service: str, config_path: Path, *, as_json: bool) -> NoReturn:
     """Run this very command again, in the surroundings that systemd gives to the service."""
-    from agent.errors import AuscultError
-    from agent.health.unit import own_command, surroundings
+    from agent.core.errors import AuscultError
+    from agent.doctor.unit import own_command, surroundings
 
     name = service.removesuffix(".service")
     unit = subprocess.run(  # noqa: S603 - no shell is involved

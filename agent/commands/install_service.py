@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from agent.config import AgentConfig
+    from agent.config.agent import AgentConfig
 
 _FOLDER = Path("/etc/auscult")
 
@@ -50,9 +50,9 @@ def install_service(
 
     It is not started: the commands to do so are shown. A unit changed by hand is never overwritten.
     """
-    from agent.config import load_config
-    from agent.errors import AuscultError, ConfigError
-    from agent.health.unit import (
+    from agent.config.agent import load_config
+    from agent.core.errors import AuscultError, ConfigError
+    from agent.doctor.unit import (
         PLAIN,
         TEMPLATE,
         Installation,
@@ -112,7 +112,7 @@ def _page(config: AgentConfig, user: str | None) -> list[str]:
     """What the service's page would lack."""
     from importlib.util import find_spec
 
-    from agent.health.unit import CREDENTIALS, PAGE_PASSWORD
+    from agent.doctor.unit import CREDENTIALS, PAGE_PASSWORD
 
     if not config.web.enabled:
         return []
@@ -141,7 +141,7 @@ def _systemd_version() -> int:
 
 
 def _systemctl(*words: str) -> None:
-    from agent.errors import AuscultError
+    from agent.core.errors import AuscultError
 
     program = shutil.which("systemctl")
     if program is None:
@@ -158,7 +158,7 @@ def _systemctl(*words: str) -> None:
 
 
 def _say_next(service: str, path: Path, config: AgentConfig, instance: str | None) -> None:
-    from agent.health.unit import CREDENTIALS, PAGE_PASSWORD, PASSWORD, own_command
+    from agent.doctor.unit import CREDENTIALS, PAGE_PASSWORD, PASSWORD, own_command
 
     sudo = "" if os.geteuid() == 0 else "sudo "
     click.echo("Next:")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.words import counted
+from agent.core.text import plural
 
 if TYPE_CHECKING:
     from agent.capture.level import Level
@@ -72,12 +72,12 @@ def record(
     from pydantic import ValidationError
 
     from agent import __version__
-    from agent.capture.config import MicrophoneSource
     from agent.capture.microphone import Microphone
     from agent.capture.probe import probe
     from agent.capture.recorder import Recorder
-    from agent.errors import ConfigError
-    from agent.schema import explain
+    from agent.config.capture import MicrophoneSource
+    from agent.core.errors import ConfigError
+    from agent.core.schema import explain
 
     try:
         config = MicrophoneSource(device=device, channel=channel, rate=rate)
@@ -167,8 +167,8 @@ def _hint(level: Level) -> str:
 def _tell(take: Take) -> None:
     for path in take.files:
         click.echo(str(path))
-    lost = counted(take.gaps, "time")
+    lost = plural(take.gaps, "time")
     gaps = f"; sound was lost {lost}, where a new recording begins" if take.gaps else ""
     click.echo(
-        f"{take.seconds:.0f} s kept in {counted(len(take.files), 'recording')}{gaps}", err=True
+        f"{take.seconds:.0f} s kept in {plural(len(take.files), 'recording')}{gaps}", err=True
     )

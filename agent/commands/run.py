@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.words import counted
+from agent.core.text import plural
 
 if TYPE_CHECKING:
-    from agent.listener import Listener
+    from agent.pipeline.listener import Listener
     from agent.service import Agent
 
 log = logging.getLogger("agent.run")
@@ -53,9 +53,9 @@ def run(config_path: Path, jsonl: Path | None, log_level: str, *, check: bool) -
     Ends with code 0 when it was told to stop or its recordings are over, 2 when the configuration,
     a bundle or a source cannot be used, 1 when it met a fault that a restart may mend.
     """
-    from agent.config import load_config
-    from agent.logs import start_logging
-    from agent.publish.config import JsonlConfig
+    from agent.config.agent import load_config
+    from agent.config.publish import JsonlConfig
+    from agent.core.logs import start_logging
     from agent.service import Agent
 
     start_logging(log_level)
@@ -97,7 +97,7 @@ def run(config_path: Path, jsonl: Path | None, log_level: str, *, check: bool) -
 
 def _exit_code(fault: Exception | None) -> int:
     from agent.capture.microphone import AudioHungError
-    from agent.errors import AudioError
+    from agent.core.errors import AudioError
 
     if fault is None:
         return 0
@@ -120,55 +120,57 @@ def _leave(code: int) -> None:
 
 def _heartbeat(agent: Agent) -> None:
     for pipeline in agent.pipelines:
-        tally = pipeline.tally
+        counters = pipeline.counters
         if pipeline.missing:
             log.info(
                 "%s: no %s yet: %d windows heard, %d of them fit to learn from, none judged",
-                pipeline.name, " and no ".join(pipeline.missing), tally.windows, tally.unjudged,
+                pipeline.name, " and no ".join(pipeline.missing), counters.windows,
+                counters.unjudged,
             )  # fmt: skip
             continue
         extra = ", ".join(f"{count} {name}" for name, count in pipeline.faults().items())
         log.info(
             "%s: %d windows judged, %d above the threshold, %d invalid, %d alarms%s",
-            pipeline.name, tally.windows - tally.invalid.total(), tally.exceeded,
-            tally.invalid.total(), tally.raised, f"; {extra}" if extra else "",
+            pipeline.name, counters.windows - counters.invalid.total(), counters.exceeded,
+            counters.invalid.total(), counters.raised, f"; {extra}" if extra else "",
         )  # fmt: skip
     if state := agent.publisher_states():
         log.warning("%s", state)
 
 
 def _summarise(pipeline: Listener) -> None:
-    tally = pipeline.tally
+    counters = pipeline.counters
     if pipeline.missing:
         click.echo(
             f"{pipeline.name}: no {' and no '.join(pipeline.missing)} yet: "
-            f"{counted(tally.windows, 'window')} "
-            f"over {_clock(tally.stream_seconds)} heard, none judged"
+            f"{plural(counters.windows, 'window')} "
+            f"over {_clock(counters.stream_seconds)} heard, none judged"
         )
         return
     click.echo(
-        f"{pipeline.name}: {counted(tally.windows, 'window')} over {_clock(tally.stream_seconds)}, "
-        f"{tally.exceeded} above the threshold, {tally.invalid.total()} invalid"
-        + "".join(f", {count} {name}" for name, count in sorted(tally.invalid.items()))
+        f"{pipeline.name}: {plural(counters.windows, 'window')} "
+        f"over {_clock(counters.stream_seconds)}, "
+        f"{counters.exceeded} above the threshold, {counters.invalid.total()} invalid"
+        + "".join(f", {count} {name}" for name, count in sorted(counters.invalid.items()))
     )
     for name, count in sorted(pipeline.faults().items()):
         click.echo(f"  {name.replace('_', ' ')}: {count}")
-    if len(tally.alarms) > _CHANGES_SHOWN:
-        click.echo(f"  {counted(tally.raised, 'alarm')} raised; the latest changes:")
-    for change in list(tally.alarms)[-_CHANGES_SHOWN:]:
+    if len(counters.alarms) > _CHANGES_SHOWN:
+        click.echo(f"  {plural(counters.raised, 'alarm')} raised; the latest changes:")
+    for change in list(counters.alarms)[-_CHANGES_SHOWN:]:
         word = "raised " if change.raised else "cleared"
         click.echo(
             f"  alarm {word} at {_clock(change.stream_seconds)} "
             f"(window {change.window}, {change.origin}, {change.alarm_id})"
         )
-    if not tally.raised:
+    if not counters.raised:
         click.echo("  no alarm")
-    if tally.elapsed_seconds > 0:
-        factor = tally.stream_seconds / tally.elapsed_seconds
-        judged = max(1, tally.windows - tally.invalid.total())
+    if counters.elapsed_seconds > 0:
+        factor = counters.stream_seconds / counters.elapsed_seconds
+        judged = max(1, counters.windows - counters.invalid.total())
         click.echo(
             f"  {factor:.1f} times real time; "
-            f"encoder {1000 * tally.inference_seconds / judged:.1f} ms a window"
+            f"encoder {1000 * counters.inference_seconds / judged:.1f} ms a window"
         )
 
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.words import counted, shown
+from agent.core.text import plural, shown
 
 if TYPE_CHECKING:
-    from agent.bundle.load import Bundle
-    from agent.frames import Explanation
+    from agent.core.records import Explanation
+    from agent.deploy.load import Bundle
 
 
 @click.command(short_help="Score recordings with a bundle.")
@@ -79,7 +79,7 @@ def score(
     the machine stands still, such windows are not counted. Ends with code 1 when a file could not
     be scored (the others are), 2 when the bundle cannot be used.
     """
-    from agent.bundle.load import open_bundle
+    from agent.deploy.load import open_bundle
 
     if public_key is not None:
         _vouched(bundle_path, public_key)
@@ -116,7 +116,7 @@ def score(
     bad = sum(result["error"] is not None for result in results)
     if bad:
         click.echo(
-            f"auscult: {bad} of {counted(len(results), 'recording')} could not be scored", err=True
+            f"auscult: {bad} of {plural(len(results), 'recording')} could not be scored", err=True
         )
         sys.exit(1)
 
@@ -156,14 +156,14 @@ def _score_file(
 ) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from agent.errors import AudioError
-    from agent.explain.clips import explain_clip
-    from agent.frames import MachineState
+    from agent.calibrate.limits import scales
+    from agent.core.errors import AudioError
+    from agent.core.records import MachineState
+    from agent.core.scale import of_length
+    from agent.offline.clips import score_clip
+    from agent.offline.explain import explain_clip
+    from agent.offline.recording import open_recording
     from agent.publish.messages import figures
-    from agent.score.calibrate import scales
-    from agent.score.clips import score_clip
-    from agent.score.recording import open_recording
-    from agent.score.scale import of_length
 
     manifest = bundle.manifest
     result: dict[str, Any] = {
@@ -273,7 +273,7 @@ def _because(window: dict[str, Any]) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    from agent.errors import ConfigError
+    from agent.core.errors import ConfigError
 
     try:
         path.write_text(text, encoding="utf-8")

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.words import counted
+from agent.core.text import plural
 
 if TYPE_CHECKING:
-    from agent.config import AgentConfig
+    from agent.config.agent import AgentConfig
     from agent.tune.choose import Trial
     from agent.tune.measure import Work
 
@@ -46,8 +46,8 @@ def tune(
     """
     from datetime import datetime, timezone
 
-    from agent.config import load_config
-    from agent.errors import ConfigError
+    from agent.config.agent import load_config
+    from agent.core.errors import ConfigError
     from agent.tune.choose import KEEPING_UP, best
     from agent.tune.device import device_class
     from agent.tune.profile import measure_profile, write_profile
@@ -104,7 +104,7 @@ def _works(config: AgentConfig) -> list[Work]:
     """The encoders there are, each once, and how many windows a second each must judge."""
     from agent.bundle.manifest import ENCODER
     from agent.bundle.verify import read_manifest
-    from agent.errors import ConfigError
+    from agent.core.errors import ConfigError
     from agent.tune.measure import Work
 
     found: dict[str, Work] = {}
@@ -125,9 +125,9 @@ def _works(config: AgentConfig) -> list[Work]:
 def _trials(config: AgentConfig, works: list[Work], windows: int, *, quiet: bool) -> list[Trial]:
     import onnxruntime
 
-    from agent.cores import usable_cores
-    from agent.encode.config import InferenceConfig
-    from agent.errors import BundleError
+    from agent.config.encode import InferenceConfig
+    from agent.core.cores import usable_cores
+    from agent.core.errors import BundleError
     from agent.tune.choose import Trial, combined, explore, provider_lists
     from agent.tune.measure import measure
 
@@ -151,7 +151,7 @@ def _words(trial: Trial) -> str:
     how, cost = trial.inference, trial.cost
     settings = [
         how.providers[0].removesuffix("ExecutionProvider"),
-        f"{counted(how.threads, 'thread')}",
+        f"{plural(how.threads, 'thread')}",
         *(["spinning"] if how.spinning else []),
         "arena" if how.arena else "no arena",
         *(["memory pattern"] if how.memory_pattern else []),

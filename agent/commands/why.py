@@ -50,8 +50,8 @@ def why(config_path: Path, machine: str | None, begin: float, end: float, *, as_
     import sqlite3
     from dataclasses import asdict
 
-    from agent.config import load_config
-    from agent.errors import AuscultError, ConfigError
+    from agent.config.agent import load_config
+    from agent.core.errors import AuscultError, ConfigError
     from agent.history.store import PastFile
     from agent.history.why import why_of
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from agent.commission.config import CommissionConfig
+from agent.config.commission import CommissionConfig
+from agent.config.decide import AlertConfig, DecideConfig
+from agent.core.records import AlarmEvent, Decision, Explanation
 from agent.decide.alarm import AlarmDecider
-from agent.decide.config import AlertConfig, DecideConfig
-from agent.decide.keeper import AlarmKeeper
-from agent.frames import AlarmEvent, Decision, Explanation
-from agent.judge import Judged
-from agent.terms import Terms
+from agent.decide.service import AlarmService
+from agent.machine.scoring import ScoredWindow
+from agent.machine.settings import MachineSettings
 
 # Nothing scores as high: the alarm that the world sees is never raised, only its alert.
 _NEVER = 1e300
@@ -35,7 +35,7 @@ def warning_config(decide: DecideConfig, commission: CommissionConfig) -> Decide
     )
 
 
-def warning_thresholds(terms: Terms, commission: CommissionConfig) -> tuple[float, float]:
+def warning_thresholds(terms: MachineSettings, commission: CommissionConfig) -> tuple[float, float]:
     """Raw thresholds of that: of its alarm, which none reaches, and of its warning."""
     scale = terms.thresholds.scale
     return _NEVER, scale.median + commission.strong * (scale.threshold - scale.median)
@@ -49,7 +49,7 @@ class ShadowAlarm:
         terms: What its bundle means for it.
     """
 
-    def __init__(self, config: DecideConfig, terms: Terms) -> None:
+    def __init__(self, config: DecideConfig, terms: MachineSettings) -> None:
         self._terms = terms
         decider = AlarmDecider(
             # What stands until somebody acknowledges it could not be acknowledged here.
@@ -60,9 +60,9 @@ class ShadowAlarm:
             overlap_seconds=terms.overlap_seconds,
             scale=terms.thresholds.scale,
         )
-        self._keeper = AlarmKeeper(decider, lambda _: None)
+        self._keeper = AlarmService(decider, lambda _: None)
 
-    def use(self, terms: Terms) -> None:
+    def use(self, terms: MachineSettings) -> None:
         """Judge by others from now on."""
         self._terms, found = terms, terms.thresholds
         self._keeper.use_thresholds(
@@ -71,11 +71,11 @@ class ShadowAlarm:
 
     def decide(
         self,
-        judged: Judged,
+        judged: ScoredWindow,
         witness: Callable[[Decision], str],
         explain: Callable[[Decision], Explanation | None],
     ) -> Decision:
-        """What would be decided on a window; see `AlarmKeeper.decide`."""
+        """What would be decided on a window; see `AlarmService.decide`."""
         return self._keeper.decide(judged.score, judged.state, witness, explain)
 
     def published(self, decision: Decision, would: Decision) -> Decision:

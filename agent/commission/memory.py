@@ -8,9 +8,9 @@ from typing import Annotated
 
 from pydantic import Field, FiniteFloat, ValidationError
 
-from agent.bundle.seal import write_atomic
-from agent.errors import AuscultError
-from agent.schema import Strict, explain
+from agent.core.errors import AuscultError
+from agent.core.schema import Strict, explain
+from agent.core.storage import write_atomic
 
 log = logging.getLogger(__name__)
 

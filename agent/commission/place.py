@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from agent.bundle.manifest import Manifest
+from agent.calibrate.rules import find_limit
 from agent.commission.memory import Heard
-from agent.score.config_threshold import ThresholdRule
-from agent.score.rules import find_limit
-from agent.score.scale import Scale
+from agent.config.threshold import ThresholdRule
+from agent.core.scale import Scale
 
 # Ten minutes of running are one recording: sound closer together is alike.
 BLOCK_SECONDS = 600.0

@@ -7,9 +7,9 @@ from functools import partial
 from typing import Any
 
 from agent.commission.shadow import Commission
-from agent.config import AgentConfig
-from agent.errors import AuscultError
-from agent.publish.messages import utc
+from agent.config.agent import AgentConfig
+from agent.core.clock import utc
+from agent.core.errors import AuscultError
 from agent.request.commands import Handler
 
 

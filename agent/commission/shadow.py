@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from agent.bundle.load import Bundle
-from agent.commission.config import CommissionConfig
 from agent.commission.memory import (
     CommissionMemory,
     Heard,
@@ -22,11 +20,13 @@ from agent.commission.memory import (
     save_commission,
 )
 from agent.commission.place import BLOCK_SECONDS, place_threshold
-from agent.errors import AuscultError
+from agent.config.commission import CommissionConfig
+from agent.core.errors import AuscultError
+from agent.core.records import Decision, EventKind, Level, MachineState
+from agent.core.scale import Scale
+from agent.core.text import plural
+from agent.deploy.load import Bundle
 from agent.evidence.record import alarm_folder, read_feedback
-from agent.frames import Decision, EventKind, Level, MachineState
-from agent.score.scale import Scale
-from agent.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -228,7 +228,7 @@ class Commission:
             threshold, how = found.value, found.how
         counts = Counter(one.answer for one in said)
         text = (
-            f"goes live ({why}): {how}; {counted(len(said), 'would-be alarm')}, "
+            f"goes live ({why}): {how}; {plural(len(said), 'would-be alarm')}, "
             f"{counts['healthy']} called healthy, {counts['fault']} a fault, {counts['open']} "
             "not answered"
         )
@@ -277,7 +277,7 @@ def describe(said: list[Said], memory: CommissionMemory, config: CommissionConfi
     hours = memory.heard_seconds / 3600.0
     text = (
         f"commissioning: {hours:.1f} of {config.running_hours:g} hours of running heard, "
-        f"{counted(len(said), 'would-be alarm')}"
+        f"{plural(len(said), 'would-be alarm')}"
     )
     if said:
         text += (

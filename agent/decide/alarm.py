@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from agent.decide.config import Amounts, DecideConfig
+from agent.config.decide import Amounts, DecideConfig
+from agent.core.records import Activity, AlarmEvent, Decision, Level, MachineState, Score, Window
+from agent.core.scale import Scale
 from agent.decide.evidence import Evidence, Heard, Rule
 from agent.decide.level import LevelWatch
-from agent.decide.life import AlarmLife, new_alarm_id
 from agent.decide.memory import AlarmMemory
-from agent.frames import Activity, AlarmEvent, Decision, Level, MachineState, Score, Window
-from agent.score.scale import Scale
+from agent.decide.state_machine import AlarmStateMachine, new_alarm_id
 
 # Windows older than this many of the stretches that raise an alarm are no evidence any more.
 _FORGET_STRETCHES = 10
@@ -62,7 +62,7 @@ class AlarmDecider:
         self._waiting: deque[Heard] = deque()
         self._idle_end: float | None = None
         self._counted: float | None = None  # end of the latest window that was counted
-        self.life = AlarmLife(config, memory, new_id)
+        self.life = AlarmStateMachine(config, memory, new_id)
         self._level = LevelWatch(None if memory is None else memory.level_change)
         self._set(threshold, alert_threshold, memory or AlarmMemory())
 

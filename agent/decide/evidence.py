@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from agent.frames import LevelChange, Window
+from agent.core.records import LevelChange, Window
 
 # Hops of 0.1 s do not add up to whole seconds.
 _ROUNDING = 1e-3

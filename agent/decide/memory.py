@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import Field, FiniteFloat
 
-from agent.frames import AlarmEvent, Level, Shelving
-from agent.schema import Strict
+from agent.core.records import AlarmEvent, Level, Shelving
+from agent.core.schema import Strict
 
 SCHEMA_VERSION = 1
 

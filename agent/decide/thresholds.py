@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from agent.bundle.manifest import HEALTHY_SCORES, Manifest
-from agent.decide.config import Amounts, DecideConfig, FalseAlarms
-from agent.errors import ConfigError
-from agent.score.calibrate import HealthyScores
-from agent.score.config_threshold import ThresholdRule
-from agent.score.rate import Counting, measure_correlation, window_rate
-from agent.score.rules import Limit, find_limit
-from agent.score.scale import Scale, measure_spread, scale_of
-from agent.score.sight import sight_at
+from agent.calibrate.limits import HealthyScores
+from agent.calibrate.rate import Counting, measure_correlation, window_rate
+from agent.calibrate.rules import Limit, find_limit
+from agent.calibrate.sight import sight_at
+from agent.config.decide import Amounts, DecideConfig, FalseAlarms
+from agent.config.threshold import ThresholdRule
+from agent.core.errors import ConfigError
+from agent.core.scale import Scale, measure_spread, scale_of
 
 # Seconds of sound are drawn in so many windows at most.
 _FINEST = 60

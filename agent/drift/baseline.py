@@ -14,11 +14,11 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
+from agent.core.errors import AuscultError
+from agent.core.schema import Strict, explain
 from agent.drift.chart import ChartRecord
 from agent.drift.evolve import ProcessNoise
 from agent.drift.mixture import Array, Mixture
-from agent.errors import AuscultError
-from agent.schema import Strict, explain
 
 SCHEMA_VERSION = 1
 Vector = list[Annotated[float, Field(allow_inf_nan=False)]]

@@ -13,8 +13,8 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from agent.core.schema import Strict
 from agent.drift.mixture import Array
-from agent.schema import Strict
 
 
 class ChartRecord(Strict):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from agent.drift.keeper import DriftKeeper, Heard
-from agent.frames import Decision, MachineState
+from agent.core.records import Decision, MachineState
+from agent.drift.service import DriftService, Heard
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ class DriftFollower:
         self._machine = machine
         self._failed = False
 
-    def take(self, drift: DriftKeeper, decision: Decision, heard: Heard | None) -> None:
+    def take(self, drift: DriftService, decision: Decision, heard: Heard | None) -> None:
         """Take a window, unless the machine is idle, worked on, or could not be judged.
 
         Args:

@@ -8,11 +8,11 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError
 
-from agent.bundle.seal import write_atomic
+from agent.core.errors import AuscultError
+from agent.core.schema import Strict, explain
+from agent.core.storage import write_atomic
 from agent.drift.events import DriftEvent, DriftStatus
 from agent.drift.state import MonitorState
-from agent.errors import AuscultError
-from agent.schema import Strict, explain
 
 log = logging.getLogger(__name__)
 

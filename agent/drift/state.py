@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
+from agent.core.schema import Strict, explain
 from agent.drift.baseline import (
     SCHEMA_VERSION,
     DriftError,
@@ -14,7 +15,6 @@ from agent.drift.baseline import (
     Rows,
     write_text,
 )
-from agent.schema import Strict, explain
 
 MAX_REFERENCES = 4
 

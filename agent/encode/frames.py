@@ -17,10 +17,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from agent.frames import Matrix, Samples, Window
+from agent.core.records import Matrix, Samples, Window
 
-FRAMES = "frames.onnx"
-BODY = "body.onnx"
 # Name of the tensor between them, which has the frames along its last axis.
 BOUNDARY = "frames"
 

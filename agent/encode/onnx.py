@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from agent.bundle.manifest import EncoderInfo
-from agent.cores import usable_cores
+from agent.bundle.manifest import BODY, FRAMES, EncoderInfo
+from agent.config.encode import InferenceConfig
+from agent.core.cores import usable_cores
+from agent.core.errors import BundleError
+from agent.core.memory import give_back
+from agent.core.records import Matrix, Samples
 from agent.encode.arena import share_arena
-from agent.encode.config import InferenceConfig
-from agent.encode.frames import BODY, BOUNDARY, FRAMES, FrameLayout, Frames, layout_of
+from agent.encode.frames import BOUNDARY, FrameLayout, Frames, layout_of
 from agent.encode.providers import CPU, choose_providers, options_of, tell_fallback
-from agent.errors import BundleError
-from agent.frames import Matrix, Samples
-from agent.memory import give_back
 
 # The output that only explanations ask for, when the graph has it.
 PATCHES = "patches"

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from agent.errors import BundleError
+from agent.core.errors import BundleError
 
 log = logging.getLogger(__name__)
 

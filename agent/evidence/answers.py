@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from agent.errors import AuscultError
+from agent.core.errors import AuscultError
+from agent.core.text import plural
 from agent.evidence.record import RECORD, read_feedback, read_record
-from agent.words import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Month:
     @property
     def words(self) -> str:
         """`2026-11: 3 alarms, 1 answered healthy, 2 not answered`."""
-        text = f"{self.month}: {counted(self.alarms, 'alarm')}, {self.healthy} answered healthy"
+        text = f"{self.month}: {plural(self.alarms, 'alarm')}, {self.healthy} answered healthy"
         return f"{text}, {self.unanswered} not answered" if self.unanswered else text
 
 

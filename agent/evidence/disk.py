@@ -8,8 +8,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.errors import AuscultError
-from agent.evidence.config import EvidenceConfig
+from agent.config.evidence import EvidenceConfig
+from agent.core.errors import AuscultError
 from agent.evidence.record import FEEDBACK, read_feedback
 
 log = logging.getLogger(__name__)

@@ -8,11 +8,11 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
-from agent.errors import AuscultError
+from agent.core.errors import AuscultError
+from agent.core.records import Explanation
+from agent.core.scale import Scale, scale_of
+from agent.core.schema import Strict, explain
 from agent.explain.unusual import MARKED_FROM
-from agent.frames import Explanation
-from agent.schema import Strict, explain
-from agent.score.scale import Scale, scale_of
 
 RECORD = "evidence.json"
 SOUND = "sound.flac"

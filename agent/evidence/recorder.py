@@ -12,7 +12,10 @@ import numpy as np
 from soundfile import SoundFileError
 
 from agent.bundle.manifest import Row
-from agent.errors import AuscultError
+from agent.core.clock import utc
+from agent.core.errors import AuscultError
+from agent.core.records import AudioBlock, Decision, Level, Window
+from agent.core.scale import Scale
 from agent.evidence.disk import has_room
 from agent.evidence.record import (
     EvidenceRecord,
@@ -23,11 +26,8 @@ from agent.evidence.record import (
 )
 from agent.evidence.ring import AudioRing, Clip
 from agent.evidence.write import EvidenceWriter, Job, write_evidence
-from agent.explain.account import Account
 from agent.explain.unusual import UnusualMap
-from agent.frames import AudioBlock, Decision, Level, Window
-from agent.publish.messages import utc
-from agent.score.scale import Scale
+from agent.machine.account import Account
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from agent.frames import AudioBlock, Samples
+from agent.core.records import AudioBlock, Samples
 
 
 @dataclass(frozen=True, slots=True)

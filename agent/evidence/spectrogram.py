@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from agent.core.records import Matrix, Samples
 from agent.explain.unusual import UnusualMap
-from agent.frames import Matrix, Samples
 
 Pixels = npt.NDArray[np.uint8]
 

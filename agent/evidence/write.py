@@ -16,18 +16,18 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from agent.errors import AuscultError
-from agent.evidence.config import EvidenceConfig
+from agent.config.evidence import EvidenceConfig
+from agent.core.clock import WALL_CLOCK, ClockQuality
+from agent.core.errors import AuscultError
+from agent.core.memory import give_back
+from agent.core.records import Samples
+from agent.core.text import plural
 from agent.evidence.disk import has_room, prune
 from agent.evidence.record import PICTURE, RECORD, SOUND, EvidenceRecord
 from agent.evidence.ring import Clip
 from agent.evidence.spectrogram import spectrogram_png
 from agent.explain.spectrum import HealthySpectrum
 from agent.explain.unusual import UnusualMap, unusual_map
-from agent.frames import Samples
-from agent.health.clock import WALL_CLOCK, ClockQuality
-from agent.memory import give_back
-from agent.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +121,7 @@ class EvidenceWriter:
 
     def state(self) -> str:
         """A few words for the heartbeat; empty when all was written."""
-        return f"evidence of {counted(self.skipped, 'alarm')} was not kept" if self.skipped else ""
+        return f"evidence of {plural(self.skipped, 'alarm')} was not kept" if self.skipped else ""
 
     def _run(self) -> None:
         # Linux: a thread has a priority of its own. Others refuse, and do without.

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from agent.frames import NearHealthy
+from agent.config.scorer import ScorerConfig
+from agent.core.records import NearHealthy
 from agent.score.bank import distances
-from agent.score.config import ScorerConfig
 from agent.score.space import space_of
 
 if TYPE_CHECKING:

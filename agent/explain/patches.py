@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from agent.core.records import Matrix
 from agent.explain.unusual import UnusualMap
-from agent.frames import Matrix
 
 Halves = npt.NDArray[np.float16]
 

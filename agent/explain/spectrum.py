@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from agent.frames import Matrix, Samples
+from agent.core.records import Matrix, Samples
 
 Floats = npt.NDArray[np.float64]
 

@@ -8,8 +8,8 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from agent.core.records import Samples, UnusualBand
 from agent.explain.spectrum import Floats, HealthySpectrum, cell_levels, summary
-from agent.frames import Samples, UnusualBand
 
 # A band is named from so many healthy deviations on, a cell marked.
 NAMED_FROM = 3.0

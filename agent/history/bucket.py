@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from agent.frames import Level, MachineState, Validity
+from agent.core.records import Level, MachineState, Validity
 from agent.publish.messages import Message
 
 # Steps kept, seconds: how finely the latest hour, the latest month and the years are kept.

@@ -12,7 +12,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from agent.score.scale import Scale, scale_of
+from agent.core.scale import Scale, scale_of
 
 # Steps heard below a threshold whose median is believed.
 _FEWEST = 10

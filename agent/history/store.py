@@ -10,9 +10,9 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import TypeAlias
 
+from agent.core.clock import utc
 from agent.history.bucket import STEPS, Bucket
 from agent.history.migrate import to_scale
-from agent.publish.messages import utc
 
 log = logging.getLogger(__name__)
 

@@ -7,12 +7,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agent.decide.config import DecideConfig
-from agent.frames import Level
+from agent.config.decide import DecideConfig
+from agent.core.clock import utc
+from agent.core.records import Level
+from agent.core.text import plural
 from agent.history.bucket import STEPS, Bucket
 from agent.history.store import KEPT, PastFile, Told
-from agent.publish.messages import utc
-from agent.words import counted
 
 # What an operator's word begins and ends.
 _STARTS = {"muted": "unmuted", "shelved": "unshelved"}
@@ -92,7 +92,7 @@ def explain_stretch(
     parts += held
     raised = [event for event in inside if event.kind in _RAISING]
     if raised:
-        parts.append(f"{counted(len(raised), 'alarm event')} told: see the events")
+        parts.append(f"{plural(len(raised), 'alarm event')} told: see the events")
     elif total.level == Level.ALARM.rank:
         parts.append("An alarm stood already, so none was raised anew")
     elif total.exceeded:

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from agent.errors import AuscultError
-from agent.frames import LevelChange, Matrix, Samples
+from agent.core.errors import AuscultError
+from agent.core.records import LevelChange, Matrix, Samples
 from agent.level.reference import LevelReference
 from agent.level.step import find_step, undo
 from agent.window.validity import level_dbfs
 
 if TYPE_CHECKING:
-    from agent.bundle.load import Bundle
+    from agent.deploy.load import Bundle
 
 Vector = npt.NDArray[np.float32]
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.bundle.manifest import Manifest
-from agent.frames import Matrix
+from agent.core.records import Matrix
 
 LOUDNESS = "loudness"
 

@@ -19,17 +19,17 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter
 
-from agent.bundle.load import Bundle
 from agent.bundle.manifest import Threshold
-from agent.bundle.seal import write_atomic
-from agent.errors import AuscultError, BundleError
-from agent.frames import Matrix
+from agent.calibrate.fit import FittedScorer, fit_scorer
+from agent.calibrate.limits import HealthyScores, significance
+from agent.config.scorer import FusionConfig, ScorerConfig
+from agent.config.threshold import ThresholdRule
+from agent.core.errors import AuscultError, BundleError
+from agent.core.records import Matrix
+from agent.core.storage import write_atomic
+from agent.deploy.load import Bundle
 from agent.level.columns import LevelColumns, level_columns
 from agent.score.build import build_scorer
-from agent.score.calibrate import HealthyScores, significance
-from agent.score.config import FusionConfig, ScorerConfig
-from agent.score.config_threshold import ThresholdRule
-from agent.score.fit import FittedScorer, fit_scorer
 from agent.score.fitter import WorkstationError
 from agent.score.scorer import HealthySet, IntVector, Scorer, State, Vector
 

@@ -12,15 +12,15 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from agent.bundle.load import Bundle
-from agent.errors import AuscultError
-from agent.frames import Samples
+from agent.core.clock import utc
+from agent.core.errors import AuscultError
+from agent.core.records import Samples
+from agent.deploy.load import Bundle
 from agent.level.baseline import MOST_DB, LevelBaseline, LevelFile, origin_of
 from agent.level.check import LevelCheck
 from agent.level.columns import level_columns
 from agent.level.ignore import LEVEL_UNKNOWN
 from agent.level.reference import LEAST_DB, LevelReference
-from agent.publish.messages import utc
 from agent.window.validity import level_dbfs
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from agent.level.columns import LevelColumns, level_columns
 from agent.score.normalize import group_ids
 
 if TYPE_CHECKING:
-    from agent.bundle.load import Bundle
+    from agent.deploy.load import Bundle
 
 Vector = npt.NDArray[np.float32]
 

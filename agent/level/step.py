@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agent.frames import Samples
+from agent.core.records import Samples
 
 _FRAME_SECONDS = 0.02
 # Too near an end, a step can be told from nothing.

@@ -10,10 +10,10 @@ from typing import Literal, Protocol
 
 from agent import __version__
 from agent.bundle.manifest import Manifest, Row
-from agent.frames import Validity
-from agent.health.clock import WALL_CLOCK
+from agent.core.clock import WALL_CLOCK, utc
+from agent.core.records import Validity
 from agent.level.baseline import LevelBaseline
-from agent.publish.messages import Message, utc
+from agent.publish.messages import Message
 from agent.publish.outbox import Outbox
 from agent.publish.payloads import (
     BundleInfo,
@@ -27,7 +27,7 @@ from agent.publish.payloads import (
 
 
 class Counts(Protocol):
-    """What became of a machine's windows so far; the pipeline's `Tally`."""
+    """What became of a machine's windows so far; the pipeline's `Counters`."""
 
     @property
     def windows(self) -> int:
@@ -89,7 +89,7 @@ class Listening(Protocol):
         ...
 
     @property
-    def tally(self) -> Counts:
+    def counters(self) -> Counts:
         """Its counts."""
         ...
 
@@ -123,7 +123,7 @@ class Leveled(Protocol):
 
 
 class Opened(Protocol):
-    """A bundle in use; `agent.bundle.load.Bundle`."""
+    """A bundle in use; `agent.deploy.load.Bundle`."""
 
     @property
     def path(self) -> Path:
@@ -257,20 +257,20 @@ def outbox_health(outbox: Outbox, refused: int) -> OutboxHealth:
 
 def machine_health(machine: Listening) -> MachineHealth:
     """How the listening to one machine goes."""
-    tally, last = machine.tally, machine.tally.last_window
+    counters, last = machine.counters, machine.counters.last_window
     return MachineHealth(
-        windows=tally.windows,
-        invalid=dict(tally.invalid),
-        exceeded=tally.exceeded,
-        raised=tally.raised,
-        dropped=tally.dropped,
-        unjudged=tally.unjudged,
+        windows=counters.windows,
+        invalid=dict(counters.invalid),
+        exceeded=counters.exceeded,
+        raised=counters.raised,
+        dropped=counters.dropped,
+        unjudged=counters.unjudged,
         missing=list(machine.missing),
         remarks=list(machine.remarks),
-        validity=tally.validity,
-        reason=tally.reason,
+        validity=counters.validity,
+        reason=counters.reason,
         faults=dict(machine.faults()),
         # The tally keeps monotonic time; people read a clock.
         last_window=None if last is None else utc(time.time() - (time.monotonic() - last)),
-        inference_seconds=round(tally.inference_seconds, 3),
+        inference_seconds=round(counters.inference_seconds, 3),
     )

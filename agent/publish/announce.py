@@ -6,11 +6,11 @@ import json
 import threading
 from collections.abc import Callable
 
-from agent.publish.config import HomeAssistantConfig
+from agent.config.publish import HomeAssistantConfig
 from agent.publish.home_assistant import discovery_topic, platforms
 from agent.publish.messages import Message, encode
+from agent.publish.mqtt_message import MqttMessage
 from agent.publish.outbox import Outbox
-from agent.publish.outgoing import Outgoing
 
 _NOTE = "home_assistant"
 Announced = dict[str, dict[str, str]]
@@ -43,7 +43,7 @@ class Announcement:
         self._build = build
         self._lock = threading.Lock()
         self._noted: Announced = {}
-        self._latest: Outgoing | None = None  # of our own topic
+        self._latest: MqttMessage | None = None  # of our own topic
 
     def begin(self) -> None:
         """Queue what is to be announced and taken back; the outbox is open."""
@@ -59,7 +59,7 @@ class Announcement:
             if self._noted.get(self._topic) != platforms(self._build({})):
                 self._announce()
 
-    def taken(self, message: Outgoing) -> None:
+    def taken(self, message: MqttMessage) -> None:
         """The broker has a message: if it removed something, that is done with."""
         with self._lock:
             self._take(message)
@@ -72,7 +72,7 @@ class Announcement:
             self._note({**self._noted, self._topic: {**before, **now}})
             self._queue(self._topic, self._build({k: before[k] for k in before.keys() - now}))
 
-    def _take(self, message: Outgoing) -> None:
+    def _take(self, message: MqttMessage) -> None:
         if message.topic not in self._noted:
             return
         if message.topic == self._topic and message != self._latest:
@@ -87,7 +87,7 @@ class Announcement:
 
     def _queue(self, topic: str, message: Message | None) -> None:
         payload = b"" if message is None else encode(message)
-        outgoing = Outgoing(topic, payload, 1, retain=True)
+        outgoing = MqttMessage(topic, payload, 1, retain=True)
         if topic == self._topic:
             self._latest = outgoing
         self._outbox.put_state(outgoing)

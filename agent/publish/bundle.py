@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from agent.bundle.events import BundleEvent
-from agent.health.clock import ClockQuality
+from agent.core.clock import ClockQuality, utc
 from agent.publish.cloud_events import BundleCloudEvent, BundleEventData
-from agent.publish.messages import Message, enveloped, utc
+from agent.publish.messages import Message, enveloped
 
 
 def bundle_event_message(

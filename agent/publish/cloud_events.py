@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from agent.bundle.events import BundleEventKind
+from agent.core.records import EventKind, Level
+from agent.core.schema import Strict
 from agent.drift.events import DriftEventKind
-from agent.frames import EventKind, Level
 from agent.publish.payloads import Clock, Count, Device, Drifted, Machine, Standing, Time
-from agent.schema import Strict
 
 
 class UnusualBand(Strict):

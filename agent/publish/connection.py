@@ -14,10 +14,10 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from agent.errors import DeliveryError
-from agent.publish.config import MqttConfig
+from agent.config.publish import MqttConfig
+from agent.core.errors import DeliveryError
 from agent.publish.credentials import read_password, secure
-from agent.publish.outgoing import Outgoing
+from agent.publish.mqtt_message import MqttMessage
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class Connection:
         self,
         config: MqttConfig,
         client_id: str,
-        will: Outgoing,
+        will: MqttMessage,
         *,
         on_answered: OnAnswered,
         on_message: OnMessage,
@@ -153,7 +153,7 @@ class Connection:
             code, _ = self._client.subscribe(topic, qos=1)
         _lost_unless_well(code)
 
-    def too_large(self, message: Outgoing) -> str:
+    def too_large(self, message: MqttMessage) -> str:
         """Why the broker would hang up if it were sent a message; empty when it would not."""
         text = f"{message.topic}{message.content_type}"
         size = len(message.payload) + len(text.encode()) + _HEADER_BYTES
@@ -161,7 +161,7 @@ class Connection:
             return ""
         return f"it has {size} bytes, and the broker takes {self._most_bytes} at most"
 
-    def send(self, message: Outgoing) -> int:
+    def send(self, message: MqttMessage) -> int:
         """Send a message.
 
         Returns:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 
 from agent.bundle.events import BundleEvent, BundleEventKind
+from agent.core.records import AlarmEvent, Decision, EventKind, Validity, Window
 from agent.drift.events import DriftEvent, DriftEventKind, DriftStatus
-from agent.frames import AlarmEvent, Decision, EventKind, Validity, Window
 from agent.publish.messages import scale_in
 from agent.window.condition import ConditionStatus, SensorCondition
 

@@ -7,8 +7,8 @@ import ssl
 
 import paho.mqtt.client as paho
 
-from agent.errors import ConfigError
-from agent.publish.config import MqttConfig
+from agent.config.publish import MqttConfig
+from agent.core.errors import ConfigError
 
 log = logging.getLogger(__name__)
 

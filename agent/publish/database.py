@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from io import TextIOWrapper
 from pathlib import Path
 
-from agent.errors import ConfigError
-from agent.publish.outgoing import Outgoing
+from agent.core.errors import ConfigError
+from agent.publish.mqtt_message import MqttMessage
 
 log = logging.getLogger(__name__)
 
@@ -158,12 +158,12 @@ def set_aside(path: Path) -> Path:
     return aside
 
 
-def salvage(path: Path) -> list[Outgoing]:
+def salvage(path: Path) -> list[MqttMessage]:
     """The undelivered events that can still be read from a damaged file, in order.
 
     It is read from both ends, up to where the damage lies.
     """
-    found: dict[int, Outgoing] = {}
+    found: dict[int, MqttMessage] = {}
     try:
         db = sqlite3.connect(path)
     except sqlite3.Error:
@@ -175,7 +175,7 @@ def salvage(path: Path) -> list[Outgoing]:
     return [found[seq] for seq in sorted(found)]
 
 
-def _rows(db: sqlite3.Connection, order: str) -> Iterator[tuple[int, Outgoing]]:
+def _rows(db: sqlite3.Connection, order: str) -> Iterator[tuple[int, MqttMessage]]:
     rows = db.execute(
         "SELECT seq, id, topic, payload, content_type FROM event NOT INDEXED "  # noqa: S608 - ours
         f"WHERE delivered IS NULL ORDER BY seq {order}"
@@ -193,7 +193,7 @@ def _rows(db: sqlite3.Connection, order: str) -> Iterator[tuple[int, Outgoing]]:
         except (ValueError, TypeError):
             continue
         if whole and all(isinstance(text, str) for text in (id_, topic, content_type)):
-            yield seq, Outgoing(topic, payload, 1, False, id_, content_type=content_type)
+            yield seq, MqttMessage(topic, payload, 1, False, id_, content_type=content_type)
 
 
 def lock(path: Path) -> TextIOWrapper:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from agent.core.clock import ClockQuality, utc
 from agent.drift.events import DriftEvent, DriftStatus
-from agent.health.clock import ClockQuality
 from agent.publish.cloud_events import DriftCloudEvent, DriftEventData
-from agent.publish.messages import Message, drift_message, enveloped, utc
+from agent.publish.messages import Message, drift_message, enveloped
 
 
 def drift_status_message(device: str, machine: str, status: DriftStatus) -> Message:

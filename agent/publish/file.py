@@ -18,7 +18,7 @@ from agent.publish.database import (
     salvage,
     set_aside,
 )
-from agent.publish.outgoing import Outgoing
+from agent.publish.mqtt_message import MqttMessage
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class OutboxFile:
     """
 
     def __init__(
-        self, path: Path, on_open: Callable[[sqlite3.Connection, list[Outgoing]], None]
+        self, path: Path, on_open: Callable[[sqlite3.Connection, list[MqttMessage]], None]
     ) -> None:
         self.path = path
         self._on_open = on_open
@@ -116,7 +116,7 @@ class OutboxFile:
             raise sqlite3.OperationalError("the outbox is closed")
         if self.resting:
             raise _NotYetError
-        salvaged: list[Outgoing] = []
+        salvaged: list[MqttMessage] = []
         try:
             self._db = open_database(self.path, check=not self._read_before)
         except DamagedError as fault:
@@ -186,7 +186,7 @@ class OutboxFile:
             self._failing, self._tell_at = False, 0.0
             log.warning("%s: the disk takes alarm events again; none is in memory alone", self.path)
 
-    def _put_aside(self, fault: DamagedError) -> list[Outgoing]:
+    def _put_aside(self, fault: DamagedError) -> list[MqttMessage]:
         aside = set_aside(self.path)
         self.damaged += 1
         salvaged = salvage(aside)

@@ -6,9 +6,9 @@ import json
 import threading
 from collections.abc import Callable, Sequence
 
-from agent.publish.envelopes import Envelopes
+from agent.publish.mqtt_message import MqttMessage
 from agent.publish.outbox import Outbox
-from agent.publish.outgoing import Outgoing
+from agent.publish.topics import Topics
 
 _NOTE = "drift"
 
@@ -26,7 +26,7 @@ class FollowedDrift:
     """
 
     def __init__(
-        self, outbox: Outbox, envelopes: Envelopes, drifting: Callable[[], Sequence[str]]
+        self, outbox: Outbox, envelopes: Topics, drifting: Callable[[], Sequence[str]]
     ) -> None:
         self._outbox = outbox
         self._envelopes = envelopes
@@ -52,7 +52,7 @@ class FollowedDrift:
             for machine in sorted(self._noted.difference(self._drifting())):
                 self._outbox.put_state(self._envelopes.no_drift(machine))
 
-    def taken(self, message: Outgoing) -> None:
+    def taken(self, message: MqttMessage) -> None:
         """The broker has a message: a removal is done with."""
         if message.payload:
             return

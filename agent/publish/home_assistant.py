@@ -11,8 +11,8 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 
 from agent import __version__
+from agent.core.scale import Zone
 from agent.publish.messages import Message
-from agent.score.scale import Zone
 
 _UNFIT = re.compile(r"[^A-Za-z0-9_-]")
 # A sensor that has not been told anything for so long is shown as unavailable, seconds.

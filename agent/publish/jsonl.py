@@ -10,15 +10,15 @@ from collections.abc import Callable, Sequence
 from io import BufferedWriter
 from pathlib import Path
 
-from agent.errors import ConfigError
-from agent.publish.config import JsonlConfig
+from agent.config.publish import JsonlConfig
+from agent.core.errors import ConfigError
 from agent.publish.messages import Message, encode, status_message
-from agent.publish.narrator import Narrator
+from agent.publish.sink import MessageSink
 
 log = logging.getLogger(__name__)
 
 
-class JsonlPublisher(Narrator):
+class JsonlPublisher(MessageSink):
     """Appends messages to a file, each with its `kind`: status, score, alarm, event, sensor or
     drift.
 

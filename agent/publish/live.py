@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from agent.publish.messages import Message
-from agent.publish.narrator import Narrator
+from agent.publish.sink import MessageSink
 
 # Recent messages of all kinds, and events apart from them: a minute of scores must not push out
 # yesterday's alarm. A message takes about a kilobyte.
@@ -37,7 +37,7 @@ class Told:
     message: Message
 
 
-class LiveBoard(Narrator):
+class LiveBoard(MessageSink):
     """A publisher that remembers. Readers may be in any thread and never hold scoring up.
 
     Args:

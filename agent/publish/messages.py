@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from datetime import datetime, timezone
 from typing import Any, TypeAlias
 
 from agent import __version__
-from agent.frames import AlarmEvent, AlarmStatus, Decision, Level, Window
-from agent.health.clock import ClockQuality
+from agent.core.clock import ClockQuality, utc
+from agent.core.records import AlarmEvent, AlarmStatus, Decision, Level, Window
+from agent.core.scale import Scale, scale_of
+from agent.core.schema import Strict
 from agent.publish.cloud_events import (
     AlarmEventData,
     BundleCloudEvent,
@@ -21,19 +22,11 @@ from agent.publish.cloud_events import (
     Explanation,
 )
 from agent.publish.payloads import Alarm, Drift, Score, Sensor, Status
-from agent.schema import Strict
-from agent.score.scale import Scale, scale_of
 from agent.window.condition import SensorCondition
 
 Message: TypeAlias = dict[str, Any]
 
 CLOUD_EVENT = "application/cloudevents+json"
-
-
-def utc(seconds: float) -> str:
-    """Seconds since the epoch as ISO 8601, UTC, in milliseconds: `2025-03-01T12:00:00.000Z`."""
-    moment = datetime.fromtimestamp(seconds, tz=timezone.utc)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def encode(message: Message) -> bytes:

@@ -10,24 +10,24 @@ from typing import Protocol
 
 from agent.activity.plant import PlantSignal
 from agent.bundle.events import BundleEvent
+from agent.config.publish import MqttConfig
+from agent.core.clock import WALL_CLOCK
+from agent.core.records import AlarmEvent, Decision
+from agent.core.text import plural
 from agent.drift.events import DriftEvent, DriftStatus
-from agent.frames import AlarmEvent, Decision
-from agent.health.clock import WALL_CLOCK
 from agent.publish.about import Listening, health_message, info_message
 from agent.publish.announce import Announcement
-from agent.publish.config import MqttConfig
-from agent.publish.envelopes import Envelopes
 from agent.publish.followed import FollowedDrift
 from agent.publish.home_assistant import discovery_message
 from agent.publish.messages import Message, event_message, scale_in, status_of
-from agent.publish.news import AlarmNews
+from agent.publish.mqtt_message import MqttMessage
 from agent.publish.outbox import Outbox
-from agent.publish.outgoing import Outgoing
 from agent.publish.payloads import BundleInfo
 from agent.publish.sender import Hooks, Sender
+from agent.publish.status_filter import StatusFilter
 from agent.publish.store import EventStore
+from agent.publish.topics import Topics
 from agent.window.condition import SensorCondition
-from agent.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -77,9 +77,9 @@ class MqttPublisher:
         self._device = device
         self._machines = tuple(machines)
         self._drifting = drifting
-        self._envelopes = Envelopes(config, device, self._machines, unjudged)
+        self._envelopes = Topics(config, device, self._machines, unjudged)
         self._outbox = Outbox(EventStore(folder, config.outbox_max_bytes))
-        self._news = AlarmNews()
+        self._news = StatusFilter()
         self._announcement = Announcement(
             config.home_assistant, device, self._outbox, self._discovery
         )
@@ -214,7 +214,7 @@ class MqttPublisher:
         if (since := self._sender.away_since) is not None:
             parts.append(f"broker away for {time.monotonic() - since:.0f} s")
         if pending := self._outbox.pending_events():
-            parts.append(f"{counted(pending, 'alarm event')} waiting")
+            parts.append(f"{plural(pending, 'alarm event')} waiting")
         if unsaved := self._outbox.store.unsaved:
             parts.append(f"{unsaved} of them in memory alone, the disk refuses them")
         if self.refused:
@@ -270,7 +270,7 @@ class MqttPublisher:
         )
         self._outbox.put_telemetry(self._envelopes.health(message))
 
-    def _on_taken(self, message: Outgoing) -> None:
+    def _on_taken(self, message: MqttMessage) -> None:
         self._announcement.taken(message)
         self._followed.taken(message)
 

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 
-from agent.publish.outgoing import Outgoing
+from agent.publish.mqtt_message import MqttMessage
 from agent.publish.store import EventStore, StoredEvent
 
 _READ_AHEAD = 50
@@ -32,10 +32,10 @@ class Outbox:
         self.store = store
         # Held for moments only: who puts telemetry must never wait for the disk.
         self._lock = threading.Lock()
-        self._telemetry: deque[Outgoing] = deque(maxlen=max_volatile)
-        self._replies: deque[Outgoing] = deque(maxlen=max_volatile)
-        self._states: dict[str, Outgoing] = {}
-        self._due: deque[Outgoing] = deque(maxlen=max_volatile)  # states not yet offered
+        self._telemetry: deque[MqttMessage] = deque(maxlen=max_volatile)
+        self._replies: deque[MqttMessage] = deque(maxlen=max_volatile)
+        self._states: dict[str, MqttMessage] = {}
+        self._due: deque[MqttMessage] = deque(maxlen=max_volatile)  # states not yet offered
         self._connected = False
         # The sender's alone:
         self._ready: deque[StoredEvent] = deque()
@@ -59,23 +59,23 @@ class Outbox:
         self.settle()
         self.store.stop()
 
-    def put_event(self, message: Outgoing) -> bool:
+    def put_event(self, message: MqttMessage) -> bool:
         """Take an event; False when the disk refused it and it is in memory alone."""
         return self.store.add(message)
 
-    def put_state(self, message: Outgoing) -> None:
+    def put_state(self, message: MqttMessage) -> None:
         """Queue a state, from now on the topic's latest."""
         with self._lock:
             self._states[message.topic] = message
             if self._connected:
                 self._due.append(message)
 
-    def put_reply(self, message: Outgoing) -> None:
+    def put_reply(self, message: MqttMessage) -> None:
         """Queue the answer to a command."""
         with self._lock:
             self._replies.append(message)
 
-    def put_telemetry(self, message: Outgoing) -> None:
+    def put_telemetry(self, message: MqttMessage) -> None:
         """Queue telemetry, or count it as dropped when the broker is away."""
         with self._lock:
             if not self._connected or len(self._telemetry) == self._telemetry.maxlen:
@@ -102,7 +102,7 @@ class Outbox:
         self._under_way.clear()
         self._rewind()
 
-    def next_event(self) -> Outgoing | None:
+    def next_event(self) -> MqttMessage | None:
         """The event to send next; None when there is none."""
         if not self._ready:
             self._read()
@@ -142,17 +142,17 @@ class Outbox:
             self._refused.clear()
             self._rewind()
 
-    def next_state(self) -> Outgoing | None:
+    def next_state(self) -> MqttMessage | None:
         """A state that is due, which is then no longer."""
         with self._lock:
             return self._due.popleft() if self._due else None
 
-    def next_reply(self) -> Outgoing | None:
+    def next_reply(self) -> MqttMessage | None:
         """An answer to send, which is then gone."""
         with self._lock:
             return self._replies.popleft() if self._replies else None
 
-    def next_telemetry(self) -> Outgoing | None:
+    def next_telemetry(self) -> MqttMessage | None:
         """Telemetry to send, which is then gone."""
         with self._lock:
             return self._telemetry.popleft() if self._telemetry else None

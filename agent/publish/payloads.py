@@ -2,7 +2,7 @@
 
 Those of `event` are in `agent.publish.cloud_events`.
 
-`python -m agent.schemas` writes docs/schemas/ and the tables of docs/mqtt.md from here.
+`python -m tools.messages` writes docs/schemas/ and the tables of docs/mqtt.md from here.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from agent.frames import Level, MachineState, Shelving, Validity
-from agent.health.clock import ClockQuality
-from agent.schema import Strict
-from agent.score.scale import Zone
+from agent.core.clock import ClockQuality
+from agent.core.records import Level, MachineState, Shelving, Validity
+from agent.core.scale import Zone
+from agent.core.schema import Strict
 from agent.window.condition import ConditionStatus
 
 _TIME = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$"

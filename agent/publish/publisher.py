@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from agent.bundle.events import BundleEvent
+from agent.core.records import AlarmEvent, Decision
 from agent.drift.events import DriftEvent, DriftStatus
-from agent.frames import AlarmEvent, Decision
 from agent.window.condition import SensorCondition
 
 

@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from agent.errors import DeliveryError
-from agent.publish.config import MqttConfig
+from agent.config.publish import MqttConfig
+from agent.core.errors import DeliveryError
 from agent.publish.connection import Connection
-from agent.publish.envelopes import Envelopes
+from agent.publish.mqtt_message import MqttMessage
 from agent.publish.outbox import Outbox
-from agent.publish.outgoing import Outgoing
 from agent.publish.refusals import Refusals
+from agent.publish.topics import Topics
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class Hooks:
     """
 
     requested: Callable[[str, bytes, bool], None]
-    taken: Callable[[Outgoing], None]
+    taken: Callable[[MqttMessage], None]
     turn: Callable[[bool], None]
 
 
@@ -56,7 +56,7 @@ class Sender:
         config: MqttConfig,
         client_id: str,
         outbox: Outbox,
-        envelopes: Envelopes,
+        envelopes: Topics,
         hooks: Hooks,
         topics: Sequence[str] = (),
     ) -> None:
@@ -75,7 +75,7 @@ class Sender:
             stopping=self._stop,
         )
         self._thread: threading.Thread | None = None
-        self._unanswered: dict[int, Outgoing] = {}  # what the broker has yet to acknowledge
+        self._unanswered: dict[int, MqttMessage] = {}  # what the broker has yet to acknowledge
         self._up = threading.Event()
         self._listening = False
         self.refusals = Refusals(self.broker)
@@ -211,7 +211,7 @@ class Sender:
         """Messages that may be under way beside those that are."""
         return max(0, self._connection.window - len(self._unanswered))
 
-    def _send(self, message: Outgoing) -> int:
+    def _send(self, message: MqttMessage) -> int:
         """Send a message; its number, or `_UNSENT` for one that would cost us the connection."""
         if why := self._connection.too_large(message):
             self.refusals.note(message.topic, why, is_event=bool(message.id))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from agent.publish.file import DISK_FAULTS, OutboxFile
 from agent.publish.forget import forget_some
-from agent.publish.outgoing import Outgoing
+from agent.publish.mqtt_message import MqttMessage
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ class StoredEvent:
     """An event and its place in the order of all events."""
 
     seq: int
-    message: Outgoing
+    message: MqttMessage
 
 
 class EventStore:
@@ -84,7 +84,7 @@ class EventStore:
             self.settle()
             self._file.release()
 
-    def add(self, message: Outgoing) -> bool:
+    def add(self, message: MqttMessage) -> bool:
         """Take an event; one whose id is known already is the same one, and not taken twice.
 
         Returns:
@@ -112,7 +112,7 @@ class EventStore:
                     (after, limit + len(self._unmarked)),
                 )
                 for seq, id_, topic, payload, content_type in rows:
-                    message = Outgoing(topic, payload, 1, False, id_, content_type=content_type)
+                    message = MqttMessage(topic, payload, 1, False, id_, content_type=content_type)
                     found.append(StoredEvent(seq, message))
             except DISK_FAULTS as fault:
                 self._trouble(fault)
@@ -198,7 +198,7 @@ class EventStore:
 
     # Everything below runs with the lock held.
 
-    def _count(self, db: sqlite3.Connection, salvaged: list[Outgoing]) -> None:
+    def _count(self, db: sqlite3.Connection, salvaged: list[MqttMessage]) -> None:
         """How much an opened file holds; what waits in memory comes after it."""
         ((last, undelivered, delivered),) = db.execute(
             "SELECT coalesce(max(seq), 0), count(*) - count(delivered), count(delivered) FROM event"

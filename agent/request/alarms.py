@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from agent.decide.keeper import AlarmKeeper
-from agent.frames import AlarmStatus
+from agent.core.records import AlarmStatus
+from agent.decide.service import AlarmService
 from agent.publish.messages import standing
 from agent.request.commands import Handler
 
 
-def alarm_handlers(alarm_of: Callable[[str], AlarmKeeper]) -> dict[str, Handler]:
+def alarm_handlers(alarm_of: Callable[[str], AlarmService]) -> dict[str, Handler]:
     """Who carries them out, by command; each answers with the alarm as it stands afterwards.
 
     Args:

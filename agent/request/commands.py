@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, FiniteFloat, model_validator
 
-from agent.schema import Strict, spelt
+from agent.core.schema import Strict, spelt
 
 Handler: TypeAlias = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 """Carries a command out: its fields -> the answer's `result`; raises AuscultError to refuse it."""

@@ -14,11 +14,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from agent.errors import AuscultError
-from agent.publish.messages import Message, encode, utc
+from agent.core.clock import utc
+from agent.core.errors import AuscultError
+from agent.core.schema import explain
+from agent.publish.messages import Message, encode
 from agent.publish.payloads import Response
 from agent.request.commands import COMMANDS, Handler, Request
-from agent.schema import explain
 
 log = logging.getLogger(__name__)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from agent.drift.keeper import DriftKeeper
-from agent.publish.messages import utc
+from agent.core.clock import utc
+from agent.drift.service import DriftService
 from agent.request.commands import Handler
 
 
-def drift_handlers(drift_of: Callable[[str], DriftKeeper]) -> dict[str, Handler]:
+def drift_handlers(drift_of: Callable[[str], DriftService]) -> dict[str, Handler]:
     """Who carries it out, by command; the answer is the drift as it stands afterwards.
 
     Args:

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from agent.decide.config import DecideConfig
-from agent.history.keeper import HistoryKeeper
+from agent.config.decide import DecideConfig
+from agent.history.recorder import HistoryRecorder
 from agent.request.commands import Handler
 
 
-def why_handler(history: HistoryKeeper, decide: Mapping[str, DecideConfig]) -> Handler:
+def why_handler(history: HistoryRecorder, decide: Mapping[str, DecideConfig]) -> Handler:
     """Who carries it out; the answer is `agent.history.why.Reason`, field by field.
 
     Args:

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.bundle.manifest import Row
-from agent.frames import Matrix
-from agent.score.config import Span
-from agent.score.config_knn import Metric
+from agent.config.scorer import Span
+from agent.config.scorer_knn import Metric
+from agent.core.records import Matrix
 
 # Columns of the row constants.
 WEIGHT, OFFSET = 0, 1

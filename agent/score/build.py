@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,20 +9,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from agent.bundle.files import _PART_INDEX, _STATE, CONSTANTS, state_file
 from agent.bundle.manifest import INDEX, ROW_CONSTANTS
-from agent.errors import BundleError
-from agent.frames import Matrix
-from agent.score.config import FusionConfig, ScorerConfig
+from agent.config.scorer import FusionConfig, ScorerConfig
+from agent.core.errors import BundleError
+from agent.core.records import Matrix
 from agent.score.fitter import Fitter
 from agent.score.fusion import FusionScorer, build_fusion, fit_fusion, fusion_left_out
 from agent.score.index import write_index
 from agent.score.knn import KnnScorer
 from agent.score.methods import build_method, fit_method, left_out
-from agent.score.neighbours import CONSTANTS, StandIns
+from agent.score.neighbours import PrototypeScorer
 from agent.score.scorer import HealthySet, Scorer, State, Vector
-
-_STATE = re.compile(r"scorer\.([a-z0-9_.]+)\.npy")
-_PART_INDEX = re.compile(r"bank\.(\d+)\.hnsw")
 
 
 def fit_state(healthy: HealthySet, config: ScorerConfig, fitter: Fitter | None = None) -> State:
@@ -95,21 +92,6 @@ def healthy_scores(
     return left_out(healthy, config, asked, fitter)
 
 
-def state_file(name: str) -> str:
-    """The bundle's file of an array."""
-    return ROW_CONSTANTS if name == CONSTANTS else f"scorer.{name}.npy"
-
-
-def is_index_file(name: str) -> bool:
-    """Whether a file of a bundle is an HNSW index."""
-    return name == INDEX or _PART_INDEX.fullmatch(name) is not None
-
-
-def is_state_file(name: str) -> bool:
-    """Whether a file of a bundle belongs to its scorer, an index included."""
-    return name == ROW_CONSTANTS or _STATE.fullmatch(name) is not None or is_index_file(name)
-
-
 def write_scorer(
     folder: Path,
     config: ScorerConfig,
@@ -151,7 +133,7 @@ def write_scorer(
 
 def knn_parts(scorer: Scorer) -> dict[str, KnnScorer]:
     """The nearest-neighbour scorers in a scorer, by part; '' for one without parts."""
-    if isinstance(scorer, StandIns):
+    if isinstance(scorer, PrototypeScorer):
         scorer = scorer.scorer
     if isinstance(scorer, KnnScorer):
         return {"": scorer}

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from agent.frames import Matrix
-from agent.score.config_density import DensitySoftmaxConfig
+from agent.config.scorer_density import DensitySoftmaxConfig
+from agent.core.records import Matrix
 from agent.score.fitter import Fitter, on_workstation
 from agent.score.gaussian import covariance, log_determinant, log_sum, whitening
 from agent.score.normalize import group_ids

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from agent.config.scorer_density import DtmmConfig
+from agent.core.errors import ConfigError
+from agent.core.records import Matrix
 from agent.drift.baseline import Reducer
 from agent.drift.evolve import ProcessNoise, evolved_distance
 from agent.drift.mixture import Mixture
-from agent.errors import ConfigError
-from agent.frames import Matrix
-from agent.score.config_density import DtmmConfig
 from agent.score.fitter import Fitter, on_workstation
 from agent.score.scorer import (
     Floats,

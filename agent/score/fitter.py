@@ -11,11 +11,11 @@ from typing import NamedTuple, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from agent.config.scorer_density import DtmmConfig, MixtureConfig, OneClassConfig
+from agent.core.errors import AuscultError
+from agent.core.records import Matrix
 from agent.drift.baseline import Reducer
 from agent.drift.mixture import Mixture as StudentMixture
-from agent.errors import AuscultError
-from agent.frames import Matrix
-from agent.score.config_density import DtmmConfig, MixtureConfig, OneClassConfig
 from agent.score.scorer import Floats, IntVector
 
 Flags: TypeAlias = npt.NDArray[np.bool_]

@@ -22,9 +22,9 @@ from typing import Protocol
 
 import numpy as np
 
-from agent.errors import ConfigError
-from agent.frames import Matrix
-from agent.score.config import FusionConfig, Part, Span
+from agent.config.scorer import FusionConfig, Part, Span
+from agent.core.errors import ConfigError
+from agent.core.records import Matrix
 from agent.score.fitter import Fitter
 from agent.score.methods import build_method, by_folds, fit_method, left_out
 from agent.score.scorer import (

@@ -18,12 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.bundle.manifest import Gate
-from agent.frames import Matrix
+from agent.config.scorer_knn import Metric
+from agent.core.records import Matrix
+from agent.core.text import plural
 from agent.score.bank import distances
-from agent.score.config_knn import Metric
 from agent.score.normalize import group_ids
 from agent.score.space import Space
-from agent.words import counted
 
 # More healthy windows than this must not be called idle.
 HEALTHY_ALLOWED = 0.01
@@ -106,7 +106,7 @@ def fit_gate(
     hidden, seen = float(called.mean()), float(found.mean())
     confusion = (
         f"{hidden:.2%} of the healthy windows and {seen:.1%} of the {len(vectors)} idle or noise "
-        f"windows ({counted(recordings, 'recording')}) are called idle"
+        f"windows ({plural(recordings, 'recording')}) are called idle"
     )
     if hidden > HEALTHY_ALLOWED or seen < IDLE_WANTED:
         return None, f"no idle gate: {confusion}, the idle and the running machine are too alike"

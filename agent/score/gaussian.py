@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from agent.errors import ConfigError
+from agent.core.errors import ConfigError
 from agent.score.scorer import Floats
 
 # Added to every covariance, as a share of its mean variance: rounding must not make it singular.

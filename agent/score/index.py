@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from agent.errors import BundleError
-from agent.frames import Matrix
+from agent.config.scorer_knn import Metric
+from agent.core.errors import BundleError
+from agent.core.records import Matrix
 from agent.score.bank import distances, prepare
-from agent.score.config_knn import Metric
 from agent.score.index_check import check_index
 
 # Candidates the index proposes for exact comparison: the nearest row after normalising need not be

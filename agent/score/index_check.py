@@ -22,10 +22,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from agent.errors import BundleError
-from agent.frames import Matrix
+from agent.config.scorer_knn import Metric
+from agent.core.errors import BundleError
+from agent.core.records import Matrix
 from agent.score.bank import prepare
-from agent.score.config_knn import Metric
 
 _HEADER = struct.Struct("<6QiI3QdQ")
 _WORD = struct.Struct("<I")

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from agent.errors import BundleError
-from agent.frames import Matrix
+from agent.config.scorer_knn import KnnConfig
+from agent.core.errors import BundleError
+from agent.core.records import Matrix
 from agent.score.bank import OFFSET, WEIGHT, MemoryBank, blocks, distances, prepare
-from agent.score.config_knn import KnnConfig
 from agent.score.index import CANDIDATES, IndexPlan, build_index, space
 from agent.score.index_check import check_index
 from agent.score.normalize import nearest_k

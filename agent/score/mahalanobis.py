@@ -11,9 +11,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from agent.errors import ConfigError
-from agent.frames import Matrix
-from agent.score.config_density import MahalanobisConfig
+from agent.config.scorer_density import MahalanobisConfig
+from agent.core.errors import ConfigError
+from agent.core.records import Matrix
 from agent.score.gaussian import covariance, whitening
 from agent.score.scorer import (
     HealthySet,

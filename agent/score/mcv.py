@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from agent.frames import Matrix
+from agent.config.scorer_density import CoveringConfig
+from agent.core.records import Matrix
 from agent.score.bank import prepare
-from agent.score.config_density import CoveringConfig
 from agent.score.scorer import (
     Floats,
     HealthySet,

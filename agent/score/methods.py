@@ -11,9 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from agent.frames import Matrix
-from agent.score.config import PartScorer
-from agent.score.config_density import (
+from agent.config.scorer import PartScorer
+from agent.config.scorer_density import (
     CoveringConfig,
     DensitySoftmaxConfig,
     DtmmConfig,
@@ -22,7 +21,8 @@ from agent.score.config_density import (
     OneClassConfig,
     ValueConfig,
 )
-from agent.score.config_knn import KnnConfig
+from agent.config.scorer_knn import KnnConfig
+from agent.core.records import Matrix
 from agent.score.density_softmax import DensitySoftmaxScorer, fit_density_softmax
 from agent.score.dtmm import DtmmScorer, fit_dtmm
 from agent.score.fitter import Fitter

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from agent.errors import ConfigError
-from agent.frames import Matrix
+from agent.bundle.files import CONSTANTS
+from agent.config.scorer_knn import KnnConfig
+from agent.core.errors import ConfigError
+from agent.core.records import Matrix
 from agent.score.bank import MemoryBank
-from agent.score.config_knn import KnnConfig
 from agent.score.fitter import Fitter
 from agent.score.index import IndexPlan, choose_plan
 from agent.score.knn import EXACT_UP_TO, KnnScorer
@@ -27,9 +28,6 @@ from agent.score.scorer import (
     take,
 )
 
-# Arrays of the state: the row constants, and, where other vectors than the healthy rows are
-# compared with, those and the healthy row that each stands for; how the index was made.
-CONSTANTS = "rows"
 VECTORS = "vectors"
 ORIGIN = "origin"
 PLAN = "index"
@@ -100,7 +98,7 @@ def build_neighbours(
         return BandedScorer(judges, width, origin)
     plan = IndexPlan.of(take(state, PLAN, (5,)).astype(np.float32)) if PLAN in state else None
     scorer = KnnScorer(MemoryBank(vectors, constants, rows), config, index, plan=plan)
-    return scorer if origin is None else StandIns(scorer, origin[:, 0])
+    return scorer if origin is None else PrototypeScorer(scorer, origin[:, 0])
 
 
 def neighbours_left_out(
@@ -153,7 +151,7 @@ def plan_notes(state: State) -> list[str]:
     return found
 
 
-class StandIns:
+class PrototypeScorer:
     """Nearest neighbours among vectors that stand for healthy rows.
 
     Args:

@@ -23,9 +23,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agent.frames import Matrix
+from agent.config.scorer_knn import KnnConfig, Metric
+from agent.core.records import Matrix
 from agent.score.bank import OFFSET, WEIGHT, blocks, distances, prepare
-from agent.score.config_knn import KnnConfig, Metric
 from agent.score.scorer import IntVector, Vector
 
 # A density below this share of the bank's median is a duplicate recording, not a dense condition:

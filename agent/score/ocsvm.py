@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from agent.frames import Matrix
-from agent.score.config_density import OneClassConfig
+from agent.config.scorer_density import OneClassConfig
+from agent.core.records import Matrix
 from agent.score.fitter import Fitter, on_workstation
 from agent.score.gaussian import log_sum
 from agent.score.project import Projection, fit_projection

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from agent.frames import Matrix
+from agent.core.records import Matrix
 from agent.score.scorer import Floats, HealthySet, State, folds, take
 
 # Directions that hold less than this share of the largest one's variance are rounding.

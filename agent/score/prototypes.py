@@ -17,9 +17,9 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from agent.frames import Matrix
+from agent.config.scorer_knn import KnnConfig, Metric, Prototypes
+from agent.core.records import Matrix
 from agent.score.bank import distances, prepare
-from agent.score.config_knn import KnnConfig, Metric, Prototypes
 from agent.score.fitter import Fitter, on_workstation
 from agent.score.normalize import fit_constants
 from agent.score.scorer import HealthySet, IntVector

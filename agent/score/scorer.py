@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.bundle.manifest import Row
-from agent.errors import AuscultError
-from agent.frames import Matrix
-from agent.score.config import Span
+from agent.config.scorer import Span
+from agent.core.errors import AuscultError
+from agent.core.records import Matrix
 
 Vector: TypeAlias = npt.NDArray[np.float32]
 IntVector: TypeAlias = npt.NDArray[np.int64]

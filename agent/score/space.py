@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agent.frames import Matrix
+from agent.config.scorer import FusionConfig, ScorerConfig, Span
+from agent.config.scorer_density import CoveringConfig
+from agent.config.scorer_knn import KnnConfig, Metric
+from agent.core.records import Matrix
 from agent.score.bank import prepare
-from agent.score.config import FusionConfig, ScorerConfig, Span
-from agent.score.config_density import CoveringConfig
-from agent.score.config_knn import KnnConfig, Metric
 from agent.score.standardize import Standard, fit_standard
 
 # Healthy windows whose median and spread stand for a large bank's.

@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from agent.frames import Matrix
+from agent.core.records import Matrix
 from agent.score.scorer import Floats, HealthySet, State, take
 
 # Arrays of a part's state.

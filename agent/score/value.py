@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from agent.frames import Matrix
-from agent.score.config_density import ValueConfig
+from agent.config.scorer_density import ValueConfig
+from agent.core.records import Matrix
 from agent.score.scorer import IntVector, StateError, Vector, no_rows
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from agent.encode.config import InferenceConfig
+from agent.config.encode import InferenceConfig
 from agent.encode.providers import CPU
 from agent.tune.measure import Cost, Work
 

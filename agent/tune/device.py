@@ -6,7 +6,7 @@ import os
 import platform
 from pathlib import Path
 
-from agent.cores import usable_cores
+from agent.core.cores import usable_cores
 
 _MODEL = Path("/proc/device-tree/model")  # a Jetson or a Raspberry Pi says here what it is
 _CPUINFO = Path("/proc/cpuinfo")

@@ -19,13 +19,13 @@ from pathlib import Path
 
 import numpy as np
 
-from agent.bundle.load import encoder_of
 from agent.bundle.manifest import EncoderInfo
 from agent.bundle.verify import verify_bundle
-from agent.encode.config import InferenceConfig
+from agent.config.encode import InferenceConfig
+from agent.core.errors import AuscultError, BundleError
+from agent.core.records import Samples, Window
+from agent.deploy.load import encoder_of
 from agent.encode.frames import SharedFrames
-from agent.errors import AuscultError, BundleError
-from agent.frames import Samples, Window
 
 _PAUSE_SECONDS = 0.2
 _WARM_UP = 2

@@ -18,9 +18,9 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field, ValidationError
 
-from agent.bundle.seal import write_json
-from agent.errors import ConfigError
-from agent.schema import Strict, explain
+from agent.core.errors import ConfigError
+from agent.core.schema import Strict, explain
+from agent.core.storage import write_json
 from agent.tune.device import device_class
 
 _MEMORY = Path("/proc/meminfo")

@@ -10,10 +10,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from agent.bundle.seal import sync_folder
-from agent.config import load_config
-from agent.encode.config import InferenceConfig
-from agent.errors import ConfigError
+from agent.config.agent import load_config
+from agent.config.encode import InferenceConfig
+from agent.core.errors import ConfigError
+from agent.core.storage import sync_folder
 
 _MARK = "# Measured by `auscult tune`"
 _KEY = re.compile(r"""(?:inference|'inference'|"inference")\s*:""")

@@ -16,7 +16,8 @@ from starlette.responses import Response
 
 from agent.bundle.exemplars import exemplar_sound, read_exemplars
 from agent.collect.session import read_session, segment_of
-from agent.errors import AuscultError, BundleError
+from agent.core.errors import AuscultError, BundleError
+from agent.core.records import Samples
 from agent.evidence.record import (
     FEEDBACK,
     PICTURE,
@@ -28,7 +29,6 @@ from agent.evidence.record import (
     read_record,
 )
 from agent.evidence.spectrogram import spectrogram_png
-from agent.frames import Samples
 from agent.publish.messages import Message, figures
 from agent.publish.payloads import Alarm
 from agent.web.alarm_models import AlarmDetail, AlarmList, AlarmSummary, Neighbour

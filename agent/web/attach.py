@@ -6,11 +6,11 @@ import importlib.util
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from agent.capture.config import MicrophoneSource
 from agent.collect.collector import Collector
-from agent.config import AgentConfig
-from agent.errors import ConfigError
-from agent.history.keeper import HistoryKeeper
+from agent.config.agent import AgentConfig
+from agent.config.capture import MicrophoneSource
+from agent.core.errors import ConfigError
+from agent.history.recorder import HistoryRecorder
 from agent.publish.live import LiveBoard
 from agent.publish.messages import Message
 from agent.request.dispatch import Respond
@@ -44,7 +44,7 @@ class Page:
 
     def __init__(self, config: AgentConfig) -> None:
         self._config = config
-        self.history = HistoryKeeper(
+        self.history = HistoryRecorder(
             config.device_name, config.state_path / "history" / "history.db"
         )
         self.sounds: Mapping[str, SoundFeed] = {

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from agent.capture.config import MicrophoneSource
 from agent.collect.collector import Collector
-from agent.config import AgentConfig
-from agent.history.keeper import HistoryKeeper
+from agent.config.agent import AgentConfig
+from agent.config.capture import MicrophoneSource
+from agent.history.recorder import HistoryRecorder
 from agent.publish.live import LiveBoard
 from agent.publish.messages import Message
 from agent.request.dispatch import Respond
@@ -38,7 +38,7 @@ class Backend:
 
     config: AgentConfig
     live: LiveBoard
-    history: HistoryKeeper
+    history: HistoryRecorder
     sounds: Mapping[str, SoundFeed]
     collector: Collector
     info: Callable[[], Message]

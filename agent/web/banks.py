@@ -16,13 +16,13 @@ from agent.bank.pending import all_pending, mark_accepted, pending_sound
 from agent.bank.place import Place, place_of_machine
 from agent.bank.probation import known_alarms
 from agent.bank.sound import Recording, embed_sound, find_sound
-from agent.errors import AuscultError
+from agent.core.errors import AuscultError
+from agent.core.text import plural
 from agent.web.backend import Backend
 from agent.web.collect_models import Bank, BankAdd, BankJob, BankUse, BankVersion, PendingAlarm
 from agent.web.endpoint import ApiError, Asked, Endpoint
 from agent.web.files import session_named
 from agent.web.now import known_machine
-from agent.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -87,8 +87,8 @@ class BankDesk:
             sound = [pending_sound(place.evidence, alarm) for alarm in body.alarms]
         sound += find_sound(folders)
         sessions, alarms = (
-            counted(len(body.sessions), "session"),
-            counted(len(body.alarms), "alarm"),
+            plural(len(body.sessions), "session"),
+            plural(len(body.alarms), "alarm"),
         )
         doing = f"adding {sessions} and {alarms}"
         with self._alone():
@@ -133,9 +133,9 @@ class BankDesk:
                 mark_accepted(place.evidence, alarm, report.version)
         left_out = sum((healthy.invalid + quiet.invalid).values())
         return (
-            f"version {report.version}: {counted(report.rows, 'row')} ({report.added} added), "
+            f"version {report.version}: {plural(report.rows, 'row')} ({report.added} added), "
             f"raw threshold {report.before.value:.4g} -> {report.after.value:.4g}"
-            + (f"; {counted(left_out, 'window')} left out" if left_out else "")
+            + (f"; {plural(left_out, 'window')} left out" if left_out else "")
             + "".join(f"; {note}" for note in report.notes)
         )
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from agent.bundle.report import ReportInfo
 from agent.collect.schedule import Schedule
 from agent.collect.session import Session
-from agent.schema import Strict
+from agent.core.schema import Strict
 
 
 class CollectedSession(Strict):

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from starlette.responses import Response
 
-from agent.bundle.versions import version_folders
 from agent.collect.retention import sessions_in_banks, survey_sessions
 from agent.collect.schedule import Schedules
 from agent.collect.session import SESSION, Session, read_session
-from agent.errors import AuscultError
+from agent.core.errors import AuscultError
+from agent.deploy.versions import version_folders
 from agent.web.backend import Backend
 from agent.web.collect_models import Collected, CollectedSession, Removed
 from agent.web.endpoint import ApiError, Asked, Endpoint
@@ -51,7 +51,7 @@ def _root(backend: Backend) -> Path:
 
 def _recorded(backend: Backend, machine: str) -> Session | None:
     """The session being recorded, as far as it got."""
-    tap = backend.collector.taps.get(machine)
+    tap = backend.collector.observers.get(machine)
     recording = None if tap is None else tap.recording
     if recording is None or recording.done:
         return None

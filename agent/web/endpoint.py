@@ -15,9 +15,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from agent.errors import AuscultError
+from agent.core.errors import AuscultError
+from agent.core.schema import explain
 from agent.request.dispatch import MAX_BYTES
-from agent.schema import explain
 
 log = logging.getLogger(__name__)
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from agent.core.schema import Strict
 from agent.publish.payloads import (
     Alarm,
     Clock,
@@ -19,7 +20,6 @@ from agent.publish.payloads import (
     Sensor,
     Time,
 )
-from agent.schema import Strict
 
 
 class Problem(Strict):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from agent.errors import ConfigError
+from agent.core.errors import ConfigError
 
 log = logging.getLogger(__name__)
 

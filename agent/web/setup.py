@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from http import HTTPStatus
 
 from agent.capture import portaudio
-from agent.capture.config import AnySource, MicrophoneSource, ReplaySource
 from agent.capture.devices import InputDevice, match_device
 from agent.capture.probe import probe
 from agent.capture.program import describe
-from agent.errors import AudioError
+from agent.config.capture import AnySource, MicrophoneSource, ReplaySource
+from agent.core.errors import AudioError
 from agent.web.backend import Backend
 from agent.web.endpoint import ApiError, Asked, Endpoint
 from agent.web.now import known_machine

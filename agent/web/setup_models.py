@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from agent.schema import Strict
+from agent.core.schema import Strict
 
 
 class Microphone(Strict):

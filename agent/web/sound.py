@@ -12,7 +12,7 @@ import numpy as np
 
 from agent.bundle.manifest import Row
 from agent.capture.level import measure
-from agent.frames import AudioBlock, Decision, Samples
+from agent.core.records import AudioBlock, Decision, Samples
 
 COLUMN_SECONDS = 0.1
 BANDS = 96

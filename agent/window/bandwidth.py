@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from agent.frames import Samples
+from agent.core.records import Samples
 
 _FRAME = 4096
 # Frames looked at of each stretch of sound: more would not move the mean spectrum.

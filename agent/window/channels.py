@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from agent.frames import Matrix, Validity
+from agent.core.records import Matrix, Validity
 from agent.window.validity import CLIPPED_SHARE, SILENT_DBFS, clipped_share
 
 # Channels of one array hear the machine within a few dB of each other.

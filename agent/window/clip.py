@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from agent.frames import Samples
+from agent.core.records import Samples
 
 
 def clip_windows(

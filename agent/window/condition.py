@@ -22,9 +22,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from agent.frames import Validity, Window
-from agent.window.config import ConditionConfig
-from agent.words import counted
+from agent.config.window import ConditionConfig
+from agent.core.records import Validity, Window
+from agent.core.text import plural
 
 # Troubles a source counts that interrupt the sound.
 _INTERRUPTIONS = ("overruns", "reopened")
@@ -179,9 +179,7 @@ class SensorMonitor:
         elif self._often:
             span = self._config.gap_seconds / 60
             status = ConditionStatus.MAINTENANCE_REQUIRED
-            reason = (
-                f"sound was lost {counted(len(self._gaps), 'time')} within {span:.0f} minutes: "
-            )
+            reason = f"sound was lost {plural(len(self._gaps), 'time')} within {span:.0f} minutes: "
             reason += "check the cable, the socket and the load of this device"
         if status is not self._condition.status:
             self._condition = SensorCondition(status, reason, wall)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agent.bundle.facts import ConditionsInfo
-from agent.frames import Validity
+from agent.core.records import Validity
 
 # How much shorter than training's shortest recording one may be.
 _SHORTER = 0.8

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 
-from agent.frames import Window
+from agent.core.records import Window
 
 
 class WindowQueue:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from agent.errors import AudioError
-from agent.frames import AudioBlock, Samples, Validity, Window
+from agent.core.errors import AudioError
+from agent.core.records import AudioBlock, Samples, Validity, Window
 from agent.window.validity import assess
 
 

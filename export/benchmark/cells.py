@@ -9,8 +9,8 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field, ValidationError
 
-from agent.bundle.seal import write_json
-from agent.schema import Strict
+from agent.core.schema import Strict
+from agent.core.storage import write_json
 from export.evaluate import answered
 from export.results import Outcome, System, Unscored, file_name
 from trainer.metrics.files import SectionScores

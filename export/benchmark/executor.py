@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Protocol, TypeVar
 
-from agent.errors import ConfigError
+from agent.core.errors import ConfigError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")

@@ -15,10 +15,10 @@ from rich.progress import Progress
 from export.benchmark.cells import Cell, read_cell, write_cell
 from export.benchmark.executor import Executor
 from export.benchmark.sets import Found
+from export.builder import BundleBuilder
 from export.embedding_cache import EmbeddingCache
 from export.evaluate import Options, evaluate_one, progress_line, told
 from export.results import Evaluation, Failure, System
-from export.workshop import Workshop
 from trainer.preset import Preset
 from trainer.progress import progress_bar
 from trainer.recordings.model import Machine
@@ -123,7 +123,7 @@ def run_unit(unit: Unit) -> dict[str, str]:
     return faults
 
 
-def _run_cell(machine: Machine, cell: Cell, workshop: Workshop, options: Options) -> str:
+def _run_cell(machine: Machine, cell: Cell, workshop: BundleBuilder, options: Options) -> str:
     """Run and keep one; why it failed, or nothing."""
     try:
         with Progress(disable=True) as progress:
@@ -134,8 +134,8 @@ def _run_cell(machine: Machine, cell: Cell, workshop: Workshop, options: Options
     return ""
 
 
-def _workshop(machines: Sequence[Machine], settings: Settings) -> Workshop:
-    return Workshop(
+def _workshop(machines: Sequence[Machine], settings: Settings) -> BundleBuilder:
+    return BundleBuilder(
         settings.out / "work",
         weights=settings.weights,
         channel=settings.channel,
@@ -146,7 +146,7 @@ def _workshop(machines: Sequence[Machine], settings: Settings) -> Workshop:
 
 
 def _planned(
-    machine: Machine, systems: Sequence[System], workshop: Workshop
+    machine: Machine, systems: Sequence[System], workshop: BundleBuilder
 ) -> Iterator[list[Cell]]:
     """The cells of a machine, those of one training together."""
     trainings: dict[str, list[Cell]] = {}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.progress import Progress
 
-from agent.errors import AuscultError, ConfigError
+from agent.core.errors import AuscultError, ConfigError
 from export.benchmark.truth import Truth, answer
 from export.evaluate import untestable
 from export.results import Failure

@@ -101,9 +101,9 @@ def benchmark(
     from rich.markup import escape
 
     from agent import __version__
-    from agent.bundle.seal import write_atomic, write_json
-    from agent.cores import usable_cores
-    from agent.errors import ConfigError
+    from agent.core.cores import usable_cores
+    from agent.core.errors import ConfigError
+    from agent.core.storage import write_atomic, write_json
     from export.benchmark.executor import Executor, Here, Processes, RayCluster, load_ray
     from export.benchmark.report import write_benchmark
     from export.benchmark.run import Settings, run_benchmark

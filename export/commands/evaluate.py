@@ -104,7 +104,8 @@ def evaluate(
     from rich.markup import escape
 
     from agent import __version__
-    from agent.errors import ConfigError
+    from agent.core.errors import ConfigError
+    from export.builder import BundleBuilder
     from export.evaluate import Options, choose_systems
     from export.evaluate import evaluate as run
     from export.published import beside, beside_json, beside_table
@@ -114,7 +115,6 @@ def evaluate(
     from export.splitting import asked_cut, divide
     from export.tables import decisions_table, headline_line, notes, results_tables
     from export.verdicts import CSV_HEADINGS, csv_table
-    from export.workshop import Workshop
     from trainer.decisions.report import write_csv
     from trainer.defaults import default_preset
     from trainer.hygiene.stage import inspect_machine
@@ -156,7 +156,7 @@ def evaluate(
     machines = divided.machines
     for line in divided.notes:
         told.print(escape(line), highlight=False)
-    workshop = Workshop(
+    workshop = BundleBuilder(
         out / "work", weights=weights, channel=channel, reuse=reuse, machines=machines
     )
     found = run(machines, systems, workshop, Options(out, channel, resamples), told)

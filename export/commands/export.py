@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.words import counted
+from agent.core.text import plural
 
 if TYPE_CHECKING:
     from export.compare import Comparison
@@ -84,8 +84,8 @@ def export(
     from rich.console import Console
     from rich.markup import escape
 
-    from agent.bundle.seal import write_json
-    from agent.score.sight import sight_at
+    from agent.calibrate.sight import sight_at
+    from agent.core.storage import write_json
     from agent.tune.profile import read_profile
     from export.bundle import export_bundle
     from export.fits import judge_fit
@@ -108,8 +108,8 @@ def export(
     tell = console.print
     tell(
         f"threshold {limit.value:.4g} for a window: {limit.false_alarm_rate:.3g} of healthy "
-        f"windows are expected above it ({counted(limit.healthy_windows, 'window')} of "
-        f"{counted(limit.healthy_recordings, 'recording')}; {escape(limit.method)}). By the same "
+        f"windows are expected above it ({plural(limit.healthy_windows, 'window')} of "
+        f"{plural(limit.healthy_recordings, 'recording')}; {escape(limit.method)}). By the same "
         "rule a "
         f"recording as a whole is compared with {limit.clip_value:.4g}",
         highlight=False,

@@ -80,8 +80,9 @@ def reproduce(
     from rich.markup import escape
 
     from agent import __version__
-    from agent.bundle.seal import write_atomic
-    from agent.errors import ConfigError
+    from agent.core.errors import ConfigError
+    from agent.core.storage import write_atomic
+    from export.builder import BundleBuilder
     from export.evaluate import Options
     from export.published import beside_json
     from export.reproduce.data import find_material
@@ -91,7 +92,6 @@ def reproduce(
     from export.reproduce.tables import comparisons, markdown, report_tables, weighed_json
     from export.results_json import evaluation_json
     from export.tables import notes, results_tables
-    from export.workshop import Workshop
     from trainer.defaults import absent_weights
     from trainer.progress import progress_bar
 
@@ -115,7 +115,7 @@ def reproduce(
     for line in material.notes:
         told.print(f"note: {escape(line)}", highlight=False)
     systems = systems_of(plan, seeds, "float32" if as_float else "int8")
-    workshop = Workshop(
+    workshop = BundleBuilder(
         out / "work", weights=weights, channel=channel, reuse=True, machines=material.everyone
     )
     started = datetime.now(timezone.utc)

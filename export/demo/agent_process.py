@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from agent.config import AgentConfig
-from agent.errors import AuscultError
+from agent.config.agent import AgentConfig
+from agent.core.errors import AuscultError
 
 DEVICE = "demo"
 PREFIX = "auscult"

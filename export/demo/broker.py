@@ -9,7 +9,7 @@ import threading
 
 from amqtt.broker import Broker
 
-from agent.errors import DeliveryError
+from agent.core.errors import DeliveryError
 
 _START_SECONDS = 10.0
 

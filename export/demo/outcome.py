@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from agent.words import counted
+from agent.core.text import plural
 from export.demo.stream import Stream
 
 
@@ -122,7 +122,7 @@ class Outcome:
         if self.alarm is not None:
             text = (
                 f"The alarm was raised {self.delay_seconds:.0f} s "
-                f"({counted(self.delay_windows or 0, 'window')}) "
+                f"({plural(self.delay_windows or 0, 'window')}) "
                 "after the fault began"
             )
         elif self.standing:
@@ -131,7 +131,7 @@ class Outcome:
             text = "The fault was not detected: no alarm was raised after it began"
         if self.false_alarms:
             before = "was" if self.false_alarms == 1 else "were"
-            return f"{text}; before it there {before} {counted(self.false_alarms, 'false alarm')}."
+            return f"{text}; before it there {before} {plural(self.false_alarms, 'false alarm')}."
         return f"{text}; there was no false alarm before it."
 
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from agent.bundle.manifest import Manifest
 from agent.capture.files import read_audio
-from agent.frames import Samples
-from agent.words import counted
+from agent.core.records import Samples
+from agent.core.text import plural
 from export.demo.outcome import Outcome, Record
 from export.demo.pictures import score_histogram, scores_over_time
 from export.demo.stream import Stream
@@ -99,7 +99,7 @@ def facts(story: Story) -> list[tuple[str, str]]:
             "none after the fault began"
             if outcome.alarm is None
             else f"at {outcome.alarm:.0f} s: {outcome.delay_seconds:.1f} s, "
-            f"{counted(outcome.delay_windows or 0, 'window')} after the fault began",
+            f"{plural(outcome.delay_windows or 0, 'window')} after the fault began",
         ),
         (
             "False alarms",
@@ -124,7 +124,7 @@ def facts(story: Story) -> list[tuple[str, str]]:
         (
             "Learnt from",
             (
-                f"{counted(trained.recordings, 'healthy recording')}, "
+                f"{plural(trained.recordings, 'healthy recording')}, "
                 f"{trained.seconds / 60:.1f} min, "
                 f"preset {trained.preset}, seed {trained.seed}"
             ),
@@ -144,7 +144,7 @@ def facts(story: Story) -> list[tuple[str, str]]:
         found.append(
             (
                 "Told apart in training",
-                f"{counted(trained.classes, 'class', 'classes')}: {trained.class_rule}",
+                f"{plural(trained.classes, 'class', 'classes')}: {trained.class_rule}",
             )
         )
     notes = dict.fromkeys((manifest.threshold.caveat, *manifest.notes))

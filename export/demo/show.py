@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from agent.bundle.manifest import Manifest
-from agent.errors import AuscultError, ConfigError
-from agent.words import counted
+from agent.core.errors import AuscultError, ConfigError
+from agent.core.text import plural
 from export.bundle import export_run
 from export.demo.agent_process import DEVICE, PREFIX, AgentProcess, write_config
 from export.demo.broker import EmbeddedBroker
@@ -115,7 +115,7 @@ def show(options: Options, console: Console) -> Outcome:
         machine, stream = _recordings(options, out, console)
         healthy = len(machine.of("normal", "clean"))
         console.print(
-            f"    {escape(machine.name)}: {counted(healthy, 'healthy recording')} in {machine.root}"
+            f"    {escape(machine.name)}: {plural(healthy, 'healthy recording')} in {machine.root}"
         )
         console.print(
             f"    what the agent will hear: {stream.seconds:.0f} s, from {stream.onset:.0f} s on "
@@ -125,7 +125,7 @@ def show(options: Options, console: Console) -> Outcome:
     epochs = options.preset.training.epochs
     trains = options.preset.training.kind != "frozen"
     title = f"Train with preset {options.preset.name}" + (
-        f", {counted(epochs, 'epoch')}" if trains else ""
+        f", {plural(epochs, 'epoch')}" if trains else ""
     )
     with clock.step(2, title, "training"):
         with progress_bar(console) as progress:
@@ -138,7 +138,7 @@ def show(options: Options, console: Console) -> Outcome:
                 progress=progress,
             )
         if record.classes:
-            classes = counted(record.classes, "class", "classes")
+            classes = plural(record.classes, "class", "classes")
             console.print(f"    learnt {classes}: {escape(record.class_rule)}")
     with clock.step(3, "Export a bundle for the device", "export"):
         manifest = export_run(run, bundle, test=False, console=console)
@@ -272,7 +272,7 @@ def _tell(
     )
     if outcome.missing:
         console.print(
-            f"    [yellow]{counted(outcome.missing, 'window')} never reached the subscriber[/]"
+            f"    [yellow]{plural(outcome.missing, 'window')} never reached the subscriber[/]"
         )
     console.print(f"    report: {page}\n    picture: {picture}", highlight=False)
     console.print("\n[bold]With your machine:[/]")

@@ -10,8 +10,8 @@ import numpy as np
 import soundfile
 
 from agent.capture.files import audio_info, read_audio
-from agent.errors import ConfigError
-from agent.frames import Samples
+from agent.core.errors import ConfigError
+from agent.core.records import Samples
 from trainer.recordings.model import Machine, Recording
 from trainer.synth import Fault, MachineDesign, render, varying
 

@@ -10,7 +10,7 @@ from typing import Any
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
-from agent.errors import DeliveryError
+from agent.core.errors import DeliveryError
 
 _CONNECT_SECONDS = 10.0
 

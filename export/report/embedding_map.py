@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from sklearn.decomposition import PCA
 
-from agent.bundle.load import Bundle, open_bundle
 from agent.bundle.manifest import BANK
 from agent.capture.files import read_audio
-from agent.errors import AudioError
-from agent.frames import Matrix, Validity
+from agent.core.errors import AudioError
+from agent.core.records import Matrix, Validity
+from agent.deploy.load import Bundle, open_bundle
 from agent.score.bank import prepare
 from agent.window.clip import clip_windows
 from agent.window.validity import assess

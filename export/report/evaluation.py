@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.progress import Progress
 
+from export.builder import BundleBuilder
 from export.figures import draw_machine
 from export.report.beside import show_beside
 from export.report.embedding_map import draw_map
@@ -15,7 +16,6 @@ from export.report.opening import open_with_verdict, show_verdicts
 from export.results import Evaluation, file_name
 from export.verdicts import candidate
 from export.wording import bounds, percent, percent_within
-from export.workshop import Workshop
 from trainer.metrics.report import HEADINGS
 from trainer.metrics.summary import FIGURES
 from trainer.recordings.model import Machine
@@ -30,7 +30,7 @@ _WORST = 3
 def write_report(
     evaluation: Evaluation,
     machines: Sequence[Machine],
-    workshop: Workshop,
+    workshop: BundleBuilder,
     out: Path,
     *,
     data: str,
@@ -106,7 +106,7 @@ def _machine(
     page: Page,
     evaluation: Evaluation,
     machine: Machine,
-    workshop: Workshop,
+    workshop: BundleBuilder,
     out: Path,
     channel: int | None,
 ) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.capture.files import read_audio
-from agent.errors import AudioError
+from agent.core.errors import AudioError
 from export.clips import clip_name
 from export.results import Outcome, System
 from trainer.metrics.auc import ANOMALY, NORMAL

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.progress import Progress
 
-from agent.errors import ConfigError
+from agent.core.errors import ConfigError
 from export.evaluate import untestable
 from trainer.published.dataset import likeness
 from trainer.recordings.load import load_machines

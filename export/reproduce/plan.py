@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.errors import ConfigError
-from agent.score.config import FusionConfig
+from agent.config.scorer import FusionConfig
+from agent.core.errors import ConfigError
 from trainer.fusion.search import Objective
 from trainer.members import assemble
 from trainer.preset import Preset, load_preset

@@ -17,10 +17,10 @@ from rich.markup import escape
 from rich.progress import Progress
 
 from export.benchmark.cells import Cell, read_cell, write_cell
+from export.builder import BundleBuilder
 from export.evaluate import Options, evaluate_one, score_folder, told
 from export.reproduce.plan import Plan, Weighed
 from export.results import Evaluation, Failure, Outcome, Precision, System, file_name
-from export.workshop import Workshop
 from trainer.fusion.fuse import Fused, fuse
 from trainer.fusion.systems import ScoredSystem, find_systems
 from trainer.metrics.files import write_scores
@@ -58,7 +58,7 @@ def reproduce(
     plan: Plan,
     machines: Sequence[Machine],
     systems: Sequence[System],
-    workshop: Workshop,
+    workshop: BundleBuilder,
     options: Options,
     console: Console,
 ) -> Reproduced:
@@ -100,7 +100,7 @@ def _cell(
     machine: Machine,
     system: System,
     seed: int,
-    workshop: Workshop,
+    workshop: BundleBuilder,
     options: Options,
     progress: Progress,
     console: Console,

@@ -10,11 +10,11 @@ from agent.activity.edges import Edges, settled_after
 from agent.activity.levels import BandLevels
 from agent.activity.sound import RunningSound
 from agent.activity.still import StillGate, fit_still
+from agent.config.decide import DecideConfig
+from agent.core.levels import LevelRange
+from agent.core.records import Activity, AudioBlock, Level, MachineState, Score, Validity, Window
 from agent.decide.alarm import AlarmDecider
-from agent.decide.config import DecideConfig
-from agent.frames import Activity, AudioBlock, Level, MachineState, Score, Validity, Window
 from agent.window.rolling import RollingWindow
-from agent.window.validity import LevelRange
 
 RATE = 4000
 WINDOW = 10 * RATE

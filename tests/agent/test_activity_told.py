@@ -12,12 +12,13 @@ import yaml
 from support.broker import Broker, Subscriber
 from support.bundles import tone, write
 
-from agent.activity.plant import PlantSignal, RunningConfig, read_running
+from agent.activity.plant import PlantSignal, read_running
 from agent.activity.watch import JudgedWatch, read_not_judged, watch_file
-from agent.config import load_config
-from agent.errors import ConfigError
-from agent.frames import Decision, Level, MachineState, Score, Validity, Window
-from agent.health.examine import examine
+from agent.config.agent import load_config
+from agent.config.running import RunningConfig
+from agent.core.errors import ConfigError
+from agent.core.records import Decision, Level, MachineState, Score, Validity, Window
+from agent.doctor.examine import examine
 from agent.service import Agent
 
 

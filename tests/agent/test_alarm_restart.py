@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from support.bundles import FAULTY_HZ, RATE, tone
 
-from agent.bundle.load import open_bundle
-from agent.config import MachineConfig
+from agent.config.agent import MachineConfig
+from agent.config.decide import DecideConfig
+from agent.core.records import AudioBlock, Level, MachineState, Score, Window
 from agent.decide.alarm import AlarmDecider
-from agent.decide.config import DecideConfig
-from agent.decide.keeper import AlarmKeeper
-from agent.decide.life import CommandError
-from agent.frames import AudioBlock, Level, MachineState, Score, Window
-from agent.pipeline import Pipeline
-from agent.state import AlarmFile
+from agent.decide.service import AlarmService
+from agent.decide.state import AlarmFile
+from agent.decide.state_machine import CommandError
+from agent.deploy.load import open_bundle
+from agent.pipeline.pipeline import Pipeline
 
 DECIDE = {"raise_windows": 2, "of_windows": 3, "clear_windows": 4, "alert": None}
 
@@ -136,7 +136,7 @@ def test_a_shelved_alarm_stays_shelved_and_rises_when_brought_back(run):
     assert second.alarm.status.level is Level.ALARM
     second.alarm.shelve(0.0)
     assert again.kinds == ["unshelved", "raised"]
-    assert second.tally.raised == 1
+    assert second.counters.raised == 1
 
 
 def test_time_passes_for_an_alarm_although_no_window_comes(run):
@@ -183,7 +183,7 @@ def test_a_crash_before_telling_tells_it_after_the_restart_with_the_same_id(tmp_
         told.append(event)
         raise CrashError
 
-    keeper = AlarmKeeper(AlarmDecider(config, 1.0), die, AlarmFile(path))
+    keeper = AlarmService(AlarmDecider(config, 1.0), die, AlarmFile(path))
     with pytest.raises(CrashError):
         keeper.decide(score(5.0), MachineState.RUNNING)
     for _ in range(2):
@@ -191,7 +191,7 @@ def test_a_crash_before_telling_tells_it_after_the_restart_with_the_same_id(tmp_
         decider = AlarmDecider(config, 1.0, memory=memory)
         file = AlarmFile(path)
         file.load()
-        again = AlarmKeeper(decider, told.append, file)
+        again = AlarmService(decider, told.append, file)
         again.resume()
         assert again.status.level is Level.ALARM
     # Told once more, not twice more: the first restart struck it off.

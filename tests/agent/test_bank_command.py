@@ -16,13 +16,13 @@ from test_bank_growth import NEW_HZ, evidence, score
 
 from agent.bank import grow
 from agent.bank.pending import feedback_handler
-from agent.bundle.versions import Versions
 from agent.commands.bank import bank
-from agent.errors import AuscultError, BundleError
-from agent.evidence.config import EvidenceConfig
+from agent.config.evidence import EvidenceConfig
+from agent.core.errors import AuscultError, BundleError
+from agent.core.records import AudioBlock, Decision, Level, Score, Window
+from agent.deploy.versions import Versions
 from agent.evidence.recorder import EvidenceRecorder
 from agent.evidence.write import EvidenceWriter
-from agent.frames import AudioBlock, Decision, Level, Score, Window
 from agent.request.commands import Feedback
 
 

@@ -16,13 +16,13 @@ from agent.bank.draft import GrowthError, draft_add, draft_compact, draft_remove
 from agent.bank.grow import make_version
 from agent.bank.probation import known_alarms
 from agent.bank.sound import embed_sound, find_sound
-from agent.bundle.load import open_bundle
 from agent.bundle.manifest import ENCODER, MANIFEST
 from agent.bundle.verify import read_manifest
-from agent.bundle.versions import Versions, active_bundle, beside
-from agent.errors import AuscultError, BundleError
+from agent.core.errors import AuscultError, BundleError
+from agent.deploy.load import open_bundle
+from agent.deploy.versions import Versions, active_bundle, beside
 from agent.evidence.record import EvidenceRecord, JudgedWindow
-from agent.score.clips import score_clip
+from agent.offline.clips import score_clip
 
 NEW_HZ = 700.0  # a condition of the machine that training never heard
 

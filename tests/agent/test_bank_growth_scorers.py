@@ -11,22 +11,23 @@ from support.bundles import FAULTY_HZ, RATE, WINDOW, tone, write
 from agent.bank.draft import GrowthError, draft_add
 from agent.bank.grow import make_version, rule_of
 from agent.bank.sound import Embedded, embed_sound, find_sound
-from agent.bundle.load import open_bundle
 from agent.bundle.manifest import BANK, HEALTHY_SCORES, ROW_CONSTANTS, ROWS, Row
-from agent.bundle.seal import seal, write_json
-from agent.bundle.versions import Versions, beside
-from agent.score.build import write_scorer
-from agent.score.clips import score_clip
-from agent.score.config import FusionConfig, Part
-from agent.score.config_density import (
+from agent.bundle.seal import seal
+from agent.calibrate.fit import fit_scorer
+from agent.config.scorer import FusionConfig, Part
+from agent.config.scorer_density import (
     CoveringConfig,
     DensitySoftmaxConfig,
     MahalanobisConfig,
     MixtureConfig,
 )
-from agent.score.config_knn import KnnConfig
-from agent.score.config_threshold import AlarmPromise, ThresholdRule
-from agent.score.fit import fit_scorer
+from agent.config.scorer_knn import KnnConfig
+from agent.config.threshold import AlarmPromise, ThresholdRule
+from agent.core.storage import write_json
+from agent.deploy.load import open_bundle
+from agent.deploy.versions import Versions, beside
+from agent.offline.clips import score_clip
+from agent.score.build import write_scorer
 from agent.score.scorer import HealthySet
 from trainer.fit.densities import ScikitFitter
 

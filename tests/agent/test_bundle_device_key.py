@@ -14,19 +14,19 @@ from test_bank_growth import NEW_HZ, add
 
 pytest.importorskip("cryptography")
 
-from agent.bundle.device_key import Vouching, device_key, ensure_device_key
 from agent.bundle.manifest import SIGNATURE
 from agent.bundle.seal import seal
 from agent.bundle.sign import GROWN, load_private, make_keys, sign_folder
-from agent.bundle.trust import Opening, TrustedBundle
 from agent.bundle.verify import read_manifest
-from agent.bundle.versions import Versions, beside
 from agent.commands.bank import bank
 from agent.commands.doctor import doctor
 from agent.commands.score import score
-from agent.config import load_config
-from agent.errors import AuscultError, BundleError
-from agent.growth import Growth
+from agent.config.agent import load_config
+from agent.core.errors import AuscultError, BundleError
+from agent.deploy.device_key import Vouching, device_key, ensure_device_key
+from agent.deploy.trust import Opening, TrustedBundle
+from agent.deploy.versions import Versions, beside
+from agent.extensions import Extensions
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def run(command, *args, code=0):
 
 def agent_growth(site):
     """The agent's bundles as it opens them at its start."""
-    growth = Growth(
+    growth = Extensions(
         load_config(site / "agent.yaml"), lambda _: None, lambda *_: None, lambda *_: None,
         lambda *_: None,
     )  # fmt: skip

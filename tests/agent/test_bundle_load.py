@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from support.bundles import FAULTY_HZ, WINDOW, tone
 
-from agent.bundle import load
-from agent.bundle.load import open_bundle
 from agent.bundle.manifest import MANIFEST, Manifest, digest_of
 from agent.bundle.seal import seal
 from agent.bundle.verify import verify_bundle
-from agent.errors import BundleError
+from agent.core.errors import BundleError
+from agent.deploy import load
+from agent.deploy.load import open_bundle
 
 
 @pytest.fixture

@@ -14,22 +14,22 @@ from support.parity import add_parity
 from agent.bank.draft import draft_add
 from agent.bank.grow import make_version
 from agent.bank.sound import embed_sound, find_sound
-from agent.bundle import parity as module
 from agent.bundle.events import BundleEventKind
-from agent.bundle.ledger import BundleLedger
-from agent.bundle.load import open_bundle
 from agent.bundle.manifest import ENCODER, FLOAT_ENCODER, MANIFEST, PARITY_FILES
 from agent.bundle.parity_windows import made_up, sha256_of
 from agent.bundle.seal import seal
-from agent.bundle.swap import with_session_of
-from agent.bundle.trust import Opening, TrustedBundle
 from agent.bundle.verify import read_manifest
-from agent.bundle.versions import Versions, active_bundle, beside
 from agent.commands.doctor import doctor
 from agent.commands.score import score
+from agent.core.errors import BundleError
+from agent.deploy import parity as module
+from agent.deploy.ledger import BundleLedger
+from agent.deploy.load import open_bundle
+from agent.deploy.swap import with_session_of
+from agent.deploy.trust import Opening, TrustedBundle
+from agent.deploy.versions import Versions, active_bundle, beside
 from agent.encode.frames import FrameLayout
 from agent.encode.processor import in_words, read_processor, this_processor
-from agent.errors import BundleError
 
 WRONG = 0.3  # share of noise that turns embeddings to a cosine of some 0.9
 

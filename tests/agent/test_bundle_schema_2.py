@@ -22,17 +22,17 @@ from agent.bundle.facts import (
     ScaleInfo,
     ViewInfo,
 )
-from agent.bundle.load import open_bundle
 from agent.bundle.manifest import MANIFEST, SCHEMA_VERSION, Manifest
 from agent.bundle.report import ReportInfo
 from agent.bundle.seal import seal
-from agent.bundle.trust import Opening, TrustedBundle
 from agent.bundle.verify import read_manifest
 from agent.commands.bank import bank
 from agent.commands.doctor import doctor
 from agent.commands.score import score
-from agent.config import load_config
-from agent.score.clips import score_clip
+from agent.config.agent import load_config
+from agent.deploy.load import open_bundle
+from agent.deploy.trust import Opening, TrustedBundle
+from agent.offline.clips import score_clip
 from agent.service import Agent
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "schema_2"
@@ -126,9 +126,9 @@ def test_the_agent_goes_on_where_it_was_stopped(device, caplog):
     agent.start()
     try:
         deadline = time.monotonic() + 30
-        while agent.pipelines[0].tally.windows < 2 and time.monotonic() < deadline:
+        while agent.pipelines[0].counters.windows < 2 and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert agent.pipelines[0].tally.windows >= 2
+        assert agent.pipelines[0].counters.windows >= 2
         assert agent.fault() is None
     finally:
         agent.request_stop()

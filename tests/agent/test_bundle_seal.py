@@ -18,9 +18,10 @@ from agent.bundle.manifest import (
     Threshold,
     TrainedOn,
 )
-from agent.bundle.seal import new_bundle, seal, write_atomic, write_json
-from agent.errors import BundleError
-from agent.score.config_knn import KnnConfig
+from agent.bundle.seal import new_bundle, seal
+from agent.config.scorer_knn import KnnConfig
+from agent.core.errors import BundleError
+from agent.core.storage import write_atomic, write_json
 
 
 def manifest() -> Manifest:

@@ -23,7 +23,7 @@ from agent.bundle.sign import (
     verify_folder,
 )
 from agent.bundle.verify import verify_bundle
-from agent.errors import BundleError
+from agent.core.errors import BundleError
 
 
 @pytest.fixture

@@ -14,20 +14,19 @@ import pytest
 from support.bundles import RATE, build_bundle, tone, write
 from test_bank_growth import NEW_HZ, add
 
-from agent.bundle.device_key import Vouching
-from agent.bundle.ledger import BundleLedger
-from agent.bundle.manifest import BANK, ENCODER, MANIFEST
+from agent.bundle.manifest import BANK, BODY, ENCODER, FRAMES, MANIFEST
 from agent.bundle.seal import new_bundle, seal
-from agent.bundle.swap import BundleSwapper
-from agent.bundle.trust import Opening, TrustedBundle
 from agent.bundle.verify import read_manifest
-from agent.bundle.versions import Versions
-from agent.config import MachineConfig
-from agent.encode.frames import BODY, FRAMES
+from agent.config.agent import MachineConfig
+from agent.core.errors import AuscultError, BundleError
+from agent.core.records import AudioBlock
+from agent.deploy.device_key import Vouching
+from agent.deploy.ledger import BundleLedger
+from agent.deploy.swap import BundleSwapper
+from agent.deploy.trust import Opening, TrustedBundle
+from agent.deploy.versions import Versions
 from agent.encode.onnx import OnnxEncoder
-from agent.errors import AuscultError, BundleError
-from agent.frames import AudioBlock
-from agent.pipeline import Pipeline
+from agent.pipeline.pipeline import Pipeline
 
 OPENING = Opening()
 

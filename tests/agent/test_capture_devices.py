@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 from pydantic import ValidationError
 
-from agent.capture.config import MicrophoneSource
 from agent.capture.devices import list_inputs, match_device
-from agent.errors import AudioError
+from agent.config.capture import MicrophoneSource
+from agent.core.errors import AudioError
 
 
 @pytest.fixture

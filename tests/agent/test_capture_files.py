@@ -11,7 +11,7 @@ import soxr
 
 from agent.capture.files import audio_info, is_audio, read_audio
 from agent.capture.headers import read_header
-from agent.errors import AudioError
+from agent.core.errors import AudioError
 
 RATE = 16000
 

@@ -12,7 +12,7 @@ import soundfile
 
 from agent.capture.files import audio_info, read_audio
 from agent.capture.headers import read_header
-from agent.errors import AudioError
+from agent.core.errors import AudioError
 
 RATE = 16000
 SOUND = np.random.default_rng(0).normal(0, 0.1, 6 * RATE).astype(np.float32)

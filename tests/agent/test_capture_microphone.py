@@ -15,9 +15,9 @@ from support.bundles import FAULTY_HZ, tone, write
 from support.sound_server import NAME, SoundServer
 
 from agent.capture.clock import ArrivalClock
-from agent.capture.config import MicrophoneSource
 from agent.capture.microphone import Microphone
-from agent.errors import AudioError
+from agent.config.capture import MicrophoneSource
+from agent.core.errors import AudioError
 
 # Sound is played and heard in real time here: on a machine busy with other tests it can come late.
 pytestmark = pytest.mark.flaky(reruns=2)

@@ -19,11 +19,11 @@ from pydantic import TypeAdapter, ValidationError
 from support.broker import free_port
 from support.bundles import tone, write
 
-from agent.capture.config import FfmpegSource, PipeSource, SourceConfig
 from agent.capture.pcm import PcmFormat, decode
 from agent.capture.program import command_line, hide_passwords
 from agent.capture.source import open_source
-from agent.errors import AudioError
+from agent.config.capture import FfmpegSource, PipeSource, SourceConfig
+from agent.core.errors import AudioError
 
 RATE = 8000
 needs_ffmpeg = pytest.mark.skipif(
@@ -264,7 +264,7 @@ def test_a_named_pipe_waits_for_writers_and_takes_up_the_next(tmp_path, hear):
 
 def test_standard_input_is_heard_once(tmp_path):
     script = (
-        "from agent.capture.config import PipeSource; from agent.capture.source import open_source\n"
+        "from agent.config.capture import PipeSource; from agent.capture.source import open_source\n"
         "source = open_source(PipeSource(path='-', rate=8000, format='f32le'), 8000)\n"
         "source.start(); print(sum(len(block.samples) for block in source.blocks()))\n"
     )

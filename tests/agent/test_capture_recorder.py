@@ -16,8 +16,8 @@ from support.bundles import tone, write
 from support.sound_server import NAME, SoundServer
 
 from agent.capture.recorder import Recorder
-from agent.errors import AudioError
-from agent.frames import AudioBlock
+from agent.core.errors import AudioError
+from agent.core.records import AudioBlock
 from trainer.recordings.plain import read_plain
 
 # Sound is played and heard in real time here: on a machine busy with other tests it can come late.

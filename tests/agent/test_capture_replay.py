@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from support.bundles import tone, write
 
-from agent.capture.config import ReplaySource
 from agent.capture.replay import Replay
 from agent.capture.source import open_source
-from agent.errors import AudioError
+from agent.config.capture import ReplaySource
+from agent.core.errors import AudioError
 
 
 def play(*paths, rate=8000, **config):

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from agent import cli
-from agent.errors import AuscultError
+from agent.core.errors import AuscultError
 
 
 @pytest.mark.parametrize(

@@ -20,18 +20,18 @@ from agent.bank.sound import find_sound
 from agent.collect import recording as recording_module
 from agent.collect import segment as segment_module
 from agent.collect.collector import Collector
-from agent.collect.config import CollectConfig
 from agent.collect.recording import Order, Recording, discard_empty
 from agent.collect.schedule import Schedules
 from agent.collect.session import read_session, summary
 from agent.collect.spool import CollectAnswer, CollectOrder, Spool
 from agent.commands.collect import collect
+from agent.config.collect import CollectConfig
+from agent.core.clock import ClockQuality
+from agent.core.errors import AuscultError
+from agent.core.records import AudioBlock, Decision, Level, Score, Validity, Window
 from agent.decide.memory import AlarmMemory
-from agent.errors import AuscultError
-from agent.frames import AudioBlock, Decision, Level, Score, Validity, Window
-from agent.health.clock import ClockQuality
+from agent.decide.state import AlarmFile
 from agent.request.commands import Collect
-from agent.state import AlarmFile
 
 CONFIG = CollectConfig(segment_seconds=4, free_share=0)
 
@@ -157,7 +157,7 @@ def collector(tmp_path):
 
 def feed(collector, machine, seconds, *, start=0.0):
     for block in blocks(tone(seconds), start=start):
-        collector.taps[machine].hear(block)
+        collector.observers[machine].hear(block)
 
 
 def until(condition, seconds=10):
@@ -177,7 +177,7 @@ def test_the_command_records_from_the_running_pipeline(tmp_path, collector):
     with pytest.raises(AuscultError, match="there is no machine 'press'"):
         collector.handle({"machine": "press", "label": "idle", "seconds": 4.0})
     feed(collector, "pump", 6)
-    until(lambda: collector.taps["pump"].recording is None)
+    until(lambda: collector.observers["pump"].recording is None)
     session = read_session(tmp_path / answer["folder"])
     assert answer["folder"] == f"collected/pump/noise/{answer['session']}"
     assert (session.kept_seconds, session.by, session.comment) == (4, "anna", "x")
@@ -191,7 +191,7 @@ def decided(level, alarm_id="a1"):
 
 
 def test_healthy_sound_recorded_during_an_alarm_is_remarked_on(tmp_path, collector):
-    tap = collector.taps["pump"]
+    tap = collector.observers["pump"]
     tap.judged(decided(Level.ALARM), ())
     answer = collector.handle(checked(label="healthy", seconds=4))
     assert "alarm a1 stands" in answer["warning"]
@@ -213,7 +213,7 @@ def test_healthy_sound_recorded_during_an_alarm_is_remarked_on(tmp_path, collect
 
 
 def test_an_alarm_that_begins_or_ends_meanwhile(tmp_path, collector):
-    tap = collector.taps["pump"]
+    tap = collector.observers["pump"]
     tap.judged(decided(Level.ALERT, "b2"), ())
     tap.judged(decided(Level.NORMAL, "b2"), ())  # the window that clears bears the id still
     answer = collector.handle(checked(label="healthy", seconds=4))
@@ -227,7 +227,7 @@ def test_an_alarm_that_begins_or_ends_meanwhile(tmp_path, collector):
 
 
 def test_the_command_line_is_told_of_the_alarm_too(tmp_path, collector):
-    collector.taps["pump"].judged(decided(Level.ALARM), ())
+    collector.observers["pump"].judged(decided(Level.ALARM), ())
     spool = Spool(tmp_path / "collect")
     ticket = spool.order(CollectOrder(machine="pump", label="healthy", seconds=3))
     until(lambda: spool.answered(ticket) is not None)
@@ -274,9 +274,9 @@ def test_the_command_schedules_over_restarts_and_takes_back(tmp_path, collector)
     again = Collector(tmp_path, "dev", ["pump", "fan"], CONFIG)
     again.start()
     try:
-        until(lambda: again.taps["pump"].recording is not None)
+        until(lambda: again.observers["pump"].recording is not None)
         feed(again, "pump", 6)
-        until(lambda: again.taps["pump"].recording is None)
+        until(lambda: again.observers["pump"].recording is None)
         (folder,) = (tmp_path / "collected" / "pump" / "noise").iterdir()
         assert read_session(folder).by == f"schedule {due['schedule']} at {at}"
         left = {entry.name: entry for entry in Schedules(entries(tmp_path)).all()}
@@ -298,7 +298,7 @@ def test_a_recording_under_way_is_ended_by_command(tmp_path, collector):
     feed(collector, "pump", 6)
     done = collector.handle_cancel({"machine": "pump", "schedule": None, "operator": "anna"})
     assert done == {"session": answer["session"]}
-    until(lambda: collector.taps["pump"].recording is None)
+    until(lambda: collector.observers["pump"].recording is None)
     session = read_session(tmp_path / answer["folder"])
     assert (session.ended, session.kept_seconds) == ("stopped by anna", 6)
 
@@ -357,13 +357,13 @@ def test_a_recording_that_follows_at_once_costs_the_one_before_no_answer(tmp_pat
     collector._step()
     ticket = spool.order(CollectOrder(machine="pump", label="healthy", seconds=3))
     collector._step()
-    first = collector.taps["pump"].recording
+    first = collector.observers["pump"].recording
     feed(collector, "pump", 4)
     assert first.wait(10)
     collector.handle({"machine": "pump", "label": "idle", "seconds": 4.0})
     collector._step()
     assert spool.answered(ticket).status == "done"
-    assert not collector.taps["pump"].recording.done
+    assert not collector.observers["pump"].recording.done
     collector.stop()
 
 
@@ -374,15 +374,15 @@ def test_orders_and_schedules_are_those_of_one_agent(tmp_path):
     spool = Spool(tmp_path / "collect")
     spool.order(CollectOrder(machine="pump", label="healthy", seconds=3))
     second._step()
-    assert second.taps["pump"].recording is None
+    assert second.observers["pump"].recording is None
     first._step()
-    assert first.taps["pump"].recording is not None
+    assert first.observers["pump"].recording is not None
     first.stop()
     # The other takes over.
     spool.order(CollectOrder(machine="pump", label="healthy", seconds=3))
     second._due = 0.0
     second._step()
-    assert second.taps["pump"].recording is not None
+    assert second.observers["pump"].recording is not None
     second.stop()
 
 

@@ -9,10 +9,10 @@ import time
 import pytest
 
 from agent.bundle.manifest import GATE_ROWS, ROWS
-from agent.collect.config import CollectConfig
 from agent.collect.retention import prune_collected, sessions_in_banks, survey_sessions
 from agent.collect.upkeep import CollectedUpkeep
-from agent.health.clock import ClockQuality
+from agent.config.collect import CollectConfig
+from agent.core.clock import ClockQuality
 
 DAY = 86_400.0
 NOW = 1.7e9

@@ -13,14 +13,14 @@ from click.testing import CliRunner
 from support.broker import Broker, Subscriber
 from support.bundles import FAULTY_HZ, RATE, build_bundle, tone, write
 
-from agent.bundle.load import open_bundle
 from agent.commands.commission import commission as command_line
-from agent.commission.config import CommissionConfig
 from agent.commission.memory import Heard, commission_file, load_commission
 from agent.commission.place import place_threshold
-from agent.config import load_config
+from agent.config.agent import load_config
+from agent.config.commission import CommissionConfig
+from agent.core.scale import scale_of
+from agent.deploy.load import open_bundle
 from agent.evidence.record import FEEDBACK, RECORD
-from agent.score.scale import scale_of
 from agent.service import Agent
 
 MINUTE = 1 / 60

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from agent import docs
-from agent.capture.config import MicrophoneSource, ReplaySource
-from agent.config import AgentConfig, load_config
-from agent.errors import ConfigError
+from agent.config.agent import AgentConfig, load_config
+from agent.config.capture import MicrophoneSource, ReplaySource
+from agent.core.errors import ConfigError
+from tools import configuration as docs
 
 MINIMAL = "machines: [{name: pump, bundle: b, source: 'replay:x.wav'}]\n"
 
@@ -136,7 +136,7 @@ def test_the_sample_validates():
 
 
 def test_the_page_is_what_the_schema_says():
-    assert docs.PAGE.read_text() == docs.page(), "stale: run `python -m agent.docs`"
+    assert docs.PAGE.read_text() == docs.page(), "stale: run `python -m tools.configuration`"
 
 
 def test_every_key_has_a_row_with_a_meaning():

@@ -7,9 +7,9 @@ import itertools
 import numpy as np
 import pytest
 
+from agent.config.decide import DecideConfig
+from agent.core.records import Level, Score, Validity, Window
 from agent.decide.alarm import AlarmDecider
-from agent.decide.config import DecideConfig
-from agent.frames import Level, Score, Validity, Window
 
 
 def scores(values):

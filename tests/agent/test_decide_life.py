@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.config.decide import DecideConfig
+from agent.core.records import EventKind, Level, MachineState, Score, Shelving, Validity, Window
 from agent.decide.alarm import AlarmDecider
-from agent.decide.config import DecideConfig
-from agent.decide.keeper import AlarmKeeper
-from agent.decide.life import CommandError
 from agent.decide.memory import AlarmMemory
-from agent.frames import EventKind, Level, MachineState, Score, Shelving, Validity, Window
+from agent.decide.service import AlarmService
+from agent.decide.state_machine import CommandError
 
 SAMPLES = np.zeros(8000, np.float32)
 RISING = {EventKind.ALERT, EventKind.RAISED, EventKind.REALARM}
@@ -302,7 +302,7 @@ def test_every_event_of_an_alarm_says_where_its_sound_is_kept():
     """From the window that raised it to its end, whoever asked, and across a restart."""
     told = []
     decider = Story(latch=True, realarm_seconds=5).decider
-    keeper = AlarmKeeper(decider, told.append)
+    keeper = AlarmService(decider, told.append)
     clock = itertools.count()
 
     def hear(value, kept=""):
@@ -319,7 +319,7 @@ def test_every_event_of_an_alarm_says_where_its_sound_is_kept():
     keeper.shelve(0)
     again = []
     resumed = Story(latch=True, memory=decider.memory()).decider
-    keeper = AlarmKeeper(resumed, again.append)
+    keeper = AlarmService(resumed, again.append)
     keeper.mute(100.0)
     keeper.mute(0)
     for _ in range(2):

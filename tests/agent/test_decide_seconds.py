@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from agent.config.decide import DecideConfig
+from agent.core.records import EventKind, Score, Validity, Window
 from agent.decide.alarm import AlarmDecider
-from agent.decide.config import DecideConfig
-from agent.frames import EventKind, Score, Validity, Window
 
 RATE, SECONDS = 100, 10.0
 SAMPLES = np.zeros(int(SECONDS * RATE), np.float32)

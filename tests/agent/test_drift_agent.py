@@ -17,17 +17,17 @@ from support.drift import add_baseline, machine
 from agent.bank.draft import draft_add
 from agent.bank.grow import make_version
 from agent.bank.sound import embed_sound, find_sound
-from agent.bundle.load import open_bundle
 from agent.bundle.manifest import DRIFT
 from agent.bundle.seal import seal
-from agent.bundle.versions import Versions, beside
-from agent.config import MachineConfig
+from agent.config.agent import MachineConfig
+from agent.core.errors import BundleError
+from agent.core.records import AudioBlock, Window
+from agent.deploy.load import open_bundle
+from agent.deploy.versions import Versions, beside
 from agent.drift.baseline import DriftError
-from agent.drift.keeper import DriftKeeper, Heard
 from agent.drift.memory import DriftFile
-from agent.errors import BundleError
-from agent.frames import AudioBlock, Window
-from agent.pipeline import Pipeline
+from agent.drift.service import DriftService, Heard
+from agent.pipeline.pipeline import Pipeline
 
 AUSCULT = (sys.executable, "-m", "agent.cli", "run")
 WORN = 0.02  # amplitude of the new tone; the machine's own have 0.1 and 0.05
@@ -264,7 +264,7 @@ def test_a_crash_while_telling_tells_it_again_with_the_same_id(bundle, tmp_path)
         told.append(event)
         raise CrashError
 
-    keeper = DriftKeeper(lambda _: None, die, DriftFile(tmp_path / "pump.json"))
+    keeper = DriftService(lambda _: None, die, DriftFile(tmp_path / "pump.json"))
     keeper.resume(bundle.drift, 1.0)
 
     def listen():
@@ -275,7 +275,7 @@ def test_a_crash_while_telling_tells_it_again_with_the_same_id(bundle, tmp_path)
     with pytest.raises(CrashError):
         listen()
     for _ in range(2):
-        again = DriftKeeper(lambda _: None, told.append, DriftFile(tmp_path / "pump.json"))
+        again = DriftService(lambda _: None, told.append, DriftFile(tmp_path / "pump.json"))
         again.resume(bundle.drift, 1.0)
         assert again.status.active
     assert len(told) == 2

@@ -10,9 +10,9 @@ import pytest
 from onnx import helper
 from support.bundles import BANDS, DIM, RATE, WINDOW, build_graph, info, tone
 
-from agent.encode.config import InferenceConfig
+from agent.config.encode import InferenceConfig
+from agent.core.errors import BundleError
 from agent.encode.onnx import OnnxEncoder
-from agent.errors import BundleError
 
 
 @pytest.fixture

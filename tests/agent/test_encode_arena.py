@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from agent.bundle.manifest import EncoderInfo
-from agent.encode.config import InferenceConfig
+from agent.config.encode import InferenceConfig
 from agent.encode.onnx import OnnxEncoder
 
 def held():

@@ -7,8 +7,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from agent.core.records import AudioBlock
 from agent.encode.frames import FrameLayout, SharedFrames, layout_of
-from agent.frames import AudioBlock
 from agent.window.rolling import RollingWindow
 
 HOP, COUNT, RATE = 10, 60, 100

@@ -9,10 +9,10 @@ import onnxruntime
 import pytest
 from support.bundles import build_graph, info, tone
 
-from agent.encode.config import InferenceConfig
+from agent.config.encode import InferenceConfig
+from agent.core.errors import BundleError
 from agent.encode.onnx import OnnxEncoder
 from agent.encode.providers import CPU, CUDA, TENSORRT, choose_providers, options_of
-from agent.errors import BundleError
 
 
 @pytest.fixture

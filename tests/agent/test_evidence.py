@@ -13,9 +13,11 @@ import soundfile
 from support.bundles import FAULTY_HZ, RATE, tone
 
 from agent.bundle.manifest import Row
-from agent.errors import AuscultError
+from agent.config.evidence import EvidenceConfig
+from agent.core.clock import ClockQuality
+from agent.core.errors import AuscultError
+from agent.core.records import AudioBlock, Decision, Level, Score, Window
 from agent.evidence import write as writing
-from agent.evidence.config import EvidenceConfig
 from agent.evidence.disk import has_room, prune
 from agent.evidence.record import (
     PICTURE,
@@ -28,8 +30,6 @@ from agent.evidence.recorder import EvidenceRecorder
 from agent.evidence.ring import AudioRing
 from agent.evidence.spectrogram import HEIGHT, WIDTH, power_db, spectrogram_png
 from agent.evidence.write import EvidenceWriter
-from agent.frames import AudioBlock, Decision, Level, Score, Window
-from agent.health.clock import ClockQuality
 
 ROWS = (
     Row(source="h0.wav", start=0.0, group="h0.wav"),

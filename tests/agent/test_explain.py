@@ -13,34 +13,26 @@ from support.bundles import FAULTY_HZ, RATE, WINDOW, tone, write
 from agent.bank.draft import draft_add
 from agent.bank.grow import make_version
 from agent.bank.sound import embed_sound, find_sound
-from agent.bundle.load import open_bundle
 from agent.bundle.manifest import HEALTHY_SPECTRUM, Row
 from agent.bundle.seal import seal
-from agent.bundle.versions import Versions, beside
 from agent.commands.score import score
-from agent.errors import BundleError
-from agent.evidence.config import EvidenceConfig
+from agent.config.evidence import EvidenceConfig
+from agent.config.scorer import FusionConfig, Part
+from agent.config.scorer_density import CoveringConfig, MahalanobisConfig
+from agent.config.scorer_knn import KnnConfig
+from agent.core.errors import BundleError
+from agent.core.records import AlarmStatus, AudioBlock, Decision, Level, MachineState, Score, Window
+from agent.deploy.load import open_bundle
+from agent.deploy.versions import Versions, beside
 from agent.evidence.record import PICTURE, read_record
 from agent.evidence.recorder import EvidenceRecorder
 from agent.evidence.write import EvidenceWriter
-from agent.explain.account import explain_window
 from agent.explain.nearest import nearest_healthy
 from agent.explain.spectrum import Grid, HealthySpectrum, cell_levels, measure_healthy
-from agent.explain.tap import Explainer
 from agent.explain.unusual import unusual_bands, unusual_map
-from agent.frames import (
-    AlarmStatus,
-    AudioBlock,
-    Decision,
-    Level,
-    MachineState,
-    Score,
-    Window,
-)
-from agent.judge import Judged
-from agent.score.config import FusionConfig, Part
-from agent.score.config_density import CoveringConfig, MahalanobisConfig
-from agent.score.config_knn import KnnConfig
+from agent.machine.account import explain_window
+from agent.machine.explain import Explainer
+from agent.machine.scoring import ScoredWindow
 from agent.score.scorer import HealthySet
 
 SR = 16000
@@ -264,7 +256,7 @@ def test_an_alarm_s_evidence_says_why_and_the_picture_shows_where(bundle, tmp_pa
         since_wall=1e9, alarm_id="a1", status=status,
     )  # fmt: skip
     assert recorder.judged(decision, opened.rows) == "evidence/pump/a1"
-    judged = Judged(decision.score, MachineState.RUNNING, opened, vector)
+    judged = ScoredWindow(decision.score, MachineState.RUNNING, opened, vector)
     told = explainer.explain(decision, judged)
     writer.stop()
     opened.close()
@@ -294,4 +286,4 @@ def test_a_window_that_could_not_be_judged_is_not_explained(tiny_bundle):
     opened = open_bundle(tiny_bundle)
     score_ = Score(Window(np.zeros(WINDOW, np.float32), RATE, 0, 0.0, 1e9), None)
     opened.close()
-    assert Explainer().explain(None, Judged(score_, MachineState.UNKNOWN, opened)) is None
+    assert Explainer().explain(None, ScoredWindow(score_, MachineState.UNKNOWN, opened)) is None

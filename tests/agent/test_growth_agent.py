@@ -20,11 +20,11 @@ from agent.bundle.seal import seal
 from agent.bundle.verify import read_manifest
 from agent.commands.bank import bank
 from agent.commands.collect import collect
-from agent.config import load_config
-from agent.errors import BundleError
+from agent.config.agent import load_config
+from agent.core.errors import BundleError
+from agent.core.records import Explanation, NearHealthy, UnusualBand, UnusualRegion
 from agent.evidence.record import read_record
-from agent.explain.tap import Explainer
-from agent.frames import Explanation, NearHealthy, UnusualBand, UnusualRegion
+from agent.machine.explain import Explainer
 from agent.service import Agent
 
 
@@ -109,8 +109,8 @@ def test_collect_and_grow_while_it_runs(tmp_path, plant, run):
     config = str(plant([(6, 700)], speed="realtime", loop=True))
     agent, _ = run(config_path := tmp_path / "agent.yaml")
     assert str(config_path) == config
-    until(lambda: agent.pipelines[0].tally.windows > 2)
-    assert agent.pipelines[0].tally.exceeded > 0
+    until(lambda: agent.pipelines[0].counters.windows > 2)
+    assert agent.pipelines[0].counters.exceeded > 0
     done = CliRunner().invoke(collect, ["--config", config, "--label", "healthy", "--seconds", "4"])
     assert done.exit_code == 0, done.output
     assert "the agent is recording" in done.output
@@ -124,10 +124,10 @@ def test_collect_and_grow_while_it_runs(tmp_path, plant, run):
     done = CliRunner().invoke(bank, [*options, "--force", alarm])
     assert done.exit_code == 0, (done.output, done.exception)
     until(lambda: agent._growth.bundle("pump").manifest.growth is not None)
-    before = agent.pipelines[0].tally.exceeded
+    before = agent.pipelines[0].counters.exceeded
     until(lambda: agent._growth._swapper._uses["pump"].trial is None)
     time.sleep(1)
-    assert agent.pipelines[0].tally.exceeded <= before + 3
+    assert agent.pipelines[0].counters.exceeded <= before + 3
     assert agent.pipelines[0].fault is None
     # The bank's axis is another now; what people see has not jumped: 1.0 is the threshold still.
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
@@ -137,14 +137,14 @@ def test_collect_and_grow_while_it_runs(tmp_path, plant, run):
     assert all((one["score"] > 1.0) == (one["raw_score"] > one["raw_threshold"]) for one in told)
     assert told[0]["zone"] == "D"
     assert told[-1]["zone"] in {"A", "B"}
-    scale = agent.pipelines[0].tally.scale
+    scale = agent.pipelines[0].counters.scale
     healthy = agent._growth.bundle("pump").healthy.scores
     assert scale.of(float(np.nanmedian(healthy))) == pytest.approx(0.0, abs=0.01)
 
 
 def test_a_bundle_of_other_windows_begins_the_machine_anew(tmp_path, plant, run):
     agent, thread = run(plant([(6, 440)], speed="realtime", loop=True))
-    until(lambda: agent.pipelines[0].tally.windows > 1)
+    until(lambda: agent.pipelines[0].counters.windows > 1)
     first = agent.pipelines[0]
     manifest = read_manifest(tmp_path / "pump")
     shutil.copytree(tmp_path / "pump", tmp_path / "half")
@@ -153,7 +153,7 @@ def test_a_bundle_of_other_windows_begins_the_machine_anew(tmp_path, plant, run)
     seal(tmp_path / "half", manifest.model_copy(update={"encoder": encoder, "window_seconds": 0.5}))
     (tmp_path / "pump").rename(tmp_path / "old")
     (tmp_path / "half").rename(tmp_path / "pump")
-    until(lambda: agent.pipelines[0] is not first and agent.pipelines[0].tally.windows > 2)
+    until(lambda: agent.pipelines[0] is not first and agent.pipelines[0].counters.windows > 2)
     assert not first.running
     assert thread.is_alive()
     assert agent.fault() is None
@@ -168,7 +168,7 @@ def test_a_damaged_bundle_at_start_is_replaced_by_what_worked(tmp_path, plant, r
     agent.stop()
     (tmp_path / "pump" / "bank.npy").write_bytes(b"")
     agent, _ = run(path)
-    until(lambda: agent.pipelines[0].tally.windows > 1)
+    until(lambda: agent.pipelines[0].counters.windows > 1)
     with pytest.raises(BundleError, match=r"bank\.npy"):
         Agent(load_config(path)).prepare(strict=True)
 
@@ -202,9 +202,9 @@ def test_what_raises_an_alarm_is_explained_and_nothing_else(tmp_path, plant, run
     reasons = Reasons(ZeroDivisionError() if broken else why)
     agent = Agent(load_config(path))
     agent.prepare()
-    taps = agent._growth.taps
-    agent._growth.taps = lambda machine: (
-        *(tap for tap in taps(machine) if not isinstance(tap, Explainer)), reasons
+    observers = agent._growth.observers
+    agent._growth.observers = lambda machine: (
+        *(tap for tap in observers(machine) if not isinstance(tap, Explainer)), reasons
     )  # fmt: skip
     agent.start()
     agent.wait()
@@ -254,7 +254,7 @@ def test_a_changed_bundle_is_told_over_mqtt_and_home_assistant_follows(tmp_path,
             mqtt={"host": "127.0.0.1", "port": broker.port, "home_assistant": {"enabled": True}},
         )  # fmt: skip
         agent, _ = run(path)
-        until(lambda: agent.pipelines[0].tally.windows > 1)
+        until(lambda: agent.pipelines[0].counters.windows > 1)
         first = read_manifest(tmp_path / "pump").digest
         add_baseline(tmp_path / "pump", tmp_path / "drifting")
 
@@ -294,7 +294,7 @@ def test_machines_of_one_encoder_share_its_session_also_after_a_change(tmp_path,
         return {id(agent._growth.bundle(name).encoder) for name in ("pump", "fan")}
 
     assert len(sessions()) == 1
-    until(lambda: all(pipeline.tally.windows > 1 for pipeline in agent.pipelines))
+    until(lambda: all(pipeline.counters.windows > 1 for pipeline in agent.pipelines))
     before = sessions()
     manifest = read_manifest(tmp_path / "pump")
     # Other windows: another encoder, and each pipeline begun anew.
@@ -307,5 +307,5 @@ def test_machines_of_one_encoder_share_its_session_also_after_a_change(tmp_path,
         (tmp_path / name).rename(tmp_path / f"old-{name}")
         (tmp_path / "half").rename(tmp_path / name)
     until(lambda: len(sessions()) == 1 and sessions() != before)
-    until(lambda: all(pipeline.tally.windows > 2 for pipeline in agent.pipelines))
+    until(lambda: all(pipeline.counters.windows > 2 for pipeline in agent.pipelines))
     assert agent.fault() is None

@@ -7,8 +7,8 @@ import logging
 import os
 import sys
 
-from agent.health.clock import ClockQuality, WallClock, kernel_synchronised
-from agent.logs import JournalFormatter, to_journal
+from agent.core.clock import ClockQuality, WallClock, kernel_synchronised
+from agent.core.logs import JournalFormatter, to_journal
 
 
 class Time:

@@ -14,9 +14,9 @@ from support.bundles import tone, write
 from agent.bundle.sign import load_private, make_keys, sign_folder
 from agent.commands.bank import bank
 from agent.commands.doctor import doctor
-from agent.errors import AuscultError
-from agent.health import examine as checks
-from agent.health.finding import Grade
+from agent.core.errors import AuscultError
+from agent.doctor import examine as checks
+from agent.doctor.finding import Grade
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_no_broker_there(plant):
 
 @pytest.mark.parametrize("version", ["5", "3.1.1"])
 def test_a_wrong_password_and_missing_rights_are_told_apart(plant, tmp_path, version, monkeypatch):
-    monkeypatch.setattr("agent.health.broker._ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr("agent.doctor.broker._ANSWER_SECONDS", 1.0)
     folder = tmp_path / "broker"
     folder.mkdir()
     passwords, rules = folder / "passwords", folder / "acl"

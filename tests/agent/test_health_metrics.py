@@ -12,16 +12,16 @@ from types import SimpleNamespace
 
 import pytest
 
+from agent.config.monitor import MetricsConfig
+from agent.core.clock import WallClock
+from agent.core.errors import AuscultError
+from agent.core.records import AlarmStatus, Level, MachineState, Shelving
+from agent.core.scale import Scale
 from agent.drift.events import DriftStatus
-from agent.errors import AuscultError
-from agent.frames import AlarmStatus, Level, MachineState, Shelving
-from agent.health.clock import WallClock
-from agent.health.config import MetricsConfig
-from agent.health.exposition import exposition
-from agent.health.metrics import MetricsServer
-from agent.health.observed import BundleUse, Delivery, Keeping
-from agent.score.scale import Scale
-from agent.tally import Tally
+from agent.machine.counters import Counters
+from agent.monitor.metrics import MetricsServer
+from agent.monitor.observed import BundleUse, Delivery, Keeping
+from agent.monitor.server import exposition
 from agent.window.condition import ConditionStatus, SensorCondition
 
 _NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
@@ -56,15 +56,20 @@ def parse(text: str) -> dict[str, dict[frozenset, float]]:
 
 
 def pipeline(name="pump", level=Level.ALARM):
-    tally = Tally()
-    tally.windows, tally.exceeded, tally.raised, tally.inference_seconds = 10, 3, 1, 0.25
-    tally.invalid = Counter(silent=2)
-    tally.last_window = 0.0
-    tally.score, tally.threshold, tally.state = 0.7, 0.5, MachineState.RUNNING
-    tally.scale = Scale(median=0.1, threshold=0.5, usual=0.3, severe=0.9)
+    counters = Counters()
+    counters.windows, counters.exceeded, counters.raised, counters.inference_seconds = (
+        10,
+        3,
+        1,
+        0.25,
+    )
+    counters.invalid = Counter(silent=2)
+    counters.last_window = 0.0
+    counters.score, counters.threshold, counters.state = 0.7, 0.5, MachineState.RUNNING
+    counters.scale = Scale(median=0.1, threshold=0.5, usual=0.3, severe=0.9)
     return SimpleNamespace(
         name=name,
-        tally=tally,
+        counters=counters,
         sensor=SensorCondition(ConditionStatus.GOOD, "", 0.0),
         alarm=SimpleNamespace(status=AlarmStatus(level, 0.0, level_change_db=6.0)),
         drift=SimpleNamespace(status=DriftStatus(1e9, True, True, 2.5, 1.5, 0, "w1", 1e9)),
@@ -164,7 +169,7 @@ def test_the_page_lists_every_metric_there_is_and_no_other():
 
 def test_without_a_broker_or_a_window_nothing_is_made_up():
     silent = pipeline()
-    silent.tally.last_window = None
+    silent.counters.last_window = None
     found = parse(exposition([silent], None, WallClock(), started=0.0))
     assert found["auscult_last_window_timestamp_seconds"] == {}
     assert not any("outbox" in name for name in found)

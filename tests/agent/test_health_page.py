@@ -9,9 +9,9 @@ from click.testing import CliRunner
 from support.page import Running, page_config
 
 from agent.cli import root
-from agent.health.finding import Grade
-from agent.health.page import check_page
-from agent.web.config import WebConfig
+from agent.config.web import WebConfig
+from agent.doctor.finding import Grade
+from agent.doctor.page import check_page
 
 
 def free_port():

@@ -7,11 +7,11 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from agent.config import AgentConfig
+from agent.config.agent import AgentConfig
+from agent.doctor.finding import Grade
+from agent.doctor.promise import check_promise
 from agent.evidence.answers import months
 from agent.evidence.record import FEEDBACK, RECORD, EvidenceRecord
-from agent.health.finding import Grade
-from agent.health.promise import check_promise
 
 
 @pytest.fixture

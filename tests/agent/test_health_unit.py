@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from agent.commands.install_service import install_service
-from agent.errors import AuscultError
-from agent.health.unit import (
+from agent.core.errors import AuscultError
+from agent.doctor.unit import (
     PLAIN,
     TEMPLATE,
     Installation,
@@ -138,7 +138,7 @@ def test_what_a_dynamic_user_cannot_read_is_told(tmp_path, monkeypatch):
     assert "below /home" in out_of_reach([Path("/home/me/a")], user=None)[0]
     assert out_of_reach([Path("/home/me/a")], user="me") == []
     assert "has its own" in out_of_reach([Path("/tmp/a")], user="me")[0]
-    monkeypatch.setattr("agent.health.unit._PRIVATE", ())
+    monkeypatch.setattr("agent.doctor.unit._PRIVATE", ())
     assert "not open to others" in out_of_reach([closed], user=None)[0]
     assert out_of_reach([Path("/opt/not-there")], user=None) == []
 

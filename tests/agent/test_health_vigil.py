@@ -11,8 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from agent.health.notify import Notifier
-from agent.health.vigil import Vigil
+from agent.monitor.systemd import Notifier
+from agent.monitor.watchdog import WatchdogFeeder
 from agent.window.condition import ConditionStatus, SensorCondition
 
 
@@ -51,7 +51,7 @@ class Machine:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.tally = SimpleNamespace(windows=0)
+        self.counters = SimpleNamespace(windows=0)
         self.ended = False
         self.expected = True
         self.missing = ()
@@ -61,12 +61,12 @@ class Machine:
         self.sensor = SensorCondition(status, "", 0.0)
 
     def window(self, status: ConditionStatus = ConditionStatus.GOOD) -> None:
-        self.tally.windows += 1
+        self.counters.windows += 1
         self.hears(status)
 
 
 def vigil_of(manager, **environment):
-    return Vigil(Notifier({"NOTIFY_SOCKET": manager.address, **environment}))
+    return WatchdogFeeder(Notifier({"NOTIFY_SOCKET": manager.address, **environment}))
 
 
 def kinds(manager):
@@ -74,88 +74,88 @@ def kinds(manager):
 
 
 def test_ready_after_the_first_window_of_each_and_fed_by_windows_alone(manager):
-    vigil, pump, fan = vigil_of(manager), Machine("pump"), Machine("fan")
+    watchdog, pump, fan = vigil_of(manager), Machine("pump"), Machine("fan")
     both = [pump, fan]
     for _ in range(5):
-        vigil.look(both)
+        watchdog.look(both)
     pump.window()
-    vigil.look(both)
+    watchdog.look(both)
     assert manager.told() == []
     fan.window()
-    vigil.look(both)
+    watchdog.look(both)
     assert manager.told() == [{"READY": "1", "STATUS": "2 machines, 2 windows"}]
     for _ in range(5):
-        vigil.look(both)  # time alone feeds nobody
+        watchdog.look(both)  # time alone feeds nobody
     assert manager.told() == []
     for _ in range(3):
         pump.window()
-        vigil.look(both)  # nor does one machine for another that hangs
+        watchdog.look(both)  # nor does one machine for another that hangs
     assert manager.told() == []
     fan.window()
-    vigil.look(both)
+    watchdog.look(both)
     assert manager.told() == [{"WATCHDOG": "1", "STATUS": "2 machines, 6 windows"}]
-    vigil.end()
+    watchdog.end()
     assert manager.told()[0]["STOPPING"] == "1"
 
 
 def test_a_microphone_known_to_be_gone_does_not_deafen_the_others(manager):
-    vigil, pump, fan = vigil_of(manager), Machine("pump"), Machine("fan")
+    watchdog, pump, fan = vigil_of(manager), Machine("pump"), Machine("fan")
     for machine in (pump, fan):
         machine.window()
-    vigil.look([pump, fan])
+    watchdog.look([pump, fan])
     assert kinds(manager) == ["READY"]
     fan.hears(ConditionStatus.FAILURE)  # told without a window: no sound comes
     pump.window()
-    vigil.look([pump, fan])
+    watchdog.look([pump, fan])
     (message,) = manager.told()
     assert message["WATCHDOG"] == "1"
     assert message["STATUS"].endswith("; no sound from fan")
     # But where nothing is heard at all, nobody is fed.
     pump.hears(ConditionStatus.FAILURE)
     for _ in range(3):
-        vigil.look([pump, fan])
+        watchdog.look([pump, fan])
     assert manager.told() == []
 
 
 def test_a_dead_microphone_s_machine_that_hangs_is_not_excused(manager):
-    vigil, pump, fan = vigil_of(manager), Machine("pump"), Machine("fan")
+    watchdog, pump, fan = vigil_of(manager), Machine("pump"), Machine("fan")
     for _ in range(2):
         pump.window()
         fan.window(ConditionStatus.FAILURE)  # windows of silence: honestly invalid
-        vigil.look([pump, fan])
+        watchdog.look([pump, fan])
     assert kinds(manager) == ["READY", "WATCHDOG"]
     for _ in range(3):
         pump.window()
-        vigil.look([pump, fan])
+        watchdog.look([pump, fan])
     assert manager.told() == []
 
 
 def test_a_machine_begun_anew_counts_from_zero(manager):
-    vigil, pump = vigil_of(manager), Machine("pump")
-    pump.tally.windows = 500
-    vigil.look([pump])
+    watchdog, pump = vigil_of(manager), Machine("pump")
+    pump.counters.windows = 500
+    watchdog.look([pump])
     manager.told()
     again = Machine("pump")
-    vigil.look([again])
+    watchdog.look([again])
     assert manager.told() == []
     again.window()
-    vigil.look([again])
+    watchdog.look([again])
     assert kinds(manager) == ["WATCHDOG"]
 
 
 def test_a_recording_that_is_over_is_not_waited_for(manager):
-    vigil, pump, fan = vigil_of(manager), Machine("pump"), Machine("fan")
+    watchdog, pump, fan = vigil_of(manager), Machine("pump"), Machine("fan")
     fan.ended = True
     pump.window()
-    vigil.look([pump, fan])
+    watchdog.look([pump, fan])
     assert kinds(manager) == ["READY"]
 
 
 def test_slow_windows_lengthen_the_watchdog(manager):
-    vigil = vigil_of(manager, WATCHDOG_USEC="120000000", WATCHDOG_PID=str(os.getpid()))
-    vigil.begin(20.0)
+    watchdog = vigil_of(manager, WATCHDOG_USEC="120000000", WATCHDOG_PID=str(os.getpid()))
+    watchdog.begin(20.0)
     assert manager.told() == []
-    vigil.begin(60.0)
+    watchdog.begin(60.0)
     assert manager.told() == [{"WATCHDOG_USEC": "240000000"}]
 
 
@@ -200,13 +200,13 @@ def test_a_manager_that_does_not_read_holds_nobody_up_for_long(tmp_path):
 
 
 def test_a_machine_without_a_bundle_is_awake_and_said_not_to_be_judged(manager):
-    vigil, pump, fan = vigil_of(manager), Machine("pump"), Machine("fan")
+    watchdog, pump, fan = vigil_of(manager), Machine("pump"), Machine("fan")
     fan.missing = ("bundle",)
     pump.window()
-    vigil.look([pump, fan])
+    watchdog.look([pump, fan])
     assert manager.told() == []  # its microphone must be heard all the same
     fan.window()
-    vigil.look([pump, fan])
+    watchdog.look([pump, fan])
     (told,) = manager.told()
     assert told["READY"] == "1"
     assert "no bundle yet for fan" in told["STATUS"]
@@ -215,19 +215,19 @@ def test_a_machine_without_a_bundle_is_awake_and_said_not_to_be_judged(manager):
 def test_an_agent_with_no_microphone_chosen_is_ready_for_somebody_to_choose_one(
     manager, monkeypatch
 ):
-    vigil, pump = vigil_of(manager), Machine("pump")
+    watchdog, pump = vigil_of(manager), Machine("pump")
     pump.expected, pump.missing = False, ("microphone", "bundle")
-    vigil.look([pump])
+    watchdog.look([pump])
     (told,) = manager.told()
     assert "no microphone yet for pump" in told["STATUS"]
-    vigil.look([pump])
+    watchdog.look([pump])
     assert manager.told() == []  # not at every look
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + 1.5)
-    vigil.look([pump])
+    watchdog.look([pump])
     assert kinds(manager) == ["WATCHDOG"]
     # Once one is chosen, only its windows count.
     monkeypatch.setattr(time, "monotonic", lambda: now + 3)
     pump.expected = True
-    vigil.look([pump])
+    watchdog.look([pump])
     assert manager.told() == []

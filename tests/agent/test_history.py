@@ -7,12 +7,12 @@ import time
 
 import pytest
 
-from agent.errors import AuscultError
-from agent.history import keeper as module
+from agent.core.clock import utc
+from agent.core.errors import AuscultError
+from agent.history import recorder as module
 from agent.history.bucket import Bucket, bucket_of
-from agent.history.keeper import HistoryKeeper
+from agent.history.recorder import HistoryRecorder
 from agent.history.store import KEPT, PastFile
-from agent.publish.messages import utc
 
 
 def score(at, value, **changes):
@@ -34,7 +34,7 @@ def tell(history, begin, values):
 
 
 def test_each_range_has_the_same_least_mean_and_largest(place):
-    history = HistoryKeeper("dev", place)
+    history = HistoryRecorder("dev", place)
     begin = int(time.time()) // 3600 * 3600 - 3600 + 600
     values = [0.1 + n % 7 / 10 for n in range(120)]
     tell(history, begin, values)
@@ -54,17 +54,17 @@ def test_each_range_has_the_same_least_mean_and_largest(place):
 def test_a_step_cut_by_a_restart_counts_both_halves(place):
     begin = int(time.time()) // 60 * 60 - 120
     for half in (0, 20):
-        history = HistoryKeeper("dev", place)
+        history = HistoryRecorder("dev", place)
         history.start()
         tell(history, begin + half, [0.2 + half] * 20)
         history.stop()
-    _, points = HistoryKeeper("dev", place).read("pump", "day")
+    _, points = HistoryRecorder("dev", place).read("pump", "day")
     (bucket,) = [bucket for start, bucket in points if start == begin]
     assert (bucket.windows, bucket.score_min, bucket.score_max) == (40, 0.2, 20.2)
 
 
 def test_windows_that_cannot_be_judged_leave_a_reason_and_no_score(place):
-    history = HistoryKeeper("dev", place)
+    history = HistoryRecorder("dev", place)
     now = time.time() - 5
     history.narrate(
         "score", "pump", score(now, None, validity="clipped", state="unknown", exceeded=False)
@@ -93,7 +93,7 @@ def test_the_file_is_bounded_by_age_and_by_number(place, monkeypatch):
 def test_a_damaged_file_is_set_aside_and_a_full_disk_is_made_up_for(place, monkeypatch):
     place.parent.mkdir()
     place.write_bytes(b"no database " * 1000)
-    history = HistoryKeeper("dev", place)
+    history = HistoryRecorder("dev", place)
     now = time.time() - 2
     tell(history, now, [0.1])
     assert len(history.read("pump", "hour")[1]) == 1
@@ -114,7 +114,7 @@ def test_a_damaged_file_is_set_aside_and_a_full_disk_is_made_up_for(place, monke
 
 def test_memory_is_bounded_while_nothing_can_be_written(place, monkeypatch):
     monkeypatch.setattr(module, "_WAITING", 30)
-    history = HistoryKeeper("dev", place)
+    history = HistoryRecorder("dev", place)
     tell(history, 1e9, [0.1] * 100)
     assert len(history._waiting) <= 30
 
@@ -147,7 +147,7 @@ def test_raw_scores_of_an_earlier_version_are_put_on_the_scale_and_marked(place)
     rows += [("pump", begin + 60 * (40 + n), -1.5 + 0.1 * n, -0.5) for n in range(11)]
     rows += [("fan", begin, -2.0, -1.0), ("fan", begin + 60, 0.3, 0.6)]
     _of_version_1(place, rows)
-    history = HistoryKeeper("dev", place)
+    history = HistoryRecorder("dev", place)
     tell(history, begin + 60 * 60, [0.25])
     found = dict(history.read("pump", "day")[1])
     assert found[begin].score_sum / 4 == pytest.approx((3.0 - 4.0) / 1.5)
@@ -164,5 +164,5 @@ def test_raw_scores_of_an_earlier_version_are_put_on_the_scale_and_marked(place)
     assert second.score_sum / 4 == pytest.approx(0.5)
     history.stop()
     # Once is enough.
-    again = dict(HistoryKeeper("dev", place).read("pump", "day")[1])
+    again = dict(HistoryRecorder("dev", place).read("pump", "day")[1])
     assert again[begin].score_sum == found[begin].score_sum

@@ -9,10 +9,10 @@ import pytest
 from click.testing import CliRunner
 
 from agent.commands.why import why
-from agent.decide.config import DecideConfig
-from agent.errors import AuscultError
-from agent.history.keeper import HistoryKeeper
-from agent.publish.messages import utc
+from agent.config.decide import DecideConfig
+from agent.core.clock import utc
+from agent.core.errors import AuscultError
+from agent.history.recorder import HistoryRecorder
 from agent.request.commands import COMMANDS
 from agent.request.why import why_handler
 
@@ -30,7 +30,7 @@ def score(at, value, **changes):
 
 @pytest.fixture
 def history(tmp_path):
-    return HistoryKeeper("dev", tmp_path / "history" / "history.db")
+    return HistoryRecorder("dev", tmp_path / "history" / "history.db")
 
 
 def hear(history, values, **changes):
@@ -103,7 +103,7 @@ def test_events_outlive_a_restart_and_are_not_told_twice(history, tmp_path):
     operate(history, 5, "raised", alarm_id="a1")
     operate(history, 5, "raised", alarm_id="a1")
     asked(history)
-    again = HistoryKeeper("dev", tmp_path / "history" / "history.db")
+    again = HistoryRecorder("dev", tmp_path / "history" / "history.db")
     assert len(again.why("pump", NOW, NOW + 100, DECIDE).events) == 1
 
 

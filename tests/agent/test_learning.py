@@ -14,17 +14,17 @@ import yaml
 from support.bundles import FAULTY_HZ, tone, write
 from support.page import Running, until
 
-from agent.capture.chosen import choose_microphone, chosen_microphone
-from agent.capture.config import MicrophoneSource
 from agent.collect.recording import Order
 from agent.commands.run import _heartbeat
-from agent.config import load_config
+from agent.config.agent import load_config
+from agent.config.capture import MicrophoneSource
+from agent.config.chosen import choose_microphone, chosen_microphone
+from agent.core.errors import AuscultError, ConfigError
+from agent.doctor.examine import check_bundle, check_microphone
+from agent.doctor.finding import Grade
 from agent.encode.onnx import OnnxEncoder
-from agent.errors import AuscultError, ConfigError
-from agent.health.examine import check_bundle, check_microphone
-from agent.health.finding import Grade
-from agent.learner import Learner
-from agent.pipeline import Pipeline
+from agent.pipeline.listen_only import ListenOnly
+from agent.pipeline.pipeline import Pipeline
 from agent.service import Agent
 
 
@@ -63,7 +63,7 @@ def left_alone(tmp_path_factory):
     folder = tmp_path_factory.mktemp("learning")
     with Running(config_of(folder)) as found:
         found.folder = folder
-        until(lambda: found.agent.pipelines[0].tally.windows > 1)
+        until(lambda: found.agent.pipelines[0].counters.windows > 1)
         yield found
 
 
@@ -81,7 +81,7 @@ def put(bundle, place):
 def test_it_is_heard_and_nothing_is_claimed_of_it(left_alone, caplog):
     agent = left_alone.agent
     (learner,) = agent.pipelines
-    assert isinstance(learner, Learner)
+    assert isinstance(learner, ListenOnly)
     health = agent._health()["machines"]["pump"]
     assert health["unjudged"] == health["windows"] > 1
     assert health["missing"] == ["bundle"]
@@ -140,9 +140,9 @@ def test_a_damaged_first_bundle_is_refused_and_listening_goes_on(
     put(damaged, place)
     until(lambda: running.agent._growth._swapper.refused)
     learner = running.agent.pipelines[0]
-    before = learner.tally.windows
-    assert isinstance(learner, Learner)
-    until(lambda: learner.tally.windows > before)
+    before = learner.counters.windows
+    assert isinstance(learner, ListenOnly)
+    until(lambda: learner.counters.windows > before)
     (refused,) = [
         line["data"] for line in told(tmp_path) if line.get("type") == "auscult.bundle.refused"
     ]
@@ -165,10 +165,10 @@ def test_a_bundle_that_cannot_keep_the_promise_asked_for_does_not_end_listening(
         put(tiny_bundle, tmp_path / "state" / "bundles" / "pump")
         until(lambda: running.agent._growth._swapper.refused)
         learner = running.agent.pipelines[0]
-        assert isinstance(learner, Learner)
+        assert isinstance(learner, ListenOnly)
         assert running.agent.fault() is None
-        before = learner.tally.windows
-        until(lambda: learner.tally.windows > before)
+        before = learner.counters.windows
+        until(lambda: learner.counters.windows > before)
     (refused,) = [
         line["data"] for line in told(tmp_path) if line.get("type") == "auscult.bundle.refused"
     ]
@@ -179,7 +179,7 @@ def test_a_bundle_that_cannot_keep_the_promise_asked_for_does_not_end_listening(
     agent.prepare()
     agent.start()
     agent.stop()
-    assert isinstance(agent.pipelines[0], Learner)
+    assert isinstance(agent.pipelines[0], ListenOnly)
     assert check_bundle(config, config.machines[0])[0].grade is Grade.FAIL
 
 
@@ -207,10 +207,10 @@ def test_a_first_bundle_that_fails_its_trial_is_put_away(
     monkeypatch.setattr(OnnxEncoder, "encode", failing)
     put(tiny_bundle, tmp_path / "state" / "bundles" / "pump")
     until(lambda: running.agent._growth._swapper.rolled_back)
-    until(lambda: isinstance(running.agent.pipelines[0], Learner))
+    until(lambda: isinstance(running.agent.pipelines[0], ListenOnly))
     assert running.agent.fault() is None
-    before = running.agent.pipelines[0].tally.windows
-    until(lambda: running.agent.pipelines[0].tally.windows > before)
+    before = running.agent.pipelines[0].counters.windows
+    until(lambda: running.agent.pipelines[0].counters.windows > before)
 
 
 def test_what_is_recorded_meanwhile_has_the_rate_asked_for(left_alone):

@@ -7,8 +7,8 @@ import pytest
 from support.bundles import RATE, WINDOW
 from support.levelled import VIEWS, build_levelled_bundle, machine
 
-from agent.bundle.load import open_bundle
-from agent.errors import AuscultError, BundleError
+from agent.core.errors import AuscultError, BundleError
+from agent.deploy.load import open_bundle
 from agent.level.check import LevelCheck
 from agent.level.columns import level_columns
 from agent.level.ignore import LevelFreeScorer, level_free

@@ -15,10 +15,10 @@ from support.bundles import RATE, write
 from support.levelled import build_levelled_bundle, machine
 
 from agent.bank.sound import alarm_sound, cut
-from agent.bundle.load import open_bundle
 from agent.commands.doctor import doctor
-from agent.config import load_config
-from agent.errors import AuscultError
+from agent.config.agent import load_config
+from agent.core.errors import AuscultError
+from agent.deploy.load import open_bundle
 from agent.level.baseline import LevelFile, LevelMemory
 from agent.service import Agent
 
@@ -119,7 +119,7 @@ def test_a_louder_machine_is_told_once_as_such_and_raises_no_alarm(plant):
     assert [one["level_change_db"] for one in states][-2:] == [
         pytest.approx(6.0, abs=1.0), None
     ]  # fmt: skip
-    assert agent.pipelines[0].tally.raised == 0
+    assert agent.pipelines[0].counters.raised == 0
     types = {line["type"] for line in lines if line["kind"] == "event"}
     assert types == {"auscult.alarm.level", "auscult.alarm.level_returned"}
 

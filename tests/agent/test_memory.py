@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from agent import memory
+from agent.core import memory
 
 CODE = """
 from pathlib import Path

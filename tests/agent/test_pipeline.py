@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from support.bundles import FAULTY_HZ, RATE, tone, write
 
-from agent.bundle.load import open_bundle
 from agent.bundle.manifest import Gate
-from agent.capture.config import ReplaySource
 from agent.capture.source import open_source
-from agent.config import MachineConfig
-from agent.decide.config import DecideConfig
-from agent.errors import AudioError, BundleError
-from agent.frames import AlarmEvent, AudioBlock, Decision, Level, MachineState, Validity
-from agent.pipeline import Pipeline
+from agent.config.agent import MachineConfig
+from agent.config.capture import ReplaySource
+from agent.config.decide import DecideConfig
+from agent.core.errors import AudioError, BundleError
+from agent.core.records import AlarmEvent, AudioBlock, Decision, Level, MachineState, Validity
+from agent.deploy.load import open_bundle
+from agent.pipeline.pipeline import Pipeline
 from agent.score.gate import IdleGate
 from agent.score.space import Space
 from agent.window.condition import SensorCondition
@@ -105,7 +105,7 @@ def finish(pipeline, seconds=20):
         time.sleep(0.01)
     assert pipeline.ended
     assert pipeline.join(1)
-    return pipeline.tally
+    return pipeline.counters
 
 
 def test_a_fault_in_a_replayed_stream_raises_and_clears_the_alarm(tmp_path, tiny_bundle, bundle):
@@ -118,13 +118,13 @@ def test_a_fault_in_a_replayed_stream_raises_and_clears_the_alarm(tmp_path, tiny
     )
     source = open_source(ReplaySource(paths=(str(tmp_path),), speed="max"), RATE)
     listener = Listener()
-    tally = finish(Pipeline(config, bundle, source, [listener]))
+    counters = finish(Pipeline(config, bundle, source, [listener]))
     # 60 s, windows of 1 s every 0.5 s, none lost at full speed.
-    assert tally.windows == 119
-    assert tally.dropped == 0
-    assert tally.stream_seconds == pytest.approx(60)
+    assert counters.windows == 119
+    assert counters.dropped == 0
+    assert counters.stream_seconds == pytest.approx(60)
     assert listener.firsts == [True] + [False] * 118
-    raised, cleared = tally.alarms
+    raised, cleared = counters.alarms
     assert raised.raised
     assert not cleared.raised
     assert raised.alarm_id == cleared.alarm_id
@@ -141,10 +141,10 @@ def test_invalid_stretches_are_counted_not_scored(tiny_bundle, bundle):
     sound = np.concatenate([tone(3), np.zeros(3 * RATE, np.float32), tone(3)])
     sound[100] = np.nan
     listener = Listener()
-    tally = finish(
+    counters = finish(
         Pipeline(machine(tiny_bundle, hop_seconds=1), bundle, Feed(blocks(sound)), [listener])
     )
-    assert dict(tally.invalid) == {"not_finite": 1, "silent": 3}
+    assert dict(counters.invalid) == {"not_finite": 1, "silent": 3}
     scored = [decision.score.value is not None for decision in listener.decisions]
     assert scored == [False, True, True, False, False, False, True, True, True]
 
@@ -161,9 +161,9 @@ def test_live_sound_drops_the_oldest_windows_and_counts_them(tiny_bundle, bundle
     feed = Feed(blocks(tone(100)), live=True, pause=0.001)
     listener = Listener(delay=0.03)
     config = machine(tiny_bundle, hop_seconds=0.5, queue_windows=4)
-    tally = finish(Pipeline(config, bundle, feed, [listener]))
-    assert tally.dropped > 20
-    assert tally.windows + tally.dropped == 199
+    counters = finish(Pipeline(config, bundle, feed, [listener]))
+    assert counters.dropped > 20
+    assert counters.windows + counters.dropped == 199
     indices = [decision.score.window.index for decision in listener.decisions]
     assert indices == sorted(indices)
     assert indices[-1] == 198  # the newest are those kept
@@ -187,7 +187,7 @@ def finish_started(pipeline):
     while not pipeline.ended and time.monotonic() < deadline:
         time.sleep(0.01)
     assert pipeline.ended
-    return pipeline.tally
+    return pipeline.counters
 
 
 def test_stop_ends_both_threads_at_once(tiny_bundle, bundle):
@@ -208,10 +208,10 @@ def test_a_failing_publisher_silences_neither_scoring_nor_the_others(tiny_bundle
             raise RuntimeError("broken")
 
     listener = Listener()
-    tally = finish(
+    counters = finish(
         Pipeline(machine(tiny_bundle), bundle, Feed(blocks(tone(3))), [Broken(), listener])
     )
-    assert len(listener.decisions) == tally.windows == 5
+    assert len(listener.decisions) == counters.windows == 5
     assert "Broken failed" in caplog.text
 
 
@@ -290,8 +290,8 @@ def test_an_idle_machine_raises_nothing_and_its_state_is_told(tiny_bundle, bundl
             hop_seconds=0.5,
             decide=DecideConfig(raise_windows=1, of_windows=1, clear_windows=2, idle=idle_means),
         )
-        tally = finish(Pipeline(config, gated, Feed(blocks(sound)), [listener]))
-        assert tally.idle == 11
+        counters = finish(Pipeline(config, gated, Feed(blocks(sound)), [listener]))
+        assert counters.idle == 11
     assert [event.kind.value for event in heard["suppress"].events] == []
     assert [event.kind.value for event in heard["ignore"].events] == ["raised", "cleared"]
     states = [decision.state.value for decision in heard["suppress"].decisions]
@@ -351,10 +351,10 @@ def test_a_quiet_hall_is_an_idle_machine_and_no_fault_of_the_microphone(tiny_bun
     config = machine(tiny_bundle, hop_seconds=0.25)
     gaps = {120 + 55, 440} if gap else ()
     pipeline = Pipeline(config, bundle, Feed(blocks(sound, gaps=gaps)), [listener])
-    tally = finish(pipeline)
-    assert not tally.raised
-    assert not tally.exceeded
-    assert not tally.invalid
+    counters = finish(pipeline)
+    assert not counters.raised
+    assert not counters.exceeded
+    assert not counters.invalid
     assert {condition.status.value for condition in listener.conditions} == {"good"}
     quiet = [one.state for one in listener.decisions if 32 < one.score.window.monotonic < 68]
     assert set(quiet) == {MachineState.IDLE}
@@ -368,7 +368,7 @@ def test_a_fault_in_runs_between_quiet_is_raised(tiny_bundle, bundle):
     sound = np.concatenate([part for run in runs for part in (hall, run)])
     listener = Listener()
     config = machine(tiny_bundle, hop_seconds=0.25)
-    tally = finish(Pipeline(config, bundle, Feed(blocks(sound)), [listener]))
-    assert tally.raised == 1
+    counters = finish(Pipeline(config, bundle, Feed(blocks(sound)), [listener]))
+    assert counters.raised == 1
     # The seventh run is the first that is faulty. 20 s of faulty sound are ten runs at the most.
-    assert 6 * 23 + 20 <= tally.alarms[0].stream_seconds <= 16 * 23
+    assert 6 * 23 + 20 <= counters.alarms[0].stream_seconds <= 16 * 23

@@ -19,8 +19,9 @@ import numpy as np
 import pytest
 from support.broker import Broker, Subscriber, free_port
 
-from agent.errors import ConfigError
-from agent.frames import (
+from agent.config.publish import JsonlConfig, MqttConfig, TlsConfig
+from agent.core.errors import ConfigError
+from agent.core.records import (
     AlarmEvent,
     AlarmStatus,
     Decision,
@@ -31,12 +32,11 @@ from agent.frames import (
     Validity,
     Window,
 )
+from agent.core.scale import Scale
 from agent.publish import messages
-from agent.publish.config import JsonlConfig, MqttConfig, TlsConfig
 from agent.publish.jsonl import JsonlPublisher
 from agent.publish.mqtt import MqttPublisher
-from agent.publish.outgoing import Outgoing
-from agent.score.scale import Scale
+from agent.publish.mqtt_message import MqttMessage
 
 
 def window_at(index, *, valid=True):
@@ -164,7 +164,7 @@ def test_telemetry_waits_where_it_is_bounded_while_the_link_is_slow(broker, publ
     broker.send_signal(signal.SIGSTOP)  # takes nothing more, as a link that is full
     try:
         for _ in range(200):
-            outbox.put_telemetry(Outgoing("auscult/dev/pump/score", bytes(200_000), 0, False))
+            outbox.put_telemetry(MqttMessage("auscult/dev/pump/score", bytes(200_000), 0, False))
         time.sleep(1)
         assert len(outbox._telemetry) > 100
         publisher.tell("pump", raised(1, "a1"))
@@ -271,9 +271,9 @@ import sys, time
 from pathlib import Path
 import tests_path  # noqa: F401
 from test_publish import raised
-from agent.publish.config import MqttConfig
+from agent.config.publish import MqttConfig
 from agent.publish.mqtt import MqttPublisher
-from agent.publish.outgoing import Outgoing
+from agent.publish.mqtt_message import Outgoing
 port, folder, first = int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 config = MqttConfig(host="127.0.0.1", port=port, reconnect_max_seconds=1)
 publisher = MqttPublisher(config, "dev", ["pump"], folder)

@@ -8,7 +8,7 @@ import time
 import pytest
 from support.broker import Broker, Subscriber
 
-from agent.publish.config import HomeAssistantConfig, MqttConfig
+from agent.config.publish import HomeAssistantConfig, MqttConfig
 from agent.publish.home_assistant import discovery_message, discovery_topic
 from agent.publish.mqtt import MqttPublisher
 

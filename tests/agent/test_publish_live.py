@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from agent.bundle.events import BundleEvent, BundleEventKind
-from agent.frames import Decision, Level, Score, Window
-from agent.publish.config import JsonlConfig
+from agent.config.publish import JsonlConfig
+from agent.core.records import Decision, Level, Score, Window
 from agent.publish.jsonl import JsonlPublisher
 from agent.publish.live import LiveBoard
 

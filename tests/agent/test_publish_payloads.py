@@ -9,11 +9,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from agent import schemas
 from agent.bundle.events import BundleEvent, BundleEventKind
-from agent.bundle.load import open_bundle
-from agent.drift.events import DriftEvent, DriftEventKind, DriftStatus
-from agent.frames import (
+from agent.core.records import (
     AlarmEvent,
     AlarmStatus,
     Decision,
@@ -27,16 +24,19 @@ from agent.frames import (
     Validity,
     Window,
 )
+from agent.core.scale import Scale
+from agent.deploy.load import open_bundle
+from agent.drift.events import DriftEvent, DriftEventKind, DriftStatus
+from agent.machine.counters import Counters
 from agent.publish import messages
 from agent.publish.about import bundle_info, health_message, info_message, level_of
 from agent.publish.bundle import bundle_event_message
 from agent.publish.drift import drift_event_message, drift_status_message
-from agent.publish.news import AlarmNews
 from agent.publish.outbox import Outbox
+from agent.publish.status_filter import StatusFilter
 from agent.publish.store import EventStore
-from agent.score.scale import Scale
-from agent.tally import Tally
 from agent.window.condition import ConditionStatus, SensorCondition
+from tools import messages as schemas
 
 WINDOW = Window(np.zeros(800, np.float32), 800, 7, 5.0, 1e9, Validity.VALID, "", "mic")
 SCALE = Scale(median=0.2, threshold=0.4, usual=0.3, severe=0.6)
@@ -55,7 +55,7 @@ def event(**changes):
 
 class Listening:
     name = "pump"
-    tally = Tally(windows=5, last_window=1.0)
+    counters = Counters(windows=5, last_window=1.0)
     missing = ("bundle",)
     remarks = ("no window was judged for an hour",)
 
@@ -69,7 +69,7 @@ def built(tmp_path, bundle):
         since_wall=1e9, status=STATUS,
     )  # fmt: skip
     opened = open_bundle(bundle)
-    Listening.tally.invalid["silent"] += 1
+    Listening.counters.invalid["silent"] += 1
     info = bundle_info(opened, level_of("judge", None))
     condition = SensorCondition(ConditionStatus.FAILURE, "silent", 1e9)
     yield (
@@ -161,7 +161,7 @@ def test_a_number_that_is_not_json_is_refused():
 
 
 def test_an_alarm_is_news_when_it_differs_not_when_the_clocks_drift():
-    news = AlarmNews()
+    news = StatusFilter()
     assert news.note("pump", STATUS)
     assert not news.note("pump", STATUS)
     later = AlarmStatus(

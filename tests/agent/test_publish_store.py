@@ -15,17 +15,17 @@ import time
 
 import pytest
 
-from agent.errors import ConfigError
+from agent.core.errors import ConfigError
 from agent.publish import file as file_module
 from agent.publish.forget import used_bytes
+from agent.publish.mqtt_message import MqttMessage
 from agent.publish.outbox import Outbox
-from agent.publish.outgoing import Outgoing
 from agent.publish.store import EventStore
 
 
 def event(number, size=0):
     payload = json.dumps({"n": number, "fill": "x" * size}).encode()
-    return Outgoing("t/event", payload, 1, retain=False, id=f"e{number}", content_type="c")
+    return MqttMessage("t/event", payload, 1, retain=False, id=f"e{number}", content_type="c")
 
 
 def ids(store, after=0, limit=100_000):
@@ -97,7 +97,7 @@ def test_a_second_agent_on_the_same_folder_is_refused(opened, tmp_path):
 WRITER = """
 import json, sys
 from pathlib import Path
-from agent.publish.outgoing import Outgoing
+from agent.publish.mqtt_message import Outgoing
 from agent.publish.store import EventStore
 store = EventStore(Path(sys.argv[1]), 1_000_000)
 store.start()
@@ -253,7 +253,7 @@ def test_events_in_memory_come_after_those_on_a_disk_that_returns(tmp_path, open
 LIMITED = """
 import resource, sys
 from pathlib import Path
-from agent.publish.outgoing import Outgoing
+from agent.publish.mqtt_message import Outgoing
 from agent.publish.store import EventStore
 resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
 store = EventStore(Path(sys.argv[1]), 1_000_000)
@@ -435,7 +435,7 @@ def test_outbox_offers_the_unacknowledged_again_in_order_and_sets_the_refused_as
 
 def test_telemetry_is_dropped_and_counted_alarms_are_not(opened):
     outbox = Outbox(opened(), max_volatile=10)
-    score = Outgoing("s", b"{}", 0, retain=False)
+    score = MqttMessage("s", b"{}", 0, retain=False)
     outbox.put_telemetry(score)
     assert outbox.dropped_telemetry == 1
     outbox.connected()

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from support.broker import Broker, Subscriber
 
+from agent.config.decide import DecideConfig
+from agent.config.publish import MqttConfig
+from agent.core.errors import AuscultError
 from agent.decide.alarm import AlarmDecider
-from agent.decide.config import DecideConfig
-from agent.decide.keeper import AlarmKeeper
-from agent.errors import AuscultError
-from agent.publish.config import MqttConfig
+from agent.decide.service import AlarmService
 from agent.publish.messages import encode
 from agent.publish.mqtt import MqttPublisher
 from agent.publish.payloads import Response
@@ -265,7 +265,7 @@ class Asker:
 def test_commands_over_a_real_broker(tmp_path, version):
     """Also one sent while the agent is away, which the persistent session keeps."""
     with Broker(tmp_path / "broker") as broker, Subscriber(broker.port) as live:
-        keeper = AlarmKeeper(AlarmDecider(DecideConfig(), 0.5), lambda _: None)
+        keeper = AlarmService(AlarmDecider(DecideConfig(), 0.5), lambda _: None)
         publishers = []
 
         def begin():

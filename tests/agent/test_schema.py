@@ -9,10 +9,10 @@ from pydantic import Field, ValidationError, create_model
 
 from agent.bundle.manifest import Manifest
 from agent.collect.session import Session
-from agent.config import AgentConfig, load_config
-from agent.errors import ConfigError
+from agent.config.agent import AgentConfig, load_config
+from agent.core.errors import ConfigError
+from agent.core.schema import explain
 from agent.request.commands import COMMANDS, Collect, CollectCancel
-from agent.schema import explain
 
 MACHINE = {"name": "pump", "source": "microphone"}
 ASKED = {"transaction": "t", "machine": "pump"}

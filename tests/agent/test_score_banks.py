@@ -7,12 +7,12 @@ import pytest
 from sklearn.neighbors import NearestNeighbors
 
 from agent.bundle.manifest import Row
-from agent.errors import ConfigError
+from agent.calibrate.check import trusted
+from agent.config.scorer_knn import KnnConfig
+from agent.core.errors import ConfigError
 from agent.score import neighbours as module
 from agent.score.bank import MemoryBank, distances, prepare
 from agent.score.build import build_scorer, fit_state, healthy_scores, write_scorer
-from agent.score.check import trusted
-from agent.score.config_knn import KnnConfig
 from agent.score.fitter import WorkstationError
 from agent.score.index import IndexPlan, build_index, choose_plan, write_index
 from agent.score.knn import KnnScorer

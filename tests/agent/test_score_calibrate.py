@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from agent.errors import AuscultError
-from agent.score.calibrate import calibrate
-from agent.score.config_threshold import ThresholdRule
-from agent.score.tail import fit_tail, upper_quantile
+from agent.calibrate.limits import calibrate
+from agent.calibrate.tail import fit_tail, upper_quantile
+from agent.config.threshold import ThresholdRule
+from agent.core.errors import AuscultError
 
 
 def rate_of(rate, **changes):

@@ -7,12 +7,12 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from agent.bundle.manifest import Row
+from agent.calibrate.check import _auc, power, trusted
+from agent.calibrate.fit import fit_scorer
+from agent.config.scorer_knn import KnnConfig
+from agent.config.threshold import ThresholdRule
 from agent.score.bank import MemoryBank
 from agent.score.build import build_scorer
-from agent.score.check import _auc, power, trusted
-from agent.score.config_knn import KnnConfig
-from agent.score.config_threshold import ThresholdRule
-from agent.score.fit import fit_scorer
 from agent.score.knn import KnnScorer
 from agent.score.normalize import fit_constants
 from agent.score.scorer import HealthySet

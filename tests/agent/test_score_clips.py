@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from agent.config.decide import DecideConfig
+from agent.core.records import MachineState, Score, Window
 from agent.decide.alarm import AlarmDecider
-from agent.decide.config import DecideConfig
-from agent.frames import MachineState, Score, Window
-from agent.score.clips import beside_idle
+from agent.offline.clips import beside_idle
 
 LENGTH, HOP = 10, 2
 

@@ -10,12 +10,13 @@ import pytest
 from click.testing import CliRunner
 from support.bundles import FAULTY_HZ, tone, write
 
-from agent.bundle.load import open_bundle
 from agent.bundle.manifest import GATE, GATE_ROWS, Gate
-from agent.bundle.seal import seal, write_json
+from agent.bundle.seal import seal
 from agent.commands.score import score
-from agent.frames import Validity
-from agent.score.clips import score_clip
+from agent.core.records import Validity
+from agent.core.storage import write_json
+from agent.deploy.load import open_bundle
+from agent.offline.clips import score_clip
 
 
 @pytest.fixture

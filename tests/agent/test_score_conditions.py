@@ -13,14 +13,14 @@ import soundfile
 from click.testing import CliRunner
 
 from agent.bundle.facts import ConditionsInfo
-from agent.bundle.load import open_bundle
-from agent.capture.config import MicrophoneSource
+from agent.calibrate.clip_limits import clip_limits
 from agent.capture.source import as_trained
 from agent.commands.score import score
-from agent.frames import Validity
-from agent.score.clip_limits import clip_limits
-from agent.score.clips import score_clip
-from agent.score.config_threshold import ThresholdRule
+from agent.config.capture import MicrophoneSource
+from agent.config.threshold import ThresholdRule
+from agent.core.records import Validity
+from agent.deploy.load import open_bundle
+from agent.offline.clips import score_clip
 from agent.window.clip import clip_windows, stream_windows
 from agent.window.conditions import compare_conditions
 from export.bundle import export_run

@@ -13,9 +13,7 @@ from sklearn.mixture import GaussianMixture
 from sklearn.svm import OneClassSVM
 
 from agent.bundle.manifest import Row
-from agent.errors import ConfigError
-from agent.score.build import build_scorer, fit_state, healthy_scores
-from agent.score.config_density import (
+from agent.config.scorer_density import (
     CoveringConfig,
     DensitySoftmaxConfig,
     MahalanobisConfig,
@@ -23,6 +21,8 @@ from agent.score.config_density import (
     OneClassConfig,
     ValueConfig,
 )
+from agent.core.errors import ConfigError
+from agent.score.build import build_scorer, fit_state, healthy_scores
 from agent.score.fitter import WorkstationError
 from agent.score.gaussian import covariance
 from agent.score.scorer import HealthySet

@@ -8,16 +8,16 @@ import soundfile
 from pydantic import ValidationError
 from sklearn.metrics import roc_auc_score
 
-from agent.bundle.load import open_bundle
 from agent.bundle.manifest import Row
+from agent.calibrate.fit import fit_scorer
+from agent.config.scorer_density import DtmmConfig
+from agent.config.threshold import ThresholdRule
+from agent.core.errors import ConfigError
+from agent.deploy.load import open_bundle
 from agent.drift.evolve import ProcessNoise, evolve
 from agent.drift.mixture import Mixture
-from agent.errors import ConfigError
 from agent.score.build import build_scorer, fit_state, healthy_scores
-from agent.score.config_density import DtmmConfig
-from agent.score.config_threshold import ThresholdRule
 from agent.score.dtmm import DtmmScorer
-from agent.score.fit import fit_scorer
 from agent.score.fitter import WorkstationError
 from agent.score.scorer import HealthySet, StateError
 from export.bundle import export_bundle

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from agent.bundle.manifest import Row
-from agent.errors import ConfigError
+from agent.config.scorer import FusionConfig, Part
+from agent.config.scorer_density import MahalanobisConfig, ValueConfig
+from agent.config.scorer_knn import KnnConfig
+from agent.core.errors import ConfigError
 from agent.score.build import build_scorer, fit_state, healthy_scores
-from agent.score.config import FusionConfig, Part
-from agent.score.config_density import MahalanobisConfig, ValueConfig
-from agent.score.config_knn import KnnConfig
 from agent.score.fusion import FusionScorer, Judge, Surprise, combine, normalizer
 from agent.score.normalize import leave_one_out
 from agent.score.scorer import HealthySet

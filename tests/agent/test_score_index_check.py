@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from agent.errors import BundleError
+from agent.core.errors import BundleError
 from agent.score.index import write_index
 from agent.score.index_check import check_index
 
@@ -24,7 +24,7 @@ from agent.bundle.manifest import Row
 from agent.errors import BundleError
 from agent.score import knn
 from agent.score.bank import MemoryBank
-from agent.score.config_knn import KnnConfig
+from agent.config.scorer_knn import KnnConfig
 
 knn.EXACT_UP_TO = 100
 vectors = np.load(sys.argv[1])

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
 from agent.bundle.manifest import Row
+from agent.config.scorer_knn import KnnConfig
 from agent.score import bank as bank_module
 from agent.score import knn as knn_module
 from agent.score.bank import MemoryBank, prepare
-from agent.score.config_knn import KnnConfig
 from agent.score.index import write_index
 from agent.score.knn import KnnScorer
 from agent.score.normalize import (

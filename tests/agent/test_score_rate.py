@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from agent.bundle.manifest import Row
-from agent.score.config_threshold import ThresholdRule
-from agent.score.rate import Correlation, Counting, measure_correlation, window_rate
-from agent.score.rules import find_limit
+from agent.calibrate.rate import Correlation, Counting, measure_correlation, window_rate
+from agent.calibrate.rules import find_limit
+from agent.config.threshold import ThresholdRule
 
 DAY = 86_400.0
 

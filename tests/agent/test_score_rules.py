@@ -8,15 +8,15 @@ from pydantic import ValidationError
 from scipy import special, stats
 
 from agent.bundle.manifest import Row
-from agent.score.calibrate import HealthyScores, calibrate, significance
-from agent.score.config_knn import KnnConfig
-from agent.score.config_threshold import ThresholdRule
-from agent.score.conformal import PValues
-from agent.score.fit import fit_scorer
-from agent.score.gamma import digamma, fit_gamma, gamma_quantile, lower_share, trigamma
-from agent.score.rules import find_limit
+from agent.calibrate.conformal import PValues
+from agent.calibrate.fit import fit_scorer
+from agent.calibrate.gamma import digamma, fit_gamma, gamma_quantile, lower_share, trigamma
+from agent.calibrate.limits import HealthyScores, calibrate, significance
+from agent.calibrate.rules import find_limit
+from agent.calibrate.tail import upper_quantile
+from agent.config.scorer_knn import KnnConfig
+from agent.config.threshold import ThresholdRule
 from agent.score.scorer import HealthySet
-from agent.score.tail import upper_quantile
 from trainer.preset import ThresholdConfig
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from agent.bundle.manifest import Row
-from agent.score.config_knn import KnnConfig
-from agent.score.config_threshold import ThresholdRule
-from agent.score.fit import fit_scorer
-from agent.score.scale import LEAST_D, Zone, measure_spread, scale_of
+from agent.calibrate.fit import fit_scorer
+from agent.config.scorer_knn import KnnConfig
+from agent.config.threshold import ThresholdRule
+from agent.core.scale import LEAST_D, Zone, measure_spread, scale_of
 from agent.score.scorer import HealthySet
 
 

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from agent.bundle.manifest import Row
-from agent.errors import ConfigError
+from agent.config.scorer import FusionConfig, Part, place_columns
+from agent.config.scorer_knn import KnnConfig
+from agent.core.errors import ConfigError
 from agent.score.build import build_scorer, fit_state, healthy_scores
-from agent.score.config import FusionConfig, Part, place_columns
-from agent.score.config_knn import KnnConfig
 from agent.score.scorer import HealthySet, StateError
 from agent.score.space import space_of
 from agent.score.standardize import fit_standard, read_standard

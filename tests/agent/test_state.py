@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from agent.core.records import Level, Shelving
 from agent.decide.memory import AlarmMemory
-from agent.frames import Level, Shelving
-from agent.state import AlarmFile
+from agent.decide.state import AlarmFile
 
 STANDING = AlarmMemory(
     saved_wall=1000.0, level=Level.ALARM, announced=Level.ALARM, since_wall=900.0, alarm_id="a",

@@ -12,11 +12,11 @@ from click.testing import CliRunner
 from support.bundles import build_bundle
 
 from agent.commands.tune import tune
-from agent.config import load_config
-from agent.encode.config import InferenceConfig
+from agent.config.agent import load_config
+from agent.config.encode import InferenceConfig
+from agent.core.errors import ConfigError
 from agent.encode.frames import SharedFrames
 from agent.encode.providers import CPU, CUDA
-from agent.errors import ConfigError
 from agent.tune.choose import Trial, best, combined, explore, provider_lists, thread_counts
 from agent.tune.device import device_class
 from agent.tune.measure import Cost, Work, measure, measure_here
@@ -164,7 +164,7 @@ def test_the_command_shows_what_would_change_and_writes_only_when_told(config, m
         return Cost(10, 12, 10 if how.threads == 2 and not how.spinning else 20, 50)
 
     monkeypatch.setattr("agent.tune.measure.measure", costs)
-    monkeypatch.setattr("agent.cores.usable_cores", lambda: 2)
+    monkeypatch.setattr("agent.core.cores.usable_cores", lambda: 2)
     before = config.read_text()
     shown = CliRunner().invoke(tune, ["--config", str(config)], catch_exceptions=False)
     assert "-  threads: 4" in shown.output

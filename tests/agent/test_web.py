@@ -14,9 +14,9 @@ import pytest
 from support.bundles import FAULTY_HZ, tone
 from support.page import Running, page_config, until
 
-from agent.config import AgentConfig, load_config
-from agent.errors import ConfigError
-from agent.frames import AudioBlock
+from agent.config.agent import AgentConfig, load_config
+from agent.core.errors import ConfigError
+from agent.core.records import AudioBlock
 from agent.publish.payloads import Score
 from agent.service import Agent
 from agent.web.guard import Sessions
@@ -266,7 +266,7 @@ def test_a_port_that_is_taken_costs_the_page_and_nothing_else(tmp_path, tiny_bun
     path = page_config(tmp_path, tiny_bundle, [(4, 440)], web={"port": port})
     with Running(path) as found:
         assert found.agent.page.port is None
-        until(lambda: found.agent.pipelines[0].tally.windows > 1)
+        until(lambda: found.agent.pipelines[0].counters.windows > 1)
 
 
 def test_without_the_extra_the_agent_runs_and_says_what_to_install(

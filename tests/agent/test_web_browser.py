@@ -25,7 +25,7 @@ def running(tmp_path_factory, tiny_bundle):
     folder = tmp_path_factory.mktemp("browser")
     path = page_config(folder, tiny_bundle, [(12, 440), (10, FAULTY_HZ), (60, 440)])
     with Running(path) as found:
-        until(lambda: found.agent.pipelines[0].tally.windows > 1)
+        until(lambda: found.agent.pipelines[0].counters.windows > 1)
         yield found
 
 
@@ -119,8 +119,9 @@ def test_sound_is_collected_listed_and_deleted(browser, running):
     shown(browser, "#running", "of 300 s healthy")
     until(
         lambda: (
-            running.agent._growth.collector.taps["pump"].recording.result().kept_seconds > 0
-            or running.agent._growth.collector.taps["pump"].recording.result().heard_seconds >= 3
+            running.agent._growth.collector.observers["pump"].recording.result().kept_seconds > 0
+            or running.agent._growth.collector.observers["pump"].recording.result().heard_seconds
+            >= 3
         )
     )
     click(browser, "#stop")
@@ -184,7 +185,7 @@ def test_a_louder_machine_is_named_and_the_moved_microphone_answered(browser, tm
         click(browser, "dialog button.main")
         shown(browser, ".tile.good", "As taken anew", seconds=30)
         assert "dB taken off: A. Meier" in shown(browser, ".tile.good", "taken off").text
-        until(lambda: found.agent.pipelines[0].tally.score is not None)
+        until(lambda: found.agent.pipelines[0].counters.score is not None)
         until(lambda: found.agent.live.latest()["pump"]["score"]["score"] < 1.0)
         click(browser, "[data-act=level-undo]")
         shown(browser, ".tile", "As in training")

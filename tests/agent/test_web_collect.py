@@ -18,7 +18,7 @@ def running(tmp_path_factory, tiny_bundle):
     path = page_config(folder, tiny_bundle, [(9, 440)])
     with Running(path) as found:
         found.folder = folder
-        until(lambda: found.agent.pipelines[0].tally.windows > 1)
+        until(lambda: found.agent.pipelines[0].counters.windows > 1)
         yield found
 
 

@@ -14,8 +14,8 @@ from agent.capture.devices import InputDevice
 from agent.capture.level import measure_channels
 from agent.capture.probe import Probe
 from agent.collect.recording import Order
-from agent.config import load_config
-from agent.errors import AudioError
+from agent.config.agent import load_config
+from agent.core.errors import AudioError
 from agent.web.setup import lasting_id, training_commands
 
 ACT = {"X-Auscult": "1"}

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from agent.frames import AudioBlock, Validity, Window
+from agent.config.window import ConditionConfig
+from agent.core.levels import LevelRange
+from agent.core.records import AudioBlock, Validity, Window
 from agent.window.condition import ConditionStatus, SensorMonitor
-from agent.window.config import ConditionConfig
 from agent.window.rolling import RollingWindow
-from agent.window.validity import LevelRange, assess, level_dbfs
+from agent.window.validity import assess, level_dbfs
 
 RATE = 100
 GOOD, FAILURE, CHECK, SPEC, MAINTENANCE = (

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.errors import AudioError
-from agent.frames import AudioBlock, Validity
+from agent.core.errors import AudioError
+from agent.core.records import AudioBlock, Validity
 from agent.window.rolling import RollingWindow
 
 RATE = 100

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 import soxr
 
-from agent.frames import Validity
+from agent.core.records import Validity
 from agent.window.validity import assess
 
 RATE = 16000

@@ -6,15 +6,15 @@ import time
 
 import pytest
 
-from agent.words import counted, moment
+from agent.core.text import local_time, plural
 
 
 def test_one_thing_is_no_plural():
-    assert [counted(n, "recording") for n in (0, 1, 2)] == [
+    assert [plural(n, "recording") for n in (0, 1, 2)] == [
         "0 recordings", "1 recording", "2 recordings",
     ]  # fmt: skip
-    assert counted(1, "class", "classes") == "1 class"
-    assert counted(3, "class", "classes") == "3 classes"
+    assert plural(1, "class", "classes") == "1 class"
+    assert plural(3, "class", "classes") == "3 classes"
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def _in_berlin(monkeypatch):
 
 @pytest.mark.usefixtures("_in_berlin")
 def test_times_are_this_devices_to_the_minute():
-    assert moment("2026-11-21T08:50:22.123Z") == "2026-11-21 09:50"
-    assert moment("2026-07-01T08:50:22+00:00") == "2026-07-01 10:50"
-    assert moment("2026-11-21T08:50:22Z") == "2026-11-21 09:50"
-    assert moment("some day") == "some day"
+    assert local_time("2026-11-21T08:50:22.123Z") == "2026-11-21 09:50"
+    assert local_time("2026-07-01T08:50:22+00:00") == "2026-07-01 10:50"
+    assert local_time("2026-11-21T08:50:22Z") == "2026-11-21 09:50"
+    assert local_time("some day") == "some day"

@@ -11,7 +11,7 @@ import soundfile
 from click.testing import CliRunner, Result
 
 import export.benchmark.run as running
-from agent.errors import ConfigError
+from agent.core.errors import ConfigError
 from export.benchmark.executor import Here, Processes, RayCluster, load_ray
 from export.benchmark.sets import find_benchmark
 from export.benchmark.truth import read_truth

@@ -20,10 +20,10 @@ from benchmark_stand_in import scored
 from click.testing import CliRunner
 
 import export.benchmark.run as running
-from agent.score.config_knn import KnnConfig
+from agent.config.scorer_knn import KnnConfig
+from export.builder import BundleBuilder
 from export.commands.benchmark import benchmark
 from export.embedding_cache import EmbeddingCache
-from export.workshop import Workshop
 from trainer.preset import load_preset
 from trainer.synth.dataset import Counts, write_dataset
 from trainer.synth.design import design_machine
@@ -105,7 +105,7 @@ def test_a_changed_or_added_recording_repeats_its_machine_alone(data, tmp_path, 
 
 @pytest.mark.slow
 def test_systems_of_one_training_are_one_piece_of_work(data, tmp_path, monkeypatch):
-    place: dict[str, Workshop] = {}
+    place: dict[str, BundleBuilder] = {}
     monkeypatch.setattr(
         running,
         "evaluate_one",

@@ -15,7 +15,6 @@ from rich.console import Console
 from support.encoders import RATE, SmallEncoder
 from support.processors import without_vnni
 
-from agent.bundle.load import open_bundle
 from agent.bundle.manifest import (
     BANK,
     ENCODER,
@@ -34,10 +33,11 @@ from agent.bundle.manifest import (
 from agent.bundle.seal import seal
 from agent.bundle.verify import read_manifest
 from agent.capture.files import read_audio
+from agent.config.scorer_knn import KnnConfig
+from agent.core.errors import AuscultError, BundleError, ConfigError
+from agent.deploy.load import open_bundle
 from agent.encode.processor import this_processor
-from agent.errors import AuscultError, BundleError, ConfigError
-from agent.score.clips import score_clip
-from agent.score.config_knn import KnnConfig
+from agent.offline.clips import score_clip
 from export import bundle as bundling
 from export import compare as comparing
 from export import quantize

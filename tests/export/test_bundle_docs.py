@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from export import docs
+from tools import bundle as docs
 
 
 def test_page_is_not_stale():
-    assert docs.PAGE.read_text(encoding="utf-8") == docs.page(), "run `python -m export.docs`"
+    assert docs.PAGE.read_text(encoding="utf-8") == docs.page(), "run `python -m tools.bundle`"
 
 
 def test_page_describes_every_field_of_the_manifest():

@@ -9,13 +9,13 @@ import soundfile
 from rich.console import Console
 from support.encoders import RATE, SmallEncoder
 
-from agent.bundle.load import open_bundle
 from agent.bundle.manifest import DRIFT, HEALTHY_SPECTRUM, Row
+from agent.deploy.load import open_bundle
 from agent.drift.monitor import DriftMonitor
-from agent.explain.account import explain_window
+from agent.machine.account import explain_window
 from export import bundle as bundling
 from export.bundle import export_bundle
-from export.drift import fit_drift, spaced
+from export.parts.drift import fit_drift, spaced
 from trainer.preset import DriftConfig, EncoderConfig, Preset, QuantizationConfig, WindowConfig
 from trainer.recordings.load import load_machines
 from trainer.run import RecordingRecord, RunRecord

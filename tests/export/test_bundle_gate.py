@@ -11,11 +11,11 @@ import soundfile
 from rich.console import Console
 from support.encoders import RATE, SmallEncoder
 
-from agent.bundle.load import open_bundle
 from agent.bundle.manifest import BANK, GATE, GATE_ROWS, ROWS
-from agent.decide.config import DecideConfig, FalseAlarms
+from agent.config.decide import DecideConfig, FalseAlarms
+from agent.core.errors import BundleError, ConfigError
 from agent.decide.thresholds import find_thresholds
-from agent.errors import BundleError, ConfigError
+from agent.deploy.load import open_bundle
 from export import bundle as bundling
 from export.bundle import export_bundle
 from trainer.preset import EncoderConfig, Preset, QuantizationConfig, ThresholdConfig, WindowConfig

@@ -12,8 +12,8 @@ import soundfile
 from agent.bank.draft import draft_add
 from agent.bank.grow import make_version
 from agent.bank.sound import embed_sound, find_sound
-from agent.bundle.load import open_bundle
-from agent.bundle.versions import Versions, beside
+from agent.deploy.load import open_bundle
+from agent.deploy.versions import Versions, beside
 from export.bundle import export_run
 from tests.support.presets import SECONDS, shrunk
 from trainer.learn import train_machine

@@ -9,7 +9,7 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
-from agent.errors import DeliveryError
+from agent.core.errors import DeliveryError
 from export.demo.broker import EmbeddedBroker
 from export.demo.subscriber import Subscriber
 

@@ -15,7 +15,7 @@ import soundfile
 import yaml
 from click.testing import CliRunner
 
-from agent.errors import AuscultError
+from agent.core.errors import AuscultError
 from export.commands.demo import demo
 from export.demo.agent_process import AgentProcess, write_config
 from export.demo.show import MARKER

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from agent.errors import ConfigError
+from agent.core.errors import ConfigError
 from export.demo.stream import FADE_SECONDS, join, splice_stream, synthesize_stream
 from trainer.recordings.model import Machine, Recording
 from trainer.synth import Fault, design_machine

@@ -14,8 +14,8 @@ import pytest
 import soundfile
 from click.testing import CliRunner, Result
 
-from agent.errors import AuscultError
-from agent.score.config_knn import KnnConfig
+from agent.config.scorer_knn import KnnConfig
+from agent.core.errors import AuscultError
 from export.commands.evaluate import evaluate
 from export.evaluate import choose_systems
 from export.report.misses import caption, worst
@@ -161,7 +161,7 @@ def test_reuse_trains_again_only_what_changed_and_discard_leaves_nothing(
 def test_presets_that_differ_in_their_scorer_alone_share_a_training(
     data: Path, done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from export import workshop
+    from export import builder as workshop
 
     real, trained = workshop.train_machine, []
 
@@ -190,7 +190,7 @@ def test_presets_that_differ_in_their_scorer_alone_share_a_training(
 def test_an_unforeseen_fault_in_one_machine_does_not_end_the_run(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from export import workshop
+    from export import builder as workshop
 
     real = workshop.train_machine
 

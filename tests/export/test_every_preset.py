@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from agent.bundle.load import open_bundle
 from agent.capture.files import read_audio
+from agent.deploy.load import open_bundle
 from export.bundle import export_bundle
 from export.clips import score_tests
 from export.compare import sections_hmean

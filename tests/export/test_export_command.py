@@ -9,8 +9,8 @@ import pytest
 import soundfile
 from click.testing import CliRunner
 
-from agent.bundle.load import open_bundle
-from agent.errors import ConfigError
+from agent.core.errors import ConfigError
+from agent.deploy.load import open_bundle
 from export.commands.benchmark import benchmark
 from export.commands.demo import demo
 from export.commands.evaluate import evaluate

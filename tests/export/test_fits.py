@@ -10,7 +10,7 @@ from support.bundles import build_bundle
 
 from agent.bundle.verify import read_manifest
 from agent.commands.tune import tune
-from agent.errors import ConfigError
+from agent.core.errors import ConfigError
 from agent.tune.measure import Cost
 from agent.tune.profile import DeviceProfile, read_profile
 from export.fits import Fit, judge_fit

@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from agent.encode.frames import BODY, BOUNDARY, FRAMES, SharedFrames
+from agent.bundle.manifest import BODY, FRAMES
+from agent.core.errors import BundleError
+from agent.core.records import AudioBlock
+from agent.encode.frames import BOUNDARY, SharedFrames
 from agent.encode.onnx import OnnxEncoder
-from agent.errors import BundleError
-from agent.frames import AudioBlock
 from agent.window.rolling import RollingWindow
 from export.embed import encoder_info
 from export.framed import CHUNK, LEAST_COSINE, write_parts

@@ -12,11 +12,11 @@ import soundfile
 import yaml
 from click.testing import CliRunner
 
-from agent.bundle.load import open_bundle
 from agent.capture.files import read_audio
 from agent.commands.score import score
-from agent.score.clips import score_clip
-from agent.score.config import FusionConfig
+from agent.config.scorer import FusionConfig
+from agent.deploy.load import open_bundle
+from agent.offline.clips import score_clip
 from export.bundle import export_run
 from export.commands.evaluate import evaluate
 from trainer.commands.fuse import fuse

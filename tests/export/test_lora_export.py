@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from agent.bundle.manifest import ENCODER
 from agent.commands.score import score
-from agent.errors import ConfigError
+from agent.core.errors import ConfigError
 from export.bundle import export_bundle
 from export.onnx_graph import export_graph
 from trainer.encoders import build_encoder

@@ -12,12 +12,12 @@ import soundfile
 from click.testing import CliRunner
 from scipy.signal import butter, sosfilt
 
-from agent.bundle.load import open_bundle
 from agent.bundle.manifest import PATCH_FILES
 from agent.bundle.seal import seal
 from agent.commands.score import score
-from agent.errors import BundleError
-from agent.explain.account import explain_window
+from agent.core.errors import BundleError
+from agent.deploy.load import open_bundle
+from agent.machine.account import explain_window
 from export.bundle import export_bundle
 from trainer.learn import train_machine
 from trainer.preset import Preset

@@ -9,13 +9,13 @@ import pytest
 
 from agent.bundle.facts import PlantedFault, SightInfo
 from agent.bundle.manifest import Row
-from agent.decide.config import DecideConfig, FalseAlarms
+from agent.calibrate.fit import fit_scorer
+from agent.calibrate.sight import sight_at
+from agent.config.decide import DecideConfig, FalseAlarms
+from agent.config.scorer import KnnConfig
+from agent.config.threshold import AlarmPromise, ThresholdRule
 from agent.decide.thresholds import counting_of
-from agent.score.config import KnnConfig
-from agent.score.config_threshold import AlarmPromise, ThresholdRule
-from agent.score.fit import fit_scorer
 from agent.score.scorer import HealthySet
-from agent.score.sight import sight_at
 from export.planted import LEVELS_DB, plant, recorded_scores
 from export.promise import keep_promise
 from trainer.preset import ThresholdConfig

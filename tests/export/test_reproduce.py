@@ -14,8 +14,8 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from agent.bundle.load import open_bundle
-from agent.errors import ConfigError
+from agent.core.errors import ConfigError
+from agent.deploy.load import open_bundle
 from export.commands.reproduce import reproduce
 from export.reproduce.data import find_material
 from export.reproduce.plan import plan

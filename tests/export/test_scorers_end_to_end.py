@@ -14,14 +14,14 @@ import soundfile
 from pydantic import TypeAdapter
 from scipy.stats import ks_2samp
 
-from agent.bundle.load import open_bundle
 from agent.bundle.manifest import MANIFEST, ROW_CONSTANTS, Manifest, digest_of
 from agent.bundle.seal import seal
 from agent.bundle.verify import read_manifest
 from agent.capture.files import read_audio
-from agent.errors import BundleError
-from agent.score.clips import score_clip
-from agent.score.config import ScorerConfig
+from agent.config.scorer import ScorerConfig
+from agent.core.errors import BundleError
+from agent.deploy.load import open_bundle
+from agent.offline.clips import score_clip
 from export import bundle as bundling
 from export.bundle import export_bundle
 from export.onnx_graph import export_graph

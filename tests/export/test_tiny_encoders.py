@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from agent.bundle.load import open_bundle
 from agent.capture.files import read_audio
+from agent.deploy.load import open_bundle
 from export.bundle import export_bundle
 from trainer.learn import train_machine
 from trainer.preset import Preset

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from agent.bundle.load import open_bundle
 from agent.bundle.manifest import Row
-from agent.score.clips import score_clip
+from agent.deploy.load import open_bundle
+from agent.offline.clips import score_clip
 from export.bundle import export_run
 from export.onnx_graph import ExportError
 from export.untypical import scored_apart

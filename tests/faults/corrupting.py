@@ -15,9 +15,9 @@ import numpy as np
 import soundfile
 from faults.plant import AUSCULT, FaultFoundError
 
-from agent.bundle.load import open_bundle
 from agent.bundle.manifest import MANIFEST
-from agent.errors import AuscultError
+from agent.core.errors import AuscultError
+from agent.deploy.load import open_bundle
 
 # A refusal takes no longer than a look at every byte, seconds.
 _LONGEST = 5.0

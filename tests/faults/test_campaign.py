@@ -12,8 +12,8 @@ from faults.breaking import NotPossibleError, need
 from faults.campaign import PARTS
 from faults.plant import FaultFoundError, Plant, Site
 
-from agent.bundle.load import open_bundle
-from agent.errors import BundleError
+from agent.core.errors import BundleError
+from agent.deploy.load import open_bundle
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from support.bundles import RATE, tone
 
 from agent.capture.files import audio_info, read_audio
 from agent.commands.score import score
-from agent.errors import AudioError, AuscultError
+from agent.core.errors import AudioError, AuscultError
 from trainer.recordings.load import load_machines
 
 _LONGEST = 5.0  # of this process's own time, seconds

@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.bundles import BANDS, tone
 
-from agent.bundle.load import open_bundle
 from agent.bundle.manifest import BANK, MANIFEST, ROW_CONSTANTS, ROWS, digest_of
 from agent.bundle.seal import file_record
-from agent.errors import AuscultError
+from agent.core.errors import AuscultError
+from agent.deploy.load import open_bundle
 
 _LONGEST = 5.0  # of this process's own time, seconds
 RUNS = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -13,16 +13,16 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from agent.config.decide import DecideConfig
+from agent.core.records import MachineState, Score, Window
 from agent.decide.alarm import AlarmDecider
-from agent.decide.config import DecideConfig
-from agent.decide.keeper import AlarmKeeper
-from agent.frames import MachineState, Score, Window
+from agent.decide.service import AlarmService
+from agent.decide.state import AlarmFile
 from agent.publish.messages import encode
 from agent.publish.payloads import Response
 from agent.request.alarms import alarm_handlers
 from agent.request.commands import COMMANDS
 from agent.request.dispatch import Dispatcher
-from agent.state import AlarmFile
 
 TEXT = st.text(max_size=12) | st.sampled_from(["\x00", "\ud800", "x" * 250, "é" * 900, "${jndi}"])
 FIELDS = st.fixed_dictionaries(
@@ -55,7 +55,7 @@ def test_any_sequence(tmp_path_factory, latch, steps):
     path = tmp_path_factory.mktemp("state") / "pump.json"
     config = DecideConfig(raise_windows=1, of_windows=1, clear_windows=1, alert=None, latch=latch)
     told, answers = [], queue.Queue()
-    keeper = AlarmKeeper(AlarmDecider(config, 1.0), told.append, AlarmFile(path))
+    keeper = AlarmService(AlarmDecider(config, 1.0), told.append, AlarmFile(path))
 
     def respond(command, message):
         encode(message)

@@ -10,8 +10,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.config import AgentConfig, load_config
-from agent.errors import ConfigError
+from agent.config.agent import AgentConfig, load_config
+from agent.core.errors import ConfigError
 
 SAMPLE = (Path(__file__).parents[2] / "configs" / "agent.yaml").read_text()
 _LONGEST = 5.0  # of this process's own time, seconds

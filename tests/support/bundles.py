@@ -24,9 +24,10 @@ from agent.bundle.manifest import (
     Threshold,
     TrainedOn,
 )
-from agent.bundle.seal import seal, write_json
+from agent.bundle.seal import seal
+from agent.config.scorer_knn import KnnConfig
+from agent.core.storage import write_json
 from agent.encode.onnx import OnnxEncoder
-from agent.score.config_knn import KnnConfig
 
 RATE = 8000
 WINDOW = 8000

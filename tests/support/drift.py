@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from agent.bundle.load import open_bundle
 from agent.bundle.manifest import DRIFT, DriftInfo
 from agent.bundle.seal import seal
+from agent.deploy.load import open_bundle
 from agent.drift.baseline import Baseline, save_baseline
 from support.bundles import DIM, HEALTHY_HZ, RATE, WINDOW
 

@@ -27,13 +27,14 @@ from agent.bundle.manifest import (
     Row,
     TrainedOn,
 )
-from agent.bundle.seal import seal, write_json
+from agent.bundle.seal import seal
+from agent.calibrate.fit import fit_scorer
+from agent.calibrate.limits import scale_info
+from agent.config.scorer import FusionConfig
+from agent.config.threshold import ThresholdRule
+from agent.core.storage import write_json
 from agent.encode.onnx import OnnxEncoder
 from agent.score.build import write_scorer
-from agent.score.calibrate import scale_info
-from agent.score.config import FusionConfig
-from agent.score.config_threshold import ThresholdRule
-from agent.score.fit import fit_scorer
 from agent.score.scorer import HealthySet
 from agent.window.validity import level_dbfs
 from support.bundles import FRAME, RATE, WINDOW, info

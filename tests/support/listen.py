@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from agent.capture import devices, portaudio
-from agent.capture.config import MicrophoneSource
 from agent.capture.microphone import Microphone
+from agent.config.capture import MicrophoneSource
 
 _lock = threading.Lock()
 

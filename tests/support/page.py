@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from agent.config import load_config
+from agent.config.agent import load_config
 from agent.service import Agent
 from support.bundles import tone, write
 

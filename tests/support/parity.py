@@ -9,7 +9,6 @@ import numpy as np
 import soundfile
 
 from agent.bundle.facts import ParityGraph, ParityInfo
-from agent.bundle.load import open_bundle
 from agent.bundle.manifest import (
     ENCODER,
     FLOAT_ENCODER,
@@ -17,9 +16,10 @@ from agent.bundle.manifest import (
     HEALTHY_SOUND,
     PARITY_FILES,
 )
-from agent.bundle.parity import spread_of
 from agent.bundle.parity_windows import made_up, parity_windows, sha256_of
 from agent.bundle.seal import seal
+from agent.deploy.load import open_bundle
+from agent.deploy.parity import spread_of
 from support.bundles import RATE, WINDOW, tone
 
 

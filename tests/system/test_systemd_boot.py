@@ -11,7 +11,7 @@ import pytest
 from support.bundles import FAULTY_HZ, build_bundle, tone, write
 from support.nspawn import Machine, wait_for
 
-from agent.health.unit import surroundings
+from agent.doctor.unit import surroundings
 
 pytestmark = pytest.mark.slow
 
@@ -129,7 +129,7 @@ _INSIDE = """
 import ctypes, os, socket, time
 from pathlib import Path
 from cffi import FFI
-from agent.health.clock import kernel_synchronised
+from agent.core.clock import kernel_synchronised
 
 def fails(act):
     try:

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from trainer.encoders.pretrained.backbone import Backbone, load_translation
-from trainer.encoders.pretrained.checkpoints import read_checkpoint
-from trainer.encoders.pretrained.families import FAMILIES
-from trainer.encoders.pretrained.identify import identify
+from trainer.zoo.backbone import Backbone, load_translation
+from trainer.zoo.checkpoints import read_checkpoint
+from trainer.zoo.families import FAMILIES
+from trainer.zoo.identify import identify
 
 ATOL = 1e-5  # golden/README.txt
 FRONT_ATOL = 2e-3

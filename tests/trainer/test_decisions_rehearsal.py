@@ -10,8 +10,8 @@ import soundfile
 from click.testing import CliRunner
 
 from agent.bundle.manifest import Row
-from agent.score.calibrate import HealthyScores
-from agent.score.config_threshold import ThresholdRule
+from agent.calibrate.limits import HealthyScores
+from agent.config.threshold import ThresholdRule
 from trainer.commands.train import train
 from trainer.decisions.figures import decision_figures
 from trainer.decisions.rehearsal import held_out_clips

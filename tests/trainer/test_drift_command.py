@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from click.testing import CliRunner, Result
 
-from agent.bundle.load import open_bundle
+from agent.deploy.load import open_bundle
 from agent.drift.baseline import DriftError
 from trainer.commands.drift import drift
 from trainer.drift.charts import decide

@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 import torch
 
-from agent.errors import ConfigError
+from agent.core.errors import ConfigError
 from trainer.encoders import build_encoder
 from trainer.preset import EncoderConfig
 

@@ -7,8 +7,8 @@ import pytest
 import soxr
 import torch
 
-from agent.errors import ConfigError
-from agent.score.config import FusionConfig, place_columns
+from agent.config.scorer import FusionConfig, place_columns
+from agent.core.errors import ConfigError
 from export.embed import embed, encoder_info
 from export.onnx_graph import OPSET, export_graph, verify_parity
 from trainer.encoders.registry import build_encoder

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from agent.errors import ConfigError
+from agent.core.errors import ConfigError
 from trainer.encoders import build_encoder
 from trainer.encoders.mn04 import CHECKPOINT
 from trainer.preset import EncoderConfig

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from agent.errors import ConfigError
+from agent.core.errors import ConfigError
 from trainer.encoders import build_encoder
 from trainer.preset import EncoderConfig
 

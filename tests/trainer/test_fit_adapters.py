@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from agent.errors import ConfigError
+from agent.core.errors import ConfigError
 from trainer.encoders import build_encoder
 from trainer.fit.adapters import Tuning, train_mode
 from trainer.fit.config import LoraSettings, TrainingConfig

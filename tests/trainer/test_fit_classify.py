@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from agent.bundle.manifest import Row
-from agent.errors import AudioError, ConfigError
+from agent.core.errors import AudioError, ConfigError
 from trainer.encoders import build_encoder
 from trainer.fit import task
 from trainer.fit.classify import fit_classifier

@@ -8,7 +8,7 @@ import torch
 from pydantic import ValidationError
 
 from agent.bundle.manifest import Row
-from agent.errors import ConfigError
+from agent.core.errors import ConfigError
 from trainer.encoders import build_encoder
 from trainer.fit import task
 from trainer.fit.checkpoint import Checkpoints

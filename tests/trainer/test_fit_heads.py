@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from agent.errors import ConfigError
+from agent.core.errors import ConfigError
 from trainer.fit.config import TrainingConfig
 from trainer.fit.heads import make_head
 from trainer.fit.heads.adacos import AdaCos, SubclusterAdaCos

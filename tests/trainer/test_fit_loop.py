@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from agent.bundle.manifest import Row
-from agent.errors import ConfigError
+from agent.core.errors import ConfigError
 from trainer.encoders import build_encoder
 from trainer.fit import task
 from trainer.fit.checkpoint import Checkpoints

@@ -8,7 +8,7 @@ import soundfile
 import torch
 
 from agent.bundle.manifest import Row
-from agent.errors import ConfigError
+from agent.core.errors import ConfigError
 from trainer.encoders import build_encoder
 from trainer.fit.classes import plan_classes
 from trainer.fit.config import AugmentSettings, ClassSettings, TrainingConfig

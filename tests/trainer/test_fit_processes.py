@@ -16,7 +16,7 @@ import soundfile
 import torch
 from safetensors.torch import load_file
 
-from agent.errors import ConfigError
+from agent.core.errors import ConfigError
 from trainer.fit.classify import fit_classifier
 from trainer.fit.config import TrainingConfig
 from trainer.fit.engine import Placement, make_engine

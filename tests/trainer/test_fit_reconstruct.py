@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from agent.bundle.manifest import Row
-from agent.errors import AudioError, ConfigError
+from agent.core.errors import AudioError, ConfigError
 from trainer.encoders import build_encoder
 from trainer.fit.reconstruct import _fresh, fit_autoencoder
 from trainer.preset import EncoderConfig, TrainingConfig

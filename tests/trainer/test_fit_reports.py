@@ -9,7 +9,7 @@ import pytest
 import soundfile
 import torch
 
-from agent.errors import ConfigError
+from agent.core.errors import ConfigError
 from trainer.encoders.registry import build_encoder
 from trainer.fit.augment import mixture_of, random_of
 from trainer.fit.classify import fit_classifier

@@ -11,9 +11,9 @@ from click.testing import CliRunner
 from scipy.stats import rankdata
 
 from agent.bundle.manifest import Row
-from agent.score.calibrate import HealthyScores
-from agent.score.config import FusionConfig, Part
-from agent.score.config_density import ValueConfig
+from agent.calibrate.limits import HealthyScores
+from agent.config.scorer import FusionConfig, Part
+from agent.config.scorer_density import ValueConfig
 from agent.score.fusion import combine as device_combine
 from agent.score.fusion import normalizer
 from trainer.commands.fuse import fuse as command

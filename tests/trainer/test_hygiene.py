@@ -12,7 +12,7 @@ import soundfile
 import soxr
 from click.testing import CliRunner
 
-from agent.errors import AudioError
+from agent.core.errors import AudioError
 from trainer.commands.inspect import inspect as inspect_command
 from trainer.hygiene.duplicates import find_twins
 from trainer.hygiene.measure import measure

@@ -8,8 +8,8 @@ import pytest
 import torch
 import yaml
 
-from agent.errors import ConfigError
-from agent.score.config import FusionConfig
+from agent.config.scorer import FusionConfig
+from agent.core.errors import ConfigError
 from tests.support.presets import shrunk
 from trainer.encoders.registry import build_encoder
 from trainer.join import join_runs

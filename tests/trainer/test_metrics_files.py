@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from agent.errors import AuscultError
+from agent.core.errors import AuscultError
 from trainer.commands.metrics import metrics
 from trainer.metrics import SectionScores, official, read_key, read_scores, summarize, write_scores
 

@@ -16,14 +16,14 @@ from pretrained_golden import FILES, M2D_608, Golden, off
 from safetensors.torch import load_file, save_file
 
 from trainer.commands.pretrained import pretrained
-from trainer.encoders.pretrained.backbone import CheckpointError
-from trainer.encoders.pretrained.checkpoints import read_checkpoint
-from trainer.encoders.pretrained.identify import check, identify
+from trainer.zoo.backbone import CheckpointError
+from trainer.zoo.checkpoints import read_checkpoint
+from trainer.zoo.identify import check, identify
 
 
 def tiny_dasheng() -> dict[str, torch.Tensor]:
     """A Dasheng file's tensors, made here: random values under published names."""
-    from trainer.encoders.pretrained.dasheng import TINY, Dasheng
+    from trainer.zoo.dasheng import TINY, Dasheng
 
     state = Dasheng(TINY).state_dict()
     return {name.replace("init_bn.", "init_bn.1."): value.clone() for name, value in state.items()}

@@ -8,11 +8,11 @@ import pytest
 import torch
 from pretrained_golden import FILES, M2D_608, SIZES, Golden, off
 
-from agent.errors import ConfigError
-from trainer.encoders.pretrained.backbone import CheckpointError
-from trainer.encoders.pretrained.encoder import PretrainedEncoder
+from agent.core.errors import ConfigError
 from trainer.encoders.registry import build_encoder
 from trainer.preset import EncoderConfig
+from trainer.zoo.backbone import CheckpointError
+from trainer.zoo.encoder import PretrainedEncoder
 
 FAMILIES = sorted(FILES)
 

@@ -12,10 +12,10 @@ from dataclasses import replace
 import pytest
 from click.testing import CliRunner
 
-from agent.errors import AuscultError
+from agent.core.errors import AuscultError
 from trainer.commands.pretrained import pretrained
-from trainer.encoders.pretrained.catalogue import CATALOGUE, Published, find
-from trainer.encoders.pretrained.fetch import FetchError, fetch, record_of, recorded
+from trainer.zoo.catalogue import CATALOGUE, Published, find
+from trainer.zoo.fetch import FetchError, fetch, record_of, recorded
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 

@@ -7,10 +7,10 @@ import json
 import pytest
 import torch
 
-from trainer.encoders.pretrained.backbone import compare
-from trainer.encoders.pretrained.catalogue import CATALOGUE
-from trainer.encoders.pretrained.families import FAMILIES
-from trainer.encoders.pretrained.identify import skeleton
+from trainer.zoo.backbone import compare
+from trainer.zoo.catalogue import CATALOGUE
+from trainer.zoo.families import FAMILIES
+from trainer.zoo.identify import skeleton
 
 pytestmark = pytest.mark.shared
 

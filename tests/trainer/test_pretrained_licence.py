@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from trainer.encoders.pretrained.catalogue import CATALOGUE, licence_of
 from trainer.preset import EncoderConfig
+from trainer.zoo.catalogue import CATALOGUE, licence_of
 
 
 @pytest.mark.parametrize("entry", CATALOGUE, ids=lambda entry: entry.name)

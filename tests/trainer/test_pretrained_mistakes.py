@@ -15,8 +15,8 @@ import torch
 from pretrained_golden import ATOL, FILES, Golden, off
 from torch import nn
 
-from trainer.encoders.pretrained import beats, eat, muq
-from trainer.encoders.pretrained.pooling import make_pooling, pool
+from trainer.zoo import beats, eat, muq
+from trainer.zoo.pooling import make_pooling, pool
 
 pytestmark = pytest.mark.shared
 

@@ -8,10 +8,10 @@ import torch
 from pretrained_golden import ATOL, FILES, FRONT_ATOL, M2D_608, M2D_1001, Golden, off
 from torch.nn import functional
 
-from trainer.encoders.pretrained import beats
-from trainer.encoders.pretrained.eat import TINY, Eat
-from trainer.encoders.pretrained.fbank import KaldiFbank
-from trainer.encoders.pretrained.pooling import make_pooling, pool
+from trainer.zoo import beats
+from trainer.zoo.eat import TINY, Eat
+from trainer.zoo.fbank import KaldiFbank
+from trainer.zoo.pooling import make_pooling, pool
 
 pytestmark = pytest.mark.shared
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trainer.encoders.pretrained import beats, dasheng
-from trainer.encoders.pretrained.backbone import Hidden
-from trainer.encoders.pretrained.pooling import (
+from trainer.zoo import beats, dasheng
+from trainer.zoo.backbone import Hidden
+from trainer.zoo.pooling import (
     POOLINGS,
     AttentiveStatistics,
     GeneralizedMean,

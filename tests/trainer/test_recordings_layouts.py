@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.errors import ConfigError
+from agent.core.errors import ConfigError
 from trainer.recordings.dcase import is_dcase, parse_name, read_attributes, read_dcase
 from trainer.recordings.plain import is_plain, read_plain
 

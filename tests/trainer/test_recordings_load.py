@@ -10,7 +10,7 @@ import soundfile
 from rich.console import Console
 from rich.progress import Progress
 
-from agent.errors import AudioError, ConfigError
+from agent.core.errors import AudioError, ConfigError
 from trainer.recordings.inspect import inspect_file
 from trainer.recordings.load import load_machines
 from trainer.recordings.summary import print_summary

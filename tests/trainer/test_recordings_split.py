@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import ConfigError
+from agent.core.errors import ConfigError
 from trainer.recordings.model import Machine, Recording
 from trainer.recordings.split import parse_cut, split_by_time
 

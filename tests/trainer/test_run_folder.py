@@ -9,7 +9,7 @@ import pytest
 import soundfile
 from click.testing import CliRunner
 
-from agent.errors import ConfigError
+from agent.core.errors import ConfigError
 from trainer.commands.train import train
 from trainer.run import load_record, prepare_run
 

@@ -10,9 +10,9 @@ import soundfile
 import soxr
 
 from agent.bundle.manifest import Row
-from agent.errors import ConfigError
-from agent.score.config import FusionConfig
-from agent.score.config_knn import KnnConfig
+from agent.config.scorer import FusionConfig
+from agent.config.scorer_knn import KnnConfig
+from agent.core.errors import ConfigError
 from agent.score.scorer import HealthySet
 from export.bundle import export_run
 from trainer.fit.densities import ScikitFitter

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.words import counted
+from agent.core.text import plural
 from trainer.commands.options import SEEDS
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def drift(
     from rich.console import Console
     from rich.progress import Progress
 
-    from agent.bundle.load import open_bundle
+    from agent.deploy.load import open_bundle
     from agent.drift.baseline import DriftError, load_baseline, save_baseline, write_text
     from agent.drift.monitor import DriftMonitor
     from agent.drift.state import load_state, save_state
@@ -191,7 +191,7 @@ def _tell_missing(steps: Sequence) -> None:
         click.echo(f"auscult: {one.path} is skipped: {one.reason}. {one.remedy}", err=True)
     if steps.skipped:
         used = len({step.source for step in steps.steps})
-        found = counted(used + len(steps.skipped), "recording")
+        found = plural(used + len(steps.skipped), "recording")
         click.echo(
             f"auscult: {len(steps.skipped)} of {found} skipped",
             err=True,

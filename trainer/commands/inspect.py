@@ -36,7 +36,7 @@ def inspect(
     from rich.console import Console
     from rich.markup import escape
 
-    from agent.bundle.seal import write_json
+    from agent.core.storage import write_json
     from trainer.hygiene.page import write_page
     from trainer.hygiene.stage import inspect_machine
     from trainer.hygiene.tell import print_notes

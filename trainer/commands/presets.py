@@ -114,7 +114,7 @@ def list_presets(
     from rich.padding import Padding
     from rich.table import Table
 
-    from agent.score.config import describe
+    from agent.config.scorer import describe
 
     rows = []
     for preset in chosen:
@@ -185,7 +185,7 @@ def _tell(console: Console, preset: Preset, found: dict[str, Any]) -> None:
     from rich.markup import escape
     from rich.padding import Padding
 
-    from agent.score.config import describe
+    from agent.config.scorer import describe
     from trainer.published.follow import report_info
     from trainer.published.records import find_report, reports_of
     from trainer.published.show import published_tables

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from trainer.encoders.pretrained.catalogue import Published
+    from trainer.zoo.catalogue import Published
 
 
 @click.group()
@@ -30,7 +30,7 @@ def list_(json_path: Path | None) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from trainer.encoders.pretrained.catalogue import CATALOGUE
+    from trainer.zoo.catalogue import CATALOGUE
 
     console = Console()
     for family, entries in groupby(CATALOGUE, key=lambda entry: entry.family):
@@ -96,9 +96,9 @@ def fetch(name: str, folder: Path, url: str, accept_licence: bool) -> None:
         TransferSpeedColumn,
     )
 
-    from agent.errors import ConfigError
-    from trainer.encoders.pretrained import fetch as fetching
-    from trainer.encoders.pretrained.catalogue import CATALOGUE, find
+    from agent.core.errors import ConfigError
+    from trainer.zoo import fetch as fetching
+    from trainer.zoo.catalogue import CATALOGUE, find
 
     entry = find(name)
     if entry is None:
@@ -134,8 +134,8 @@ def fetch(name: str, folder: Path, url: str, accept_licence: bool) -> None:
 
 def _agree(entry: Published, accepted: bool) -> None:
     """Show the terms of weights that aren't free, and have them accepted."""
-    from agent.errors import ConfigError
-    from trainer.encoders.pretrained.families import FAMILIES
+    from agent.core.errors import ConfigError
+    from trainer.zoo.families import FAMILIES
 
     family = FAMILIES.get(entry.family)
     terms = family.terms if family else ""
@@ -155,7 +155,7 @@ def _agree(entry: Published, accepted: bool) -> None:
 
 def _inspect_or_tell(file: Path) -> dict[str, Any]:
     """Check one of several files: one that can't be read must not hide the others."""
-    from agent.errors import AuscultError
+    from agent.core.errors import AuscultError
 
     try:
         return _inspect(file)
@@ -166,10 +166,10 @@ def _inspect_or_tell(file: Path) -> dict[str, Any]:
 
 def _inspect(file: Path) -> dict[str, Any]:
     """Check one file and tell what was found."""
-    from trainer.encoders.pretrained.checkpoints import read_checkpoint
-    from trainer.encoders.pretrained.fetch import recorded
-    from trainer.encoders.pretrained.identify import check as check_checkpoint
-    from trainer.encoders.pretrained.identify import sha256
+    from trainer.zoo.checkpoints import read_checkpoint
+    from trainer.zoo.fetch import recorded
+    from trainer.zoo.identify import check as check_checkpoint
+    from trainer.zoo.identify import sha256
 
     known = recorded(file)
     if known and file.is_file() and (digest := sha256(file)) != known:
@@ -217,8 +217,8 @@ def _inspect(file: Path) -> dict[str, Any]:
 def _inspect_mn04(file: Path, tensors: int) -> dict[str, Any]:
     """The same for EfficientAT's mn04, whose own reader checks every tensor."""
     from trainer.encoders.mn04 import Mn04
-    from trainer.encoders.pretrained.catalogue import find
-    from trainer.encoders.pretrained.identify import sha256
+    from trainer.zoo.catalogue import find
+    from trainer.zoo.identify import sha256
 
     Mn04(window_seconds=10.0).load_published(file)
     digest, entry = sha256(file), find("mn04_as_mAP_432")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.words import counted, shown
+from agent.core.text import plural, shown
 from trainer.commands.options import SEEDS, channel_option, untypical_option, weights_option
 
 if TYPE_CHECKING:
@@ -91,8 +91,8 @@ def train(
     from rich.console import Console
     from rich.markup import escape
 
-    from agent.bundle.seal import write_json
-    from agent.errors import AuscultError
+    from agent.core.errors import AuscultError
+    from agent.core.storage import write_json
     from trainer.decisions.rehearsal import DECISIONS, rehearse
     from trainer.decisions.report import rehearsal_json, rehearsal_words
     from trainer.defaults import default_preset
@@ -199,7 +199,7 @@ def train(
         )
     if record.classes:
         console.print(
-            f"learnt {counted(record.classes, 'class', 'classes')}: {escape(record.class_rule)}"
+            f"learnt {plural(record.classes, 'class', 'classes')}: {escape(record.class_rule)}"
         )
     if record.selection is not None:
         console.print(selection_table(record.selection, console.width))
@@ -223,7 +223,7 @@ def train(
 
 def _chosen(machines: Sequence[Machine], name: str | None, data: Path) -> Machine:
     """The one machine that is trained."""
-    from agent.errors import ConfigError
+    from agent.core.errors import ConfigError
 
     found = [machine for machine in machines if name is None or machine.name == name]
     if len(found) == 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from agent.words import counted
+from agent.core.text import plural
 from trainer.decisions.figures import DecisionFigures
 from trainer.decisions.verdict import GOOD_FALSE_HIGH, LEAST_CLIPS
 from trainer.metrics.auc import NORMAL, SOURCE, TARGET
@@ -46,7 +46,7 @@ def what_to_record(
     advice += _domains(healthy, normal, called)
     if len(healthy) < ENOUGH_HEALTHY:
         advice.append(
-            f"more healthy sound to learn from: {counted(len(healthy), 'recording')} so far, "
+            f"more healthy sound to learn from: {plural(len(healthy), 'recording')} so far, "
             f"{ENOUGH_HEALTHY} over every load and several days are a start"
         )
     if _one_day(healthy) and _raised(figures):
@@ -68,7 +68,7 @@ def _unheard_conditions(learnt: Iterable[Recording], judged: Iterable[Recording]
         return []
     missing = Counter(item for r in judged for item in r.attributes.items() if item not in known)
     return [
-        f"healthy sound at {name} {value} to learn from: {counted(count, 'healthy test clip')} "
+        f"healthy sound at {name} {value} to learn from: {plural(count, 'healthy test clip')} "
         "and no training recording"
         for (name, value), count in missing.most_common(_NAMED)
     ]
@@ -89,7 +89,7 @@ def _domains(
             break
         reason = f"{have[name]} of {total} training recordings"
         if alarms[name]:
-            reason += f", {alarms[name]} of {counted(sum(alarms.values()), 'false alarm')}"
+            reason += f", {alarms[name]} of {plural(sum(alarms.values()), 'false alarm')}"
         advice.append(f"more healthy sound of the {name} domain ({reason})")
     return advice
 

@@ -17,13 +17,13 @@ import torch
 from rich.progress import Progress
 
 from agent.bundle.manifest import Row, Threshold
+from agent.calibrate.fit import fit_scorer
+from agent.calibrate.limits import HealthyScores
+from agent.calibrate.rules import find_limit
 from agent.capture.files import audio_info
-from agent.errors import AudioError
-from agent.frames import Matrix
-from agent.score.calibrate import HealthyScores
-from agent.score.config_threshold import ThresholdRule
-from agent.score.fit import fit_scorer
-from agent.score.rules import find_limit
+from agent.config.threshold import ThresholdRule
+from agent.core.errors import AudioError
+from agent.core.records import Matrix
 from agent.score.scorer import HealthySet
 from trainer.decisions.advice import what_to_record
 from trainer.decisions.figures import DecisionFigures, JudgedClip, decision_figures

@@ -21,7 +21,7 @@ from typing import Literal, TypeAlias
 
 from scipy.stats import fisher_exact
 
-from agent.words import counted
+from agent.core.text import plural
 from trainer.decisions.figures import DecisionFigures, Share
 
 Level: TypeAlias = Literal["do not deploy", "cannot tell", "usable", "good"]
@@ -127,12 +127,11 @@ def _worse(one: tuple[Level, str], others: Sequence[tuple[Level, str]]) -> bool:
 
 def _counts(whole: DecisionFigures) -> str:
     false = (
-        f"{counted(whole.false.hits, 'false alarm')} in "
-        f"{counted(whole.false.total, 'healthy clip')}"
+        f"{plural(whole.false.hits, 'false alarm')} in {plural(whole.false.total, 'healthy clip')}"
     )
     if not whole.found.total:
         return f"raises {false}"
-    return f"finds {whole.found.hits} of {counted(whole.found.total, 'fault')} at {false}"
+    return f"finds {whole.found.hits} of {plural(whole.found.total, 'fault')} at {false}"
 
 
 def _of_faults(found: Share, where: str) -> list[tuple[Level, str]]:
@@ -145,7 +144,7 @@ def _of_faults(found: Share, where: str) -> list[tuple[Level, str]]:
     if found.value < GOOD_FOUND:
         return [("usable", f"misses more than a fifth of the faults{where}{numbers}")]
     if low < GOOD_FOUND_LOW and not where:
-        faults = counted(found.total, "fault")
+        faults = plural(found.total, "fault")
         return [("usable", f"{faults} cannot show that it finds half of them")]
     return []
 
@@ -162,7 +161,7 @@ def _of_alarms(false: Share, where: str) -> list[tuple[Level, str]]:
         text = f"more than one healthy clip in twenty{where} is a false alarm{numbers}"
         return [("usable", text)]
     if high > GOOD_FALSE_HIGH and not where:
-        healthy = counted(false.total, "healthy clip")
+        healthy = plural(false.total, "healthy clip")
         return [("usable", f"{healthy} cannot exclude that one in five is a false alarm")]
     return []
 
@@ -171,7 +170,7 @@ def _of_count(whole: DecisionFigures) -> list[tuple[Level, str]]:
     if not whole.found.total:
         return [("cannot tell", "no fault was judged")]
     few = [
-        counted(share.total, kind)
+        plural(share.total, kind)
         for share, kind in ((whole.found, "faulty clip"), (whole.false, "healthy clip"))
         if share.total < LEAST_CLIPS
     ]

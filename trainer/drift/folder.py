@@ -10,9 +10,9 @@ from pathlib import Path
 from statistics import median
 
 from agent.capture.files import AudioInfo, audio_info
+from agent.core.errors import AudioError
+from agent.core.text import plural
 from agent.drift.baseline import DriftError
-from agent.errors import AudioError
-from agent.words import counted
 from trainer.recordings.dcase import is_dcase, read_dcase
 from trainer.recordings.model import Rejected
 from trainer.recordings.plain import is_plain, read_plain
@@ -113,7 +113,7 @@ def _header(file: Path) -> AudioInfo | Rejected:
 
 
 def _form(rate: int, channels: int) -> str:
-    return f"{rate} Hz and {counted(channels, 'channel')}"
+    return f"{rate} Hz and {plural(channels, 'channel')}"
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from agent.core.text import plural
 from agent.drift.baseline import DriftError
 from agent.drift.monitor import DriftMonitor, Reading
-from agent.words import counted
 from trainer.drift.charts import Trace, calibrate_charts, run_charts
 from trainer.drift.fit import fit_baseline
 from trainer.drift.sequence import Sequence
@@ -79,7 +79,7 @@ def replay(
     watched = judged[judged >= first]
     if len(watched) < fit.baseline.record.block:
         raise DriftError(
-            f"{counted(len(watched), 'step')} left to watch after the baseline, "
+            f"{plural(len(watched), 'step')} left to watch after the baseline, "
             f"a block has {fit.baseline.record.block}",
             remedy="Take a smaller --baseline or a longer sequence.",
         )

@@ -13,14 +13,14 @@ import numpy.typing as npt
 import soxr
 from rich.progress import Progress
 
-from agent.bundle.load import Bundle
 from agent.capture.files import read_frames
+from agent.core.errors import AudioError
+from agent.core.records import Matrix, Validity
+from agent.deploy.load import Bundle
 from agent.drift.bands import band_statistics, plan_bands
 from agent.drift.baseline import DriftError
 from agent.drift.mixture import Array
-from agent.errors import AudioError
-from agent.frames import Matrix, Validity
-from agent.score.recording import open_recording
+from agent.offline.recording import open_recording
 from agent.window.clip import stream_windows
 from agent.window.validity import MIN_SECONDS, assess
 from trainer.drift.folder import choose_recordings, one_format

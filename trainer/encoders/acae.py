@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from agent.errors import ConfigError
+from agent.core.errors import ConfigError
 from trainer.encoders.bigru import errors
 from trainer.encoders.reconstructing import FRAME, HOP, RATE, Autoencoder, Standard, frames_of
 from trainer.encoders.spectrum import Spectrogram

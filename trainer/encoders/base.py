@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
-from agent.score.config import ScorerConfig, place_columns
+from agent.config.scorer import ScorerConfig, place_columns
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from agent.errors import ConfigError
+from agent.core.errors import ConfigError
 from trainer.encoders.base import Encoder, Framing, PatchGrid, View
 from trainer.encoders.spectrum import Spectrogram, mel_edges, mel_filters
 

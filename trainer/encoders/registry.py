@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from agent.errors import ConfigError
+from agent.core.errors import ConfigError
 from trainer.encoders.acae import AttentiveAutoencoder
 from trainer.encoders.autoencoder import DenseAutoencoder
 from trainer.encoders.base import Encoder
@@ -15,13 +15,13 @@ from trainer.encoders.dual_path import DualPath, DualPathEnsemble
 from trainer.encoders.floors import LogMel, Loudness
 from trainer.encoders.joined import Joined
 from trainer.encoders.mn04 import PUBLISHED, Mn04
-from trainer.encoders.pretrained.encoder import build_pretrained
-from trainer.encoders.pretrained.families import FAMILIES
 from trainer.encoders.quantiles import SpectralQuantiles
 from trainer.encoders.segmented import Segmented
 from trainer.encoders.shape import SpectralShape
 from trainer.encoders.views import SoundViews
 from trainer.preset import EncoderConfig
+from trainer.zoo.encoder import build_pretrained
+from trainer.zoo.families import FAMILIES
 
 _SHORTEST_DUAL_PATH = 1.0  # seconds: shorter, and the strided convolutions have nothing to see
 

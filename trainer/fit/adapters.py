@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from agent.errors import ConfigError
+from agent.core.errors import ConfigError
 from trainer.encoders.base import Encoder
 from trainer.encoders.mn04 import Mn04
-from trainer.encoders.pretrained.backbone import Backbone
-from trainer.encoders.pretrained.pooling import AttentiveStatistics
-from trainer.encoders.pretrained.vit import Attention
 from trainer.fit.config import LoraSettings, TrainingConfig
+from trainer.zoo.backbone import Backbone
+from trainer.zoo.pooling import AttentiveStatistics
+from trainer.zoo.vit import Attention
 
 if TYPE_CHECKING:
     from peft.tuners.lora import LoraModel

@@ -25,8 +25,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from agent.errors import ConfigError
-from agent.schema import Strict, explain
+from agent.core.errors import ConfigError
+from agent.core.schema import Strict, explain
 
 STATE = "state.json"
 _ENCODER, _HEAD, _BEST, _OPTIMIZER = (

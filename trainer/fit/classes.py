@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from agent.bundle.manifest import Row
-from agent.words import counted
+from agent.core.text import plural
 from trainer.encoders.floors import MelStatistics
 from trainer.fit.config import ClassSettings
 from trainer.fit.perturb import NAMES, NONE
@@ -165,7 +165,7 @@ def _conditions(
         )
         parts.append(
             f"no attribute differs, so {len(set(clusters))} k-means clusters of {heard} stand in "
-            f"({counted(len(set(names)), 'class', 'classes')})"
+            f"({plural(len(set(names)), 'class', 'classes')})"
         )
     else:
         parts.append("no attribute differs")

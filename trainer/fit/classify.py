@@ -18,9 +18,8 @@ from rich.progress import Progress
 from torch import Tensor
 
 from agent.bundle.manifest import Row
-from agent.errors import AudioError, ConfigError
+from agent.core.errors import AudioError, ConfigError
 from trainer.encoders.base import Encoder
-from trainer.encoders.pretrained.encoder import PretrainedEncoder
 from trainer.fit.adapters import Tuning, leave_unused
 from trainer.fit.checkpoint import Checkpoints, Snapshot, TrainingState
 from trainer.fit.classes import ClassPlan, plan_classes
@@ -33,6 +32,7 @@ from trainer.fit.loop import Curve, Loop
 from trainer.fit.material import Material, hold_out, own_material
 from trainer.fit.objective import Objective
 from trainer.fit.task import ClassTask
+from trainer.zoo.encoder import PretrainedEncoder
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from agent.schema import Strict
+from agent.core.schema import Strict
 
 HeadName = Literal["arcface", "noisy_arcmix", "adacos", "scadacos", "adaproj"]
 

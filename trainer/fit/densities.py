@@ -14,8 +14,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from sklearn.svm import OneClassSVM
 
-from agent.frames import Matrix
-from agent.score.config_density import DtmmConfig, MixtureConfig, OneClassConfig
+from agent.config.scorer_density import DtmmConfig, MixtureConfig, OneClassConfig
+from agent.core.records import Matrix
 from agent.score.fitter import Evolving, Flags, Mixture, SupportVectors
 from agent.score.scorer import Floats, IntVector
 from trainer.drift.mixture_fit import fit_mixture

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from agent.errors import ConfigError
+from agent.core.errors import ConfigError
 from trainer.fit.config import TrainingConfig
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import torch
 
-from agent.errors import ConfigError
+from agent.core.errors import ConfigError
 from trainer.encoders.base import Encoder
 from trainer.encoders.joined import Joined
 

@@ -13,7 +13,7 @@ import torch
 from rich.progress import Progress
 from torch import Tensor, nn
 
-from agent.errors import ConfigError
+from agent.core.errors import ConfigError
 from trainer.fit.checkpoint import Checkpoints, Snapshot, TrainingState
 from trainer.fit.config import TrainingConfig
 

@@ -11,7 +11,7 @@ from rich.progress import Progress
 from torch import Tensor
 
 from agent.bundle.manifest import Row
-from agent.errors import AudioError, ConfigError
+from agent.core.errors import AudioError, ConfigError
 from trainer.encoders.base import Encoder
 from trainer.fit.config import TrainingConfig
 from trainer.recordings.model import Machine

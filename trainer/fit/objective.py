@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, distributed, nn
 
-from agent.errors import ConfigError
+from agent.core.errors import ConfigError
 from trainer.encoders.base import Encoder
 from trainer.fit.adapters import train_mode
 from trainer.fit.heads import Head

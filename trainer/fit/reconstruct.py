@@ -10,7 +10,7 @@ from rich.progress import Progress
 from torch import Tensor, nn
 
 from agent.bundle.manifest import Row
-from agent.errors import AudioError, ConfigError
+from agent.core.errors import AudioError, ConfigError
 from trainer.encoders.base import Encoder
 from trainer.encoders.joined import Joined, Part
 from trainer.encoders.reconstructing import Autoencoder

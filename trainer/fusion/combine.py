@@ -14,8 +14,8 @@ import numpy as np
 from scipy.special import logsumexp
 from scipy.stats import rankdata
 
-from agent.score.config import FusionConfig, Part
-from agent.score.config_density import ValueConfig
+from agent.config.scorer import FusionConfig, Part
+from agent.config.scorer_density import ValueConfig
 from agent.score.fusion import normalizer
 from agent.score.scorer import Floats
 from trainer.fusion.systems import ScoredSystem, SectionTable

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from agent.score.calibrate import HealthyScores
+from agent.calibrate.limits import HealthyScores
 from agent.score.scorer import Floats
 from trainer.metrics.auc import MetricsError
 from trainer.metrics.names import read_rows

@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from agent.score.config import FusionConfig
-from agent.score.config_knn import KnnConfig
+from agent.config.scorer import FusionConfig
+from agent.config.scorer_knn import KnnConfig
 from trainer.fusion.fuse import Fused
 from trainer.preset import EncoderConfig, Preset, load_preset, preset_names
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.capture.files import stream_audio
-from agent.errors import AudioError
+from agent.core.errors import AudioError
 from trainer.hygiene.fingerprint import RATE, STEP
 from trainer.hygiene.measure import Measured
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
-from agent.frames import Samples
+from agent.core.records import Samples
 
 RATE = 8000
 FRAME, STEP = 4096, 256

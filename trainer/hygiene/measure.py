@@ -10,7 +10,7 @@ import numpy as np
 
 from agent.capture.files import audio_info, mix, read_frames
 from agent.chain.stream import StreamMeter
-from agent.frames import Matrix
+from agent.core.records import Matrix
 from agent.window.channels import ChannelFault, ChannelMeter
 from trainer.hygiene.fingerprint import FingerprintMeter, Words
 from trainer.hygiene.shape import ShapeMeter

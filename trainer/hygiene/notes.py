@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 
 from agent.bundle.facts import ConditionsInfo
-from agent.words import counted
+from agent.core.text import plural
 from trainer.hygiene.measure import Measured
 from trainer.hygiene.record import NoteRecord
 from trainer.recordings.model import Machine, Recording
@@ -113,7 +113,7 @@ def _rates(
             NoteRecord(
                 kind="test",
                 serious=True,
-                text=f"{counted(len(other), 'test recording')} of "
+                text=f"{plural(len(other), 'test recording')} of "
                 f"{_listed(sorted({one.rate for one in other}))} Hz, the healthy ones of "
                 f"{_listed(sorted(rates))} Hz: a test would measure the resampler "
                 f"({named(machine, other)})",
@@ -147,7 +147,7 @@ def _edges(
                 NoteRecord(
                     kind=kind,
                     serious=True,
-                    text=f"{counted(len(odd), words)} of another bandwidth, up to "
+                    text=f"{plural(len(odd), words)} of another bandwidth, up to "
                     f"{_khz(low)}{'' if low == high else ' to ' + _khz(high)} where "
                     f"{_khz(usual)} is usual: resampled, compressed or recorded otherwise "
                     f"({named(machine, odd)})",
@@ -164,7 +164,7 @@ def _codecs(machine: Machine, found: Sequence[Measured]) -> list[NoteRecord]:
         NoteRecord(
             kind="codec",
             serious=True,
-            text=f"{len(lossy)} of {counted(len(found), 'recording')} are compressed with loss "
+            text=f"{len(lossy)} of {plural(len(found), 'recording')} are compressed with loss "
             f"({_listed(sorted({one.codec for one in lossy}))}), which shapes their upper band: "
             f"use one form for all ({named(machine, lossy)})",
         )
@@ -198,7 +198,7 @@ def _channels(
             NoteRecord(
                 kind="channels",
                 serious=True,
-                text=f"{text}, in {counted(len(odd), 'recording')}, and is averaged with the "
+                text=f"{text}, in {plural(len(odd), 'recording')}, and is averaged with the "
                 f"others{advice} ({named(machine, odd)})",
             )
         )
@@ -220,7 +220,7 @@ def _levels(machine: Machine, normal: Sequence[Measured]) -> list[NoteRecord]:
                 NoteRecord(
                     kind="level",
                     serious=True,
-                    text=f"{counted(len(odd), 'healthy recording')} more than {_LEVEL_DB:g} dB "
+                    text=f"{plural(len(odd), 'healthy recording')} more than {_LEVEL_DB:g} dB "
                     f"from the usual {middle:.0f} dBFS: another gain, place, or a machine that "
                     f"stands still ({named(machine, odd)})",
                 )
@@ -231,7 +231,7 @@ def _levels(machine: Machine, normal: Sequence[Measured]) -> list[NoteRecord]:
         notes.append(
             NoteRecord(
                 kind="offset",
-                text=f"{counted(len(offset), 'recording')} with a constant part (DC) of up to "
+                text=f"{plural(len(offset), 'recording')} with a constant part (DC) of up to "
                 f"{abs(worst.offset):.1%} of full scale, which auscult's own presets do not hear "
                 f"({named(machine, offset)})",
             )
@@ -253,9 +253,9 @@ def _promise(normal: Sequence[Measured]) -> list[NoteRecord]:
     if count < _FEW:
         missing.append(
             f"a false-alarm rate below {1 / (count + 1):.2g} is beyond "
-            f"{counted(count, 'recording')}: it is extrapolated"
+            f"{plural(count, 'recording')}: it is extrapolated"
         )
-    text = f"{counted(count, 'healthy recording')}, {minutes:.1f} minutes"
+    text = f"{plural(count, 'healthy recording')}, {minutes:.1f} minutes"
     return [
         NoteRecord(
             kind="promise",

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from agent.frames import Matrix
+from agent.core.records import Matrix
 from trainer.hygiene.shape import BINS, PIECE_SECONDS
 
 Values = npt.NDArray[np.float64]

@@ -10,9 +10,9 @@ from statistics import median
 import numpy as np
 
 from agent.capture.files import stream_audio
-from agent.errors import AudioError
-from agent.frames import Samples
-from agent.words import counted
+from agent.core.errors import AudioError
+from agent.core.records import Samples
+from agent.core.text import plural
 from trainer.hygiene.measure import Measured
 from trainer.hygiene.pictures import distances, levels
 from trainer.hygiene.stage import REFUSED, Inspection
@@ -42,11 +42,11 @@ def write_page(inspections: Sequence[Inspection], path: Path, channel: int | Non
     refused = sum(len(one.refused) for one in inspections)
     if refused:
         verdict = (
-            f"{counted(refused, 'healthy recording')} unlike all others: listen, then leave out "
+            f"{plural(refused, 'healthy recording')} unlike all others: listen, then leave out "
             "or keep"
         )
     elif serious:
-        verdict = f"{counted(serious, 'thing')} to mend before a result can be trusted"
+        verdict = f"{plural(serious, 'thing')} to mend before a result can be trusted"
     else:
         verdict = "Fit to be learnt from"
     page.answer(verdict, tone="bad" if refused else "usable" if serious else "good")

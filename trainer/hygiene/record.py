@@ -7,7 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field
 
 from agent.bundle.facts import ConditionsInfo
-from agent.schema import Strict
+from agent.core.schema import Strict
 
 Untypical: TypeAlias = Literal["refuse", "leave-out", "keep"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import soxr
 
-from agent.frames import Matrix, Samples
+from agent.core.records import Matrix, Samples
 
 RATE = 16000
 _FRAME, _STEP = 256, 128

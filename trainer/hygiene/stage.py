@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from rich.progress import Progress
 
-from agent.cores import usable_cores
-from agent.errors import AudioError
-from agent.words import counted
+from agent.core.cores import usable_cores
+from agent.core.errors import AudioError
+from agent.core.text import plural
 from trainer.hygiene.duplicates import SHARED, Twin, find_twins
 from trainer.hygiene.measure import Measured, measure
 from trainer.hygiene.notes import describe_conditions, take_notes
@@ -129,7 +129,7 @@ def refuse_untypical(inspection: Inspection) -> None:
     lines = "".join(f"\n  {one.path}: {_why(one)}" for one in bad[:_NAMED])
     more = f"\n  and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
     raise AudioError(
-        f"{counted(len(bad), 'healthy recording')} unlike all others, at least {REFUSED:g} times "
+        f"{plural(len(bad), 'healthy recording')} unlike all others, at least {REFUSED:g} times "
         f"as far from them as the farthest of the rest: {lines}{more}\n",
         where=inspection.machine.root,
         remedy="Listen to them (`auscult inspect` makes a page of them). If the machine is not "
@@ -242,7 +242,7 @@ def _told_twins(
             NoteRecord(
                 kind="duplicates",
                 serious=True,
-                text=f"{counted(len(names), 'recording')} with sound that is in another one too: "
+                text=f"{plural(len(names), 'recording')} with sound that is in another one too: "
                 f"{some} (counted once)",
             )
         )

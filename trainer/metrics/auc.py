@@ -19,7 +19,7 @@ import numpy.typing as npt
 from scipy.stats import hmean
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from agent.errors import AuscultError
+from agent.core.errors import AuscultError
 
 MAX_FPR = 0.1
 NORMAL = "normal"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agent.words import counted
+from agent.core.text import plural
 from trainer.published.records import MACHINES
 from trainer.recordings.model import Machine
 
@@ -71,7 +71,7 @@ def _differing(machine: Machine) -> str:
     }
     # A few may be unusable; a data set made up has other numbers altogether.
     other = [
-        f"{counted(count, f'{kind} recording')} for {_COUNTS[kind]}"
+        f"{plural(count, f'{kind} recording')} for {_COUNTS[kind]}"
         for kind, count in counts.items()
         if abs(count - _COUNTS[kind]) > 0.02 * _COUNTS[kind]
     ]

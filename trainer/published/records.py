@@ -14,8 +14,8 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
-from agent.errors import ConfigError
-from agent.schema import Strict, explain
+from agent.core.errors import ConfigError
+from agent.core.schema import Strict, explain
 
 # In a wheel the file lies inside this package's parent; in a checkout beside it.
 _PLACES = (

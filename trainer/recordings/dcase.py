@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.capture.files import is_audio
-from agent.errors import ConfigError
+from agent.core.errors import ConfigError
 from trainer.recordings.model import Machine, Recording, Rejected
 from trainer.recordings.walk import audio_files, subfolders
 

@@ -11,9 +11,9 @@ from rich.progress import Progress
 
 from agent.capture.files import audio_info, mix, read_frames
 from agent.capture.guard import check_decodes
-from agent.cores import usable_cores
-from agent.errors import AudioError
-from agent.frames import Matrix, Validity
+from agent.core.cores import usable_cores
+from agent.core.errors import AudioError
+from agent.core.records import Matrix, Validity
 from agent.window.channels import ChannelMeter
 from agent.window.validity import MIN_SECONDS, assess
 from trainer.recordings.model import Recording, Rejected

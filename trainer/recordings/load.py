@@ -12,8 +12,8 @@ from typing import Literal
 from rich.progress import Progress
 
 from agent.capture.files import is_audio
-from agent.errors import AudioError, ConfigError
-from agent.words import counted, shown
+from agent.core.errors import AudioError, ConfigError
+from agent.core.text import plural, shown
 from trainer.recordings.dcase import is_dcase, read_dcase
 from trainer.recordings.inspect import inspect_recordings
 from trainer.recordings.model import Machine, Rejected
@@ -101,7 +101,7 @@ def load_machines(
     bad = [rejected for machine in machines for rejected in machine.rejected]
     if bad and on_bad == "refuse":
         raise AudioError(
-            f"{counted(len(bad), 'recording')} cannot be used: {_listed(bad)}",
+            f"{plural(len(bad), 'recording')} cannot be used: {_listed(bad)}",
             where=root,
             remedy="Mend them, take them away, or let them be skipped.",
         )

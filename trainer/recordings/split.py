@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeAlias
 
-from agent.errors import ConfigError
-from agent.words import counted
+from agent.core.errors import ConfigError
+from agent.core.text import plural
 from trainer.recordings.model import Machine, Recording
 from trainer.recordings.times import all_name_times, file_time
 
@@ -44,7 +44,7 @@ class TimeSplit:
             "have set"
         )
         return (
-            f"{self.machine.name}: learnt from {counted(self.learnt, 'healthy recording')} before "
+            f"{self.machine.name}: learnt from {plural(self.learnt, 'healthy recording')} before "
             f"{self.cut:%Y-%m-%d %H:%M:%S}, judged on {self.judged} from then on ({source})"
         )
 
@@ -131,7 +131,7 @@ def _times(machine: Machine, healthy: Sequence[Recording]) -> tuple[list[datetim
         if len({time.replace(microsecond=0) for time in changed}) > 1:
             return changed, "files"
     raise ConfigError(
-        f"neither names nor files tell when its {counted(len(healthy), 'healthy recording')} were "
+        f"neither names nor files tell when its {plural(len(healthy), 'healthy recording')} were "
         "made",
         where=machine.root,
         remedy="Put date and time into the names (20260302_234228.wav), or sort the recordings "

@@ -12,8 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from agent.capture.files import audio_info
-from agent.errors import AudioError
-from agent.words import counted
+from agent.core.errors import AudioError
+from agent.core.text import plural
 from trainer.recordings.model import Machine
 
 # How many values of an attribute are shown before they are only counted.
@@ -58,7 +58,7 @@ def short_note(paths: Iterable[Path], window_seconds: float) -> str:
         return ""
     seconds, path = min(short)
     return (
-        f"{counted(len(short), 'recording')} shorter than the {window_seconds:g} s that are heard "
+        f"{plural(len(short), 'recording')} shorter than the {window_seconds:g} s that are heard "
         f"at once (the shortest: {path.name}, {seconds:.3g} s): each is repeated until it fills "
         f"them. Recordings of {window_seconds:g} s or more say more of the machine"
     )

@@ -16,7 +16,7 @@ from typing import Any
 import soundfile
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from agent.frames import Samples
+from agent.core.records import Samples
 from trainer.decisions.verdict import LEVELS, Verdict
 
 # How a verdict's level is coloured; only `good` is green.

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from agent.frames import Matrix, Samples
+from agent.core.records import Matrix, Samples
 
 # Told apart by people who do not see red and green alike (Okabe & Ito 2008).
 HEALTHY, FAULTY, OTHER, LINE = "#0072B2", "#D55E00", "#56B4E9", "#444444"

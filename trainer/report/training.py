@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from agent.capture.files import read_audio
-from agent.errors import AudioError
-from agent.frames import Samples
+from agent.core.errors import AudioError
+from agent.core.records import Samples
 from trainer.decisions.figures import ASSUMPTION
 from trainer.decisions.rehearsal import Rehearsal
 from trainer.recordings.summary import short_note

@@ -16,7 +16,7 @@ import torch
 from pydantic import ValidationError
 from rich.progress import Progress
 
-from agent.score.config import FusionConfig, ScorerConfig
+from agent.config.scorer import FusionConfig, ScorerConfig
 from trainer.encoders.base import Encoder, placed
 from trainer.encoders.registry import build_encoder
 from trainer.fit.densities import ScikitFitter

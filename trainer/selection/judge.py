@@ -17,12 +17,12 @@ import numpy.typing as npt
 import torch
 from rich.progress import Progress, TaskID
 
-from agent.errors import AudioError
-from agent.frames import Matrix
+from agent.calibrate.check import displacement, trusted
+from agent.config.scorer import FusionConfig, ScorerConfig
+from agent.config.scorer_density import ValueConfig
+from agent.core.errors import AudioError
+from agent.core.records import Matrix
 from agent.score.build import healthy_scores
-from agent.score.check import displacement, trusted
-from agent.score.config import FusionConfig, ScorerConfig
-from agent.score.config_density import ValueConfig
 from agent.score.fitter import Fitter
 from agent.score.normalize import group_ids
 from agent.score.scorer import Floats, HealthySet, IntVector, Vector
@@ -35,7 +35,7 @@ from trainer.selection.pseudo import STRENGTHS, change_windows
 from trainer.windows import healthy_windows
 
 # The kind of fault that is made from embeddings, not from sound: each moved away by so many times
-# its distance to the nearest of another recording (see `agent.score.check`).
+# its distance to the nearest of another recording (see `agent.calibrate.check`).
 DISPLACED = "displaced"
 _REACHES = (1.0, 1.5, 2.0)
 RESAMPLES = 200

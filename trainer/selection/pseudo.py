@@ -17,7 +17,7 @@ from typing import TypeAlias
 import numpy as np
 import torch
 
-from agent.frames import Matrix, Samples
+from agent.core.records import Matrix, Samples
 from agent.score.scorer import Floats
 from trainer.fit.perturb import resample
 

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from agent.schema import Strict
-from agent.score.config import ScorerConfig
+from agent.config.scorer import ScorerConfig
+from agent.core.schema import Strict
 from trainer.preset import EncoderConfig
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
-from agent.errors import ConfigError
-from agent.schema import explain
-from agent.score.config import FusionConfig, ScorerConfig
-from agent.score.config_density import MahalanobisConfig, MixtureConfig
-from agent.score.config_knn import KnnConfig
+from agent.config.scorer import FusionConfig, ScorerConfig
+from agent.config.scorer_density import MahalanobisConfig, MixtureConfig
+from agent.config.scorer_knn import KnnConfig
+from agent.core.errors import ConfigError
+from agent.core.schema import explain
 from trainer.preset import Preset, SelectionConfig
 
 # Nearest neighbours plain and normalised, in one bank and in two; a density; a covariance.

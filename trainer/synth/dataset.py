@@ -11,7 +11,7 @@ import numpy as np
 import soundfile
 from rich.progress import Progress
 
-from agent.frames import Samples
+from agent.core.records import Samples
 from trainer.synth.design import Fault, FaultKind, MachineDesign, Valve
 from trainer.synth.render import Operation, render, render_background, steady, varying
 

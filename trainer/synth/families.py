@@ -16,7 +16,7 @@ import numpy as np
 import soundfile
 from scipy import signal
 
-from agent.frames import Samples
+from agent.core.records import Samples
 from trainer.synth.sources import (
     Signal,
     coloured_noise,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import signal
 
-from agent.frames import Samples
+from agent.core.records import Samples
 from trainer.synth.design import Fault, MachineDesign, OperatingPoint, Site, Valve
 from trainer.synth.sources import (
     Signal,

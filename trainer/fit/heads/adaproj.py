@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from agent.errors import ConfigError
+from agent.core.errors import ConfigError
 from trainer.fit.heads.adacos import follow_others
 from trainer.fit.heads.base import AdaptiveScale, Head, soft_labels
 

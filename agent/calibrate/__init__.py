@@ -1,0 +1,1 @@
+"""From healthy scores to thresholds with a stated false-alarm rate."""

@@ -1,0 +1,73 @@
+"""What a threshold still sees: planted faults and recorded ones held against it.
+
+A threshold that keeps a strict promise may lie beyond every score that a fault could give. Export
+therefore plants simple faults in healthy windows (a tone, a band of noise, knocks, each at some
+level below or as loud as the machine), scores them through the graph, and keeps their median
+scores, so that the device can say of any threshold what passes below it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from agent.bundle.facts import PlantedFault, SightInfo
+from agent.core.text import plural
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What becomes of known and made-up faults at a threshold.
+
+    Attributes:
+        blind: None of either would raise an alarm.
+        text: In words.
+    """
+
+    blind: bool
+    text: str
+
+
+def sight_at(threshold: float, info: SightInfo) -> Sight:
+    """Hold faults against a threshold.
+
+    Args:
+        threshold: Raw score above which a window is anomalous.
+        info: What export found.
+    """
+    planted = _planted(threshold, info.planted)
+    seen = any(fault.score > threshold for fault in info.planted)
+    parts = [f"of faults planted in healthy sound, {planted}"] if info.planted else []
+    if info.recorded:
+        found = sum(score > threshold for score in info.recorded)
+        seen = seen or found > 0
+        parts.append(
+            f"of {plural(len(info.recorded), 'recorded fault')} {found} would raise an alarm"
+        )
+    known = bool(info.planted or info.recorded)
+    return Sight(known and not seen, "; ".join(parts))
+
+
+def _planted(threshold: float, faults: Sequence[PlantedFault]) -> str:
+    """Each kind with the weakest level that is seen."""
+    words = []
+    for kind in dict.fromkeys(fault.kind for fault in faults):
+        levels = sorted((f.level_db, f.score) for f in faults if f.kind == kind)
+        # From a level on up to the loudest: one that is seen by chance below does not count.
+        weakest = None
+        for level, score in reversed(levels):
+            if score <= threshold:
+                break
+            weakest = level
+        words.append(
+            f"{kind} not even as loud as the machine"
+            if weakest is None and levels[-1][0] == 0.0
+            else f"{kind} not at {levels[-1][0]:+g} dB"
+            if weakest is None
+            else f"{kind} from {weakest:+g} dB of the machine's level on"
+        )
+    seen = [text for text in words if " not " not in text]
+    missed = [text for text in words if " not " in text]
+    told = [f"seen: {', '.join(seen)}"] if seen else []
+    told += [f"not seen: {', '.join(missed)}"] if missed else []
+    return "; ".join(told)

@@ -1,0 +1,1 @@
+"""The configuration, section by section: the schema of agent.yaml and of a scorer."""

@@ -1,0 +1,38 @@
+"""How a new bundle is taken up: the `bundles` section of the configuration."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from agent.core.paths import FilePath
+from agent.core.schema import Strict
+
+
+class BundlesConfig(Strict):
+    """Which bundles are trusted, and how a new one replaces the present while the agent runs."""
+
+    public_key: Annotated[
+        FilePath | None,
+        Field(
+            description="Ed25519 public key in PEM (`auscult keygen`): only bundles signed with "
+            "its other half are opened; needs the package of `auscult[sign]`. null opens any"
+        ),
+    ] = None
+    watch_seconds: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="Step between looks for a new bundle or bank version, seconds; "
+            "0 never looks, and only the `reload` command takes one up",
+        ),
+    ] = 5.0
+    trial_windows: Annotated[
+        int,
+        Field(
+            ge=1,
+            description="Valid windows that a new bundle must judge without a fault; else the one "
+            "before it is taken up again",
+        ),
+    ] = 20

@@ -1,0 +1,71 @@
+"""Who may see the device's page: the `web` section of the configuration."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from agent.core.paths import FilePath
+from agent.core.schema import Strict
+
+
+class WebConfig(Strict):
+    """The device's own page (docs/web.md). It may acknowledge alarms and change banks."""
+
+    enabled: Annotated[
+        bool, Field(description="Serve the page; needs `pip install 'auscult[web]'`")
+    ] = False
+    host: Annotated[
+        str,
+        Field(
+            min_length=1,
+            description="Address listened on; any but loopback needs `password_file` or "
+            "`behind_proxy`",
+        ),
+    ] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, lt=65536, description="Its port; 0 for any free one")] = 8765
+    password_file: Annotated[
+        FilePath | None,
+        Field(
+            description="File whose first line is the page's password, `${CREDENTIALS_DIRECTORY}/"
+            "web-password` for a systemd credential; null asks for none"
+        ),
+    ] = None
+    behind_proxy: Annotated[
+        bool,
+        Field(
+            description="A reverse proxy in front of it decides who may see it, and speaks TLS: no "
+            "password is demanded beyond loopback"
+        ),
+    ] = False
+    names: Annotated[
+        tuple[str, ...],
+        Field(
+            description="Host names under which browsers reach it, beside the device's addresses "
+            "and `localhost`; others are refused"
+        ),
+    ] = ()
+    session_hours: Annotated[
+        float, Field(gt=0, le=8760, description="How long a browser stays logged in, hours")
+    ] = 12.0
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this device can reach it."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @model_validator(mode="after")
+    def _guarded(self) -> WebConfig:
+        if self.enabled and not (self.loopback or self.password_file or self.behind_proxy):
+            raise ValueError(
+                f"host {self.host} can be reached from other devices: set password_file, or "
+                "behind_proxy if a reverse proxy asks who is there"
+            )
+        return self

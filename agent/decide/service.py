@@ -1,0 +1,179 @@
+"""One machine's alarm, kept: thread-safe, on disk before it is told, told again after a crash."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
+
+from agent.core.records import (
+    AlarmEvent,
+    AlarmStatus,
+    Decision,
+    EventKind,
+    Explanation,
+    MachineState,
+    Score,
+)
+from agent.core.scale import Scale
+from agent.decide.alarm import AlarmDecider
+from agent.decide.memory import AlarmMemory
+from agent.decide.state_machine import AlarmStateMachine
+
+_RAISING = frozenset({EventKind.ALERT, EventKind.RAISED})
+
+
+class Keeping(Protocol):
+    """Where the alarm's memory outlives the process; `agent.state.AlarmFile`."""
+
+    def save(self, memory: AlarmMemory) -> bool:
+        """Write it if it says anything new; never raises."""
+        ...
+
+
+class AlarmService:
+    """Lets one caller at a time at the alarm, and tells of its events in order.
+
+    Events are saved with the state that brought them about, then told, then struck off. A crash in
+    between tells them a second time with the same ids, and never leaves one untold.
+
+    Args:
+        decider: The alarm.
+        tell: Takes each event; must not wait, nor call back.
+        file: Where it is kept; None for nowhere.
+    """
+
+    def __init__(
+        self,
+        decider: AlarmDecider,
+        tell: Callable[[AlarmEvent], None],
+        file: Keeping | None = None,
+    ) -> None:
+        self._decider = decider
+        self._tell = tell
+        self._file = file
+        self._lock = threading.Lock()
+
+    @property
+    def status(self) -> AlarmStatus:
+        """The alarm as it stands."""
+        with self._lock:
+            return self._decider.life.status
+
+    def resume(self) -> None:
+        """Tell what an earlier run decided and may not have told."""
+        with self._lock:
+            self._hand_over(self._decider.life.untold)
+
+    def decide(
+        self,
+        score: Score,
+        state: MachineState,
+        witness: Callable[[Decision], str] = lambda _: "",
+        explain: Callable[[Decision], Explanation | None] = lambda _: None,
+    ) -> Decision:
+        """Take the next window's score into account.
+
+        Args:
+            score: Of the next window.
+            state: What the machine does in it.
+            witness: Hears of the decision before the world, and says where its evidence is kept.
+            explain: Asked why, when the window raised something.
+        """
+        with self._lock:
+            decision = self._decider.decide(score, state)
+            self._save()
+            if evidence := witness(decision):
+                self._decider.life.keep(evidence)
+                events = tuple(
+                    replace(event, evidence=evidence) if event.alarm_id else event
+                    for event in decision.events
+                )
+                decision = replace(decision, evidence=evidence, events=events)
+            if any(event.kind in _RAISING for event in decision.events):
+                why = explain(decision)
+                events = tuple(
+                    replace(event, explanation=why) if event.kind in _RAISING else event
+                    for event in decision.events
+                )
+                decision = replace(decision, events=events)
+            self._hand_over(decision.events)
+            return decision
+
+    def tick(self) -> None:
+        """Let time pass without a window."""
+        with self._lock:
+            self._hand_over(self._decider.tick(time.monotonic(), time.time()))
+
+    def use_thresholds(
+        self,
+        threshold: float,
+        alert_threshold: float | None,
+        overlap_seconds: float = 0.0,
+        scale: Scale | None = None,
+    ) -> None:
+        """Judge by others from now on; the alarm stays. See `AlarmDecider`."""
+        with self._lock:
+            self._decider.use_thresholds(threshold, alert_threshold, overlap_seconds, scale)
+
+    def acknowledge(self, *, alarm_id: str = "", operator: str = "", note: str = "") -> AlarmStatus:
+        """An operator has seen the alarm; see `AlarmStateMachine.acknowledge`."""
+        return self._operate(
+            lambda life: life.acknowledge(alarm_id=alarm_id, operator=operator, note=note)
+        )
+
+    def shelve(self, seconds: float | None, *, operator: str = "", note: str = "") -> AlarmStatus:
+        """Take the alarm out of view; 0 seconds brings it back. See `AlarmStateMachine.shelve`."""
+        return self._operate(
+            lambda life: (
+                life.unshelve(operator=operator, note=note)
+                if seconds == 0
+                else life.shelve(seconds=seconds, operator=operator, note=note)
+            )
+        )
+
+    def mute(self, seconds: float, *, operator: str = "", note: str = "") -> AlarmStatus:
+        """The machine is being worked on; 0 seconds ends that. See `AlarmStateMachine.mute`."""
+        return self._operate(
+            lambda life: (
+                life.unmute(operator=operator, note=note)
+                if seconds == 0
+                else life.mute(seconds, operator=operator, note=note)
+            )
+        )
+
+    def level_answered(
+        self, kind: EventKind, decibels: float, *, operator: str, note: str = ""
+    ) -> AlarmStatus:
+        """An operator has said what the level is; see `AlarmStateMachine.level_answered`."""
+
+        def answer(life: AlarmStateMachine) -> None:
+            self._decider.level_answered()
+            life.level_answered(kind, decibels, operator=operator, note=note)
+
+        return self._operate(answer)
+
+    def _operate(self, act: Callable[[AlarmStateMachine], None]) -> AlarmStatus:
+        with self._lock:
+            life = self._decider.life
+            life.at(time.monotonic(), time.time())
+            try:
+                act(life)
+            finally:
+                # A refused command may still have come after the end of a shelving.
+                self._hand_over(life.take())
+            return life.status
+
+    def _hand_over(self, events: tuple[AlarmEvent, ...]) -> None:
+        self._save()
+        for event in events:
+            self._tell(event)
+        if events:
+            self._decider.life.told(events)
+            self._save()
+
+    def _save(self) -> None:
+        if self._file is not None:
+            self._file.save(self._decider.memory())

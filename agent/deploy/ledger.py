@@ -1,0 +1,160 @@
+"""Which bundle a machine is judged with, remembered, so that every change of it is told once.
+
+As with alarms, an event is on disk before it is told and struck off afterwards: a crash at any
+moment tells it late or twice, with the same id, and never leaves it untold. A bundle that was
+exchanged while the agent was not running is told at its next start.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+
+from agent.bundle.events import BundleEvent, BundleEventKind
+from agent.core.errors import AuscultError
+from agent.core.schema import Strict
+from agent.core.storage import write_json
+from agent.deploy.load import Bundle
+
+log = logging.getLogger(__name__)
+
+_REASON_LENGTH = 500
+
+
+class LedgerMemory(Strict):
+    """`state/bundles/<machine>.json`."""
+
+    digest: Annotated[str, Field(description="`digest` of the manifest in use; empty before")] = ""
+    refused: Annotated[
+        str, Field(description="What was refused last and why, so that it is told once")
+    ] = ""
+    untold: Annotated[
+        tuple[BundleEvent, ...], Field(description="Events that may not have been told yet")
+    ] = ()
+
+
+class BundleLedger:
+    """One machine's. A fault of the disk costs what a restart would tell, never the event itself.
+
+    Args:
+        path: The file; its folder is made when needed.
+        tell: Takes each event.
+    """
+
+    def __init__(self, path: Path, tell: Callable[[BundleEvent], None]) -> None:
+        self._path = path
+        self._tell = tell
+        self._memory = LedgerMemory()
+        self._lock = threading.Lock()
+
+    def begin(self, bundle: Bundle | None, refusal: str = "", refused: str = "") -> None:
+        """The agent has started with a bundle: tell what was not told, and what is new.
+
+        Args:
+            bundle: In use; None when there is none yet.
+            refusal: Why the bundle that was wanted could not be used; empty when it could.
+            refused: That one's digest, when it could be read.
+        """
+        with self._lock:
+            self._memory = _read(self._path)
+            before = self._memory.digest
+            self._hand_over(self._memory.untold, bundle)
+            if bundle is not None and before and before != bundle.manifest.digest:
+                event = _event(BundleEventKind.SWAPPED, bundle, "found at the start", old=before)
+                self._hand_over((event,), bundle)
+            else:
+                self._hand_over((), bundle)
+        if refusal:
+            self.refused(bundle, refused, refusal)
+        elif bundle is not None and bundle.fallback:
+            self.refused(bundle, bundle.manifest.digest, bundle.fallback)
+
+    def swapped(self, old: Bundle | None, new: Bundle, reason: str) -> None:
+        """Another bundle is in use, or the first."""
+        event = _event(BundleEventKind.SWAPPED, new, reason, old=_digest(old))
+        with self._lock:
+            self._memory = self._memory.model_copy(update={"refused": ""})
+            self._hand_over((event,), new)
+        if new.fallback:
+            self.refused(new, new.manifest.digest, new.fallback)
+
+    def rolled_back(self, failed: Bundle, before: Bundle | None, reason: str) -> None:
+        """The one before is in use again, or none."""
+        event = _event(BundleEventKind.ROLLED_BACK, before, reason, old=failed.manifest.digest)
+        with self._lock:
+            self._hand_over((event,), before)
+
+    def noted(self, kind: BundleEventKind, present: Bundle | None, reason: str) -> None:
+        """The bundle in use begins to listen in shadow, or goes live."""
+        event = _event(kind, present, reason, old=_digest(present))
+        with self._lock:
+            self._hand_over((event,), present)
+
+    def refused(self, present: Bundle | None, digest: str, reason: str) -> None:
+        """Another bundle, or this one's INT8 graph, cannot be used; told once for each reason."""
+        about = f"{digest} {reason[:_REASON_LENGTH]}"
+        with self._lock:
+            if about == self._memory.refused:
+                return
+            self._memory = self._memory.model_copy(update={"refused": about})
+            event = _event(
+                BundleEventKind.REFUSED, present, reason, old=_digest(present), new=digest
+            )
+            self._hand_over((event,), present)
+
+    def _hand_over(self, events: tuple[BundleEvent, ...], present: Bundle | None) -> None:
+        digest = _digest(present)
+        if not events and self._memory.digest == digest:
+            return
+        self._save(LedgerMemory(digest=digest, refused=self._memory.refused, untold=events))
+        for event in events:
+            self._tell(event)
+        if events:
+            self._save(self._memory.model_copy(update={"untold": ()}))
+
+    def _save(self, memory: LedgerMemory) -> None:
+        self._memory = memory
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(self._path, memory.model_dump(mode="json"))
+        except (OSError, AuscultError) as fault:
+            log.warning("which bundle is in use is not saved: %s", fault)
+
+
+def _digest(bundle: Bundle | None) -> str:
+    return "" if bundle is None else bundle.manifest.digest
+
+
+def _event(
+    kind: BundleEventKind, present: Bundle | None, reason: str, *, old: str, new: str | None = None
+) -> BundleEvent:
+    growth = None if present is None else present.manifest.growth
+    return BundleEvent(
+        id=uuid.uuid4().hex,
+        kind=kind,
+        wall=time.time(),
+        reason=reason[:_REASON_LENGTH],
+        old_digest=old,
+        new_digest=_digest(present) if new is None else new,
+        bundle="" if present is None else present.path.name,
+        rows=0 if present is None else len(present.rows),
+        version=growth.version if growth else 0,
+        threshold=None if present is None else present.manifest.threshold.value,
+    )
+
+
+def _read(path: Path) -> LedgerMemory:
+    """What an earlier run left; nothing when it cannot be used: then no change is claimed."""
+    try:
+        return LedgerMemory.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as fault:
+        if not isinstance(fault, FileNotFoundError):
+            log.warning("%s: cannot be used: %s", path, fault)
+        return LedgerMemory()

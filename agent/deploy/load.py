@@ -1,0 +1,350 @@
+"""Opens a bundle that was verified: what each of its files is loaded as."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+from agent.activity.levels import BANDS
+from agent.activity.still import StillFrames, StillGate
+from agent.bundle.files import state_file
+from agent.bundle.manifest import (
+    BANK,
+    BODY,
+    DRIFT,
+    ENCODER,
+    FRAMES,
+    GATE,
+    HEALTHY_SCORES,
+    HEALTHY_SPECTRUM,
+    MANIFEST,
+    PATCH_FILES,
+    ROWS,
+    STILL_FILES,
+    Manifest,
+    Row,
+)
+from agent.bundle.verify import COPY_AGAIN, verify_bundle
+from agent.calibrate.limits import HealthyScores, Significance, significance
+from agent.config.encode import InferenceConfig
+from agent.core.errors import AuscultError, BundleError
+from agent.core.records import Matrix
+from agent.core.schema import explain
+from agent.deploy.parity import Parity, agreeing_encoder
+from agent.drift.baseline import Baseline, DriftError, load_baseline
+from agent.encode.onnx import OnnxEncoder
+from agent.explain.patches import HealthyPatches
+from agent.explain.spectrum import HealthySpectrum
+from agent.score.build import build_scorer, read_indexes, read_state
+from agent.score.gate import IdleGate
+from agent.score.knn import EXACT_UP_TO, KnnScorer
+from agent.score.scorer import HealthySet, Scorer, State, StateError
+from agent.score.space import space_of
+
+_ROWS = TypeAdapter(tuple[Row, ...])
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """An opened bundle.
+
+    Attributes:
+        manifest: What the bundle says of itself.
+        encoder: Its encoder, started.
+        scorer: Its scorer, ready to score.
+        bank: Its healthy windows: embeddings and where each came from.
+        path: Its folder.
+        state: What its scorer learnt of them.
+        healthy: Its healthy scores; None when it was exported without.
+        gate: Tells an idle machine; None when it was exported without.
+        still: Tells its half seconds from a running one's; None when it was exported without.
+        drift: What the machine's drift is measured from; None when it was exported without.
+        significance: Gives p-values; None unless its threshold is conformal.
+        spectrum: What healthy sound is like, for explanations; None when it was exported without.
+        patches: The same as the encoder sees it; None of an encoder without patches.
+        parity: How its answers here agree with those at export; None of older bundles.
+    """
+
+    manifest: Manifest
+    encoder: OnnxEncoder
+    scorer: Scorer
+    bank: HealthySet
+    path: Path
+    state: State
+    healthy: HealthyScores | None = None
+    gate: IdleGate | None = None
+    still: StillGate | None = None
+    drift: Baseline | None = None
+    significance: Significance | None = None
+    spectrum: HealthySpectrum | None = None
+    patches: HealthyPatches | None = None
+    parity: Parity | None = None
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        """Where each row of the bank came from."""
+        return self.bank.rows
+
+    @property
+    def fallback(self) -> str:
+        """Why its float32 graph judges; empty when the exported one does, as it should."""
+        return "" if self.parity is None else self.parity.fallback
+
+    def close(self) -> None:
+        """Free the encoder's session."""
+        self.encoder.stop()
+
+
+def encoder_of(
+    path: Path,
+    manifest: Manifest,
+    *,
+    threads: int | None = None,
+    inference: InferenceConfig | None = None,
+    cache: Path | None = None,
+    graph: str = ENCODER,
+    framed: bool | None = None,
+) -> OnnxEncoder:
+    """An encoder of one graph of a bundle, not started yet.
+
+    Args:
+        path: The bundle's folder.
+        manifest: What it says of itself.
+        threads: As of `open_bundle`.
+        inference: As of `open_bundle`.
+        cache: As of `open_bundle`.
+        graph: The graph's file.
+        framed: Whether in parts as well; where the bundle has them when None.
+    """
+    return OnnxEncoder(
+        path / graph,
+        manifest.encoder,
+        threads=threads,
+        inference=inference,
+        cache=cache,
+        framed={FRAMES, BODY} <= set(manifest.files) if framed is None else framed,
+    )
+
+
+def open_bundle(
+    path: Path,
+    *,
+    threads: int | None = None,
+    inference: InferenceConfig | None = None,
+    cache: Path | None = None,
+) -> Bundle:
+    """Verify a bundle and make it ready to score.
+
+    Args:
+        path: The bundle's folder.
+        threads: Threads one inference may use; what `inference` says when None.
+        inference: How the encoder is run.
+        cache: Folder for what an execution provider makes of the graph; None keeps nothing.
+
+    Returns:
+        The bundle, its encoder started and warmed up.
+
+    Raises:
+        BundleError: A file is missing, altered or not what the manifest says, or no graph gives
+            the answers here that it gave at export.
+    """
+    manifest = verify_bundle(path)
+    vectors = _array(path / BANK, manifest.encoder.dim, "(rows, encoder.dim)")
+    rows = _rows(path / ROWS)
+    if not len(vectors) == len(rows) > 0:
+        raise BundleError(
+            f"{BANK} and {ROWS} hold {len(vectors)} and {len(rows)} rows: not the same number, or "
+            "none",
+            where=path,
+            remedy=COPY_AGAIN,
+        )
+    bank, state = HealthySet(vectors, rows), read_state(path, manifest.files)
+    scorer = _scorer(path, manifest, bank, state)
+    encoder, parity = agreeing_encoder(
+        path,
+        manifest,
+        scorer,
+        lambda graph, framed: encoder_of(
+            path, manifest, threads=threads, inference=inference, cache=cache,
+            graph=graph, framed=framed,
+        ),
+    )  # fmt: skip
+    healthy, rule = _healthy(path, manifest, rows), manifest.threshold.rule
+    return Bundle(
+        manifest,
+        encoder,
+        scorer,
+        bank,
+        path,
+        state,
+        healthy=healthy,
+        gate=_gate(path, manifest, scorer, bank),
+        still=_still(path, manifest),
+        drift=_drift(path, manifest),
+        significance=None
+        if healthy is None or rule is None
+        else significance(healthy, rule, manifest.scorer.clip),
+        spectrum=_spectrum(path, manifest),
+        patches=_patches(path, manifest),
+        parity=parity,
+    )
+
+
+def _scorer(path: Path, manifest: Manifest, bank: HealthySet, state: State) -> Scorer:
+    try:
+        scorer = build_scorer(manifest.scorer, bank, state, read_indexes(path, manifest.files))
+        scorer.start()
+    except StateError as fault:
+        raise BundleError(
+            fault.problem, where=path / state_file(fault.name), remedy=fault.remedy
+        ) from fault
+    except BundleError:  # an index, which names itself
+        raise
+    except AuscultError as fault:
+        raise BundleError(fault.problem, where=path, remedy=COPY_AGAIN) from fault
+    except (ValueError, RuntimeError) as fault:
+        raise BundleError(f"the scorer cannot be used: {fault}", where=path) from fault
+    return scorer
+
+
+def _healthy(path: Path, manifest: Manifest, rows: tuple[Row, ...]) -> HealthyScores | None:
+    if HEALTHY_SCORES not in manifest.files:
+        return None
+    place = path / HEALTHY_SCORES
+    scores = _load(place)
+    # NaN is allowed: what could not be scored for want of other recordings.
+    if getattr(scores, "dtype", None) != np.float32 or scores.shape != (len(rows),):
+        raise BundleError(
+            f"should hold float32 ({len(rows)},), one score a row", where=place, remedy=COPY_AGAIN
+        )
+    return HealthyScores(scores, rows)
+
+
+def _gate(path: Path, manifest: Manifest, scorer: Scorer, bank: HealthySet) -> IdleGate | None:
+    config = manifest.gate
+    if config is None:
+        return None
+    if GATE not in manifest.files or not math.isfinite(config.margin + config.reach):
+        raise BundleError(
+            f"gate: needs {GATE} and finite numbers", where=path / MANIFEST, remedy=COPY_AGAIN
+        )
+    vectors = _array(path / GATE, manifest.encoder.dim, "(rows, encoder.dim)")
+    if len(vectors) != config.rows:
+        raise BundleError(
+            f"holds {len(vectors)} rows where the manifest says {config.rows}",
+            where=path / GATE,
+            remedy=COPY_AGAIN,
+        )
+    space = space_of(manifest.scorer, bank.vectors)
+    # A nearest-neighbour scorer has prepared its bank already: shared, not copied.
+    ready = scorer.ready if isinstance(scorer, KnnScorer) else space.prepare(bank.vectors)
+    return IdleGate(vectors, ready, space, config)
+
+
+def _still(path: Path, manifest: Manifest) -> StillGate | None:
+    config = manifest.still
+    if config is None:
+        return None
+    if not set(STILL_FILES) <= set(manifest.files) or not math.isfinite(
+        config.margin + config.reach
+    ):
+        raise BundleError(
+            f"still: needs {' and '.join(STILL_FILES)} and finite numbers",
+            where=path / MANIFEST,
+            remedy=COPY_AGAIN,
+        )
+    still, running = (_array(path / name, BANDS, "(half seconds, bands)") for name in STILL_FILES)
+    if not len(still) or not len(running):
+        raise BundleError("holds no half second", where=path / STILL_FILES[0], remedy=COPY_AGAIN)
+    return StillGate(StillFrames(still, running, config))
+
+
+def _drift(path: Path, manifest: Manifest) -> Baseline | None:
+    if manifest.drift is None:
+        return None
+    place = path / DRIFT
+    if DRIFT not in manifest.files or not math.isfinite(manifest.drift.step_seconds):
+        raise BundleError(
+            f"drift: needs {DRIFT} and finite numbers", where=path / MANIFEST, remedy=COPY_AGAIN
+        )
+    try:
+        baseline = load_baseline(place)
+    except DriftError as fault:
+        raise BundleError(fault.problem, where=place, remedy=COPY_AGAIN) from fault
+    features, threshold = len(baseline.record.features), baseline.record.threshold
+    if features != manifest.encoder.dim or not math.isfinite(threshold):
+        raise BundleError(
+            f"is of {features} features and threshold {threshold:g}, where the encoder gives "
+            f"{manifest.encoder.dim}",
+            where=place,
+            remedy=COPY_AGAIN,
+        )
+    return baseline
+
+
+def _spectrum(path: Path, manifest: Manifest) -> HealthySpectrum | None:
+    if HEALTHY_SPECTRUM not in manifest.files:
+        return None
+    place = path / HEALTHY_SPECTRUM
+    try:
+        return HealthySpectrum.of(_load(place), manifest.encoder.sample_rate)
+    except (ValueError, AttributeError) as fault:
+        raise BundleError(str(fault), where=place, remedy=COPY_AGAIN) from fault
+
+
+def _patches(path: Path, manifest: Manifest) -> HealthyPatches | None:
+    if not set(PATCH_FILES) <= set(manifest.files):
+        return None
+    try:
+        return HealthyPatches.of(*(_load(path / name) for name in PATCH_FILES))
+    except (ValueError, AttributeError) as fault:
+        raise BundleError(str(fault), where=path / PATCH_FILES[0], remedy=COPY_AGAIN) from fault
+
+
+def _array(path: Path, columns: int, shape: str) -> Matrix:
+    """A finite float32 matrix with so many columns."""
+    array = _load(path, mapped=True)
+    fits = getattr(array, "dtype", None) == np.float32 and array.shape[1:] == (columns,)
+    if fits and len(array) <= EXACT_UP_TO:
+        # Of a bank that is compared row by row, every row is wanted for every window.
+        array = np.ascontiguousarray(_load(path))
+    if not fits or not _finite(array):
+        found = f"{getattr(array, 'dtype', type(array))} {getattr(array, 'shape', '')}"
+        raise BundleError(
+            f"should hold finite float32 {shape}, {columns} columns, but holds {found}",
+            where=path,
+            remedy="Export the bundle again with `auscult export`.",
+        )
+    return array  # type: ignore[no-any-return]  # checked above
+
+
+def _finite(array: Matrix) -> bool:
+    """Whether every number is; a block at a time, since a mapped array may exceed the memory."""
+    return all(
+        bool(np.isfinite(array[at : at + EXACT_UP_TO]).all())
+        for at in range(0, len(array), EXACT_UP_TO)
+    )
+
+
+def _load(path: Path, *, mapped: bool = False) -> Any:
+    """An array of a file; read as it is used, when `mapped`."""
+    try:
+        return np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+    except Exception as fault:
+        # NumPy reads a header with Python's own parser, whose errors are of many kinds.
+        raise BundleError(f"is not a NumPy array: {fault}", where=path) from fault
+
+
+def _rows(path: Path) -> tuple[Row, ...]:
+    try:
+        return _ROWS.validate_json(path.read_bytes())
+    except ValidationError as fault:
+        raise BundleError(explain(fault), where=path, remedy=COPY_AGAIN) from fault
+    except OSError as fault:
+        raise BundleError(f"cannot be read: {fault.strerror}", where=path) from fault

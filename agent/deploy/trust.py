@@ -1,0 +1,229 @@
+"""Opening only what may be trusted, and falling back on what worked before."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agent.bundle.manifest import MANIFEST, SIGNATURE
+from agent.bundle.seal import new_bundle
+from agent.bundle.verify import read_manifest, verify_bundle
+from agent.config.encode import InferenceConfig
+from agent.core.errors import AuscultError, BundleError
+from agent.core.schema import Strict
+from agent.core.storage import write_json
+from agent.deploy.device_key import Vouching
+from agent.deploy.load import Bundle, open_bundle
+from agent.deploy.versions import Versions, active_bundle, version_folders
+
+log = logging.getLogger(__name__)
+
+GOOD = "good"
+REFUSED = "refused.json"
+_REFUSED_KEPT = 20
+# Rows of a bank that a fresh bundle must judge before it is believed.
+_TRIED = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How bundles are opened.
+
+    Attributes:
+        inference: How encoders are run.
+        public_key: PEM of the only key whose bundles are trusted; None trusts any.
+        suits: Raises BundleError when a bundle cannot give what the configuration asks of it.
+        adapt: Makes the bundle that judges of the one that was opened, as the configuration asks.
+    """
+
+    inference: InferenceConfig = field(default_factory=InferenceConfig)
+    public_key: Path | None = None
+    suits: Callable[[Bundle], None] = lambda _: None
+    adapt: Callable[[Bundle], Bundle] = lambda bundle: bundle
+
+
+class _Refused(Strict):
+    digests: tuple[str, ...] = ()
+
+
+class TrustedBundle:
+    """One machine's bundle: as exported, its versions, and a copy of the last export that worked.
+
+    Args:
+        original: The exported bundle, as configured.
+        state: The agent's state directory.
+        machine: The machine's name.
+        opening: How to open it.
+    """
+
+    def __init__(self, original: Path, state: Path, machine: str, opening: Opening) -> None:
+        self.original = original
+        self._state = state
+        self._home = state / "bank" / machine
+        self._good = self._home / GOOD
+        self._folders = version_folders(state, machine, original)
+        self._opening = opening
+        self._refused = _read_refused(self._home / REFUSED)
+        #: Why `open_any` could not open the wanted bundle; empty when it could.
+        self.refusal = ""
+        #: That one's digest, when it could be read.
+        self.refused_digest = ""
+
+    def wanted(self) -> Path:
+        """The folder that would be opened now: a version in use, or the export."""
+        return active_bundle(self.original, self._folders)
+
+    def wanted_digest(self) -> str:
+        """The digest of the wanted bundle's manifest; empty when that cannot be read."""
+        try:
+            return read_manifest(self.wanted()).digest
+        except AuscultError:
+            return ""
+
+    def identity(self) -> tuple[Any, ...]:
+        """What changes whenever the wanted bundle does, without reading it: names, sizes, times."""
+        folder = self.wanted()
+        try:
+            entries = sorted(
+                (entry.name, stat.st_size, stat.st_mtime_ns, stat.st_ino)
+                for entry in folder.iterdir()
+                # A link to nowhere (an editor's lock) must not hide what else changes.
+                for stat in (entry.stat() if entry.exists() else entry.lstat(),)
+            )
+        except OSError:
+            return (str(folder),)
+        return (str(folder), *entries)
+
+    def open_wanted(self) -> Bundle:
+        """Open the wanted bundle, verified and tried on its own bank.
+
+        Raises:
+            BundleError: It is damaged, not signed as it must be, or failed before.
+            AuscultError: The public key cannot be used.
+        """
+        return self._open(self.wanted(), self.original)
+
+    def open_any(self) -> Bundle:
+        """Open the wanted bundle, or else the best there is: an agent must not stay deaf.
+
+        Only a bundle that is there and damaged is stood in for. Where there is none, the path is
+        more likely wrong than the disk, and a stand-in would hide it.
+
+        Raises:
+            BundleError: Nothing can be opened; what is wrong with the wanted one.
+            AuscultError: The public key cannot be used.
+        """
+        if not self.original.is_dir():
+            return self.open_wanted()
+        first: AuscultError | None = None
+        for folder, original in self._choices():
+            try:
+                bundle = self._open(folder, original)
+            except AuscultError as fault:
+                if first is None:
+                    first = fault
+                    self.refusal, self.refused_digest = str(fault), self.wanted_digest()
+                    log.error("%s", fault)  # noqa: TRY400 - said in words, not as a trace
+                continue
+            if first is not None:
+                log.error("judging by an older bundle meanwhile: %s", folder)
+            return bundle
+        assert first is not None
+        raise first
+
+    def _choices(self) -> list[tuple[Path, Path]]:
+        found: dict[Path, Path] = {}
+        for original in (self.original, self._good):
+            if original == self._good and not original.is_dir():
+                continue
+            found.setdefault(active_bundle(original, self._folders), original)
+            found.setdefault(original, original)
+        return list(found.items())
+
+    def _open(self, folder: Path, original: Path) -> Bundle:
+        opening = self._opening
+        if opening.public_key is not None:
+            Vouching(opening.public_key, self._state).check(folder, original)
+        # Engines that a provider builds are as long-lived as the state, and of this device alone.
+        cache = self._home.parent.parent / "engines"
+        bundle = open_bundle(folder, inference=opening.inference, cache=cache)
+        if bundle.manifest.digest in self._refused:
+            raise BundleError(
+                "failed while it was in use before, and is not tried again",
+                where=folder,
+                remedy="Export it anew; see the agent's log for what failed.",
+            )
+        if read_manifest(folder).digest != bundle.manifest.digest:
+            raise BundleError("was replaced while it was opened", where=folder)
+        try_out(bundle)
+        bundle = opening.adapt(bundle)
+        opening.suits(bundle)
+        return bundle
+
+    def keep_good(self) -> None:
+        """Keep a copy of the export, which has proved itself; a full disk only means no copy."""
+        try:
+            exported = read_manifest(self.original)
+            if self._good.is_dir() and read_manifest(self._good).digest == exported.digest:
+                return
+        except BundleError:
+            exported = None
+        if exported is None:
+            return
+        try:
+            with new_bundle(self._good) as draft:
+                for name in (*exported.files, MANIFEST, SIGNATURE):
+                    if (self.original / name).is_file():
+                        shutil.copyfile(self.original / name, draft / name)
+                verify_bundle(draft)
+        except (OSError, BundleError) as fault:
+            log.warning("no copy of %s kept: %s", self.original, fault)
+
+    def refuse(self, bundle: Bundle) -> None:
+        """Remember that a bundle failed in use, also over a restart; a version is left for its
+        parent.
+        """
+        self._refused = (*self._refused, bundle.manifest.digest)[-_REFUSED_KEPT:]
+        try:
+            self._home.mkdir(parents=True, exist_ok=True)
+            write_json(self._home / REFUSED, _Refused(digests=self._refused).model_dump())
+            for folder in self._folders:
+                versions = Versions(self.original, folder)
+                if versions.current() and versions.path(versions.current()) == bundle.path:
+                    versions.rollback()
+        except (OSError, BundleError) as fault:
+            log.warning("%s", fault)
+
+
+def try_out(bundle: Bundle) -> None:
+    """Let a fresh bundle judge: noise through the encoder, and rows of its own bank.
+
+    Raises:
+        BundleError: It gives no finite numbers, or does not know its own rows.
+    """
+    info = bundle.manifest.encoder
+    level = float(10 ** (sum(bundle.manifest.trained_on.level_dbfs) / 40))
+    noise = np.random.default_rng(0).normal(0, min(level, 0.3), (1, info.window_samples))
+    vector = bundle.encoder.encode(noise.astype(np.float32))
+    scores, _ = bundle.scorer.score(vector)
+    rows = bundle.bank.vectors[:: max(1, len(bundle.rows) // _TRIED)]
+    own, _ = bundle.scorer.score(rows)
+    if not (np.isfinite(vector).all() and np.isfinite(scores).all() and np.isfinite(own).all()):
+        raise BundleError(
+            "gives no finite score for a window of noise or of its own bank",
+            where=bundle.path,
+            remedy="Export the bundle again with `auscult export`.",
+        )
+
+
+def _read_refused(path: Path) -> tuple[str, ...]:
+    try:
+        return _Refused.model_validate_json(path.read_bytes()).digests
+    except (OSError, ValueError):
+        return ()

@@ -1,0 +1,1 @@
+"""`auscult doctor`: everything that the agent needs, looked at."""

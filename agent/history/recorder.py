@@ -1,0 +1,229 @@
+"""Keeps the past of every machine: hears what is told of it, and writes it once a minute."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.config.decide import DecideConfig
+from agent.core.clock import WALL_CLOCK, ClockQuality
+from agent.core.errors import AuscultError
+from agent.core.records import EventKind
+from agent.history.bucket import STEPS, Bucket, bucket_of, second_of
+from agent.history.store import Key, PastFile, Told
+from agent.history.why import Reason, why_of
+from agent.publish.messages import Message
+from agent.publish.sink import MessageSink
+
+log = logging.getLogger(__name__)
+
+_FLUSH_SECONDS = 60.0
+_THIN_SECONDS = 600.0
+# What a full disk leaves in memory: some hours of seconds, then the oldest goes.
+_WAITING = 20_000
+_EVENTS_WAITING = 1000
+_STOP_SECONDS = 2.0
+_KINDS = frozenset(kind.value for kind in EventKind)
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """How a stretch of the past is shown.
+
+    Attributes:
+        seconds: Its length.
+        step: What is read.
+        by: Length of a point, seconds.
+    """
+
+    seconds: int
+    step: int
+    by: int
+
+
+RANGES = {
+    "hour": Range(3600, 1, 2),
+    "day": Range(86_400, 60, 60),
+    "month": Range(31 * 86_400, 60, 1800),
+    "year": Range(366 * 86_400, 3600, 6 * 3600),
+}
+
+
+class HistoryRecorder(MessageSink):
+    """A publisher that remembers in numbers. Its caller never waits for the disk.
+
+    Args:
+        device: This device's name.
+        path: The file.
+    """
+
+    def __init__(self, device: str, path: Path) -> None:
+        super().__init__(device)
+        self._file = PastFile(path)
+        self._disk = threading.Lock()  # held while the file is used
+        self._lock = threading.Lock()  # held while what waits is touched
+        self._waiting: dict[Key, Bucket] = {}
+        self._events: deque[Told] = deque(maxlen=_EVENTS_WAITING)
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._failing = False
+        self._thin_due = 0.0
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread = threading.Thread(target=self._run, name="history", daemon=True)
+        self._thread.start()
+
+    def narrate(self, kind: str, machine: str, message: Message) -> None:
+        """Take a message into account."""
+        if kind == "event":
+            self._tell(machine, message)
+            return
+        found = bucket_of(kind, message)
+        if found is None:
+            return
+        second = second_of(message["time"])
+        with self._lock:
+            for step in STEPS:
+                key = (step, machine, second // step * step)
+                waiting = self._waiting.get(key)
+                if waiting is None:
+                    # Its own: each step's grows by itself.
+                    self._waiting[key] = Bucket()
+                    waiting = self._waiting[key]
+                waiting.join(found)
+            while len(self._waiting) > _WAITING:
+                self._waiting.pop(next(iter(self._waiting)))
+
+    def read(
+        self, machine: str, name: str, end: float | None = None
+    ) -> tuple[Range, list[tuple[int, Bucket]]]:
+        """A stretch of a machine's past.
+
+        Args:
+            machine: The machine.
+            name: One of `RANGES`.
+            end: Up to, seconds since the epoch; None for now.
+
+        Returns:
+            How it is shown, and its points in order; what was not heard is left out.
+
+        Raises:
+            AuscultError: The disk does not give it.
+        """
+        wanted, now = RANGES[name], time.time()
+        step, by = wanted.step, wanted.by
+        if end is not None and end - wanted.seconds < now - 3600 and step == 1:
+            step, by = 60, 60  # seconds are kept for the latest hour alone
+        until = int(now if end is None else end) // by * by + by
+        try:
+            with self._disk:
+                self._flush()
+                points = self._file.read(machine, step, until - wanted.seconds, until, by)
+        except (OSError, sqlite3.Error) as fault:
+            raise AuscultError(f"the past cannot be read: {fault}") from fault
+        return Range(wanted.seconds, step, by), points
+
+    def why(self, machine: str, begin: float, end: float, decide: DecideConfig) -> Reason:
+        """What was heard in a stretch, and what held an alarm back.
+
+        Args:
+            machine: The machine.
+            begin: From, seconds since the epoch.
+            end: Up to.
+            decide: When its alarm is raised.
+
+        Raises:
+            AuscultError: The disk does not give it.
+        """
+        try:
+            with self._disk:
+                self._flush()
+                return why_of(self._file, machine, begin, end, decide)
+        except (OSError, sqlite3.Error) as fault:
+            raise AuscultError(f"the past cannot be read: {fault}") from fault
+
+    def stop(self) -> None:
+        """Write what waits. Idempotent."""
+        self._stop.set()
+        if self._thread is None:
+            return
+        self._thread.join(_STOP_SECONDS)
+        self._thread = None
+        with self._disk:
+            self._write()
+            self._file.close()
+
+    def state(self) -> str:
+        """A few words when the disk refuses."""
+        return "the history is not kept: the disk refuses it" if self._failing else ""
+
+    def _run(self) -> None:
+        while not self._stop.wait(_FLUSH_SECONDS):
+            with self._disk:
+                self._write()
+
+    def _write(self) -> None:
+        """Write what waits, and thin out now and then; a fault is told once."""
+        try:
+            self._flush()
+            if time.monotonic() >= self._thin_due:
+                self._thin_due = time.monotonic() + _THIN_SECONDS
+                sure = WALL_CLOCK.quality is ClockQuality.SYNCHRONISED
+                self._file.thin(time.time() if sure else None)
+        except (OSError, sqlite3.Error) as fault:
+            if not self._failing:
+                log.warning("history: cannot be written: %s", fault)
+            self._failing = True
+        else:
+            self._failing = False
+
+    def _tell(self, machine: str, message: Message) -> None:
+        data = message["data"]
+        if data.get("event") not in _KINDS:
+            return  # of drift, or of a bundle
+        told = Told(
+            machine, second_of(data["time"]), data["event"], data["operator"], data["note"],
+            data["alarm_id"],
+        )  # fmt: skip
+        with self._lock:
+            self._events.append(told)
+
+    def _flush(self) -> None:
+        with self._lock:
+            taken, self._waiting = self._waiting, {}
+            events = tuple(self._events)
+        try:
+            if events:
+                self._file.tell(events)
+        except BaseException:
+            self._put_back(taken)
+            raise
+        if events:
+            with self._lock:
+                for event in events:
+                    # What is full has dropped its oldest meanwhile.
+                    if self._events and self._events[0] == event:
+                        self._events.popleft()
+        if not taken:
+            return
+        try:
+            self._file.add(taken)
+        except BaseException:
+            self._put_back(taken)
+            raise
+
+    def _put_back(self, taken: dict[Key, Bucket]) -> None:
+        with self._lock:
+            newer = self._waiting
+            for key, bucket in newer.items():
+                if key in taken:
+                    taken[key].join(bucket)
+                else:
+                    taken[key] = bucket
+            self._waiting = taken

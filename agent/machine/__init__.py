@@ -1,0 +1,1 @@
+"""One machine: its settings, the scoring of its windows, its counters and observers."""

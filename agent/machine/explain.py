@@ -1,0 +1,39 @@
+"""Explains the windows that raise an alert or alarm, before those are told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from agent.bundle.manifest import Row
+from agent.core.records import AudioBlock, Decision, Explanation
+from agent.machine.account import Account, explain_window
+from agent.machine.scoring import ScoredWindow
+
+
+class Explainer:
+    """A tap that knows why. It takes some ten milliseconds, once an alarm.
+
+    Args:
+        keep: Takes the account of each alarm too, for its evidence; must not wait.
+    """
+
+    def __init__(self, keep: Callable[[Decision, Account], None] = lambda *_: None) -> None:
+        self._keep = keep
+
+    def hear(self, block: AudioBlock) -> None:
+        """Nothing to do."""
+
+    def judged(self, decision: Decision, rows: Sequence[Row]) -> str:  # noqa: ARG002
+        """Nothing to keep."""
+        return ""
+
+    def explain(self, decision: Decision, judged: ScoredWindow) -> Explanation | None:
+        """Why the window was judged so; None when it could not be judged."""
+        if judged.vector is None:
+            return None
+        account = explain_window(judged.bundle, decision.score.window.samples, judged.vector)
+        self._keep(decision, account)
+        return account.explanation
+
+    def close(self) -> None:
+        """Nothing to end."""

@@ -1,0 +1,175 @@
+"""A window's score and what the machine does in it, by the bundle in use at that moment."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from agent.core.errors import AuscultError, BundleError
+from agent.core.levels import LevelRange
+from agent.core.records import Activity, Embedding, MachineState, Score, Validity, Window
+from agent.deploy.load import Bundle
+from agent.drift.service import Heard
+from agent.encode.frames import SharedFrames
+from agent.level.check import LevelCheck
+from agent.window.validity import level_dbfs
+
+log = logging.getLogger(__name__)
+
+# So many windows in a row that the encoder fails on are not the sound's fault.
+_FAILURES_ALLOWED = 10
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoredWindow:
+    """A window, judged or found impossible to judge.
+
+    Attributes:
+        score: Its score.
+        state: What the machine does in it.
+        bundle: What it was judged with.
+        vector: Its embedding, float32 `(dim,)`; None when it could not be judged.
+    """
+
+    score: Score
+    state: MachineState
+    bundle: Bundle
+    vector: npt.NDArray[np.float32] | None = None
+
+    @property
+    def heard(self) -> Heard | None:
+        """The window as the drift monitor takes it; None when it could not be judged."""
+        if self.vector is None:
+            return None
+        return Heard(self.score.window, self.vector, self.bundle.drift)
+
+
+class WindowScorer:
+    """Judges with one bundle, which may be exchanged between two windows.
+
+    Args:
+        name: The machine, for the log.
+        bundle: Opened.
+    """
+
+    def __init__(self, name: str, bundle: Bundle) -> None:
+        self._name = name
+        self._bundle = bundle
+        self._in_use = threading.Lock()  # held while the bundle judges a window
+        self._failures = 0
+        #: Levels at which a window may be judged; None for any.
+        self.levels: LevelRange | None = None
+        self._frames = SharedFrames()
+        #: Tells a pure change of level of a window that exceeds; None tells none.
+        self.level: LevelCheck | None = None
+        #: Taken off whatever is heard before it is judged, dB.
+        self.offset_db = 0.0
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle judged with from the next window on."""
+        return self._bundle
+
+    def judge(self, window: Window) -> ScoredWindow:
+        """Judge a window. One that the encoder fails on counts as one that cannot be judged.
+
+        Raises:
+            AuscultError: The encoder has failed on too many windows in a row.
+            ValueError: Likewise.
+            RuntimeError: Likewise.
+            MemoryError: Likewise.
+        """
+        try:
+            judged, self._failures = self._judge(window), 0
+        except (AuscultError, ValueError, RuntimeError, MemoryError) as fault:
+            self._failures += 1
+            if self._failures >= _FAILURES_ALLOWED:
+                raise
+            log.warning("%s: window %d not scored: %s", self._name, window.index, fault)
+            return _unjudged(window, f"scoring failed: {fault}", self._bundle)
+        return judged
+
+    def use(self, bundle: Bundle, then: Callable[[], None]) -> Bundle:
+        """Judge with another bundle from the next window on.
+
+        Args:
+            bundle: Opened; it takes windows like those of the present one.
+            then: Called in between, before any window is judged with it.
+
+        Returns:
+            The bundle used so far, of no more use here.
+
+        Raises:
+            BundleError: Its windows are others.
+        """
+        new, old = bundle.manifest.encoder, self._bundle.manifest.encoder
+        if (new.sample_rate, new.window_samples) != (old.sample_rate, old.window_samples):
+            raise BundleError(
+                f"takes windows of {new.window_samples} samples at {new.sample_rate} Hz, where the "
+                f"present bundle takes {old.window_samples} at {old.sample_rate} Hz",
+                where=bundle.path,
+                remedy="Restart the agent to change to it.",
+            )
+        with self._in_use:
+            previous, self._bundle = self._bundle, bundle
+            then()
+        return previous
+
+    def _judge(self, window: Window) -> ScoredWindow:
+        if window.validity is not Validity.VALID:
+            return ScoredWindow(Score(window, None), MachineState.UNKNOWN, self._bundle)
+        offset = self.offset_db
+        window = _moved(window, -offset)
+        with self._in_use:
+            bundle = self._bundle
+            began = time.perf_counter()
+            vector = self._frames.encode(bundle.encoder, window)
+            embedding = Embedding(window, vector, time.perf_counter() - began)
+            (value,), (neighbour,) = bundle.scorer.score(embedding.vector[None])
+            if not np.isfinite(value):
+                # Nothing is above a NaN: taken for a score, it would be silence for ever.
+                return _unjudged(window, "the encoder gave no finite number for it", bundle)
+            idle = window.activity is Activity.STILL or (
+                bundle.gate is not None and bool(bundle.gate.idle(embedding.vector[None])[0])
+            )
+            level = None
+            if self.level is not None and not idle and window.activity is not Activity.CHANGING:
+                level = self.level.change(vector, window.samples, float(value))
+        if not idle and self.levels is not None:
+            # Only now: the sound of a quiet hall is no fault of the microphone.
+            validity, reason = self.levels.judge(level_dbfs(window.samples))
+            if validity is not Validity.VALID:
+                return _unjudged(window, reason, bundle, validity)
+        # Not every way of scoring knows a nearest row.
+        nearest = int(neighbour) if neighbour >= 0 else None
+        p_value = None
+        if bundle.significance is not None:
+            p_value = float(bundle.significance.windows(value))
+        taken = embedding.inference_seconds
+        score = Score(window, float(value), nearest, taken, p_value, level, offset)
+        state = MachineState.RUNNING
+        if idle:
+            state = MachineState.IDLE
+        elif window.activity is Activity.CHANGING:
+            state = MachineState.CHANGING
+        return ScoredWindow(score, state, bundle, vector)
+
+
+def _unjudged(
+    window: Window, reason: str, bundle: Bundle, validity: Validity = Validity.NOT_FINITE
+) -> ScoredWindow:
+    unfit = replace(window, validity=validity, reason=reason)
+    return ScoredWindow(Score(unfit, None), MachineState.UNKNOWN, bundle)
+
+
+def _moved(window: Window, decibels: float) -> Window:
+    """The window as a microphone would hear it whose gain differs."""
+    if not decibels:
+        return window
+    return replace(window, samples=window.samples * np.float32(10.0 ** (decibels / 20.0)))

@@ -1,0 +1,1 @@
+"""The agent watched from outside: watchdog, metrics, systemd."""

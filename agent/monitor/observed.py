@@ -1,0 +1,214 @@
+"""What the metrics are read from: one machine's path, delivery, and what the agent keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from agent.core.records import AlarmStatus, MachineState
+from agent.core.scale import Scale
+from agent.drift.events import DriftStatus
+from agent.window.condition import SensorCondition
+
+
+class Counts(Protocol):
+    """A machine's counts; the pipeline's `Counters`."""
+
+    @property
+    def windows(self) -> int:
+        """Windows that reached a decision."""
+        ...
+
+    @property
+    def exceeded(self) -> int:
+        """Those above the threshold."""
+        ...
+
+    @property
+    def idle(self) -> int:
+        """Those in which the machine stood idle."""
+        ...
+
+    @property
+    def invalid(self) -> Mapping[str, int]:
+        """Those that could not be judged, by validity."""
+        ...
+
+    @property
+    def dropped(self) -> int:
+        """Windows dropped unjudged."""
+        ...
+
+    @property
+    def raised(self) -> int:
+        """Alarms raised."""
+        ...
+
+    @property
+    def alerts(self) -> int:
+        """Alerts given that had not been alarms before."""
+        ...
+
+    @property
+    def score(self) -> float | None:
+        """Raw score of the latest window; None when it could not be judged."""
+        ...
+
+    @property
+    def scale(self) -> Scale | None:
+        """What scores are told on; None before the first decision."""
+        ...
+
+    @property
+    def threshold(self) -> float | None:
+        """A score above this is anomalous, raw; None before the first decision."""
+        ...
+
+    @property
+    def alert_threshold(self) -> float | None:
+        """One above this speaks for an alert, raw; None without alerts."""
+        ...
+
+    @property
+    def state(self) -> MachineState:
+        """What the machine did in the latest window."""
+        ...
+
+    @property
+    def unjudged(self) -> int:
+        """Windows that could have been judged, had there been a bundle."""
+        ...
+
+    @property
+    def inference_seconds(self) -> float:
+        """Time the encoder took."""
+        ...
+
+    @property
+    def last_window(self) -> float | None:
+        """Monotonic time of the latest decision, None before the first."""
+        ...
+
+
+class Standing(Protocol):
+    """A machine's alarm; `AlarmService`."""
+
+    @property
+    def status(self) -> AlarmStatus:
+        """As it stands."""
+        ...
+
+
+class Following(Protocol):
+    """A machine's drift; `DriftService`."""
+
+    @property
+    def status(self) -> DriftStatus | None:
+        """As it stands; None when it is not followed, or not evaluated yet."""
+        ...
+
+
+class Machine(Protocol):
+    """A machine's path from sound to decision; `Pipeline`."""
+
+    @property
+    def name(self) -> str:
+        """The machine."""
+        ...
+
+    @property
+    def counters(self) -> Counts:
+        """Its counts."""
+        ...
+
+    @property
+    def sensor(self) -> SensorCondition:
+        """Its microphone's condition."""
+        ...
+
+    @property
+    def alarm(self) -> Standing:
+        """Its alarm; AuscultError before it is listened to."""
+        ...
+
+    @property
+    def drift(self) -> Following:
+        """Its drift; AuscultError before it is listened to."""
+        ...
+
+    @property
+    def waiting(self) -> int:
+        """Windows captured that wait to be judged."""
+        ...
+
+    def faults(self) -> Mapping[str, int]:
+        """Troubles of its source."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """How delivery to the broker goes.
+
+    Attributes:
+        connected: Whether the broker is there.
+        reconnects: Connections after the first.
+        undelivered: Alarm events that the broker has yet to take.
+        unsaved: Those of them in memory alone.
+        disk_failures: Times the disk refused.
+        dropped_telemetry: Scores dropped while the broker was away.
+        refused: Messages that the broker refused.
+        damaged_files: Damaged outbox files renamed.
+    """
+
+    connected: bool
+    reconnects: int
+    undelivered: int
+    unsaved: int
+    disk_failures: int
+    dropped_telemetry: int
+    refused: int
+    damaged_files: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BundleUse:
+    """The bundle that a machine is judged with.
+
+    Attributes:
+        digest: Of its manifest.
+        rows: Of its bank.
+        version: Of its bank; 0 as exported.
+    """
+
+    digest: str
+    rows: int
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """What the agent keeps and exchanges; counts since its start.
+
+    Attributes:
+        bundles: By machine.
+        swapped: Bundles taken up.
+        rolled_back: Those that failed their trial.
+        refused: Bundles that could not be taken up.
+        evidence_written: Times that evidence of an alarm was written.
+        evidence_skipped: Times that it was not kept.
+        collected_added: Sessions removed that a bank had taken in.
+        collected_unused: Sessions removed that none had.
+        collected_bytes: What the sessions kept take, at the last look.
+    """
+
+    bundles: Mapping[str, BundleUse | None] = field(default_factory=dict)
+    swapped: int = 0
+    rolled_back: int = 0
+    refused: int = 0
+    evidence_written: int = 0
+    evidence_skipped: int = 0
+    collected_added: int = 0
+    collected_unused: int = 0
+    collected_bytes: int = 0

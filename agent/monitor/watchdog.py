@@ -1,0 +1,148 @@
+"""Is every machine still listened to? Decides when systemd is told that the agent works.
+
+The watchdog is fed by windows that were decided on (judged, or honestly found invalid), never by
+a timer: a process whose threads hang, or that hears nothing any more, is restarted.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+from agent.core.text import plural
+from agent.monitor.systemd import Notifier
+from agent.window.condition import ConditionStatus, SensorCondition
+
+log = logging.getLogger(__name__)
+
+# The watchdog waits for at least so many of the slowest machine's steps.
+_STEPS = 4
+# How often the watchdog is fed while no machine has a microphone yet, seconds.
+_IDLE_SECONDS = 1.0
+
+
+class Counted(Protocol):
+    """Counts windows; the pipeline's `Counters`."""
+
+    @property
+    def windows(self) -> int:
+        """Windows decided on."""
+        ...
+
+
+class Watched(Protocol):
+    """A machine's path from sound to decision; `Pipeline`."""
+
+    @property
+    def name(self) -> str:
+        """The machine."""
+        ...
+
+    @property
+    def counters(self) -> Counted:
+        """Its counts."""
+        ...
+
+    @property
+    def sensor(self) -> SensorCondition:
+        """Its microphone's condition."""
+        ...
+
+    @property
+    def ended(self) -> bool:
+        """Whether its sound is over."""
+        ...
+
+    @property
+    def expected(self) -> bool:
+        """Whether windows are to come: not while nobody has chosen its microphone."""
+        ...
+
+    @property
+    def missing(self) -> Sequence[str]:
+        """What it lacks to judge the machine."""
+        ...
+
+
+class WatchdogFeeder:
+    """Tells systemd `READY` after the first windows, and `WATCHDOG` with each round of them.
+
+    A round is complete when every machine has had a window decided on since the last one. So each
+    machine must give a window within `WatchdogSec`. Two are not waited for, as long as another
+    gives windows: a recording that is over, and a machine whose microphone is known to give no
+    sound (that is told as its condition, and restarting would deafen the others as well). Nor is
+    one that nobody has chosen a microphone for: no restart could mend that. Windows of a machine
+    that has no bundle yet count, as they are heard; the status says that they are not judged.
+
+    Args:
+        notifier: The way to systemd.
+    """
+
+    def __init__(self, notifier: Notifier) -> None:
+        self._notifier = notifier
+        self._counted: dict[str, int] = {}  # at the last complete round
+        self._seen: dict[str, int] = {}  # at the last look
+        self._failed_early: set[str] = set()
+        self._idle_due = 0.0
+        self.is_ready = False
+
+    def begin(self, slowest_seconds: float) -> None:
+        """Before the first look.
+
+        Args:
+            slowest_seconds: Longest time that a machine in order may take to a window.
+        """
+        allowed = self._notifier.watchdog_seconds
+        needed = _STEPS * slowest_seconds
+        if allowed is not None and allowed < needed:
+            log.info("the watchdog is told to wait %.0f s in place of %.0f s", needed, allowed)
+            self._notifier.be_patient(needed)
+
+    def look(self, machines: Sequence[Watched]) -> None:
+        """Feed the watchdog if a round is complete; call often."""
+        counts = {
+            machine.name: machine.counters.windows for machine in machines if machine.expected
+        }
+        # A machine that is begun anew, for another bundle, counts from 0 again.
+        new = {name for name, count in counts.items() if count not in {0, self._counted.get(name)}}
+        excused = {machine.name for machine in machines if self._excused(machine)}
+        self._seen = counts
+        # With nothing to be heard yet, that the agent looks is all that can be asked of it.
+        idle = bool(machines) and not counts and time.monotonic() >= self._idle_due
+        if (not new and not idle) or counts.keys() - new - excused:
+            return
+        self._counted = counts
+        self._idle_due = time.monotonic() + _IDLE_SECONDS
+        status = self._words(counts, excused - new, machines)
+        if self.is_ready:
+            self._notifier.alive(status)
+        else:
+            self.is_ready = True
+            self._notifier.ready(status)
+
+    def end(self) -> None:
+        """The agent is about to end."""
+        self._notifier.stopping()
+
+    def _excused(self, machine: Watched) -> bool:
+        if machine.ended or not machine.expected:
+            return True
+        failing = machine.sensor.status is ConditionStatus.FAILURE
+        if machine.counters.windows not in {0, self._seen.get(machine.name)}:
+            # It fails and still gives windows (of silence, say): should those stop, something
+            # else is the matter, perhaps the thread that would notice.
+            (self._failed_early.add if failing else self._failed_early.discard)(machine.name)
+            return False
+        return failing and machine.name not in self._failed_early
+
+    @staticmethod
+    def _words(counts: dict[str, int], excused: set[str], machines: Sequence[Watched]) -> str:
+        text = f"{plural(len(machines), 'machine')}, {plural(sum(counts.values()), 'window')}"
+        mute = sorted(excused & counts.keys())
+        text += f"; no sound from {', '.join(mute)}" if mute else ""
+        for thing in ("microphone", "bundle"):
+            lacking = sorted(one.name for one in machines if thing in one.missing)
+            text += f"; no {thing} yet for {', '.join(lacking)}" if lacking else ""
+        return text

@@ -1,0 +1,1 @@
+"""The path of one machine's sound, from the microphone to what is told."""

@@ -1,0 +1,307 @@
+"""One machine's path from sound to decision, and the threads that walk it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from agent.activity.plant import PlantSignal
+from agent.activity.watch import JudgedWatch, watch_file
+from agent.capture.source import Source
+from agent.commission.listening import ShadowAlarm, warning_config, warning_thresholds
+from agent.commission.shadow import Commission
+from agent.config.agent import MachineConfig
+from agent.core.errors import AuscultError
+from agent.core.records import (
+    AlarmEvent,
+    Decision,
+    EventKind,
+    Explanation,
+    MachineState,
+    Validity,
+    Window,
+)
+from agent.decide.alarm import AlarmDecider
+from agent.decide.service import AlarmService
+from agent.decide.state import AlarmFile
+from agent.deploy.load import Bundle
+from agent.drift.follower import DriftFollower
+from agent.drift.memory import DriftFile
+from agent.drift.service import DriftService
+from agent.level.baseline import LevelBaseline, LevelFile, level_file
+from agent.level.machine import MachineLevel
+from agent.machine.observers import PipelineObserver
+from agent.machine.scoring import ScoredWindow, WindowScorer
+from agent.machine.settings import MachineSettings, settings_of
+from agent.pipeline.listener import Cut, Listener
+from agent.publish.publisher import Publisher
+
+log = logging.getLogger(__name__)
+
+_OF_LEVEL = frozenset({Validity.OUT_OF_RANGE, Validity.TOO_QUIET})
+
+
+class Pipeline(Listener):
+    """Captures, scores and decides for one machine, in two threads of its own.
+
+    Args:
+        config: The machine.
+        bundle: Its opened bundle; several machines may share one.
+        source: Where its sound comes from, at the encoder's rate.
+        publishers: Told of every decision.
+        on_end: Called once from a thread of the pipeline when it has ended, well or not.
+        state: Folder that keeps the alarm from one run to the next; None for nowhere. Of a source
+            that isn't live nothing is kept: its alarm would stand before the next run began.
+        taps: Listen in.
+        plant: What the plant says of it; None when it says nothing.
+        commission: Its commissioning; None for none.
+    """
+
+    def __init__(
+        self,
+        config: MachineConfig,
+        bundle: Bundle,
+        source: Source,
+        publishers: Sequence[Publisher],
+        on_end: Callable[[], None] = lambda: None,
+        *,
+        state: Path | None = None,
+        observers: Sequence[PipelineObserver] = (),
+        plant: PlantSignal | None = None,
+        commission: Commission | None = None,
+    ) -> None:
+        super().__init__(config, source, publishers, on_end, observers)
+        self._judge = WindowScorer(config.name, bundle)
+        self._terms: MachineSettings | None = None
+        self._plant = plant
+        self.commission = commission
+        self._shadow: ShadowAlarm | None = None  # while it is commissioned
+        self._watch = JudgedWatch(self.name)
+        self._state = state
+        self._keeper: AlarmService | None = None
+        self._drift: DriftService | None = None
+        self._follower = DriftFollower(config.name)
+        answers = LevelFile(None if state is None else level_file(state, config.name))
+        #: What is taken off its sound, and why.
+        self.level = MachineLevel(config.name, answers, config.level)
+
+    def start(self) -> None:
+        """Take up the alarm where it was left, and begin to listen.
+
+        Raises:
+            AudioError: The source can never work as configured.
+            ConfigError: The bundle cannot give the thresholds that are asked for.
+        """
+        assert self._source is not None
+        bundle = self._judge.bundle
+        self._terms = terms = self._terms_of(bundle)
+        self._judge.level = self.level.begin(bundle, terms.thresholds.alarm)
+        self._judge.offset_db = self.level.offset_db
+        self._source.start()
+        state = self._state if self.live else None
+        self._edges = None if state is None else state / "edges" / f"{self.name}.json"
+        self._judge.levels = terms.levels
+        told = None if state is None else watch_file(state.parent, self.name)
+        self._watch = JudgedWatch(self.name, told)
+        if self.commission is not None and self.commission.listening:
+            self._shadow = ShadowAlarm(self._config.decide, terms)
+            self.commission.begin(bundle)
+        self._keeper = self._take_up_alarm(terms, state)
+        self._keeper.resume()
+        file = None if state is None else DriftFile(state / "drift" / f"{self.name}.json")
+        self._drift = DriftService(self._audience.drift, self._audience.tell_drift, file)
+        self._drift.resume(self._judge.bundle.drift, terms.drift_seconds)
+        self._listen()
+
+    def _take_up_alarm(self, terms: MachineSettings, state: Path | None) -> AlarmService:
+        """The alarm as an earlier run left it."""
+        file = None if state is None else AlarmFile(state / f"{self.name}.json")
+        memory = None if file is None else file.load()
+        if memory is not None and memory.alarm_id:
+            log.warning(
+                "%s: %s %s stood when the agent ended, and stands",
+                self.name, memory.level.value, memory.alarm_id,
+            )  # fmt: skip
+        config, (alarm, alert) = self._config.decide, self._limits(terms)
+        if self._shadow is not None and self.commission is not None:
+            config = warning_config(config, self.commission.config)
+        decider = AlarmDecider(
+            config,
+            alarm,
+            alert_threshold=alert,
+            scale=terms.thresholds.scale,
+            hop_seconds=terms.hop_seconds,
+            overlap_seconds=terms.overlap_seconds,
+            memory=memory,
+        )
+        return AlarmService(decider, self._tell, file)
+
+    def _limits(self, terms: MachineSettings) -> tuple[float, float | None]:
+        """Thresholds of the alarm that the world sees."""
+        if self._shadow is not None and self.commission is not None:
+            return warning_thresholds(terms, self.commission.config)
+        return terms.thresholds.alarm, terms.thresholds.alert
+
+    def _terms_of(self, bundle: Bundle) -> MachineSettings:
+        """What a bundle means here, by the threshold that was found at commissioning if any."""
+        config, decide = self._config, self._config.decide
+        found = None if self.commission is None else self.commission.threshold(bundle)
+        if found is not None and decide.threshold is None and decide.false_alarms is None:
+            decide = decide.model_copy(update={"threshold": found})
+            config = config.model_copy(update={"decide": decide})
+        return settings_of(config, bundle)
+
+    @property
+    def alarm(self) -> AlarmService:
+        """The machine's alarm, for the operator's commands; from `start` on, from any thread."""
+        if self._keeper is None:
+            raise AuscultError(f"{self.name} is not listened to yet", remedy="Try again shortly.")
+        return self._keeper
+
+    @property
+    def drift(self) -> DriftService:
+        """The machine's drift, for the operator's commands; from `start` on, from any thread."""
+        if self._drift is None:
+            raise AuscultError(f"{self.name} is not listened to yet", remedy="Try again shortly.")
+        return self._drift
+
+    @property
+    def offset_db(self) -> float:
+        """What is taken off its sound before it is judged, dB."""
+        return self.level.offset_db
+
+    def take_level(
+        self, operator: str, comment: str = "", decibels: float | None = None
+    ) -> LevelBaseline:
+        """An operator: the microphone was moved. See `MachineLevel.take`; told as an event."""
+        alarm = self.alarm
+        answer = self.level.take(operator, comment, decibels)
+        self._judge.offset_db = self.level.offset_db
+        alarm.level_answered(
+            EventKind.LEVEL_BASELINE, answer.decibels, operator=operator, note=comment
+        )
+        return answer
+
+    def undo_level(self, operator: str, comment: str = "") -> LevelBaseline:
+        """Take the latest answer back. See `MachineLevel.undo`; told as an event."""
+        alarm = self.alarm
+        answer = self.level.undo(operator)
+        self._judge.offset_db = self.level.offset_db
+        alarm.level_answered(
+            EventKind.LEVEL_UNDONE, self.level.offset_db, operator=operator, note=comment
+        )
+        return answer
+
+    def use_bundle(self, bundle: Bundle) -> Bundle:
+        """Judge with another bundle from the next window on; the alarm stays as it is.
+
+        Args:
+            bundle: Opened; it takes windows like those of the present one.
+
+        Returns:
+            The bundle used so far, of no more use here.
+
+        Raises:
+            BundleError: Its windows are others; only a restart can change those.
+            ConfigError: It cannot give the thresholds that are asked for.
+        """
+        terms = self._terms_of(bundle)
+
+        def judge_anew() -> None:
+            self._terms = terms
+            self._judge.levels = terms.levels
+            self._judge.level = self.level.use(bundle, terms.thresholds.alarm)
+            self._judge.offset_db = self.level.offset_db
+            if self._shadow is not None:
+                self._shadow.use(terms)
+            if self._keeper is not None:
+                alarm, alert = self._limits(terms)
+                self._keeper.use_thresholds(
+                    alarm, alert, terms.overlap_seconds, terms.thresholds.scale
+                )
+
+        previous = self._judge.use(bundle, judge_anew)
+        if self._drift is not None:
+            self._drift.use(bundle.drift, terms.drift_seconds)
+        return previous
+
+    def _cut(self) -> Cut:
+        assert self._terms is not None
+        encoder, terms = self._judge.bundle.manifest.encoder, self._terms
+        following = terms.following
+        if following is not None and self._plant is not None:
+            following = replace(following, running=self._plant.running)
+        if following is not None:
+            following = replace(following, offset_db=self.level.offset_db)
+        return Cut(encoder.sample_rate, encoder.window_samples, terms.hop_samples, following)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What keeps it from being judged."""
+        plant = "" if self._plant is None else self._plant.trouble()
+        commission = "" if self.commission is None else self.commission.words()
+        return tuple(one for one in (commission, self._watch.why, plant) if one)
+
+    def _take(self, window: Window, began: float) -> Window:
+        """Judge a window, decide on it, and tell of it."""
+        judged = self._judge.judge(window)
+        decision = self._decide(judged)
+        self.counters.count(decision)
+        self._watch.take(decision)
+        self._timed(began)
+        self._audience.publish(decision, first=self.counters.windows == 1)
+        self._follower.take(self.drift, decision, judged.heard)
+        found = judged.score.window
+        worked_on = decision.status is not None and decision.status.muted_until_wall is not None
+        if judged.vector is not None and decision.state is MachineState.RUNNING and not worked_on:
+            self.level.hear(judged.vector, found.samples, found.monotonic, found.end_monotonic)
+        # Its level is judged after its idleness; what the encoder makes of it is not its fault.
+        return found if found.validity in _OF_LEVEL else window
+
+    def _decide(self, judged: ScoredWindow) -> Decision:
+        """What the world is told of a window; while it is commissioned, of nothing but warnings."""
+
+        def witness(decision: Decision) -> str:
+            return self._taps.judged(decision, judged.bundle.rows)
+
+        def explain(decision: Decision) -> Explanation | None:
+            return self._taps.explain(decision, judged)
+
+        shadow, commission, terms = self._shadow, self.commission, self._terms
+        if shadow is None or commission is None or terms is None:
+            return self.alarm.decide(judged.score, judged.state, witness, explain)
+        would = shadow.decide(judged, witness, explain)
+        decision = shadow.published(self.alarm.decide(judged.score, judged.state), would)
+        # A window that was judged just before another bundle was taken up says nothing of it.
+        known = judged.bundle is self._judge.bundle
+        if known and commission.take(would, judged.bundle, terms.thresholds.scale):
+            self._go_live()
+        return decision
+
+    def _go_live(self) -> None:
+        """Its alarms are told from the next window on; a warning that stands, stands."""
+        self._shadow = None
+        bundle = self._judge.bundle
+        self._terms = terms = self._terms_of(bundle)
+        self._judge.level = self.level.use(bundle, terms.thresholds.alarm)
+        self._judge.offset_db = self.level.offset_db
+        self._keeper = self._take_up_alarm(terms, self._state if self.live else None)
+
+    def _pass_time(self) -> None:
+        """No window comes: shelvings end all the same, and the microphone may have failed."""
+        self.alarm.tick()
+        super()._pass_time()
+
+    def _close(self) -> None:
+        if self._drift is not None:
+            self._drift.close()
+        if self.commission is not None:
+            self.commission.close()
+
+    def _tell(self, event: AlarmEvent) -> None:
+        if self._shadow is not None:
+            event = self._shadow.told(event)
+        self.counters.count_event(event)
+        self._audience.tell(event)

@@ -1,0 +1,1 @@
+"""The parts of a bundle beside its encoder: drift baseline, patches, exemplars, detector."""

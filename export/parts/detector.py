@@ -1,0 +1,252 @@
+"""Everything of a bundle that follows from a graph and the recordings: bank, threshold, gate."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+from rich.progress import Progress
+
+from agent.activity.still import StillFrames, fit_still
+from agent.bundle.facts import SightInfo
+from agent.bundle.manifest import (
+    BANK,
+    GATE,
+    GATE_ROWS,
+    HEALTHY_SCORES,
+    ROWS,
+    STILL_FILES,
+    EncoderInfo,
+    Gate,
+)
+from agent.calibrate.fit import FittedScorer, fit_scorer
+from agent.config.decide import DecideConfig
+from agent.config.scorer import ScorerConfig
+from agent.config.threshold import AlarmPromise, ThresholdRule
+from agent.core.errors import AudioError
+from agent.core.records import Matrix
+from agent.core.storage import write_json
+from agent.core.text import plural
+from agent.decide.thresholds import counting_of
+from agent.score.build import write_scorer
+from agent.score.gate import fit_gate
+from agent.score.scorer import HealthySet
+from agent.score.space import space_of
+from export.embed import embed
+from export.embedding_cache import EmbeddingCache
+from export.onnx_graph import ExportError
+from export.planted import measure_sight
+from export.promise import keep_promise
+from export.untypical import REFUSED, ScoredApart, apart_recordings, without_density
+from trainer.encoders.base import Encoder
+from trainer.fit.densities import ScikitFitter
+from trainer.preset import Preset
+from trainer.recordings.model import Machine
+from trainer.run import RunRecord
+from trainer.windows import WindowSet, healthy_windows
+
+# What the gate knows the machine's standing still by; never part of the healthy bank.
+STILL = ("idle", "noise")
+
+
+@dataclass(frozen=True, slots=True)
+class Detector:
+    """One graph with the bank and threshold made through it."""
+
+    graph: Path
+    info: EncoderInfo
+    vectors: Matrix
+    fitted: FittedScorer
+    gate_vectors: Matrix | None = None
+    gate: Gate | None = None
+    gate_note: str = ""
+    still: StillFrames | None = None
+    still_note: str = ""
+    apart: tuple[ScoredApart, ...] = ()
+    sight: SightInfo | None = None
+
+
+def still_windows(
+    machine: Machine, record: RunRecord, encoder: Encoder, progress: Progress
+) -> WindowSet | None:
+    """Windows of the idle machine and of its surroundings; None when nothing can be used."""
+    if not machine.of(*STILL):
+        return None
+    try:
+        return healthy_windows(
+            machine,
+            rate=encoder.sample_rate,
+            window_samples=encoder.window_samples,
+            hop_samples=round(record.preset.window.train_hop_seconds * encoder.sample_rate),
+            roles=STILL,
+            clip_seconds=record.preset.window.clip_seconds,
+            channel=record.channel,
+            progress=progress,
+        )
+    except AudioError:
+        # Digital silence, for one, which the agent calls invalid anyway.
+        return None
+
+
+def make_detector(
+    graph: Path,
+    info: EncoderInfo,
+    windows: WindowSet,
+    still: WindowSet | None,
+    preset: Preset,
+    progress: Progress,
+    *,
+    unheard: Collection[str] = (),
+    untypical: Mapping[str, bool] = MappingProxyType({}),
+    cache: EmbeddingCache | None = None,
+) -> Detector:
+    """Embed the recordings with a graph, and fit scorer, threshold and gate to them.
+
+    Args:
+        graph: The graph.
+        info: What it takes and gives.
+        windows: Of the healthy machine.
+        still: Of the idle machine and its surroundings; None without.
+        preset: The recipe.
+        progress: Where to show progress.
+        unheard: Recordings that alone calibrate the threshold, since the encoder has learnt to
+            restore the others; all when empty.
+        untypical: Recordings that calibrate nothing, being unlike all others, and whether by far.
+            Those that their distances show to be so join them.
+        cache: Where embeddings are kept; None for nowhere.
+
+    Raises:
+        ExportError: An embedding is not finite.
+        AuscultError: Too few healthy recordings.
+    """
+    vectors = _embedded(graph, info, windows, progress, cache)
+
+    healthy = HealthySet(vectors, windows.rows)
+    apart = tuple(apart_recordings(healthy, preset.scorer))
+    odd = {one.source for one in apart} | set(untypical)
+    alone = any(untypical.values()) or any(one.times >= REFUSED for one in apart)
+
+    def fit(scorer: ScorerConfig) -> FittedScorer:
+        out = [
+            row.source in odd or bool(unheard and row.source not in unheard) for row in windows.rows
+        ]
+        return fit_scorer(
+            healthy,
+            scorer,
+            _rule(preset),
+            window_seconds=info.window_samples / info.sample_rate,
+            fitter=ScikitFitter(),
+            uncounted=np.array(out) if any(out) else None,
+        )
+
+    # A row that is unlike all others would, by its own density, claim every sound as its own.
+    fitted = fit(without_density(preset.scorer) if alone else preset.scorer)
+    if still is None:
+        return Detector(graph, info, vectors, fitted, apart=apart)
+    gate_vectors = _embedded(graph, info, still, progress, cache)
+    space = space_of(fitted.config, vectors)
+    gate, note = fit_gate(gate_vectors, still.groups, vectors, windows.groups, space)
+    frames, frames_note = fit_still(
+        still.waveforms, still.groups, windows.waveforms, windows.groups, info.sample_rate
+    )
+    return Detector(
+        graph, info, vectors, fitted, gate_vectors, gate, note, frames, frames_note, apart
+    )  # fmt: skip
+
+
+def with_promise(
+    graph: Path,
+    detector: Detector,
+    windows: WindowSet,
+    faulty: WindowSet | None,
+    preset: Preset,
+    progress: Progress,
+) -> Detector:
+    """The detector with a promise of false alarms that it can keep and still see by.
+
+    Args:
+        graph: Its graph.
+        detector: As made.
+        windows: Of the healthy machine.
+        faulty: Of faulty test recordings; None without any.
+        preset: The recipe.
+        progress: Where to show progress.
+    """
+    healthy = HealthySet(detector.vectors, windows.rows)
+    info, fitted = detector.info, detector.fitted
+    sight = measure_sight(graph, info, fitted, healthy, windows, faulty, progress)
+    rule, wanted = _rule(preset), preset.threshold.false_alarms
+    if wanted is None:
+        return replace(detector, sight=sight)
+    seconds = info.window_samples / info.sample_rate
+    fitted, sight = keep_promise(fitted, healthy, rule, wanted, sight, seconds)
+    return replace(detector, fitted=fitted, sight=sight)
+
+
+def _rule(preset: Preset) -> ThresholdRule:
+    """What the threshold shall be; alarms are promised for the agent's own measure of evidence."""
+    asked = preset.threshold.false_alarms
+    promise = None
+    if asked is not None:
+        window = preset.window
+        counting = counting_of(DecideConfig().amounts, window.hop_seconds, window.seconds)
+        promise = AlarmPromise(
+            per_second=asked.per_second,
+            hop_seconds=counting.hop_seconds,
+            raise_windows=counting.raise_windows,
+            of_windows=counting.of_windows,
+            clear_windows=counting.clear_windows,
+        )
+    threshold = preset.threshold
+    return ThresholdRule(
+        kind=threshold.rule,
+        sigmas=threshold.sigmas,
+        domains=threshold.domains,
+        false_alarm_rate=threshold.false_alarm_rate,
+        promise=promise,
+    )
+
+
+def _embedded(
+    graph: Path,
+    info: EncoderInfo,
+    windows: WindowSet,
+    progress: Progress,
+    cache: EmbeddingCache | None,
+) -> Matrix:
+    how = embed if cache is None else cache.embed
+    vectors = how(
+        graph, info, windows.waveforms, title=f"embedding ({info.precision})", progress=progress
+    )
+    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if len(bad):
+        row = windows.rows[int(bad[0])]
+        raise ExportError(
+            f"the encoder gives no finite embedding of the window at {row.start:g} s "
+            f"({plural(len(bad), 'window')} in all)",
+            where=row.source,
+            remedy="Train again with a smaller learning rate; if that does not help, report it.",
+        )
+    return vectors
+
+
+def write_files(
+    folder: Path, detector: Detector, windows: WindowSet, still: WindowSet | None
+) -> None:
+    """Everything of a bundle but the graph and the manifest."""
+    np.save(folder / BANK, detector.vectors, allow_pickle=False)
+    np.save(folder / HEALTHY_SCORES, detector.fitted.healthy_scores, allow_pickle=False)
+    write_json(folder / ROWS, [row.model_dump(mode="json") for row in windows.rows])
+    fitted = detector.fitted
+    write_scorer(folder, fitted.config, HealthySet(detector.vectors, windows.rows), fitted.state)
+    if detector.still is not None:
+        for name, levels in zip(
+            STILL_FILES, (detector.still.still, detector.still.running), strict=True
+        ):
+            np.save(folder / name, levels, allow_pickle=False)
+    if still is not None and detector.gate is not None and detector.gate_vectors is not None:
+        np.save(folder / GATE, detector.gate_vectors, allow_pickle=False)
+        write_json(folder / GATE_ROWS, [row.model_dump(mode="json") for row in still.rows])

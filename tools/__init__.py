@@ -1,0 +1,1 @@
+"""Tools of the house: what writes the reference pages. Not shipped."""
