@@ -35,7 +35,7 @@ PINS := torch==2.13.0 onnxruntime==1.23.2 numpy==2.2.6
 # second broker, and boot a systemd.
 SYSTEM_PACKAGES := mosquitto mosquitto-clients libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins systemd-container ffmpeg openssl
 
-.PHONY: help venv demo test test-all test-faults test-soak bench check-device lint format lock check-python check-compiler clean
+.PHONY: help venv demo docs test test-all test-faults test-soak bench check-device lint format lock check-python check-compiler clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -94,6 +94,9 @@ lint: $(DEV) ## Style, formatting and types
 format: $(DEV) ## Let ruff format and mend what it can
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
+
+docs: $(DEV) ## Write the generated pages of docs/ anew
+	@$(BIN)/python -m tools
 
 test: lint $(SYSTEM) ## What CI runs: lint, then every test that takes seconds
 	PATH="$$PATH:/usr/sbin" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" $(PARALLEL)

@@ -1,4 +1,4 @@
-"""`python -m tools.bundle` writes docs/bundle.md from the manifest's schema; `--check` compares."""
+"""Writes docs/bundle.md from the manifest's schema (`make docs`); `--check` compares."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ does not. Export refuses a graph with a larger one. What it costs is in docs/spe
 
 TensorRT takes only activations without a zero point: give it a `--float` bundle.
 
-This page is generated from the schema by `python -m tools.bundle`; change the descriptions there.
+This page is generated from the schema by `make docs`; change the descriptions there.
 """
 
 
@@ -176,7 +176,7 @@ def main() -> None:
     """Write the page, or exit 1 when `--check` finds it stale."""
     if "--check" in sys.argv[1:]:
         if not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != page():
-            sys.exit(f"{PAGE.name} is stale: run `python -m tools.bundle`")
+            sys.exit(f"{PAGE.name} is stale: run `make docs`")
         return
     PAGE.write_text(page(), encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""`python -m tools.configuration` writes docs/configuration.md from the schema; `--check` compares."""
+"""Writes docs/configuration.md from the schema (`make docs`); `--check` compares."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ command only verifies the configuration and its bundles.
 A key that is not listed here is an error. Relative paths count from the folder of the configuration
 file; `~` and `$VARIABLES` in paths are filled in. Durations are seconds.
 
-This page is generated from the schema by `python -m tools.configuration`; change the descriptions there.
+This page is generated from the schema by `make docs`; change the descriptions there.
 """
 
 
@@ -119,7 +119,7 @@ def main() -> None:
     text = page()
     if "--check" in sys.argv[1:]:
         if not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != text:
-            sys.exit(f"{PAGE.name} is stale: run `python -m tools.configuration`")
+            sys.exit(f"{PAGE.name} is stale: run `make docs`")
         return
     PAGE.write_text(text, encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""`python -m tools.messages` writes docs/schemas/ and docs/mqtt.md's tables; `--check` compares."""
+"""Writes docs/schemas/ and docs/mqtt.md's tables (`make docs`); `--check` compares."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ from tools.configuration import reference
 _DOCS = Path(__file__).parent.parent / "docs"
 FOLDER = _DOCS / "schemas"
 PAGE = _DOCS / "mqtt.md"
-_MARK = (
-    "<!-- From here on written by `python -m tools.messages`; change the descriptions there. -->"
-)
+_MARK = "<!-- From here on written by `make docs`; change the descriptions there. -->"
 
 PAYLOADS: Mapping[str, type[Strict]] = {
     "status": payloads.Status,
@@ -97,7 +95,7 @@ def main() -> None:
     """Write the files, or with `--check` tell whether they are what the schemas say."""
     if "--check" in sys.argv[1:]:
         if names := stale():
-            sys.exit(f"{', '.join(names)}: stale, run `python -m tools.messages`")
+            sys.exit(f"{', '.join(names)}: stale, run `make docs`")
         return
     FOLDER.mkdir(exist_ok=True)
     for path, text in pages().items():

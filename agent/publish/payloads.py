@@ -2,7 +2,7 @@
 
 Those of `event` are in `agent.publish.cloud_events`.
 
-`python -m tools.messages` writes docs/schemas/ and the tables of docs/mqtt.md from here.
+`make docs` writes docs/schemas/ and the tables of docs/mqtt.md from here.
 """
 
 from __future__ import annotations

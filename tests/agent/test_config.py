@@ -136,7 +136,7 @@ def test_the_sample_validates():
 
 
 def test_the_page_is_what_the_schema_says():
-    assert docs.PAGE.read_text() == docs.page(), "stale: run `python -m tools.configuration`"
+    assert docs.PAGE.read_text() == docs.page(), "stale: run `make docs`"
 
 
 def test_every_key_has_a_row_with_a_meaning():

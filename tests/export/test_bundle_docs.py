@@ -6,7 +6,7 @@ from tools import bundle as docs
 
 
 def test_page_is_not_stale():
-    assert docs.PAGE.read_text(encoding="utf-8") == docs.page(), "run `python -m tools.bundle`"
+    assert docs.PAGE.read_text(encoding="utf-8") == docs.page(), "run `make docs`"
 
 
 def test_page_describes_every_field_of_the_manifest():

@@ -1,0 +1,101 @@
+"""The floor plan of the house: which room may import which, from the ground up."""
+
+import ast
+from collections import defaultdict
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+# A room imports rooms on lower floors alone, never its neighbours or what lies above.
+FLOORS = (
+    ("core",),
+    ("config", "drift", "cli"),
+    ("bundle",),
+    ("encode", "score", "window"),
+    ("activity", "calibrate", "capture", "explain", "monitor"),
+    ("chain", "decide", "deploy"),
+    ("level", "tune"),
+    ("machine", "publish"),
+    ("evidence", "history", "offline"),
+    ("request",),
+    ("collect", "commission"),
+    ("bank", "pipeline"),
+    ("extensions", "web"),
+    ("doctor", "service"),
+    ("commands",),
+)
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+PACKAGES = {
+    "agent": {"agent"},
+    "trainer": {"agent", "trainer"},
+    "export": {"agent", "trainer", "export"},
+}
+
+
+def _imports(path):
+    """Modules that a file imports, lazily or not."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            if "." in node.module:
+                yield node.module
+            else:
+                yield from (f"{node.module}.{name.name}" for name in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+
+
+def _edges():
+    """Imports from one room of the agent into another: `(room, room) -> files`."""
+    found = defaultdict(set)
+    for path in sorted((ROOT / "agent").rglob("*.py")):
+        room = path.relative_to(ROOT / "agent").with_suffix("").parts[0]
+        for name in _imports(path):
+            parts = name.split(".")
+            if parts[0] != "agent" or len(parts) < 2 or parts[1].startswith("__"):
+                continue
+            if room not in {"__init__", parts[1]}:
+                found[room, parts[1]].add(str(path.relative_to(ROOT)))
+    return found
+
+
+def test_every_room_has_a_floor():
+    rooms = {
+        path.stem
+        for path in (ROOT / "agent").iterdir()
+        if (path.suffix == ".py" and path.stem != "__init__") or (path / "__init__.py").is_file()
+    }
+
+    assert rooms == set(FLOOR)
+
+
+def test_no_import_climbs():
+    climbing = [
+        f"{room} (floor {FLOOR[room]}) imports {other} (floor {FLOOR[other]}): {', '.join(sorted(files))}"
+        for (room, other), files in _edges().items()
+        if FLOOR[room] <= FLOOR[other]
+    ]
+
+    assert not climbing, "\n".join(climbing)
+
+
+def test_no_folders_import_each_other_in_a_circle():
+    graph = defaultdict(set)
+    for room, other in _edges():
+        graph[room].add(other)
+
+    TopologicalSorter(graph).prepare()  # raises CycleError
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packages_import_one_way(package):
+    ours = {"agent", "trainer", "export", "tools", "tests", "benchmarks"}
+    wrong = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in (ROOT / package).rglob("*.py")
+        for name in _imports(path)
+        if name.split(".")[0] in ours - PACKAGES[package]
+    ]
+
+    assert not wrong
