@@ -70,6 +70,7 @@ class Extensions:
         self._judging: dict[str, Bundle | None] = {}
         self._ledgers: dict[str, BundleLedger] = {}
         self._recorders: dict[str, EvidenceRecorder] = {}
+        self._refusals: dict[str, AuscultError] = {}
 
     def open_bundles(self, *, strict: bool = False) -> None:
         """Open and verify every machine's bundle, or its version in use, where there is one yet.
@@ -77,8 +78,11 @@ class Extensions:
         Args:
             strict: Do not fall back on what worked before.
 
+        A machine whose bundle cannot be used, nor anything in its stead, is heard and not judged,
+        and that is told: its fault must not deafen the agent to the others.
+
         Raises:
-            BundleError: One of them cannot be opened, nor anything in its stead.
+            BundleError: No machine can be judged, or, when strict, one of them cannot.
             AuscultError: The public key cannot be used.
         """
         inference, key = self._config.inference, self._config.bundles.public_key
@@ -93,7 +97,13 @@ class Extensions:
             trusted = TrustedBundle(
                 self._config.bundle_of(machine), self._config.state_path, machine.name, opening
             )
-            bundle = _open(machine, trusted, strict=strict)
+            try:
+                bundle = _open(machine, trusted, strict=strict)
+            except AuscultError as fault:
+                if strict:
+                    raise
+                bundle, trusted.refusal = None, str(fault)
+                self._refusals[machine.name] = fault
             if bundle is not None:
                 bundle = with_session_of(bundle, opened)
                 opened.append(bundle)
@@ -103,6 +113,10 @@ class Extensions:
             )
             self._ledgers[machine.name] = ledger
             self._judging[machine.name] = self._swapper.add(machine.name, trusted, bundle, ledger)
+        if len(self._refusals) == len(self._config.machines):
+            raise next(iter(self._refusals.values()))
+        for name, why in self._refusals.items():
+            log.error("%s: heard, and not judged: %s", name, why)
 
     def _vouch(self, vouching: Vouching) -> None:
         """See to the device's own key; what the state held before there was one is signed once."""
@@ -146,6 +160,11 @@ class Extensions:
     def judging(self, machine: str) -> Bundle | None:
         """The bundle that a machine begins with; None when there is none yet."""
         return self._judging[machine]
+
+    def refusal(self, machine: str) -> str:
+        """Why a machine has no bundle although one is configured; empty when that is not so."""
+        fault = self._refusals.get(machine)
+        return "" if fault is None or self.bundle(machine) is not None else str(fault)
 
     def commissioned(self, machine: str, kind: str, reason: str) -> None:
         """Tell that a machine's bundle listens in shadow (`shadow`), or goes live (`live`)."""

@@ -27,6 +27,7 @@ from agent.monitor.server import exposition
 from agent.monitor.systemd import Notifier
 from agent.monitor.watchdog import WatchdogFeeder
 from agent.pipeline.listen_only import HOP_SECONDS, WINDOW_SECONDS, ListenOnly
+from agent.pipeline.mending import Mending, start_all
 from agent.pipeline.pipeline import Pipeline
 from agent.publish.about import bundle_info, info_message, level_of, machine_health, outbox_health
 from agent.publish.broadcaster import Broadcaster
@@ -71,6 +72,7 @@ class Agent:
         self._plant = signals_of({one.name: one.running for one in config.machines})
         self._commissions = commissions_of(config, self._growth.commissioned)
         self._broker: MqttPublisher | None = None
+        self._mending = Mending(self._growth.begin_anew)
         self._changing = 0  # machines being begun anew
         self._publishers: list[Publisher] = []
         self._requests: Dispatcher | None = None
@@ -93,7 +95,8 @@ class Agent:
             strict: Do not fall back on a bundle that worked before.
 
         Raises:
-            BundleError: One of them is not as it was exported, nor is there another.
+            BundleError: No machine's bundle is as it was exported, nor is there another; when
+                strict, one machine's is not.
             AudioError: A path of recordings matches nothing.
             ConfigError: The page is asked for and not installed.
         """
@@ -107,6 +110,8 @@ class Agent:
         self._growth.open_bundles(strict=strict)
         for machine in self._config.machines:
             bundle = self._growth.bundle(machine.name)
+            if bundle is None and self._growth.refusal(machine.name):
+                continue  # told
             if bundle is None:
                 log.warning(
                     "%s: no bundle yet: it is heard and recorded, not judged. Put the bundle at %s",
@@ -173,8 +178,7 @@ class Agent:
         if broker is not None and not all(pipeline.live for pipeline in self.pipelines):
             broker.wait_connected(_BROKER_SECONDS)
         self._vigil.begin(max(self._step(machine) for machine in self._config.machines))
-        for pipeline in self.pipelines:
-            pipeline.start()
+        start_all(self.pipelines)
         self._growth.attend()
         if self._config.metrics is not None:
             self._metrics = MetricsServer(self._config.metrics, self._exposition)
@@ -293,6 +297,7 @@ class Agent:
             return ListenOnly(
                 machine, source, rate, self._publishers, self._wake.set,
                 observers=(collecting, *page), bundle=bundle is not None,
+                refusal=self._growth.refusal(machine.name),
             )  # fmt: skip
         return Pipeline(
             machine,
@@ -319,7 +324,7 @@ class Agent:
             try:
                 new.start()
             except Exception as fault:
-                new.fault = fault  # it listens no more: only a restart can mend that
+                new.give_up(fault)
                 raise
         finally:
             self._changing -= 1
@@ -356,7 +361,7 @@ class Agent:
         Broadcaster(machine, self._publishers).tell_bundle(event)
 
     def wait(self, heartbeat: Callable[[], None] = lambda: None) -> None:
-        """Wait for the end: every stream over, `request_stop`, or a pipeline at fault.
+        """Wait for the end: every stream over, `request_stop`, or every pipeline at fault.
 
         Args:
             heartbeat: Called every `heartbeat_seconds`.
@@ -369,7 +374,7 @@ class Agent:
             self._wake.clear()
             WALL_CLOCK.look()
             self._vigil.look(self.pipelines)
-            if any(pipeline.fault for pipeline in self.pipelines):
+            if not self._mending.look(self.pipelines):
                 return
             if not self._changing and all(pipeline.ended for pipeline in self.pipelines):
                 return

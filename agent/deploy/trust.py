@@ -112,15 +112,12 @@ class TrustedBundle:
     def open_any(self) -> Bundle:
         """Open the wanted bundle, or else the best there is: an agent must not stay deaf.
 
-        Only a bundle that is there and damaged is stood in for. Where there is none, the path is
-        more likely wrong than the disk, and a stand-in would hide it.
+        What was wrong with the wanted one is in `refusal`, and told as an event.
 
         Raises:
             BundleError: Nothing can be opened; what is wrong with the wanted one.
             AuscultError: The public key cannot be used.
         """
-        if not self.original.is_dir():
-            return self.open_wanted()
         first: AuscultError | None = None
         for folder, original in self._choices():
             try:

@@ -35,6 +35,7 @@ class ListenOnly(Listener):
         on_end: Called once from a thread of its own when it has ended, well or not.
         taps: Listen in.
         bundle: There is one; what is missing is the microphone.
+        refusal: Why there is none although one is configured; empty when that is not so.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class ListenOnly(Listener):
         *,
         observers: Sequence[PipelineObserver] = (),
         bundle: bool = False,
+        refusal: str = "",
     ) -> None:
         super().__init__(config, source, publishers, on_end, observers)
         self.missing = (
@@ -54,7 +56,13 @@ class ListenOnly(Listener):
             *(() if bundle else ("bundle",)),
         )
         self._begun = 0.0
+        self._refusal = refusal
         self._shape = Cut(rate, round(WINDOW_SECONDS * rate), round(HOP_SECONDS * rate))
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Why it is not judged, where that is a fault."""
+        return (f"its bundle cannot be used: {self._refusal}",) if self._refusal else ()
 
     def start(self) -> None:
         """Begin to listen.

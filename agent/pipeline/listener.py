@@ -20,7 +20,7 @@ from agent.machine.counters import Counters
 from agent.machine.observers import PipelineObserver, PipelineObservers
 from agent.publish.broadcaster import Broadcaster
 from agent.publish.publisher import Publisher
-from agent.window.condition import SensorCondition, SensorMonitor
+from agent.window.condition import ConditionStatus, SensorCondition, SensorMonitor
 from agent.window.queue import WindowQueue
 from agent.window.rolling import RollingWindow
 
@@ -248,8 +248,17 @@ class Listener(ABC):
         if self._stopping:
             log.debug("%s: while stopping", self.name, exc_info=fault)
             return
-        self.fault = self.fault or fault
         if isinstance(fault, AuscultError):
             log.error("%s: %s", self.name, fault)
         else:
             log.error("%s: unexpected fault", self.name, exc_info=fault)
+        if self.fault is None:
+            self.fault = fault
+            why = f"it is not listened to: {fault}"
+            condition = SensorCondition(ConditionStatus.FAILURE, why, time.time())
+            self._audience.sensor(condition)
+
+    def give_up(self, fault: Exception) -> None:
+        """It could not be started: its fault is told, and it has ended."""
+        self._fail(fault)
+        self._ended.set()

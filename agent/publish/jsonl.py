@@ -11,7 +11,6 @@ from io import BufferedWriter
 from pathlib import Path
 
 from agent.config.publish import JsonlConfig
-from agent.core.errors import ConfigError
 from agent.publish.messages import Message, encode, status_message
 from agent.publish.sink import MessageSink
 
@@ -46,23 +45,14 @@ class JsonlPublisher(MessageSink):
         self._lock = threading.Lock()  # several machines write to one file
         self._file: BufferedWriter | None = None
         self._lost = 0
+        self._trouble = ""
         self._running = False
 
     def start(self) -> None:
-        """Open the file.
+        """Begin to write. A file that cannot be written is told, and tried again with each line.
 
-        Raises:
-            ConfigError: It cannot be written.
+        Machines must be listened to whether or not anybody keeps a record of it.
         """
-        try:
-            self._config.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._open()
-        except OSError as fault:
-            raise ConfigError(
-                f"cannot be written: {fault.strerror}",
-                where=self._config.path,
-                remedy="Change `jsonl.path` or the folder's permissions.",
-            ) from fault
         self._running = True
         self.narrate("status", "", self._status("online"))
 
@@ -77,7 +67,10 @@ class JsonlPublisher(MessageSink):
 
     def state(self) -> str:
         """Lines lost, if any were."""
-        return f"{self._lost} lines not written to {self._config.path}" if self._lost else ""
+        if not self._lost:
+            return ""
+        why = f" ({self._trouble}), and it still cannot be" if self._trouble else ""
+        return f"{self._lost} lines not written to {self._config.path}{why}"
 
     def _status(self, status: str, reason: str = "") -> Message:
         return status_message(
@@ -97,17 +90,24 @@ class JsonlPublisher(MessageSink):
                 self._file.write(line)
                 self._file.flush()
             except (OSError, ValueError) as fault:
-                if self._lost == 0:
-                    log.warning(
-                        "%s: a line could not be written (%s); such lines are lost and counted",
-                        self._config.path, fault,
+                why = getattr(fault, "strerror", None) or str(fault)
+                if why != self._trouble:
+                    log.error(  # noqa: TRY400 - said in words, not as a trace
+                        "%s: cannot be written: %s; such lines are lost and counted, change "
+                        "`jsonl.path` or the folder's permissions",
+                        self._config.path, why,
                     )  # fmt: skip
-                self._lost += 1
+                self._lost, self._trouble = self._lost + 1, why
                 # What is left in the buffer would be half a line.
                 self._close()
+            else:
+                if self._trouble:
+                    log.info("%s: written again", self._config.path)
+                self._trouble = ""
 
     def _open(self) -> BufferedWriter:
         path = self._config.path
+        path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("ab")
         try:
             # A line that a full disk or the power cut short must not spoil the next one too.

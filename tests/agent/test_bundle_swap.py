@@ -119,9 +119,13 @@ def test_a_link_to_nowhere_beside_the_files_hides_no_change(site):
     assert one.identity() != before
 
 
-def test_a_bundle_that_is_not_there_is_not_stood_in_for(site):
+def test_a_bundle_that_is_not_there_is_stood_in_for_and_that_is_told(site):
     trusted(site).keep_good()
     (site / "pump").rename(site / "elsewhere")
+    one = trusted(site)
+    one.open_any().close()
+    assert "no bundle here" in one.refusal
+    shutil.rmtree(site / "state")
     with pytest.raises(BundleError, match="no bundle here"):
         trusted(site).open_any()
 

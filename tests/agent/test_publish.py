@@ -655,7 +655,7 @@ def test_a_full_disk_loses_lines_but_nothing_else(tmp_path, caplog):
     for n in range(3):
         publisher.publish("pump", decision(n), first=False)
     assert publisher.state().startswith("5 lines not written")
-    assert caplog.text.count("could not be written") == 1
+    assert caplog.text.count("cannot be written") == 1
     publisher.stop()
 
 

@@ -181,7 +181,6 @@ def flip(path):
             r"secret: the password file cannot be read",
         ),
         (lambda place: None, "inference: {providers: [Nope]}", "no execution provider Nope"),
-        (lambda place: None, "jsonl: /proc/nope/x", "/proc/nope/x: cannot be written"),
     ],
 )
 def test_what_cannot_work_ends_with_code_2_and_one_clear_line(
