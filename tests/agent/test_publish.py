@@ -273,7 +273,7 @@ import tests_path  # noqa: F401
 from test_publish import raised
 from agent.config.publish import MqttConfig
 from agent.publish.mqtt import MqttPublisher
-from agent.publish.mqtt_message import Outgoing
+from agent.publish.mqtt_message import MqttMessage
 port, folder, first = int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 config = MqttConfig(host="127.0.0.1", port=port, reconnect_max_seconds=1)
 publisher = MqttPublisher(config, "dev", ["pump"], folder)

@@ -97,13 +97,13 @@ def test_a_second_agent_on_the_same_folder_is_refused(opened, tmp_path):
 WRITER = """
 import json, sys
 from pathlib import Path
-from agent.publish.mqtt_message import Outgoing
+from agent.publish.mqtt_message import MqttMessage
 from agent.publish.store import EventStore
 store = EventStore(Path(sys.argv[1]), 1_000_000)
 store.start()
 first = int(sys.argv[2])
 for n in range(first, first + 100_000):
-    assert store.add(Outgoing("t/event", json.dumps({"n": n}).encode(), 1, False, id=f"e{n}"))
+    assert store.add(MqttMessage("t/event", json.dumps({"n": n}).encode(), 1, False, id=f"e{n}"))
     print("raised", n, flush=True)
     if n % 3 == 0:
         store.delivered([f"e{n}"])
@@ -253,13 +253,13 @@ def test_events_in_memory_come_after_those_on_a_disk_that_returns(tmp_path, open
 LIMITED = """
 import resource, sys
 from pathlib import Path
-from agent.publish.mqtt_message import Outgoing
+from agent.publish.mqtt_message import MqttMessage
 from agent.publish.store import EventStore
 resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
 store = EventStore(Path(sys.argv[1]), 1_000_000)
 store.start()
 for n in range(100):
-    store.add(Outgoing("t", b'{"n": 1}' + b" " * 1000, 1, False, id=f"e{n}"))
+    store.add(MqttMessage("t", b'{"n": 1}' + b" " * 1000, 1, False, id=f"e{n}"))
 print(len(store.pending(0, 1000)), store.unsaved > 0, [e.message.id for e in store.pending(0, 1000)] == [f"e{n}" for n in range(100)])
 """
 
