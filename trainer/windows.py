@@ -14,6 +14,7 @@ from agent.bundle.manifest import Row
 from agent.capture.files import read_audio
 from agent.core.errors import AudioError
 from agent.core.records import Validity
+from agent.score.sessions import session_names
 from agent.window.clip import clip_windows
 from agent.window.validity import assess
 from trainer.recordings.model import Machine, Recording
@@ -74,12 +75,13 @@ def healthy_windows(
         AudioError: No window could be judged.
     """
     recordings = machine.of(*roles)
+    sessions = session_names([source_name(machine.root, recording) for recording in recordings])
     task = progress.add_task("reading recordings", total=len(recordings)) if progress else None
     waveforms: list[npt.NDArray[np.float32]] = []
     rows: list[Row] = []
     invalid: dict[str, int] = {}
     few = len(recordings) < _FEW_RECORDINGS
-    for recording in recordings:
+    for recording, session in zip(recordings, sessions, strict=True):
         samples = read_audio(recording.path, rate=rate, channel=channel)
         if clip_seconds is not None:
             samples = samples[: round(clip_seconds * rate)]
@@ -94,7 +96,7 @@ def healthy_windows(
             if block is None:
                 continue
             waveforms.append(window)
-            rows.append(_row(machine.root, recording, start / rate, block, len(blocks)))
+            rows.append(_row(machine.root, recording, session, start / rate, block, len(blocks)))
         if progress and task is not None:
             progress.advance(task)
     if not rows:
@@ -133,7 +135,9 @@ def source_name(root: Path, recording: Recording) -> str:
         return recording.path.name
 
 
-def _row(root: Path, recording: Recording, start: float, block: int, blocks: int) -> Row:
+def _row(
+    root: Path, recording: Recording, session: str, start: float, block: int, blocks: int
+) -> Row:
     source = source_name(root, recording)
     return Row(
         source=source,
@@ -142,4 +146,5 @@ def _row(root: Path, recording: Recording, start: float, block: int, blocks: int
         domain=recording.domain,
         section=recording.section,
         attributes=recording.attributes,
+        session=session,
     )

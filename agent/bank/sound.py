@@ -21,6 +21,7 @@ from agent.core.records import Matrix, Samples, Validity
 from agent.deploy.load import Bundle
 from agent.evidence.record import RECORD, SOUND, read_record
 from agent.offline.recording import open_recording
+from agent.score.sessions import session_names
 from agent.window.clip import clip_windows, stream_windows
 from agent.window.conditions import compare_conditions
 from agent.window.validity import MIN_SECONDS, assess
@@ -250,7 +251,8 @@ def embed_sound(
     result = Embedded(np.empty((0, encoder.dim), np.float32))
     parts: list[Matrix] = [result.vectors]
     task = progress.add_task("embedding", total=len(recordings)) if progress else None
-    for recording in recordings:
+    sessions = session_names([recording.source for recording in recordings])
+    for recording, session in zip(recordings, sessions, strict=True):
         used = 0
         windows = windows_of(recording, bundle)
         while batch := list(islice(windows, _BATCH)):
@@ -277,6 +279,7 @@ def embed_sound(
                             start=round(start, 6),
                             group=recording.source,
                             domain=recording.domain,
+                            session=session,
                         )
                     )
                     power = float(np.mean(np.square(window, dtype=np.float64)))

@@ -382,3 +382,10 @@ class Row(Strict):
     domain: Annotated[str, Field(description="source, target or unknown")] = "unknown"
     section: Annotated[str, Field(description="DCASE section; empty when there is none")] = ""
     attributes: Annotated[dict[str, str], Field(description="Operating conditions")] = {}
+    session: Annotated[
+        str,
+        Field(
+            description="When the session began that its recording is of (2026-03-02T23:42), by "
+            "the recordings' names; empty where they do not tell, and in older bundles"
+        ),
+    ] = ""

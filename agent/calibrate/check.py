@@ -116,8 +116,9 @@ def trusted(
 ) -> tuple[ScorerConfig, str]:
     """The scorer, with its normalisation dropped if that would blind it.
 
-    Each part of a fusion is asked on its own. Scorers without a normalisation are used as they
-    are, and only told of.
+    Recordings are left out one by one here, for it asks what a fault of a day that was heard
+    scores. Each part of a fusion is asked on its own. Scorers without a normalisation are used as
+    they are, and only told of.
 
     Args:
         healthy: Healthy windows.
@@ -127,6 +128,7 @@ def trusted(
     Returns:
         The scorer to use, and a note for people (empty when nothing was to be said).
     """
+    healthy = healthy.without_sessions()
     if not isinstance(config, FusionConfig):
         return _trusted(healthy, config, fitter)
     parts, notes = [], []

@@ -22,6 +22,7 @@ from agent.score.build import fit_state, healthy_scores
 from agent.score.fitter import Fitter
 from agent.score.neighbours import plan_notes
 from agent.score.scorer import HealthySet, State, Vector
+from agent.score.sessions import session_note, sessions_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ def fit_scorer(
         scores = np.where(uncounted, np.float32(np.nan), scores)
     threshold = threshold_of(healthy, used, rule, scores, window_seconds)
     state = fit_state(healthy, used, fitter)
-    told = (note, threshold.caveat, *plan_notes(state))
+    told = (note, threshold.caveat, session_note(healthy.rows), *plan_notes(state))
     return FittedScorer(used, state, scores, threshold, tuple(text for text in told if text))
 
 
@@ -116,6 +117,7 @@ def threshold_of(
         clip=config.clip,
         domains=healthy.domains,
         window_rate=rate,
+        sessions=len(sessions_of(healthy.rows)),
     )
     if isinstance(config, CoveringConfig) and config.own_threshold:
         return _covering(found, config, scores)

@@ -1,7 +1,8 @@
 """From healthy scores to a threshold with a stated false-alarm rate.
 
 The scores are leave-one-recording-out, so they are what the machine's next healthy recording would
-get. The rules are in `agent.calibrate.rules`.
+get; where recordings fall into sessions (`agent.score.sessions`), leave-one-session-out, so they
+are what a recording of another day would get. The rules are in `agent.calibrate.rules`.
 """
 
 from __future__ import annotations
@@ -112,6 +113,7 @@ def calibrate(
     clip: str = "mean",
     domains: Sequence[str] | None = None,
     window_rate: float | None = None,
+    sessions: int = 0,
 ) -> Threshold:
     """Find the threshold of windows, and of whole recordings.
 
@@ -126,6 +128,7 @@ def calibrate(
         domains: Domain of each window; one for all when None.
         window_rate: That share for windows alone, and no more than it (see `sure` in
             `tail_quantile`); the rule's, for windows as for recordings, when None.
+        sessions: How many sessions were left out whole for the scores; 0 for recordings alone.
 
     Returns:
         The threshold with its method and, where the rate is beyond what was recorded, a caveat.
@@ -163,12 +166,16 @@ def calibrate(
         clip_limits=clip_limits(
             values, names, places, rule.model_copy(update={"sure": False}), clip
         ),
-        method=f"leave-one-recording-out healthy scores, {of_windows.how}",
+        method=f"{_scores_by(sessions)} healthy scores, {of_windows.how}",
         healthy_windows=len(values),
         healthy_recordings=recordings,
         caveat=of_windows.caveat,
         rule=rule,
     )
+
+
+def _scores_by(sessions: int) -> str:
+    return f"leave-one-session-out ({sessions} sessions)" if sessions else "leave-one-recording-out"
 
 
 def clip_scores(

@@ -32,6 +32,7 @@ from agent.score.mcv import CoveringScorer, fit_covering
 from agent.score.neighbours import build_neighbours, fit_neighbours, neighbours_left_out
 from agent.score.ocsvm import OneClassScorer, fit_one_class
 from agent.score.scorer import FOLDS, HealthySet, Scorer, State, Vector, folds
+from agent.score.sessions import left_out_with
 from agent.score.value import ValueScorer
 
 # Array of a k-NN scorer's state: the row constants.
@@ -111,17 +112,18 @@ def left_out(
     queries: Sequence[Matrix],
     fitter: Fitter | None = None,
 ) -> list[Vector]:
-    """Scores as if the recording of each window had never been heard.
+    """Scores as if the recording, or the whole session, of each window had never been heard.
 
-    Nearest neighbours leave out one recording at a time, exactly. Methods that are fitted leave out
-    a share of the recordings at a time: a tenth, or less where fits are cheap, since a covariance
-    of fewer windows is shrunk more and tells smaller distances than the one that will serve.
+    What is left out together tells `agent.score.sessions`. Nearest neighbours leave it out exactly.
+    Methods that are fitted leave out a share of the recordings at a time: a tenth, or less where
+    fits are cheap, since a covariance of fewer windows is shrunk more and tells smaller distances
+    than the one that will serve.
 
     Args:
         healthy: The healthy windows.
         config: The method.
         queries: Sets of embeddings, each float32 `(n, dim)`; the i-th of each is judged without the
-            recording of the i-th window.
+            recording, or session, of the i-th window.
         fitter: Fits what takes a workstation.
 
     Returns:
@@ -153,9 +155,9 @@ def by_folds(
     fit: Callable[[HealthySet], Scorer],
     count: int = FOLDS,
 ) -> list[Vector]:
-    """Judge each window by a scorer fitted to the other folds."""
+    """Judge each window by a scorer fitted to the other folds, of recordings or sessions."""
     found: list[Vector] = [np.full(len(healthy), np.nan, np.float32) for _ in queries]
-    for outside in folds(healthy, count):
+    for outside in folds(healthy, count, left_out_with(healthy.rows)):
         scorer = fit(healthy.among(~outside))
         scorer.start()
         for scores, query in zip(found, queries, strict=True):

@@ -27,6 +27,7 @@ from agent.score.scorer import (
     folds,
     take,
 )
+from agent.score.sessions import left_out_with, sessions_of
 
 VECTORS = "vectors"
 ORIGIN = "origin"
@@ -104,11 +105,12 @@ def build_neighbours(
 def neighbours_left_out(
     healthy: HealthySet, config: KnnConfig, queries: Sequence[Matrix], fitter: Fitter | None
 ) -> list[Vector]:
-    """Scores as if the recording of each window had never been heard, for each set of queries.
+    """Scores as if what is left out with each window had never been heard, for each set of queries.
 
     One recording at a time is left out of the plain forms, exactly. Where domains have banks or
     scales of their own, or prototypes or made-up rows stand for what was recorded, everything is
-    fitted again without a twentieth of the recordings (a fifth, of a large bank).
+    fitted again without a twentieth of the recordings (a fifth, of a large bank); so it is where
+    whole sessions are left out.
     """
     if config.bands > 1:
         width = _width(healthy.vectors.shape[1], config)
@@ -120,14 +122,16 @@ def neighbours_left_out(
             for band, part in enumerate(_bands(healthy, config))
         ]
         return [np.mean(found, axis=0, dtype=np.float32) for found in zip(*pieces, strict=True)]
-    if is_plain(config) and config.banks == "joint" and config.domain_scale == "none":
+    sessions = bool(sessions_of(healthy.rows))
+    plain = is_plain(config) and config.banks == "joint" and config.domain_scale == "none"
+    if plain and not sessions:
         return [
             leave_one_out(healthy.vectors, healthy.groups, config, queries=query)
             for query in queries
         ]
     found: list[Vector] = [np.full(len(healthy), np.nan, np.float32) for _ in queries]
     count = _FOLDS if len(healthy) <= _MANY_ROWS else _FEW_FOLDS
-    for outside in folds(healthy, count):
+    for outside in folds(healthy, count, left_out_with(healthy.rows)):
         rest = healthy.among(~outside)
         scorer = build_neighbours(config, rest, fit_neighbours(rest, config, fitter), None)
         scorer.start()

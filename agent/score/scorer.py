@@ -101,12 +101,21 @@ class HealthySet:
             self.vectors[chosen], [row for row, kept in zip(self.rows, chosen, strict=True) if kept]
         )
 
+    def without_sessions(self) -> HealthySet:
+        """The windows, as if nobody knew when they were recorded."""
+        if not any(row.session for row in self.rows):
+            return self
+        rows = [row.model_copy(update={"session": ""}) for row in self.rows]
+        return HealthySet(self.vectors, rows)
+
     def columns(self, span: Span | None) -> HealthySet:
         """The windows, by some columns of their embeddings."""
         return self if span is None else HealthySet(self.vectors[:, span[0] : span[1]], self.rows)
 
 
-def folds(healthy: HealthySet, count: int = FOLDS) -> Iterator[npt.NDArray[np.bool_]]:
+def folds(
+    healthy: HealthySet, count: int = FOLDS, units: Sequence[str] | None = None
+) -> Iterator[npt.NDArray[np.bool_]]:
     """Split by recording, each domain evenly: masks of what each fold leaves out.
 
     No mask comes when there are fewer than two recordings.
@@ -114,15 +123,17 @@ def folds(healthy: HealthySet, count: int = FOLDS) -> Iterator[npt.NDArray[np.bo
     Args:
         healthy: The windows.
         count: How many folds; as many as there are recordings, if fewer.
+        units: What stays together, a name for each window; its recording when None.
     """
-    order = sorted({(row.domain, row.group) for row in healthy.rows})
+    names = healthy.groups if units is None else units
+    order = sorted({(row.domain, unit) for row, unit in zip(healthy.rows, names, strict=True)})
     place: dict[str, int] = {}
-    for _, group in order:
-        place.setdefault(group, len(place))
+    for _, unit in order:
+        place.setdefault(unit, len(place))
     count = min(count, len(place))
     if count < 2:
         return
-    at = np.array([place[row.group] % count for row in healthy.rows])
+    at = np.array([place[unit] % count for unit in names])
     for fold in range(count):
         yield at == fold
 

@@ -25,7 +25,7 @@ from agent.web.now import known_machine
 log = logging.getLogger(__name__)
 
 _NAMES = {"machine": "Name of the machine", "session": "Name of the session", "file": "Its file"}
-# The training folder's names of what was collected (docs/guide/evaluation.md, the plain layout).
+# The training folder's names of what was collected (docs/evaluation.md, the plain layout).
 _FOLDERS = {"healthy": "normal", "idle": "idle", "noise": "noise"}
 
 

@@ -135,3 +135,21 @@ def test_train_says_what_its_threshold_would_have_done(trained):
     page = (run / "report.html").read_text()
     assert '<section class="verdict unknown">' in page
     assert "raises 1 false alarm in 8 healthy clips" in page
+
+
+def test_of_three_sessions_each_is_held_against_the_others():
+    scores = [*np.linspace(0.0, 1.0, 40), *np.linspace(5.0, 6.0, 20)]
+    plain = healthy(scores)
+    days = [f"day {i // 20}" for i in range(60)]
+    known = HealthyScores(
+        plain.scores,
+        [
+            row.model_copy(update={"session": day})
+            for row, day in zip(plain.rows, days, strict=True)
+        ],
+    )
+    rule = ThresholdRule(false_alarm_rate=0.01)
+    # The third day's recordings would lift each other's threshold.
+    assert len(called(held_out_clips(plain, rule, "mean", {}, 10.0)[0])) < 5
+    names = called(held_out_clips(known, rule, "mean", {}, 10.0)[0])
+    assert names == [f"{i}.wav" for i in range(40, 60)]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+from agent.core.name_time import name_time
 from agent.core.text import plural
 from trainer.decisions.figures import DecisionFigures
 from trainer.decisions.verdict import GOOD_FALSE_HIGH, LEAST_CLIPS
 from trainer.metrics.auc import NORMAL, SOURCE, TARGET
 from trainer.recordings.model import Machine, Recording
-from trainer.recordings.times import name_time
 
 # Fewer healthy recordings than this do not hold what a machine does in ordinary days.
 ENOUGH_HEALTHY = 30

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from agent.core.name_time import all_name_times
 from trainer.decisions.intervals import Interval, rate_interval, share_interval
 from trainer.metrics.auc import ANOMALY, NORMAL
 from trainer.metrics.files import SectionScores
-from trainer.recordings.times import all_name_times
 
 DAY = 86_400.0
 # What every rate a day rests on; shown wherever one is.

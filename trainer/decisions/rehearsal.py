@@ -3,8 +3,9 @@
 Counting the recordings above a threshold that was calibrated on them only gives back the rate that
 was asked for. So they are dealt into folds; the threshold is found without a fold's recordings, by
 the same rule, and those are held against it. Each score is already that of a recording left out of
-the memory bank. What remains in favour: recordings of one day are alike, and a trained encoder has
-learnt from all of them.
+the memory bank, with its session where there are several; of three sessions and more, each is held
+against a threshold of the others. What remains in favour: recordings of one day are alike, and a
+trained encoder has learnt from all of them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from rich.progress import Progress
 
@@ -25,6 +27,7 @@ from agent.config.threshold import ThresholdRule
 from agent.core.errors import AudioError
 from agent.core.records import Matrix
 from agent.score.scorer import HealthySet
+from agent.score.sessions import left_out_with, sessions_of
 from trainer.decisions.advice import what_to_record
 from trainer.decisions.figures import DecisionFigures, JudgedClip, decision_figures
 from trainer.decisions.verdict import Standing, Verdict, judge
@@ -172,7 +175,7 @@ def held_out_clips(
     scores = np.array([float(reduce(windows[key])) for key in keys])
     domains = [domain for domain, _ in keys]
     above = np.zeros(len(keys), bool)
-    folds = np.random.default_rng(0).permutation(len(keys)) % min(_FOLDS, len(keys))
+    folds = _fold_of([origins[key][0] for key in keys])
     limits = rule.model_copy(update={"sure": False, "promise": None})
     for fold in range(int(folds.max()) + 1):
         kept = np.flatnonzero(folds != fold)
@@ -185,6 +188,22 @@ def held_out_clips(
         for i, key in enumerate(keys)
     ]
     return clips, scores.tolist()
+
+
+def _fold_of(rows: Sequence[Row]) -> npt.NDArray[np.int64]:
+    """The fold of each recording, given a row of each: whole sessions together, if there are three.
+
+    Of two sessions each would be held against what the other alone knows of change.
+    """
+    if len(sessions_of(rows)) < _LEAST:
+        units = [f"{i}" for i in range(len(rows))]
+    else:
+        units = left_out_with(rows)
+    _, at = np.unique(units, return_inverse=True)
+    count = int(at.max()) + 1
+    order = np.random.default_rng(0).permutation(count) % min(_FOLDS, count)
+    found: npt.NDArray[np.int64] = order[at]
+    return found
 
 
 def lengths(machine: Machine) -> dict[str, float]:

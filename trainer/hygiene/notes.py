@@ -8,10 +8,13 @@ from pathlib import Path
 from statistics import median
 
 from agent.bundle.facts import ConditionsInfo
+from agent.bundle.manifest import Row
 from agent.core.text import plural
+from agent.score.sessions import session_names, session_note
 from trainer.hygiene.measure import Measured
 from trainer.hygiene.record import NoteRecord
 from trainer.recordings.model import Machine, Recording
+from trainer.windows import source_name
 
 # Band edges of one make of resampler or microphone lie within this of each other, as a share.
 _EDGE = 0.1
@@ -20,7 +23,7 @@ _LOSSY = ("mp3", "aac", "opus", "vorbis", "mpeg", "wma", "amr", "ac3", "layer_ii
 _LEVEL_DB = 20.0
 _OFFSET = 0.01
 _NAMED = 4
-# What the later stages need: see agent/drift, agent/decide and docs/notes/thresholds.md.
+# What the later stages need: see agent/drift, agent/decide and docs/thresholds.md.
 _DRIFT_RECORDINGS, _ALERT_WINDOWS, _FEW = 32, 50, 20
 
 Known = Mapping[Path, Measured]
@@ -67,6 +70,7 @@ def take_notes(machine: Machine, known: Known, channel: int | None) -> list[Note
         *_channels(machine, normal, tests, channel),
         *_levels(machine, normal),
         *_promise(normal),
+        *_sessions(machine),
     ]
 
 
@@ -120,6 +124,26 @@ def _rates(
             )
         )
     return notes
+
+
+def _sessions(machine: Machine) -> list[NoteRecord]:
+    """Recordings of one go: what they cannot tell of other days."""
+    normal = machine.of("normal")
+    names = [source_name(machine.root, recording) for recording in normal]
+    rows = [
+        Row(
+            source=name,
+            start=0.0,
+            group=name,
+            domain=recording.domain,
+            section=recording.section,
+            attributes=recording.attributes,
+            session=session,
+        )
+        for recording, name, session in zip(normal, names, session_names(names), strict=True)
+    ]
+    text = session_note(rows)
+    return [NoteRecord(kind="session", text=text)] if text else []
 
 
 def _edges(

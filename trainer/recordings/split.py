@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import TypeAlias
 
 from agent.core.errors import ConfigError
+from agent.core.name_time import all_name_times, file_time
 from agent.core.text import plural
 from trainer.recordings.model import Machine, Recording
-from trainer.recordings.times import all_name_times, file_time
 
 # A share of the healthy recordings, or the moment from which on is judged.
 Cut: TypeAlias = float | datetime
