@@ -82,12 +82,20 @@ class MqttConfig(Strict):
     tls: Annotated[TlsConfig | None, Field(description="Encryption; null for none")] = None
     version: Annotated[
         Literal["auto", "5", "3.1.1"],
-        Field(description="Version of MQTT; auto tries 5, then 3.1.1"),
+        Field(description="Version of MQTT; auto tries 5, then 3.1.1, at each connection"),
     ] = "auto"
     keepalive_seconds: Annotated[
         int,
         Field(ge=5, le=3600, description="A lost connection is noticed after about this, seconds"),
     ] = 30
+    acknowledge_seconds: Annotated[
+        float,
+        Field(
+            ge=1,
+            description="When the broker has not acknowledged a message within this, the "
+            "connection is made anew and all that is unacknowledged sent again, seconds",
+        ),
+    ] = 30.0
     reconnect_max_seconds: Annotated[
         float, Field(ge=1, description="Longest wait between attempts to connect, seconds")
     ] = 60.0

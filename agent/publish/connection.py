@@ -15,15 +15,13 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from agent.config.publish import MqttConfig
-from agent.core.errors import DeliveryError
+from agent.core.errors import ConfigError, DeliveryError
 from agent.publish.credentials import read_password, secure
 from agent.publish.mqtt_message import MqttMessage
 
 log = logging.getLogger(__name__)
 
 _CONNECT_SECONDS = 5.0  # for the TCP connection, and again for the broker's answer
-# Some brokers never answer a version they don't know: the next is tried sooner.
-_VERSION_SECONDS = 2.5
 POLL_SECONDS = 0.1
 # Sent and not yet acknowledged; a broker may ask for less (MQTT 5, Receive Maximum).
 _UNDER_WAY = 20
@@ -31,6 +29,8 @@ _UNDER_WAY = 20
 _PACKET_BYTES = 1_000_000
 # What a packet has beside topic, content type and payload, at most.
 _HEADER_BYTES = 32
+# Reason code of MQTT 5: session taken over.
+_TAKEN_OVER = 0x8E
 _VERSIONS = {MQTTProtocolVersion.MQTTv5: "5", MQTTProtocolVersion.MQTTv311: "3.1.1"}
 
 OnAnswered = Callable[[int, str], None]
@@ -43,7 +43,8 @@ class Connection:
     """Opens, serves and closes connections, one at a time, all from one thread.
 
     The session is persistent: commands that arrive while we are away for a while wait at the
-    broker. MQTT 5 is tried first, then 3.1.1, and what worked is kept.
+    broker. MQTT 5 is tried first, then 3.1.1, at each connection: a broker that was too busy to
+    answer the first is not held to it. Password and certificates are read at each connection.
 
     Args:
         config: The broker and how to log in.
@@ -80,6 +81,10 @@ class Connection:
             else MQTTProtocolVersion.MQTTv5
         )
         self._client: paho.Client | None = None
+        self._told_losses = False
+        self._farewell = ""  # why the broker says that it hangs up (MQTT 5)
+        #: Whether another client with our id took the session over.
+        self.taken_over = False
         self._answer: Any = None  # the broker's to our request to connect
         self._most_bytes: int | None = None  # of a packet that the broker takes (MQTT 5)
         #: QoS 1 messages that may be sent before the first is acknowledged.
@@ -105,24 +110,26 @@ class Connection:
         Raises:
             DeliveryError: The broker cannot be reached or refuses us.
         """
-        versions = [self._protocol]
-        if self._config.version == "auto":
-            versions += [version for version in _VERSIONS if version is not self._protocol]
+        versions = list(_VERSIONS) if self._config.version == "auto" else [self._protocol]
         problem = ""
+        self._read_secret()
         for version in versions:
-            client = self._new_client(version)
             try:
+                client = self._new_client(version)
                 self._call(client, version)
+            except ConfigError as fault:
+                raise DeliveryError(str(fault)) from fault
             except OSError as fault:
                 # Also a certificate that doesn't verify: ssl's errors are OSErrors.
                 raise DeliveryError(f"not reached ({fault.strerror or fault})") from fault
-            patience = _CONNECT_SECONDS if version is versions[-1] else _VERSION_SECONDS
-            answer = self._await_answer(client, patience)
+            answer = self._await_answer(client, _CONNECT_SECONDS)
             if answer is None:
                 # Some brokers just close, or say nothing, when they don't know the version.
                 problem = "it does not answer the request to connect"
             elif not answer.is_failure:
                 self._protocol, self._client = version, client
+                if version == MQTTProtocolVersion.MQTTv311:
+                    self._tell_losses()
                 return
             elif "protocol version" in str(answer).lower():
                 problem = f"it refuses the protocol ({answer})"
@@ -134,6 +141,24 @@ class Connection:
                 )
             _hang_up(client)
         raise DeliveryError(problem)
+
+    def _read_secret(self) -> None:
+        """Read the password anew: it may have been changed since."""
+        try:
+            self._password = read_password(self._config)
+        except ConfigError as fault:
+            # It may be written just now: the one known so far is as good as none.
+            log.warning("%s; the password known so far is tried", fault)
+
+    def _tell_losses(self) -> None:
+        """Say, once, what a broker of MQTT 3.1.1 cannot tell us."""
+        if not self._told_losses:
+            self._told_losses = True
+            log.warning(
+                "%s: speaks MQTT 3.1.1, which has no way to say that a message was refused: a rule "
+                "that denies a topic loses what is sent to it unseen",
+                self._config.host,
+            )  # fmt: skip
 
     def subscribe(self, topic: str, *, retained: bool = False) -> None:
         """Ask for the messages of a topic filter.
@@ -147,7 +172,10 @@ class Connection:
         """
         assert self._client is not None
         if self._protocol == MQTTProtocolVersion.MQTTv5 and not retained:
-            options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
+            # What was retained while we were away comes later: it must be seen to be that.
+            options = SubscribeOptions(
+                qos=1, retainAsPublished=True, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND
+            )
             code, _ = self._client.subscribe(topic, options=options)
         else:
             code, _ = self._client.subscribe(topic, qos=1)
@@ -196,7 +224,10 @@ class Connection:
             DeliveryError: The connection was lost.
         """
         assert self._client is not None
-        _lost_unless_well(self._client.loop(POLL_SECONDS))
+        code = self._client.loop(POLL_SECONDS)
+        if self._farewell:
+            raise DeliveryError(self._farewell)
+        _lost_unless_well(code)
 
     def farewell(self) -> None:
         """Disconnect politely, so that the broker keeps the last will to itself."""
@@ -251,7 +282,9 @@ class Connection:
         if self._config.tls is not None:
             secure(client, self._config)
         client.will_set(self._will.topic, self._will.payload, qos=1, retain=True)
+        self._farewell, self.taken_over = "", False
         client.on_connect = self._connected
+        client.on_disconnect = self._disconnected
         client.on_publish = self._published
         client.on_subscribe = self._subscribed
         client.on_message = self._received
@@ -265,6 +298,20 @@ class Connection:
         self._answer = reason
         self.window = min(_UNDER_WAY, getattr(properties, "ReceiveMaximum", _UNDER_WAY))
         self._most_bytes = getattr(properties, "MaximumPacketSize", None)
+
+    def _disconnected(
+        self, _client: paho.Client, _data: Any, flags: Any, reason: Any, _properties: Any
+    ) -> None:
+        if not getattr(flags, "is_disconnect_packet_from_server", False):
+            return
+        self.taken_over = getattr(reason, "value", 0) == _TAKEN_OVER
+        if self.taken_over:
+            self._farewell = (
+                f"another client has taken our session over: it has the same client id, "
+                f"{self._client_id!r}; give one of the two another `device` or `mqtt.client_id`"
+            )
+        else:
+            self._farewell = f"it hangs up ({reason})"
 
     def _published(
         self, _client: paho.Client, _data: Any, mid: int, reason: Any, _properties: Any

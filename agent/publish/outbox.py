@@ -6,11 +6,14 @@ import threading
 import time
 from collections import deque
 
+from agent.publish.essentials import essentials
 from agent.publish.mqtt_message import MqttMessage
 from agent.publish.store import EventStore, StoredEvent
 
 _READ_AHEAD = 50
 _REFUSED_SECONDS = 60.0
+# What ends the connection is offered again after so long, seconds.
+_ASIDE_SECONDS = 600.0
 
 
 class Outbox:
@@ -43,6 +46,8 @@ class Outbox:
         self._generation = -1
         self._under_way: dict[int, StoredEvent] = {}
         self._refused: dict[str, float] = {}
+        self._aside: dict[str, float] = {}  # as they end the connection; until when
+        self._shortened: set[str] = set()
         self._acknowledged: list[str] = []
         self.dropped_telemetry = 0
 
@@ -106,7 +111,23 @@ class Outbox:
         """The event to send next; None when there is none."""
         if not self._ready:
             self._read()
-        return self._ready[0].message if self._ready else None
+        if not self._ready:
+            return None
+        message = self._ready[0].message
+        return essentials(message) if message.id in self._shortened else message
+
+    def condemn(self, message: MqttMessage) -> str:
+        """An event ends the connection whenever it is sent.
+
+        Returns:
+            What becomes of it, in words: shortened to what matters, or, if that does not help
+            either, set aside for a while.
+        """
+        if message.id not in self._shortened and essentials(message) is not message:
+            self._shortened.add(message.id)
+            return "it is offered again, shortened to what matters"
+        self._aside[message.id] = time.monotonic() + _ASIDE_SECONDS
+        return "it is set aside and offered again later; the others go on"
 
     def sent(self, mid: int) -> None:
         """The event that `next_event` gave is under way as `mid`."""
@@ -138,8 +159,12 @@ class Outbox:
             self.store.delivered(self._acknowledged)
             self._acknowledged.clear()
         self.store.settle()
-        if self._refused and time.monotonic() >= min(self._refused.values()):
+        now = time.monotonic()
+        if self._refused and now >= min(self._refused.values()):
             self._refused.clear()
+            self._rewind()
+        if self._aside and now >= min(self._aside.values()):
+            self._aside.clear()
             self._rewind()
 
     def next_state(self) -> MqttMessage | None:
@@ -163,7 +188,8 @@ class Outbox:
 
     def waiting(self) -> int:
         """Those of them that the broker has not answered, not even by refusing them for now."""
-        return self.store.undelivered - len(self._refused) - len(self._acknowledged)
+        held = self._refused.keys() | self._aside.keys()
+        return self.store.undelivered - len(held) - len(self._acknowledged)
 
     def _rewind(self) -> None:
         self._ready.clear()
@@ -171,7 +197,8 @@ class Outbox:
 
     def _read(self) -> None:
         """Read on in the store; from the beginning when it has been opened anew."""
-        offered = len(self._under_way) + len(self._refused) + len(self._acknowledged)
+        held = self._refused.keys() | self._aside.keys()
+        offered = len(self._under_way) + len(held) + len(self._acknowledged)
         if self.store.ready and self.store.undelivered <= offered:
             return
         events = self.store.pending(self._cursor, _READ_AHEAD)
@@ -183,5 +210,5 @@ class Outbox:
             return
         self._cursor = events[-1].seq
         passed = {event.message.id for event in self._under_way.values()}
-        passed.update(self._refused, self._acknowledged)
+        passed.update(held, self._acknowledged)
         self._ready.extend(event for event in events if event.message.id not in passed)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import time
 
+from agent.publish.mqtt_message import MqttMessage
+
 log = logging.getLogger(__name__)
 
 _TELL_SECONDS = 60.0
@@ -39,4 +41,19 @@ class Refusals:
             "%s: the broker refused a message to %s (%s); check its access rules and limits. %s",
             self._broker, topic, why,
             "The alarm event is kept and offered again" if is_event else "It is not offered again",
+        )  # fmt: skip
+
+    def ended(self, message: MqttMessage, fate: str) -> None:
+        """A message was found to end the connection whenever it is sent.
+
+        Args:
+            message: The one.
+            fate: What becomes of it.
+        """
+        self.count += 1
+        what = f"event {message.id}" if message.id else "message"
+        log.error(
+            "%s: the broker ends the connection over a %s of %d bytes to %s: %s. Check its access "
+            "rules and its limit of size",
+            self._broker, what, len(message.payload), message.topic, fate,
         )  # fmt: skip

@@ -7,14 +7,17 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.config.publish import MqttConfig
 from agent.core.errors import DeliveryError
+from agent.core.text import plural
 from agent.publish.connection import Connection
+from agent.publish.held import HeldRequests
 from agent.publish.mqtt_message import MqttMessage
 from agent.publish.outbox import Outbox
 from agent.publish.refusals import Refusals
+from agent.publish.suspicion import SHORT_SECONDS, Suspicion
 from agent.publish.topics import Topics
 
 log = logging.getLogger(__name__)
@@ -71,11 +74,16 @@ class Sender:
             client_id,
             envelopes.status("offline", reason="connection lost", timeless=True),
             on_answered=self._on_answered,
-            on_message=hooks.requested,
+            on_message=self._on_message,
             stopping=self._stop,
         )
+        self._client_id = client_id
+        self._held = HeldRequests(envelopes.requests, hooks.requested)
         self._thread: threading.Thread | None = None
-        self._unanswered: dict[int, MqttMessage] = {}  # what the broker has yet to acknowledge
+        # What the broker has yet to acknowledge, oldest first, and since when.
+        self._unanswered: dict[int, tuple[MqttMessage, float]] = {}
+        self._suspicion = Suspicion()
+        self._began = 0.0
         self._up = threading.Event()
         self._listening = False
         self.refusals = Refusals(self.broker)
@@ -141,7 +149,15 @@ class Sender:
                 return
             if self.away_since is None:
                 self.away_since = time.monotonic()
-                wait, told = _FIRST_WAIT_SECONDS, False
+                lasted = self.away_since - self._began
+                if self._connection.taken_over:
+                    pass  # whoever has our name comes back: both wait longer and longer
+                elif lasted >= SHORT_SECONDS:
+                    wait, told = _FIRST_WAIT_SECONDS, False
+                    self._suspicion.well()
+                else:
+                    self._blame(lasted)
+                    problem += self._hint()
             if not told:
                 log.warning("%s: %s; trying again in %.0f s", self.broker, problem, wait)
             # Every step is told once; when the longest is reached, the heartbeat goes on telling.
@@ -167,11 +183,13 @@ class Sender:
         self._connection.open()
         log.info("%s: connected (MQTT %s)", self.broker, self._connection.version)
         self.connections += 1
-        self.away_since = None
+        self.away_since, self._began = None, time.monotonic()
         self._outbox.connected()
         self._up.set()
         try:
             self._unanswered.clear()
+            # MQTT 5 says of each message whether it was retained.
+            self._held.begin(hold=self._connection.version == "3.1.1")
             self._send(self._envelopes.status("online"))
             if self._listening:
                 self._connection.subscribe(self._envelopes.requests)
@@ -183,12 +201,50 @@ class Sender:
                 first = False
                 self._pump()
                 self._connection.turn()
+                self._held.look()
                 self._outbox.settle()
+                self._look_at_the_clock()
             self._finish()
         finally:
             self._up.clear()
             self._outbox.disconnected()
             self._connection.close()
+
+    def _look_at_the_clock(self) -> None:
+        """The connection has lasted, or the broker owes us an answer for too long.
+
+        Raises:
+            DeliveryError: It does.
+        """
+        now = time.monotonic()
+        if self._suspicion.careful and now - self._began >= SHORT_SECONDS:
+            self._suspicion.well()
+        _, since = next(iter(self._unanswered.values()), (None, now))
+        if now - since >= self._config.acknowledge_seconds:
+            raise DeliveryError(
+                f"has not acknowledged a message for {now - since:.0f} s "
+                f"({plural(len(self._unanswered), 'message')} under way)",
+                remedy="The connection is made anew, and they are sent again",
+            )
+
+    def _hint(self) -> str:
+        """What may be the matter when connections keep ending soon, and nobody says why."""
+        if not self._suspicion.careful:
+            return ""
+        return f". Has another client the same client id, {self._client_id!r}?"
+
+    def _blame(self, lasted: float) -> None:
+        """A connection has ended: was it a message that ended it?"""
+        under_way = [message for message, _ in self._unanswered.values()]
+        found = self._suspicion.ended(lasted, under_way)
+        if found is None:
+            return
+        if found.id:
+            fate = self._outbox.condemn(found)
+        else:
+            self._suspicion.ban(found)
+            fate = "messages of that topic and size are left out for a while"
+        self.refusals.ended(found, fate)
 
     def _pump(self) -> None:
         """Send what is due: states, then events, then answers, then telemetry."""
@@ -204,21 +260,29 @@ class Sender:
             self._send(reply)
         # Nothing bounds what is handed over with QoS 0: on a link slower than the scores it would
         # grow, and alarms stand behind it. In the outbox the oldest gives way, and is counted.
-        while not self._connection.congested and (telemetry := outbox.next_telemetry()) is not None:
-            self._send(telemetry)
+        careful = self._suspicion.careful
+        while (
+            not self._connection.congested
+            and (not careful or self._room())
+            and (telemetry := outbox.next_telemetry()) is not None
+        ):
+            self._send(replace(telemetry, qos=1) if careful else telemetry)
 
     def _room(self) -> int:
         """Messages that may be under way beside those that are."""
-        return max(0, self._connection.window - len(self._unanswered))
+        window = 1 if self._suspicion.careful else self._connection.window
+        return max(0, window - len(self._unanswered))
 
     def _send(self, message: MqttMessage) -> int:
         """Send a message; its number, or `_UNSENT` for one that would cost us the connection."""
         if why := self._connection.too_large(message):
             self.refusals.note(message.topic, why, is_event=bool(message.id))
             return _UNSENT
+        if not message.id and self._suspicion.banned(message):
+            return _UNSENT
         mid = self._connection.send(message)
         if message.qos:
-            self._unanswered[mid] = message
+            self._unanswered[mid] = message, time.monotonic()
         return mid
 
     def _finish(self) -> None:
@@ -239,7 +303,7 @@ class Sender:
         self._connection.farewell()
 
     def _on_answered(self, mid: int, refusal: str) -> None:
-        message = self._unanswered.pop(mid, None)
+        message, _ = self._unanswered.pop(mid, (None, 0.0))
         is_event = self._outbox.acknowledged(mid, refused=bool(refusal))
         if message is None:
             return
@@ -247,3 +311,6 @@ class Sender:
             self.refusals.note(message.topic, refusal, is_event=is_event)
         elif message.retain:
             self._hooks.taken(message)
+
+    def _on_message(self, topic: str, payload: bytes, retained: bool) -> None:
+        self._held.take(topic, payload, retained=retained)
