@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from agent.drift.bands import band_statistics, plan_bands
+from trainer.drift.bands import band_statistics, plan_bands
 from trainer.drift.replay import replay
 from trainer.drift.sequence import Sequence, Step
 from trainer.drift.settings import BAND_SETTINGS, band_tolerance

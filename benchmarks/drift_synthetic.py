@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from scipy.signal import lfilter
 
-from agent.drift.bands import band_statistics, plan_bands
+from trainer.drift.bands import band_statistics, plan_bands
 from trainer.drift.replay import replay
 from trainer.drift.sequence import Sequence, Step
 from trainer.drift.settings import (

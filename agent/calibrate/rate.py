@@ -141,11 +141,6 @@ def window_rate(per_second: float, counting: Counting, correlation: Correlation)
     return min(_solve(target, counting, Correlation(share, seconds)) for share in _UNMEASURED)
 
 
-def alarms_per_window(rate: float, counting: Counting, correlation: Correlation) -> float:
-    """nu(p): alarms a window when a share `rate` of the windows is above the threshold."""
-    return rate * _Past(counting, correlation).raises(rate)
-
-
 def _solve(target: float, counting: Counting, correlation: Correlation) -> float:
     past = _Past(counting, correlation)
     low = min(target * counting.raise_windows, _HIGHEST_RATE)

@@ -25,8 +25,8 @@ from agent.window.validity import assess
 _PIECE_SECONDS = 1.0
 # A recording that was cut short is kept from this length: a window of the encoder's, seconds.
 KEPT_SECONDS = 10.0
-_FOLDERS = {"healthy": "normal", "idle": "idle", "noise": "noise"}
-LABELS = tuple(_FOLDERS)
+FOLDERS = {"healthy": "normal", "idle": "idle", "noise": "noise"}
+LABELS = tuple(FOLDERS)
 _REMEDY = {
     Validity.SILENT: "Check the cable, the mute switch and `device`, then record again.",
     Validity.CLIPPED: "Lower the gain or move the microphone away, then record again.",
@@ -133,7 +133,7 @@ class Recorder:
         return self.take.seconds + (self._clip.seconds if self._clip else 0.0)
 
     def _open(self, rate: int, began: float) -> _Clip:
-        folder = self.machine / _FOLDERS[self.label]
+        folder = self.machine / FOLDERS[self.label]
         device = re.sub(r"[^A-Za-z0-9]+", "-", str(self.about.get("name", ""))).strip("-")
         time = datetime.fromtimestamp(began, timezone.utc)
         parts = (self.label, f"{time:%Y%m%dT%H%M%SZ}", device[:30])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from starlette.responses import Response
 
+from agent.capture.recorder import FOLDERS
 from agent.collect.retention import sessions_in_banks, survey_sessions
 from agent.collect.schedule import Schedules
 from agent.collect.session import SESSION, Session, read_session
@@ -26,7 +27,6 @@ log = logging.getLogger(__name__)
 
 _NAMES = {"machine": "Name of the machine", "session": "Name of the session", "file": "Its file"}
 # The training folder's names of what was collected (docs/evaluation.md, the plain layout).
-_FOLDERS = {"healthy": "normal", "idle": "idle", "noise": "noise"}
 
 
 def collect_endpoints(backend: Backend) -> Sequence[Endpoint]:
@@ -113,7 +113,7 @@ def _members(machine: str, folders: Sequence[Path]) -> Iterator[tuple[str, Path 
         except AuscultError:
             continue
         for segment in session.segments:
-            place = f"{machine}/{_FOLDERS[session.label]}/{session.session}-{segment.file}"
+            place = f"{machine}/{FOLDERS[session.label]}/{session.session}-{segment.file}"
             yield place, folder / segment.file
         yield f"{machine}/sessions/{session.session}.json", folder / SESSION
 

@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 import pytest
+from support.divergence import monte_carlo
 
-from agent.drift.divergence import matched_bound, monte_carlo
+from agent.drift.divergence import matched_bound
 from agent.drift.evolve import ProcessNoise, evolve
 from agent.drift.mixture import Mixture
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from agent.drift.bands import band_statistics, plan_bands
+from trainer.drift.bands import band_statistics, plan_bands
 from trainer.drift.replay import Replay, replay
 from trainer.drift.sequence import Sequence, Step
 from trainer.drift.settings import BAND_SETTINGS, band_tolerance

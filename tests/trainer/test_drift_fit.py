@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from agent.drift.bands import plan_bands
 from agent.drift.baseline import DriftError
 from agent.drift.monitor import DriftMonitor, block_distance
+from trainer.drift.bands import plan_bands
 from trainer.drift.fit import fit_baseline
 from trainer.drift.mixture_fit import LEAST_DOF, fit_mixture
 from trainer.drift.reduce import run_in, split

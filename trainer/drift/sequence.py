@@ -17,12 +17,12 @@ from agent.capture.files import read_frames
 from agent.core.errors import AudioError
 from agent.core.records import Matrix, Validity
 from agent.deploy.load import Bundle
-from agent.drift.bands import band_statistics, plan_bands
 from agent.drift.baseline import DriftError
 from agent.drift.mixture import Array
 from agent.offline.recording import open_recording
 from agent.window.clip import stream_windows
 from agent.window.validity import MIN_SECONDS, assess
+from trainer.drift.bands import band_statistics, plan_bands
 from trainer.drift.folder import choose_recordings, one_format
 from trainer.drift.settings import (
     BAND_SETTINGS,

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from agent.drift.bands import BandPlan
 from agent.drift.evolve import ProcessNoise
 from agent.drift.mixture import Array
+from trainer.drift.bands import BandPlan
 
 # Half a decibel, 6 % in amplitude, is what a mounting, a temperature or a converter changes. What a
 # machine varies by beyond that is measured on its baseline; allowing a whole evaluation zone of
