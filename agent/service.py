@@ -21,6 +21,7 @@ from agent.decide.service import AlarmService
 from agent.deploy.load import Bundle
 from agent.drift.service import DriftService
 from agent.extensions import Extensions
+from agent.machine.circumstances import Surroundings, away_for
 from agent.monitor.metrics import MetricsServer
 from agent.monitor.observed import Delivery
 from agent.monitor.server import exposition
@@ -306,10 +307,19 @@ class Agent:
             self._publishers,
             on_end=self._wake.set,
             state=self._config.state_path / "state",
-            observers=(*self._growth.observers(machine.name), *page),
+            observers=(
+                *self._growth.observers(machine.name),
+                Surroundings(self._broker_away),
+                *page,
+            ),
             plant=self._plant.get(machine.name),
             commission=self._commissions.get(machine.name),
         )
+
+    def _broker_away(self) -> float | None:
+        """For how long the broker has been away, seconds; None while it is there, or is none."""
+        broker = self._broker
+        return None if broker is None else away_for(broker.away_since)
 
     def _begin_anew(self, name: str, bundle: Bundle | None) -> None:
         """The machine is listened to in another way: its pipeline ends and a new one begins."""

@@ -18,43 +18,21 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import service_sounds as sounds
 from rich.console import Console
 from rich.table import Table
+from service_scores import Scored, alarms, read, save, score_stream
 
-from agent.config.agent import MachineConfig
 from agent.config.decide import DecideConfig
-from agent.core.records import AudioBlock, Level, MachineState, Score, Validity, Window
-from agent.decide.alarm import AlarmDecider
-from agent.deploy.load import Bundle, open_bundle
-from agent.machine.scoring import WindowScorer
-from agent.machine.settings import settings_of
-from agent.window.rolling import RollingWindow
+from agent.deploy.load import open_bundle
 
 AUSCULT = Path(sys.executable).with_name("auscult")
 SHARED = Path(os.environ.get("AUSCULT_SHARED", Path(__file__).parents[2] / "shared"))
-BLOCK = 16_000
 # An alarm belongs to a passing sound when it rises until this long after its end, seconds.
 AFTER = 15.0
-PERIOD = 4_000_000.0  # monotonic time of the first sample, far from zero as in service
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A stream's windows: end (s), score (NaN when invalid), 1 where idle."""
-
-    name: str
-    kind: str
-    seconds: float
-    events: tuple[sounds.Event, ...]
-    ends: np.ndarray
-    scores: np.ndarray
-    idle: np.ndarray
 
 
 def auscult(*words: str | Path) -> None:
@@ -64,35 +42,9 @@ def auscult(*words: str | Path) -> None:
         sys.exit(f"auscult {' '.join(map(str, words))}\n{done.stdout}{done.stderr}")
 
 
-def scored(bundle: Bundle, stream: sounds.Stream, hop: float) -> Scored:
-    """Score a stream as the agent does."""
-    encoder = bundle.manifest.encoder
-    config = MachineConfig(name="bench", hop_seconds=hop)
-    levels = settings_of(config, bundle).levels
-    rolling = RollingWindow(
-        encoder.window_samples, round(hop * encoder.sample_rate), encoder.sample_rate, levels=levels
-    )
-    judge = WindowScorer("bench", bundle)
-    found = []
-    sound = stream.sound
-    if encoder.sample_rate != sounds.RATE:
-        from agent.capture.convert import resampled  # noqa: F401
-
-        raise SystemExit("only encoders at 16 kHz")
-    for at in range(0, len(sound), BLOCK):
-        block = AudioBlock(sound[at : at + BLOCK], sounds.RATE, at / sounds.RATE, at / sounds.RATE)
-        for window in rolling.push(block):
-            judged = judge.judge(window)
-            value = np.nan if judged.score.value is None else judged.score.value
-            found.append((window.end_monotonic, value, judged.state is MachineState.IDLE))
-    ends, scores, idle = zip(*found, strict=True) if found else ((), (), ())
-    return Scored(
-        stream.name, stream.kind, len(sound) / sounds.RATE, stream.events,
-        np.array(ends), np.array(scores, np.float32), np.array(idle, bool),
-    )  # fmt: skip
-
-
-def prepare(place: sounds.Place, work: Path, preset: str | None, hop: float) -> tuple[Path, Path]:
+def prepare(
+    place: sounds.Place, work: Path, words: tuple[str | Path, ...], hop: float
+) -> tuple[Path, Path]:
     """Train, export and score unless that was done; the bundle, and the folder of scores."""
     folder = work / place.name.replace(" ", "_").replace(",", "")
     bundle, scores = folder / "bundle", folder / f"scores-{hop:g}"
@@ -100,70 +52,18 @@ def prepare(place: sounds.Place, work: Path, preset: str | None, hop: float) -> 
         folder.mkdir(parents=True, exist_ok=True)
         data = folder / "data"
         root = place.write(data) if not data.exists() else next(data.rglob("normal")).parent
-        words = () if preset is None else ("--preset", preset)
         auscult("train", root, *words, "--out", folder / "run", "--force")
         auscult("export", folder / "run", "--out", bundle)
     if not (scores / "done").exists():
         scores.mkdir(exist_ok=True)
         opened = open_bundle(bundle, threads=1)
         for number, stream in enumerate(place.streams()):
-            one = scored(opened, stream, hop)
-            events = json.dumps([vars(e) for e in one.events])
-            np.savez(
-                scores / f"{number:03d}.npz", name=one.name, kind=one.kind, seconds=one.seconds,
-                events=events, ends=one.ends, scores=one.scores, idle=one.idle,
-            )  # fmt: skip
+            kept = scores / f"{number:03d}.npz"
+            if not kept.exists():
+                save(score_stream(opened, stream, hop), kept)
         opened.close()
         (scores / "done").touch()
     return bundle, scores
-
-
-def read(folder: Path) -> Iterator[Scored]:
-    """The kept scores of a machine."""
-    for path in sorted(folder.glob("*.npz")):
-        d = np.load(path, allow_pickle=False)
-        events = tuple(sounds.Event(**e) for e in json.loads(str(d["events"])))
-        yield Scored(
-            str(d["name"]), str(d["kind"]), float(d["seconds"]), events, d["ends"], d["scores"],
-            d["idle"],
-        )  # fmt: skip
-
-
-def raised(
-    bundle: Bundle, stream: Scored, decide: DecideConfig, hop: float
-) -> list[tuple[float, float]]:
-    """When alarms rise and clear, by the agent's decider."""
-    config = MachineConfig(name="bench", hop_seconds=hop, decide=decide)
-    terms = settings_of(config, bundle)
-    decider = AlarmDecider(
-        decide, terms.thresholds.alarm, alert_threshold=terms.thresholds.alert,
-        hop_seconds=terms.hop_seconds, overlap_seconds=terms.overlap_seconds,
-    )  # fmt: skip
-    seconds = bundle.manifest.window_seconds
-    nothing = np.zeros(round(seconds * sounds.RATE), np.float32)
-    found: list[tuple[float, float]] = []
-    begun = None
-    for number, (end, score, idle) in enumerate(
-        zip(stream.ends, stream.scores, stream.idle, strict=True)
-    ):
-        valid = np.isfinite(score)
-        window = Window(
-            nothing, sounds.RATE, number, PERIOD + end - seconds, end - seconds,
-            Validity.VALID if valid else Validity.OUT_OF_RANGE,
-        )  # fmt: skip
-        decision = decider.decide(
-            Score(window, float(score) if valid else None),
-            MachineState.IDLE if idle else MachineState.RUNNING,
-        )
-        alarm = decision.level is Level.ALARM
-        if alarm and begun is None:
-            begun = float(end)
-        elif not alarm and begun is not None:
-            found.append((begun, float(end)))
-            begun = None
-    if begun is not None:
-        found.append((begun, float("inf")))
-    return found
 
 
 def upper(count: int) -> float:
@@ -179,14 +79,17 @@ class Counters:
     def __init__(self) -> None:
         self.days: dict[str, float] = defaultdict(float)
         self.false: dict[str, int] = defaultdict(int)
+        self.kinds: dict[str, list[float]] = defaultdict(lambda: [0.0, 0])
         self.passed: dict[str, list[int]] = defaultdict(list)
         self.delays: dict[str, list[float | None]] = defaultdict(list)
 
     def add(self, machine: str, stream: Scored, alarms: list[tuple[float, float]]) -> None:
         """Count a stream's alarms."""
-        if stream.kind == "healthy":
+        if stream.kind in {"healthy", "cycles"}:
             self.days[machine] += stream.seconds / 86_400
             self.false[machine] += len(alarms)
+            self.kinds[stream.kind][0] += stream.seconds / 3600
+            self.kinds[stream.kind][1] += len(alarms)
             return
         for event in stream.events:
             if stream.kind == "disturbed":
@@ -194,7 +97,7 @@ class Counters:
                 self.passed[event.what].append(bool(hit))
                 continue
             after = [max(a, event.start) for a, b in alarms if b > event.start and a <= event.end]
-            if stream.kind == "gain":
+            if stream.kind == "changed":
                 self.passed[event.what].append(bool(after))
             else:
                 # One that stood before is a false one, and no detection.
@@ -207,11 +110,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--work", type=Path, required=True, help="folder for bundles and scores")
     parser.add_argument("--preset", help="the default one when not given")
+    parser.add_argument("--weights", type=Path, help="folder of pre-trained checkpoints")
     parser.add_argument("--synthetic", type=int, default=6, help="synthetic machines")
     parser.add_argument("--hours", type=float, default=4.0, help="of each of them")
     parser.add_argument("--hop", type=float, default=1.0)
     parser.add_argument("--decide", default="{}", help="`decide` section as JSON")
     parser.add_argument("--only", help="machines whose names contain this")
+    parser.add_argument("--list", action="store_true", help="when alarms rose, by stream")
+    parser.add_argument("--real", action="store_true", help="recorded machines alone")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     decide = DecideConfig.model_validate(json.loads(options.decide))
@@ -223,13 +129,19 @@ def main() -> None:
         places += sounds.real(SHARED)
     counters, began = Counters(), time.monotonic()
     for place in places:
+        if options.real and place.name.startswith("synthetic"):
+            continue
         if options.only and options.only not in place.name:
             continue
-        path, folder = prepare(place, options.work, options.preset, options.hop)
+        path, folder = prepare(place, options.work, words, options.hop)
         bundle = open_bundle(path, threads=1)
         for stream in read(folder):
-            counters.add(place.name, stream, raised(bundle, stream, decide, options.hop))
+            counters.add(place.name, stream, alarms(bundle, stream, decide, options.hop))
         bundle.close()
+        if options.list:
+            for stream in read(folder):
+                rose = alarms(open_bundle(path, threads=1), stream, decide, options.hop)
+                print(f"  {stream.name}: {[(round(a), round(b - a)) for a, b in rose]}")
         print(
             f"{place.name}: {counters.false[place.name]} false in "
             f"{24 * counters.days[place.name]:.2f} h, {time.monotonic() - began:.0f} s",
@@ -256,7 +168,9 @@ def show(counters: Counters) -> None:
             f"{count / days:.2g} ({upper(count) / days:.3g})",
         )
     console.print(table)
-    table = Table(title="sounds from elsewhere, and gain")
+    for kind, (hours, count) in counters.kinds.items():
+        console.print(f"of it {kind}: {hours:.1f} h, {count:g} false alarms")
+    table = Table(title="sounds from elsewhere, gain and microphone")
     for name in ("what", "times", "alarms"):
         table.add_column(name)
     for what, hits in counters.passed.items():

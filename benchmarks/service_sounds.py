@@ -51,9 +51,10 @@ class Stream:
     """A stretch of sound and what happens in it."""
 
     name: str
-    kind: str  # healthy, disturbed, gain, fault
+    kind: str  # healthy, cycles, disturbed, changed, fault
     sound: np.ndarray
     events: tuple[Event, ...] = ()
+    restarts: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -135,13 +136,43 @@ def with_events(
     return Stream(name, "disturbed", np.clip(sound, -1, 1), tuple(events))
 
 
-def louder(healthy: np.ndarray, name: str, seconds: float = 300.0) -> Stream:
-    """The gain is doubled half-way."""
+def changed(healthy: np.ndarray, name: str, what: str, seconds: float = 300.0) -> Stream:
+    """The gain, or the whole microphone, is another half-way."""
     sound = healthy[: int(2 * seconds * RATE)].copy()
     half = len(sound) // 2
-    sound[half:] *= 2.0
-    event = Event("gain +6 dB", half / RATE, len(sound) / RATE)
-    return Stream(name, "gain", np.clip(sound, -1, 1), (event,))
+    if what == "another microphone":  # 2 dB more, and a gentle slope of 4 dB less from 3 kHz on
+        sos = signal.butter(1, 3000, "highpass", fs=RATE, output="sos")
+        high = signal.sosfilt(sos, sound[half:])
+        sound[half:] = 1.26 * (sound[half:] - 0.37 * high)
+    else:
+        sound[half:] *= 10.0 ** (float(what.split()[1]) / 20.0)
+    event = Event(what, half / RATE, len(sound) / RATE)
+    return Stream(name, "changed", np.clip(sound, -1, 1), (event,))
+
+
+CHANGES = ("gain +6 dB", "gain -6 dB", "gain +2 dB", "another microphone")
+
+
+def cycled(
+    sound: np.ndarray, rng: np.random.Generator, on: float, off: float, seconds: float
+) -> np.ndarray:
+    """A machine's sound in runs, faded in and out in half a second; between them a quiet hall."""
+    out = rng.standard_normal(int(seconds * RATE)).astype(np.float32)
+    out *= 10 ** (-35 / 20) * np.sqrt(np.mean(sound**2))
+    at, taken, ramp = 0, 0, RATE // 2
+    fade = np.linspace(0.0, 1.0, ramp, dtype=np.float32)
+    while at < len(out):
+        length = min(int(on * rng.uniform(0.8, 1.2) * RATE), len(out) - at, len(sound))
+        if taken + length > len(sound):
+            taken = 0
+        run = sound[taken : taken + length].copy()
+        if length > 2 * ramp:
+            run[:ramp] *= fade
+            run[-ramp:] *= fade[::-1]
+        out[at : at + length] += run
+        taken += length
+        at += length + int(off * rng.uniform(0.8, 1.2) * RATE)
+    return out
 
 
 # --- synthetic
@@ -169,9 +200,12 @@ def _service(design: MachineDesign, seed: int, hours: float) -> Iterator[Stream]
         parts.append(_stretch(design, seconds, rng, gain))
         held += seconds
     healthy = joined(parts)
-    yield Stream("healthy", "healthy", healthy)
+    yield Stream("healthy", "healthy", healthy, restarts=_restarts(healthy, rng))
+    cycles = cycled(healthy, rng, 20.0, 40.0, 4500.0)
+    yield Stream("cycles", "cycles", cycles, restarts=_restarts(cycles, rng))
     yield with_events(healthy[: 1300 * RATE], "disturbed", rng)
-    yield louder(healthy[1300 * RATE :], "gain")
+    for number, what in enumerate(CHANGES):
+        yield changed(healthy[(1300 + 300 * number) * RATE :], what, what, 150.0)
     for number, kind in enumerate(("imbalance", "bearing", "belt")):
         for severity in SEVERITIES:
             load = design.points[(number + int(severity * 8)) % len(design.points)].name
@@ -181,6 +215,29 @@ def _service(design: MachineDesign, seed: int, hours: float) -> Iterator[Stream]
             )  # fmt: skip
             event = Event(kind, LEAD, LEAD + FAULTY, f"{severity:g}")
             yield Stream(f"{kind} {severity:g}", "fault", sound, (event,))
+    for severity in SEVERITIES[2:]:
+        sick = render(
+            design, steady(design, design.points[0].name), 600.0, rng, rate=RATE,
+            faults=(Fault("bearing", severity),), gain_db=gain,
+        )  # fmt: skip
+        yield _sick_cycles(healthy[: 600 * RATE], sick, rng, f"{severity:g} in cycles")
+
+
+def _sick_cycles(
+    healthy: np.ndarray, sick: np.ndarray, rng: np.random.Generator, strength: str
+) -> Stream:
+    """Ten minutes of healthy runs of 20 s in each minute, then ten of faulty ones."""
+    sound = np.concatenate([cycled(part, rng, 20.0, 40.0, 600.0) for part in (healthy, sick)])
+    event = Event("fault", 600.0, len(sound) / RATE, strength)
+    return Stream(f"fault {strength}", "fault", sound, (event,))
+
+
+def _restarts(
+    sound: np.ndarray, rng: np.random.Generator, each: float = 1800.0
+) -> tuple[float, ...]:
+    """Moments at which the agent begins anew, every half hour about."""
+    last = len(sound) / RATE - 60.0
+    return tuple(float(at + rng.uniform(-300, 300)) for at in np.arange(each, last, each))
 
 
 def _stretch(
@@ -223,19 +280,24 @@ def _real(
     def streams() -> Iterator[Stream]:
         rng = np.random.default_rng(seed)
         stream = joined(healthy)
-        yield Stream("healthy", "healthy", stream)
+        yield Stream("healthy", "healthy", stream, restarts=_restarts(stream, rng))
+        if len(stream) > 60 * RATE:
+            yield Stream("cycles", "cycles", cycled(stream, rng, 20.0, 40.0, 4500.0))
         for label, clips in extra:
             yield Stream(label, "healthy", joined(clips))
         if len(stream) > 300 * RATE:
             yield with_events(stream[: 1300 * RATE], "disturbed", rng)
         if len(stream) > 120 * RATE:
-            yield louder(stream, "gain")
+            for what in CHANGES:
+                yield changed(stream, what, what)
         for label, clips in faults:
             lead = stream[: int(LEAD * RATE)]
             event = Event(
                 "real", len(lead) / RATE, (len(lead) + sum(map(len, clips))) / RATE, "real"
             )
             yield Stream(label, "fault", joined([lead, *clips]), (event,))
+        if len(stream) > 60 * RATE:
+            yield _sick_cycles(stream, joined(faults[0][1]), rng, "real in cycles")
 
     return Place(name, lambda folder: _folder(folder, train), streams)
 

@@ -12,7 +12,7 @@ import click
 from agent.core.text import plural, shown
 
 if TYPE_CHECKING:
-    from agent.core.records import Explanation
+    from agent.core.reasons import Explanation
     from agent.deploy.load import Bundle
 
 

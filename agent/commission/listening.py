@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from agent.config.commission import CommissionConfig
 from agent.config.decide import AlertConfig, DecideConfig
-from agent.core.records import AlarmEvent, Decision, Explanation
+from agent.core.reasons import Explanation
+from agent.core.records import AlarmEvent, Decision
 from agent.decide.alarm import AlarmDecider
 from agent.decide.service import AlarmService
 from agent.machine.scoring import ScoredWindow
@@ -51,6 +52,7 @@ class ShadowAlarm:
 
     def __init__(self, config: DecideConfig, terms: MachineSettings) -> None:
         self._terms = terms
+        self._worked_on, self._longest = False, config.shelve_max_seconds
         decider = AlarmDecider(
             # What stands until somebody acknowledges it could not be acknowledged here.
             config.model_copy(update={"latch": False, "realarm_seconds": None}),
@@ -77,6 +79,12 @@ class ShadowAlarm:
     ) -> Decision:
         """What would be decided on a window; see `AlarmService.decide`."""
         return self._keeper.decide(judged.score, judged.state, witness, explain)
+
+    def work(self, *, going_on: bool) -> None:
+        """People work on the machine, or have done with it: what is heard then would be nothing."""
+        if going_on != self._worked_on:
+            self._worked_on = going_on
+            self._keeper.mute(self._longest if going_on else 0.0)
 
     def published(self, decision: Decision, would: Decision) -> Decision:
         """What the world is told of a window.

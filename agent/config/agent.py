@@ -22,6 +22,7 @@ from agent.config.commission import CommissionConfig
 from agent.config.decide import DecideConfig
 from agent.config.encode import InferenceConfig
 from agent.config.evidence import EvidenceConfig
+from agent.config.maintenance import MaintenanceConfig
 from agent.config.monitor import MetricsConfig
 from agent.config.publish import JsonlConfig, MqttConfig, short_jsonl
 from agent.config.running import RunningConfig
@@ -102,6 +103,13 @@ class MachineConfig(Strict):
             "listed and not told; null for at once"
         ),
     ] = None
+    maintenance: Annotated[
+        tuple[MaintenanceConfig, ...],
+        Field(
+            description="When people work on it as planned, every week or once: it is muted then, "
+            "and that is told"
+        ),
+    ] = ()
     decide: Annotated[DecideConfig, Field(description="When its alarm is raised and cleared")] = (
         DecideConfig()
     )

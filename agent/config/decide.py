@@ -209,6 +209,23 @@ class DecideConfig(Strict):
         FiniteFloat | None,
         Field(gt=0, description="Remind of an unacknowledged alarm at this interval; null never"),
     ] = None
+    realarm_acknowledged_seconds: Annotated[
+        FiniteFloat | None,
+        Field(
+            gt=0,
+            description="An acknowledged alarm that still stands after this is told again, and has "
+            "to be acknowledged anew (as when its reason changes: other bands, a zone higher); "
+            "null never",
+        ),
+    ] = 86_400.0
+    series_seconds: Annotated[
+        FiniteFloat,
+        Field(
+            gt=0,
+            description="Alarms no longer than this apart are of one series: they are counted, and "
+            "what is new in one is told",
+        ),
+    ] = 86_400.0
     shelve_max_seconds: Annotated[
         FiniteFloat, Field(gt=0, description="Longest time an alarm may be shelved or muted for")
     ] = 604_800.0

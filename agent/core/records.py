@@ -12,14 +12,14 @@ position in the stream, whether it is played at real time or as fast as possible
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from agent.core.reasons import Circumstance, Explanation, Reason
 from agent.core.scale import Scale
 
 Samples: TypeAlias = npt.NDArray[np.float32]
@@ -225,7 +225,7 @@ class EventKind(str, Enum):
     RAISED = "raised"  # risen to alarm, from normal or alert
     LOWERED = "lowered"  # fallen from alarm to alert
     CLEARED = "cleared"  # back to normal
-    REALARM = "realarm"  # still in alarm, and nobody has acknowledged it
+    REALARM = "realarm"  # told again: not acknowledged, for another reason, or for too long
     ACKNOWLEDGED = "acknowledged"
     SHELVED = "shelved"
     UNSHELVED = "unshelved"  # by an operator, or because its time was up
@@ -253,6 +253,8 @@ class AlarmStatus:
             then no window counts as evidence; None when it isn't.
         level_change_db: How much louder the machine is heard for good than healthy sound of its
             kind, dB, while nothing else has changed; None when it isn't.
+        reason: What the present alarm is about, as told last; None when normal, or not known.
+        planned: Name of the planned maintenance that mutes it; empty when none does.
     """
 
     level: Level
@@ -264,76 +266,8 @@ class AlarmStatus:
     shelved_until_wall: float | None = None
     muted_until_wall: float | None = None
     level_change_db: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class UnusualBand:
-    """A range of frequencies that does not sound as it should.
-
-    Attributes:
-        low_hz: Where it begins.
-        high_hz: Where it ends.
-        decibels: How much louder it is than healthy sound, dB; negative when quieter.
-    """
-
-    low_hz: float
-    high_hz: float
-    decibels: float
-
-
-@dataclass(frozen=True, slots=True)
-class NearHealthy:
-    """A healthy window that an anomalous one was compared with.
-
-    Attributes:
-        source: Recording it was cut from.
-        start: Where in that recording, seconds; None when it was kept as a vector alone.
-        distance: Of the embeddings: (1 - cos) / 2, or L2, as the bundle's scorer measures.
-        domain: Its domain.
-        attributes: Operating conditions it was recorded under.
-    """
-
-    source: str
-    start: float | None
-    distance: float
-    domain: str = "unknown"
-    attributes: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class UnusualRegion:
-    """A place in time and frequency that is unusual.
-
-    Attributes:
-        start: In the window, seconds.
-        end: Likewise.
-        low_hz: Its lowest frequency.
-        high_hz: Its highest.
-        deviations: Of its strangest cell, in healthy standard deviations.
-    """
-
-    start: float
-    end: float
-    low_hz: float
-    high_hz: float
-    deviations: float
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """Why a window was judged anomalous.
-
-    Attributes:
-        text: In a sentence.
-        bands: What is unusual, the most unusual first.
-        nearest: The healthy windows that are nearest, the nearest first.
-        regions: When and where the window is unusual, the strangest first.
-    """
-
-    text: str
-    bands: tuple[UnusualBand, ...] = ()
-    nearest: tuple[NearHealthy, ...] = ()
-    regions: tuple[UnusualRegion, ...] = ()
+    reason: Reason | None = None
+    planned: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,6 +296,7 @@ class AlarmEvent:
             that knew none, or before the first window.
         level_change_db: Of an event about level: the change, or what is taken off from now on, dB;
             None of others.
+        context: What else was so at that time, of an event that raises or reminds.
     """
 
     id: str
@@ -383,6 +318,7 @@ class AlarmEvent:
     p_value: float | None = None
     scale: Scale | None = None
     level_change_db: float | None = None
+    context: tuple[Circumstance, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

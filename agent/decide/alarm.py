@@ -6,12 +6,14 @@ from collections import deque
 from collections.abc import Callable
 
 from agent.config.decide import Amounts, DecideConfig
+from agent.config.maintenance import Schedule
 from agent.core.records import Activity, AlarmEvent, Decision, Level, MachineState, Score, Window
 from agent.core.scale import Scale
 from agent.decide.evidence import Evidence, Heard, Rule
 from agent.decide.level import LevelWatch
+from agent.decide.log import new_alarm_id
 from agent.decide.memory import AlarmMemory
-from agent.decide.state_machine import AlarmStateMachine, new_alarm_id
+from agent.decide.state_machine import AlarmStateMachine
 
 # Windows older than this many of the stretches that raise an alarm are no evidence any more.
 _FORGET_STRETCHES = 10
@@ -41,6 +43,7 @@ class AlarmDecider:
         overlap_seconds: Length of a window where idle ones can be told and are suppressed, else 0.
         memory: Where an earlier run stopped; None begins at normal.
         new_id: Makes the id of a new alarm.
+        schedule: Planned maintenance; None for none.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class AlarmDecider:
         overlap_seconds: float = 0.0,
         memory: AlarmMemory | None = None,
         new_id: Callable[[], str] = new_alarm_id,
+        schedule: Schedule | None = None,
     ) -> None:
         self._config = config
         self._hop = hop_seconds
@@ -62,7 +66,7 @@ class AlarmDecider:
         self._waiting: deque[Heard] = deque()
         self._idle_end: float | None = None
         self._counted: float | None = None  # end of the latest window that was counted
-        self.life = AlarmStateMachine(config, memory, new_id)
+        self.life = AlarmStateMachine(config, memory, new_id, schedule)
         self._level = LevelWatch(None if memory is None else memory.level_change)
         self._set(threshold, alert_threshold, memory or AlarmMemory())
 

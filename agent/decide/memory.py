@@ -6,10 +6,28 @@ from typing import Annotated
 
 from pydantic import Field, FiniteFloat
 
+from agent.core.reasons import Reason, UnusualBand
 from agent.core.records import AlarmEvent, Level, Shelving
+from agent.core.scale import Zone
 from agent.core.schema import Strict
 
 SCHEMA_VERSION = 1
+
+
+class AlarmSeries(Strict):
+    """Alarms that follow one another: how many, since when, and what was told of them."""
+
+    count: Annotated[int, Field(ge=0, description="Times the machine left normal")] = 0
+    since_wall: Annotated[
+        FiniteFloat, Field(description="When it first did, seconds since the epoch")
+    ] = 0.0
+    last_wall: Annotated[
+        FiniteFloat, Field(description="When the latest alarm was last there, likewise")
+    ] = 0.0
+    zone: Annotated[Zone | None, Field(description="Worst severity zone told of them")] = None
+    bands: Annotated[
+        tuple[UnusualBand, ...], Field(description="Bands that were told to stand out")
+    ] = ()
 
 
 class AlarmMemory(Strict):
@@ -46,6 +64,30 @@ class AlarmMemory(Strict):
     muted: Annotated[bool, Field(description="The machine is being worked on")] = False
     muted_seconds: Annotated[FiniteFloat, Field(ge=0, description="Time left of that, seconds")] = (
         0.0
+    )
+    planned: Annotated[
+        str, Field(description="Planned maintenance that is under way; empty for none")
+    ] = ""
+    planned_end: Annotated[
+        FiniteFloat, Field(description="When that ends, seconds since the epoch")
+    ] = 0.0
+    planned_ended: Annotated[
+        FiniteFloat,
+        Field(description="End of the planned maintenance that an operator ended early, likewise"),
+    ] = 0.0
+    reason: Annotated[
+        Reason | None, Field(description="What the present alarm is about; null when not known")
+    ] = None
+    told_zone: Annotated[Zone | None, Field(description="Worst zone told of that alarm")] = None
+    told_bands: Annotated[
+        tuple[UnusualBand, ...], Field(description="Bands told of that alarm")
+    ] = ()
+    spoke_wall: Annotated[
+        FiniteFloat | None,
+        Field(description="When it was told or acknowledged last, seconds since the epoch"),
+    ] = None
+    series: Annotated[AlarmSeries, Field(description="The alarms that this one is one of")] = (
+        AlarmSeries()
     )
     level_change: Annotated[
         FiniteFloat | None,

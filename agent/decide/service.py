@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from agent.core.reasons import Circumstance, Explanation, UnusualBand
 from agent.core.records import (
     AlarmEvent,
     AlarmStatus,
     Decision,
     EventKind,
-    Explanation,
+    Level,
     MachineState,
     Score,
 )
 from agent.core.scale import Scale
 from agent.decide.alarm import AlarmDecider
 from agent.decide.memory import AlarmMemory
+from agent.decide.reason import ReasonWatch
 from agent.decide.state_machine import AlarmStateMachine
 
 _RAISING = frozenset({EventKind.ALERT, EventKind.RAISED})
@@ -55,6 +57,7 @@ class AlarmService:
         self._tell = tell
         self._file = file
         self._lock = threading.Lock()
+        self._watch = ReasonWatch()
 
     @property
     def status(self) -> AlarmStatus:
@@ -73,6 +76,8 @@ class AlarmService:
         state: MachineState,
         witness: Callable[[Decision], str] = lambda _: "",
         explain: Callable[[Decision], Explanation | None] = lambda _: None,
+        bands: Callable[[Decision], Sequence[UnusualBand]] = lambda _: (),
+        context: Callable[[Decision], Sequence[Circumstance]] = lambda _: (),
     ) -> Decision:
         """Take the next window's score into account.
 
@@ -81,6 +86,8 @@ class AlarmService:
             state: What the machine does in it.
             witness: Hears of the decision before the world, and says where its evidence is kept.
             explain: Asked why, when the window raised something.
+            bands: Asked now and then what stands out while an alarm stands.
+            context: Asked what else was so, when something is to be told.
         """
         with self._lock:
             decision = self._decider.decide(score, state)
@@ -94,13 +101,68 @@ class AlarmService:
                 decision = replace(decision, evidence=evidence, events=events)
             if any(event.kind in _RAISING for event in decision.events):
                 why = explain(decision)
-                events = tuple(
-                    replace(event, explanation=why) if event.kind in _RAISING else event
-                    for event in decision.events
-                )
-                decision = replace(decision, events=events)
+                seen = bands(decision) if why is None else why.bands
+                decision = self._explained(decision, why, tuple(seen), tuple(context(decision)))
+            else:
+                decision = self._reconsidered(decision, bands, context)
             self._hand_over(decision.events)
             return decision
+
+    def _explained(
+        self,
+        decision: Decision,
+        why: Explanation | None,
+        bands: tuple[UnusualBand, ...],
+        context: tuple[Circumstance, ...],
+    ) -> Decision:
+        """The decision, with what the alarm that it raises is about."""
+        life = self._decider.life
+        zone = None
+        if decision.scale is not None and decision.score.value is not None:
+            zone = decision.scale.zone(decision.score.value)
+        life.explained(zone, bands, context)
+        self._watch.begin(decision.score.window.end_monotonic)
+        reason = life.status.reason
+        events = tuple(
+            replace(
+                event,
+                explanation=why,
+                context=context,
+                status=replace(event.status, reason=reason),
+            )
+            if event.kind in _RAISING
+            else event
+            for event in decision.events
+        )
+        life.amend(events)
+        return replace(decision, events=events, status=life.status)
+
+    def _reconsidered(
+        self,
+        decision: Decision,
+        bands: Callable[[Decision], Sequence[UnusualBand]],
+        context: Callable[[Decision], Sequence[Circumstance]],
+    ) -> Decision:
+        """The decision, with what has become of the reason of an alarm that stands."""
+        life, end = self._decider.life, decision.score.window.end_monotonic
+        value, scale = decision.score.value, decision.scale
+        if (
+            decision.level is not Level.ALARM
+            or not decision.exceeded
+            or value is None
+            or scale is None
+            or life.muted
+            or not self._watch.due(end)
+        ):
+            return decision
+        news = self._watch.look(end, scale.zone(value), bands(decision), *life.told_of)
+        if news is None or not news.new:
+            return decision
+        around = tuple(context(decision))
+        life.reconsidered(news, around)
+        events = tuple(replace(event, context=around) for event in life.take())
+        life.amend(events)
+        return replace(decision, events=(*decision.events, *events), status=life.status)
 
     def tick(self) -> None:
         """Let time pass without a window."""

@@ -10,31 +10,30 @@ what is to be told goes out as events.
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from agent.config.decide import DecideConfig
+from agent.config.maintenance import Schedule
 from agent.core.errors import AuscultError
-from agent.core.records import AlarmEvent, AlarmStatus, EventKind, Explanation, Level, Shelving
+from agent.core.reasons import Circumstance, Explanation
+from agent.core.records import AlarmStatus, EventKind, Level, Shelving
 from agent.core.scale import Scale
+from agent.core.text import lasting
+from agent.decide.about import AlarmAbout
 from agent.decide.evidence import Heard
+from agent.decide.log import NOT_YET, new_alarm_id
 from agent.decide.memory import AlarmMemory
+from agent.decide.reason import News
 
 _NEVER = float("inf")
-_NOT_YET = float("-inf")
 
 
 class CommandError(AuscultError):
     """A command that makes no sense as things stand; nothing was changed."""
 
 
-def new_alarm_id() -> str:
-    """A new id."""
-    return uuid.uuid4().hex
-
-
-class AlarmStateMachine:
+class AlarmStateMachine(AlarmAbout):
     """Level, acknowledgement and shelving of one alarm. One call at a time.
 
     Each call begins with `at`, which tells it the time, and the events that calls bring about are
@@ -44,6 +43,7 @@ class AlarmStateMachine:
         config: Habits: latching, reminders, bounds.
         memory: Where an earlier run stopped; None begins at normal.
         new_id: Makes the id of a new alarm.
+        schedule: Planned maintenance; None for none.
     """
 
     def __init__(
@@ -51,19 +51,14 @@ class AlarmStateMachine:
         config: DecideConfig,
         memory: AlarmMemory | None = None,
         new_id: Callable[[], str] = new_alarm_id,
+        schedule: Schedule | None = None,
     ) -> None:
+        super().__init__(memory, new_id, config.series_seconds)
         self._config = config
-        self._new_id = new_id
-        self._memory = memory or AlarmMemory()
-        self._now = _NOT_YET
-        self._wall = self._memory.saved_wall
+        self._schedule = schedule or Schedule()
         self._shelf_end = self._mute_end = _NEVER
         self._annunciated = 0.0
         self._condition = self._memory.condition
-        self._threshold = 0.0
-        self._scale: Scale | None = None
-        self._heard: Heard | None = None
-        self._fresh: list[AlarmEvent] = []
 
     @property
     def status(self) -> AlarmStatus:
@@ -79,26 +74,11 @@ class AlarmStateMachine:
             shelved_until_wall=self._wall + self._left(self._shelf_end, memory.shelved_seconds)
             if self._shelved
             else None,
-            muted_until_wall=self._wall + self._left(self._mute_end, memory.muted_seconds)
-            if memory.muted
-            else None,
+            muted_until_wall=self._muted_until,
             level_change_db=memory.level_change,
+            reason=memory.reason if memory.alarm_id else None,
+            planned=memory.planned,
         )
-
-    @property
-    def announced(self) -> Level:
-        """The level that was told last."""
-        return self._memory.announced
-
-    @property
-    def raised(self) -> int:
-        """Alarms raised, ever."""
-        return self._memory.raised
-
-    @property
-    def untold(self) -> tuple[AlarmEvent, ...]:
-        """Events that nobody has confirmed to have told yet, the oldest first."""
-        return self._memory.untold
 
     def memory(self) -> AlarmMemory:
         """What the next run must know; which conditions hold is not known here."""
@@ -109,32 +89,6 @@ class AlarmStateMachine:
             update={"saved_wall": self._wall, "shelved_seconds": shelf, "muted_seconds": mute}
         )
 
-    def told(self, events: tuple[AlarmEvent, ...]) -> None:
-        """The publishers have these."""
-        if events:
-            ids = {event.id for event in events}
-            self._update(untold=tuple(e for e in self._memory.untold if e.id not in ids))
-
-    def keep(self, evidence: str) -> None:
-        """The sound of the present alarm is kept: its events say where from now on.
-
-        Args:
-            evidence: Where, as a path below the state directory.
-        """
-        alarm_id = self._memory.alarm_id
-        if not alarm_id or evidence == self._memory.evidence:
-            return
-        untold = tuple(
-            replace(event, evidence=evidence) if event.alarm_id == alarm_id else event
-            for event in self._memory.untold
-        )
-        self._update(evidence=evidence, untold=untold)
-
-    def take(self) -> tuple[AlarmEvent, ...]:
-        """Events brought about since the last call."""
-        events, self._fresh = tuple(self._fresh), []
-        return events
-
     def at(self, monotonic: float, wall: float) -> None:
         """It is so late now: shelving and muting may end, a reminder fall due.
 
@@ -142,11 +96,14 @@ class AlarmStateMachine:
             monotonic: Now, seconds; a time before the last one counts as the last one.
             wall: Now, seconds since the epoch.
         """
-        first = self._now == _NOT_YET
+        first = self._now == NOT_YET
         self._now, self._wall = max(self._now, monotonic), wall
         memory = self._memory
         if first:
             self._annunciated = self._now
+            if memory.acknowledged and memory.spoke_wall is not None:
+                # A day is longer than many a run of the agent.
+                self._annunciated -= max(0.0, wall - memory.spoke_wall)
             # A clock set back since then counts as no time at all.
             away = max(0.0, wall - memory.saved_wall)
             if self._shelved:
@@ -159,6 +116,7 @@ class AlarmStateMachine:
             self._end_shelving("", "its time is up")
         if self._now >= self._mute_end:
             self._end_mute("", "its time is up")
+        self._plan()
         self._remind()
 
     def settle(
@@ -189,7 +147,8 @@ class AlarmStateMachine:
         """
         self._standing("acknowledge", alarm_id)
         if not self._memory.acknowledged:
-            self._update(acknowledged=True)
+            self._annunciated = self._now
+            self._update(acknowledged=True, spoke_wall=self._wall)
             self._tell(EventKind.ACKNOWLEDGED, operator=operator, note=note)
             self._follow()
 
@@ -220,8 +179,8 @@ class AlarmStateMachine:
 
     @property
     def muted(self) -> bool:
-        """Whether the machine is being worked on."""
-        return self._memory.muted
+        """Whether the machine is being worked on, by an operator's word or as planned."""
+        return self._memory.muted or bool(self._memory.planned)
 
     def mute(self, seconds: float, *, operator: str = "", note: str = "") -> None:
         """The machine is being worked on: until that is over no window counts as evidence.
@@ -240,8 +199,26 @@ class AlarmStateMachine:
         self._tell(EventKind.MUTED, operator=operator, note=note)
 
     def unmute(self, *, operator: str = "", note: str = "") -> None:
-        """Listen again. Idempotent."""
+        """Listen again, also where maintenance is planned for longer. Idempotent."""
+        if self._memory.planned:
+            self._update(planned_ended=self._memory.planned_end)
+            self._end_plan(operator, note or "planned maintenance has ended early")
         self._end_mute(operator, note)
+
+    def reconsidered(self, news: News, context: Sequence[Circumstance] = ()) -> None:
+        """It was looked at what the standing alarm is about: an acknowledged one may speak again.
+
+        Args:
+            news: What has become of its reason.
+            context: What else is so.
+        """
+        memory = self._memory
+        if not memory.alarm_id or memory.reason is None or not news.new or self._shelved:
+            return
+        spoken = memory.acknowledged and memory.level is memory.announced is Level.ALARM
+        self._reason(news.zone, news.bands, news.new, context)
+        if spoken:
+            self._speak_again()
 
     def level_changed(self, decibels: float | None) -> None:
         """The machine is heard at another level for good, or as loud as before again.
@@ -272,11 +249,17 @@ class AlarmStateMachine:
         self._tell(kind, operator=operator, note=note, decibels=decibels)
 
     @property
+    def _muted_until(self) -> float | None:
+        """When people have done with the machine, seconds since the epoch; None when they have."""
+        memory = self._memory
+        ends = [memory.planned_end] if memory.planned else []
+        if memory.muted:
+            ends.append(self._wall + self._left(self._mute_end, memory.muted_seconds))
+        return max(ends, default=None)
+
+    @property
     def _shelved(self) -> bool:
         return self._memory.shelving is not Shelving.UNSHELVED
-
-    def _left(self, end: float, remembered: float) -> float:
-        return remembered if self._now == _NOT_YET else max(0.0, end - self._now)
 
     def _within(self, seconds: float, what: str) -> None:
         most = self._config.shelve_max_seconds
@@ -302,7 +285,11 @@ class AlarmStateMachine:
         if self._memory.level is Level.NORMAL and self._memory.alarm_id:
             if self._memory.shelving is Shelving.ONE_SHOT:
                 self._end_shelving("", "the alarm has ended")
-            self._update(alarm_id="", acknowledged=True, evidence="", told=0)
+            series = self._memory.series.model_copy(update={"last_wall": self._wall})
+            self._update(
+                alarm_id="", acknowledged=True, evidence="", told=0, spoke_wall=None, reason=None,
+                told_zone=None, told_bands=(), series=series,
+            )  # fmt: skip
 
     def _announce(self) -> None:
         """Tell of a level that differs from what was told; nothing rises out of a shelf."""
@@ -313,6 +300,7 @@ class AlarmStateMachine:
         if rises:
             kind = EventKind.RAISED if level is Level.ALARM else EventKind.ALERT
             self._annunciated = self._now
+            self._count(known)
         else:
             kind = EventKind.CLEARED if level is Level.NORMAL else EventKind.LOWERED
         self._update(announced=level, raised=self._memory.raised + (kind is EventKind.RAISED))
@@ -325,22 +313,53 @@ class AlarmStateMachine:
             self._tell(EventKind.UNSHELVED, operator=operator, note=note)
             self._announce()
 
+    def _speak_again(self) -> None:
+        self._annunciated = self._now
+        self._update(acknowledged=False, spoke_wall=self._wall)
+        self._tell(EventKind.REALARM)
+
+    def _plan(self) -> None:
+        """Planned maintenance begins and ends by the clock."""
+        memory, now = self._memory, self._schedule.at(self._wall)
+        if now is not None and now.end == memory.planned_ended:
+            now = None  # an operator has ended it early
+        if memory.planned and (now is None or now.name != memory.planned):
+            self._end_plan("", "planned maintenance is over", more=now is not None)
+        elif memory.planned and now is not None and now.end != memory.planned_end:
+            self._update(planned_end=now.end)
+        if now is not None and not self._memory.planned:
+            self._update(planned=now.name, planned_end=now.end)
+            self._tell(EventKind.MUTED, note=f"planned: {now.name}")
+
+    def _end_plan(self, operator: str, note: str, *, more: bool = False) -> None:
+        name = self._memory.planned
+        self._update(planned="", planned_end=0.0)
+        if not self._memory.muted and not more:
+            self._annunciated = self._now
+            self._tell(EventKind.UNMUTED, operator=operator, note=f"{note}: {name}")
+
     def _end_mute(self, operator: str, note: str) -> None:
         if self._memory.muted:
-            self._mute_end, self._annunciated = _NEVER, self._now
+            self._mute_end = _NEVER
             self._update(muted=False)
-            self._tell(EventKind.UNMUTED, operator=operator, note=note)
+            if not self._memory.planned:
+                self._annunciated = self._now
+                self._tell(EventKind.UNMUTED, operator=operator, note=note)
 
     def _remind(self) -> None:
-        memory, interval = self._memory, self._config.realarm_seconds
+        memory, config = self._memory, self._config
+        seen = memory.acknowledged
+        interval = config.realarm_acknowledged_seconds if seen else config.realarm_seconds
         if (
             interval is not None
             and self._now - self._annunciated >= interval
             and memory.level is memory.announced is Level.ALARM
-            and not (self._shelved or memory.acknowledged or memory.muted)
+            and not (self._shelved or self.muted)
         ):
-            self._annunciated = self._now
-            self._tell(EventKind.REALARM)
+            if seen and memory.reason is not None:
+                new = (f"still there {lasting(interval)} after it was acknowledged",)
+                self._update(reason=replace(memory.reason, new=new))
+            self._speak_again()
 
     def _standing(self, what: str, alarm_id: str) -> None:
         present = self._memory.alarm_id
@@ -351,47 +370,6 @@ class AlarmStateMachine:
                 f"alarm {alarm_id} is not the present one, which is {present}",
                 remedy="Look at the machine's alarm again before you answer it.",
             )
-
-    def _tell(
-        self,
-        kind: EventKind,
-        *,
-        previous: Level | None = None,
-        operator: str = "",
-        note: str = "",
-        explanation: Explanation | None = None,
-        decibels: float | None = None,
-    ) -> None:
-        memory, heard = self._memory, self._heard
-        # Shelving may be told of while there is no alarm to number the events of.
-        serial = f"{memory.alarm_id}-{memory.told}" if memory.alarm_id else self._new_id()
-        self._update(told=memory.told + 1)
-        event = AlarmEvent(
-            id=f"{serial}-{kind.value}",
-            kind=kind,
-            alarm_id=memory.alarm_id,
-            wall=self._wall,
-            status=self.status,
-            previous=memory.level if previous is None else previous,
-            threshold=self._threshold,
-            score=None if heard is None else heard.value,
-            window=None if heard is None else heard.index,
-            window_wall=0.0 if heard is None else heard.wall,
-            window_seconds=0.0 if heard is None else heard.seconds,
-            origin="" if heard is None else heard.origin,
-            operator=operator,
-            note=note,
-            evidence=memory.evidence,
-            p_value=None if heard is None else heard.p_value,
-            explanation=explanation,
-            scale=self._scale,
-            level_change_db=decibels,
-        )
-        self._update(untold=(*self._memory.untold, event))
-        self._fresh.append(event)
-
-    def _update(self, **changes: object) -> None:
-        self._memory = self._memory.model_copy(update=changes)
 
 
 def level_words(decibels: float) -> str:

@@ -26,6 +26,7 @@ from agent.deploy.trust import Opening, TrustedBundle
 from agent.doctor.broker import check_broker
 from agent.doctor.finding import Finding, Grade
 from agent.doctor.level import check_level
+from agent.doctor.maintenance import check_maintenance
 from agent.doctor.page import check_page
 from agent.doctor.promise import check_promise
 from agent.encode.providers import CPU
@@ -68,6 +69,7 @@ def examine(path: Path) -> Iterator[Finding]:
         yield finding
         yield from check_level(config, machine)
         yield check_microphone(config, machine)
+        yield from check_maintenance(machine)
         happened = check_promise(config, machine)
         if happened is not None:
             yield happened

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import Field, ValidationError
 
 from agent.core.errors import AuscultError
-from agent.core.records import Explanation
+from agent.core.reasons import Explanation
 from agent.core.scale import Scale, scale_of
 from agent.core.schema import Strict, explain
 from agent.explain.unusual import MARKED_FROM

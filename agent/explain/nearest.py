@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.config.scorer import ScorerConfig
-from agent.core.records import NearHealthy
+from agent.core.reasons import NearHealthy
 from agent.score.bank import distances
 from agent.score.space import space_of
 

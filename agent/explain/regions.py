@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from agent.core.records import UnusualBand, UnusualRegion
-from agent.explain.unusual import UnusualMap, hertz
+from agent.core.reasons import UnusualBand, UnusualRegion, hertz
+from agent.explain.unusual import UnusualMap
 
 _TOLD = 3
 _CORE = 0.5

@@ -8,7 +8,8 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from agent.core.records import Samples, UnusualBand
+from agent.core.reasons import UnusualBand, band_words
+from agent.core.records import Samples
 from agent.explain.spectrum import Floats, HealthySpectrum, cell_levels, summary
 
 # A band is named from so many healthy deviations on, a cell marked.
@@ -38,7 +39,7 @@ class Finding:
 
     def words(self) -> str:
         """For a person: `2.1-2.6 kHz +14 dB`."""
-        text = f"{hertz(self.band)} {self.band.decibels:+.0f} dB"
+        text = band_words(self.band)
         return f"{text} at moments" if self.moments else text
 
 
@@ -129,8 +130,12 @@ def _runs(strange: Floats) -> list[tuple[int, int]]:
     return [(a, b) for a, b in pairwise(places) if sign[a]]
 
 
-def hertz(band: UnusualBand) -> str:
-    """A range of frequencies for a person: `340-410 Hz`, `2.1-2.6 kHz`."""
-    if band.high_hz < 1000.0:
-        return f"{band.low_hz:.0f}-{band.high_hz:.0f} Hz"
-    return f"{band.low_hz / 1000.0:.1f}-{band.high_hz / 1000.0:.1f} kHz"
+def standing_out(samples: Samples, healthy: HealthySpectrum) -> tuple[UnusualBand, ...]:
+    """The bands of a window that stand out, the strangest first: those of `NAMED_FROM` on.
+
+    Args:
+        samples: A window, float32 `(n,)`, at the spectrum's rate.
+        healthy: What to compare with.
+    """
+    found = unusual_bands(samples, healthy)
+    return tuple(one.band for one in found if abs(one.deviations) >= NAMED_FROM)

@@ -28,6 +28,8 @@ _THIN_SECONDS = 600.0
 _WAITING = 20_000
 _EVENTS_WAITING = 1000
 _STOP_SECONDS = 2.0
+# Events that say why.
+RAISING = frozenset({"raised", "alert", "realarm"})
 _KINDS = frozenset(kind.value for kind in EventKind)
 
 
@@ -187,8 +189,10 @@ class HistoryRecorder(MessageSink):
         data = message["data"]
         if data.get("event") not in _KINDS:
             return  # of drift, or of a bundle
+        reason = data.get("reason") if data["event"] in RAISING else None
         told = Told(
-            machine, second_of(data["time"]), data["event"], data["operator"], data["note"],
+            machine, second_of(data["time"]), data["event"], data["operator"],
+            data["note"] or ("" if reason is None else reason["text"]),
             data["alarm_id"],
         )  # fmt: skip
         with self._lock:

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.core.errors import AuscultError
-from agent.core.records import Explanation, NearHealthy, Samples, UnusualRegion
+from agent.core.reasons import Explanation, NearHealthy, UnusualRegion
+from agent.core.records import Samples
 from agent.deploy.load import Bundle
 from agent.explain.nearest import nearest_healthy
 from agent.explain.regions import unusual_regions, words

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from agent.bundle.manifest import Row
-from agent.core.records import AudioBlock, Decision, Explanation
+from agent.core.reasons import Explanation, UnusualBand
+from agent.core.records import AudioBlock, Decision
+from agent.explain.unusual import standing_out
 from agent.machine.account import Account, explain_window
 from agent.machine.scoring import ScoredWindow
 
@@ -34,6 +36,13 @@ class Explainer:
         account = explain_window(judged.bundle, decision.score.window.samples, judged.vector)
         self._keep(decision, account)
         return account.explanation
+
+    def stands_out(self, judged: ScoredWindow) -> Sequence[UnusualBand]:
+        """The bands of a window that stand out from healthy sound."""
+        spectrum = judged.bundle.spectrum
+        if spectrum is None:
+            return ()
+        return standing_out(judged.score.window.samples, spectrum)
 
     def close(self) -> None:
         """Nothing to end."""

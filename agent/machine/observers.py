@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from agent.bundle.manifest import Row
-from agent.core.records import AudioBlock, Decision, Explanation
+from agent.core.reasons import Circumstance, Explanation, UnusualBand
+from agent.core.records import AudioBlock, Decision
 from agent.machine.scoring import ScoredWindow
 
 log = logging.getLogger(__name__)
@@ -63,6 +64,30 @@ class Explaining(Protocol):
         ...
 
 
+@runtime_checkable
+class Watching(Protocol):
+    """A tap that can say what stands out in a window, cheaply."""
+
+    def stands_out(self, judged: ScoredWindow) -> Sequence[UnusualBand]:
+        """Bands that do not sound as they should, the most unusual first.
+
+        Asked every some seconds while an alarm stands.
+        """
+        ...
+
+
+@runtime_checkable
+class Surrounding(Protocol):
+    """A tap that knows what else is so: the machine has just started, somebody speaks..."""
+
+    def circumstances(self, decision: Decision, judged: ScoredWindow) -> Sequence[Circumstance]:
+        """What else is so, when a window raises an alert or alarm or it is told again.
+
+        Called as `Explaining.explain` is.
+        """
+        ...
+
+
 class PipelineObservers:
     """Several taps as one. A fault of theirs never reaches the pipeline: it is logged, once each.
 
@@ -105,6 +130,27 @@ class PipelineObservers:
                 if found is not None:
                     return found
         return None
+
+    def stands_out(self, judged: ScoredWindow) -> tuple[UnusualBand, ...]:
+        """What stands out in a window, by the first tap that can say."""
+        for tap in self._taps:
+            if isinstance(tap, Watching):
+                try:
+                    return tuple(tap.stands_out(judged))
+                except Exception as fault:  # noqa: BLE001
+                    self._tell(tap, fault)
+        return ()
+
+    def circumstances(self, decision: Decision, judged: ScoredWindow) -> tuple[Circumstance, ...]:
+        """What else is so, by all taps that know something of it."""
+        found: list[Circumstance] = []
+        for tap in self._taps:
+            if isinstance(tap, Surrounding):
+                try:
+                    found += tap.circumstances(decision, judged)
+                except Exception as fault:  # noqa: BLE001
+                    self._tell(tap, fault)
+        return tuple(found)
 
     def close(self) -> None:
         """The pipeline has ended."""

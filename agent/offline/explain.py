@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from agent.core.records import Explanation, Samples
+from agent.core.reasons import Explanation
+from agent.core.records import Samples
 from agent.deploy.load import Bundle
 from agent.machine.account import explain_window
 from agent.offline.clips import ClipScore, beginning

@@ -13,16 +13,10 @@ from agent.capture.source import Source
 from agent.commission.listening import ShadowAlarm, warning_config, warning_thresholds
 from agent.commission.shadow import Commission
 from agent.config.agent import MachineConfig
+from agent.config.maintenance import Schedule
 from agent.core.errors import AuscultError
-from agent.core.records import (
-    AlarmEvent,
-    Decision,
-    EventKind,
-    Explanation,
-    MachineState,
-    Validity,
-    Window,
-)
+from agent.core.reasons import Circumstance, Explanation, UnusualBand
+from agent.core.records import AlarmEvent, Decision, EventKind, MachineState, Validity, Window
 from agent.decide.alarm import AlarmDecider
 from agent.decide.service import AlarmService
 from agent.decide.state import AlarmFile
@@ -135,6 +129,7 @@ class Pipeline(Listener):
             hop_seconds=terms.hop_seconds,
             overlap_seconds=terms.overlap_seconds,
             memory=memory,
+            schedule=Schedule(self._config.maintenance),
         )
         return AlarmService(decider, self._tell, file)
 
@@ -269,11 +264,19 @@ class Pipeline(Listener):
         def explain(decision: Decision) -> Explanation | None:
             return self._taps.explain(decision, judged)
 
+        def bands(_: Decision) -> Sequence[UnusualBand]:
+            return self._taps.stands_out(judged)
+
+        def context(decision: Decision) -> Sequence[Circumstance]:
+            return self._taps.circumstances(decision, judged)
+
         shadow, commission, terms = self._shadow, self.commission, self._terms
         if shadow is None or commission is None or terms is None:
-            return self.alarm.decide(judged.score, judged.state, witness, explain)
+            return self.alarm.decide(judged.score, judged.state, witness, explain, bands, context)
+        shadow.work(going_on=self.alarm.status.muted_until_wall is not None)
         would = shadow.decide(judged, witness, explain)
-        decision = shadow.published(self.alarm.decide(judged.score, judged.state), would)
+        decision = self.alarm.decide(judged.score, judged.state, bands=bands, context=context)
+        decision = shadow.published(decision, would)
         # A window that was judged just before another bundle was taken up says nothing of it.
         known = judged.bundle is self._judge.bundle
         if known and commission.take(would, judged.bundle, terms.thresholds.scale):

@@ -10,17 +10,16 @@ from agent.bundle.events import BundleEventKind
 from agent.core.records import EventKind, Level
 from agent.core.schema import Strict
 from agent.drift.events import DriftEventKind
-from agent.publish.payloads import Clock, Count, Device, Drifted, Machine, Standing, Time
-
-
-class UnusualBand(Strict):
-    """A range of frequencies that does not sound as it should."""
-
-    low_hz: Annotated[float, Field(ge=0, description="Where it begins, Hz")]
-    high_hz: Annotated[float, Field(ge=0, description="Where it ends, Hz")]
-    decibels: Annotated[
-        float, Field(description="How much louder than healthy sound, dB; negative when quieter")
-    ]
+from agent.publish.payloads import (
+    Clock,
+    Count,
+    Device,
+    Drifted,
+    Machine,
+    Standing,
+    Time,
+    UnusualBand,
+)
 
 
 class NearHealthy(Strict):

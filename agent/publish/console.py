@@ -6,6 +6,7 @@ import logging
 
 from agent.bundle.events import BundleEvent, BundleEventKind
 from agent.core.records import AlarmEvent, Decision, EventKind, Validity, Window
+from agent.decide.reason import reason_words
 from agent.drift.events import DriftEvent, DriftEventKind, DriftStatus
 from agent.publish.messages import scale_in
 from agent.window.condition import ConditionStatus, SensorCondition
@@ -24,13 +25,16 @@ _LEVELS = {
 _WORDS = {
     EventKind.ALERT: "alert raised",
     EventKind.RAISED: "ALARM raised",
-    EventKind.REALARM: "ALARM still standing, unacknowledged",
+    EventKind.REALARM: "ALARM still standing",
     EventKind.LOWERED: "alarm lowered to an alert",
     EventKind.LEVEL: "level changed",
     EventKind.LEVEL_RETURNED: "level as before",
     EventKind.LEVEL_BASELINE: "level taken anew: the microphone",
     EventKind.LEVEL_UNDONE: "level taken anew: taken back",
 }
+
+
+_WHY = frozenset({EventKind.ALERT, EventKind.RAISED, EventKind.REALARM})
 
 
 class ConsolePublisher:
@@ -64,11 +68,14 @@ class ConsolePublisher:
             words = f"{words}, {event.level_change_db:+.1f} dB"
         score = "" if event.score is None else f", {_score(event, event.score)}"
         where = "" if event.window is None else f", window {event.window} of {event.origin}"
+        why, reason = "", event.status.reason
+        if reason is not None and event.kind in _WHY:
+            why = f": {reason_words(reason)}"
         by = f" by {event.operator}" if event.operator else ""
         log.log(
             _LEVELS.get(event.kind, logging.INFO),
-            "%s: %s%s%s%s%s (alarm %s)%s",
-            machine, words, by, lasted, score, where, event.alarm_id or "none",
+            "%s: %s%s%s%s%s (alarm %s)%s%s",
+            machine, words, by, lasted, score, where, event.alarm_id or "none", why,
             f": {event.note}" if event.note else "",
         )  # fmt: skip
 

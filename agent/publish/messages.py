@@ -9,9 +9,11 @@ from typing import Any, TypeAlias
 
 from agent import __version__
 from agent.core.clock import ClockQuality, utc
+from agent.core.reasons import Reason
 from agent.core.records import AlarmEvent, AlarmStatus, Decision, Level, Window
 from agent.core.scale import Scale, scale_of
 from agent.core.schema import Strict
+from agent.decide.reason import reason_words
 from agent.publish.cloud_events import (
     AlarmEventData,
     BundleCloudEvent,
@@ -128,7 +130,7 @@ def settled(status: AlarmStatus) -> AlarmStatus:
     """A state as it stands: the event that ends an alarm still bears its id, the state does not."""
     if status.level is not Level.NORMAL:
         return status
-    return replace(status, alarm_id="", acknowledged=True, latched=False)
+    return replace(status, alarm_id="", acknowledged=True, latched=False, reason=None)
 
 
 def status_of(decision: Decision) -> AlarmStatus:
@@ -320,6 +322,22 @@ def standing(status: AlarmStatus) -> Message:
         "shelved_until": _maybe(status.shelved_until_wall),
         "muted_until": _maybe(status.muted_until_wall),
         "level_change_db": _tenths(status.level_change_db),
+        "planned": status.planned,
+        "reason": _reason(status.reason),
+        "context": [] if status.reason is None else [asdict(c) for c in status.reason.context],
+    }
+
+
+def _reason(reason: Reason | None) -> Message | None:
+    if reason is None:
+        return None
+    return {
+        "text": reason_words(reason),
+        "zone": reason.zone,
+        "bands": [asdict(band) for band in reason.bands],
+        "count": reason.count,
+        "since": utc(reason.since_wall),
+        "new": list(reason.new),
     }
 
 

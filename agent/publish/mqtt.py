@@ -115,6 +115,11 @@ class MqttPublisher:
         return self._sender.refusals.count
 
     @property
+    def away_since(self) -> float | None:
+        """Monotonic time since which the broker is away; None while it is there."""
+        return self._sender.away_since
+
+    @property
     def connections(self) -> int:
         """Connections so far."""
         return self._sender.connections

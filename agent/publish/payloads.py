@@ -253,6 +253,57 @@ class Score(_Place):
     inference_seconds: Annotated[float, Field(ge=0, description="What encoding it took, seconds")]
 
 
+class UnusualBand(Strict):
+    """A range of frequencies that does not sound as it should."""
+
+    low_hz: Annotated[float, Field(ge=0, description="Where it begins, Hz")]
+    high_hz: Annotated[float, Field(ge=0, description="Where it ends, Hz")]
+    decibels: Annotated[
+        float, Field(description="How much louder than healthy sound, dB; negative when quieter")
+    ]
+
+
+class Circumstance(Strict):
+    """Something else that was so at that time: not the reason, but worth knowing."""
+
+    kind: Annotated[
+        str,
+        Field(
+            description="What: `started` (the machine did), `idle`, `short_runs`, `agent_started`, "
+            "`not_judged`, `maintenance`, `level`, `broker_away`, and kinds that later versions add"
+        ),
+    ]
+    text: Annotated[str, Field(description="In words")]
+    seconds: Annotated[
+        float | None, Field(description="For how long or how long ago, seconds; null where unknown")
+    ]
+
+
+class Reason(Strict):
+    """What the alarm is about, as it was told last."""
+
+    text: Annotated[str, Field(description="All of it in a line, with the context")]
+    zone: OfZone
+    bands: Annotated[
+        list[UnusualBand], Field(description="What stands out, the most unusual first")
+    ]
+    count: Annotated[
+        Count,
+        Field(
+            description="How many times the machine left normal, no longer apart than "
+            "`decide.series_seconds`, this time included"
+        ),
+    ]
+    since: Annotated[Time, Field(description="When the first of them was raised")]
+    new: Annotated[
+        list[str],
+        Field(
+            description="What of it had not been told before, in words; of the first alarm empty, "
+            "as all of it is new"
+        ),
+    ]
+
+
 class Standing(Strict):
     """The alarm as it stands."""
 
@@ -282,6 +333,15 @@ class Standing(Strict):
     muted_until: Annotated[
         Time | None,
         Field(description="Until when the machine is being worked on; null when it isn't"),
+    ]
+    planned: Annotated[
+        str,
+        Field(description="Planned maintenance that mutes it; empty when none is under way"),
+    ]
+    reason: Annotated[Reason | None, Field(description="What the alarm is about; null when normal")]
+    context: Annotated[
+        list[Circumstance],
+        Field(description="What else was so when it was told last; empty when nothing was"),
     ]
     level_change_db: Annotated[
         float | None,

@@ -241,7 +241,7 @@ def test_one_shot_lasts_as_long_as_the_alarm():
 
 
 def test_reminders_until_acknowledged_but_not_while_muted():
-    story = Story(alert=None, realarm_seconds=60.0)
+    story = Story(alert=None, realarm_seconds=60.0, realarm_acknowledged_seconds=None)
     story.windows(LOUD, LOUD)
     assert [story.wait(30.0) for _ in range(4)] == [[], ["realarm"], [], ["realarm"]]
     story.do("mute", seconds=100.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from agent.core.records import UnusualRegion
+from agent.core.reasons import UnusualRegion
 from agent.explain.patches import COLUMNS, HealthyPatches, nearest, whole
 from agent.explain.regions import unusual_regions, words
 from agent.explain.unusual import UnusualMap

@@ -22,7 +22,7 @@ from agent.commands.bank import bank
 from agent.commands.collect import collect
 from agent.config.agent import load_config
 from agent.core.errors import BundleError
-from agent.core.records import Explanation, NearHealthy, UnusualBand, UnusualRegion
+from agent.core.reasons import Explanation, NearHealthy, UnusualBand, UnusualRegion
 from agent.evidence.record import read_record
 from agent.machine.explain import Explainer
 from agent.service import Agent

@@ -10,17 +10,15 @@ import pytest
 from pydantic import ValidationError
 
 from agent.bundle.events import BundleEvent, BundleEventKind
+from agent.core.reasons import Explanation, NearHealthy, UnusualBand
 from agent.core.records import (
     AlarmEvent,
     AlarmStatus,
     Decision,
     EventKind,
-    Explanation,
     Level,
-    NearHealthy,
     Score,
     Shelving,
-    UnusualBand,
     Validity,
     Window,
 )

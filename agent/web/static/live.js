@@ -105,7 +105,8 @@ export class LiveView {
     if (alarm && alarm.level !== "normal") about.push(`since ${moment(alarm.since)}`, alarm.acknowledged ? "acknowledged" : "not acknowledged");
     if (alarm && alarm.latched) about.push("sounds healthy again; stands until acknowledged");
     if (alarm && alarm.shelving !== "unshelved") about.push(alarm.shelved_until ? `shelved until ${moment(alarm.shelved_until)}` : "shelved until it has ended");
-    if (alarm && alarm.muted_until) about.push(`muted until ${moment(alarm.muted_until)}`);
+    if (alarm && alarm.muted_until) about.push(alarm.planned ? `planned maintenance until ${moment(alarm.muted_until)}: ${alarm.planned}` : `muted until ${moment(alarm.muted_until)}`);
+    if (alarm?.reason) about.push(alarm.reason.text);
     const commissioned = (health?.remarks || []).find((remark) => remark.startsWith("commissioning:"));
     if (commissioned) about.push(commissioned);
     if (learning) about.push("heard, recorded and not judged: see Set up");
