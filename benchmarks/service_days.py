@@ -120,6 +120,11 @@ def main() -> None:
     parser.add_argument("--real", action="store_true", help="recorded machines alone")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    words: tuple[str | Path, ...] = ()
+    if options.preset:
+        words += ("--preset", options.preset)
+    if options.weights:
+        words += ("--weights", options.weights)
     decide = DecideConfig.model_validate(json.loads(options.decide))
     places = [
         sounds.synthetic(s, options.hours, 24 if s % 2 else 60)
