@@ -22,11 +22,14 @@ from export.parts.drift import FittedDrift
 from export.quantize import Quantized
 from export.untypical import note_apart
 from trainer.encoders.base import View
+from trainer.held import forget_mapped
 from trainer.hygiene.stage import REFUSED
 from trainer.published.follow import report_info
 from trainer.recordings.model import Machine
 from trainer.run import RunRecord, unheard
 from trainer.windows import WindowSet
+
+_AT_ONCE = 64  # windows
 
 
 def draft_manifest(
@@ -150,7 +153,11 @@ def untypical_sources(record: RunRecord) -> dict[str, bool]:
 
 def _levels(windows: WindowSet) -> npt.NDArray[np.float64]:
     """RMS level of each window, dBFS."""
-    power = np.array([np.mean(np.square(window, dtype=np.float64)) for window in windows.waveforms])
+    power = np.empty(len(windows.rows))
+    for place, window in enumerate(windows.waveforms):
+        power[place] = np.mean(np.square(window, dtype=np.float64))
+        if place % _AT_ONCE == 0:
+            forget_mapped()
     levels: npt.NDArray[np.float64] = 10.0 * np.log10(np.maximum(power, 1e-20))
     return levels
 

@@ -12,6 +12,7 @@ from agent.bundle.manifest import EncoderInfo
 from agent.core.records import Matrix
 from agent.encode.onnx import OnnxEncoder
 from trainer.encoders.base import Encoder
+from trainer.held import forget_mapped
 
 # Windows between two steps of the progress bar; the encoder takes them one by one.
 _BATCH = 8
@@ -63,6 +64,7 @@ def embed(
         for start in range(0, len(waveforms), _BATCH):
             part = slice(start, min(start + _BATCH, len(waveforms)))
             result[part] = encoder.encode(waveforms[part])
+            forget_mapped()
             if progress is not None and task is not None:
                 progress.advance(task, part.stop - part.start)
     finally:

@@ -21,8 +21,10 @@ from agent.deploy.load import Bundle
 from agent.encode.onnx import OnnxEncoder
 from export import storage
 from export.embed import embed
+from trainer.held import forget_mapped
 
 _DIGEST = hashlib.sha256().digest_size
+_AT_ONCE = 64  # windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,10 @@ class EmbeddingCache:
     def entry(self, graph: str, waveforms: Matrix) -> Path:
         """Where the embeddings of these windows by this graph lie."""
         digest = hashlib.sha256(str(waveforms.shape).encode())
-        digest.update(np.ascontiguousarray(waveforms, np.float32).data)
+        for start in range(0, len(waveforms), _AT_ONCE):
+            part = waveforms[start : start + _AT_ONCE]
+            digest.update(np.ascontiguousarray(part, np.float32).data)
+            forget_mapped()
         return self.folder / graph / f"{digest.hexdigest()}.emb"
 
     def read(self, place: Path, count: int, dim: int) -> Matrix | None:

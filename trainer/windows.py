@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -11,12 +12,13 @@ import numpy.typing as npt
 from rich.progress import Progress
 
 from agent.bundle.manifest import Row
-from agent.capture.files import read_audio
+from agent.capture.files import stream_audio
 from agent.core.errors import AudioError
-from agent.core.records import Validity
+from agent.core.records import Samples, Validity
 from agent.score.sessions import session_names
-from agent.window.clip import clip_windows
+from agent.window.clip import stream_windows
 from agent.window.validity import assess
+from trainer.held import HeldWindows
 from trainer.recordings.model import Machine, Recording
 
 # With fewer recordings than this, a long one is split into several groups, so that leave-one-out
@@ -29,7 +31,8 @@ class WindowSet:
     """Windows with their origin.
 
     Attributes:
-        waveforms: float32, shape `(n, window_samples)`.
+        waveforms: float32, shape `(n, window_samples)`; of hours of sound it is mapped from a file
+            (`trainer.held`).
         rows: Origin of each.
         invalid: Windows left out, by reason.
     """
@@ -77,16 +80,20 @@ def healthy_windows(
     recordings = machine.of(*roles)
     sessions = session_names([source_name(machine.root, recording) for recording in recordings])
     task = progress.add_task("reading recordings", total=len(recordings)) if progress else None
-    waveforms: list[npt.NDArray[np.float32]] = []
+    held = HeldWindows(window_samples)
     rows: list[Row] = []
     invalid: dict[str, int] = {}
     few = len(recordings) < _FEW_RECORDINGS
     for recording, session in zip(recordings, sessions, strict=True):
-        samples = read_audio(recording.path, rate=rate, channel=channel)
-        if clip_seconds is not None:
-            samples = samples[: round(clip_seconds * rate)]
-        cut = clip_windows(samples, window_samples=window_samples, hop_samples=hop_samples)
-        blocks = _blocks(len(samples), window_samples) if few else [(0, len(samples))]
+        most = None if clip_seconds is None else round(clip_seconds * rate)
+
+        def heard(path: Path = recording.path, most: int | None = most) -> Iterator[Samples]:
+            return _beginning(stream_audio(path, rate=rate, channel=channel), most)
+
+        # Decoded twice rather than held: where the blocks lie, its whole length says.
+        length = sum(map(len, heard())) if few else 0
+        blocks = _blocks(length, window_samples)
+        cut = stream_windows(heard(), window_samples=window_samples, hop_samples=hop_samples)
         for start, window in cut:
             validity, reason = assess(window, rate, min_seconds=0.0)
             if validity is not Validity.VALID:
@@ -95,7 +102,7 @@ def healthy_windows(
             block = _block_of(start, start + window_samples, blocks)
             if block is None:
                 continue
-            waveforms.append(window)
+            held.add(window)
             rows.append(_row(machine.root, recording, session, start / rate, block, len(blocks)))
         if progress and task is not None:
             progress.advance(task)
@@ -105,7 +112,20 @@ def healthy_windows(
             where=machine.root,
             remedy=f"Record again; what was wrong: {invalid or 'no recordings'}.",
         )
-    return WindowSet(np.stack(waveforms), tuple(rows), invalid)
+    return WindowSet(held.matrix(), tuple(rows), invalid)
+
+
+def _beginning(blocks: Iterable[Samples], most: int | None) -> Iterator[Samples]:
+    """Blocks of sound, up to so many samples; all of them for None."""
+    left = most
+    for block in blocks:
+        part = block if left is None else block[:left]
+        if len(part):
+            yield part
+        if left is not None:
+            left -= len(part)
+            if left <= 0:
+                return
 
 
 def _blocks(samples: int, window: int) -> list[tuple[int, int]]:

@@ -146,13 +146,16 @@ def mix(frames: Matrix) -> Samples:
     return mono
 
 
-def read_audio(path: str | Path, *, rate: int, channel: int | None = None) -> Samples:
-    """Read a whole file as the encoders want it.
+def read_audio(
+    path: str | Path, *, rate: int, channel: int | None = None, seconds: float | None = None
+) -> Samples:
+    """Read a whole file, or its beginning, as the encoders want it.
 
     Args:
         path: The file: WAV, FLAC, OGG or whatever else libsndfile reads.
         rate: Samples a second to give; soxr (high quality) resamples when the file has another.
         channel: Which channel, counted from 0; None averages all.
+        seconds: How much of it, from its beginning; None for all, which then lies in memory.
 
     Returns:
         float32, shape `(n,)`, full scale 1.0. NaN and infinity in the file stay in the result
@@ -161,7 +164,17 @@ def read_audio(path: str | Path, *, rate: int, channel: int | None = None) -> Sa
     Raises:
         AudioError: As `read_frames`.
     """
-    return np.concatenate(list(stream_audio(path, rate=rate, channel=channel)))
+    blocks = stream_audio(path, rate=rate, channel=channel)
+    if seconds is None:
+        return np.concatenate(list(blocks))
+    parts: list[Samples] = []
+    left = max(1, round(seconds * rate))
+    for block in blocks:
+        parts.append(block[:left])
+        left -= len(parts[-1])
+        if left <= 0:
+            break
+    return np.concatenate(parts)
 
 
 def stream_audio(

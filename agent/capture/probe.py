@@ -25,6 +25,8 @@ from agent.core.text import plural
 PATIENCE_SECONDS = 5.0
 _CLOSE_SECONDS = 2.0
 _ANY_RATE = 16000
+# Of a recording so much is decoded to see that it can be.
+_HEARD_SECONDS = 10.0
 _BUSY = "Check that nothing else uses it (fuser -v /dev/snd/*), and its switch and cable."
 
 
@@ -126,7 +128,7 @@ def _first_readable(recordings: Sequence[Path], channel: int | None) -> str:
     failures = []
     for place in recordings:
         try:
-            read_audio(place, rate=_ANY_RATE, channel=channel)
+            read_audio(place, rate=_ANY_RATE, channel=channel, seconds=_HEARD_SECONDS)
         except AudioError as fault:
             failures.append(str(fault))
             continue

@@ -192,7 +192,7 @@ def _score_file(
         return result
     told = scales(manifest.threshold, bundle.healthy, manifest.scorer.clip)
     result["notes"] = heard.notes()
-    if (unfit := heard.fault()) and clip.value is not None:
+    if unfit := heard.fault():
         result["error"] = f"{shown(file)}: {unfit}; score one alone with --channel"
         return result
     result |= figures(of_length(told.clips, manifest.threshold.clip_value, clip.limit), clip.value)

@@ -67,7 +67,12 @@ def draw_map(folder: Path, machine: Machine, *, channel: int | None) -> bytes | 
 def _first_window(bundle: Bundle, path: Path, channel: int | None) -> Matrix | None:
     encoder = bundle.manifest.encoder
     try:
-        sound = read_audio(path, rate=encoder.sample_rate, channel=channel)
+        sound = read_audio(
+            path,
+            rate=encoder.sample_rate,
+            channel=channel,
+            seconds=bundle.manifest.window_seconds,
+        )
     except AudioError:
         return None
     cut = clip_windows(

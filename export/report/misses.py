@@ -97,11 +97,11 @@ def cards(
     found: list[tuple[str, bytes | None, bytes | None]] = []
     for miss in misses:
         try:
-            sound = read_audio(paths[miss.name], rate=_RATE, channel=channel)
+            path = paths[miss.name]
+            sound = read_audio(path, rate=_RATE, channel=channel, seconds=_SECONDS)
         except (AudioError, KeyError):
             found.append((f"{caption(miss)} (cannot be read any more)", None, None))
             continue
-        sound = sound[: round(_SECONDS * _RATE)]
         loud = sound * (0.8 / max(1e-6, float(np.abs(sound).max())))
         picture = draw((5, 2.8), spectrogram(sound, _RATE, ""))
         found.append((caption(miss), picture, flac(loud, _RATE)))

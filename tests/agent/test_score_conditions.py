@@ -146,6 +146,23 @@ def test_channels_that_cannot_be_averaged_are_named(long, tmp_path):
     assert "2 channels are averaged, where training had 1" in output
 
 
+def test_inverted_channels_are_no_dead_microphone(long, tmp_path):
+    one = sound(np.random.default_rng(3))
+    soundfile.write(tmp_path / "a.wav", np.stack([one, -one], 1), RATE)
+    files, _ = scored(long, tmp_path, code=1)
+    assert "cancel each other" in files[0]["error"]
+    assert "one is wired the other way round" in files[0]["error"]
+
+
+def test_a_constant_part_does_not_count(long, tmp_path):
+    one = sound(np.random.default_rng(3))
+    soundfile.write(tmp_path / "a.wav", one, RATE, subtype="FLOAT")
+    soundfile.write(tmp_path / "b.wav", one + 0.03, RATE, subtype="FLOAT")
+    without, with_offset = scored(long, tmp_path)[0]
+    # Rounding of float32 alone remains.
+    assert with_offset["raw_score"] == pytest.approx(without["raw_score"], abs=1e-3)
+
+
 def test_another_rate_and_bandwidth_are_said(long, tmp_path):
     import soxr
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import os
 
 import numpy as np
 import pytest
@@ -295,3 +297,22 @@ def test_a_plain_folder_of_links_to_real_recordings(shared, tmp_path):
     (machine,) = load_machines(drone)
     assert (len(machine.of("normal")), len(machine.of("test")), machine.rejected) == (8, 4, ())
     assert {r.label for r in machine.of("test")} == {"anomaly"}
+
+
+def test_names_that_are_no_utf8_are_left_out_by_name_wherever_they_lie(tmp_path):
+    root = tmp_path / "pump"
+    write(root / "normal" / "a.wav", noise())
+    for place in ("normal", "test/normal", "elsewhere"):
+        write(root / place / "b.wav", noise(seed=3))
+        (root / place / "b.wav").rename(os.fsdecode(os.fsencode(root / place) + b"/l\xe4uft.wav"))
+    (machine,) = load_machines(root)
+    assert [r.path.name for r in machine.recordings] == ["a.wav"]
+    left = {one.path.relative_to(root).as_posix(): one.reason for one in machine.rejected}
+    assert set(left) == {
+        rf"{place}/l\xe4uft.wav" for place in ("normal", "test/normal", "elsewhere")
+    }
+    # Whatever is printed or written of them is text.
+    output = io.StringIO()
+    print_summary([machine], Console(file=output, width=200))
+    output.getvalue().encode("utf-8")
+    json.dumps(left).encode("utf-8")

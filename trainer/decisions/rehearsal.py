@@ -34,6 +34,7 @@ from trainer.decisions.verdict import Standing, Verdict, judge
 from trainer.encoders.base import Encoder
 from trainer.fit.densities import ScikitFitter
 from trainer.fit.material import HEALTHY
+from trainer.held import forget_mapped
 from trainer.metrics.auc import NORMAL
 from trainer.preset import Preset
 from trainer.recordings.model import Machine, Recording
@@ -237,6 +238,7 @@ def _embed(encoder: Encoder, waveforms: Matrix, progress: Progress | None) -> Ma
         for start in starts:
             batch = torch.from_numpy(waveforms[start : start + _BATCH])
             result[start : start + len(batch)] = encoder(batch).float().cpu().numpy()
+            forget_mapped()
             if progress and task is not None:
                 progress.advance(task, len(batch))
     return result

@@ -15,6 +15,7 @@ from agent.core.text import plural
 from trainer.encoders.floors import MelStatistics
 from trainer.fit.config import ClassSettings
 from trainer.fit.perturb import NAMES, NONE
+from trainer.held import forget_mapped
 
 # Telling two or three conditions apart needs few features of the sound, and what the encoder does
 # not need it does not keep: below this many classes, distortions are added to the task.
@@ -23,6 +24,7 @@ ENOUGH_CLASSES = 4
 ENOUGH_FOR_CLUSTERS = 64
 _WINDOWS_A_CLUSTER = 32
 _MOST_CLUSTERS = 8
+_AT_ONCE = 256  # windows
 
 # What turns windows `(n, samples)` into the features that are clustered, `(n, d)`.
 Listener = Callable[[Tensor], npt.NDArray[np.float64]]
@@ -158,7 +160,9 @@ def _conditions(
     if used:
         return names, "; ".join(parts)
     if recordings >= ENOUGH_FOR_CLUSTERS and settings.pseudo == "auto":
-        clusters = _cluster(listen(waveforms[torch.as_tensor(places)]), seed)
+        some = [places[n : n + _AT_ONCE] for n in range(0, len(places), _AT_ONCE)]
+        features = np.concatenate([listen(waveforms[torch.as_tensor(part)]) for part in some])
+        clusters = _cluster(features, seed)
         names = [f"{name}/cluster={cluster}" for name, cluster in zip(names, clusters, strict=True)]
         heard = (
             "mean log-mel spectra" if settings.pseudo_features == "log_mel" else "the embeddings"
@@ -208,7 +212,11 @@ def _spectra(waveforms: Tensor, rate: int) -> npt.NDArray[np.float64]:
     """Mean log-mel spectrum of each window, `(n, bands)`."""
     listener = MelStatistics(rate)
     with torch.no_grad():
-        features = torch.cat([listener(chunk) for chunk in torch.split(waveforms, 64)])
+        parts = []
+        for chunk in torch.split(waveforms, 64):
+            parts.append(listener(chunk))
+            forget_mapped()
+    features = torch.cat(parts)
     return features[:, : features.shape[1] // 2].numpy().astype(np.float64)
 
 

@@ -29,9 +29,10 @@ from trainer.fit.epochs import EpochParts
 from trainer.fit.frontend import FrontEnds
 from trainer.fit.heads import make_head
 from trainer.fit.loop import Curve, Loop
-from trainer.fit.material import Material, hold_out, own_material
+from trainer.fit.material import Material, all_finite, hold_out, own_material
 from trainer.fit.objective import Objective
 from trainer.fit.task import ClassTask
+from trainer.held import forget_mapped
 from trainer.zoo.encoder import PretrainedEncoder
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def fit_classifier(
             batch can't be shared out, or a checkpoint is of another training.
     """
     material = material or own_material(waveforms, rows, machine)
-    if not bool(torch.isfinite(material.waveforms).all()):
+    if not all_finite(material.waveforms):
         raise AudioError(
             "a training window holds values that aren't finite",
             where=machine,
@@ -229,8 +230,11 @@ def _embed(encoder: Encoder, waveforms: Tensor) -> npt.NDArray[np.float64]:
     """Embeddings before training, `(n, dim)`."""
     encoder.eval()
     with torch.no_grad():
-        found = torch.cat([encoder(chunk) for chunk in torch.split(waveforms, 16)])
-    return found.numpy().astype(np.float64)
+        found = []
+        for chunk in torch.split(waveforms, 16):
+            found.append(encoder(chunk))
+            forget_mapped()
+    return torch.cat(found).numpy().astype(np.float64)
 
 
 def _fingerprint(
@@ -252,7 +256,9 @@ def _fingerprint(
     digest.update(plan.labels.tobytes())
     # Another channel, or files recorded anew, have the same names and times.
     for sound in (material.waveforms, material.noise):
-        digest.update(sound.contiguous().numpy().data)
+        for chunk in torch.split(sound, 64) if len(sound) else ():
+            digest.update(chunk.contiguous().numpy().data)
+            forget_mapped()
     return digest.hexdigest()
 
 

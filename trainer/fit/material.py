@@ -14,12 +14,14 @@ from agent.bundle.manifest import Row
 from agent.core.errors import AudioError, ConfigError
 from trainer.encoders.base import Encoder
 from trainer.fit.config import TrainingConfig
+from trainer.held import HeldWindows, forget_mapped
 from trainer.recordings.model import Machine
 from trainer.windows import WindowSet, healthy_windows, source_name
 
 # Healthy sound an encoder learns from. Idle and noise recordings never count as healthy.
 HEALTHY = ("normal", "clean")
 NOISE = "noise"
+_AT_ONCE = 64  # windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,14 +121,34 @@ def gather_material(
         noise.append(torch.from_numpy(heard.waveforms))
         if wanted.noise:
             _take(heard, source, role_of, waveforms, rows, machines, roles)
-    nothing = torch.zeros(0, encoder.window_samples)
     return Material(
-        torch.cat(waveforms),
+        _joined(waveforms, encoder.window_samples),
         tuple(rows),
         tuple(machines),
         tuple(roles),
-        torch.cat([nothing, *noise]),
+        _joined(noise, encoder.window_samples),
     )
+
+
+def all_finite(waveforms: Tensor) -> bool:
+    """Whether all windows, float32 `(n, window_samples)`, hold numbers alone."""
+    for chunk in torch.split(waveforms, _AT_ONCE) if len(waveforms) else ():
+        if not bool(torch.isfinite(chunk).all()):
+            return False
+        forget_mapped()
+    return True
+
+
+def _joined(parts: Sequence[Tensor], window_samples: int) -> Tensor:
+    """Windows of several machines as one tensor; those of one as they are."""
+    if len(parts) == 1:
+        return parts[0]
+    held = HeldWindows(window_samples)
+    for part in parts:
+        for window in part:
+            held.add(window.numpy())
+        forget_mapped()
+    return torch.from_numpy(held.matrix())
 
 
 def _take(

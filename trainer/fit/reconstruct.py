@@ -19,7 +19,8 @@ from trainer.fit.classify import FitResult
 from trainer.fit.config import TrainingConfig
 from trainer.fit.heads import Head, make_head
 from trainer.fit.loop import rate_factor
-from trainer.fit.material import hold_out
+from trainer.fit.material import all_finite, hold_out
+from trainer.held import forget_mapped
 
 _HEARD_AT_ONCE = 16  # windows whose spectra are computed together: bounds the memory
 _REPORT_EVERY = 50  # steps
@@ -68,7 +69,7 @@ def fit_autoencoder(
             where="training.kind",
             remedy="Set it to frozen or classify, or choose an autoencoder (ae, bigru, acae).",
         )
-    if not bool(torch.isfinite(waveforms).all()):
+    if not all_finite(waveforms):
         raise AudioError(
             "a training window holds values that aren't finite",
             where=machine,
@@ -96,8 +97,11 @@ def fit_autoencoder(
     for number, (autoencoder, listen) in enumerate(chosen):
         with torch.no_grad():
             autoencoder.eval()
-            parts = torch.split(waveforms, _HEARD_AT_ONCE)
-            heard = torch.cat([autoencoder.hear(listen(part)) for part in parts])
+            parts = []
+            for part in torch.split(waveforms, _HEARD_AT_ONCE):
+                parts.append(autoencoder.hear(listen(part)))
+                forget_mapped()
+            heard = torch.cat(parts)
             autoencoder.prepare(heard[learnt])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed + number)

@@ -29,6 +29,7 @@ from trainer.fit.frontend import FrontEnds
 from trainer.fit.heads import Head
 from trainer.fit.heads.base import AdaptiveScale
 from trainer.fit.material import Material
+from trainer.held import forget_mapped
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -89,6 +90,7 @@ class ClassTask:
         drawn = random.random(len(batch) if each else 1) < self.config.feature_exchange
         exchange = np.broadcast_to(drawn, len(batch))
         part = len(batch) // self.config.accumulate
+        forget_mapped()
 
         def loss_of(first: int) -> Callable[[], Tensor]:
             places = range(first, first + part)

@@ -131,21 +131,12 @@ def _named(machine: Machine) -> Machine:
     if shown(machine.root) != str(machine.root):
         raise ConfigError("its name is not in UTF-8", where=machine.root, remedy=_RENAME)
     bad = [r for r in machine.recordings if shown(r.path) != str(r.path)]
-    if not bad:
-        return machine
     return replace(
         machine,
         recordings=tuple(r for r in machine.recordings if r not in bad),
         rejected=(
-            *machine.rejected,
-            *(
-                Rejected(
-                    Path(shown(r.path)),
-                    "its name is not in UTF-8",
-                    _RENAME,
-                )
-                for r in bad
-            ),
+            *(replace(fault, path=Path(shown(fault.path))) for fault in machine.rejected),
+            *(Rejected(Path(shown(r.path)), "its name is not in UTF-8", _RENAME) for r in bad),
         ),
     )
 

@@ -116,10 +116,10 @@ def _sounds(root: Path, paths: list[str], channel: int | None) -> list[tuple[str
     found = []
     for i in np.unique(np.linspace(0, len(paths) - 1, _SHOWN).astype(int)) if paths else []:
         try:
-            sound = read_audio(root / paths[i], rate=_RATE, channel=channel)
+            sound = read_audio(root / paths[i], rate=_RATE, channel=channel, seconds=_SECONDS)
         except AudioError:
             continue
-        found.append((paths[i], sound[: round(_SECONDS * _RATE)]))
+        found.append((paths[i], sound))
     return found
 
 

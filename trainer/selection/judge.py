@@ -28,6 +28,7 @@ from agent.score.normalize import group_ids
 from agent.score.scorer import Floats, HealthySet, IntVector, Vector
 from trainer.encoders.base import Encoder
 from trainer.fit.material import HEALTHY
+from trainer.held import forget_mapped
 from trainer.metrics.auc import MAX_FPR, SOURCE, TARGET
 from trainer.metrics.bootstrap import harmonic_means, weighted_auc
 from trainer.recordings.model import Machine
@@ -345,6 +346,7 @@ def _embed(
         for start in range(0, len(waveforms), _BATCH):
             batch = torch.from_numpy(waveforms[start : start + _BATCH]).to(device)
             result[start : start + len(batch)] = encoder(batch).float().cpu().numpy()
+            forget_mapped()
             if progress is not None and task is not None:
                 progress.advance(task, len(batch))
     return result
