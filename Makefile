@@ -1,7 +1,7 @@
 # `make demo` shows the whole path on a synthetic machine; `make test` is what CI runs.
 # Overridable: PYTHON (interpreter that makes .venv), PIP_FLAGS, DATA (real
 # recordings for the demo, in place of synthetic ones), DEMO (arguments of `auscult demo`),
-# FAULTS and SOAK (arguments of the campaign and the soak, see docs/faults.md), BENCH (those of
+# FAULTS and SOAK (arguments of the campaign and the soak, see docs/notes/faults.md), BENCH (those of
 # the benchmarks: `--only agent bank`).
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -35,7 +35,7 @@ PINS := torch==2.13.0 onnxruntime==1.23.2 numpy==2.2.6
 # second broker, and boot a systemd.
 SYSTEM_PACKAGES := mosquitto mosquitto-clients libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins systemd-container ffmpeg openssl
 
-.PHONY: help venv demo docs test test-all test-faults test-soak bench check-device lint format lock check-python check-compiler clean
+.PHONY: help venv demo docs site test test-all test-faults test-soak bench check-device lint format lock check-python check-compiler clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -98,6 +98,9 @@ format: $(DEV) ## Let ruff format and mend what it can
 docs: $(DEV) ## Write the generated pages of docs/ anew
 	@$(BIN)/python -m tools
 
+site: $(DEV) ## Build docs/ as a web site in site/
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo "site/index.html"
+
 test: lint $(SYSTEM) ## What CI runs: lint, then every test that takes seconds
 	PATH="$$PATH:/usr/sbin" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" $(PARALLEL)
 
@@ -131,5 +134,5 @@ lock: $(MADE) ## Choose the versions in constraints.txt anew
 	@rm constraints.new
 
 clean: ## Remove what was made here, .venv included
-	rm -rf $(VENV) auscult-demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) auscult-demo build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

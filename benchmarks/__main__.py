@@ -4,8 +4,8 @@
 
 Each is a script of its own with a `--json`, run here one after another in a process of its own, in
 sizes that take some ten minutes in all; one that fails is told, and the others go on (the exit code
-is 1 then). Ratios are to a peer measured in the same run. The sizes of docs/speed.md are those of
-the scripts' own defaults.
+is 1 then). Ratios are to a peer measured in the same run. The sizes of docs/notes/speed.md are
+those of the scripts' own defaults.
 """
 
 from __future__ import annotations

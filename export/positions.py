@@ -1,8 +1,8 @@
 """The convolution over the sequence that gives a transformer its positions, in INT8.
 
 It is grouped and wide (BEATs: 128 taps, 16 groups), and takes as long in float32 as half the INT8
-products of the layers (docs/speed.md). onnxruntime has an integer convolution with one scale a
-channel, `QLinearConv`, four times faster, whose ranges must be known beforehand: measured here on
+products of the layers (docs/notes/speed.md). onnxruntime has an integer convolution with one scale
+a channel, `QLinearConv`, four times faster, whose ranges must be known beforehand: measured here on
 healthy windows. They hold for other sounds too, since what this convolution takes is normed.
 """
 

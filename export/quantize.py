@@ -148,7 +148,7 @@ def quantize_weights(graph: FloatGraph, out: Path, windows: Matrix | None = None
     turned the embeddings to a cosine of 0.66) and is slower than float; but for the wide ones of
     positions (export/positions.py). The front end is left out as in `quantize_static`. Where the
     encoder has a fused form, that is quantized: what lies between the products in INT8 costs as
-    much as they do (docs/speed.md).
+    much as they do (docs/notes/speed.md).
 
     Args:
         graph: The float32 graph.

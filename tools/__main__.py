@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tools import bundle, configuration, messages
+from tools import api, bundle, commands, configuration, messages
 
-for page in (configuration, messages, bundle):
+for page in (configuration, messages, bundle, commands, api):
     page.main()

@@ -1,4 +1,4 @@
-"""Writes docs/bundle.md from the manifest's schema (`make docs`); `--check` compares."""
+"""Writes docs/reference/bundle.md from the manifest's schema (`make docs`); `--check` compares."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from export.onnx_graph import OPSET
 from export.parity import FLOAT_LIMIT
 from tools.configuration import reference
 
-PAGE = Path(__file__).parent.parent / "docs" / "bundle.md"
+PAGE = Path(__file__).parent.parent / "docs" / "reference" / "bundle.md"
 
 _FILES = {
     "manifest.json": "What the bundle is: the schema below. Written last; a folder without it "
@@ -42,7 +42,7 @@ _FILES = {
     "where each came from, if there are any.",
     "healthy_scores.npy": "Leave-one-recording-out scores of the rows, float32 `(rows,)`; NaN "
     "where there was nothing to compare with.",
-    "drift.json": "What the drift monitor compares with (docs/drift.md), if it was fitted: a "
+    "drift.json": "What the drift monitor compares with (docs/guide/drift.md), if it was fitted: a "
     "reducer and a mixture as decimal numbers.",
     "healthy_sound.flac": "A few healthy windows in a row (FLAC, 16 bits), for people to hear "
     "beside an alarm; nothing is judged by them. Absent with `auscult export --no-sound`.",
@@ -90,8 +90,8 @@ or unpickled. This is schema version {SCHEMA_VERSION}.
 
 ## Scoring
 
-`scorer.kind` says how x, the embedding of a window, becomes a score (docs/scoring.md has the
-methods, this is what is computed from which file).
+`scorer.kind` says how x, the embedding of a window, becomes a score (docs/reference/scoring.md has
+the methods, this is what is computed from which file).
 
 `knn`, with y<sub>i</sub> row i of `bank.npy`, its constants in `rows.npy`, and d the distance
 ((1 - cos) / 2, or euclidean):
@@ -139,7 +139,7 @@ quarter of what INT8 moved them by, where that is more.
 - `frames.onnx` and `body.onnx` beyond it: overlapping windows share no frames, with a warning.
 - `encoder.onnx` beyond it: `encoder.float.onnx` judges instead, if that gives its own answers;
   warned of in the log, as a finding of `doctor`, and as one event `auscult.bundle.refused`. Bank
-  and threshold stay those of INT8: expect scores a little higher (docs/speed.md has the measure).
+  and threshold stay those of INT8: expect scores a little higher (docs/notes/speed.md).
 - Otherwise the bundle is refused, and the agent judges by the last good one.
 
 The float32 graph is carried up to {FLOAT_LIMIT // 2**20} MB; a larger encoder is refused there. A
@@ -159,7 +159,7 @@ Mode `dynamic` quantizes matrix products only and finds activation ranges anew f
 
 No weight is above 64, so that INT8 gives the same on every processor: x86 processors without VNNI
 add two products of an activation and a weight in 16 bits, which 2 x 255 x 64 fits and 2 x 255 x 127
-does not. Export refuses a graph with a larger one. What it costs is in docs/speed.md.
+does not. Export refuses a graph with a larger one. What it costs is in docs/notes/speed.md.
 
 TensorRT takes only activations without a zero point: give it a `--float` bundle.
 

@@ -1,4 +1,4 @@
-"""Writes docs/configuration.md from the schema (`make docs`); `--check` compares."""
+"""Writes docs/reference/configuration.md from the schema (`make docs`); `--check` compares."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic_core import PydanticUndefined
 
 from agent.config.agent import AgentConfig
 
-PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
+PAGE = Path(__file__).parent.parent / "docs" / "reference" / "configuration.md"
 
 _HEAD = """\
 # Configuration of the agent

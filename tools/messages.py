@@ -1,4 +1,4 @@
-"""Writes docs/schemas/ and docs/mqtt.md's tables (`make docs`); `--check` compares."""
+"""Writes the schemas and mqtt.md's tables in docs/reference (`make docs`); `--check` compares."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from agent.publish import cloud_events, payloads
 from agent.request.commands import COMMANDS
 from tools.configuration import reference
 
-_DOCS = Path(__file__).parent.parent / "docs"
+_DOCS = Path(__file__).parent.parent / "docs" / "reference"
 FOLDER = _DOCS / "schemas"
 PAGE = _DOCS / "mqtt.md"
 _MARK = "<!-- From here on written by `make docs`; change the descriptions there. -->"

@@ -456,5 +456,5 @@ def load_preset(name: str | Path) -> Preset:
         return Preset.model_validate(data)
     except ValidationError as fault:
         raise ConfigError(
-            explain_with_nearest(fault, Preset), where=path, remedy="See docs/presets.md."
+            explain_with_nearest(fault, Preset), where=path, remedy="See docs/reference/presets.md."
         ) from fault

@@ -15,7 +15,8 @@ class ReportInfo(Strict):
     number: Annotated[
         str,
         Field(
-            pattern=spelt(r"^\d{3}$", "three digits"), description="Report, as in docs/reports.md"
+            pattern=spelt(r"^\d{3}$", "three digits"),
+            description="Report, as in docs/notes/reports.md",
         ),
     ]
     title: Annotated[str, Field(description="The report's title; filled in from its number")] = ""

@@ -8,7 +8,8 @@ exchangeable with the R (two-layer data, Dunn, Wasserman and Ramdas 2023; with o
 Vovk's). It is never below 1 / (R + 1), so no rate below that can be promised by counting.
 
 The healthy scores leave their recording out while a new one is judged by all: nearly, not exactly
-exchangeable (Barber et al. 2021 bound the worst case at twice alpha). docs/thresholds.md measures.
+exchangeable (Barber et al. 2021 bound the worst case at twice alpha). Measured in
+docs/notes/thresholds.md.
 
 The domain of a new window isn't known. A p-value valid in each domain is the largest of theirs.
 """

@@ -32,7 +32,7 @@ _OURS = frozenset({"microphone-reader", "mqtt"})
     "config_path",
     required=True,
     type=click.Path(path_type=Path),
-    help="The agent's configuration (see configs/agent.yaml, docs/configuration.md).",
+    help="The agent's configuration (see configs/agent.yaml, docs/reference/configuration.md).",
 )
 @click.option(
     "--jsonl",

@@ -248,7 +248,7 @@ def load_config(path: Path) -> AgentConfig:
         raise ConfigError(
             "there is no such configuration file",
             where=path,
-            remedy="Start from configs/agent.yaml; every key is in docs/configuration.md.",
+            remedy="Start from configs/agent.yaml; every key: docs/reference/configuration.md.",
         ) from fault
     except OSError as fault:
         raise ConfigError(
@@ -275,7 +275,7 @@ def load_config(path: Path) -> AgentConfig:
         raise ConfigError(
             f"{what}, where keys such as `machines:` are wanted",
             where=path,
-            remedy="Start from configs/agent.yaml; every key is in docs/configuration.md.",
+            remedy="Start from configs/agent.yaml; every key: docs/reference/configuration.md.",
         )
     try:
         return AgentConfig.model_validate(tree, context={"base": path.absolute().parent})
@@ -283,5 +283,5 @@ def load_config(path: Path) -> AgentConfig:
         raise ConfigError(
             explain_with_nearest(fault, AgentConfig),
             where=path,
-            remedy="Every key is described in docs/configuration.md.",
+            remedy="Every key is described in docs/reference/configuration.md.",
         ) from fault

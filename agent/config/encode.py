@@ -40,6 +40,6 @@ class InferenceConfig(Strict):
         dict[str, dict[str, str]],
         Field(
             description="By provider its options, as onnxruntime names them; those of CUDA and "
-            "TensorRT have defaults here (docs/speed.md)"
+            "TensorRT have defaults here (docs/notes/speed.md)"
         ),
     ] = {}

@@ -12,7 +12,7 @@ from agent.core.schema import Strict
 
 
 class WebConfig(Strict):
-    """The device's own page (docs/web.md). It may acknowledge alarms and change banks."""
+    """The device's own page (docs/guide/web.md). It may acknowledge alarms and change banks."""
 
     enabled: Annotated[
         bool, Field(description="Serve the page; needs `pip install 'auscult[web]'`")

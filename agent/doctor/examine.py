@@ -76,8 +76,8 @@ def examine(path: Path) -> Iterator[Finding]:
         if why := read_not_judged(watch_file(config.state_path, machine.name)):
             yield Finding(
                 f"judging of {machine.name}", Grade.WARN, f"by the running agent: {why}",
-                "docs/cycles.md says what is judged and when; `auscult devices` shows whether the "
-                "microphone hears the machine",
+                "docs/guide/cycles.md says what is judged and when; `auscult devices` shows "
+                "whether the microphone hears the machine",
             )  # fmt: skip
     if busy > _BUSY_SHARE:
         yield Finding(

@@ -108,7 +108,7 @@ class OnnxEncoder:
         spinning = str(int(self._how.spinning))
         options.add_session_config_entry("session.intra_op.allow_spinning", spinning)
         options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-        # Planned ahead, mn04 takes 18 MB more and no less time (docs/speed.md).
+        # Planned ahead, mn04 takes 18 MB more and no less time (docs/notes/speed.md).
         options.enable_cpu_mem_arena = self._how.arena
         options.enable_mem_pattern = self._how.memory_pattern
         if self._how.arena and providers == (CPU,):
@@ -255,7 +255,7 @@ class OnnxEncoder:
             return np.empty((0, self._info.dim), np.float32)
         # One by one. INT8 graphs that measure ranges as they run measure them over all that they
         # are given, and a window's embedding must not depend on those beside it: the bank's
-        # windows come in batches, the device's never. It is also no slower (docs/speed.md).
+        # windows come in batches, the device's never. It is also no slower (docs/notes/speed.md).
         embeddings = np.concatenate([self._run(self._output, one[None]) for one in waveforms])
         if embeddings.shape != (len(waveforms), self._info.dim):
             raise BundleError(

@@ -1,4 +1,4 @@
-"""The agent's counts and states as metrics for Prometheus (docs/service.md lists them)."""
+"""The agent's counts and states as metrics for Prometheus (docs/guide/service.md lists them)."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ class ListenOnly(Listener):
     def _unjudged(self) -> AuscultError:
         return AuscultError(
             f"{self.name} has no {' and no '.join(self.missing)} yet, so no alarm and no drift",
-            remedy="The page, `auscult doctor` and docs/web.md say what is to be done.",
+            remedy="The page, `auscult doctor` and docs/guide/web.md say what is to be done.",
         )
 
     def use_bundle(self, bundle: Bundle) -> Bundle:

@@ -2,7 +2,7 @@
 
 Those of `event` are in `agent.publish.cloud_events`.
 
-`make docs` writes docs/schemas/ and the tables of docs/mqtt.md from here.
+`make docs` writes docs/reference/schemas/ and the tables of docs/reference/mqtt.md from here.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ OfZone = Annotated[
     Zone | None,
     Field(
         description="Severity zone, after ISO 20816-1: A, B below the threshold; C, D above "
-        "(docs/thresholds.md); null without a score"
+        "(docs/notes/thresholds.md); null without a score"
     ),
 ]
 RawScore = Annotated[

@@ -27,7 +27,7 @@ from agent.window.condition import SensorCondition
 
 
 class Topics:
-    """Makes messages for the broker (docs/mqtt.md has the tree of topics). Pure but for the clock.
+    """Makes messages for the broker (topics: docs/reference/mqtt.md). Pure but for the clock.
 
     Args:
         config: Prefix and expiry.

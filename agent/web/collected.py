@@ -26,7 +26,7 @@ from agent.web.now import known_machine
 log = logging.getLogger(__name__)
 
 _NAMES = {"machine": "Name of the machine", "session": "Name of the session", "file": "Its file"}
-# The training folder's names of what was collected (docs/evaluation.md, the plain layout).
+# The training folder's names of what was collected (docs/guide/evaluation.md, the plain layout).
 
 
 def collect_endpoints(backend: Backend) -> Sequence[Endpoint]:

@@ -45,8 +45,8 @@ def describe(
         "info": {
             "title": "auscult: the device's own page",
             "version": __version__,
-            "description": "Payloads are those of MQTT (docs/mqtt.md). Whatever changes something "
-            f"needs the header `{HEADER}: 1`.",
+            "description": "Payloads are those of MQTT (docs/reference/mqtt.md). Whatever changes "
+            f"something needs the header `{HEADER}: 1`.",
         },
         "paths": paths,
         "components": {

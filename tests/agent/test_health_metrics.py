@@ -156,7 +156,7 @@ def test_what_is_kept_and_exchanged_is_told():
 
 
 def test_the_page_lists_every_metric_there_is_and_no_other():
-    page = (Path(__file__).parents[2] / "docs" / "service.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "guide" / "service.md").read_text(encoding="utf-8")
     listed = set(re.findall(r"`(auscult_[a-z_]+)`", page))
     found = parse(
         exposition(

@@ -13,7 +13,7 @@ import pytest
 from support.bundles import FAULTY_HZ
 from support.page import Running, page_config, until
 
-# As docs/web.md has it.
+# As docs/guide/web.md has it.
 SITE = """
 pid {folder}/pid; error_log {folder}/error.log; daemon off; worker_processes 1;
 events {{}}

@@ -1,4 +1,4 @@
-"""docs/bundle.md is what the schema says."""
+"""docs/reference/bundle.md is what the schema says."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def test_a_name_that_cannot_be_is_refused_in_words(tmp_path):
 
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_says_whose_it_is_and_is_told_of(name):
-    page = Path(__file__).parents[2] / "docs" / "presets.md"
+    page = Path(__file__).parents[2] / "docs" / "reference" / "presets.md"
     assert f"`{name}`" in page.read_text(encoding="utf-8")
     preset = load_preset(name)
     if preset.floor:

@@ -240,7 +240,7 @@ def test_every_cell_of_report_003_is_that_of_the_text(shared):
 
 
 def test_the_walk_has_a_row_for_every_statement_and_none_is_empty():
-    page = (PRESETS.parents[1] / "docs" / "reports.md").read_text(encoding="utf-8")
+    page = (PRESETS.parents[1] / "docs" / "notes" / "reports.md").read_text(encoding="utf-8")
     sections = re.split(r"^## Report (\d{3})", page, flags=re.MULTILINE)
     walks = dict(zip(sections[1::2], sections[2::2], strict=True))
     assert set(walks) == set(load_reports())

@@ -12,7 +12,7 @@ from trainer.drift.bands import BandPlan
 
 # Half a decibel, 6 % in amplitude, is what a mounting, a temperature or a converter changes. What a
 # machine varies by beyond that is measured on its baseline; allowing a whole evaluation zone of
-# ISO 20816 (4 to 6 dB) here hid all early signs of wear (docs/drift.md).
+# ISO 20816 (4 to 6 dB) here hid all early signs of wear (docs/guide/drift.md).
 LEVEL_COMMON_DB = 0.5
 LEVEL_ALONE_DB = 0.5
 # Kurtosis 3 is a healthy machine's, 4 is the usual first sign of impacts: 1.25 dB, a quarter free.
@@ -80,7 +80,7 @@ class DriftSettings:
             the baseline shows may go on for a while.
         scale_share: Share of the tolerated variation that has a unit (dB), as each dimension shows
             it, that is added to the components' scales, so that scales much narrower than what is
-            tolerated do not decide alone. Chosen on synthetic machines (docs/drift.md).
+            tolerated do not decide alone. Chosen on synthetic machines (docs/guide/drift.md).
         noise: Process noise of the state evolution.
         seed: Of the mixture's start and of the threshold's simulation.
     """
@@ -104,5 +104,5 @@ class DriftSettings:
 # An embedding: 16 windows of many seconds give a mean to a quarter of a scale; longer only delays.
 EMBEDDING_SETTINGS = DriftSettings()
 # Band statistics of snapshots scatter more, and slow wear is small beside it: longer blocks average
-# it out. Chosen on made decays, a kind left out at a time (docs/drift.md).
+# it out. Chosen on made decays, a kind left out at a time (docs/guide/drift.md).
 BAND_SETTINGS = DriftSettings(sigmas=2.0, horizon=2.0, block_share=4, most_block=60)

@@ -23,7 +23,7 @@ _LOSSY = ("mp3", "aac", "opus", "vorbis", "mpeg", "wma", "amr", "ac3", "layer_ii
 _LEVEL_DB = 20.0
 _OFFSET = 0.01
 _NAMED = 4
-# What the later stages need: see agent/drift, agent/decide and docs/thresholds.md.
+# What the later stages need: see agent/drift, agent/decide and docs/notes/thresholds.md.
 _DRIFT_RECORDINGS, _ALERT_WINDOWS, _FEW = 32, 50, 20
 
 Known = Mapping[Path, Measured]

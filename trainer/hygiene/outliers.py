@@ -4,7 +4,8 @@ Each recording's distance is to the nearest of the others, which never includes 
 lie apart from the rest, with a gap in between, are untypical: a fault, another machine, another
 microphone, or an operating condition that was recorded once. The rule is asked twice: here of
 spectra before anything is learnt, and at export of the detector's own healthy scores. Untypical
-recordings are named, never set the threshold, and are refused by default (`docs/recordings.md`).
+recordings are named, never set the threshold, and are refused by default
+(`docs/guide/recordings.md`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from trainer.hygiene.shape import BINS, PIECE_SECONDS
 Values = npt.NDArray[np.float64]
 
 # A gap: so many times as far above the middle as the farthest of the rest. Measured on eight real
-# machines, see docs/recordings.md.
+# machines, see docs/guide/recordings.md.
 GAP = 4.0
 # No more than this share of the recordings is called untypical, and one always may be.
 _SHARE = 0.1

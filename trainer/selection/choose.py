@@ -2,7 +2,7 @@
 
 Development scores of one data set do not predict another's, so nothing here looks at a test set. A
 candidate replaces what the preset asks for only if it finds made-up faults better on nearly every
-resample of the healthy recordings. How far that can be trusted is measured in docs/fusion.md.
+resample of the healthy recordings. How far that can be trusted is measured in docs/guide/fusion.md.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The candidates of a selection when a preset names none: scorers of its own encoder.
 
-Between encoders made-up faults decide badly (docs/fusion.md), so other encoders, layers and
+Between encoders made-up faults decide badly (docs/guide/fusion.md), so other encoders, layers and
 poolings compete only where a preset lists them.
 """
 

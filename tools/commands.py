@@ -1,0 +1,61 @@
+"""Writes docs/reference/cli.md from the commands themselves (`make docs`); `--check` compares."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from agent.cli import InstalledCommands
+
+PAGE = Path(__file__).parent.parent / "docs" / "reference" / "cli.md"
+
+_HEAD = """\
+# Commands
+
+Every command has `--help`. This page is generated from the commands by `make docs`; change their
+help texts.
+"""
+
+
+def commands(
+    group: click.Group, context: click.Context
+) -> Iterator[tuple[click.Command, click.Context]]:
+    """Every command below a group, each before its subcommands."""
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if command is None or command.hidden:
+            continue
+        inner = click.Context(command, info_name=name, parent=context, terminal_width=88)
+        yield command, inner
+        if isinstance(command, click.Group):
+            yield from commands(command, inner)
+
+
+def page() -> str:
+    """The whole page."""
+    root = click.Context(InstalledCommands("auscult"), info_name="auscult")
+    assert isinstance(root.command, click.Group)
+    parts = [_HEAD]
+    for command, context in commands(root.command, root):
+        depth = "##" if context.parent is root else "###"
+        parts.append(
+            f"{depth} {context.command_path}\n\n```text\n{command.get_help(context)}\n```\n"
+        )
+    return "\n".join(parts)
+
+
+def main() -> None:
+    """Write the page, or with `--check` tell whether it is what the commands say."""
+    text = page()
+    if "--check" in sys.argv[1:]:
+        if not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != text:
+            sys.exit(f"{PAGE.name} is stale: run `make docs`")
+        return
+    PAGE.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
