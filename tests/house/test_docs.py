@@ -10,7 +10,12 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md")])
+_READMES = [
+    path
+    for folder in ("agent", "trainer", "export", "tests")
+    for path in (ROOT / folder).rglob("README.md")
+]
+PAGES = sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md"), *_READMES])
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
