@@ -248,6 +248,8 @@ class Agent:
                 dropped_telemetry=broker.outbox.dropped_telemetry,
                 refused=broker.refused,
                 damaged_files=store.damaged,
+                damaged_events=store.quarantined,
+                vanished_events=store.vanished,
             )
         return exposition(
             self.pipelines,

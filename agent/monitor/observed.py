@@ -160,6 +160,8 @@ class Delivery:
         dropped_telemetry: Scores dropped while the broker was away.
         refused: Messages that the broker refused.
         damaged_files: Damaged outbox files renamed.
+        damaged_events: Events that the disk altered: put aside, never sent.
+        vanished_events: Events that the outbox had lost at the start.
     """
 
     connected: bool
@@ -170,6 +172,8 @@ class Delivery:
     dropped_telemetry: int
     refused: int
     damaged_files: int = 0
+    damaged_events: int = 0
+    vanished_events: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,6 +202,12 @@ def _of_delivery(of: Delivery) -> list[Family]:
         single("outbox_disk_failures_total", "Times the disk refused.", of.disk_failures),
         single("outbox_damaged_files_total", "Damaged files set aside.", of.damaged_files),
         single(
+            "outbox_damaged_events_total", "Events the disk altered, not sent.", of.damaged_events
+        ),
+        single(
+            "outbox_vanished_events_total", "Events lost from the disk before.", of.vanished_events
+        ),
+        single(
             "telemetry_dropped_total",
             "Scores dropped while the broker was away.",
             of.dropped_telemetry,

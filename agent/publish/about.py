@@ -250,6 +250,8 @@ def outbox_health(outbox: Outbox, refused: int) -> OutboxHealth:
         unsaved=store.unsaved,
         disk_failures=store.failures,
         damaged_files=store.damaged,
+        damaged_events=store.quarantined,
+        vanished_events=store.vanished,
         dropped_telemetry=outbox.dropped_telemetry,
         refused=refused,
     )

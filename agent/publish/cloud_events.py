@@ -124,6 +124,21 @@ class _CloudEvent(Strict):
     subject: Annotated[str, Field(min_length=1, description="The machine")]
     time: Annotated[Time, Field(description="When it happened")]
     datacontenttype: Annotated[Literal["application/json"], Field(description="Format of `data`")]
+    sequence: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[0-9]{12}$",
+            description="Counts the device's events up, as MQTT delivers them: a number that is "
+            "missing was lost or damaged (extension `sequence` of CloudEvents); null elsewhere",
+        ),
+    ]
+    shortened: Annotated[
+        Literal["true"] | None,
+        Field(
+            description="Of an event that the broker would not have in full: `data` has only what "
+            "matters most; else null"
+        ),
+    ]
 
 
 class CloudEvent(_CloudEvent):

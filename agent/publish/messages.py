@@ -206,6 +206,8 @@ def enveloped(
             "subject": data.machine,
             "time": data.time,
             "datacontenttype": "application/json",
+            "sequence": None,  # the outbox numbers what it sends
+            "shortened": None,
             "data": data,
         }
     )

@@ -222,6 +222,11 @@ class MqttPublisher:
             parts.append(f"{plural(pending, 'alarm event')} waiting")
         if unsaved := self._outbox.store.unsaved:
             parts.append(f"{unsaved} of them in memory alone, the disk refuses them")
+        store = self._outbox.store
+        if store.quarantined:
+            parts.append(f"{plural(store.quarantined, 'damaged event')} not sent")
+        if store.vanished:
+            parts.append(f"{plural(store.vanished, 'event')} vanished from the disk before")
         if self.refused:
             parts.append(f"{self.refused} messages refused by the broker")
         return ", ".join(parts)

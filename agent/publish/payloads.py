@@ -178,6 +178,16 @@ class OutboxHealth(Strict):
     ]
     disk_failures: Annotated[Count, Field(description="Times the disk refused")]
     damaged_files: Annotated[Count, Field(description="Damaged outbox files set aside")]
+    damaged_events: Annotated[
+        Count, Field(description="Events that the disk altered: put aside, never sent")
+    ]
+    vanished_events: Annotated[
+        Count,
+        Field(
+            description="Events, delivered or not, that the outbox had lost when the agent "
+            "started: its file or write-ahead log was deleted, emptied or put back"
+        ),
+    ]
     dropped_telemetry: Annotated[
         Count, Field(description="Scores dropped while the broker was away")
     ]

@@ -51,9 +51,9 @@ class Refusals:
             fate: What becomes of it.
         """
         self.count += 1
-        what = f"event {message.id}" if message.id else "message"
+        what = f"the event {message.id}" if message.id else "a message"
         log.error(
-            "%s: the broker ends the connection over a %s of %d bytes to %s: %s. Check its access "
+            "%s: the broker ends the connection over %s of %d bytes to %s: %s. Check its access "
             "rules and its limit of size",
             self._broker, what, len(message.payload), message.topic, fate,
         )  # fmt: skip

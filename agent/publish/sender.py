@@ -280,7 +280,11 @@ class Sender:
             return _UNSENT
         if not message.id and self._suspicion.banned(message):
             return _UNSENT
-        mid = self._connection.send(message)
+        try:
+            mid = self._connection.send(message)
+        except ValueError as fault:  # paho's own: it is no message that MQTT knows
+            self.refusals.note(message.topic, str(fault), is_event=bool(message.id))
+            return _UNSENT
         if message.qos:
             self._unanswered[mid] = message, time.monotonic()
         return mid

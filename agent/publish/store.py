@@ -10,14 +10,19 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from agent.publish.file import DISK_FAULTS, OutboxFile
 from agent.publish.forget import forget_some
+from agent.publish.mark import HighMark
 from agent.publish.mqtt_message import MqttMessage
+from agent.publish.row import COLUMNS, RowError, checksum, message_of, numbered
 
 log = logging.getLogger(__name__)
 
 FILE_NAME = "outbox.db"
+MARK_NAME = "outbox.mark"
+_SEQUENCE = "sequence"  # the note of the greatest number given
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,12 @@ class EventStore:
         self._lock = threading.RLock()
         self._unsaved: deque[StoredEvent] = deque()
         self._unmarked: set[str] = set()  # delivered, which is yet to be written down
+        self._mark_file = HighMark(folder / MARK_NAME)
+        self._bad: set[int] = set()  # rows that are not what was written
+        #: Rows that were not what was written: put aside, never sent.
+        self.quarantined = 0
+        #: Events that were on the disk and are not known there any more.
+        self.vanished = 0
         self._next = 1
         self._undelivered = 0
         self._delivered = 0
@@ -91,6 +102,8 @@ class EventStore:
             Whether it is on the disk now; otherwise it is in memory until the disk takes it.
         """
         with self._lock:
+            if self._knows(message.id):
+                return self._save()  # the number of an event is used once: a gap tells of a loss
             self._unsaved.append(StoredEvent(self._next, message))
             self._next += 1
             self._undelivered += 1
@@ -105,19 +118,33 @@ class EventStore:
         """
         with self._lock:
             found: list[StoredEvent] = []
+            bad: list[tuple[tuple[Any, ...], str]] = []
             try:
                 rows = self._file.database().execute(
-                    "SELECT seq, id, topic, payload, content_type FROM event "
-                    "WHERE delivered IS NULL AND seq > ? ORDER BY seq LIMIT ?",
-                    (after, limit + len(self._unmarked)),
+                    f"SELECT {COLUMNS}, checksum FROM event "  # noqa: S608 - ours
+                    "WHERE delivered IS NULL AND seq > ? ORDER BY seq",
+                    (after,),
                 )
-                for seq, id_, topic, payload, content_type in rows:
-                    message = MqttMessage(topic, payload, 1, False, id_, content_type=content_type)
-                    found.append(StoredEvent(seq, message))
+                for row in rows:
+                    if len(found) >= limit + len(self._unmarked):
+                        break
+                    if row[0] in self._bad:
+                        continue
+                    try:
+                        found.append(StoredEvent(row[0], message_of(row)))
+                    except RowError as fault:
+                        bad.append((row, str(fault)))
+                rows.close()
             except DISK_FAULTS as fault:
                 self._trouble(fault)
+            for row, why in bad:
+                self._quarantine(row, why)
             found += [event for event in self._unsaved if event.seq > after]
-            return [event for event in found if event.message.id not in self._unmarked][:limit]
+            return [
+                StoredEvent(event.seq, numbered(event.message, event.seq))
+                for event in found
+                if event.message.id not in self._unmarked
+            ][:limit]
 
     def delivered(self, ids: Iterable[str]) -> None:
         """The broker has these events; `settle` writes it down."""
@@ -203,6 +230,10 @@ class EventStore:
         ((last, undelivered, delivered),) = db.execute(
             "SELECT coalesce(max(seq), 0), count(*) - count(delivered), count(delivered) FROM event"
         ).fetchall()
+        noted = db.execute("SELECT value FROM note WHERE key = ?", (_SEQUENCE,)).fetchone()
+        known_to = max(last, int(noted[0]) if noted and str(noted[0]).isdigit() else 0)
+        # A number is given once, whatever has become of the event that bore it.
+        last = max(known_to, self._mark_file.read())
         known = {message.id for message in salvaged}
         waiting = [event.message for event in self._unsaved if event.message.id not in known]
         self._unsaved = deque(
@@ -210,6 +241,7 @@ class EventStore:
             for number, message in enumerate([*salvaged, *waiting], start=1)
         )
         self._next = last + len(self._unsaved) + 1
+        self._tell_vanished(known_to, last)
         self._delivered = delivered
         # Marked in memory, still undelivered on the disk (or salvaged from it): not to be counted.
         unmarked = sum(event.message.id in self._unmarked for event in self._unsaved)
@@ -236,20 +268,68 @@ class EventStore:
                     message = event.message
                     cursor = db.execute(
                         "INSERT OR IGNORE INTO event (seq, id, topic, payload, content_type, "
-                        "created) VALUES (?, ?, ?, ?, ?, ?)",
+                        "created, checksum) VALUES (?, ?, ?, ?, ?, ?, ?)",
                         (
                             event.seq, message.id, message.topic, message.payload,
-                            message.content_type, time.time(),
+                            message.content_type, time.time(), checksum(message),
                         ),
                     )  # fmt: skip
                     twice += cursor.rowcount == 0
+                db.execute(
+                    "INSERT OR REPLACE INTO note VALUES (?, ?)", (_SEQUENCE, str(self._next - 1))
+                )
         except DISK_FAULTS as fault:
             return self._trouble(fault) and self._save()
         self._unsaved.clear()
         self._undelivered -= twice
+        self._mark_file.write(self._next - 1)
         self._file.well()
         self._prune()
         return True
+
+    def _knows(self, id_: str) -> bool:
+        """Whether an event is on the disk or waits for it, delivered or not."""
+        if any(event.message.id == id_ for event in self._unsaved):
+            return True
+        try:
+            found = self._file.database().execute("SELECT 1 FROM event WHERE id = ?", (id_,))
+            return found.fetchone() is not None
+        except DISK_FAULTS as fault:
+            self._trouble(fault)
+            return False
+
+    def _tell_vanished(self, known_to: int, last: int) -> None:
+        """Say that the file knows of fewer events than there were."""
+        if last <= known_to or self._file.generation or self._file.damaged:
+            return  # nothing is missing, or that is told already
+        self.vanished = last - known_to
+        log.error(
+            "%s: knows of events up to number %d, and %d were written: its write-ahead log, or "
+            "the file, was deleted, emptied or put back. What was undelivered of the %d between is "
+            "lost; consumers see the gap in `sequence`",
+            self._file.path, known_to, last, self.vanished,
+        )  # fmt: skip
+
+    def _quarantine(self, row: tuple[Any, ...], why: str) -> None:
+        """Put a row aside that is not what was written, and tell."""
+        seq, id_, topic, payload, content_type, _ = row
+        self._bad.add(seq)
+        self.quarantined += 1
+        self._undelivered = max(0, self._undelivered - 1)
+        log.error(
+            "%s: event number %s is damaged (%s; its id reads %.60r) and is not sent; it is kept "
+            "in the table `quarantine`. The disk may be failing",
+            self._file.path, seq, why, id_,
+        )  # fmt: skip
+        try:
+            with self._file.transaction() as db:
+                db.execute(
+                    "INSERT OR REPLACE INTO quarantine VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (seq, time.time(), why, id_, topic, payload, content_type),
+                )
+                db.execute("DELETE FROM event WHERE seq = ?", (seq,))
+        except DISK_FAULTS as fault:
+            self._trouble(fault)
 
     def _mark(self) -> None:
         now = time.time()

@@ -63,7 +63,12 @@ def test_what_was_added_is_there_in_the_next_process_and_what_was_delivered_is_n
     store.stop()
     again = opened()
     assert again.undelivered == 3
-    assert [stored.message for stored in again.pending(0, 9)] == [event(0), event(2), event(4)]
+    assert [(stored.seq, stored.message.id) for stored in again.pending(0, 9)] == [
+        (1, "e0"), (3, "e2"), (5, "e4"),
+    ]  # fmt: skip
+    assert json.loads(again.pending(0, 1)[0].message.payload) == {
+        **json.loads(event(0).payload), "sequence": "000000000001",
+    }  # fmt: skip
     again.add(event(5))
     assert ids(again) == ["e0", "e2", "e4", "e5"]
 
@@ -340,6 +345,142 @@ def test_damage_found_in_use_loses_nothing_that_is_added_then(tmp_path, opened, 
     assert store.add(event(1000))
     assert store.damaged == 1
     assert "e1000" in ids(store)
+
+
+def alter(path, id_, **columns):
+    """Change a row as a failing disk would: no checksum of SQLite's own tells."""
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        for column, value in columns.items():
+            db.execute(f"UPDATE event SET {column} = ? WHERE id = ?", (value, id_))
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"payload": b'{"n": 2, "value": "normal"}'},  # as good as any, and not what was written
+        {"payload": b"\xff\x00"},
+        {"topic": "t/#"},
+        {"topic": ""},
+        {"topic": b"\xff\xfe"},
+        {"content_type": b"\xff"},
+        {"payload": 7},
+    ],
+)
+def test_one_damaged_row_is_put_aside_and_told_and_the_rest_goes_on(
+    tmp_path, opened, caplog, columns
+):
+    store = opened()
+    for n in range(5):
+        store.add(event(n))
+    store.stop()
+    alter(tmp_path / "outbox.db", "e2", **columns)
+    again = opened()
+    assert again.undelivered == 5
+    found = again.pending(0, 9)
+    assert [one.message.id for one in found] == ["e0", "e1", "e3", "e4"]
+    assert [one.seq for one in found] == [1, 2, 4, 5]  # the gap shows
+    assert (again.undelivered, again.quarantined, again.damaged) == (4, 1, 0)
+    assert caplog.text.count("event number 3 is damaged") == 1
+    again.pending(0, 9)
+    again.stop()
+    third = opened()
+    assert (third.undelivered, len(third.pending(0, 9)), third.quarantined) == (4, 4, 0)
+    kept = third._file.database().execute("SELECT seq, why FROM quarantine").fetchall()
+    assert [seq for seq, _ in kept] == [3]
+
+
+def test_the_outbox_goes_on_past_damaged_rows(tmp_path, opened):
+    store = opened()
+    for n in range(120):
+        store.add(event(n))
+    store.stop()
+    for n in range(3, 110):
+        alter(tmp_path / "outbox.db", f"e{n}", payload=b"{}")
+    outbox = Outbox(opened())
+    outbox.connected()
+    taken = []
+    while (message := outbox.next_event()) is not None:
+        taken.append(message.id)
+        outbox.sent(len(taken))
+        outbox.acknowledged(len(taken))
+    outbox.settle()
+    assert taken == [f"e{n}" for n in [0, 1, 2, *range(110, 120)]]
+    assert outbox.pending_events() == 0
+
+
+@pytest.mark.parametrize("how", ["deleted", "emptied", "all"])
+def test_a_write_ahead_log_that_is_gone_is_told_at_the_start(tmp_path, opened, caplog, how):
+    writer = subprocess.run(
+        [sys.executable, "-c", _KILLED, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert writer.returncode == -signal.SIGKILL, writer.stderr
+    log = tmp_path / "outbox.db-wal"
+    assert log.stat().st_size > 0
+    if how == "emptied":
+        log.write_bytes(b"")
+    else:
+        log.unlink()
+    if how == "all":
+        (tmp_path / "outbox.db").unlink()
+    store = opened()
+    assert store.vanished > 0
+    assert "deleted, emptied or put back" in caplog.text
+    # Numbers go on: who counts them sees what is missing.
+    store.add(event(1000))
+    assert store.pending(0, 99)[-1].seq == 31
+    store.stop()
+    assert opened().vanished == 0
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from agent.publish.mqtt_message import MqttMessage
+from agent.publish.store import EventStore
+store = EventStore(Path(sys.argv[1]), 1_000_000)
+store.start()
+for n in range(30):
+    store.add(MqttMessage("t/event", b'{"n": %d}' % n, 1, False, id=f"e{n}"))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_numbers_go_on_when_all_was_delivered_and_an_id_known_already_takes_none(opened):
+    store = opened(max_bytes=200_000)
+    for n in range(10):
+        store.add(event(n))
+        store.add(event(n))
+    assert [one.seq for one in store.pending(0, 99)] == list(range(1, 11))
+    store.delivered([f"e{n}" for n in range(10)])
+    store.settle()
+    store._file.database().execute("DELETE FROM event")  # forgotten, as by the bound
+    store.stop()
+    again = opened()
+    again.add(event(77))
+    assert [one.seq for one in again.pending(0, 9)] == [11]
+    assert again.vanished == 0
+
+
+def test_an_outbox_of_before_is_taken_over_and_given_back(tmp_path, opened):
+    """Rows of an auscult without checksums, and one that goes a step back."""
+    store = opened()
+    store.add(event(0))
+    store.stop()
+    with contextlib.closing(sqlite3.connect(tmp_path / "outbox.db")) as db, db:
+        db.execute("ALTER TABLE event DROP COLUMN checksum")
+        db.execute("DROP TABLE quarantine")
+        db.execute("DELETE FROM note")
+    again = opened()
+    again.add(event(1))
+    assert ids(again) == ["e0", "e1"]
+    again.stop()
+    with contextlib.closing(sqlite3.connect(tmp_path / "outbox.db")) as db, db:
+        db.execute(
+            "INSERT INTO event (seq, id, topic, payload, content_type, created) "
+            "VALUES (3, 'e2', 't/event', '{\"n\": 2}', '', 0)"
+        )
+        assert db.execute("PRAGMA user_version").fetchone() == (1,)
+    assert ids(opened()) == ["e0", "e1", "e2"]
 
 
 def test_a_database_of_something_else_is_not_touched(tmp_path, opened):
