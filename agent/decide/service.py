@@ -28,7 +28,7 @@ _RAISING = frozenset({EventKind.ALERT, EventKind.RAISED})
 
 
 class Keeping(Protocol):
-    """Where the alarm's memory outlives the process; `agent.state.AlarmFile`."""
+    """Where the alarm's memory outlives the process; `agent.decide.state.AlarmFile`."""
 
     def save(self, memory: AlarmMemory) -> bool:
         """Write it if it says anything new; never raises."""

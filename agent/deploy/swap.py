@@ -32,7 +32,7 @@ _STEP_SECONDS = 0.25
 
 
 class Judge(Protocol):
-    """What judges with a bundle; `agent.pipeline.Pipeline`."""
+    """What judges with a bundle; `agent.pipeline.pipeline.Pipeline`."""
 
     def use_bundle(self, bundle: Bundle) -> Bundle:
         """Judge with another bundle from the next window on; gives the one used so far."""

@@ -10,7 +10,7 @@ from agent.request.commands import Handler
 
 
 class Leveled(Protocol):
-    """A machine whose level can be taken anew; `agent.pipeline.Pipeline`."""
+    """A machine whose level can be taken anew; `agent.pipeline.pipeline.Pipeline`."""
 
     def take_level(
         self, operator: str, comment: str = "", decibels: float | None = None

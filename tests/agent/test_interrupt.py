@@ -19,7 +19,7 @@ except BaseException:
 PROGRAM = """
 import sys, time
 sys.path.insert(0, ".")
-from agent.interrupt import wait_for_imports
+from agent.core.interrupt import wait_for_imports
 wait_for_imports()
 try:
     import greedy

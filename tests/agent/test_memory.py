@@ -12,7 +12,7 @@ from agent.core import memory
 
 CODE = """
 from pathlib import Path
-from agent.memory import give_back
+from agent.core.memory import give_back
 
 def resident():
     return 4096 * int(Path("/proc/self/statm").read_text().split()[1])

@@ -21,7 +21,7 @@ import sys
 import numpy as np
 from pathlib import Path
 from agent.bundle.manifest import Row
-from agent.errors import BundleError
+from agent.core.errors import BundleError
 from agent.score import knn
 from agent.score.bank import MemoryBank
 from agent.config.scorer_knn import KnnConfig
@@ -48,7 +48,7 @@ import random, struct, sys
 import hnswlib
 import numpy as np
 from pathlib import Path
-from agent.errors import BundleError
+from agent.core.errors import BundleError
 from agent.score.index_check import check_index
 
 vectors, good, bad = np.load(sys.argv[1]), Path(sys.argv[2]).read_bytes(), Path(sys.argv[3])
