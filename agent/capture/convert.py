@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import soxr
 
-from agent.core.records import AudioBlock, Matrix, Samples
+from agent.core.records import AudioBlock, ChannelFault, Matrix, Samples
+from agent.window.channel_watch import ChannelWatch
 
 
 class Converter:
@@ -27,6 +28,8 @@ class Converter:
         self._resampler: Any = None
         self._gap = False
         self._next = 0.0  # when what is held back was heard
+        self._channels: ChannelWatch | None = None
+        self._faults: tuple[ChannelFault, ...] = ()
 
     def __call__(
         self, frames: Matrix, rate: float, monotonic: float, *, lost: bool = False
@@ -42,6 +45,9 @@ class Converter:
         Returns:
             The block; it may be empty, and may begin with sound held back from the piece before.
         """
+        if self._channel is None and frames.shape[1] > 1:
+            self._channels = self._channels or ChannelWatch(rate)
+            self._faults = self._channels.push(frames)
         mono = frames.mean(axis=1) if self._channel is None else frames[:, self._channel]
         samples: Samples = np.ascontiguousarray(mono, dtype=np.float32)
         self._gap = self._gap or lost
@@ -76,4 +82,5 @@ class Converter:
             wall=time.time() - (time.monotonic() - monotonic),
             gap_before=self._gap,
             origin=self._origin,
+            channel_faults=self._faults,
         )

@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ import soxr
 from agent.capture.files import audio_info, is_audio, mix, read_frames
 from agent.config.capture import ReplaySource
 from agent.core.errors import AudioError
-from agent.core.records import AudioBlock, Samples
+from agent.core.records import AudioBlock, ChannelFault, Samples
+from agent.core.text import shown
+from agent.window.channel_watch import ChannelWatch
 
 log = logging.getLogger(__name__)
 
@@ -97,8 +100,9 @@ class Replay:
             for file in self._files:
                 gap = gap or (self._config.gap_between_files and self._position > 0)
                 try:
-                    for samples in self._play(file):
-                        block = self._block(samples, gap=gap, origin=file.name)
+                    for samples, faults in self._play(file):
+                        block = self._block(samples, gap=gap, origin=shown(file.name))
+                        block = replace(block, channel_faults=faults)
                         if self._stop.is_set():
                             return
                         yield block
@@ -134,23 +138,29 @@ class Replay:
             origin=origin,
         )
 
-    def _play(self, file: Path) -> Iterator[Samples]:
-        """One file at the stream's rate, in short pieces; never whole in memory."""
+    def _play(self, file: Path) -> Iterator[tuple[Samples, tuple[ChannelFault, ...]]]:
+        """One file at the stream's rate, in short pieces; never whole in memory.
+
+        Yields:
+            Samples, and what is wrong with the channels that were averaged.
+        """
         stored = audio_info(file).rate
         step = max(1, round(_BLOCK_SECONDS * stored))
         resampler = soxr.ResampleStream(stored, self._rate, 1, dtype="float32", quality="HQ")
+        channels = ChannelWatch(stored)
         for frames in read_frames(file, channel=self._config.channel):
             block = mix(frames)
             for start in range(0, len(block), step):
+                faults = channels.push(frames[start : start + step])
                 piece: Samples = block[start : start + step]
                 if stored != self._rate:
                     piece = resampler.resample_chunk(piece)
                 if len(piece):
-                    yield piece
+                    yield piece, faults
         if stored != self._rate:
             tail = resampler.resample_chunk(np.empty(0, np.float32), last=True)
             if len(tail):
-                yield tail
+                yield tail, channels.faults
 
     def stop(self) -> None:
         """End the stream."""

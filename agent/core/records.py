@@ -49,6 +49,23 @@ class Activity(str, Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class ChannelFault:
+    """Why channels should not be averaged.
+
+    Attributes:
+        validity: What becomes of sound averaged with it.
+        channels: Which, from 0.
+        text: What is wrong, in words.
+        cancels: The average has lost what each of them holds.
+    """
+
+    validity: Validity
+    channels: tuple[int, ...]
+    text: str
+    cancels: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class AudioBlock:
     """Samples as captured: one channel (chosen or averaged), at the rate asked of the source.
 
@@ -60,6 +77,7 @@ class AudioBlock:
         gap_before: True when sound was lost between the previous block and this one.
         origin: Where it came from: a file's name or a device's.
         settling: Heard so soon after the device was opened that it may not be judged.
+        channel_faults: What was last found wrong with the channels that were averaged.
     """
 
     samples: Samples
@@ -69,6 +87,7 @@ class AudioBlock:
     gap_before: bool = False
     origin: str = ""
     settling: bool = False
+    channel_faults: tuple[ChannelFault, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +111,8 @@ class Window:
         run_clock: Its end on a clock that stands still while the machine does, seconds; None where
             that is not followed.
         joined: Its samples are of several runs, so that no stretch of the stream holds them.
+        channel_faults: What is wrong with the channels that were averaged; once it is judged,
+            only what is to be told though it could be judged.
     """
 
     samples: Samples
@@ -107,6 +128,7 @@ class Window:
     activity: Activity | None = None
     run_clock: float | None = None
     joined: bool = False
+    channel_faults: tuple[ChannelFault, ...] = ()
 
     @property
     def seconds(self) -> float:

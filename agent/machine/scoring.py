@@ -18,12 +18,14 @@ from agent.deploy.load import Bundle
 from agent.drift.service import Heard
 from agent.encode.frames import SharedFrames
 from agent.level.check import LevelCheck
+from agent.window.channel_watch import channel_verdict
 from agent.window.validity import level_dbfs
 
 log = logging.getLogger(__name__)
 
 # So many windows in a row that the encoder fails on are not the sound's fault.
 _FAILURES_ALLOWED = 10
+_CHOOSE = " (choose another one by the source's `channel`)"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,6 +126,11 @@ class WindowScorer:
     def _judge(self, window: Window) -> ScoredWindow:
         if window.validity is not Validity.VALID:
             return ScoredWindow(Score(window, None), MachineState.UNKNOWN, self._bundle)
+        unfit, told = channel_verdict(window.channel_faults, self._bundle.manifest.conditions)
+        window = replace(window, channel_faults=told)
+        for fault in unfit:
+            if fault.cancels or fault.validity is Validity.CLIPPED:
+                return _unjudged(window, fault.text + _CHOOSE, self._bundle, fault.validity)
         offset = self.offset_db
         window = _moved(window, -offset)
         with self._in_use:
@@ -146,6 +153,9 @@ class WindowScorer:
             validity, reason = self.levels.judge(level_dbfs(window.samples))
             if validity is not Validity.VALID:
                 return _unjudged(window, reason, bundle, validity)
+        if not idle and unfit:
+            # Only now: of a machine that stands still no channel need hear anything.
+            return _unjudged(window, unfit[0].text + _CHOOSE, bundle, unfit[0].validity)
         # Not every way of scoring knows a nearest row.
         nearest = int(neighbour) if neighbour >= 0 else None
         p_value = None

@@ -34,7 +34,10 @@ from agent.publish.publisher import Publisher
 
 log = logging.getLogger(__name__)
 
-_OF_LEVEL = frozenset({Validity.OUT_OF_RANGE, Validity.TOO_QUIET})
+# Of its level, and of its channels.
+_OF_MICROPHONE = frozenset(
+    {Validity.OUT_OF_RANGE, Validity.TOO_QUIET, Validity.SILENT, Validity.CLIPPED}
+)
 
 
 class Pipeline(Listener):
@@ -252,8 +255,11 @@ class Pipeline(Listener):
         worked_on = decision.status is not None and decision.status.muted_until_wall is not None
         if judged.vector is not None and decision.state is MachineState.RUNNING and not worked_on:
             self.level.hear(judged.vector, found.samples, found.monotonic, found.end_monotonic)
-        # Its level is judged after its idleness; what the encoder makes of it is not its fault.
-        return found if found.validity in _OF_LEVEL else window
+        # Its level and channels are judged after its idleness; what the encoder makes of it is
+        # not its fault.
+        if found.validity in _OF_MICROPHONE:
+            return found
+        return replace(window, channel_faults=found.channel_faults)
 
     def _decide(self, judged: ScoredWindow) -> Decision:
         """What the world is told of a window; while it is commissioned, of nothing but warnings."""

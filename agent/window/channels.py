@@ -6,12 +6,10 @@ or open adds nothing or hum, one that clips is drowned by the others. Each is to
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
-from agent.core.records import Matrix, Validity
+from agent.core.records import ChannelFault, Matrix, Validity
 from agent.window.validity import CLIPPED_SHARE, SILENT_DBFS, clipped_share
 
 # Channels of one array hear the machine within a few dB of each other.
@@ -25,23 +23,6 @@ _NO_HUM = 0.5
 _MAINS = (50, 60)
 _HARMONICS = 20
 _WIDTH_HZ = 2.5
-
-
-@dataclass(frozen=True, slots=True)
-class ChannelFault:
-    """Why channels should not be averaged.
-
-    Attributes:
-        validity: What becomes of sound averaged with it.
-        channels: Which, from 0.
-        text: What is wrong, in words.
-        cancels: The average has lost what each of them holds.
-    """
-
-    validity: Validity
-    channels: tuple[int, ...]
-    text: str
-    cancels: bool = False
 
 
 class ChannelMeter:

@@ -6,7 +6,8 @@ signals. Here:
     failure               no sound at all, digital silence, or samples that are no numbers
     check_function        opened just before (warm-up): what it gives means nothing yet
     out_of_specification  clipping, or far louder than training saw
-    maintenance_required  judged still, but sound is lost too often
+    maintenance_required  judged still, but sound is lost too often, or of channels that are
+                          averaged one is dead, far quieter, clipped or hums
 
 Being quiet is no fault of a microphone: the machine may stand still.
 
@@ -101,6 +102,7 @@ class SensorMonitor:
         self._config = config
         self._failure = _Bucket(0.0, config.failure_off_seconds)
         self._unfit = _Bucket(config.specification_on_seconds, config.specification_off_seconds)
+        self._channels = _Bucket(config.specification_on_seconds, config.specification_off_seconds)
         self._gaps: deque[float] = deque(maxlen=4 * config.gaps_allowed)
         self._often = False
         self._counted: dict[str, int] = {}
@@ -132,6 +134,7 @@ class SensorMonitor:
         if not warming:  # which says nothing either way
             self._failure.see(step, reason if kind in _FAILURES else "")
             self._unfit.see(step, reason if kind in _UNFIT else "")
+            self._channels.see(step, "; ".join(fault.text for fault in window.channel_faults))
         # One gap is in as many windows as overlap it.
         fresh = kind is Validity.GAP and not self._gap_held
         self._gap_held = kind is Validity.GAP
@@ -181,6 +184,9 @@ class SensorMonitor:
             status = ConditionStatus.MAINTENANCE_REQUIRED
             reason = f"sound was lost {plural(len(self._gaps), 'time')} within {span:.0f} minutes: "
             reason += "check the cable, the socket and the load of this device"
+        elif self._channels.raised:
+            status = ConditionStatus.MAINTENANCE_REQUIRED
+            reason = f"{self._channels.reason}: choose another one by the source's `channel`"
         if status is not self._condition.status:
             self._condition = SensorCondition(status, reason, wall)
         elif _NUMBER.sub("", reason) != _NUMBER.sub("", self._condition.reason):

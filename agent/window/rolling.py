@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from agent.core.errors import AudioError
-from agent.core.records import AudioBlock, Samples, Validity, Window
+from agent.core.records import AudioBlock, ChannelFault, Samples, Validity, Window
 from agent.window.validity import assess
+
+_NOTHING = frozenset({Validity.SILENT, Validity.GAP})
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,7 @@ class _Anchor:
     wall: float
     origin: str
     settling: bool
+    faults: tuple[ChannelFault, ...]
 
 
 class RollingWindow:
@@ -107,7 +110,14 @@ class RollingWindow:
         if len(samples) == 0:
             return
         self._anchors.append(
-            _Anchor(self._held, block.monotonic, block.wall, block.origin, block.settling)
+            _Anchor(
+                self._held,
+                block.monotonic,
+                block.wall,
+                block.origin,
+                block.settling,
+                block.channel_faults,
+            )
         )
         self._pieces.append(samples)
         self._held += len(samples)
@@ -135,6 +145,10 @@ class RollingWindow:
             validity, reason = Validity.WARM_UP, "the microphone was opened just before"
         else:
             validity, reason = assess(samples, self.rate, min_seconds=0.0)
+        inside = [a for a in anchors if begin.at <= a.at < start + self.window_samples]
+        faults = next((a.faults for a in reversed(inside) if a.faults), ())
+        if validity in _NOTHING and (cancel := [f for f in faults if f.cancels]):
+            reason = cancel[0].text  # each of them is well: the microphone is not dead
         offset = (start - begin.at) / self.rate
         return Window(
             samples=samples,
@@ -147,4 +161,5 @@ class RollingWindow:
             origin=end.origin,
             step=self.hop_samples,
             position=first + start,
+            channel_faults=faults,
         )

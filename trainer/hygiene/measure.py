@@ -10,8 +10,8 @@ import numpy as np
 
 from agent.capture.files import audio_info, mix, read_frames
 from agent.chain.stream import StreamMeter
-from agent.core.records import Matrix
-from agent.window.channels import ChannelFault, ChannelMeter
+from agent.core.records import ChannelFault, Matrix
+from agent.window.channels import ChannelMeter
 from trainer.hygiene.fingerprint import FingerprintMeter, Words
 from trainer.hygiene.shape import ShapeMeter
 
