@@ -57,13 +57,13 @@ class Heard:
     def samples(self):
         return np.concatenate([block.samples for block in list(self.blocks)] or [np.empty(0)])
 
-    def wait(self, wanted, seconds=15):
+    def wait(self, wanted, seconds=60):
         deadline = time.monotonic() + seconds
         while not wanted():
             assert time.monotonic() < deadline, (len(self.blocks), self.fault)
             time.sleep(0.02)
 
-    def join(self, seconds=10):
+    def join(self, seconds=60):
         self._thread.join(seconds)
         assert not self._thread.is_alive()
         return self
@@ -71,7 +71,7 @@ class Heard:
     def stop(self):
         began = time.monotonic()
         self.source.stop()
-        self.join(4)
+        self.join(30)
         return time.monotonic() - began
 
 
