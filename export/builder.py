@@ -17,6 +17,7 @@ from agent import __version__
 from agent.bundle.manifest import MANIFEST
 from export.bundle import export_run
 from export.embedding_cache import EmbeddingCache
+from export.graph_cache import GraphCache
 from export.results import System, file_name
 from trainer.defaults import needed_weights
 from trainer.fit.classify import CHECKPOINT
@@ -41,6 +42,7 @@ class BundleBuilder:
             for continuing a run that was cut off.
         machines: All machines of the data set, for presets whose classes are of all of them.
         cache: Where the embeddings of frozen encoders are kept; None for nowhere.
+        graphs: Where exported graphs are kept for machines of the same encoder; None for nowhere.
     """
 
     folder: Path
@@ -49,6 +51,7 @@ class BundleBuilder:
     reuse: bool = False
     machines: Sequence[Machine] = ()
     cache: EmbeddingCache | None = None
+    graphs: GraphCache | None = None
     # What each run made here was learnt from.
     _trained: dict[Path, str] = field(default_factory=dict)
 
@@ -73,11 +76,21 @@ class BundleBuilder:
         return self._export(run, self.place(machine, system, seed), system, inputs)
 
     def take_up(self, machine: Machine, system: System, seed: int) -> None:
-        """Let a run that lies there already serve other machines, whose training is the same."""
-        preset = system.preset
-        run = self._place(machine, preset, seed) / "run"
-        if self.reuse and _made_from(run, RUN, self._inputs(machine, preset, seed)):
-            self._trained[run] = self.learning(machine, preset, seed)
+        """Let runs that lie there already serve other machines, whose training is the same."""
+        for preset in (system.preset, *recipes(system.preset).values()):
+            run = self._place(machine, preset, seed) / "run"
+            if self.reuse and _made_from(run, RUN, self._inputs(machine, preset, seed)):
+                self._trained[run] = self.learning(machine, preset, seed)
+
+    def trainings(self, machine: Machine, preset: Preset, seed: int) -> frozenset[str]:
+        """Digests of the trainings behind a run: its own, or those of an ensemble's members."""
+        own = recipes(preset).values() if preset.members else (preset,)
+        return frozenset(self.learning(machine, recipe, seed) for recipe in own)
+
+    def clear(self, machine: Machine, system: System, seed: int) -> None:
+        """Remove runs and bundles of a training, an ensemble's members' among them."""
+        for preset in (system.preset, *recipes(system.preset).values()):
+            shutil.rmtree(self._place(machine, preset, seed), ignore_errors=True)
 
     def _run(self, machine: Machine, preset: Preset, seed: int, progress: Progress) -> Path:
         """The run of a preset, trained where it is not there."""
@@ -145,6 +158,7 @@ class BundleBuilder:
                 test=False,
                 console=quiet,
                 cache=self.kept(system.preset),
+                graphs=self.graphs,
             )
             _mark(bundle, inputs)
         return bundle
@@ -216,9 +230,14 @@ class BundleBuilder:
 
     def _others(self, machine: Machine, preset: Preset) -> list[Machine]:
         """The machines whose recordings are classes beside this one's, or are mixed with its."""
-        if preset.training.classes.machines != "all" and preset.selection is None:
+        if not needs_all(preset):
             return []
         return [other for other in self.machines if other.name != machine.name]
+
+
+def needs_all(preset: Preset) -> bool:
+    """Whether a preset's training listens to the data set's other machines too."""
+    return preset.training.classes.machines == "all" or preset.selection is not None
 
 
 def _state(path: Path) -> list[int] | None:

@@ -44,6 +44,7 @@ from export.draft import draft_manifest, untypical_sources
 from export.embed import encoder_info
 from export.embedding_cache import EmbeddingCache
 from export.framed import write_parts
+from export.graph_cache import GraphCache
 from export.onnx_graph import FloatGraph, export_graph, verify_parity
 from export.parity import write_parity
 from export.parts.detector import Detector, make_detector, still_windows, with_promise, write_files
@@ -96,6 +97,7 @@ def export_run(
     test: bool = True,
     console: Console | None = None,
     cache: EmbeddingCache | None = None,
+    graphs: GraphCache | None = None,
 ) -> Manifest:
     """Write a run's bundle and print what export changed.
 
@@ -107,6 +109,7 @@ def export_run(
         test: Also score the test set, where there is one, through both graphs.
         console: Where to tell; the standard error stream when None.
         cache: Where embeddings are kept for other exports of the same graph; None for nowhere.
+        graphs: Where graphs are kept for other exports of the same encoder; None for nowhere.
 
     Returns:
         The manifest as written.
@@ -119,7 +122,14 @@ def export_run(
         AuscultError: Too few healthy recordings.
     """
     return export_bundle(
-        run, out, data=data, precision=precision, test=test, console=console, cache=cache
+        run,
+        out,
+        data=data,
+        precision=precision,
+        test=test,
+        console=console,
+        cache=cache,
+        graphs=graphs,
     ).manifest
 
 
@@ -134,6 +144,7 @@ def export_bundle(
     sound: bool = True,
     console: Console | None = None,
     cache: EmbeddingCache | None = None,
+    graphs: GraphCache | None = None,
 ) -> Exported:
     """As `export_run`, and give the comparison too.
 
@@ -147,6 +158,7 @@ def export_bundle(
         sound: Carry a few healthy windows as sound, to be heard beside an alarm.
         console: Where to tell.
         cache: Where embeddings are kept.
+        graphs: Where graphs are kept.
 
     Raises:
         SigningError: The key cannot be used.
@@ -172,7 +184,10 @@ def export_bundle(
             progress=progress,
         )
         still = still_windows(machine, record, encoder, progress)
-        graph = export_graph(encoder, Path(work) / "float.onnx")
+        if graphs is None:
+            graph = export_graph(encoder, Path(work) / "float.onnx")
+        else:
+            graph = graphs.graph(encoder, preset)
         torch_cosine = verify_parity(
             encoder, graph.path, windows.waveforms[spread(len(windows.rows), _PARITY_WINDOWS)]
         )

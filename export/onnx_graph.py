@@ -88,11 +88,19 @@ def export_graph(encoder: Encoder, path: Path) -> FloatGraph:
         ExportError: An operation has no ONNX form, or the graph is not valid or not of that shape.
     """
     encoder = encoder.eval().cpu()
-    return replace(_write(encoder, path), fused=partial(_write_fused, encoder))
+    return replace(_write(encoder, path), fused=partial(export_fused, encoder))
 
 
-def _write_fused(encoder: Encoder, path: Path) -> FloatGraph | None:
-    """The fused form's graph; None where there is none, or (with a notice) none that agrees."""
+def export_fused(encoder: Encoder, path: Path) -> FloatGraph | None:
+    """Write an encoder's fused form (export/fused.py).
+
+    Args:
+        encoder: The encoder, in evaluation mode.
+        path: The file to write.
+
+    Returns:
+        The graph; None where there is no such form, or (with a notice) none that agrees.
+    """
     form = fused(encoder)
     if form is None:
         return None

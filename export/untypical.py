@@ -81,7 +81,9 @@ def apart_recordings(healthy: HealthySet, config: ScorerConfig) -> list[ScoredAp
         if not isinstance(scorer, KnnConfig):
             continue
         own = healthy if columns is None else healthy.columns(columns)
-        (scores,) = healthy_scores(own, scorer)
+        # What is made of the rows (SMOTE, prototypes) is nobody's recording.
+        recorded = scorer.model_copy(update={"oversample": "none", "prototypes": None})
+        (scores,) = healthy_scores(own, recorded)
         for one in scored_apart(scores, healthy.rows):
             if one.source not in worst or one.times > worst[one.source].times:
                 worst[one.source] = one

@@ -27,11 +27,14 @@ class Found:
     Attributes:
         machines: Those that can be trained and tested.
         failures: The others, and why not.
+        further: Those that are learnt from alone, where classes are of all machines: not asked for,
+            or not to be tested.
         divided: How they were divided by time, where that was asked for.
     """
 
     machines: list[Machine] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    further: list[Machine] = field(default_factory=list)
     divided: Divided = field(default_factory=Divided)
 
     @property
@@ -47,6 +50,7 @@ def find_benchmark(
     *,
     truth: Truth | None = None,
     cut: Cut | None = None,
+    everyone: bool = False,
     channel: int | None = None,
     progress: Progress | None = None,
 ) -> Found:
@@ -60,6 +64,7 @@ def find_benchmark(
         names: Machines wanted; none for all.
         truth: Answers of an evaluation set.
         cut: Where healthy recordings are divided by time; None for the split as given.
+        everyone: Also load the machines that can only be learnt from.
         channel: Channel of multi-channel recordings; None averages.
         progress: Where to show progress.
 
@@ -79,11 +84,16 @@ def find_benchmark(
         )
     found = Found()
     for name, (part, own) in sorted(places.items()):
-        if names and name not in names:
+        wanted = not names or name in names
+        if not wanted and not everyone:
             continue
+        loaded: Machine | None = None
         try:
             (machine,) = load_machines(part, [own], channel=channel, progress=progress)
-            machine = answer(replace(machine, name=name), own, truth)
+            machine = loaded = answer(replace(machine, name=name), own, truth)
+            if not wanted:
+                found.further.append(loaded)
+                continue
             if cut is not None:
                 found.divided.splits.append(split_by_time(machine, cut))
                 machine = found.divided.splits[-1].machine
@@ -97,7 +107,10 @@ def find_benchmark(
                     remedy="Give the published answers with --key.",
                 )
         except AuscultError as fault:
-            found.failures.append(Failure(name, "", str(fault)))
+            if wanted:
+                found.failures.append(Failure(name, "", str(fault)))
+                if everyone and loaded is not None and loaded.of("normal"):
+                    found.further.append(loaded)
         else:
             found.machines.append(machine)
     return found

@@ -110,6 +110,7 @@ def benchmark(
     from export.benchmark.sets import find_benchmark
     from export.benchmark.summary import NotRun, benchmark_json, closing_table, markdown
     from export.benchmark.truth import read_truth
+    from export.builder import needs_all
     from export.evaluate import choose_systems
     from export.published import beside, beside_json, beside_table
     from export.results import Precision
@@ -145,7 +146,13 @@ def benchmark(
     truth = None if key_path is None else read_truth(key_path)
     with progress_bar(told) as progress:
         found = find_benchmark(
-            data, names, truth=truth, cut=moment, channel=channel, progress=progress
+            data,
+            names,
+            truth=truth,
+            cut=moment,
+            everyone=any(needs_all(system.preset) for system in systems),
+            channel=channel,
+            progress=progress,
         )
     for failure in found.failures:
         told.print(f"[red]{escape(failure.machine)}: left out[/red]: {escape(failure.reason)}")

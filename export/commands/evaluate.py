@@ -104,8 +104,8 @@ def evaluate(
     from rich.markup import escape
 
     from agent import __version__
-    from agent.core.errors import ConfigError
-    from export.builder import BundleBuilder
+    from agent.core.errors import AuscultError, ConfigError
+    from export.builder import BundleBuilder, needs_all
     from export.evaluate import Options, choose_systems
     from export.evaluate import evaluate as run
     from export.published import beside, beside_json, beside_table
@@ -120,7 +120,7 @@ def evaluate(
     from trainer.hygiene.stage import inspect_machine
     from trainer.hygiene.tell import print_notes
     from trainer.progress import progress_bar
-    from trainer.recordings.load import load_machines
+    from trainer.recordings.load import find_machines, load_machines
 
     if as_float and compare_float:
         raise click.UsageError("--float and --compare-float exclude each other.")
@@ -144,6 +144,14 @@ def evaluate(
             inspect_machine(one, channel=channel, untypical="keep", progress=progress)
             for one in machines
         ]
+        # Not tested, but learnt from where a preset's classes are of all machines.
+        others = []
+        if any(needs_all(system.preset) for system in systems):
+            for name in sorted(set(find_machines(data)) - {one.name for one in machines}):
+                try:
+                    others += load_machines(data, [name], channel=channel, progress=progress)
+                except AuscultError as fault:  # noqa: PERF203 - one machine must not end it
+                    told.print(f"not learnt from: {escape(str(fault))}", highlight=False)
     machines = [one.machine for one in inspections]
     for one in inspections:
         print_notes(one, told, everything=False)
@@ -157,7 +165,11 @@ def evaluate(
     for line in divided.notes:
         told.print(escape(line), highlight=False)
     workshop = BundleBuilder(
-        out / "work", weights=weights, channel=channel, reuse=reuse, machines=machines
+        out / "work",
+        weights=weights,
+        channel=channel,
+        reuse=reuse,
+        machines=(*machines, *others),
     )
     found = run(machines, systems, workshop, Options(out, channel, resamples), told)
     found.failures.extend(divided.failures)

@@ -43,6 +43,22 @@ from trainer.commands.options import (
     help="Make a bundle of each ensemble, which holds all its models, in place of weighing "
     "finished scores.",
 )
+@click.option(
+    "--rehearse",
+    is_flag=True,
+    help="Try the whole path in minutes: tiny encoders of random values (no --weights), few "
+    "epochs, windows of two seconds; everything that is shortened is printed.",
+)
+@click.option(
+    "--epochs",
+    type=click.IntRange(min=1),
+    help="Epochs of a rehearsal's trainings. [default: 2]",
+)
+@click.option(
+    "--made-up",
+    is_flag=True,
+    help="Rehearse on a made-up set in the challenge's layout, written to DATA where nothing is.",
+)
 @click.option("--float", "as_float", is_flag=True, help="Float32 bundles in place of INT8 ones.")
 @channel_option
 @click.option(
@@ -59,6 +75,9 @@ def reproduce(
     out: Path | None,
     folder: Path | None,
     bundles: bool,
+    rehearse: bool,
+    epochs: int | None,
+    made_up: bool,
     as_float: bool,
     channel: int | None,
     keep: bool,
@@ -84,9 +103,11 @@ def reproduce(
     from agent.core.storage import write_atomic
     from export.builder import BundleBuilder
     from export.evaluate import Options
+    from export.graph_cache import GraphCache
     from export.published import beside_json
     from export.reproduce.data import find_material
     from export.reproduce.plan import plan as plan_report
+    from export.reproduce.rehearse import REMARK, Rehearsal, make_up
     from export.reproduce.run import reproduce as run
     from export.reproduce.run import systems_of
     from export.reproduce.tables import comparisons, markdown, report_tables, weighed_json
@@ -95,7 +116,12 @@ def reproduce(
     from trainer.defaults import absent_weights
     from trainer.progress import progress_bar
 
-    plan = plan_report(report, presets=folder, bundles=bundles)
+    if (made_up or epochs is not None) and not rehearse:
+        raise click.UsageError("--made-up and --epochs are of a rehearsal: give --rehearse.")
+    rehearsal = None
+    if rehearse:
+        rehearsal = Rehearsal() if epochs is None else Rehearsal(epochs=epochs)
+    plan = plan_report(report, presets=folder, bundles=bundles, rehearsal=rehearsal)
     absent = {
         preset.name: files for preset in plan.trained if (files := absent_weights(preset, weights))
     }
@@ -107,24 +133,41 @@ def reproduce(
             where="--weights" if weights is None else weights,
             remedy="`auscult pretrained list` says where they are.",
         )
-    out = out or Path("out") / f"reproduce-{plan.number}"
+    what = "rehearse" if rehearse else "reproduce"
+    out = out or Path("out") / f"{what}-{plan.number}"
     out.mkdir(parents=True, exist_ok=True)
     told = Console(stderr=True)
+    for line in plan.shortened:
+        told.print(f"shortened: {escape(line)}", highlight=False, soft_wrap=True)
+    if rehearsal is not None and made_up:
+        fresh = make_up(data, rehearsal)
+        told.print(
+            f"{escape(str(data))}: {'made up now' if fresh else 'there already, taken as it is'}",
+            highlight=False,
+        )
     with progress_bar(told) as progress:
         material = find_material(data, names, channel=channel, progress=progress)
     for line in material.notes:
         told.print(f"note: {escape(line)}", highlight=False)
     systems = systems_of(plan, seeds, "float32" if as_float else "int8")
     workshop = BundleBuilder(
-        out / "work", weights=weights, channel=channel, reuse=True, machines=material.everyone
+        out / "work",
+        weights=weights,
+        channel=channel,
+        reuse=True,
+        machines=material.everyone,
+        graphs=GraphCache(out / "work" / "graphs"),
     )
     started = datetime.now(timezone.utc)
     found = run(plan, material.tested, systems, workshop, Options(out, channel, resamples), told)
     compared = comparisons(plan, found, material.alike)
     remarks = [*material.notes, *notes(found.evaluation), *plan.report.notes]
+    if rehearse:
+        remarks.insert(0, REMARK)
     about = {
         "report": plan.number,
         "data": str(data),
+        "shortened": list(plan.shortened),
         "auscult_version": __version__,
         "created": started.isoformat(timespec="seconds"),
         "bootstrap": {"resamples": resamples, "seed": 0, "level": 0.95},

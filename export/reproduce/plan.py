@@ -8,6 +8,7 @@ from pathlib import Path
 
 from agent.config.scorer import FusionConfig
 from agent.core.errors import ConfigError
+from export.reproduce.rehearse import Rehearsal, rehearsed, shortenings
 from trainer.fusion.search import Objective
 from trainer.members import assemble
 from trainer.preset import Preset, load_preset
@@ -42,6 +43,7 @@ class Plan:
         trained: Presets that are trained, exported and scored, in the order of the tables.
         weighed: Systems over their scores.
         columns: What of ours stands beside a column of the report's tables, by (table, column).
+        shortened: What a rehearsal has otherwise, a line each; empty for a reproduction.
     """
 
     number: str
@@ -49,21 +51,34 @@ class Plan:
     trained: tuple[Preset, ...]
     weighed: tuple[Weighed, ...]
     columns: Mapping[tuple[int, str], str]
+    shortened: tuple[str, ...] = ()
 
 
-def plan(number: str, *, presets: Path | None = None, bundles: bool = False) -> Plan:
+def plan(
+    number: str,
+    *,
+    presets: Path | None = None,
+    bundles: bool = False,
+    rehearsal: Rehearsal | None = None,
+) -> Plan:
     """Plan a report.
 
     Args:
         number: Its number, `001` or `1`.
         presets: Folder of files that take the place of presets of the same name.
         bundles: Ensembles become bundles of their own, in place of weighed scores.
+        rehearsal: How short everything is to be; None for the presets as they are.
 
     Raises:
         ConfigError: There is no such report, or a preset is wrong.
     """
     report, number = find_report(number), number.zfill(3)
     given = {name: _preset(name, presets) for name in _asked(number, report)}
+    shortened: list[str] = []
+    if rehearsal is not None:
+        short = {name: rehearsed(preset, rehearsal) for name, preset in given.items()}
+        shortened = shortenings([(given[name], preset) for name, preset in short.items()])
+        given = short
     ensembles = {
         name: preset
         for name, preset in given.items()
@@ -98,7 +113,7 @@ def plan(number: str, *, presets: Path | None = None, bundles: bool = False) -> 
                 f"{number}",
                 remedy="Make it a bundle of its own with --bundles.",
             )
-    return Plan(number, report, trained, tuple(weighed), columns)
+    return Plan(number, report, trained, tuple(weighed), columns, tuple(shortened))
 
 
 def _asked(number: str, report: Report) -> list[str]:

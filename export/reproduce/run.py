@@ -89,6 +89,9 @@ def reproduce(
                         if task.id != overall:
                             progress.remove_task(task.id)
                     progress.advance(overall)
+                # The next system has another encoder: its graphs alone would fill the disk.
+                if workshop.graphs is not None:
+                    workshop.graphs.clear()
     fused: dict[tuple[str, int], Fused] = {}
     for weighed in plan.weighed:
         found = _weigh(found, weighed, machines, systems, options, fused, console)

@@ -24,7 +24,9 @@ from agent.config.scorer_knn import KnnConfig
 from export.builder import BundleBuilder
 from export.commands.benchmark import benchmark
 from export.embedding_cache import EmbeddingCache
+from export.reproduce.rehearse import Rehearsal, rehearsed
 from trainer.preset import load_preset
+from trainer.run import RUN
 from trainer.synth.dataset import Counts, write_dataset
 from trainer.synth.design import design_machine
 
@@ -143,6 +145,83 @@ def test_after_a_change_only_what_changed_is_embedded(data, tmp_path, monkeypatc
     louder(min((data / "fan" / "test").glob("*.wav")))
     run(data, tmp_path / "out", *machine)
     assert made == [1] * systems
+
+
+class Trainings:
+    """Stands in for training, joining and export: each leaves what the next looks for."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.done: list[tuple[str, str, list[str]]] = []
+        self.scored: list[str] = []
+        monkeypatch.setattr("export.builder.train_machine", self._train)
+        monkeypatch.setattr("export.builder.rescored", lambda _run, _preset, out, _m: _leave(out))
+        monkeypatch.setattr("export.builder.join_runs", lambda _p, _r, out, **_k: _leave(out))
+        monkeypatch.setattr("export.builder.export_run", lambda *_a, **_k: None)
+        monkeypatch.setattr("export.benchmark.report.write_benchmark", lambda *_a, **_k: None)
+        monkeypatch.setattr(running, "evaluate_one", self._evaluate)
+
+    def _train(self, machine, preset, out, *, others, **_rest) -> None:
+        self.done.append((preset.name, machine.name, [other.name for other in others]))
+        _leave(out)
+
+    def _evaluate(self, machine, system, seed, workshop, _options, progress):
+        workshop.bundle(machine, system, seed, progress)
+        self.scored.append(f"{machine.name} {system.name}")
+        return scored(machine)
+
+    def of_all(self) -> list[tuple[str, str, list[str]]]:
+        """Those whose classes are of all machines."""
+        return [one for one in self.done if one[0] in {"lbeats", "leat"}]
+
+
+def _leave(run: Path) -> None:
+    run.mkdir(parents=True, exist_ok=True)
+    (run / RUN).write_text("{}")
+
+
+def _small(name: str, place: Path) -> tuple[str, str]:
+    preset = rehearsed(load_preset(name), Rehearsal())
+    (place / f"{name}.yaml").write_text(preset.model_dump_json())
+    return "--preset", str(place / f"{name}.yaml")
+
+
+def test_classes_of_all_machines_are_learnt_once(data, tmp_path, monkeypatch):
+    trained = Trainings(monkeypatch)
+    asked = (*_small("fusion_system", tmp_path), *_small("lbeats", tmp_path), "--seed", "0")
+    run(data, tmp_path / "out", *asked)
+    assert sorted(trained.of_all()) == [
+        ("lbeats", "fan", ["gearbox"]),
+        ("leat", "fan", ["gearbox"]),
+    ]
+    assert {"gearbox fusion_system", "gearbox lbeats"} <= set(trained.scored)
+    assert not list((tmp_path / "out" / "work").glob("*/*/seed_*/run"))
+
+
+def test_one_machine_asked_for_is_told_from_all_the_others(data, tmp_path, monkeypatch):
+    trained = Trainings(monkeypatch)
+    shutil.rmtree(data / "fan" / "test")  # not to be tested, but to learn from
+    run(data, tmp_path / "out", *_small("lbeats", tmp_path), "--seed", "0", "--machine", "gearbox")
+    assert trained.of_all() == [("lbeats", "gearbox", ["fan"])]
+    assert {name.split()[0] for name in trained.scored} == {"gearbox"}
+
+
+def test_killed_after_one_machine_the_shared_training_is_taken_up(data, tmp_path, monkeypatch):
+    trained = Trainings(monkeypatch)
+    whole = trained._evaluate
+
+    def cut_off(machine, system, *rest):
+        if (machine.name, system.name) == ("gearbox", "lbeats"):
+            raise KeyboardInterrupt
+        return whole(machine, system, *rest)
+
+    monkeypatch.setattr(running, "evaluate_one", cut_off)
+    asked = (*_small("lbeats", tmp_path), "--seed", "0")
+    arguments = [str(data), *PRESETS, "--out", str(tmp_path / "out"), *asked]
+    assert CliRunner().invoke(benchmark, arguments).exit_code != 0
+    assert trained.of_all() == [("lbeats", "fan", ["gearbox"])]
+    monkeypatch.setattr(running, "evaluate_one", whole)
+    run(data, tmp_path / "out", *asked)
+    assert trained.of_all() == [("lbeats", "fan", ["gearbox"])]
 
 
 @pytest.mark.slow

@@ -7,6 +7,10 @@ they are read from `--weights` as real ones are.
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +23,7 @@ from agent.deploy.load import open_bundle
 from export.commands.reproduce import reproduce
 from export.reproduce.data import find_material
 from export.reproduce.plan import plan
+from export.reproduce.rehearse import REMARK, Rehearsal, make_up, rehearsed
 from tests.export.test_every_preset import agent_scores
 from tests.support.presets import SECONDS, shrunk
 from trainer.preset import Preset, load_preset
@@ -171,7 +176,92 @@ def test_report_003_on_two_machines_and_again(tmp_path, two, checkpoints):
         bundle.close()
 
 
+def _leaves(value: Any, path: str = "") -> dict[str, Any]:
+    """Every value of nested settings by its dotted path, without places in lists of sections."""
+    if isinstance(value, dict):
+        return {
+            inner: one
+            for key, own in value.items()
+            for inner, one in _leaves(own, f"{path}.{key}" if path else key).items()
+        }
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        found: dict[str, Any] = {}
+        for own in value:
+            for inner, one in _leaves(own, path).items():
+                found.setdefault(inner, []).append(one)
+        return found
+    return {path: value}
+
+
+@pytest.mark.parametrize("number", ["000", "001", "002", "003", "004"])
+def test_a_rehearsal_tells_everything_that_it_shortens_and_leaves_the_rest(number):
+    whole, short = plan(number), plan(number, rehearsal=Rehearsal())
+    assert not whole.shortened
+    told: dict[str, set[str]] = {}
+    for line in short.shortened:
+        text, names = line.rsplit(" (", maxsplit=1)
+        everyone = {p.name for p in (*whole.trained, *(w.preset for w in whole.weighed))}
+        own = everyone if names == "all)" else set(names[:-1].split(", "))
+        told.setdefault(text.split(":")[0], set()).update(own)
+    for before, after in zip(whole.trained, short.trained, strict=True):
+        if before.members:
+            continue  # its members' lines are its own
+        old, new = (_leaves(p.model_dump(mode="json")) for p in (before, after))
+        words = ("report", "members")
+        changed = {path for path in old if old[path] != new[path] and not path.startswith(words)}
+        assert changed == {path for path, names in told.items() if before.name in names}
+        kept = ("training.head", "training.learning_rate", "training.lora.rank", "scorer.metric")
+        assert all(old.get(path) == new.get(path) for path in kept)
+        assert after.report is None or REMARK[1:] in after.report.deviations[0]
+
+
+def test_a_rehearsal_never_has_more_epochs_than_the_report():
+    for name in ("lbeats", "xju_lora4", "baseline_mse"):
+        preset = load_preset(name)
+        assert rehearsed(preset, Rehearsal(epochs=500)).training.epochs <= preset.training.epochs
+
+
+def test_a_made_up_set_that_was_cut_off_is_made_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr("export.reproduce.rehearse.MADE_UP", FEW)
+    left = tmp_path / ".set.part" / "dev_data" / "raw" / "fan" / "supplemental"
+    left.mkdir(parents=True)
+    (left / "section_00_noise_supplemental_normal_0099_noAttribute.wav").write_bytes(b"half")
+    assert make_up(tmp_path / "set", Rehearsal(seconds=0.5))
+    assert not make_up(tmp_path / "set", Rehearsal(seconds=0.5))
+    assert len(list((tmp_path / "set").glob("*/raw/fan/supplemental/*"))) == FEW.supplemental
+    assert [place.name for place in tmp_path.iterdir()] == ["set"]
+
+
+def test_options_of_a_rehearsal_are_refused_without_it(tmp_path):
+    done = CliRunner().invoke(reproduce, ["003", str(tmp_path / "no"), "--made-up"])
+    assert done.exit_code == 2
+    assert "--rehearse" in done.output
+    assert not (tmp_path / "no").exists()
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_killed_in_the_training_it_goes_on_from_the_checkpoint(tmp_path, two):
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "agent.cli", "reproduce", "003", str(two), "--rehearse"]
+    command += ["--epochs", "12", "--machine", "fan", "--out", str(out)]
+    run = out / "work" / "xju_lora4" / "fan" / "seed_0" / "run"
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    while not (run / "checkpoint" / "state.json").is_file() and process.poll() is None:
+        time.sleep(0.05)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert not (run / "run.json").exists()
+    subprocess.run(command, check=True, capture_output=True, timeout=1500)
+    # Both processes wrote into one run, whose epochs are those of one training.
+    assert len(list((run / "logs").glob("events.*"))) == 2
+    assert len(json.loads((run / "run.json").read_text())["losses"]) == 12
+    results = json.loads((out / "results.json").read_text())
+    assert any(line.startswith("training.epochs: 30 -> 12") for line in results["shortened"])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("number", ["001", "003"])
 def test_a_report_from_training_to_int8_bundle_to_agent(tmp_path, challenge, checkpoints, number):
     folder = _folder(tmp_path, number, checkpoints)

@@ -7,14 +7,17 @@ import pytest
 import soundfile
 
 from agent.bundle.manifest import Row
+from agent.config.scorer import FusionConfig
+from agent.config.scorer_knn import KnnConfig
 from agent.deploy.load import open_bundle
 from agent.offline.clips import score_clip
+from agent.score.scorer import HealthySet
 from export.bundle import export_run
 from export.onnx_graph import ExportError
-from export.untypical import scored_apart
+from export.untypical import apart_recordings, scored_apart
 from trainer.hygiene.stage import inspect_machine
 from trainer.learn import train_machine
-from trainer.preset import load_preset
+from trainer.preset import load_preset, preset_names
 from trainer.recordings.load import load_machines
 
 RATE = 16000
@@ -88,3 +91,21 @@ def test_scores_are_ranked_by_recording():
     scores[7] = 99.0
     (one,) = scored_apart(scores, rows)
     assert (one.source, one.start) == ("3", 1.0)
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_one_recording_unlike_the_others_is_found_with_any_presets_neighbours(name):
+    """Also where the scorer makes up vectors, which takes a workstation's packages."""
+    random = np.random.default_rng(1)
+    vectors = random.normal(size=(20, 6)).astype(np.float32)
+    vectors[:, 0] += 10.0
+    vectors[7] = (-10.0, *np.zeros(5))
+    rows = [
+        Row(source=f"normal/{n:02}.wav", start=0.0, group=f"{n}", domain=domain)
+        for n, domain in enumerate(["source"] * 14 + ["target"] * 6)
+    ]
+    scorer = load_preset(name).scorer
+    parts = [part.scorer for part in scorer.parts] if isinstance(scorer, FusionConfig) else [scorer]
+    for part in parts:
+        found = [one.source for one in apart_recordings(HealthySet(vectors, rows), part)]
+        assert found == (["normal/07.wav"] if isinstance(part, KnnConfig) else [])
