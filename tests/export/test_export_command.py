@@ -49,7 +49,7 @@ def test_writes_bundle_and_figures_and_says_what_is_next(run, tmp_path):
     assert result.exit_code == 0
     open_bundle(tmp_path / "b").close()
     # Its encoder is all front end: nothing is quantized, and that is said.
-    assert "float32 only" in result.output
+    assert "float32, as the preset or --float asks" in result.output
     assert f"auscult score --bundle {tmp_path / 'b'}" in result.output
     figures = json.loads((tmp_path / "f.json").read_bytes())
     assert figures["precision"] == "float32"
