@@ -134,6 +134,27 @@ def test_the_contradictions_that_the_notes_tell_are_in_the_figures():
         assert apart == ({("fan", 0)} if ours == "Baseline MSE" else set())
 
 
+def _whole(table: PublishedTable) -> dict[str, float]:
+    """Of each system the harmonic mean over all figures of all machines, per cent."""
+    return {s.name: harmonic_mean(v for m in MACHINES for v in s.rows[m]) for s in table.systems}
+
+
+def test_what_reports_002_and_004_say_of_their_tables():
+    """As the walk (docs/notes/reports.md) tells: what holds of it, and what does not."""
+    (two,) = find_report("002").tables
+    encoders = {k: v for k, v in _whole(two).items() if not k.startswith("Baseline")}
+    assert max(encoders, key=encoders.__getitem__) == "EAT"
+    assert encoders["EAT"] == pytest.approx(62.32, abs=0.01)
+    assert min(encoders, key=encoders.__getitem__) == "MuQ"
+    own = {s.name: s.rows for s in two.systems if s.name in encoders}
+    best = {m: max(own, key=lambda name: harmonic_mean(own[name][m])) for m in MACHINES}
+    assert [m for m in MACHINES if best[m] == "Dasheng 12B"] == ["gearbox"]
+    four = _whole(find_report("004").tables[0])
+    assert max(four["CNN-DS"], four["CNN-DtMM"], four["ACAE"]) < min(
+        four["Baseline_mse"], four["Baseline_MAHALA"]
+    )
+
+
 def test_the_trained_values_of_lbeats_and_leat():
     """What the notes say of the adapters' number, in millions: rank * (in + out) each."""
     single = {s.name: s for s in find_report("001").tables[0].systems}
