@@ -97,7 +97,7 @@ def test_the_agent_s_failure_is_told_with_its_words(tmp_path):
     )
     agent = AgentProcess(config, tmp_path / "agent.log")
     agent.start()
-    agent._process.wait(60)
+    agent._process.wait(300)
     with pytest.raises(AuscultError, match=r"exit status 2.*nowhere"):
         agent.ended()
 
@@ -112,12 +112,12 @@ def test_an_interrupted_demonstration_leaves_nothing_running(tmp_path, number):
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
-    for _ in range(600):
+    for _ in range(3000):
         if (out / MARKER).is_file():
             break
         time.sleep(0.1)
     process.send_signal(number)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=300)
     assert process.returncode == 130, said
     assert b"stopped" in said
     with pytest.raises(ProcessLookupError):
