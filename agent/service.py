@@ -180,6 +180,8 @@ class Agent:
             broker.wait_connected(_BROKER_SECONDS)
         self._vigil.begin(max(self._step(machine) for machine in self._config.machines))
         start_all(self.pipelines)
+        if broker is not None:
+            broker.bundle_changed()  # what the thresholds promise is known only now
         self._growth.attend()
         if self._config.metrics is not None:
             self._metrics = MetricsServer(self._config.metrics, self._exposition)
@@ -199,7 +201,7 @@ class Agent:
         return info_message(self._config.device_name, self._bundle_infos(), commands)
 
     def _health(self) -> Message:
-        broker = self._broker
+        broker, infos = self._broker, self._bundle_infos()
         return PageHealth(
             device=self._config.device_name,
             time=utc(time.time()),
@@ -210,18 +212,22 @@ class Agent:
             reconnects=0 if broker is None else max(0, broker.connections - 1),
             outbox=None if broker is None else outbox_health(broker.outbox, broker.refused),
             machines={pipeline.name: machine_health(pipeline) for pipeline in self.pipelines},
-            levels={name: one.level for name, one in self._bundle_infos().items() if one},
+            levels={name: one.level for name, one in infos.items() if one},
+            promises={name: list(one.promise) for name, one in infos.items() if one},
+            blind={name: one.blind for name, one in infos.items() if one and one.blind},
             remarks=self.publisher_states(),
         ).model_dump(mode="json")
 
     def _bundle_infos(self) -> dict[str, BundleInfo | None]:
         found: dict[str, BundleInfo | None] = {}
         # It is told before the pipelines are there, too.
-        levels = {one.name: one.level for one in self.pipelines if isinstance(one, Pipeline)}
+        judging = {one.name: one for one in self.pipelines if isinstance(one, Pipeline)}
         for machine in self._config.machines:
             name, bundle = machine.name, self._growth.bundle(machine.name)
-            level = level_of(machine.level, levels.get(name))
-            found[name] = None if bundle is None else bundle_info(bundle, level)
+            one = judging.get(name)
+            level = level_of(machine.level, None if one is None else one.level)
+            promise, blind = ((), "") if one is None else one.promise
+            found[name] = None if bundle is None else bundle_info(bundle, level, promise, blind)
         return found
 
     def _unjudged(self) -> list[str]:

@@ -51,10 +51,11 @@ from export.parts.detector import Detector, make_detector, still_windows, with_p
 from export.parts.drift import FittedDrift, fit_drift
 from export.parts.exemplars import write_exemplars
 from export.parts.patches import fit_patches, write_patches
-from export.planted import faulty_windows
 from export.quantize import Quantized, quantize_static, quantize_weights, spread
 from export.untypical import refuse_apart
 from trainer.decisions.advice import what_to_record
+from trainer.decisions.planted import faulty_windows
+from trainer.decisions.promised import heard_hours
 from trainer.decisions.rehearsal import Rehearsal, summed_up
 from trainer.decisions.verdict import Standing, Verdict, judge
 from trainer.learn import HEALTHY
@@ -80,12 +81,14 @@ class Exported:
         comparison: What export changed.
         rehearsal: What its threshold would have done with its own healthy recordings.
         tested: Verdict on what the threshold does with the test recordings; None untested.
+        healthy_hours: Of sound that it was learnt from.
     """
 
     manifest: Manifest
     comparison: Comparison
     rehearsal: Rehearsal
     tested: Verdict | None = None
+    healthy_hours: float = 0.0
 
 
 def export_run(
@@ -242,7 +245,8 @@ def export_bundle(
         if quantized:
             refuse_cosine(comparison, preset.quantization)
 
-        faulty = faulty_windows(machine, record, exported, progress) if test else None
+        rate, samples = exported.sample_rate, exported.window_samples
+        faulty = faulty_windows(machine, record, rate, samples, progress) if test else None
         final = with_promise(target, final, windows, faulty, preset, progress)
         drift = _fit_drift(record, machine, windows, final, progress)
         draft = draft_manifest(
@@ -305,7 +309,8 @@ def export_bundle(
         HealthyScores(fitted.healthy_scores, windows.rows),
         fitted.threshold, fitted.config.clip, machine, preset,
     )  # fmt: skip
-    return Exported(manifest, comparison, rehearsal, _tested(comparison, machine, preset))
+    hours = heard_hours(windows, preset.window.seconds)
+    return Exported(manifest, comparison, rehearsal, _tested(comparison, machine, preset), hours)
 
 
 def _tested(comparison: Comparison, machine: Machine, preset: Preset) -> Verdict | None:

@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 from rich.progress import Progress
-from scipy import signal
 
-from agent.bundle.facts import PlantedFault, SightInfo
+from agent.bundle.facts import SightInfo
 from agent.bundle.manifest import EncoderInfo
 from agent.calibrate.fit import FittedScorer
-from agent.config.decide import DecideConfig
-from agent.core.errors import AudioError
 from agent.score.build import build_scorer
 from agent.score.scorer import HealthySet
 from export.embed import embed
-from trainer.recordings.model import Machine
-from trainer.run import RunRecord
-from trainer.windows import WindowSet, healthy_windows
-
-# Levels of planted faults, relative to the window's own.
-LEVELS_DB = (-20.0, -10.0, 0.0)
-_PLANTED_IN = 12  # healthy windows
-_MOST_RECORDED = 100  # faulty test recordings
-
-Waveforms = npt.NDArray[np.float32]
+from trainer.decisions.planted import median_scores, plant, recorded_scores
+from trainer.windows import WindowSet
 
 
 def measure_sight(
@@ -64,92 +48,3 @@ def measure_sight(
         )
         recorded = recorded_scores(scorer.score(vectors)[0].tolist(), faulty.groups)
     return SightInfo(planted=tuple(median_scores(scores.tolist(), what)), recorded=recorded)
-
-
-def faulty_windows(
-    machine: Machine, record: RunRecord, info: EncoderInfo, progress: Progress
-) -> WindowSet | None:
-    """Windows of the faulty test recordings, of a hundred at most; None without any."""
-    found = [r for r in machine.of("test") if r.label == "anomaly"]
-    if not found:
-        return None
-    places = np.unique(np.linspace(0, len(found) - 1, _MOST_RECORDED).astype(int))
-    some = replace(machine, recordings=tuple(found[i] for i in places))
-    try:
-        return healthy_windows(
-            some,
-            rate=info.sample_rate,
-            window_samples=info.window_samples,
-            hop_samples=round(record.preset.window.train_hop_seconds * info.sample_rate),
-            roles=("test",),
-            channel=record.channel,
-            progress=progress,
-        )
-    except AudioError:
-        return None
-
-
-def plant(
-    waveforms: Waveforms, rate: int, seed: int = 0
-) -> tuple[Waveforms, list[tuple[str, float]]]:
-    """Healthy windows with simple faults in them.
-
-    Args:
-        waveforms: Healthy windows, float32 `(n, samples)`.
-        rate: Samples a second.
-        seed: Of the noise.
-
-    Returns:
-        Windows with a fault, and of each its kind and level, dB of the window's RMS.
-    """
-    rng = np.random.default_rng(seed)
-    chosen = waveforms[np.unique(np.linspace(0, len(waveforms) - 1, _PLANTED_IN).astype(int))]
-    sounds = _sounds(waveforms.shape[1], rate, rng)
-    planted, what = [], []
-    for kind, sound in sounds:
-        for level in LEVELS_DB:
-            for window in chosen:
-                rms = float(np.sqrt(np.mean(np.square(window, dtype=np.float64))))
-                planted.append(window + (rms * 10 ** (level / 20)) * sound)
-                what.append((kind, level))
-    return np.stack(planted).astype(np.float32), what
-
-
-def _sounds(samples: int, rate: int, rng: np.random.Generator) -> list[tuple[str, Waveforms]]:
-    """A tone, a band of noise, knocks; RMS 1."""
-    t = np.arange(samples) / rate
-    tone = np.sin(2 * np.pi * 0.0937 * rate * t)  # 1500 Hz at 16 kHz
-    edges = (0.15 * rate, 0.25 * rate)
-    band = signal.sosfilt(
-        signal.butter(2, edges, "bandpass", fs=rate, output="sos"), rng.standard_normal(samples)
-    )
-    ring = np.exp(-t[: rate // 20] / 0.004) * np.sin(2 * np.pi * 0.19 * rate * t[: rate // 20])
-    strikes = np.zeros(samples)
-    strikes[:: max(1, rate // 9)] = 1.0
-    knocks = np.convolve(strikes, ring)[:samples]
-    found = (("a tone", tone), ("a band of noise", band), ("knocks", knocks))
-    return [(kind, (x / np.sqrt(np.mean(x**2))).astype(np.float32)) for kind, x in found]
-
-
-def median_scores(scores: Sequence[float], what: Sequence[tuple[str, float]]) -> list[PlantedFault]:
-    """The median score of each kind and level."""
-    found: dict[tuple[str, float], list[float]] = {}
-    for score, key in zip(scores, what, strict=True):
-        found.setdefault(key, []).append(float(score))
-    return [
-        PlantedFault(kind=kind, level_db=level, score=float(np.median(values)))
-        for (kind, level), values in found.items()
-    ]
-
-
-def recorded_scores(scores: Sequence[float], groups: Sequence[str]) -> tuple[float, ...]:
-    """Of each faulty recording the score that as much of it reaches as raises an alarm."""
-    amounts = DecideConfig().amounts
-    share = amounts.raise_after / amounts.within
-    of = np.array(groups)
-    values = np.array(scores, np.float64)
-    found = []
-    for group in dict.fromkeys(groups):
-        falling = np.sort(values[of == group])[::-1]
-        found.append(float(falling[math.ceil(share * len(falling) - 1e-9) - 1]))
-    return tuple(found)

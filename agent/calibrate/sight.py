@@ -8,6 +8,7 @@ scores, so that the device can say of any threshold what passes below it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,6 +47,31 @@ def sight_at(threshold: float, info: SightInfo) -> Sight:
         )
     known = bool(info.planted or info.recorded)
     return Sight(known and not seen, "; ".join(parts))
+
+
+def passing_words(threshold: float, seen: Sight) -> list[str]:
+    """What a threshold lets pass, in words.
+
+    Args:
+        threshold: Raw score above which a window is anomalous.
+        seen: What it sees.
+    """
+    words = [f"a fault that scores below {threshold:.4g} (1.0 on the scale shown) passes"]
+    return [*words, seen.text] if seen.text else words
+
+
+def hours_words(hours: float) -> str:
+    """What so much healthy sound could show of a promise by counting alone, in words.
+
+    Args:
+        hours: Of healthy sound, heard without any alarm.
+    """
+    # Of a Poisson process without an event, 95 %: -ln 0.05 = 3.0 may have been due.
+    most = -math.log(0.05) / hours * 720.0
+    return (
+        f"{hours:.2g} h of healthy sound without an alarm show by counting no more than that there "
+        f"are fewer than {most:.2g} in 30 days (95 %); what is rarer rests on the scores' tail"
+    )
 
 
 def _planted(threshold: float, faults: Sequence[PlantedFault]) -> str:

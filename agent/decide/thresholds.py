@@ -11,7 +11,7 @@ from agent.bundle.manifest import HEALTHY_SCORES, Manifest
 from agent.calibrate.limits import HealthyScores
 from agent.calibrate.rate import Counting, measure_correlation, window_rate
 from agent.calibrate.rules import Limit, find_limit
-from agent.calibrate.sight import sight_at
+from agent.calibrate.sight import passing_words, sight_at
 from agent.config.decide import Amounts, DecideConfig, FalseAlarms
 from agent.config.threshold import ThresholdRule
 from agent.core.errors import ConfigError
@@ -95,9 +95,7 @@ def _cost(config: DecideConfig, manifest: Manifest, alarm: float) -> tuple[tuple
         )
     elif promised is not None:
         words.append(f"promise: {promised.words} of running")
-    words += [f"a fault that scores below {alarm:.4g} (1.0 on the scale shown) passes"]
-    if seen.text:
-        words.append(seen.text)
+    words += passing_words(alarm, seen)
     if not seen.blind:
         return tuple(words), ""
     return ("BLIND: no known fault would raise an alarm", *words), (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 from agent.core.errors import AuscultError
 from agent.core.text import plural
 from agent.evidence.record import RECORD, read_feedback, read_record
+
+_FRESH_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,28 @@ def false_in(root: Path, now: datetime, days: float) -> int:
     """
     since = now - timedelta(days=days)
     return sum(verdict == "normal" and raised >= since for raised, verdict in _answers(root))
+
+
+class Answers:
+    """A machine's alarms by month, read again now and then. Any thread.
+
+    Args:
+        root: The machine's evidence; None where none is kept.
+    """
+
+    def __init__(self, root: Path | None) -> None:
+        self._root = root
+        self._read: tuple[float, list[Month]] | None = None
+
+    @property
+    def months(self) -> list[Month]:
+        """The latest first; at most a minute old."""
+        now, known = time.monotonic(), self._read
+        if self._root is None:
+            return []
+        if known is None or now - known[0] >= _FRESH_SECONDS:
+            self._read = known = (now, months(self._root))
+        return known[1]
 
 
 def _answers(root: Path) -> list[tuple[datetime, str]]:

@@ -19,6 +19,7 @@ from agent.core.records import Window
 from agent.machine.counters import Counters
 from agent.machine.observers import PipelineObserver, PipelineObservers
 from agent.publish.broadcaster import Broadcaster
+from agent.publish.payloads import MonthOfAlarms
 from agent.publish.publisher import Publisher
 from agent.window.condition import ConditionStatus, SensorCondition, SensorMonitor
 from agent.window.queue import WindowQueue
@@ -65,6 +66,11 @@ class Listener(ABC):
     @property
     def remarks(self) -> tuple[str, ...]:
         """What people should know of how it is listened to."""
+        return ()
+
+    @property
+    def months(self) -> Sequence[MonthOfAlarms]:
+        """What became of its alarms, by month, the latest first."""
         return ()
 
     def __init__(

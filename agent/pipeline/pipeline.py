@@ -24,12 +24,14 @@ from agent.deploy.load import Bundle
 from agent.drift.follower import DriftFollower
 from agent.drift.memory import DriftFile
 from agent.drift.service import DriftService
+from agent.evidence.answers import Answers
 from agent.level.baseline import LevelBaseline, LevelFile, level_file
 from agent.level.machine import MachineLevel
 from agent.machine.observers import PipelineObserver
 from agent.machine.scoring import ScoredWindow, WindowScorer
 from agent.machine.settings import MachineSettings, settings_of
 from agent.pipeline.listener import Cut, Listener
+from agent.publish.payloads import MonthOfAlarms
 from agent.publish.publisher import Publisher
 
 log = logging.getLogger(__name__)
@@ -80,6 +82,8 @@ class Pipeline(Listener):
         self._keeper: AlarmService | None = None
         self._drift: DriftService | None = None
         self._follower = DriftFollower(config.name)
+        evidence = None if state is None else state.parent / "evidence" / config.name
+        self._answers = Answers(evidence)
         answers = LevelFile(None if state is None else level_file(state, config.name))
         #: What is taken off its sound, and why.
         self.level = MachineLevel(config.name, answers, config.level)
@@ -234,6 +238,25 @@ class Pipeline(Listener):
         if following is not None:
             following = replace(following, offset_db=self.level.offset_db)
         return Cut(encoder.sample_rate, encoder.window_samples, terms.hop_samples, following)
+
+    @property
+    def promise(self) -> tuple[tuple[str, ...], str]:
+        """What its threshold promises and what that costs, in words; what to do when it is blind.
+
+        Empty before it is listened to.
+        """
+        terms = self._terms
+        return ((), "") if terms is None else (terms.thresholds.promise, terms.thresholds.blind)
+
+    @property
+    def months(self) -> tuple[MonthOfAlarms, ...]:
+        """What became of its alarms, by month, the latest first."""
+        return tuple(
+            MonthOfAlarms(
+                month=one.month, alarms=one.alarms, healthy=one.healthy, unanswered=one.unanswered
+            )
+            for one in self._answers.months
+        )
 
     @property
     def remarks(self) -> tuple[str, ...]:

@@ -22,8 +22,11 @@ from agent.publish.payloads import (
     LevelBaselineInfo,
     LevelHandling,
     MachineHealth,
+    MonthOfAlarms,
     OutboxHealth,
 )
+
+_MOST_MONTHS = 12
 
 
 class Counts(Protocol):
@@ -103,6 +106,11 @@ class Listening(Protocol):
         """What people should know of how it is listened to."""
         ...
 
+    @property
+    def months(self) -> Sequence[MonthOfAlarms]:
+        """What became of its alarms, by month, the latest first."""
+        ...
+
     def faults(self) -> Mapping[str, int]:
         """Troubles of its source."""
         ...
@@ -141,12 +149,16 @@ class Opened(Protocol):
         ...
 
 
-def bundle_info(bundle: Opened, level: LevelHandling) -> BundleInfo:
+def bundle_info(
+    bundle: Opened, level: LevelHandling, promise: Sequence[str] = (), blind: str = ""
+) -> BundleInfo:
     """What `info` tells of a bundle.
 
     Args:
         bundle: In use.
         level: What the machine's level counts for.
+        promise: What its threshold promises, and what that costs, in words.
+        blind: What to do where that sees no known fault; empty where it sees one.
     """
     manifest = bundle.manifest
     return BundleInfo(
@@ -163,6 +175,8 @@ def bundle_info(bundle: Opened, level: LevelHandling) -> BundleInfo:
         rows=len(bundle.rows),
         threshold=manifest.threshold.value,
         caveat=manifest.threshold.caveat,
+        promise=list(promise),
+        blind=blind,
         level=level,
     )
 
@@ -269,6 +283,7 @@ def machine_health(machine: Listening) -> MachineHealth:
         unjudged=counters.unjudged,
         missing=list(machine.missing),
         remarks=list(machine.remarks),
+        months=list(machine.months[:_MOST_MONTHS]),
         validity=counters.validity,
         reason=counters.reason,
         faults=dict(machine.faults()),

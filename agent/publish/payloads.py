@@ -111,6 +111,19 @@ class BundleInfo(Strict):
         float, Field(description="Its own threshold, raw: on the scale of `raw_score`")
     ]
     caveat: Annotated[str, Field(description="Why not to rely on that threshold; else empty")]
+    promise: Annotated[
+        list[str],
+        Field(
+            description="What is promised of false alarms by the threshold in force, and what that "
+            "costs, in words: which faults pass; empty where it isn't known"
+        ),
+    ]
+    blind: Annotated[
+        str,
+        Field(
+            description="What to do where that threshold lies beyond every known fault; else empty"
+        ),
+    ]
     level: Annotated[LevelHandling, Field(description="What the machine's level counts for")]
 
 
@@ -127,6 +140,15 @@ class Info(Strict):
         Field(description="By machine, its bundle; null while there is none yet"),
     ]
     commands: Annotated[list[str], Field(description="Commands that `request/` takes")]
+
+
+class MonthOfAlarms(Strict):
+    """What became of a machine's alarms in a month, as far as their evidence is kept."""
+
+    month: Annotated[str, Field(description="`2026-11`, UTC")]
+    alarms: Annotated[Count, Field(description="Raised")]
+    healthy: Annotated[Count, Field(description="Of them, answered healthy: false ones")]
+    unanswered: Annotated[Count, Field(description="Nobody has said what they were")]
 
 
 class MachineHealth(Strict):
@@ -156,6 +178,13 @@ class MachineHealth(Strict):
             "sound, or that the plant no longer says whether it runs"
         ),
     ] = []
+    months: Annotated[
+        list[MonthOfAlarms],
+        Field(
+            description="What happened beside the promise (`promise` in `info`): alarms by month, "
+            "and what people answered; the latest first, twelve at most"
+        ),
+    ]
     validity: Annotated[
         Validity | None, Field(description="Of the latest window; null before the first")
     ]

@@ -90,6 +90,14 @@ class PageHealth(Strict):
         OutboxHealth | None, Field(description="How delivery goes; null without a broker")
     ]
     machines: Annotated[dict[str, MachineHealth], Field(description="By machine, its counts")]
+    promises: Annotated[
+        dict[str, list[str]],
+        Field(description="By machine, what is promised of false alarms and what that costs"),
+    ]
+    blind: Annotated[
+        dict[str, str],
+        Field(description="Machines whose threshold no known fault exceeds: what to do"),
+    ]
     levels: Annotated[
         dict[str, LevelHandling],
         Field(description="By machine that is judged, what its level counts for"),

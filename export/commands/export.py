@@ -84,7 +84,7 @@ def export(
     from rich.console import Console
     from rich.markup import escape
 
-    from agent.calibrate.sight import sight_at
+    from agent.calibrate.sight import hours_words, passing_words, sight_at
     from agent.core.storage import write_json
     from agent.tune.profile import read_profile
     from export.bundle import export_bundle
@@ -124,9 +124,12 @@ def export(
     if manifest.sight is not None:
         seen = sight_at(limit.value, manifest.sight)
         kept = manifest.sight.kept
-        promise = "" if kept is None else f"promise: {kept.words} of running; "
+        words = [] if kept is None else [f"promise: {kept.words} of running"]
+        words += passing_words(limit.value, seen)
+        if kept is not None and done.healthy_hours:
+            words.append(hours_words(done.healthy_hours))
         colour = "red" if seen.blind else "default"
-        tell(f"[{colour}]{escape(promise + seen.text)}[/{colour}]", highlight=False)
+        tell(f"[{colour}]{escape('; '.join(words))}[/{colour}]", highlight=False)
     for note in manifest.notes:
         colour = "red" if note.startswith("BLIND") else "yellow"
         tell(f"[{colour}]note:[/{colour}] {escape(note)}", highlight=False)

@@ -23,14 +23,11 @@ from agent.bundle.manifest import (
     Gate,
 )
 from agent.calibrate.fit import FittedScorer, fit_scorer
-from agent.config.decide import DecideConfig
 from agent.config.scorer import ScorerConfig
-from agent.config.threshold import AlarmPromise, ThresholdRule
 from agent.core.errors import AudioError
 from agent.core.records import Matrix
 from agent.core.storage import write_json
 from agent.core.text import plural
-from agent.decide.thresholds import counting_of
 from agent.score.build import write_scorer
 from agent.score.gate import fit_gate
 from agent.score.scorer import HealthySet
@@ -41,6 +38,7 @@ from export.onnx_graph import ExportError
 from export.planted import measure_sight
 from export.promise import keep_promise
 from export.untypical import REFUSED, ScoredApart, apart_recordings, without_density
+from trainer.decisions.promised import window_rule
 from trainer.encoders.base import Encoder
 from trainer.fit.densities import ScikitFitter
 from trainer.preset import Preset
@@ -136,7 +134,7 @@ def make_detector(
         return fit_scorer(
             healthy,
             scorer,
-            _rule(preset),
+            window_rule(preset),
             window_seconds=info.window_samples / info.sample_rate,
             fitter=ScikitFitter(),
             uncounted=np.array(out) if any(out) else None,
@@ -178,36 +176,12 @@ def with_promise(
     healthy = HealthySet(detector.vectors, windows.rows)
     info, fitted = detector.info, detector.fitted
     sight = measure_sight(graph, info, fitted, healthy, windows, faulty, progress)
-    rule, wanted = _rule(preset), preset.threshold.false_alarms
+    rule, wanted = window_rule(preset), preset.threshold.false_alarms
     if wanted is None:
         return replace(detector, sight=sight)
     seconds = info.window_samples / info.sample_rate
     fitted, sight = keep_promise(fitted, healthy, rule, wanted, sight, seconds)
     return replace(detector, fitted=fitted, sight=sight)
-
-
-def _rule(preset: Preset) -> ThresholdRule:
-    """What the threshold shall be; alarms are promised for the agent's own measure of evidence."""
-    asked = preset.threshold.false_alarms
-    promise = None
-    if asked is not None:
-        window = preset.window
-        counting = counting_of(DecideConfig().amounts, window.hop_seconds, window.seconds)
-        promise = AlarmPromise(
-            per_second=asked.per_second,
-            hop_seconds=counting.hop_seconds,
-            raise_windows=counting.raise_windows,
-            of_windows=counting.of_windows,
-            clear_windows=counting.clear_windows,
-        )
-    threshold = preset.threshold
-    return ThresholdRule(
-        kind=threshold.rule,
-        sigmas=threshold.sigmas,
-        domains=threshold.domains,
-        false_alarm_rate=threshold.false_alarm_rate,
-        promise=promise,
-    )
 
 
 def _embedded(

@@ -62,3 +62,16 @@ def test_more_than_twice_the_promise_is_a_warning(config, tmp_path):
     finding = check_promise(config, config.machines[0])
     assert finding.grade is Grade.WARN
     assert "3 false alarms in the last 30 days" in finding.text
+
+
+def test_months_are_read_again_after_a_while(tmp_path, monkeypatch):
+    from agent.evidence import answers
+
+    now = datetime.now(timezone.utc)
+    kept = answers.Answers(tmp_path / "evidence" / "pump")
+    assert kept.months == []
+    keep(tmp_path, 1, now, "normal")
+    assert kept.months == []  # at most a minute old
+    monkeypatch.setattr(answers, "_FRESH_SECONDS", 0.0)
+    assert [(one.alarms, one.healthy) for one in kept.months] == [(1, 1)]
+    assert answers.Answers(None).months == []

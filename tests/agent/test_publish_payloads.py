@@ -31,6 +31,7 @@ from agent.publish.about import bundle_info, health_message, info_message, level
 from agent.publish.bundle import bundle_event_message
 from agent.publish.drift import drift_event_message, drift_status_message
 from agent.publish.outbox import Outbox
+from agent.publish.payloads import MonthOfAlarms
 from agent.publish.status_filter import StatusFilter
 from agent.publish.store import EventStore
 from agent.window.condition import ConditionStatus, SensorCondition
@@ -56,6 +57,7 @@ class Listening:
     counters = Counters(windows=5, last_window=1.0)
     missing = ("bundle",)
     remarks = ("no window was judged for an hour",)
+    months = (MonthOfAlarms(month="2026-11", alarms=3, healthy=1, unanswered=2),)
 
     def faults(self):
         return {"overruns": 2}
@@ -68,7 +70,7 @@ def built(tmp_path, bundle):
     )  # fmt: skip
     opened = open_bundle(bundle)
     Listening.counters.invalid["silent"] += 1
-    info = bundle_info(opened, level_of("judge", None))
+    info = bundle_info(opened, level_of("judge", None), ("promise: at most 1",), "")
     condition = SensorCondition(ConditionStatus.FAILURE, "silent", 1e9)
     yield (
         "status",

@@ -16,8 +16,8 @@ from agent.config.scorer import KnnConfig
 from agent.config.threshold import AlarmPromise, ThresholdRule
 from agent.decide.thresholds import counting_of
 from agent.score.scorer import HealthySet
-from export.planted import LEVELS_DB, plant, recorded_scores
 from export.promise import keep_promise
+from trainer.decisions.planted import LEVELS_DB, plant, recorded_scores
 from trainer.preset import ThresholdConfig
 
 RATE = 16_000

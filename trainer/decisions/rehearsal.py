@@ -11,11 +11,10 @@ trained encoder has learnt from all of them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from rich.progress import Progress
 
 from agent.bundle.manifest import Row, Threshold
@@ -25,16 +24,17 @@ from agent.calibrate.rules import find_limit
 from agent.capture.files import audio_info
 from agent.config.threshold import ThresholdRule
 from agent.core.errors import AudioError
-from agent.core.records import Matrix
 from agent.score.scorer import HealthySet
 from agent.score.sessions import left_out_with, sessions_of
 from trainer.decisions.advice import what_to_record
 from trainer.decisions.figures import DecisionFigures, JudgedClip, decision_figures
+from trainer.decisions.planted import faulty_windows
+from trainer.decisions.promised import Promised, look_ahead
 from trainer.decisions.verdict import Standing, Verdict, judge
 from trainer.encoders.base import Encoder
 from trainer.fit.densities import ScikitFitter
+from trainer.fit.embed import embed_windows
 from trainer.fit.material import HEALTHY
-from trainer.held import forget_mapped
 from trainer.metrics.auc import NORMAL
 from trainer.preset import Preset
 from trainer.recordings.model import Machine, Recording
@@ -53,6 +53,7 @@ class Rehearsal:
         threshold: Of whole recordings, found from all of them.
         ruling: Verdict on the figures, with what to record next.
         figures: What the thresholds did, `all` and by domain.
+        promised: What the promise of alarms costs; None where that was not looked at.
     """
 
     clips: tuple[JudgedClip, ...]
@@ -60,13 +61,13 @@ class Rehearsal:
     threshold: float
     figures: dict[str, DecisionFigures]
     ruling: Verdict
+    promised: Promised | None = None
 
 
 # Beside the run: the figures as JSON.
 DECISIONS = "decisions.json"
 _FOLDS = 20
 _LEAST = 3  # two to find a threshold from, one to hold against it
-_BATCH = 16
 
 
 def rehearse(
@@ -95,8 +96,9 @@ def rehearse(
     )
     kept = unheard(record)
     rule = clip_rule(preset)
+    vectors = HealthySet(embed_windows(encoder, windows.waveforms, progress), windows.rows)
     fitted = fit_scorer(
-        HealthySet(_embed(encoder, windows.waveforms, progress), windows.rows),
+        vectors,
         preset.scorer,
         rule,
         window_seconds=preset.window.seconds,
@@ -104,7 +106,10 @@ def rehearse(
         uncounted=np.array([row.source not in kept for row in windows.rows]) if kept else None,
     )
     healthy = HealthyScores(fitted.healthy_scores, windows.rows)
-    return summed_up(healthy, fitted.threshold, fitted.config.clip, machine, preset)
+    found = summed_up(healthy, fitted.threshold, fitted.config.clip, machine, preset)
+    faulty = faulty_windows(machine, record, encoder.sample_rate, encoder.window_samples, progress)
+    promised = look_ahead(preset, encoder, fitted, vectors, windows, faulty, progress)
+    return replace(found, promised=promised)
 
 
 def summed_up(
@@ -228,17 +233,3 @@ def _length(
     # A block of a long recording: from its first window to the end of its last.
     starts = [row.start for row in rows]
     return max(starts) - min(starts) + window_seconds
-
-
-def _embed(encoder: Encoder, waveforms: Matrix, progress: Progress | None) -> Matrix:
-    result = np.empty((len(waveforms), encoder.dim), np.float32)
-    task = progress.add_task("rehearsing", total=len(waveforms)) if progress else None
-    starts: Sequence[int] = range(0, len(waveforms), _BATCH)
-    with torch.inference_mode():
-        for start in starts:
-            batch = torch.from_numpy(waveforms[start : start + _BATCH])
-            result[start : start + len(batch)] = encoder(batch).float().cpu().numpy()
-            forget_mapped()
-            if progress and task is not None:
-                progress.advance(task, len(batch))
-    return result

@@ -26,7 +26,7 @@ export class LiveView {
     const score = el("canvas", { class: "graph", id: "score", role: "application", "aria-label": "Score against threshold; arrow keys read it", "aria-describedby": "score-read" });
     const drift = el("canvas", { class: "graph small", id: "drift", role: "application", "aria-label": "Drift distance against threshold; arrow keys read it", "aria-describedby": "drift-read" });
     const scoreRead = el("output", { id: "score-read" }), driftRead = el("output", { id: "drift-read" });
-    this.tiles = { alarm: tile("Alarm", "wide"), state: tile("Machine"), sensor: tile("Microphone"), level: tile("Level"), delivery: tile("Delivery", "wide"), drift: tile("Drift") };
+    this.tiles = { alarm: tile("Alarm", "wide"), state: tile("Machine"), sensor: tile("Microphone"), level: tile("Level"), delivery: tile("Delivery", "wide"), promise: tile("Promise", "wide"), drift: tile("Drift") };
     this.ranges = Object.keys(SPANS).map((name) => el("button", { type: "button", "aria-pressed": String(name === this.range), onclick: () => this.choose(name) }, name[0].toUpperCase() + name.slice(1)));
     this.later = el("button", { type: "button", disabled: true, "aria-label": "Later", onclick: () => this.move(1) }, "Later →");
     this.events = el("ul", { class: "list", "aria-live": "polite", "aria-label": "What happened lately" });
@@ -54,6 +54,7 @@ export class LiveView {
     on("told", (told) => this.take(told));
     on("health", () => {
       this.delivery();
+      this.promise();
       this.status();
     });
     on("state", () => this.all());
@@ -77,6 +78,7 @@ export class LiveView {
   all() {
     this.status();
     this.delivery();
+    this.promise();
     this.listEvents();
     this.past();
   }
@@ -151,6 +153,17 @@ export class LiveView {
     if (health.outbox.refused) about.push(`${health.outbox.refused} refused`);
     const kind = unsaved ? "alarm" : health.connected ? "good" : "alert";
     return this.tiles.delivery.say(kind, health.connected ? "✓ Connected" : "▲ Broker away", about.join(" · "));
+  }
+
+  // What is promised of false alarms, what that costs, and what happened beside it.
+  promise() {
+    const health = this.feed.health, words = health?.promises?.[this.machine] || [], tile = this.tiles.promise;
+    const blind = health?.blind?.[this.machine], months = health?.machines[this.machine]?.months || [];
+    tile.node.hidden = !words.length && !months.length;
+    if (tile.node.hidden) return;
+    const happened = months.slice(0, 3).map((one) => `${one.month}: ${one.alarms} ${one.alarms === 1 ? "alarm" : "alarms"}, ${one.healthy} answered healthy${one.unanswered ? `, ${one.unanswered} not answered` : ""}`);
+    const [first = "no number of false alarms is promised", ...cost] = words.filter((one) => !one.startsWith("BLIND"));
+    tile.say(blind ? "alarm" : "quiet", blind ? `✖ Blind: ${first}` : first.replace(/^promise: /, ""), [...happened, ...cost, blind].filter(Boolean).join(" · "));
   }
 
   listEvents() {
