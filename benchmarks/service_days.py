@@ -142,10 +142,9 @@ def main() -> None:
         bundle = open_bundle(path, threads=1)
         for stream in read(folder):
             counters.add(place.name, stream, alarms(bundle, stream, decide, options.hop))
-        bundle.close()
         if options.list:
             for stream in read(folder):
-                rose = alarms(open_bundle(path, threads=1), stream, decide, options.hop)
+                rose = alarms(bundle, stream, decide, options.hop)
                 print(f"  {stream.name}: {[(round(a), round(b - a)) for a, b in rose]}")
         print(
             f"{place.name}: {counters.false[place.name]} false in "

@@ -39,6 +39,8 @@ from agent.window.rolling import RollingWindow
 BLOCK = 16_000
 BEGIN = 4_000_000.0  # monotonic time of the first sample, far from zero as in service
 _STATES, _ACTIVITIES = list(MachineState), [None, *Activity]
+# Settings of bundles seen: a promise takes seconds to find.
+_TERMS: dict = {}
 # One row a window: what the decider needs of it.
 COLUMNS = ("end", "run_clock", "value", "state", "activity", "change_db", "change_value", "passing")
 
