@@ -26,7 +26,7 @@ _PLACES = (
     Path(__file__).parent.parent / "configs" / "presets",
 )
 # Kinds that mean nothing without their published weights.
-_PRETRAINED = {"mn04", "beats", "eat", "m2d", "dasheng", "muq"}
+_PRETRAINED = {"mn04", "yamnet", "speech_embedding", "beats", "eat", "m2d", "dasheng", "muq"}
 
 
 # Kinds that are trained on, or joined from, whole windows.
@@ -49,6 +49,8 @@ class EncoderConfig(Strict):
             "bigru",
             "acae",
             "mn04",
+            "yamnet",
+            "speech_embedding",
             "beats",
             "eat",
             "m2d",
@@ -68,8 +70,8 @@ class EncoderConfig(Strict):
     level: Annotated[
         Literal["keep", "remove"],
         Field(
-            description="mn04: keep, it hears the waveform as loud as it is; remove, as if every "
-            "window were equally loud, so that a gain changes nothing"
+            description="mn04, yamnet, speech_embedding: keep, it hears the waveform as loud as it "
+            "is; remove, as if every window were equally loud, so that a gain changes nothing"
         ),
     ] = "keep"
     size: Annotated[

@@ -18,7 +18,9 @@ from trainer.encoders.mn04 import PUBLISHED, Mn04
 from trainer.encoders.quantiles import SpectralQuantiles
 from trainer.encoders.segmented import Segmented
 from trainer.encoders.shape import SpectralShape
+from trainer.encoders.speech import SpeechEmbedding
 from trainer.encoders.views import SoundViews
+from trainer.encoders.yamnet import Yamnet
 from trainer.preset import EncoderConfig
 from trainer.zoo.encoder import build_pretrained
 from trainer.zoo.families import FAMILIES
@@ -89,7 +91,7 @@ def build_encoder(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         encoder = _build(config, window_seconds, weights, members)
-    if isinstance(encoder, Mn04) and config.weights is not None:
+    if config.weights is not None and isinstance(encoder, (Mn04, Yamnet, SpeechEmbedding)):
         encoder.load_published(_checkpoint(config.kind, config.weights, weights))
     return encoder.eval()
 
@@ -101,11 +103,15 @@ def _build(
         _refuse_transformer_fields(config)
     if config.kind == "mn04":
         return Mn04(window_seconds=window_seconds, features=config.features, level=config.level)
+    if config.kind == "yamnet":
+        return Yamnet(window_seconds=window_seconds, features=config.features, level=config.level)
+    if config.kind == "speech_embedding" and not config.features:
+        return SpeechEmbedding(window_seconds=window_seconds, level=config.level)
     if config.level != "keep":
         raise ConfigError(
             f"{config.kind} has no way to remove level",
             where="encoder.level",
-            remedy="Leave it out; it is for mn04.",
+            remedy="Leave it out; it is for mn04, yamnet and speech_embedding.",
         )
     if config.kind == "ae":
         return DenseAutoencoder(window_seconds=window_seconds, features=config.features)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from trainer.preset import EncoderConfig
 
-MIT = "MIT"
+MIT, APACHE = "MIT", "Apache-2.0"
 _HUGGING_FACE = "https://huggingface.co"
 _BEATS = "https://github.com/microsoft/unilm/tree/master/beats"
 _ZENODO = "https://zenodo.org/records/11511780"
@@ -161,12 +161,30 @@ CATALOGUE: tuple[Published, ...] = (
         url="https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1/mn04_as_mAP_432.pt",
         sha256="899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c",
     ),
+    Published(
+        "yamnet_spectra_in",
+        "yamnet",
+        "",
+        "yamnet_spectra_in.tflite",
+        APACHE,
+        "https://github.com/google-coral/coralmicro",
+        1_000_000,
+    ),
+    Published(
+        "speech_embedding",
+        "speech_embedding",
+        "",
+        "speech_embedding.onnx",
+        APACHE,
+        "https://github.com/dscripka/openWakeWord",
+        330_000,
+    ),
 )
 
 
 def find(name: str) -> Published | None:
     """The entry of a name, with or without its file's suffix."""
-    plain = name.removesuffix(".pt")
+    plain = name.removesuffix(".pt").removesuffix(".tflite").removesuffix(".onnx")
     return next((entry for entry in CATALOGUE if entry.name == plain), None)
 
 
