@@ -93,6 +93,7 @@ class Extensions:
             opening = Opening(
                 inference, key, partial(suits, machine),
                 partial(adapted, machine, self._config.state_path),
+                self._config.bundles.trial_seconds, remember=not strict,
             )  # fmt: skip
             trusted = TrustedBundle(
                 self._config.bundle_of(machine), self._config.state_path, machine.name, opening

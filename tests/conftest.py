@@ -26,3 +26,13 @@ def shared() -> Path:
 def _state_directory(monkeypatch, tmp_path_factory) -> None:
     """No test's agent may find, or leave, anything in the home directory's state."""
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path_factory.mktemp("state")))
+
+
+@pytest.fixture(autouse=True)
+def _no_trial(request, monkeypatch) -> None:
+    """Agents within a test open bundles without the process that tries them: it takes seconds.
+
+    Those that are processes of their own do as in service, and so do tests marked `real_trial`.
+    """
+    if request.node.get_closest_marker("real_trial") is None:
+        monkeypatch.setattr("agent.deploy.trust.try_in_child", lambda *_, **__: None, raising=False)

@@ -85,9 +85,13 @@ def read_manifest(path: Path) -> Manifest:
             remedy="Give the folder that `auscult export --out` wrote.",
         )
     try:
-        if place.stat().st_size > _MANIFEST_LIMIT:
+        if place.is_symlink():
+            raise BundleError("is a link, and a bundle has none", where=place, remedy=COPY_AGAIN)
+        with place.open("rb") as file:
+            text = file.read(_MANIFEST_LIMIT + 1)
+        if len(text) > _MANIFEST_LIMIT:
             raise BundleError("is far too large for a manifest", where=place, remedy=COPY_AGAIN)
-        data = json.loads(place.read_bytes(), object_pairs_hook=_each_once)
+        data = json.loads(text, object_pairs_hook=_each_once)
     except FileNotFoundError as fault:
         raise BundleError(
             f"there is no {MANIFEST} in this folder",
@@ -185,6 +189,8 @@ def verify_bundle(path: Path) -> Manifest:
     manifest = read_manifest(path)
     for name, record in manifest.files.items():
         place = path / name
+        if place.is_symlink():
+            raise BundleError("is a link, and a bundle has none", where=place, remedy=COPY_AGAIN)
         if not place.is_file():
             raise BundleError("is missing from the bundle", where=place, remedy=COPY_AGAIN)
         try:

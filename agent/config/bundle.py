@@ -28,6 +28,15 @@ class BundlesConfig(Strict):
             "0 never looks, and only the `reload` command takes one up",
         ),
     ] = 5.0
+    trial_seconds: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="A bundle that was never opened on this device is first opened in a "
+            "process of its own, which may take so long and a bounded memory: one that would end "
+            "the agent ends that process. 0 for none, seconds",
+        ),
+    ] = 120.0
     trial_windows: Annotated[
         int,
         Field(

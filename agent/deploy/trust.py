@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 from collections.abc import Callable
@@ -16,17 +17,15 @@ from agent.bundle.seal import new_bundle
 from agent.bundle.verify import read_manifest, verify_bundle
 from agent.config.encode import InferenceConfig
 from agent.core.errors import AuscultError, BundleError
-from agent.core.schema import Strict
-from agent.core.storage import write_json
 from agent.deploy.device_key import Vouching
 from agent.deploy.load import Bundle, open_bundle
+from agent.deploy.opening import OpeningLog
+from agent.deploy.trial import TrialError, try_in_child
 from agent.deploy.versions import Versions, active_bundle, version_folders
 
 log = logging.getLogger(__name__)
 
 GOOD = "good"
-REFUSED = "refused.json"
-_REFUSED_KEPT = 20
 # Rows of a bank that a fresh bundle must judge before it is believed.
 _TRIED = 8
 
@@ -40,16 +39,17 @@ class Opening:
         public_key: PEM of the only key whose bundles are trusted; None trusts any.
         suits: Raises BundleError when a bundle cannot give what the configuration asks of it.
         adapt: Makes the bundle that judges of the one that was opened, as the configuration asks.
+        trial_seconds: A bundle that was never opened here is tried in a process of its own first,
+            for so long at most; 0 for none.
+        remember: Leave word of what is opened, for the next start; for the agent alone.
     """
 
     inference: InferenceConfig = field(default_factory=InferenceConfig)
     public_key: Path | None = None
     suits: Callable[[Bundle], None] = lambda _: None
     adapt: Callable[[Bundle], Bundle] = lambda bundle: bundle
-
-
-class _Refused(Strict):
-    digests: tuple[str, ...] = ()
+    trial_seconds: float = 0.0
+    remember: bool = False
 
 
 class TrustedBundle:
@@ -69,7 +69,9 @@ class TrustedBundle:
         self._good = self._home / GOOD
         self._folders = version_folders(state, machine, original)
         self._opening = opening
-        self._refused = _read_refused(self._home / REFUSED)
+        self._log = OpeningLog(self._home)
+        if opening.remember:
+            self._log.look_back()
         #: Why `open_any` could not open the wanted bundle; empty when it could.
         self.refusal = ""
         #: That one's digest, when it could be read.
@@ -147,16 +149,36 @@ class TrustedBundle:
         opening = self._opening
         if opening.public_key is not None:
             Vouching(opening.public_key, self._state).check(folder, original)
-        # Engines that a provider builds are as long-lived as the state, and of this device alone.
-        cache = self._home.parent.parent / "engines"
-        bundle = open_bundle(folder, inference=opening.inference, cache=cache)
-        if bundle.manifest.digest in self._refused:
+        digest = read_manifest(folder).digest
+        if self._log.refused(digest):
             raise BundleError(
-                "failed while it was in use before, and is not tried again",
+                "failed while it was in use, or opened, before, and is not tried again",
                 where=folder,
                 remedy="Export it anew; see the agent's log for what failed.",
             )
-        if read_manifest(folder).digest != bundle.manifest.digest:
+        # The good one has proved itself in use.
+        if opening.trial_seconds and folder != self._good and not self._log.proven(digest):
+            self._try(folder, digest)
+        with self._log.opening(digest) if opening.remember else contextlib.nullcontext():
+            return self._open_here(folder, digest)
+
+    def _try(self, folder: Path, digest: str) -> None:
+        """Let a process of its own open it first."""
+        try:
+            try_in_child(folder, self._opening.inference, seconds=self._opening.trial_seconds)
+        except TrialError:
+            if self._opening.remember:
+                self._log.refuse(digest)
+            raise
+        if self._opening.remember:
+            self._log.prove(digest)
+
+    def _open_here(self, folder: Path, digest: str) -> Bundle:
+        opening = self._opening
+        # Engines that a provider builds are as long-lived as the state, and of this device alone.
+        cache = self._home.parent.parent / "engines"
+        bundle = open_bundle(folder, inference=opening.inference, cache=cache)
+        if not digest == bundle.manifest.digest == read_manifest(folder).digest:
             raise BundleError("was replaced while it was opened", where=folder)
         try_out(bundle)
         bundle = opening.adapt(bundle)
@@ -186,10 +208,8 @@ class TrustedBundle:
         """Remember that a bundle failed in use, also over a restart; a version is left for its
         parent.
         """
-        self._refused = (*self._refused, bundle.manifest.digest)[-_REFUSED_KEPT:]
+        self._log.refuse(bundle.manifest.digest)
         try:
-            self._home.mkdir(parents=True, exist_ok=True)
-            write_json(self._home / REFUSED, _Refused(digests=self._refused).model_dump())
             for folder in self._folders:
                 versions = Versions(self.original, folder)
                 if versions.current() and versions.path(versions.current()) == bundle.path:
@@ -217,10 +237,3 @@ def try_out(bundle: Bundle) -> None:
             where=bundle.path,
             remedy="Export the bundle again with `auscult export`.",
         )
-
-
-def _read_refused(path: Path) -> tuple[str, ...]:
-    try:
-        return _Refused.model_validate_json(path.read_bytes()).digests
-    except (OSError, ValueError):
-        return ()

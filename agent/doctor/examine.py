@@ -212,7 +212,7 @@ def check_bundle(config: AgentConfig, machine: MachineConfig) -> tuple[Finding, 
     inference = config.inference
     opening = Opening(
         inference, config.bundles.public_key, partial(suits, machine),
-        partial(adapted, machine, config.state_path),
+        partial(adapted, machine, config.state_path), config.bundles.trial_seconds,
     )  # fmt: skip
     try:
         bundle = TrustedBundle(place, config.state_path, machine.name, opening).open_wanted()

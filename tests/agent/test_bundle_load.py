@@ -164,3 +164,14 @@ def test_a_flipped_digit_of_a_threshold_is_refused(copy):
     )
     with pytest.raises(BundleError, match="not the manifest that was exported"):
         open_bundle(copy)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "encoder.onnx", "bank.npy"])
+def test_links_are_refused_wherever_they_lead(tiny_bundle, tmp_path, name):
+    copy = shutil.copytree(tiny_bundle, tmp_path / "copy")
+    (copy / name).rename(tmp_path / name)
+    for target in (tmp_path / name, "/dev/zero"):
+        (copy / name).symlink_to(target)
+        with pytest.raises(BundleError, match="is a link"):
+            verify_bundle(copy)
+        (copy / name).unlink()

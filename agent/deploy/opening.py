@@ -1,0 +1,125 @@
+"""What a machine's bundles did when they were opened, remembered over restarts.
+
+<state>/bank/<machine>/opening.json   written before a bundle is opened, gone afterwards: found
+at a start, it names the one that ended the agent
+<state>/bank/<machine>/refused.json   digests that are not opened any more
+<state>/bank/<machine>/proven.json    digests that a trial has opened
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from agent.core.errors import AuscultError
+from agent.core.schema import Strict
+from agent.core.storage import write_json
+
+log = logging.getLogger(__name__)
+
+OPENING, REFUSED, PROVEN = "opening.json", "refused.json", "proven.json"
+_KEPT = 20
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+
+class _Digests(Strict):
+    digests: tuple[str, ...] = ()
+
+
+class _Begun(Strict):
+    digest: str
+    boot: str = ""
+    times: int = 1
+
+
+class OpeningLog:
+    """One machine's; a fault of the disk costs what it would remember.
+
+    Args:
+        home: The machine's folder in the state.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+
+    def refused(self, digest: str) -> bool:
+        """Whether a bundle is not to be opened any more."""
+        return digest in self._read(REFUSED)
+
+    def refuse(self, digest: str) -> None:
+        """Never open a bundle again."""
+        self._add(REFUSED, digest)
+
+    def proven(self, digest: str) -> bool:
+        """Whether a trial has opened a bundle."""
+        return digest in self._read(PROVEN)
+
+    def prove(self, digest: str) -> None:
+        """A trial has opened a bundle."""
+        self._add(PROVEN, digest)
+
+    def look_back(self) -> str:
+        """Refuse the bundle that ended the agent while it was opened.
+
+        A power cut ends it too, and is no bundle's fault: after one the bundle has another chance,
+        but not after two in a row.
+
+        Returns:
+            The digest refused now; empty for none.
+        """
+        begun = self._begun()
+        if begun is None or (begun.boot != _boot() and begun.times < 2):
+            return ""
+        self.refuse(begun.digest)
+        with contextlib.suppress(OSError):
+            (self._home / OPENING).unlink(missing_ok=True)
+        log.error(
+            "the agent ended while it opened the bundle %s: that one is not opened again. If it "
+            "was stopped by hand, remove %s",
+            begun.digest[:16], self._home / REFUSED,
+        )  # fmt: skip
+        return begun.digest
+
+    @contextlib.contextmanager
+    def opening(self, digest: str) -> Iterator[None]:
+        """Leave word of what is opened, for the next start should this process end."""
+        before = self._begun()
+        times = before.times + 1 if before is not None and before.digest == digest else 1
+        self._write(OPENING, _Begun(digest=digest, boot=_boot(), times=times))
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                (self._home / OPENING).unlink(missing_ok=True)
+
+    def _begun(self) -> _Begun | None:
+        try:
+            return _Begun.model_validate_json((self._home / OPENING).read_bytes())
+        except (OSError, ValueError):
+            return None
+
+    def _read(self, name: str) -> tuple[str, ...]:
+        try:
+            return _Digests.model_validate_json((self._home / name).read_bytes()).digests
+        except (OSError, ValueError):
+            return ()
+
+    def _add(self, name: str, digest: str) -> None:
+        kept = [one for one in self._read(name) if one != digest]
+        self._write(name, _Digests(digests=(*kept, digest)[-_KEPT:]))
+
+    def _write(self, name: str, value: Strict) -> None:
+        try:
+            self._home.mkdir(parents=True, exist_ok=True)
+            write_json(self._home / name, value.model_dump())
+        except (OSError, AuscultError) as fault:
+            log.warning("%s", fault)
+
+
+def _boot() -> str:
+    try:
+        return _BOOT.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""

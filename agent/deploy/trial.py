@@ -1,0 +1,121 @@
+"""A bundle is opened and tried in a process of its own first: what kills it kills that alone.
+
+A graph may take all the memory there is, or never end (`Loop`), or end the process. So the agent
+lets a child open it, with limits of time and memory, and opens itself only what the child could.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from agent.config.encode import InferenceConfig
+from agent.core.errors import AuscultError, BundleError
+
+_POLL_SECONDS = 0.05
+_PAGE = 4096
+_REFUSED_CODE = 3
+# What Python, onnxruntime and a bundle of any size take beside the bundle's own bytes.
+_SPARE_BYTES = 2_000_000_000
+_TIMES = 6  # a graph's working memory, by its bytes
+
+
+class TrialError(BundleError):
+    """A bundle ended the process that tried it, or would not end."""
+
+
+def try_in_child(folder: Path, inference: InferenceConfig, *, seconds: float) -> None:
+    """Open a bundle in a child process, and let it judge.
+
+    Args:
+        folder: The bundle.
+        inference: How encoders are run.
+        seconds: Longest time that it may take.
+
+    Raises:
+        TrialError: It ended the child, took too much memory or too long.
+        BundleError: It cannot be used; as the child says.
+    """
+    allowed = _allowed_bytes(folder)
+    task = json.dumps({"folder": str(folder), "inference": inference.model_dump(mode="json")})
+    child = subprocess.Popen(
+        [sys.executable, "-m", "agent.deploy.trial"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        with contextlib.suppress(BrokenPipeError), child.stdin:
+            child.stdin.write(task.encode())
+        deadline = time.monotonic() + seconds
+        while child.poll() is None:
+            if time.monotonic() > deadline:
+                raise TrialError(
+                    f"was not ready within {seconds:.0f} s when it was tried: its graph may never "
+                    "end",
+                    where=folder,
+                    remedy="Export it anew; `bundles.trial_seconds` allows a slow device more.",
+                )
+            if _resident(child.pid) > allowed:
+                raise TrialError(
+                    f"takes more than {allowed / 1e9:.1f} GB of memory when it is tried",
+                    where=folder,
+                    remedy="Export a smaller encoder.",
+                )
+            time.sleep(_POLL_SECONDS)
+        said = child.stdout.read(10_000).decode(errors="replace").strip()
+    finally:
+        child.kill()
+        child.wait()
+        if child.stdout is not None:
+            child.stdout.close()
+    if child.returncode == _REFUSED_CODE:
+        raise BundleError(said)
+    if child.returncode:
+        raise TrialError(
+            f"ends the process that opens it (code {child.returncode})",
+            where=folder,
+            remedy="Export it anew; it is not tried again.",
+        )
+
+
+def _allowed_bytes(folder: Path) -> float:
+    try:
+        size = sum(entry.stat().st_size for entry in folder.iterdir())
+    except OSError:
+        size = 0
+    return _SPARE_BYTES + _TIMES * size
+
+
+def _resident(pid: int) -> int:
+    """Memory that a process holds, bytes; 0 when it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_bytes().split()[1]) * _PAGE
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def _child() -> int:
+    # Should memory run out all the same, this process goes before any other.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    task = json.load(sys.stdin)
+    from agent.deploy.load import open_bundle  # noqa: PLC0415 - only the child needs it
+    from agent.deploy.trust import try_out  # noqa: PLC0415
+
+    try:
+        inference = InferenceConfig.model_validate(task["inference"])
+        bundle = open_bundle(Path(task["folder"]), inference=inference)
+        try_out(bundle)
+    except AuscultError as fault:
+        print(fault)  # noqa: T201 - this is what the parent reads
+        return _REFUSED_CODE
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_child())

@@ -1,0 +1,167 @@
+"""A bundle that ends the process which opens it: a child's, once, and never the agent's again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from support.bundles import WINDOW, build_bundle
+
+from agent.bundle.manifest import ENCODER
+from agent.bundle.seal import seal
+from agent.bundle.verify import read_manifest
+from agent.config.encode import InferenceConfig
+from agent.core.errors import BundleError
+from agent.deploy import trial
+from agent.deploy.opening import OpeningLog
+from agent.deploy.trust import Opening, TrustedBundle
+
+pytestmark = pytest.mark.real_trial
+
+
+@pytest.fixture
+def site(tmp_path, tiny_bundle):
+    """What worked is kept; then another export is put in its place."""
+    shutil.copytree(tiny_bundle, tmp_path / "pump")
+    trusted(tmp_path).keep_good()
+    shutil.rmtree(tmp_path / "pump")
+    build_bundle(tmp_path / "pump", threshold=0.07)
+    return tmp_path
+
+
+def trusted(site, seconds=60.0):
+    opening = Opening(trial_seconds=seconds, remember=True)
+    return TrustedBundle(site / "pump", site / "state", "pump", opening)
+
+
+def spoil(folder, extra, constants, *, name="burden"):
+    """Add to the graph what its embedding then waits for."""
+    model = onnx.load(folder / ENCODER)
+    graph = model.graph
+    graph.initializer.extend(
+        numpy_helper.from_array(value, key) for key, value in constants.items()
+    )
+    last = graph.node[-1]
+    last.output[0] = "before"
+    graph.node.extend([*extra, helper.make_node("Add", ["before", name], ["embedding"])])
+    onnx.save(model, folder / ENCODER)
+    seal(folder, read_manifest(folder))
+
+
+def never_ending(folder):
+    """`Loop` whose condition stays true, for as many turns as there are numbers."""
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["going"], ["going_on"]),
+            helper.make_node("Add", ["sum", "one"], ["sum_out"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+            helper.make_tensor_value_info("going", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("sum", TensorProto.FLOAT, []),
+        ],
+        [
+            helper.make_tensor_value_info("going_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("sum_out", TensorProto.FLOAT, []),
+        ],
+    )
+    loop = helper.make_node("Loop", ["turns", "yes", "zero"], ["burden"], body=body)
+    spoil(
+        folder, [loop],
+        {
+            "turns": np.array(2**62, np.int64), "yes": np.array(True),
+            "zero": np.array(0, np.float32), "one": np.array(1, np.float32),
+        },
+    )  # fmt: skip
+
+
+def enormous(folder):
+    """8 GiB of numbers, added up; how many is known only as it runs."""
+    spoil(
+        folder,
+        [
+            helper.make_node("Shape", ["waveform"], ["shape_of"]),
+            helper.make_node("ReduceProd", ["shape_of"], ["samples"], keepdims=1),
+            helper.make_node("Mul", ["samples", "times"], ["many"]),
+            helper.make_node("ConstantOfShape", ["many"], ["numbers"]),
+            helper.make_node("ReduceMax", ["numbers"], ["burden"], keepdims=0),
+        ],
+        {"times": np.array([2**31 // WINDOW], np.int64)},
+    )
+
+
+def test_a_good_bundle_is_tried_once_and_its_faults_are_told_as_ever(site, monkeypatch):
+    one = trusted(site)
+    assert one.open_any().manifest.threshold.value == 0.07
+    assert not (site / "state/bank/pump/opening.json").exists()
+
+    def again(*_, **__):
+        raise AssertionError("tried again")
+
+    monkeypatch.setattr("agent.deploy.trust.try_in_child", again)
+    trusted(site).open_any().close()
+    monkeypatch.undo()
+    (site / "pump" / "bank.npy").write_bytes(b"")
+    with pytest.raises(BundleError, match=r"bank\.npy"):
+        trial.try_in_child(site / "pump", InferenceConfig(), seconds=60)
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "message"),
+    [(never_ending, "was not ready within"), (enormous, "GB of memory")],
+)
+def test_a_graph_without_end_and_one_without_bounds_are_refused(
+    site, monkeypatch, spoiled, message
+):
+    spoiled(site / "pump")
+    monkeypatch.setattr(trial, "_SPARE_BYTES", 700_000_000)
+    one = trusted(site, seconds=15.0 if spoiled is never_ending else 120.0)
+    opened = one.open_any()
+    assert opened.manifest.threshold.value == 0.05  # what worked before
+    assert message in one.refusal
+    opened.close()
+    # Not tried again: at the next start the good one is there at once.
+    again = trusted(site)
+    again.open_any().close()
+    assert "not tried again" in again.refusal
+    with pytest.raises(BundleError, match="not tried again"):
+        again.open_wanted()
+    digest = read_manifest(site / "pump").digest
+    assert json.loads((site / "state/bank/pump/refused.json").read_text())["digests"] == [digest]
+
+
+def test_what_ended_the_agent_while_it_was_opened_is_not_opened_again(site, caplog):
+    digest = read_manifest(site / "pump").digest
+    home = site / "state" / "bank" / "pump"
+    log = OpeningLog(home)
+    dying = log.opening(digest)
+    dying.__enter__()  # and the process is gone
+    one = trusted(site)
+    assert one.open_any().manifest.threshold.value == 0.05
+    assert "not tried again" in one.refusal
+    assert "the agent ended while it opened" in caplog.text
+    assert not (home / "opening.json").exists()
+
+
+def test_a_power_cut_while_it_was_opened_is_no_fault_of_the_bundle(site, monkeypatch):
+    digest = read_manifest(site / "pump").digest
+    home = site / "state" / "bank" / "pump"
+    cut = []
+    for boot in ("first", "second"):
+        monkeypatch.setattr("agent.deploy.opening._boot", lambda boot=boot: boot)
+        assert OpeningLog(home).look_back() == ""
+        cut.append(OpeningLog(home).opening(digest))
+        cut[-1].__enter__()
+    monkeypatch.setattr("agent.deploy.opening._boot", lambda: "third")
+    assert OpeningLog(home).look_back() == digest
+
+
+def test_a_child_that_is_killed_is_told(site, monkeypatch):
+    monkeypatch.setattr(trial.sys, "executable", "/bin/false")
+    with pytest.raises(trial.TrialError, match="ends the process that opens it"):
+        trial.try_in_child(site / "pump", InferenceConfig(), seconds=60)
