@@ -128,4 +128,4 @@ def _reason(decision: Decision) -> str:
         return "muted"
     if window.validity is not Validity.VALID:
         return str(window.validity.value).replace("_", " ")
-    return _WORDS.get(decision.state, "")
+    return decision.held or _WORDS.get(decision.state, "")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from agent.config.commission import CommissionConfig
 from agent.config.decide import AlertConfig, DecideConfig
+from agent.core.foreign import ForeignKind
 from agent.core.reasons import Explanation
 from agent.core.records import AlarmEvent, Decision
 from agent.decide.alarm import AlarmDecider
@@ -48,9 +49,15 @@ class ShadowAlarm:
     Args:
         config: The machine's.
         terms: What its bundle means for it.
+        ignore: Sounds from elsewhere that hold a window back.
     """
 
-    def __init__(self, config: DecideConfig, terms: MachineSettings) -> None:
+    def __init__(
+        self,
+        config: DecideConfig,
+        terms: MachineSettings,
+        ignore: Collection[ForeignKind] = (),
+    ) -> None:
         self._terms = terms
         self._worked_on, self._longest = False, config.shelve_max_seconds
         decider = AlarmDecider(
@@ -61,6 +68,7 @@ class ShadowAlarm:
             hop_seconds=terms.hop_seconds,
             overlap_seconds=terms.overlap_seconds,
             scale=terms.thresholds.scale,
+            ignore=ignore,
         )
         self._keeper = AlarmService(decider, lambda _: None)
 

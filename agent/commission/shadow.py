@@ -180,7 +180,7 @@ class Commission:
     def _hear(self, decision: Decision) -> None:
         window, value = decision.score.window, decision.score.value
         muted = decision.status is not None and decision.status.muted_until_wall is not None
-        if value is None or decision.state is not MachineState.RUNNING or muted:
+        if value is None or decision.held or decision.state is not MachineState.RUNNING or muted:
             return
         end = window.end_monotonic if window.run_clock is None else window.run_clock
         fresh = window.seconds if self._last is None else min(max(end - self._last, 0.0), 60.0)

@@ -22,6 +22,7 @@ from agent.config.commission import CommissionConfig
 from agent.config.decide import DecideConfig
 from agent.config.encode import InferenceConfig
 from agent.config.evidence import EvidenceConfig
+from agent.config.foreign import ForeignConfig
 from agent.config.maintenance import MaintenanceConfig
 from agent.config.monitor import MetricsConfig
 from agent.config.publish import JsonlConfig, MqttConfig, short_jsonl
@@ -29,6 +30,7 @@ from agent.config.running import RunningConfig
 from agent.config.web import WebConfig
 from agent.config.window import ValidityConfig
 from agent.core.errors import ConfigError
+from agent.core.foreign import ForeignKind
 from agent.core.misspelt import explain_with_nearest
 from agent.core.paths import FilePath
 from agent.core.schema import Strict, explain_yaml, spelt
@@ -96,6 +98,18 @@ class MachineConfig(Strict):
             "without meaning"
         ),
     ] = "judge"
+    foreign: Annotated[
+        ForeignConfig,
+        Field(description="What tells sounds from elsewhere when a window exceeds"),
+    ] = ForeignConfig()
+    ignore: Annotated[
+        tuple[ForeignKind, ...],
+        Field(
+            description="Sounds from elsewhere that hold a window back, so that it counts neither "
+            "for nor against an alarm: speech, music, vehicle, rain, tools, impulses, passing. "
+            "music, vehicle, rain and tools take `foreign.tagger`"
+        ),
+    ] = ()
     commission: Annotated[
         CommissionConfig | None,
         Field(

@@ -25,12 +25,16 @@ class Amounts:
         within: ...among so much of the latest valid sound raises it.
         clear_after: So much quiet sound in a row clears it.
         in_windows: Windows are counted, however they overlap; else seconds of sound.
+        passing_after: Of sound that comes and goes so much raises it...
+        passing_within: ...among so much; None where it counts like any other.
     """
 
     raise_after: float
     within: float
     clear_after: float
     in_windows: bool = False
+    passing_after: float = 0.0
+    passing_within: float | None = None
 
 
 def _n_of_m(what: str, raised: float, of: float) -> None:
@@ -165,6 +169,18 @@ class DecideConfig(Strict):
     of_seconds: Annotated[
         FiniteFloat, Field(gt=0, description="...among so many of the latest valid sound")
     ] = 30.0
+    passing_seconds: Annotated[
+        FiniteFloat | None,
+        Field(
+            gt=0,
+            description="Where what is strange comes and goes within its windows more than healthy "
+            "sound does (a vehicle, speech, blows), so many seconds of it raise the alarm; null "
+            "for `raise_seconds`, as for steady sound...",
+        ),
+    ] = 60.0
+    passing_of_seconds: Annotated[
+        FiniteFloat, Field(gt=0, description="...among so many of the latest valid sound")
+    ] = 90.0
     clear_seconds: Annotated[
         FiniteFloat,
         Field(gt=0, description="Seconds of valid sound in a row, all low enough, that clear it"),
@@ -263,7 +279,16 @@ class DecideConfig(Strict):
         """How much evidence raises and clears the alarm."""
         raised, of, clear = self.raise_windows, self.of_windows, self.clear_windows
         if raised is None and of is None and clear is None:
-            return Amounts(self.raise_seconds, self.of_seconds, self.clear_seconds)
+            passing = self.passing_seconds
+            return Amounts(
+                self.raise_seconds,
+                self.of_seconds,
+                self.clear_seconds,
+                passing_after=0.0 if passing is None else max(passing, self.raise_seconds),
+                passing_within=(
+                    None if passing is None else max(self.passing_of_seconds, self.of_seconds)
+                ),
+            )
         raised = _RAISE_WINDOWS if raised is None else raised
         return Amounts(
             raised,

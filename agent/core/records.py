@@ -19,6 +19,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from agent.core.foreign import ForeignSound
 from agent.core.reasons import Circumstance, Explanation, Reason
 from agent.core.scale import Scale
 
@@ -191,6 +192,9 @@ class Score:
             or strange by more than its level.
         offset_db: What was taken off the sound before it was judged, dB; `window` holds it as it
             was judged.
+        varies: What is strange in a window that exceeds comes and goes within it, more than healthy
+            sound does: a vehicle that passes, speech, a door.
+        foreign: Sounds from elsewhere that are heard in a window that exceeds.
     """
 
     window: Window
@@ -200,6 +204,8 @@ class Score:
     p_value: float | None = None
     level: LevelChange | None = None
     offset_db: float = 0.0
+    varies: bool = False
+    foreign: tuple[ForeignSound, ...] = ()
 
     @property
     def counted(self) -> float | None:
@@ -361,6 +367,8 @@ class Decision:
         status: The alarm in full; None only from those who do not know it.
         events: What this window did to it, in order.
         evidence: Where the sound of the alarm is kept; empty when it isn't.
+        held: Why the window counts neither for nor against an alarm though it was judged: a sound
+            from elsewhere that is to be ignored; empty when it counts.
         scale: Turns scores and thresholds, which are raw here, into what people see; None from
             those who do not know it.
     """
@@ -377,4 +385,5 @@ class Decision:
     status: AlarmStatus | None = None
     events: tuple[AlarmEvent, ...] = ()
     evidence: str = ""
+    held: str = ""
     scale: Scale | None = None

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from agent.config.decide import Amounts, DecideConfig
 from agent.config.maintenance import Schedule
+from agent.core.foreign import ForeignKind, ForeignSound, held_words
 from agent.core.records import Activity, AlarmEvent, Decision, Level, MachineState, Score, Window
 from agent.core.scale import Scale
 from agent.decide.evidence import Evidence, Heard, Rule
@@ -44,6 +45,7 @@ class AlarmDecider:
         memory: Where an earlier run stopped; None begins at normal.
         new_id: Makes the id of a new alarm.
         schedule: Planned maintenance; None for none.
+        ignore: Sounds from elsewhere that hold a window back: it is no evidence.
     """
 
     def __init__(
@@ -58,8 +60,10 @@ class AlarmDecider:
         memory: AlarmMemory | None = None,
         new_id: Callable[[], str] = new_alarm_id,
         schedule: Schedule | None = None,
+        ignore: Collection[ForeignKind] = (),
     ) -> None:
         self._config = config
+        self._ignore = frozenset(ignore)
         self._hop = hop_seconds
         self._overlap = overlap_seconds
         self._scale = scale
@@ -112,7 +116,7 @@ class AlarmDecider:
         announced = self.life.announced
         self.life.at(window.end_monotonic, window.end_wall)
         standing = self.life.status.alarm_id
-        exceeded = False
+        exceeded, held = False, ""
         if self._idle_end is None:
             self._idle_end = window.monotonic if self._overlap else float("-inf")
         if self.life.muted:
@@ -126,8 +130,10 @@ class AlarmDecider:
             pass  # starting up or stopping, it sounds like nothing that was learnt
         elif value is not None and self._settling(window):
             state = MachineState.CHANGING
+        elif value is not None and (ignored := self._ignored(score)):
+            held = held_words(ignored)
         elif value is not None:
-            heard = Heard.of(window, value, score.p_value, score.level)
+            heard = Heard.of(window, value, score.p_value, score.level, varies=score.varies)
             exceeded = heard.counted > self.threshold
             self._waiting.append(heard)
             self._count(heard.monotonic)
@@ -145,6 +151,7 @@ class AlarmDecider:
             alert_threshold=self.alert_threshold,
             status=status,
             events=self.life.take(),
+            held=held,
             scale=self._scale,
         )
 
@@ -157,6 +164,10 @@ class AlarmDecider:
         """
         self.life.at(monotonic, wall)
         return self.life.take()
+
+    def _ignored(self, score: Score) -> list[ForeignSound]:
+        """Sounds from elsewhere in it that are to be ignored."""
+        return [sound for sound in score.foreign if sound.kind in self._ignore]
 
     def _settling(self, window: Window) -> bool:
         """Whether it holds some of the machine's standing still or starting up."""
@@ -175,7 +186,13 @@ class AlarmDecider:
             seconds = self._new_sound(heard)
             for evidence in (self._alarm, self._alert):
                 if evidence is not None and waited <= evidence.rule.forget_seconds:
-                    evidence.observe(heard.counted, heard.monotonic, seconds)
+                    evidence.observe(
+                        heard.counted,
+                        heard.monotonic,
+                        seconds,
+                        varies=heard.varies,
+                        reach=heard.seconds,
+                    )
             self.life.settle(self._condition(), heard, self.threshold, self._scale)
             quiet = heard.level is None and heard.value <= self.threshold
             if self._level.observe(heard, quiet=quiet):
@@ -228,4 +245,6 @@ class AlarmDecider:
             clear_after=amounts.clear_after,
             forget_seconds=forget if config.forget_seconds is None else config.forget_seconds,
             in_windows=amounts.in_windows,
+            passing_after=amounts.passing_after,
+            passing_within=amounts.passing_within,
         )

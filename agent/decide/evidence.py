@@ -8,6 +8,7 @@ weighs what it adds to the one before. That makes the decision the same at any h
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent.core.records import LevelChange, Window
@@ -30,6 +31,7 @@ class Heard:
         origin: File or device it was heard from.
         p_value: Conformal p-value of the score; None without one.
         level: The change of level without which it would be healthy; None otherwise.
+        varies: What is strange in it comes and goes within it.
     """
 
     value: float
@@ -40,6 +42,7 @@ class Heard:
     origin: str
     p_value: float | None = None
     level: LevelChange | None = None
+    varies: bool = False
 
     @property
     def counted(self) -> float:
@@ -53,6 +56,8 @@ class Heard:
         value: float,
         p_value: float | None = None,
         level: LevelChange | None = None,
+        *,
+        varies: bool = False,
     ) -> Heard:
         """What is remembered of a window."""
         return cls(
@@ -64,6 +69,7 @@ class Heard:
             window.origin,
             p_value,
             level,
+            varies,
         )
 
 
@@ -79,6 +85,8 @@ class Rule:
         clear_after: So much quiet sound in a row ends it.
         forget_seconds: Older windows count no more.
         in_windows: Every window weighs 1, whatever sound it shares with the one before.
+        passing_after: Of sound that comes and goes so much makes it active...
+        passing_within: ...among so much; None where it counts like any other.
     """
 
     threshold: float
@@ -88,6 +96,25 @@ class Rule:
     clear_after: float
     forget_seconds: float
     in_windows: bool = False
+    passing_after: float = 0.0
+    passing_within: float | None = None
+
+
+@dataclass(slots=True)
+class _Sound:
+    """A window's new sound.
+
+    Attributes:
+        now: Its end.
+        amount: What it weighs.
+        loud: It speaks for the level.
+        steady: ...and what is strange is there all the time.
+    """
+
+    now: float
+    amount: float
+    loud: bool
+    steady: bool
 
 
 class Evidence:
@@ -101,22 +128,32 @@ class Evidence:
     def __init__(self, rule: Rule, *, active: bool = False) -> None:
         self.rule = rule
         self.active = active
-        self._recent: deque[tuple[float, bool, float]] = deque()
+        self._recent: deque[_Sound] = deque()
         self._quiet = 0.0
         self._last = float("-inf")
 
     @property
     def gathered(self) -> float:
         """What speaks for the level at present, in the rule's amounts."""
-        return sum(amount for _, loud, amount in self._recent if loud)
+        return self._held(self.rule.within, lambda sound: sound.steady)
 
-    def observe(self, value: float, now: float, seconds: float = 1.0) -> None:
+    def observe(
+        self,
+        value: float,
+        now: float,
+        seconds: float = 1.0,
+        *,
+        varies: bool = False,
+        reach: float = 0.0,
+    ) -> None:
         """Take a valid window into account.
 
         Args:
             value: Its score.
             now: Its end, monotonic seconds.
             seconds: Sound that it adds to the window before.
+            varies: What is strange comes and goes within it.
+            reach: Its length: if it is steady, so was what it holds of the windows before.
         """
         amount = 1.0 if self.rule.in_windows else seconds
         if now - self._last > self.rule.forget_seconds:
@@ -125,22 +162,48 @@ class Evidence:
         if self.active:
             self._observe_quiet(value, amount)
         else:
-            self._observe_loud(value, now, amount)
+            self._observe_loud(_Sound(now, amount, value > self.rule.threshold, not varies), reach)
 
     def forget(self) -> None:
         """Begin to count anew; whether the condition holds stays as it is."""
         self._recent.clear()
         self._quiet = 0.0
 
-    def _observe_loud(self, value: float, now: float, amount: float) -> None:
-        self._recent.append((now, value > self.rule.threshold, amount))
-        while now - self._recent[0][0] > self.rule.forget_seconds:
-            self._recent.popleft()
-        held = sum(amount for _, _, amount in self._recent)
-        while held - self._recent[0][2] >= self.rule.within - _ROUNDING:
-            held -= self._recent.popleft()[2]
-        if self.gathered >= self.rule.raise_after - _ROUNDING:
+    def _observe_loud(self, new: _Sound, reach: float) -> None:
+        rule, recent = self.rule, self._recent
+        passing = rule.passing_within
+        if not new.loud or passing is None:
+            new.steady = new.loud
+        recent.append(new)
+        if new.steady:
+            # What began in it looked like something passing; it has stayed.
+            for sound in reversed(recent):
+                if sound.now <= new.now - reach + _ROUNDING:
+                    break
+                sound.steady = sound.loud
+        while new.now - recent[0].now > rule.forget_seconds:
+            recent.popleft()
+        widest = rule.within if passing is None else max(passing, rule.within)
+        held = sum(sound.amount for sound in recent)
+        while held - recent[0].amount >= widest - _ROUNDING:
+            held -= recent.popleft().amount
+        enough = self.gathered >= rule.raise_after - _ROUNDING
+        if passing is not None and not enough:
+            comes_and_goes = self._held(passing, lambda sound: sound.loud)
+            enough = comes_and_goes >= rule.passing_after - _ROUNDING
+        if enough:
             self.active, self._quiet = True, 0.0
+
+    def _held(self, within: float, wanted: Callable[[_Sound], bool]) -> float:
+        """How much of the latest so much is wanted; a window that reaches over counts whole."""
+        found = held = 0.0
+        for sound in reversed(self._recent):
+            if held >= within - _ROUNDING:
+                break
+            held += sound.amount
+            if wanted(sound):
+                found += sound.amount
+        return found
 
     def _observe_quiet(self, value: float, amount: float) -> None:
         self._quiet = self._quiet + amount if value <= self.rule.clear_below else 0.0

@@ -79,6 +79,14 @@ def find_thresholds(
     )
 
 
+def _as_promised(amounts: Amounts) -> bool:
+    """Whether no less evidence raises than the promise was found for."""
+    usual = DecideConfig().amounts
+    return (amounts.raise_after, amounts.within, amounts.clear_after, amounts.in_windows) == (
+        usual.raise_after, usual.within, usual.clear_after, usual.in_windows,
+    )  # fmt: skip
+
+
 def _cost(config: DecideConfig, manifest: Manifest, alarm: float) -> tuple[tuple[str, ...], str]:
     """What is promised and what passes below the threshold, in words; what to do when blind."""
     sight = manifest.sight
@@ -88,7 +96,7 @@ def _cost(config: DecideConfig, manifest: Manifest, alarm: float) -> tuple[tuple
     promised = sight.kept if own else config.false_alarms
     seen = sight_at(alarm, sight)
     words = []
-    if promised is not None and own and config.amounts != DecideConfig().amounts:
+    if promised is not None and own and not _as_promised(config.amounts):
         words.append(
             f"the bundle's promise ({promised.words}) is for alarms of 20 of 30 s of sound, and "
             "decide asks for other evidence: give decide.false_alarms to have it kept"

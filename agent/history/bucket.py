@@ -77,6 +77,9 @@ def bucket_of(kind: str, message: Message) -> Bucket | None:
     if kind == "score":
         score, state = message["score"], message["state"]
         valid = message["validity"] == Validity.VALID.value
+        # What was held back says nothing of the machine; messages kept by older versions lack it.
+        held = message.get("held", "")
+        score = None if held else score
         return Bucket(
             windows=1,
             scored=int(score is not None),
@@ -88,7 +91,7 @@ def bucket_of(kind: str, message: Message) -> Bucket | None:
             level=Level(message["level"]).rank,
             running=int(state == MachineState.RUNNING.value),
             idle=int(state == MachineState.IDLE.value),
-            invalid="" if valid else message["validity"],
+            invalid=held or ("" if valid else message["validity"]),
         )
     if kind == "drift":
         return Bucket(drift=message["distance"], drift_threshold=message["threshold"])

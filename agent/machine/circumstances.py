@@ -13,6 +13,8 @@ from agent.machine.scoring import ScoredWindow
 
 # What is longer ago than this is no news at an alarm, seconds.
 _RECENT = 600.0
+# A sound from elsewhere in a window that ended so long before is one at the same time, seconds.
+_AT_THE_SAME_TIME = 30.0
 
 
 class Surroundings:
@@ -29,6 +31,7 @@ class Surroundings:
         self._still: float | None = None  # end of the latest one in which it stood still
         self._unheard: tuple[float, str] | None = None  # of one that could not be judged, and why
         self._worked_on: tuple[float, str] | None = None  # of one while people were at it
+        self._foreign: dict[str, tuple[float, str]] = {}  # by kind: end of the latest with it
 
     def hear(self, block: AudioBlock) -> None:
         """Nothing to do."""
@@ -45,6 +48,8 @@ class Surroundings:
             self._unheard = (end, window.reason or window.validity.value)
         if status is not None and status.muted_until_wall is not None:
             self._worked_on = (end, status.planned)
+        for sound in decision.score.foreign:
+            self._foreign[sound.kind.value] = (end, sound.words)
         return ""
 
     def circumstances(self, decision: Decision, judged: ScoredWindow) -> Sequence[Circumstance]:  # noqa: ARG002
@@ -82,6 +87,10 @@ class Surroundings:
         if self._unheard is not None and (ago := _ago(self._unheard[0], window)) is not None:
             text = f"sound could not be judged until {lasting(ago)} ago ({self._unheard[1]})"
             found.append(Circumstance("not_judged", text, round(ago, 1)))
+        for kind, (end, text) in self._foreign.items():
+            ago = _ago(end, window)
+            if ago is not None and ago <= _AT_THE_SAME_TIME:
+                found.append(Circumstance(kind, text))
         status = decision.status
         change = None if status is None else status.level_change_db
         if change is not None:

@@ -12,11 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.core.errors import AuscultError, BundleError
+from agent.core.foreign import ForeignSound
 from agent.core.levels import LevelRange
 from agent.core.records import Activity, Embedding, MachineState, Score, Validity, Window
 from agent.deploy.load import Bundle
 from agent.drift.service import Heard
 from agent.encode.frames import SharedFrames
+from agent.foreign.ear import ForeignEar
 from agent.level.check import LevelCheck
 from agent.window.channel_watch import channel_verdict
 from agent.window.validity import level_dbfs
@@ -70,6 +72,10 @@ class WindowScorer:
         self._frames = SharedFrames()
         #: Tells a pure change of level of a window that exceeds; None tells none.
         self.level: LevelCheck | None = None
+        #: Tells sounds from elsewhere of a window that exceeds; None tells none.
+        self.foreign: ForeignEar | None = None
+        #: From this raw score on a window exceeds; infinite before anybody has said.
+        self.asked_from = float("inf")
         #: Taken off whatever is heard before it is judged, dB.
         self.offset_db = 0.0
 
@@ -156,19 +162,34 @@ class WindowScorer:
         if not idle and unfit:
             # Only now: of a machine that stands still no channel need hear anything.
             return _unjudged(window, unfit[0].text + _CHOOSE, bundle, unfit[0].validity)
+        varies, foreign = self._elsewhere(bundle, window, value if level is None else level.value)
         # Not every way of scoring knows a nearest row.
         nearest = int(neighbour) if neighbour >= 0 else None
         p_value = None
         if bundle.significance is not None:
             p_value = float(bundle.significance.windows(value))
         taken = embedding.inference_seconds
-        score = Score(window, float(value), nearest, taken, p_value, level, offset)
+        score = Score(
+            window, float(value), nearest, taken, p_value, level, offset, varies, foreign
+        )  # fmt: skip
         state = MachineState.RUNNING
         if idle:
             state = MachineState.IDLE
         elif window.activity is Activity.CHANGING:
             state = MachineState.CHANGING
         return ScoredWindow(score, state, bundle, vector)
+
+    def _elsewhere(
+        self, bundle: Bundle, window: Window, value: float
+    ) -> tuple[bool, tuple[ForeignSound, ...]]:
+        """What else is heard, of a window that exceeds."""
+        if self.foreign is None or value <= self.asked_from:
+            return False, ()
+        try:
+            return self.foreign.hear(bundle, window.samples)
+        except Exception as fault:  # noqa: BLE001 - the runtime's exceptions have no common base
+            log.warning("%s: what else is heard is not known: %s", self._name, fault)
+            return False, ()
 
 
 def _unjudged(

@@ -64,6 +64,11 @@ class Listener(ABC):
     missing: tuple[str, ...] = ()
 
     @property
+    def doubt(self) -> str:
+        """Why its microphone is doubted by what it heard before; empty when it isn't."""
+        return ""
+
+    @property
     def remarks(self) -> tuple[str, ...]:
         """What people should know of how it is listened to."""
         return ()
@@ -231,7 +236,8 @@ class Listener(ABC):
                 heard = window.end_monotonic - origin
                 self.counters.stream_seconds = max(heard, self.counters.stream_seconds)
                 seen = self._take(window, began)
-                self._audience.sensor(self._sensor.observe(seen, self._source.faults()))
+                faults = self._source.faults()
+                self._audience.sensor(self._sensor.observe(seen, faults, self.doubt))
         except Exception as fault:  # noqa: BLE001 - a thread must not die unheard
             self._fail(fault)
         finally:

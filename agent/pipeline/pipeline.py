@@ -10,6 +10,7 @@ from pathlib import Path
 from agent.activity.plant import PlantSignal
 from agent.activity.watch import JudgedWatch, watch_file
 from agent.capture.source import Source
+from agent.chain.watch import ChainWatch, chain_file
 from agent.commission.listening import ShadowAlarm, warning_config, warning_thresholds
 from agent.commission.shadow import Commission
 from agent.config.agent import MachineConfig
@@ -25,6 +26,7 @@ from agent.drift.follower import DriftFollower
 from agent.drift.memory import DriftFile
 from agent.drift.service import DriftService
 from agent.evidence.answers import Answers
+from agent.foreign.ear import ForeignEar
 from agent.level.baseline import LevelBaseline, LevelFile, level_file
 from agent.level.machine import MachineLevel
 from agent.machine.observers import PipelineObserver
@@ -73,11 +75,13 @@ class Pipeline(Listener):
     ) -> None:
         super().__init__(config, source, publishers, on_end, observers)
         self._judge = WindowScorer(config.name, bundle)
+        self._judge.foreign = ForeignEar(config.name, config.foreign)
         self._terms: MachineSettings | None = None
         self._plant = plant
         self.commission = commission
         self._shadow: ShadowAlarm | None = None  # while it is commissioned
         self._watch = JudgedWatch(self.name)
+        self._chain = ChainWatch(self.name)
         self._state = state
         self._keeper: AlarmService | None = None
         self._drift: DriftService | None = None
@@ -97,6 +101,8 @@ class Pipeline(Listener):
         """
         assert self._source is not None
         bundle = self._judge.bundle
+        if self._judge.foreign is not None:
+            self._judge.foreign.start()
         self._terms = terms = self._terms_of(bundle)
         self._judge.level = self.level.begin(bundle, terms.thresholds.alarm)
         self._judge.offset_db = self.level.offset_db
@@ -104,10 +110,12 @@ class Pipeline(Listener):
         state = self._state if self.live else None
         self._edges = None if state is None else state / "edges" / f"{self.name}.json"
         self._judge.levels = terms.levels
+        self._judge.asked_from = _asked_from(terms)
         told = None if state is None else watch_file(state.parent, self.name)
         self._watch = JudgedWatch(self.name, told)
+        self._chain = ChainWatch(self.name, None if state is None else chain_file(state, self.name))
         if self.commission is not None and self.commission.listening:
-            self._shadow = ShadowAlarm(self._config.decide, terms)
+            self._shadow = ShadowAlarm(self._config.decide, terms, self._config.ignore)
             self.commission.begin(bundle)
         self._keeper = self._take_up_alarm(terms, state)
         self._keeper.resume()
@@ -137,6 +145,7 @@ class Pipeline(Listener):
             overlap_seconds=terms.overlap_seconds,
             memory=memory,
             schedule=Schedule(self._config.maintenance),
+            ignore=self._config.ignore,
         )
         return AlarmService(decider, self._tell, file)
 
@@ -214,6 +223,7 @@ class Pipeline(Listener):
         def judge_anew() -> None:
             self._terms = terms
             self._judge.levels = terms.levels
+            self._judge.asked_from = _asked_from(terms)
             self._judge.level = self.level.use(bundle, terms.thresholds.alarm)
             self._judge.offset_db = self.level.offset_db
             if self._shadow is not None:
@@ -263,7 +273,14 @@ class Pipeline(Listener):
         """What keeps it from being judged."""
         plant = "" if self._plant is None else self._plant.trouble()
         commission = "" if self.commission is None else self.commission.words()
-        return tuple(one for one in (commission, self._watch.why, plant) if one)
+        chain = "; ".join(self._chain.differences)
+        chain = f"heard otherwise than in training: {chain}" if chain else ""
+        return tuple(one for one in (commission, self._watch.why, plant, chain) if one)
+
+    @property
+    def doubt(self) -> str:
+        """Why its microphone is doubted by what it heard before; empty when it isn't."""
+        return self._chain.doubt
 
     def _take(self, window: Window, began: float) -> Window:
         """Judge a window, decide on it, and tell of it."""
@@ -273,10 +290,12 @@ class Pipeline(Listener):
         self._watch.take(decision)
         self._timed(began)
         self._audience.publish(decision, first=self.counters.windows == 1)
-        self._follower.take(self.drift, decision, judged.heard)
+        self._follower.take(self.drift, decision, None if decision.held else judged.heard)
         found = judged.score.window
         worked_on = decision.status is not None and decision.status.muted_until_wall is not None
         if judged.vector is not None and decision.state is MachineState.RUNNING and not worked_on:
+            manifest = judged.bundle.manifest
+            self._chain.take(found, judged.bundle.spectrum, manifest.conditions)
             self.level.hear(judged.vector, found.samples, found.monotonic, found.end_monotonic)
         # Its level and channels are judged after its idleness; what the encoder makes of it is
         # not its fault.
@@ -297,7 +316,9 @@ class Pipeline(Listener):
             return self._taps.stands_out(judged)
 
         def context(decision: Decision) -> Sequence[Circumstance]:
-            return self._taps.circumstances(decision, judged)
+            around = self._taps.circumstances(decision, judged)
+            doubt = (Circumstance("microphone", f"the microphone: {self.doubt}"),)
+            return (*around, *doubt) if self.doubt else around
 
         shadow, commission, terms = self._shadow, self.commission, self._terms
         if shadow is None or commission is None or terms is None:
@@ -317,6 +338,7 @@ class Pipeline(Listener):
         self._shadow = None
         bundle = self._judge.bundle
         self._terms = terms = self._terms_of(bundle)
+        self._judge.asked_from = _asked_from(terms)
         self._judge.level = self.level.use(bundle, terms.thresholds.alarm)
         self._judge.offset_db = self.level.offset_db
         self._keeper = self._take_up_alarm(terms, self._state if self.live else None)
@@ -329,6 +351,7 @@ class Pipeline(Listener):
     def _close(self) -> None:
         if self._drift is not None:
             self._drift.close()
+        self._chain.close()
         if self.commission is not None:
             self.commission.close()
 
@@ -337,3 +360,9 @@ class Pipeline(Listener):
             event = self._shadow.told(event)
         self.counters.count_event(event)
         self._audience.tell(event)
+
+
+def _asked_from(terms: MachineSettings) -> float:
+    """The raw score above which it is asked what else is heard."""
+    alarm, alert = terms.thresholds.alarm, terms.thresholds.alert
+    return alarm if alert is None else min(alarm, alert)

@@ -70,6 +70,8 @@ def score_message(
             level=decision.level,
             state=decision.state,
             level_change_db=None if score.level is None else round(score.level.decibels, 1),
+            foreign=[sound.kind.value for sound in score.foreign],
+            held=decision.held,
             inference_seconds=round(score.inference_seconds, 6),
         )
     )

@@ -289,6 +289,20 @@ class Score(_Place):
             "healthy: it counts as healthy; null of every other window"
         ),
     ]
+    foreign: Annotated[
+        list[str],
+        Field(
+            description="Sounds from elsewhere heard in a window that exceeds: `speech`, `music`, "
+            "`vehicle`, `rain`, `tools`, `impulses`, `passing`"
+        ),
+    ]
+    held: Annotated[
+        str,
+        Field(
+            description="Why it counts neither for nor against an alarm though it was judged: a "
+            "sound that `ignore` names; empty when it counts"
+        ),
+    ]
     inference_seconds: Annotated[float, Field(ge=0, description="What encoding it took, seconds")]
 
 

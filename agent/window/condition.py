@@ -7,7 +7,8 @@ signals. Here:
     check_function        opened just before (warm-up): what it gives means nothing yet
     out_of_specification  clipping, or far louder than training saw
     maintenance_required  judged still, but sound is lost too often, or of channels that are
-                          averaged one is dead, far quieter, clipped or hums
+                          averaged one is dead, far quieter, clipped or hums, or it hums or is
+                          muffled against its own past
 
 Being quiet is no fault of a microphone: the machine may stand still.
 
@@ -105,6 +106,7 @@ class SensorMonitor:
         self._channels = _Bucket(config.specification_on_seconds, config.specification_off_seconds)
         self._gaps: deque[float] = deque(maxlen=4 * config.gaps_allowed)
         self._often = False
+        self._doubt = _Bucket(0.0, config.specification_off_seconds)
         self._counted: dict[str, int] = {}
         self._last: float | None = None  # monotonic, end of the latest window
         self._gap_held = False
@@ -117,12 +119,15 @@ class SensorMonitor:
         """The latest."""
         return self._condition
 
-    def observe(self, window: Window, faults: Mapping[str, int] | None = None) -> SensorCondition:
+    def observe(
+        self, window: Window, faults: Mapping[str, int] | None = None, doubt: str = ""
+    ) -> SensorCondition:
         """Take in a window, valid or not.
 
         Args:
             window: The next of the stream.
             faults: The source's troubles counted so far (`Source.faults`), when at hand.
+            doubt: Why it is doubted by what it heard before; empty when it isn't.
         """
         now = window.end_monotonic
         step = window.seconds if self._last is None else now - self._last
@@ -135,6 +140,7 @@ class SensorMonitor:
             self._failure.see(step, reason if kind in _FAILURES else "")
             self._unfit.see(step, reason if kind in _UNFIT else "")
             self._channels.see(step, "; ".join(fault.text for fault in window.channel_faults))
+            self._doubt.see(step, doubt)
         # One gap is in as many windows as overlap it.
         fresh = kind is Validity.GAP and not self._gap_held
         self._gap_held = kind is Validity.GAP
@@ -187,6 +193,8 @@ class SensorMonitor:
         elif self._channels.raised:
             status = ConditionStatus.MAINTENANCE_REQUIRED
             reason = f"{self._channels.reason}: choose another one by the source's `channel`"
+        elif self._doubt.raised:
+            status, reason = ConditionStatus.MAINTENANCE_REQUIRED, self._doubt.reason
         if status is not self._condition.status:
             self._condition = SensorCondition(status, reason, wall)
         elif _NUMBER.sub("", reason) != _NUMBER.sub("", self._condition.reason):

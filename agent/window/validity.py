@@ -40,6 +40,10 @@ _PROBES = 64
 # A run of constant samples that is this share of the whole is a dead microphone, not a gap.
 _MOSTLY = 0.9
 
+# A driver's buffer that is given again and again: its first samples, its least length (s), how
+# alike the rounding of a resampler leaves it, and how flat the spectrum of noise is at least.
+_KEY, _SHORTEST_BUFFER, _REPEATED, _NOISY = 32, 0.004, 1e-6, 1e-5
+
 # Share of samples piled up at the extremes from which a recording counts as clipped. A single peak
 # at full scale, or a file normalised to its peak, has next to none.
 CLIPPED_SHARE = 1e-3
@@ -100,9 +104,44 @@ def assess(
         return Validity.SILENT, _dead("no signal")
     if constant >= GAP_SECONDS:
         return Validity.GAP, f"{constant:.1f} s of constant samples inside: sound was lost"
+    if period := frozen_period(samples, rate):
+        return Validity.SILENT, (
+            f"the same {period:.2g} s over and over: the microphone or its driver is frozen"
+        )
     if (share := clipped_share(samples)) >= CLIPPED_SHARE:
         return Validity.CLIPPED, f"{share:.1%} of the samples are clipped: too loud for the gain"
     return Validity.VALID, ""
+
+
+def frozen_period(samples: Samples, rate: int) -> float:
+    """Length of a buffer that is given over and over, seconds; 0 when none is.
+
+    A buffer of noise never comes twice, sample by sample; a pure tone does, and is none: what is
+    repeated has to hold noise (spectral flatness).
+
+    Args:
+        samples: float32, shape `(n,)`, as recorded: resampling may blur an odd period.
+        rate: Samples a second.
+    """
+    key = samples[:_KEY]
+    least, most = max(_KEY, int(_SHORTEST_BUFFER * rate)), min(len(samples) // 2, rate)
+    if most <= least or not np.ptp(key):
+        return 0.0
+    # Candidates by a few samples; few or none of them in live sound.
+    places: npt.NDArray[np.intp] = np.flatnonzero(
+        np.abs(samples[least : most + 1] - key[0]) <= _REPEATED
+    )
+    places = places + least
+    for offset in range(1, _KEY):
+        if not len(places):
+            return 0.0
+        places = places[np.abs(samples[places + offset] - key[offset]) <= _REPEATED]
+    for period in places[:4]:
+        if np.abs(samples[period:] - samples[:-period]).max() <= _REPEATED:
+            power = np.abs(np.fft.rfft(samples[:period]))[1:] ** 2 + 1e-20
+            flatness = np.exp(np.mean(np.log(power))) / np.mean(power)
+            return float(period) / rate if flatness > _NOISY else 0.0
+    return 0.0
 
 
 def clipped_share(samples: Samples) -> float:

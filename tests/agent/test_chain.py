@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 import soundfile
@@ -11,8 +13,12 @@ from scipy import signal
 from agent.bundle.facts import ConditionsInfo
 from agent.chain.compare import compare_chain
 from agent.chain.stream import StreamMeter
+from agent.chain.watch import ChainWatch, chain_file
+from agent.core.records import Validity, Window
 from agent.explain.spectrum import measure_healthy
+from agent.window.condition import ConditionStatus, SensorMonitor
 from agent.window.conditions import compare_conditions
+from agent.window.validity import assess
 from trainer.hygiene.measure import measure
 
 RATE = 16000
@@ -104,3 +110,148 @@ def test_the_edge_of_a_resampler_is_no_change_of_bandwidth(quality):
     edge = heard(soxr.resample(wide, 48000, RATE, quality=quality)).bandwidth_hz
     trained = ConditionsInfo(sample_rates=(RATE,), bandwidth_range_hz=(8000.0, 8000.0))
     assert compare_conditions(trained, bandwidth_hz=edge, encoder_rate=RATE) == []
+
+
+# --- a microphone against its own past
+
+
+SECONDS = 4  # long enough, and quick
+
+
+@functools.cache
+def short(seed):
+    return machine(seed, SECONDS)
+
+
+def steady(number):
+    return short(number % 8)
+
+
+def windows(sound_of, count, start=0, origin="mic"):
+    for number in range(start, start + count):
+        at = float(SECONDS * number)
+        yield Window(sound_of(number), RATE, number, at, at, origin=origin)
+
+
+def watched(watch, sound_of, count, start=0, healthy=None, **about):
+    for window in windows(sound_of, count, start, **about):
+        watch.take(window, healthy, None)
+    return watch
+
+
+def low_passed(hertz):
+    sos = signal.butter(8, hertz, fs=RATE, output="sos")
+    return lambda number: signal.sosfilt(sos, steady(number)).astype(np.float32)
+
+
+def humming(number):
+    t = np.arange(SECONDS * RATE) / RATE
+    lines = sum(np.sin(2 * np.pi * 50 * k * t) / k for k in (1, 2, 3))
+    return (steady(number) + 0.5 * lines).astype(np.float32)
+
+
+def test_a_microphone_that_hears_what_it_always_heard_is_not_doubted():
+    watch = watched(ChainWatch("pump"), steady, 100)
+    assert watch.doubt == ""
+
+
+def test_a_muffled_microphone_is_doubted_and_trusted_again_once_it_is_cleaned():
+    watch = watched(ChainWatch("pump"), steady, 70)
+    watched(watch, low_passed(3000), 35, 70)
+    assert "muffled: above 3" in watch.doubt
+    watched(watch, steady, 30, 105)
+    assert watch.doubt == ""
+
+
+def test_a_humming_microphone_is_doubted():
+    watch = watched(ChainWatch("pump"), steady, 70)
+    watched(watch, humming, 35, 70)
+    assert watch.doubt.startswith("it hums")
+
+
+def test_a_machine_that_has_always_hummed_is_a_transformer():
+    watch = watched(ChainWatch("pump"), humming, 110)
+    assert watch.doubt == ""
+
+
+@pytest.mark.parametrize("gain", [0.05, 0.3, 4.0])
+def test_a_quieter_or_louder_machine_is_no_fault_of_the_microphone(gain):
+    watch = watched(ChainWatch("pump"), steady, 70)
+    watched(watch, lambda number: np.float32(gain) * steady(number), 40, 70)
+    assert watch.doubt == ""
+
+
+def test_a_machine_that_gets_louder_in_some_bands_is_no_fault_of_the_microphone():
+    sos = signal.butter(2, [2000, 5000], "bandpass", fs=RATE, output="sos")
+
+    def faulty(number):
+        extra = signal.sosfilt(sos, steady(number + 3))
+        return (steady(number) + 5 * extra).astype(np.float32)
+
+    watch = watched(ChainWatch("pump"), steady, 70)
+    assert watched(watch, faulty, 40, 70).doubt == ""
+
+
+def test_the_past_outlives_the_agent(tmp_path):
+    place = chain_file(tmp_path, "pump")
+    watched(ChainWatch("pump", place), steady, 70).close()
+    watch = watched(ChainWatch("pump", place), low_passed(3000), 35, 70)
+    assert "muffled" in watch.doubt
+
+
+def test_another_microphone_has_a_past_of_its_own(tmp_path):
+    place = chain_file(tmp_path, "pump")
+    watched(ChainWatch("pump", place), steady, 70).close()
+    watch = watched(ChainWatch("pump", place), low_passed(3000), 100, 70, origin="another")
+    assert watch.doubt == ""
+
+
+def test_a_damaged_past_is_begun_anew(tmp_path):
+    place = chain_file(tmp_path, "pump")
+    place.parent.mkdir()
+    place.write_text("{")
+    assert watched(ChainWatch("pump", place), steady, 3).doubt == ""
+
+
+def test_a_different_chain_is_told_after_five_minutes_of_running(healthy):
+    watch = ChainWatch("pump")
+    watched(watch, low_passed(3000), 29, healthy=healthy)
+    assert watch.differences == ()
+    watched(watch, low_passed(3000), 1, 29, healthy=healthy)
+    assert any("another microphone or a filter" in one for one in watch.differences)
+    same = watched(ChainWatch("pump"), steady, 31, healthy=healthy)
+    assert same.differences == ()
+
+
+def test_windows_that_overlap_are_heard_once():
+    watch = ChainWatch("pump")
+    for number in range(140):
+        watch.take(Window(steady(number), RATE, number, number, number, origin="m"), None, None)
+    assert watch._past.windows == 140 // SECONDS - 30
+
+
+def test_a_doubted_microphone_needs_maintenance():
+    monitor = SensorMonitor()
+    window = Window(machine(1), RATE, 0, 0.0, 0.0)
+    condition = monitor.observe(window, doubt="it hums")
+    assert condition.status is ConditionStatus.MAINTENANCE_REQUIRED
+    assert condition.reason == "it hums"
+
+
+# --- a buffer that is given again and again
+
+
+@pytest.mark.parametrize("period", [256, 1024, 4410, 12000])
+def test_a_frozen_buffer_is_no_sound(period):
+    sound = np.tile(machine(1, 2)[:period], 10 * RATE // period + 1)[: 10 * RATE]
+    validity, reason = assess(sound, RATE)
+    assert validity is Validity.SILENT
+    assert "frozen" in reason
+
+
+def test_tones_and_noise_are_not_frozen():
+    t = np.arange(10 * RATE) / RATE
+    tone = sum(np.sin(2 * np.pi * f * t) for f in (50, 100, 1000)) / 4
+    coarse = np.round(tone * 32767) / 32768
+    for sound in (tone, coarse, machine(2), 0.5 * machine(3) + 0.2 * tone):
+        assert assess(sound.astype(np.float32), RATE)[0] is Validity.VALID

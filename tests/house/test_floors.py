@@ -16,7 +16,7 @@ FLOORS = (
     ("encode", "score", "window"),
     ("activity", "calibrate", "capture", "explain", "monitor"),
     ("chain", "decide", "deploy"),
-    ("level", "tune"),
+    ("foreign", "level", "tune"),
     ("machine", "publish"),
     ("evidence", "history", "offline"),
     ("request",),

@@ -112,7 +112,7 @@ export class LiveView {
     const commissioned = (health?.remarks || []).find((remark) => remark.startsWith("commissioning:"));
     if (commissioned) about.push(commissioned);
     if (learning) about.push("heard, recorded and not judged: see Set up");
-    else if (score) about.push(`score ${number(score.score)} (1 is the threshold)${score.zone ? `, zone ${score.zone}` : ""}${score.level_change_db === null ? "" : ", by its level alone: that counts for no alarm"}`);
+    else if (score) about.push(`score ${number(score.score)} (1 is the threshold)${score.zone ? `, zone ${score.zone}` : ""}${score.level_change_db === null ? "" : ", by its level alone: that counts for no alarm"}${score.foreign?.length ? `; heard at the same time: ${score.foreign.join(", ")}${score.held ? " (held back: counts neither way)" : ""}` : ""}`);
     this.tiles.alarm.say(known.kind, `${known.sign} ${known.words}`, about.join(" · "));
     this.tiles.alarm.offer(`${alarm?.alarm_id}${alarm?.acknowledged}${alarm?.shelving}${alarm?.muted_until}${commissioned}`, () => [...alarmActions(this.machine, alarm), ...commissionActions(this.machine, commissioned)]);
     const state = learning ? learningWords(health) : stateWords(score);
