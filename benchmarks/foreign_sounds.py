@@ -43,7 +43,7 @@ from agent.window.rolling import RollingWindow
 
 AUSCULT = Path(sys.executable).with_name("auscult")
 RATE = 16_000
-# One of each family; the compressor's later days raise by themselves (docs/choice.md).
+# One of each family; the compressor's later days raise by themselves (docs/notes/choice.md).
 CHOSEN = (
     "ToyCar", "ToyCar-35a", "mimii_fan-10b", "motor0-30", "motor1-30", "drone0", "fan11", "fan12",
     "valve1", "gearbox1", "piston1", "slide1", "pump1",
