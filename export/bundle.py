@@ -14,6 +14,7 @@ from typing import Literal
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 
 from agent.bundle.manifest import (
@@ -52,6 +53,7 @@ from export.parts.drift import FittedDrift, fit_drift
 from export.parts.exemplars import write_exemplars
 from export.parts.patches import fit_patches, write_patches
 from export.quantize import Quantized, quantize_static, quantize_weights, spread
+from export.ruined import ruined
 from export.untypical import refuse_apart
 from trainer.decisions.advice import what_to_record
 from trainer.decisions.planted import faulty_windows
@@ -296,6 +298,13 @@ def export_bundle(
             sign_folder(folder, key)
         # What a device does first: nothing takes the bundle's name that it would refuse.
         open_bundle(folder).close()
+    fitted = final.fitted
+    rehearsal = summed_up(
+        HealthyScores(fitted.healthy_scores, windows.rows),
+        fitted.threshold, fitted.config.clip, machine, preset,
+    )  # fmt: skip
+    if why := ruined(rehearsal, {*odd, *(one.source for one in final.apart)}):
+        console.print(f"[bold red]{escape(why)}[/bold red]", highlight=False)
     console.print(
         comparison_table(
             comparison,
@@ -304,11 +313,6 @@ def export_bundle(
             float_nodes=manifest.quantization.float_nodes,
         )
     )
-    fitted = final.fitted
-    rehearsal = summed_up(
-        HealthyScores(fitted.healthy_scores, windows.rows),
-        fitted.threshold, fitted.config.clip, machine, preset,
-    )  # fmt: skip
     hours = heard_hours(windows, preset.window.seconds)
     return Exported(manifest, comparison, rehearsal, _tested(comparison, machine, preset), hours)
 

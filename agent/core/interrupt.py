@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 _AGAIN_SECONDS = 0.05
@@ -18,6 +20,19 @@ def wait_for_imports() -> None:
     """Take SIGINT (unless it is ignored or somebody else's) by a handler that minds imports."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
+
+
+@contextmanager
+def stopped_like_interrupt() -> Iterator[None]:
+    """While it lasts, SIGTERM ends work as Ctrl-C does: what was done is kept and told of."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

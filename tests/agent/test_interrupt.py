@@ -7,6 +7,10 @@ import subprocess
 import sys
 import time
 
+import pytest
+
+from agent.core.interrupt import stopped_like_interrupt
+
 GREEDY = """
 import time
 try:
@@ -38,3 +42,10 @@ def test_an_interrupt_in_a_greedy_import_is_kept_until_after_it(tmp_path):
     process.send_signal(signal.SIGINT)
     assert process.wait(15) == 130
     assert time.monotonic() - began > 0.5  # the import was let finish
+
+
+def test_sigterm_ends_work_as_ctrl_c_does_while_it_is_asked():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), stopped_like_interrupt():
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before

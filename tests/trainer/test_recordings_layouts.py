@@ -6,6 +6,7 @@ import pytest
 
 from agent.core.errors import ConfigError
 from trainer.recordings.dcase import is_dcase, parse_name, read_attributes, read_dcase
+from trainer.recordings.load import find_machines
 from trainer.recordings.plain import is_plain, read_plain
 
 
@@ -15,6 +16,10 @@ def touch(folder, *names):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     return folder
+
+
+def place_file(path):
+    return touch(path.parent, path.name)
 
 
 def by_name(machine):
@@ -204,3 +209,58 @@ def test_linked_folders_are_followed_once(tmp_path):
     (folder / "normal" / "linked").symlink_to(tmp_path / "disk")
     (tmp_path / "disk" / "loop").symlink_to(folder / "normal")
     assert {r.path.name for r in read_plain(folder).recordings} == {"a.wav", "b.wav", "c.wav"}
+
+
+def test_mimii_is_read_as_it_is_unpacked_from_any_higher_folder(tmp_path):
+    for kind in ("fan", "pump"):
+        for number in ("id_00", "id_02"):
+            for n in range(6):
+                place_file(tmp_path / kind / number / "normal" / f"{n:08}.wav")
+            for n in range(2):
+                place_file(tmp_path / kind / number / "abnormal" / f"{n:08}.wav")
+    found = find_machines(tmp_path)
+    assert list(found) == ["fan_id_00", "fan_id_02", "pump_id_00", "pump_id_02"]
+    assert list(find_machines(tmp_path / "fan")) == ["fan_id_00", "fan_id_02"]
+    assert list(find_machines(tmp_path / "fan" / "id_00")) == ["fan_id_00"]
+    machine = read_plain(found["fan_id_00"])
+    assert len(machine.of("normal")) == 4
+    assert sorted(r.label for r in machine.of("test")) == ["anomaly"] * 2 + ["normal"] * 2
+
+
+def test_toyadmos_is_one_microphone_of_each_take(tmp_path):
+    place = tmp_path / "ToyCar" / "case1"
+    for n in range(3):
+        for ch in (1, 2):
+            place_file(place / "NormalSound_IND" / f"{ch}_case1_normal_IND_ch{ch}_{n:04}.wav")
+            place_file(place / "AnomalousSound_IND" / f"{ch}_case1_ab01_IND_ch{ch}_{n:04}.wav")
+    assert list(find_machines(tmp_path)) == ["ToyCar_case1"]
+    machine = read_plain(place)
+    roles = [r.role for r in machine.recordings]
+    # One of the three healthy takes is held back for the test.
+    assert (roles.count("normal"), roles.count("test"), len(machine.rejected)) == (2, 4, 6)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "file_name,d1p,d1v\na.wav,load,high\n",
+        "file_name;load\na.wav;high\n",
+        "file_name\tload\na.wav\thigh\n",
+        ";file_name;load\n0;train\\a.wav;high\n",
+        "\ufefffile_name,load\r\n./train/a.wav,high\r\n",
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "latin-1"])
+def test_dialects_of_attributes(tmp_path, text, encoding):
+    if encoding != "utf-8":
+        text = text.lstrip("\ufeff")
+    (tmp_path / "attributes_00.csv").write_bytes(text.encode(encoding))
+    assert read_attributes(tmp_path / "attributes_00.csv") == {"a": {"load": "high"}}
+
+
+def test_rows_that_name_no_recording_are_told(tmp_path):
+    place_file(tmp_path / "train" / "section_00_source_train_normal_0001.wav")
+    (tmp_path / "attributes_00.csv").write_text("file_name,load\nother.wav,high\n")
+    (told,) = read_dcase(tmp_path).rejected
+    assert told.path.name == "attributes_00.csv"
+    assert told.reason == "1 of its 1 rows name no recording here, for example other"

@@ -92,12 +92,14 @@ def train(
     from rich.markup import escape
 
     from agent.core.errors import AuscultError
+    from agent.core.interrupt import stopped_like_interrupt
     from agent.core.storage import write_json
     from trainer.decisions.rehearsal import DECISIONS, rehearse
     from trainer.decisions.report import rehearsal_json, rehearsal_words
     from trainer.defaults import default_preset
     from trainer.fit.classify import CHECKPOINT
     from trainer.fit.engine import Placement, make_engine, under_torchrun
+    from trainer.hygiene.bands import band_note
     from trainer.hygiene.stage import inspect_machine, refuse_untypical
     from trainer.hygiene.tell import print_notes
     from trainer.learn import train_machine
@@ -155,7 +157,7 @@ def train(
             "folder that holds them all, and --machine[/]"
         )
     try:
-        with progress_bar(console) as progress:
+        with stopped_like_interrupt(), progress_bar(console) as progress:
             record = train_machine(
                 chosen,
                 recipe,
@@ -181,6 +183,10 @@ def train(
     rehearsal = None
     try:
         record, encoder = load_run(out)
+        if record.hygiene is not None and (
+            note := band_note(record.hygiene.conditions, encoder.sample_rate, encoder.views)
+        ):
+            console.print(f"[yellow]bandwidth[/] {escape(note)}", highlight=False)
         with progress_bar(console) as progress:
             rehearsal = rehearse(record, encoder, record.to_machine(), progress)
     except AuscultError as fault:
