@@ -18,7 +18,7 @@ from agent.commands.score import score
 from agent.core.errors import ConfigError
 from export.bundle import export_bundle
 from export.onnx_graph import export_graph
-from trainer.encoders import build_encoder
+from trainer.encoders.registry import build_encoder
 from trainer.learn import train_machine
 from trainer.preset import Preset
 from trainer.recordings.load import load_machines

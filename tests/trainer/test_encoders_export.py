@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from agent.core.errors import ConfigError
-from trainer.encoders import build_encoder
+from trainer.encoders.registry import build_encoder
 from trainer.preset import EncoderConfig
 
 # What TensorRT's parser lacks or what would mean that a spectrum was left to the runtime.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainer.encoders import build_encoder
+from trainer.encoders.registry import build_encoder
 from trainer.preset import EncoderConfig, load_preset
 
 

@@ -10,8 +10,8 @@ import torch
 from torch.nn import functional
 
 from agent.core.errors import ConfigError
-from trainer.encoders import build_encoder
 from trainer.encoders.mn04 import CHECKPOINT
+from trainer.encoders.registry import build_encoder
 from trainer.preset import EncoderConfig
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from agent.core.errors import ConfigError
-from trainer.encoders import build_encoder
+from trainer.encoders.registry import build_encoder
 from trainer.preset import EncoderConfig
 
 SECONDS = 1.0

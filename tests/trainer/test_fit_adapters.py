@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from agent.core.errors import ConfigError
-from trainer.encoders import build_encoder
+from trainer.encoders.registry import build_encoder
 from trainer.fit.adapters import Tuning, train_mode
 from trainer.fit.config import LoraSettings, TrainingConfig
 from trainer.preset import EncoderConfig

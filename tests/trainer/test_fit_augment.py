@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainer.encoders import build_encoder
+from trainer.encoders.registry import build_encoder
 from trainer.fit.augment import Augmenter, mix, mixture_of, random_of
 from trainer.fit.config import AugmentSettings
 from trainer.fit.frontend import FrontEnds, spec_augment

@@ -8,7 +8,7 @@ import torch
 
 from agent.bundle.manifest import Row
 from agent.core.errors import AudioError, ConfigError
-from trainer.encoders import build_encoder
+from trainer.encoders.registry import build_encoder
 from trainer.fit import task
 from trainer.fit.classify import fit_classifier
 from trainer.fit.heads.arcface import ArcFace

@@ -12,7 +12,7 @@ import torch
 
 from agent.bundle.manifest import Row
 from agent.core.errors import ConfigError
-from trainer.encoders import build_encoder
+from trainer.encoders.registry import build_encoder
 from trainer.fit import task
 from trainer.fit.checkpoint import Checkpoints
 from trainer.fit.classify import CHECKPOINT, LOGS, fit_classifier

@@ -9,7 +9,7 @@ import torch
 
 from agent.bundle.manifest import Row
 from agent.core.errors import ConfigError
-from trainer.encoders import build_encoder
+from trainer.encoders.registry import build_encoder
 from trainer.fit.classes import plan_classes
 from trainer.fit.config import AugmentSettings, ClassSettings, TrainingConfig
 from trainer.fit.material import gather_material, hold_out

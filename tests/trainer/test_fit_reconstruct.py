@@ -9,7 +9,7 @@ import torch
 
 from agent.bundle.manifest import Row
 from agent.core.errors import AudioError, ConfigError
-from trainer.encoders import build_encoder
+from trainer.encoders.registry import build_encoder
 from trainer.fit.reconstruct import _fresh, fit_autoencoder
 from trainer.preset import EncoderConfig, TrainingConfig
 
