@@ -43,6 +43,7 @@ _MOSTLY = 0.9
 # A driver's buffer that is given again and again: its first samples, its least length (s), how
 # alike the rounding of a resampler leaves it, and how flat the spectrum of noise is at least.
 _KEY, _SHORTEST_BUFFER, _REPEATED, _NOISY = 32, 0.004, 1e-6, 1e-5
+_TIMES = 4  # it comes so often in a window, at least
 
 # Share of samples piled up at the extremes from which a recording counts as clipped. A single peak
 # at full scale, or a file normalised to its peak, has next to none.
@@ -124,7 +125,7 @@ def frozen_period(samples: Samples, rate: int) -> float:
         rate: Samples a second.
     """
     key = samples[:_KEY]
-    least, most = max(_KEY, int(_SHORTEST_BUFFER * rate)), min(len(samples) // 2, rate)
+    least, most = max(_KEY, int(_SHORTEST_BUFFER * rate)), min(len(samples) // _TIMES, rate)
     if most <= least or not np.ptp(key):
         return 0.0
     # Candidates by a few samples; few or none of them in live sound.
