@@ -26,7 +26,7 @@ def measure(mode: str, batch: int, seconds: float, steps: int, device: str, thre
 
     import torch
 
-    from trainer.encoders import build_encoder
+    from trainer.encoders.registry import build_encoder
     from trainer.fit.adapters import Tuning, train_mode
     from trainer.fit.config import TrainingConfig
     from trainer.fit.heads import make_head
