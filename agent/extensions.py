@@ -51,7 +51,7 @@ class Extensions:
         self._config = config
         self._tell = tell
         state = config.state_path
-        self._swapper = BundleSwapper(
+        self.swapper = BundleSwapper(
             judge,
             restart,
             watch_seconds=config.bundles.watch_seconds,
@@ -113,7 +113,7 @@ class Extensions:
                 partial(self._tell, machine.name),
             )
             self._ledgers[machine.name] = ledger
-            self._judging[machine.name] = self._swapper.add(machine.name, trusted, bundle, ledger)
+            self._judging[machine.name] = self.swapper.add(machine.name, trusted, bundle, ledger)
         if len(self._refusals) == len(self._config.machines):
             raise next(iter(self._refusals.values()))
         for name, why in self._refusals.items():
@@ -136,7 +136,7 @@ class Extensions:
 
     def keeping(self) -> Keeping:
         """What is kept and was exchanged so far, for the metrics."""
-        swapper, writer, upkeep = self._swapper, self._writer, self._collector.upkeep
+        swapper, writer, upkeep = self.swapper, self._writer, self._collector.upkeep
         return Keeping(
             bundles={machine: _use(swapper.bundle(machine)) for machine in self._judging},
             swapped=swapper.swapped,
@@ -156,7 +156,7 @@ class Extensions:
 
     def bundle(self, machine: str) -> Bundle | None:
         """The bundle that a machine uses now; None when there is none yet."""
-        return self._swapper.bundle(machine)
+        return self.swapper.bundle(machine)
 
     def judging(self, machine: str) -> Bundle | None:
         """The bundle that a machine begins with; None when there is none yet."""
@@ -173,7 +173,7 @@ class Extensions:
 
     def begin_anew(self, machine: str) -> None:
         """Begin a machine anew with the bundle it uses; see `BundleSwapper.begin_anew`."""
-        self._swapper.begin_anew(machine)
+        self.swapper.begin_anew(machine)
 
     def observers(self, machine: str) -> Sequence[PipelineObserver]:
         """Those who listen in on a machine."""
@@ -192,7 +192,7 @@ class Extensions:
                 self._config.state_path / "evidence",
                 self._keep_window if self._config.evidence.enabled else None,
             ),
-            "reload": self._swapper.handle,
+            "reload": self.swapper.handle,
         }
 
     def _keep_window(self, machine: str, index: int) -> str:
@@ -212,18 +212,18 @@ class Extensions:
     def attend(self) -> None:
         """Begin to collect and to watch for bundles; once the pipelines run."""
         self._collector.start()
-        self._swapper.start()
+        self.swapper.start()
 
     def settle(self) -> None:
         """Change no pipeline any more; before they are stopped."""
-        self._swapper.stop()
+        self.swapper.stop()
 
     def stop(self) -> None:
         """Write what is to be kept, and free the bundles; after the pipelines."""
         self._collector.stop()
         self._writer.stop()
         for machine in self._judging:
-            bundle = self._swapper.bundle(machine)
+            bundle = self.swapper.bundle(machine)
             if bundle is not None:
                 bundle.close()
 

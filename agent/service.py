@@ -64,16 +64,16 @@ class Agent:
     """
 
     def __init__(self, config: AgentConfig) -> None:
-        self._config = config
+        self.config = config
         self._wake = threading.Event()
         self._stopping = False
-        self._growth = Extensions(
+        self.extensions = Extensions(
             config, self._listener, self._begin_anew, self._bundle_changed, self._tell_bundle
         )
         self._plant = signals_of({one.name: one.running for one in config.machines})
-        self._commissions = commissions_of(config, self._growth.commissioned)
+        self._commissions = commissions_of(config, self.extensions.commissioned)
         self._broker: MqttPublisher | None = None
-        self._mending = Mending(self._growth.begin_anew)
+        self._mending = Mending(self.extensions.begin_anew)
         self._changing = 0  # machines being begun anew
         self._publishers: list[Publisher] = []
         self._requests: Dispatcher | None = None
@@ -104,19 +104,19 @@ class Agent:
         # Before anything that takes time: a path is the likeliest mistake.
         if self.page is not None:
             self.page.check()
-        for machine in self._config.machines:
-            source = self._config.source_of(machine)
+        for machine in self.config.machines:
+            source = self.config.source_of(machine)
             if source is not None:
                 check_paths(source)
-        self._growth.open_bundles(strict=strict)
-        for machine in self._config.machines:
-            bundle = self._growth.bundle(machine.name)
-            if bundle is None and self._growth.refusal(machine.name):
+        self.extensions.open_bundles(strict=strict)
+        for machine in self.config.machines:
+            bundle = self.extensions.bundle(machine.name)
+            if bundle is None and self.extensions.refusal(machine.name):
                 continue  # told
             if bundle is None:
                 log.warning(
                     "%s: no bundle yet: it is heard and recorded, not judged. Put the bundle at %s",
-                    machine.name, self._config.bundle_of(machine),
+                    machine.name, self.config.bundle_of(machine),
                 )  # fmt: skip
                 continue
             trained = bundle.manifest.trained_on
@@ -135,34 +135,34 @@ class Agent:
             AuscultError: A publisher or source cannot work as configured.
         """
         WALL_CLOCK.look()
-        names = [machine.name for machine in self._config.machines]
-        device = self._config.device_name
+        names = [machine.name for machine in self.config.machines]
+        device = self.config.device_name
         publishers: list[Publisher] = [ConsolePublisher(), self.live]
-        if self._config.jsonl is not None:
-            publishers.append(JsonlPublisher(self._config.jsonl, device, names, self._unjudged))
+        if self.config.jsonl is not None:
+            publishers.append(JsonlPublisher(self.config.jsonl, device, names, self._unjudged))
         broker = None
-        if self._config.mqtt is not None:
-            folder = self._config.state_path / "outbox"
+        if self.config.mqtt is not None:
+            folder = self.config.state_path / "outbox"
             broker = MqttPublisher(
-                self._config.mqtt, device, names, folder,
+                self.config.mqtt, device, names, folder,
                 drifting=self._drifting, unjudged=self._unjudged,
                 plant=list(self._plant.values()),
             )  # fmt: skip
         if broker is not None or self.page is not None:
-            self.handlers.update(alarm_handlers(self._alarm))
+            self.handlers.update(alarm_handlers(self.answer_alarm))
             self.handlers.update(drift_handlers(self._drift))
             self.handlers.update(level_handlers(self._level, self._bundle_changed))
             if self._commissions:
-                answer = self._growth.handlers()["feedback"]
+                answer = self.extensions.handlers()["feedback"]
                 self.handlers["commission"] = commission_handler(self._commissions, answer)
-            self.handlers.update(self._growth.handlers())
+            self.handlers.update(self.extensions.handlers())
             if self.page is not None:
-                decide = {machine.name: machine.decide for machine in self._config.machines}
+                decide = {machine.name: machine.decide for machine in self.config.machines}
                 self.handlers["why"] = why_handler(self.page.history, decide)
             respond = _unheard if broker is None else broker.respond
             self._requests = Dispatcher(device, names, self.handlers, respond)
         if broker is not None and self._requests is not None:
-            broker.tell_about(self._bundle_infos, lambda: self.pipelines or None)
+            broker.tell_about(self.bundle_infos, lambda: self.pipelines or None)
             broker.listen_to(self._requests)
             publishers.append(broker)
         if self.page is not None:
@@ -171,39 +171,39 @@ class Agent:
         for publisher in publishers:
             publisher.start()
             self._publishers.append(publisher)
-        self._growth.start()
+        self.extensions.start()
         self.pipelines = [
-            self._pipeline(machine, self._growth.judging(machine.name))
-            for machine in self._config.machines
+            self._pipeline(machine, self.extensions.judging(machine.name))
+            for machine in self.config.machines
         ]
         if broker is not None and not all(pipeline.live for pipeline in self.pipelines):
             broker.wait_connected(_BROKER_SECONDS)
-        self._vigil.begin(max(self._step(machine) for machine in self._config.machines))
+        self._vigil.begin(max(self._step(machine) for machine in self.config.machines))
         start_all(self.pipelines)
         if broker is not None:
             broker.bundle_changed()  # what the thresholds promise is known only now
-        self._growth.attend()
-        if self._config.metrics is not None:
-            self._metrics = MetricsServer(self._config.metrics, self._exposition)
+        self.extensions.attend()
+        if self.config.metrics is not None:
+            self._metrics = MetricsServer(self.config.metrics, self.exposition)
             self._metrics.start()
         if self._requests is not None:
             self._requests.start()
             if self.page is not None:
-                collector, requests = self._growth.collector, self._requests
+                collector, requests = self.extensions.collector, self._requests
                 self.page.start(
-                    self.live, collector, self._info, self._health,
+                    self.live, collector, self.info, self.health,
                     lambda name, data, respond: requests.take(name, data, respond=respond),
                     self.choose_microphone,
                 )  # fmt: skip
 
-    def _info(self) -> Message:
+    def info(self) -> Message:
         commands = () if self._requests is None else self._requests.commands
-        return info_message(self._config.device_name, self._bundle_infos(), commands)
+        return info_message(self.config.device_name, self.bundle_infos(), commands)
 
-    def _health(self) -> Message:
-        broker, infos = self._broker, self._bundle_infos()
+    def health(self) -> Message:
+        broker, infos = self._broker, self.bundle_infos()
         return PageHealth(
-            device=self._config.device_name,
+            device=self.config.device_name,
             time=utc(time.time()),
             clock=WALL_CLOCK.quality,
             uptime_seconds=round(time.monotonic() - self._began, 1),
@@ -218,12 +218,12 @@ class Agent:
             remarks=self.publisher_states(),
         ).model_dump(mode="json")
 
-    def _bundle_infos(self) -> dict[str, BundleInfo | None]:
+    def bundle_infos(self) -> dict[str, BundleInfo | None]:
         found: dict[str, BundleInfo | None] = {}
         # It is told before the pipelines are there, too.
         judging = {one.name: one for one in self.pipelines if isinstance(one, Pipeline)}
-        for machine in self._config.machines:
-            name, bundle = machine.name, self._growth.bundle(machine.name)
+        for machine in self.config.machines:
+            name, bundle = machine.name, self.extensions.bundle(machine.name)
             one = judging.get(name)
             level = level_of(machine.level, None if one is None else one.level)
             promise, blind = ((), "") if one is None else one.promise
@@ -232,16 +232,16 @@ class Agent:
 
     def _unjudged(self) -> list[str]:
         """The machines that have no bundle yet."""
-        names = [machine.name for machine in self._config.machines]
-        return [name for name in names if self._growth.bundle(name) is None]
+        names = [machine.name for machine in self.config.machines]
+        return [name for name in names if self.extensions.bundle(name) is None]
 
     def _drifting(self) -> list[str]:
         """The machines whose drift is followed, by the bundles in use now."""
-        names = [machine.name for machine in self._config.machines]
-        found = {name: self._growth.bundle(name) for name in names}
+        names = [machine.name for machine in self.config.machines]
+        found = {name: self.extensions.bundle(name) for name in names}
         return [name for name, one in found.items() if one is not None and one.drift is not None]
 
-    def _exposition(self) -> str:
+    def exposition(self) -> str:
         delivery = None
         if (broker := self._broker) is not None:
             store = broker.outbox.store
@@ -262,7 +262,7 @@ class Agent:
             delivery,
             WALL_CLOCK,
             started=self._began_wall,
-            keeping=self._growth.keeping(),
+            keeping=self.extensions.keeping(),
         )
 
     def _listener(self, machine: str) -> Pipeline | ListenOnly:
@@ -270,13 +270,13 @@ class Agent:
 
     def _step(self, machine: MachineConfig) -> float:
         """Longest time to the next window while all is well, seconds."""
-        bundle = self._growth.bundle(machine.name)
+        bundle = self.extensions.bundle(machine.name)
         if bundle is None:
             return WINDOW_SECONDS + HOP_SECONDS
         manifest = bundle.manifest
         return manifest.window_seconds + (machine.hop_seconds or manifest.hop_seconds)
 
-    def _alarm(self, machine: str) -> AlarmService:
+    def answer_alarm(self, machine: str) -> AlarmService:
         return self._listener(machine).alarm
 
     def _drift(self, machine: str) -> DriftService:
@@ -293,8 +293,8 @@ class Agent:
 
     def _pipeline(self, machine: MachineConfig, bundle: Bundle | None) -> Pipeline | ListenOnly:
         """What listens to a machine: a learner as long as it has no bundle, or no microphone."""
-        config = self._config.source_of(machine)
-        rate = self._config.collect.rate
+        config = self.config.source_of(machine)
+        rate = self.config.collect.rate
         if bundle is not None:
             rate = bundle.manifest.encoder.sample_rate
         if bundle is not None and config is not None:
@@ -302,11 +302,11 @@ class Agent:
         source = None if config is None else open_source(config, rate)
         page = () if self.page is None else (self.page.sounds[machine.name],)
         if bundle is None or source is None:
-            collecting = self._growth.collector.observers[machine.name]
+            collecting = self.extensions.collector.observers[machine.name]
             return ListenOnly(
                 machine, source, rate, self._publishers, self._wake.set,
                 observers=(collecting, *page), bundle=bundle is not None,
-                refusal=self._growth.refusal(machine.name),
+                refusal=self.extensions.refusal(machine.name),
             )  # fmt: skip
         return Pipeline(
             machine,
@@ -314,9 +314,9 @@ class Agent:
             source,
             self._publishers,
             on_end=self._wake.set,
-            state=self._config.state_path / "state",
+            state=self.config.state_path / "state",
             observers=(
-                *self._growth.observers(machine.name),
+                *self.extensions.observers(machine.name),
                 Surroundings(self._broker_away),
                 *page,
             ),
@@ -332,7 +332,7 @@ class Agent:
     def _begin_anew(self, name: str, bundle: Bundle | None) -> None:
         """The machine is listened to in another way: its pipeline ends and a new one begins."""
         old = self._listener(name)
-        machine = next(one for one in self._config.machines if one.name == name)
+        machine = next(one for one in self.config.machines if one.name == name)
         self._changing += 1
         try:
             old.stop()
@@ -358,18 +358,18 @@ class Agent:
             ConfigError: Its configuration names one, or the choice cannot be kept.
             AuscultError: It is being recorded from, or cannot be listened to so.
         """
-        machine = next(one for one in self._config.machines if one.name == name)
+        machine = next(one for one in self.config.machines if one.name == name)
         if machine.source is not None:
             raise ConfigError(
                 f"the configuration says what '{name}' listens to, so it cannot be chosen here",
                 remedy="Change its `source` there, or take it out to choose it on the page.",
             )
-        recording = self._growth.collector.observers[name].recording
+        recording = self.extensions.collector.observers[name].recording
         if recording is not None and not recording.done:
             raise AuscultError(f"'{name}' is being recorded from", remedy="Stop that first.")
-        choose_microphone(self._config.state_path, name, source)
+        choose_microphone(self.config.state_path, name, source)
         log.info("%s: microphone chosen: %s", name, source.device or "the default one")
-        self._growth.begin_anew(name)
+        self.extensions.begin_anew(name)
 
     def _bundle_changed(self, machine: str, bundle: Bundle | None = None) -> None:  # noqa: ARG002
         if self._broker is not None:
@@ -384,7 +384,7 @@ class Agent:
         Args:
             heartbeat: Called every `heartbeat_seconds`.
         """
-        due = time.monotonic() + self._config.heartbeat_seconds
+        due = time.monotonic() + self.config.heartbeat_seconds
         while not self._stopping:
             # In short steps: a signal handler may only set a flag (the event's lock may be held
             # by the very code that the signal interrupts).
@@ -397,7 +397,7 @@ class Agent:
             if not self._changing and all(pipeline.ended for pipeline in self.pipelines):
                 return
             if time.monotonic() >= due:
-                due += self._config.heartbeat_seconds
+                due += self.config.heartbeat_seconds
                 heartbeat()
 
     def request_stop(self) -> None:
@@ -413,13 +413,13 @@ class Agent:
             self._metrics.stop()
         if self._requests is not None:
             self._requests.stop()
-        self._growth.settle()
+        self.extensions.settle()
         for pipeline in self.pipelines:
             pipeline.stop()
         for pipeline in self.pipelines:
             if not pipeline.join(_STOP_SECONDS):
                 log.warning("%s: has not ended within %.0f s", pipeline.name, _STOP_SECONDS)
-        self._growth.stop()
+        self.extensions.stop()
         for publisher in self._publishers:
             publisher.stop()
 
@@ -429,7 +429,7 @@ class Agent:
 
     def publisher_states(self) -> str:
         """What the publishers have to say for the heartbeat."""
-        states = [*(one.state() for one in self._publishers), self._growth.state()]
+        states = [*(one.state() for one in self._publishers), self.extensions.state()]
         return ", ".join(state for state in states if state)
 
 

@@ -137,7 +137,7 @@ def _put_in_place(draft: Path, out: Path) -> None:
     try:
         if not out.exists():
             draft.rename(out)
-        elif not _swap(draft, out):
+        elif not swap_names(draft, out):
             # Without a swap there is an instant with no bundle at `out`, never half a bundle.
             aside = draft.with_name(draft.name + ".old")
             out.rename(aside)
@@ -152,7 +152,7 @@ def _put_in_place(draft: Path, out: Path) -> None:
         raise unwritable(out, fault) from fault
 
 
-def _swap(one: Path, other: Path) -> bool:
+def swap_names(one: Path, other: Path) -> bool:
     """Exchange two names in one step; False where the system or file system has no such step."""
     if not sys.platform.startswith("linux"):
         return False

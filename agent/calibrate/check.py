@@ -60,7 +60,7 @@ def power(
     rng = np.random.default_rng(seed)
     moved = [healthy.vectors + _REACH * displacement(healthy, config, rng) for _ in range(_DRAWS)]
     own, *displaced = healthy_scores(healthy, config, fitter, queries=[healthy.vectors, *moved])
-    return float(np.mean([_auc(own, scores) for scores in displaced]))
+    return float(np.mean([auc(own, scores) for scores in displaced]))
 
 
 def displacement(healthy: HealthySet, config: ScorerConfig, rng: np.random.Generator) -> Matrix:
@@ -103,7 +103,7 @@ def _blocks(config: ScorerConfig, dim: int) -> list[tuple[Span, Metric]]:
     return list(found.items())
 
 
-def _auc(low: Vector, high: Vector) -> float:
+def auc(low: Vector, high: Vector) -> float:
     """Probability that a value of `high` exceeds one of `low`, ties counting half."""
     ordered = np.sort(low)
     below = np.searchsorted(ordered, high, side="left")

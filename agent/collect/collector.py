@@ -199,9 +199,9 @@ class Collector:
 
     def _run(self) -> None:
         while not self._stop.wait(_STEP_SECONDS):
-            self._step()
+            self.step()
 
-    def _step(self) -> None:
+    def step(self) -> None:
         try:
             self._reap()
             due = time.monotonic() >= self._due

@@ -87,7 +87,7 @@ def run(config_path: Path, jsonl: Path | None, log_level: str, *, check: bool) -
         return
     try:
         agent.start()
-        agent.wait(lambda: _heartbeat(agent))
+        agent.wait(lambda: heartbeat(agent))
     finally:
         agent.stop()
     for pipeline in agent.pipelines:
@@ -118,7 +118,7 @@ def _leave(code: int) -> None:
     sys.exit(code)
 
 
-def _heartbeat(agent: Agent) -> None:
+def heartbeat(agent: Agent) -> None:
     for pipeline in agent.pipelines:
         counters = pipeline.counters
         if pipeline.missing:

@@ -175,9 +175,9 @@ class DecideConfig(Strict):
             gt=0,
             description="Where what is strange comes and goes within its windows more than healthy "
             "sound does (a vehicle, speech, blows), so many seconds of it raise the alarm; null "
-            "for `raise_seconds`, as for steady sound...",
+            "counts it like steady sound. Faults that come and go are then found later, or not...",
         ),
-    ] = 60.0
+    ] = None
     passing_of_seconds: Annotated[
         FiniteFloat, Field(gt=0, description="...among so many of the latest valid sound")
     ] = 90.0

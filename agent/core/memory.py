@@ -13,13 +13,13 @@ def give_back() -> None:
     Between windows it is better kept. Other C libraries than glibc have nothing to call, and then
     nothing is done.
     """
-    trim = _trim()
+    trim = malloc_trim()
     if trim is not None:
         trim(0)
 
 
 @functools.cache
-def _trim() -> Callable[[int], int] | None:
+def malloc_trim() -> Callable[[int], int] | None:
     """The C library's `malloc_trim`; None where it has none."""
     try:
         found = ctypes.CDLL(None).malloc_trim

@@ -154,7 +154,7 @@ class BundleSwapper:
         self._watch = watch_seconds
         self._trial_windows = trial_windows
         self._changed = changed
-        self._uses: dict[str, _Use] = {}
+        self.uses: dict[str, _Use] = {}
         self._lock = threading.RLock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -179,20 +179,20 @@ class BundleSwapper:
         if bundle is None:
             # Whatever is there already was refused just now, or comes in any moment.
             identity = trusted.identity() if trusted.refusal else ()
-            self._uses[machine] = _Use(trusted, None, ledger, identity, identity)
+            self.uses[machine] = _Use(trusted, None, ledger, identity, identity)
             return None
         identity = trusted.identity()
         on_trial, trial = self._on_trial(bundle)
-        self._uses[machine] = _Use(trusted, bundle, ledger, identity, identity, trial)
+        self.uses[machine] = _Use(trusted, bundle, ledger, identity, identity, trial)
         return on_trial
 
     def bundle(self, machine: str) -> Bundle | None:
         """The bundle that a machine uses; None when there is none yet."""
-        return self._uses[machine].bundle
+        return self.uses[machine].bundle
 
     def judging(self, machine: str) -> Bundle | None:
         """The same as it is to judge: on trial, while it is on trial."""
-        use = self._uses[machine]
+        use = self.uses[machine]
         if use.bundle is None or use.trial is None:
             return use.bundle
         return replace(use.bundle, encoder=use.trial)
@@ -208,7 +208,7 @@ class BundleSwapper:
 
     def start(self) -> None:
         """Tell what each machine begins with, where that is news, and begin to watch."""
-        for use in self._uses.values():
+        for use in self.uses.values():
             use.ledger.begin(use.bundle, use.trusted.refusal, use.trusted.refused_digest)
         self._thread = threading.Thread(target=self._run, name="bundles", daemon=True)
         self._thread.start()
@@ -231,7 +231,7 @@ class BundleSwapper:
                 stays in use.
         """
         machine = str(fields["machine"])
-        if machine not in self._uses:
+        if machine not in self.uses:
             raise AuscultError(f"there is no machine '{machine}'")
         by = str(fields.get("operator", ""))
         changed = self.reload(machine, f"asked for by {by}" if by else "asked for")
@@ -256,7 +256,7 @@ class BundleSwapper:
             AuscultError: It cannot be used; the present one stays in use.
         """
         with self._lock:
-            use = self._uses[machine]
+            use = self.uses[machine]
             use.seen = use.identity = use.trusted.identity()
             try:
                 return self._take_up(machine, use, reason)
@@ -269,7 +269,7 @@ class BundleSwapper:
         bundle, present = use.trusted.open_wanted(), use.bundle
         if present is not None and bundle.manifest.digest == present.manifest.digest:
             return False
-        in_use = [one.bundle for one in self._uses.values() if one.bundle is not None]
+        in_use = [one.bundle for one in self.uses.values() if one.bundle is not None]
         bundle = with_session_of(bundle, in_use if present is None else [present, *in_use])
         on_trial, trial = self._on_trial(bundle)
         self._put(machine, on_trial, present)
@@ -303,10 +303,10 @@ class BundleSwapper:
             look = self._watch > 0 and time.monotonic() >= due
             if look:
                 due = time.monotonic() + self._watch
-            for machine in self._uses:
-                self._attend(machine, look=look)
+            for machine in self.uses:
+                self.attend(machine, look=look)
 
-    def _attend(self, machine: str, *, look: bool) -> None:
+    def attend(self, machine: str, *, look: bool) -> None:
         try:
             with self._lock:
                 self._conclude(machine)
@@ -319,7 +319,7 @@ class BundleSwapper:
 
     def _look(self, machine: str) -> None:
         """Take up what has changed, once it has stopped changing."""
-        use = self._uses[machine]
+        use = self.uses[machine]
         identity = use.trusted.identity()
         settled, use.seen = identity == use.seen, identity
         if use.bundle is None and not (use.trusted.wanted() / MANIFEST).is_file():
@@ -329,7 +329,7 @@ class BundleSwapper:
 
     def _conclude(self, machine: str) -> None:
         """End a trial: keep the bundle, or put the one before it back."""
-        use = self._uses[machine]
+        use = self.uses[machine]
         if use.trial is None:
             return
         if use.trial.failed and use.bundle is not None and (use.before is not None or use.first):

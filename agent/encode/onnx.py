@@ -49,7 +49,7 @@ class OnnxEncoder:
         cache: Path | None = None,
         framed: bool = False,
     ) -> None:
-        self._path = path
+        self.path = path
         self._info = info
         self._how = inference or InferenceConfig()
         self._threads = threads or self._how.threads
@@ -82,7 +82,7 @@ class OnnxEncoder:
         """
         if self._session is not None:
             return
-        session = self._open(self._path)
+        session = self._open(self.path)
         self._input, self._output = self._agree(session)
         self._session = session
         try:
@@ -134,8 +134,8 @@ class OnnxEncoder:
 
     def _start_parts(self) -> None:
         """Load the graph's two parts, and hold them to the manifest."""
-        front, body = (self._open(self._path.with_name(name)) for name in (FRAMES, BODY))
-        where = self._path.with_name(FRAMES)
+        front, body = (self._open(self.path.with_name(name)) for name in (FRAMES, BODY))
+        where = self.path.with_name(FRAMES)
         try:
             layout = layout_of(front.get_modelmeta().custom_metadata_map)
         except ValueError as fault:
@@ -203,7 +203,7 @@ class OnnxEncoder:
                 (result,) = session.run(None, feed, options)
         except Exception as fault:  # onnxruntime's errors share no base class
             raise BundleError(
-                f"the graph failed: {fault}", where=self._path.with_name(name), remedy=_REBUILD
+                f"the graph failed: {fault}", where=self.path.with_name(name), remedy=_REBUILD
             ) from fault
         if options is not None:
             give_back()
@@ -216,7 +216,7 @@ class OnnxEncoder:
         if len(inputs) != 1 or len(outputs) != 1:
             raise BundleError(
                 f"has {len(inputs)} inputs and {len(outputs)} outputs, not one of each",
-                where=self._path,
+                where=self.path,
                 remedy=_REBUILD,
             )
         wanted = {
@@ -231,7 +231,7 @@ class OnnxEncoder:
                 raise BundleError(
                     f"its {name} is {value.type} {shape}, but the manifest says float32 "
                     f"(batch, {length}) (encoder.{field})",
-                    where=self._path,
+                    where=self.path,
                     remedy=_REBUILD,
                 )
         return inputs[0].name, outputs[0].name
@@ -261,7 +261,7 @@ class OnnxEncoder:
             raise BundleError(
                 f"gave an embedding of shape {embeddings.shape} where the manifest says "
                 f"{(len(waveforms), self._info.dim)} (encoder.dim)",
-                where=self._path,
+                where=self.path,
                 remedy=_REBUILD,
             )
         return embeddings
@@ -285,7 +285,7 @@ class OnnxEncoder:
         found = self._run(PATCHES, waveform[None])
         if found.ndim != 4 or len(found) != 1:
             raise BundleError(
-                f"gave patches of shape {found.shape}", where=self._path, remedy=_REBUILD
+                f"gave patches of shape {found.shape}", where=self.path, remedy=_REBUILD
             )
         first: Matrix = found[0]
         return first
@@ -308,7 +308,7 @@ class OnnxEncoder:
         except Exception as fault:  # onnxruntime's errors share no base class
             raise BundleError(
                 f"the graph failed: {fault}",
-                where=self._path,
+                where=self.path,
                 remedy=_REBUILD,
             ) from fault
         return np.asarray(result, np.float32)

@@ -66,7 +66,7 @@ class AudioRing:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._blocks: deque[AudioBlock] = deque()
-        self._held = 0
+        self.held = 0
         self._lock = threading.Lock()
 
     def hear(self, block: AudioBlock) -> None:
@@ -78,11 +78,11 @@ class AudioRing:
             if self._blocks and self._blocks[-1].rate != block.rate:
                 # Another encoder's rate: the two cannot be joined.
                 self._blocks.clear()
-                self._held = 0
+                self.held = 0
             self._blocks.append(kept)
-            self._held += len(kept.samples)
-            while self._held - len(self._blocks[0].samples) >= self._seconds * block.rate:
-                self._held -= len(self._blocks.popleft().samples)
+            self.held += len(kept.samples)
+            while self.held - len(self._blocks[0].samples) >= self._seconds * block.rate:
+                self.held -= len(self._blocks.popleft().samples)
 
     def cut(self, begin: float, end: float) -> Clip | None:
         """The sound between two moments, as far as it is still held.

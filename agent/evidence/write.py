@@ -79,17 +79,17 @@ class EvidenceWriter:
         self.config = config
         self.written = 0
         self.skipped = 0
-        self._jobs: queue.Queue[Path | None] = queue.Queue(_WAITING)
+        self.jobs: queue.Queue[Path | None] = queue.Queue(_WAITING)
         self._latest: dict[Path, Job] = {}  # of each folder that waits
         self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self.thread: threading.Thread | None = None
         self._room = True
         self._undated: set[Path] = set()  # written by a clock that could not be believed
 
     def start(self) -> None:
         """Begin. Never raises: an agent without a place for evidence still raises alarms."""
-        self._thread = threading.Thread(target=self._run, name="evidence", daemon=True)
-        self._thread.start()
+        self.thread = threading.Thread(target=self._run, name="evidence", daemon=True)
+        self.thread.start()
 
     def offer(self, job: Job) -> bool:
         """Have a job written, without waiting; False when it is skipped."""
@@ -102,7 +102,7 @@ class EvidenceWriter:
         with self._lock:
             if job.folder not in self._latest:
                 try:
-                    self._jobs.put_nowait(job.folder)
+                    self.jobs.put_nowait(job.folder)
                 except queue.Full:
                     self._skip(job.folder, "too many wait")
                     return False
@@ -112,12 +112,12 @@ class EvidenceWriter:
 
     def stop(self) -> None:
         """Write what waits, within a few seconds. Idempotent."""
-        if self._thread is None:
+        if self.thread is None:
             return
         with contextlib.suppress(queue.Full):
-            self._jobs.put(None, timeout=_STOP_SECONDS)
-        self._thread.join(_STOP_SECONDS)
-        self._thread = None
+            self.jobs.put(None, timeout=_STOP_SECONDS)
+        self.thread.join(_STOP_SECONDS)
+        self.thread = None
 
     def state(self) -> str:
         """A few words for the heartbeat; empty when all was written."""
@@ -129,7 +129,7 @@ class EvidenceWriter:
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
         while True:
             try:
-                folder = self._jobs.get(timeout=_TIDY_SECONDS)
+                folder = self.jobs.get(timeout=_TIDY_SECONDS)
             except queue.Empty:
                 self._tidy()
                 continue

@@ -69,7 +69,7 @@ class HistoryRecorder(MessageSink):
         self._file = PastFile(path)
         self._disk = threading.Lock()  # held while the file is used
         self._lock = threading.Lock()  # held while what waits is touched
-        self._waiting: dict[Key, Bucket] = {}
+        self.waiting: dict[Key, Bucket] = {}
         self._events: deque[Told] = deque(maxlen=_EVENTS_WAITING)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -93,14 +93,14 @@ class HistoryRecorder(MessageSink):
         with self._lock:
             for step in STEPS:
                 key = (step, machine, second // step * step)
-                waiting = self._waiting.get(key)
+                waiting = self.waiting.get(key)
                 if waiting is None:
                     # Its own: each step's grows by itself.
-                    self._waiting[key] = Bucket()
-                    waiting = self._waiting[key]
+                    self.waiting[key] = Bucket()
+                    waiting = self.waiting[key]
                 waiting.join(found)
-            while len(self._waiting) > _WAITING:
-                self._waiting.pop(next(iter(self._waiting)))
+            while len(self.waiting) > _WAITING:
+                self.waiting.pop(next(iter(self.waiting)))
 
     def read(
         self, machine: str, name: str, end: float | None = None
@@ -200,7 +200,7 @@ class HistoryRecorder(MessageSink):
 
     def _flush(self) -> None:
         with self._lock:
-            taken, self._waiting = self._waiting, {}
+            taken, self.waiting = self.waiting, {}
             events = tuple(self._events)
         try:
             if events:
@@ -224,10 +224,10 @@ class HistoryRecorder(MessageSink):
 
     def _put_back(self, taken: dict[Key, Bucket]) -> None:
         with self._lock:
-            newer = self._waiting
+            newer = self.waiting
             for key, bucket in newer.items():
                 if key in taken:
                     taken[key].join(bucket)
                 else:
                     taken[key] = bucket
-            self._waiting = taken
+            self.waiting = taken

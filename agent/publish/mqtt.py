@@ -78,16 +78,16 @@ class MqttPublisher:
         self._machines = tuple(machines)
         self._drifting = drifting
         self._envelopes = Topics(config, device, self._machines, unjudged)
-        self._outbox = Outbox(EventStore(folder, config.outbox_max_bytes))
+        self.outbox = Outbox(EventStore(folder, config.outbox_max_bytes))
         self._news = StatusFilter()
         self._announcement = Announcement(
-            config.home_assistant, device, self._outbox, self._discovery
+            config.home_assistant, device, self.outbox, self._discovery
         )
-        self._followed = FollowedDrift(self._outbox, self._envelopes, drifting)
-        self._sender = Sender(
+        self._followed = FollowedDrift(self.outbox, self._envelopes, drifting)
+        self.sender = Sender(
             config,
             config.client_id or f"auscult-{device}",
-            self._outbox,
+            self.outbox,
             self._envelopes,
             Hooks(self._on_request, self._on_taken, self._on_turn),
             [signal.topic for signal in plant],
@@ -102,27 +102,22 @@ class MqttPublisher:
     @property
     def broker(self) -> str:
         """`host:port`, for people."""
-        return self._sender.broker
-
-    @property
-    def outbox(self) -> Outbox:
-        """What waits for the broker."""
-        return self._outbox
+        return self.sender.broker
 
     @property
     def refused(self) -> int:
         """Messages that the broker refused."""
-        return self._sender.refusals.count
+        return self.sender.refusals.count
 
     @property
     def away_since(self) -> float | None:
         """Monotonic time since which the broker is away; None while it is there."""
-        return self._sender.away_since
+        return self.sender.away_since
 
     @property
     def connections(self) -> int:
         """Connections so far."""
-        return self._sender.connections
+        return self.sender.connections
 
     def tell_about(
         self,
@@ -148,81 +143,81 @@ class MqttPublisher:
             ConfigError: A file that the configuration names cannot be used, or another agent uses
                 the outbox.
         """
-        self._sender.prepare()
-        self._outbox.start()
+        self.sender.prepare()
+        self.outbox.start()
         self._announcement.begin()
         self._followed.begin()
         self._publish_info()
         self._began = time.monotonic()
-        self._sender.start(listening=self._requests is not None)
+        self.sender.start(listening=self._requests is not None)
 
     def publish(self, machine: str, decision: Decision, *, first: bool) -> None:
         """Queue the window's score, and the alarm's state when that is new."""
         status = status_of(decision)
         if self._news.note(machine, status) or first:
             moment, score = decision.score.window.end_wall, decision.score.value
-            self._outbox.put_state(
+            self.outbox.put_state(
                 self._envelopes.alarm(machine, status, moment, score, scale_in(decision))
             )
-        self._outbox.put_telemetry(self._envelopes.score(machine, decision))
+        self.outbox.put_telemetry(self._envelopes.score(machine, decision))
 
     def tell(self, machine: str, event: AlarmEvent) -> None:
         """Take an alarm's event, which is on disk thereafter, and the state it led to."""
         message = event_message(self._device, machine, event, clock=WALL_CLOCK.quality)
-        self._outbox.put_event(self._envelopes.event(machine, message))
+        self.outbox.put_event(self._envelopes.event(machine, message))
         self._news.note(machine, event.status)
-        self._outbox.put_state(
+        self.outbox.put_state(
             self._envelopes.alarm(machine, event.status, event.wall, event.score, scale_in(event))
         )
 
     def sensor(self, machine: str, condition: SensorCondition) -> None:
         """Queue the condition of a machine's microphone."""
-        self._outbox.put_state(self._envelopes.sensor(machine, condition))
+        self.outbox.put_state(self._envelopes.sensor(machine, condition))
 
     def drift(self, machine: str, status: DriftStatus) -> None:
         """Queue how a machine's drift stands."""
         self._followed.told(machine)
-        self._outbox.put_state(self._envelopes.drift(machine, status))
+        self.outbox.put_state(self._envelopes.drift(machine, status))
 
     def tell_drift(self, machine: str, event: DriftEvent) -> None:
         """Take a drift warning's event, which is on disk thereafter."""
-        self._outbox.put_event(self._envelopes.drift_event(machine, event))
+        self.outbox.put_event(self._envelopes.drift_event(machine, event))
 
     def tell_bundle(self, machine: str, event: BundleEvent) -> None:
         """Take what happened to a machine's bundle, which is on disk thereafter."""
-        self._outbox.put_event(self._envelopes.bundle_event(machine, event))
+        self.outbox.put_event(self._envelopes.bundle_event(machine, event))
 
     def respond(self, command: str, message: Message) -> None:
         """Queue the answer to a command."""
-        self._outbox.put_reply(self._envelopes.response(command, message))
+        self.outbox.put_reply(self._envelopes.response(command, message))
 
     def wait_connected(self, seconds: float) -> bool:
         """Wait until the broker is there; False when it isn't in time."""
-        return self._sender.wait_connected(seconds)
+        return self.sender.wait_connected(seconds)
 
     def stop(self) -> None:
         """Send what waits, say `offline`, disconnect: a couple of seconds at most. Idempotent."""
-        if not self._sender.stop():
+        if not self.sender.stop():
             return
-        self._outbox.stop()
-        if pending := self._outbox.pending_events():
+        self.outbox.stop()
+        if pending := self.outbox.pending_events():
             log.warning(
                 "%s: %d alarm events were not delivered; they are kept for the next start",
                 self.broker, pending,
             )  # fmt: skip
-        if lost := self._outbox.store.unsaved:
+        if lost := self.outbox.store.unsaved:
             log.error("%s: %d alarm events are lost: the disk refused them", self.broker, lost)
 
     def state(self) -> str:
         """Connected or since when not, and what waits or was dropped."""
         parts = []
-        if (since := self._sender.away_since) is not None:
+        if (since := self.sender.away_since) is not None:
             parts.append(f"broker away for {time.monotonic() - since:.0f} s")
-        if pending := self._outbox.pending_events():
+        if pending := self.outbox.pending_events():
             parts.append(f"{plural(pending, 'alarm event')} waiting")
-        if unsaved := self._outbox.store.unsaved:
+        if unsaved := self.outbox.store.unsaved:
             parts.append(f"{unsaved} of them in memory alone, the disk refuses them")
-        store = self._outbox.store
+        store = self.outbox.store
         if store.quarantined:
             parts.append(f"{plural(store.quarantined, 'damaged event')} not sent")
         if store.vanished:
@@ -235,15 +230,15 @@ class MqttPublisher:
         """A machine is judged with another bundle: all that names bundles is told anew."""
         self._publish_info()
         # Also that it is judged now. While the broker is away, each connection says so anyway.
-        if self._sender.wait_connected(0.0):
-            self._outbox.put_state(self._envelopes.status("online"))
+        if self.sender.wait_connected(0.0):
+            self.outbox.put_state(self._envelopes.status("online"))
         self._announcement.renew()
         self._followed.renew()
 
     def _publish_info(self) -> None:
         if self._bundles is not None:
             message = info_message(self._device, self._bundles(), self._commands())
-            self._outbox.put_state(self._envelopes.state("info", message))
+            self.outbox.put_state(self._envelopes.state("info", message))
 
     def _discovery(self, removed: Mapping[str, str]) -> Message:
         return discovery_message(
@@ -273,12 +268,12 @@ class MqttPublisher:
         message = health_message(
             self._device,
             machines,
-            self._outbox,
+            self.outbox,
             uptime=now - self._began,
             reconnects=self.connections - 1,
             refused=self.refused,
         )
-        self._outbox.put_telemetry(self._envelopes.health(message))
+        self.outbox.put_telemetry(self._envelopes.health(message))
 
     def _on_taken(self, message: MqttMessage) -> None:
         self._announcement.taken(message)

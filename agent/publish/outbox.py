@@ -35,7 +35,7 @@ class Outbox:
         self.store = store
         # Held for moments only: who puts telemetry must never wait for the disk.
         self._lock = threading.Lock()
-        self._telemetry: deque[MqttMessage] = deque(maxlen=max_volatile)
+        self.telemetry: deque[MqttMessage] = deque(maxlen=max_volatile)
         self._replies: deque[MqttMessage] = deque(maxlen=max_volatile)
         self._states: dict[str, MqttMessage] = {}
         self._due: deque[MqttMessage] = deque(maxlen=max_volatile)  # states not yet offered
@@ -83,10 +83,10 @@ class Outbox:
     def put_telemetry(self, message: MqttMessage) -> None:
         """Queue telemetry, or count it as dropped when the broker is away."""
         with self._lock:
-            if not self._connected or len(self._telemetry) == self._telemetry.maxlen:
+            if not self._connected or len(self.telemetry) == self.telemetry.maxlen:
                 self.dropped_telemetry += 1
             if self._connected:
-                self._telemetry.append(message)
+                self.telemetry.append(message)
 
     def connected(self) -> None:
         """The broker is there: the latest states are due again, and every undelivered event."""
@@ -102,8 +102,8 @@ class Outbox:
         """The broker is gone: what it has not acknowledged will be offered again, in order."""
         with self._lock:
             self._connected = False
-            self.dropped_telemetry += len(self._telemetry)
-            self._telemetry.clear()
+            self.dropped_telemetry += len(self.telemetry)
+            self.telemetry.clear()
         self._under_way.clear()
         self._rewind()
 
@@ -180,7 +180,7 @@ class Outbox:
     def next_telemetry(self) -> MqttMessage | None:
         """Telemetry to send, which is then gone."""
         with self._lock:
-            return self._telemetry.popleft() if self._telemetry else None
+            return self.telemetry.popleft() if self.telemetry else None
 
     def pending_events(self) -> int:
         """Events that the broker has not acknowledged."""

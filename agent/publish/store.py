@@ -50,7 +50,7 @@ class EventStore:
     """
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
-        self._file = OutboxFile(folder / FILE_NAME, self._count)
+        self.file = OutboxFile(folder / FILE_NAME, self._count)
         self._max_bytes = max_bytes
         self._lock = threading.RLock()
         self._unsaved: deque[StoredEvent] = deque()
@@ -73,27 +73,27 @@ class EventStore:
         """
         with self._lock:
             try:
-                self._file.claim()
+                self.file.claim()
             except OSError as fault:
                 self._trouble(fault)
             try:
-                self._file.database()
+                self.file.database()
             except DISK_FAULTS as fault:
                 self._trouble(fault)
             if self._undelivered:
                 log.warning(
                     "%s: %d alarm events of an earlier run are still to be delivered",
-                    self._file.path, self._undelivered,
+                    self.file.path, self._undelivered,
                 )  # fmt: skip
 
     def stop(self) -> None:
         """Write what is left and close. Idempotent."""
         with self._lock:
-            if self._file.closed:
+            if self.file.closed:
                 return
-            self._file.wake()
+            self.file.wake()
             self.settle()
-            self._file.release()
+            self.file.release()
 
     def add(self, message: MqttMessage) -> bool:
         """Take an event; one whose id is known already is the same one, and not taken twice.
@@ -120,7 +120,7 @@ class EventStore:
             found: list[StoredEvent] = []
             bad: list[tuple[tuple[Any, ...], str]] = []
             try:
-                rows = self._file.database().execute(
+                rows = self.file.database().execute(
                     f"SELECT {COLUMNS}, checksum FROM event "  # noqa: S608 - ours
                     "WHERE delivered IS NULL AND seq > ? ORDER BY seq",
                     (after,),
@@ -162,7 +162,7 @@ class EventStore:
     def settle(self) -> None:
         """Write down what was delivered, and what the disk refused before; call often."""
         with self._lock:
-            if not (self._unmarked or self._unsaved) or self._file.resting:
+            if not (self._unmarked or self._unsaved) or self.file.resting:
                 return
             if self._save() and self._unmarked:
                 self._mark()
@@ -170,22 +170,22 @@ class EventStore:
     @property
     def ready(self) -> bool:
         """Whether the file is open: else there may be events in it that are not known of."""
-        return self._file.is_open
+        return self.file.is_open
 
     @property
     def generation(self) -> int:
         """Changes when events that were not to be had may now be: read from the beginning again."""
-        return self._file.generation
+        return self.file.generation
 
     @property
     def failures(self) -> int:
         """Times that the disk refused to take or give an event."""
-        return self._file.failures
+        return self.file.failures
 
     @property
     def damaged(self) -> int:
         """Damaged files renamed."""
-        return self._file.damaged
+        return self.file.damaged
 
     @property
     def undelivered(self) -> int:
@@ -202,7 +202,7 @@ class EventStore:
         with self._lock:
             try:
                 row = (
-                    self._file.database()
+                    self.file.database()
                     .execute("SELECT value FROM note WHERE key = ?", (key,))
                     .fetchone()
                 )
@@ -215,7 +215,7 @@ class EventStore:
         """Remember something small over restarts; None forgets it."""
         with self._lock:
             try:
-                with self._file.transaction() as db:
+                with self.file.transaction() as db:
                     if value is None:
                         db.execute("DELETE FROM note WHERE key = ?", (key,))
                     else:
@@ -257,13 +257,13 @@ class EventStore:
     def _save(self) -> bool:
         if not self._unsaved:
             return True
-        if self._file.resting:
+        if self.file.resting:
             return False
         twice = 0
         try:
             # Opening the file may give them other numbers.
-            self._file.database()
-            with self._file.transaction() as db:
+            self.file.database()
+            with self.file.transaction() as db:
                 for event in self._unsaved:
                     message = event.message
                     cursor = db.execute(
@@ -283,7 +283,7 @@ class EventStore:
         self._unsaved.clear()
         self._undelivered -= twice
         self._mark_file.write(self._next - 1)
-        self._file.well()
+        self.file.well()
         self._prune()
         return True
 
@@ -292,7 +292,7 @@ class EventStore:
         if any(event.message.id == id_ for event in self._unsaved):
             return True
         try:
-            found = self._file.database().execute("SELECT 1 FROM event WHERE id = ?", (id_,))
+            found = self.file.database().execute("SELECT 1 FROM event WHERE id = ?", (id_,))
             return found.fetchone() is not None
         except DISK_FAULTS as fault:
             self._trouble(fault)
@@ -300,14 +300,14 @@ class EventStore:
 
     def _tell_vanished(self, known_to: int, last: int) -> None:
         """Say that the file knows of fewer events than there were."""
-        if last <= known_to or self._file.generation or self._file.damaged:
+        if last <= known_to or self.file.generation or self.file.damaged:
             return  # nothing is missing, or that is told already
         self.vanished = last - known_to
         log.error(
             "%s: knows of events up to number %d, and %d were written: its write-ahead log, or "
             "the file, was deleted, emptied or put back. What was undelivered of the %d between is "
             "lost; consumers see the gap in `sequence`",
-            self._file.path, known_to, last, self.vanished,
+            self.file.path, known_to, last, self.vanished,
         )  # fmt: skip
 
     def _quarantine(self, row: tuple[Any, ...], why: str) -> None:
@@ -319,10 +319,10 @@ class EventStore:
         log.error(
             "%s: event number %s is damaged (%s; its id reads %.60r) and is not sent; it is kept "
             "in the table `quarantine`. The disk may be failing",
-            self._file.path, seq, why, id_,
+            self.file.path, seq, why, id_,
         )  # fmt: skip
         try:
-            with self._file.transaction() as db:
+            with self.file.transaction() as db:
                 db.execute(
                     "INSERT OR REPLACE INTO quarantine VALUES (?, ?, ?, ?, ?, ?, ?)",
                     (seq, time.time(), why, id_, topic, payload, content_type),
@@ -334,7 +334,7 @@ class EventStore:
     def _mark(self) -> None:
         now = time.time()
         try:
-            with self._file.transaction() as db:
+            with self.file.transaction() as db:
                 cursor = db.executemany(
                     "UPDATE event SET delivered = ? WHERE id = ? AND delivered IS NULL",
                     [(now, id_) for id_ in self._unmarked],
@@ -350,10 +350,10 @@ class EventStore:
     def _prune(self) -> None:
         """Forget the oldest delivered events beyond the bounds."""
         try:
-            while gone := forget_some(self._file, self._delivered, self._max_bytes):
+            while gone := forget_some(self.file, self._delivered, self._max_bytes):
                 self._delivered -= gone
         except DISK_FAULTS as fault:
             self._trouble(fault)
 
     def _trouble(self, fault: Exception) -> bool:
-        return self._file.trouble(fault, len(self._unsaved))
+        return self.file.trouble(fault, len(self._unsaved))

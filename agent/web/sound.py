@@ -48,8 +48,8 @@ class SoundFeed:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._watchers = 0
-        self._pending: deque[AudioBlock] = deque()
+        self.watchers = 0
+        self.pending: deque[AudioBlock] = deque()
         self._held = 0.0
         self._rest: Samples = np.empty(0, np.float32)
         self._columns: deque[Column] = deque(maxlen=_KEPT)
@@ -57,17 +57,17 @@ class SoundFeed:
 
     def hear(self, block: AudioBlock) -> None:
         """Take a captured block, when somebody watches."""
-        if not self._watchers or len(block.samples) == 0:
+        if not self.watchers or len(block.samples) == 0:
             return
         kept = AudioBlock(
             np.array(block.samples, dtype=np.float32), block.rate, block.monotonic, block.wall,
             block.gap_before,
         )  # fmt: skip
         with self._lock:
-            self._pending.append(kept)
+            self.pending.append(kept)
             self._held += len(kept.samples) / kept.rate
-            while self._held > _PENDING_SECONDS and len(self._pending) > 1:
-                old = self._pending.popleft()
+            while self._held > _PENDING_SECONDS and len(self.pending) > 1:
+                old = self.pending.popleft()
                 self._held -= len(old.samples) / old.rate
 
     def judged(self, decision: Decision, rows: Sequence[Row]) -> str:  # noqa: ARG002
@@ -86,21 +86,21 @@ class SoundFeed:
     def watch(self) -> Iterator[None]:
         """Somebody watches."""
         with self._lock:
-            self._watchers += 1
+            self.watchers += 1
         try:
             yield
         finally:
             with self._lock:
-                self._watchers -= 1
-                if not self._watchers:
-                    self._pending.clear()
+                self.watchers -= 1
+                if not self.watchers:
+                    self.pending.clear()
                     self._held, self._rest = 0.0, np.empty(0, np.float32)
 
     def after(self, number: int) -> list[Column]:
         """The columns after a number, as far as they are held."""
         with self._lock:
-            while self._pending:
-                block = self._pending.popleft()
+            while self.pending:
+                block = self.pending.popleft()
                 self._held -= len(block.samples) / block.rate
                 self._compute(block)
             return [column for column in self._columns if column.number > number]

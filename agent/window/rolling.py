@@ -56,8 +56,8 @@ class RollingWindow:
         self.rate = rate
         self._index = 0
         self._first = 0  # position in the stream of the first sample held
-        self._pieces: list[Samples] = []
-        self._anchors: list[_Anchor] = []
+        self.pieces: list[Samples] = []
+        self.anchors: list[_Anchor] = []
         self._held = 0  # samples in the pieces
         self._next = 0  # where the next window starts among them; beyond them when hop > window
 
@@ -88,9 +88,9 @@ class RollingWindow:
         if ready <= 0:
             return iter(())
         # Only now, once a hop, are the pieces joined.
-        joined = np.concatenate(self._pieces)
+        joined = np.concatenate(self.pieces)
         starts = [self._next + n * self.hop_samples for n in range(ready)]
-        anchors, first_index, first = self._anchors, self._index, self._first
+        anchors, first_index, first = self.anchors, self._index, self._first
         self._index += ready
         self._next = starts[-1] + self.hop_samples
         gone = min(self._next, len(joined))
@@ -102,14 +102,14 @@ class RollingWindow:
 
     def _restart(self) -> None:
         self._first += self._held
-        self._pieces, self._anchors = [], []
+        self.pieces, self.anchors = [], []
         self._held = self._next = 0
 
     def _append(self, block: AudioBlock) -> None:
         samples = np.array(block.samples, dtype=np.float32)  # the source may reuse its buffer
         if len(samples) == 0:
             return
-        self._anchors.append(
+        self.anchors.append(
             _Anchor(
                 self._held,
                 block.monotonic,
@@ -119,7 +119,7 @@ class RollingWindow:
                 block.channel_faults,
             )
         )
-        self._pieces.append(samples)
+        self.pieces.append(samples)
         self._held += len(samples)
         if self._next >= self._held:  # between windows (hop > window): none of this is wanted
             self._forget(samples[:0], self._held)
@@ -127,13 +127,13 @@ class RollingWindow:
     def _forget(self, rest: Samples, gone: int) -> None:
         """Keep only `rest`, what comes after the first `gone` of the samples held."""
         self._first += gone
-        self._pieces = [rest] if len(rest) else []
+        self.pieces = [rest] if len(rest) else []
         self._held = len(rest)
         self._next -= gone
-        moved = [replace(anchor, at=anchor.at - gone) for anchor in self._anchors]
+        moved = [replace(anchor, at=anchor.at - gone) for anchor in self.anchors]
         # The last block that began at or before the first sample kept still tells its time.
         first = max((n for n, anchor in enumerate(moved) if anchor.at <= 0), default=0)
-        self._anchors = moved[first:] if self._held else []
+        self.anchors = moved[first:] if self._held else []
 
     def _window(
         self, samples: Samples, start: int, anchors: list[_Anchor], index: int, first: int

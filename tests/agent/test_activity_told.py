@@ -150,7 +150,7 @@ def test_doctor_says_that_nothing_is_judged(tmp_path, tiny_bundle):
 def test_the_plant_says_over_mqtt_that_the_machine_stands_still(tmp_path, tiny_bundle):
     write(tmp_path / "a.wav", tone(25))
     with Broker(tmp_path / "broker") as broker, Subscriber(broker.port) as heard:
-        heard._client.publish("plc/pump", '{"speed": 0}', qos=1, retain=True).wait_for_publish(5)
+        heard.client.publish("plc/pump", '{"speed": 0}', qos=1, retain=True).wait_for_publish(5)
         path = tmp_path / "agent.yaml"
         path.write_text(
             yaml.safe_dump(

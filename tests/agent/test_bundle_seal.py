@@ -118,7 +118,7 @@ def test_failed_block_leaves_the_old_bundle_and_no_litter(tmp_path):
 @pytest.mark.parametrize("can_swap", [True, False])
 def test_new_bundle_replaces_an_old_one(tmp_path, monkeypatch, can_swap):
     if not can_swap:
-        monkeypatch.setattr(sealing, "_swap", lambda one, other: False)
+        monkeypatch.setattr(sealing, "swap_names", lambda one, other: False)
     out = tmp_path / "bundle"
     for text in ("1", "2"):
         with new_bundle(out) as folder:
@@ -135,7 +135,7 @@ def test_swap_exchanges_two_folders(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "is").write_text(name)
-    if not sealing._swap(tmp_path / "a", tmp_path / "b"):
+    if not sealing.swap_names(tmp_path / "a", tmp_path / "b"):
         pytest.skip("this file system cannot swap names")
     assert (tmp_path / "a" / "is").read_text() == "b"
     assert (tmp_path / "b" / "is").read_text() == "a"

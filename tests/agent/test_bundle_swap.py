@@ -77,7 +77,7 @@ def running(site):
     )  # fmt: skip
     swapper.told = []
     judge.bundle = swapper.add("pump", one, one.open_any(), ledger(site, swapper.told))
-    swapper._uses["pump"].ledger.begin(swapper.bundle("pump"))
+    swapper.uses["pump"].ledger.begin(swapper.bundle("pump"))
     swapper.restarts = restarts
     return swapper, judge
 
@@ -91,7 +91,7 @@ def replace_export(site, **changes):
 
 
 def attend(swapper):
-    swapper._attend("pump", look=True)
+    swapper.attend("pump", look=True)
 
 
 def test_a_bundle_dropped_in_place_is_taken_up_once_it_has_settled(site, running):
@@ -415,7 +415,7 @@ def test_every_change_of_bundle_is_told_with_both_digests(site, running):
     replace_export(site, threshold=0.08)
     third = read_manifest(site / "pump").digest
     swapper.reload("pump")
-    swapper._uses["pump"].trial.failed = "no number"
+    swapper.uses["pump"].trial.failed = "no number"
     attend(swapper)
     assert kinds(swapper.told) == ["swapped", "swapped", "rolled_back"]
     event = swapper.told[-1]

@@ -354,14 +354,14 @@ def test_orders_from_the_command_line_are_answered(tmp_path, collector):
 def test_a_recording_that_follows_at_once_costs_the_one_before_no_answer(tmp_path):
     collector = Collector(tmp_path, "dev", ["pump"], CONFIG)  # not started: each step is ours
     spool = Spool(tmp_path / "collect")
-    collector._step()
+    collector.step()
     ticket = spool.order(CollectOrder(machine="pump", label="healthy", seconds=3))
-    collector._step()
+    collector.step()
     first = collector.observers["pump"].recording
     feed(collector, "pump", 4)
     assert first.wait(10)
     collector.handle({"machine": "pump", "label": "idle", "seconds": 4.0})
-    collector._step()
+    collector.step()
     assert spool.answered(ticket).status == "done"
     assert not collector.observers["pump"].recording.done
     collector.stop()
@@ -369,19 +369,19 @@ def test_a_recording_that_follows_at_once_costs_the_one_before_no_answer(tmp_pat
 
 def test_orders_and_schedules_are_those_of_one_agent(tmp_path):
     first, second = (Collector(tmp_path, "dev", ["pump"], CONFIG) for _ in range(2))
-    first._step()
-    second._step()
+    first.step()
+    second.step()
     spool = Spool(tmp_path / "collect")
     spool.order(CollectOrder(machine="pump", label="healthy", seconds=3))
-    second._step()
+    second.step()
     assert second.observers["pump"].recording is None
-    first._step()
+    first.step()
     assert first.observers["pump"].recording is not None
     first.stop()
     # The other takes over.
     spool.order(CollectOrder(machine="pump", label="healthy", seconds=3))
     second._due = 0.0
-    second._step()
+    second.step()
     assert second.observers["pump"].recording is not None
     second.stop()
 

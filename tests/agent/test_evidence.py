@@ -61,9 +61,9 @@ def writer(tmp_path):
 def settle(writer):
     """Wait until what was offered is written."""
     deadline = time.monotonic() + 10
-    writer._jobs.put(None)
-    writer._thread.join(deadline - time.monotonic())
-    assert not writer._thread.is_alive()
+    writer.jobs.put(None)
+    writer.thread.join(deadline - time.monotonic())
+    assert not writer.thread.is_alive()
     writer.start()
 
 
@@ -147,7 +147,7 @@ def test_the_ring_holds_no_more_than_asked_and_tells_gaps():
         ring.hear(
             block(np.full(RATE, at, np.float32), at + (5.0 if at >= 99 else 0.0), gap=at == 99)
         )
-    assert ring._held <= 4 * RATE
+    assert ring.held <= 4 * RATE
     clip = ring.cut(97.5, 200)
     assert clip.monotonic == 97.5
     assert clip.seconds == 2.5

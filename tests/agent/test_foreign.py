@@ -91,7 +91,8 @@ def hear(decider, values, start=0, **facts):
 
 
 def decider(**changes):
-    return AlarmDecider(DecideConfig(alert=None), 1.0, hop_seconds=1.0, **changes)
+    config = DecideConfig(alert=None, passing_seconds=60.0)
+    return AlarmDecider(config, 1.0, hop_seconds=1.0, **changes)
 
 
 def test_twenty_steady_seconds_raise():

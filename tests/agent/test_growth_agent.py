@@ -123,9 +123,9 @@ def test_collect_and_grow_while_it_runs(tmp_path, plant, run):
     (alarm,) = (path.name for path in (tmp_path / "state/evidence/pump").iterdir())
     done = CliRunner().invoke(bank, [*options, "--force", alarm])
     assert done.exit_code == 0, (done.output, done.exception)
-    until(lambda: agent._growth.bundle("pump").manifest.growth is not None)
+    until(lambda: agent.extensions.bundle("pump").manifest.growth is not None)
     before = agent.pipelines[0].counters.exceeded
-    until(lambda: agent._growth._swapper._uses["pump"].trial is None)
+    until(lambda: agent.extensions.swapper.uses["pump"].trial is None)
     time.sleep(1)
     assert agent.pipelines[0].counters.exceeded <= before + 3
     assert agent.pipelines[0].fault is None
@@ -138,7 +138,7 @@ def test_collect_and_grow_while_it_runs(tmp_path, plant, run):
     assert told[0]["zone"] == "D"
     assert told[-1]["zone"] in {"A", "B"}
     scale = agent.pipelines[0].counters.scale
-    healthy = agent._growth.bundle("pump").healthy.scores
+    healthy = agent.extensions.bundle("pump").healthy.scores
     assert scale.of(float(np.nanmedian(healthy))) == pytest.approx(0.0, abs=0.01)
 
 
@@ -202,8 +202,8 @@ def test_what_raises_an_alarm_is_explained_and_nothing_else(tmp_path, plant, run
     reasons = Reasons(ZeroDivisionError() if broken else why)
     agent = Agent(load_config(path))
     agent.prepare()
-    observers = agent._growth.observers
-    agent._growth.observers = lambda machine: (
+    observers = agent.extensions.observers
+    agent.extensions.observers = lambda machine: (
         *(tap for tap in observers(machine) if not isinstance(tap, Explainer)), reasons
     )  # fmt: skip
     agent.start()
@@ -291,7 +291,7 @@ def test_machines_of_one_encoder_share_its_session_also_after_a_change(tmp_path,
     agent, _ = run(path)
 
     def sessions():
-        return {id(agent._growth.bundle(name).encoder) for name in ("pump", "fan")}
+        return {id(agent.extensions.bundle(name).encoder) for name in ("pump", "fan")}
 
     assert len(sessions()) == 1
     until(lambda: all(pipeline.counters.windows > 1 for pipeline in agent.pipelines))

@@ -116,7 +116,7 @@ def test_memory_is_bounded_while_nothing_can_be_written(place, monkeypatch):
     monkeypatch.setattr(module, "_WAITING", 30)
     history = HistoryRecorder("dev", place)
     tell(history, 1e9, [0.1] * 100)
-    assert len(history._waiting) <= 30
+    assert len(history.waiting) <= 30
 
 
 def _of_version_1(place, rows):

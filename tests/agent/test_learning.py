@@ -15,7 +15,7 @@ from support.bundles import FAULTY_HZ, tone, write
 from support.page import Running, until
 
 from agent.collect.recording import Order
-from agent.commands.run import _heartbeat
+from agent.commands.run import heartbeat
 from agent.config.agent import load_config
 from agent.config.capture import MicrophoneSource
 from agent.config.chosen import choose_microphone, chosen_microphone
@@ -82,12 +82,12 @@ def test_it_is_heard_and_nothing_is_claimed_of_it(left_alone, caplog):
     agent = left_alone.agent
     (learner,) = agent.pipelines
     assert isinstance(learner, ListenOnly)
-    health = agent._health()["machines"]["pump"]
+    health = agent.health()["machines"]["pump"]
     assert health["unjudged"] == health["windows"] > 1
     assert health["missing"] == ["bundle"]
     assert health["validity"] == "valid"
-    assert agent._info()["machines"] == {"pump": None}
-    text = agent._exposition()
+    assert agent.info()["machines"] == {"pump": None}
+    text = agent.exposition()
     assert 'auscult_bundle_missing{machine="pump"} 1' in text
     assert 'auscult_score{machine="pump"}' not in text
     assert 'auscult_alarm_level{machine="pump"}' not in text
@@ -95,12 +95,12 @@ def test_it_is_heard_and_nothing_is_claimed_of_it(left_alone, caplog):
     assert lines[0]["unjudged"] == ["pump"]
     assert {line["kind"] for line in lines} == {"status", "sensor"}
     with pytest.raises(AuscultError, match="no bundle yet"):
-        agent._alarm("pump")
-    feedback = agent._growth.handlers()["feedback"]
+        agent.answer_alarm("pump")
+    feedback = agent.extensions.handlers()["feedback"]
     with pytest.raises(AuscultError, match="not judged yet"):
         feedback({"machine": "pump", "window": 0, "alarm_id": None, "verdict": "normal"})
     with caplog.at_level("INFO"):
-        _heartbeat(agent)
+        heartbeat(agent)
     assert "no bundle yet" in caplog.text
 
 
@@ -109,9 +109,9 @@ def test_a_bundle_put_there_takes_over_and_judges_without_a_restart(running, tmp
     put(tiny_bundle, tmp_path / "state" / "bundles" / "pump")
     until(lambda: isinstance(agent.pipelines[0], Pipeline))
     until(lambda: agent.live.latest().get("pump", {}).get("alarm", {}).get("level") == "alarm")
-    assert agent._health()["machines"]["pump"]["missing"] == []
-    assert agent._info()["machines"]["pump"]["rows"] == 5
-    assert 'auscult_bundle_missing{machine="pump"} 0' in agent._exposition()
+    assert agent.health()["machines"]["pump"]["missing"] == []
+    assert agent.info()["machines"]["pump"]["rows"] == 5
+    assert 'auscult_bundle_missing{machine="pump"} 0' in agent.exposition()
     (swapped,) = [
         line["data"] for line in told(tmp_path) if line.get("type") == "auscult.bundle.swapped"
     ]
@@ -138,7 +138,7 @@ def test_a_damaged_first_bundle_is_refused_and_listening_goes_on(
     shutil.copytree(tiny_bundle, damaged)
     (damaged / "bank.npy").write_bytes(b"cut short")
     put(damaged, place)
-    until(lambda: running.agent._growth._swapper.refused)
+    until(lambda: running.agent.extensions.swapper.refused)
     learner = running.agent.pipelines[0]
     before = learner.counters.windows
     assert isinstance(learner, ListenOnly)
@@ -163,7 +163,7 @@ def test_a_bundle_that_cannot_keep_the_promise_asked_for_does_not_end_listening(
     }
     with Running(config_of(tmp_path, machine)) as running:
         put(tiny_bundle, tmp_path / "state" / "bundles" / "pump")
-        until(lambda: running.agent._growth._swapper.refused)
+        until(lambda: running.agent.extensions.swapper.refused)
         learner = running.agent.pipelines[0]
         assert isinstance(learner, ListenOnly)
         assert running.agent.fault() is None
@@ -189,7 +189,7 @@ def test_a_damaged_first_bundle_does_not_keep_the_agent_from_starting(tmp_path, 
     (tmp_path / "state" / "bundles" / "pump" / "bank.npy").write_bytes(b"")
     agent = Agent(load_config(path))
     agent.prepare()
-    assert agent._growth.judging("pump") is None
+    assert agent.extensions.judging("pump") is None
     with pytest.raises(AuscultError, match=r"bank\.npy"):
         Agent(load_config(path)).prepare(strict=True)
 
@@ -206,7 +206,7 @@ def test_a_first_bundle_that_fails_its_trial_is_put_away(
 
     monkeypatch.setattr(OnnxEncoder, "encode", failing)
     put(tiny_bundle, tmp_path / "state" / "bundles" / "pump")
-    until(lambda: running.agent._growth._swapper.rolled_back)
+    until(lambda: running.agent.extensions.swapper.rolled_back)
     until(lambda: isinstance(running.agent.pipelines[0], ListenOnly))
     assert running.agent.fault() is None
     before = running.agent.pipelines[0].counters.windows
@@ -214,7 +214,7 @@ def test_a_first_bundle_that_fails_its_trial_is_put_away(
 
 
 def test_what_is_recorded_meanwhile_has_the_rate_asked_for(left_alone):
-    recording = left_alone.agent._growth.collector.begin(Order("pump", "healthy", 2.0))
+    recording = left_alone.agent.extensions.collector.begin(Order("pump", "healthy", 2.0))
     assert recording.wait(20)
     session = recording.result()
     assert session.rate == 8000
@@ -261,7 +261,7 @@ def test_without_a_microphone_it_waits_for_one_to_be_chosen(tmp_path, monkeypatc
     )
     path = config_of(tmp_path, {})
     with Running(path) as found:
-        assert found.agent._health()["machines"]["pump"]["missing"] == ["microphone", "bundle"]
+        assert found.agent.health()["machines"]["pump"]["missing"] == ["microphone", "bundle"]
         assert not opened
         found.agent.choose_microphone("pump", MicrophoneSource(device="hw:CARD=USB,DEV=0"))
         assert found.agent.pipelines[0].missing == ("bundle",)

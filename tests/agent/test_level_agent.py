@@ -166,7 +166,7 @@ def test_an_operator_answers_and_it_is_kept_over_a_restart_and_can_be_undone(pla
     assert kinds.count("level_baseline") == 1
     taken = next(event for event in events(told(path)) if event["event"] == "level_baseline")
     assert (taken["operator"], taken["level_change_db"]) == ("A. Meier", pytest.approx(6, abs=1))
-    info = agent._bundle_infos()["pump"].level
+    info = agent.bundle_infos()["pump"].level
     assert (info.mode, info.baseline.operator) == ("judge", "A. Meier")
     agent.request_stop()
     agent.stop()

@@ -38,9 +38,9 @@ def test_freed_memory_behind_which_some_is_in_use_is_given_back():
 
 def test_a_c_library_without_it_is_left_alone(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
-    memory._trim.cache_clear()
+    memory.malloc_trim.cache_clear()
     try:
         memory.give_back()
-        assert memory._trim() is None
+        assert memory.malloc_trim() is None
     finally:
-        memory._trim.cache_clear()
+        memory.malloc_trim.cache_clear()

@@ -109,12 +109,12 @@ def test_a_mended_bundle_is_taken_up_without_a_restart(plant, tmp_path, tiny_bun
         good, bad = running.agent.pipelines
         assert isinstance(good, Pipeline)
         assert isinstance(bad, ListenOnly)
-        (remark,) = running.agent._health()["machines"]["bad"]["remarks"]
+        (remark,) = running.agent.health()["machines"]["bad"]["remarks"]
         assert "bank.npy" in remark
         until(lambda: bad.counters.windows > 0)
         shutil.copyfile(tiny_bundle / "bank.npy", tmp_path / "bad" / "bank.npy")
         until(lambda: isinstance(running.agent.pipelines[1], Pipeline))
-        assert running.agent._health()["machines"]["bad"]["remarks"] == []
+        assert running.agent.health()["machines"]["bad"]["remarks"] == []
 
 
 def test_a_machine_that_fails_begins_anew_while_the_other_is_listened_to(
@@ -135,7 +135,7 @@ def test_a_machine_that_fails_begins_anew_while_the_other_is_listened_to(
         agent = running.agent
         until(lambda: all(one.counters.windows > 2 for one in agent.pipelines))
         # No trial any more: it is no new bundle that fails.
-        until(lambda: all(use.trial is None for use in agent._growth._swapper._uses.values()))
+        until(lambda: all(use.trial is None for use in agent.extensions.swapper.uses.values()))
         waiting = threading.Thread(target=agent.wait, daemon=True)
         waiting.start()
         good, bad = agent.pipelines
@@ -173,7 +173,7 @@ def test_a_record_is_written_again_once_it_can_be(plant, tmp_path):
     path = plant("realtime", loop=True, jsonl="records/told.jsonl")
     with Running(path) as running:
         until(lambda: "records/told.jsonl" in running.agent.publisher_states())
-        assert "still cannot be" in running.agent._health()["remarks"]
+        assert "still cannot be" in running.agent.health()["remarks"]
         place.unlink()
         until((place / "told.jsonl").is_file)
         until(lambda: "still cannot be" not in running.agent.publisher_states())

@@ -160,20 +160,20 @@ def test_topics_payloads_and_retention(broker, publisher_on):
 def test_telemetry_waits_where_it_is_bounded_while_the_link_is_slow(broker, publisher_on):
     publisher = publisher_on(broker.port)
     assert publisher.wait_connected(5)
-    outbox = publisher._outbox
+    outbox = publisher.outbox
     broker.send_signal(signal.SIGSTOP)  # takes nothing more, as a link that is full
     try:
         for _ in range(200):
             outbox.put_telemetry(MqttMessage("auscult/dev/pump/score", bytes(200_000), 0, False))
         time.sleep(1)
-        assert len(outbox._telemetry) > 100
+        assert len(outbox.telemetry) > 100
         publisher.tell("pump", raised(1, "a1"))
         time.sleep(0.5)
-        assert len(outbox._telemetry) > 100
+        assert len(outbox.telemetry) > 100
     finally:
         broker.send_signal(signal.SIGCONT)
     deadline = time.monotonic() + 30
-    while outbox._telemetry or outbox.pending_events():
+    while outbox.telemetry or outbox.pending_events():
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
@@ -191,7 +191,7 @@ def test_clean_stop_says_offline_and_a_lost_agent_is_declared_lost(broker, publi
         time.sleep(0.3)
         live.messages.clear()
         # The process dies: its socket closes without a farewell.
-        second._sender._finish = lambda: None
+        second.sender._finish = lambda: None
         second.stop()
         assert live.wait("status")["reason"] == "connection lost"
 
@@ -257,9 +257,9 @@ def test_no_event_is_lost_over_restarts_under_load(tmp_path, publisher_on):
                 time.sleep(0.05)
         thread.join()
         deadline = time.monotonic() + 15
-        while publisher._outbox.pending_events() and time.monotonic() < deadline:
+        while publisher.outbox.pending_events() and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert publisher._outbox.pending_events() == 0
+        assert publisher.outbox.pending_events() == 0
         live.wait("event", lambda m: m["id"] == "a399-raised")
         assert publisher.connections == 3
         ids = [message["id"] for message in live.of("event")]
@@ -378,8 +378,8 @@ def test_an_event_larger_than_the_broker_takes_holds_no_other_up(tmp_path, publi
 def test_score_health_and_event_bear_their_mqtt_5_properties(broker, publisher_on):
     seen = {}
     with Subscriber(broker.port) as live:
-        hear = live._client.on_message
-        live._client.on_message = lambda c, d, m: (
+        hear = live.client.on_message
+        live.client.on_message = lambda c, d, m: (
             seen.__setitem__(m.topic.rpartition("/")[2], m.properties),
             hear(c, d, m),
         )
@@ -408,7 +408,7 @@ def test_an_absent_broker_costs_the_caller_nothing_and_the_log_a_line_a_step(pub
     warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert len(warnings) == 2, warnings  # 1 s, 2 s, then quiet
     assert "refused" in warnings[0]
-    assert publisher._outbox.dropped_telemetry == 1000
+    assert publisher.outbox.dropped_telemetry == 1000
     began = time.monotonic()
     publisher.stop()
     assert time.monotonic() - began < 2
@@ -611,7 +611,7 @@ def test_against_the_embedded_broker_that_speaks_3_1_1_only(publisher_on):
         assert publisher.wait_connected(10)
         publisher.tell("pump", raised(0, "a"))
         deadline = time.monotonic() + 5
-        while publisher._outbox.pending_events() and time.monotonic() < deadline:
+        while publisher.outbox.pending_events() and time.monotonic() < deadline:
             time.sleep(0.05)
         assert publisher.state() == ""
         publisher.stop()

@@ -214,13 +214,13 @@ def test_a_retained_command_given_while_away_is_not_carried_out(
     first.stop()
     with Subscriber(broker.port) as other:
         topic = "auscult/dev/request/mute"
-        other._client.publish(topic, b"stale", qos=1, retain=True).wait_for_publish(5)
-        other._client.publish(topic, b"queued", qos=1).wait_for_publish(5)
+        other.client.publish(topic, b"stale", qos=1, retain=True).wait_for_publish(5)
+        other.client.publish(topic, b"queued", qos=1).wait_for_publish(5)
         agent()
         until(lambda: b"queued" in requests.taken)
-        other._client.publish(topic, b"now", qos=1).wait_for_publish(5)
+        other.client.publish(topic, b"now", qos=1).wait_for_publish(5)
         until(lambda: b"now" in requests.taken)
-        other._client.publish(topic, b"later", qos=1, retain=True).wait_for_publish(5)
+        other.client.publish(topic, b"later", qos=1, retain=True).wait_for_publish(5)
         time.sleep(held._HOLD_SECONDS + 1)
     assert b"stale" not in requests.taken
 

@@ -42,7 +42,7 @@ def run_once(broker, tmp_path, *, machines=("pump",), enabled=True, prefix="home
     publisher.start()
     assert publisher.wait_connected(5)
     deadline = time.monotonic() + 5
-    while (publisher._outbox._due or not publisher._sender.idle) and time.monotonic() < deadline:
+    while (publisher.outbox._due or not publisher.sender.idle) and time.monotonic() < deadline:
         time.sleep(0.02)
     publisher.stop()
 

@@ -78,7 +78,7 @@ def test_an_acknowledgement_that_was_not_written_down_delivers_twice_never_not_a
     store.add(event(0))
     store.delivered(["e0"])
     assert ids(store) == []
-    store._file.release()  # as a kill would: nothing is settled
+    store.file.release()  # as a kill would: nothing is settled
     assert ids(opened()) == ["e0"]
 
 
@@ -141,7 +141,7 @@ def test_kill_9_at_any_instant_loses_no_raised_event(opened, tmp_path):
     # Every third was delivered, which may have been written down before it could be told.
     assert {n for n in raised if n % 3} <= found
     assert not settled & found
-    rows = store._file.database().execute("SELECT id FROM event").fetchall()
+    rows = store.file.database().execute("SELECT id FROM event").fetchall()
     assert raised <= {int(id_[1:]) for (id_,) in rows}
     assert len(found - raised) <= 8
     assert ids(store) == sorted(ids(store), key=lambda id_: int(id_[1:]))
@@ -335,13 +335,13 @@ def test_damage_found_in_use_loses_nothing_that_is_added_then(tmp_path, opened, 
     store = opened()
     for n in range(100):
         store.add(event(n, 500))
-    store._file.database().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    store.file.database().execute("PRAGMA wal_checkpoint(TRUNCATE)")
     path = tmp_path / "outbox.db"
     with path.open("r+b") as file:
         size = file.seek(0, 2)
         file.seek(0)
         file.write(os.urandom(size))
-    store._file.database().execute("PRAGMA shrink_memory")  # so that it reads the file again
+    store.file.database().execute("PRAGMA shrink_memory")  # so that it reads the file again
     assert store.add(event(1000))
     assert store.damaged == 1
     assert "e1000" in ids(store)
@@ -385,7 +385,7 @@ def test_one_damaged_row_is_put_aside_and_told_and_the_rest_goes_on(
     again.stop()
     third = opened()
     assert (third.undelivered, len(third.pending(0, 9)), third.quarantined) == (4, 4, 0)
-    kept = third._file.database().execute("SELECT seq, why FROM quarantine").fetchall()
+    kept = third.file.database().execute("SELECT seq, why FROM quarantine").fetchall()
     assert [seq for seq, _ in kept] == [3]
 
 
@@ -453,7 +453,7 @@ def test_numbers_go_on_when_all_was_delivered_and_an_id_known_already_takes_none
     assert [one.seq for one in store.pending(0, 99)] == list(range(1, 11))
     store.delivered([f"e{n}" for n in range(10)])
     store.settle()
-    store._file.database().execute("DELETE FROM event")  # forgotten, as by the bound
+    store.file.database().execute("DELETE FROM event")  # forgotten, as by the bound
     store.stop()
     again = opened()
     again.add(event(77))
@@ -512,14 +512,14 @@ def test_the_bound_forgets_delivered_events_and_never_others(tmp_path, opened):
     assert ids(store) == [f"e{n}" for n in range(400, 600)]
     assert store.add(event(600))
     held = (
-        store._file.database()
+        store.file.database()
         .execute("SELECT count(*) FROM event WHERE delivered IS NOT NULL")
         .fetchone()
     )
     assert held == (0,)  # 200 undelivered ones alone fill it
     store.delivered([f"e{n}" for n in range(400, 601)])
     store.settle()
-    assert used_bytes(store._file.database()) <= 200_000
+    assert used_bytes(store.file.database()) <= 200_000
     store.stop()
     assert (tmp_path / "outbox.db").stat().st_size <= 400_000
 
@@ -535,7 +535,7 @@ def test_size_stays_flat_over_many_events(tmp_path, opened):
         if n in (1200, 1599):
             sizes.append((tmp_path / "outbox.db").stat().st_size)
         if n % 400 == 399:
-            store._file.database().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            store.file.database().execute("PRAGMA wal_checkpoint(TRUNCATE)")
     assert 0 < sizes[1] <= 1.2 * sizes[0]
 
 

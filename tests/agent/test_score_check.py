@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from agent.bundle.manifest import Row
-from agent.calibrate.check import _auc, power, trusted
+from agent.calibrate.check import auc, power, trusted
 from agent.calibrate.fit import fit_scorer
 from agent.config.scorer_knn import KnnConfig
 from agent.config.threshold import ThresholdRule
@@ -25,7 +25,7 @@ def test_auc_equals_scikit_learn_with_ties():
         rng.integers(2, 12, 40).astype(np.float32),
     )
     truth = [0] * 50 + [1] * 40
-    assert _auc(low, high) == pytest.approx(roc_auc_score(truth, np.concatenate([low, high])))
+    assert auc(low, high) == pytest.approx(roc_auc_score(truth, np.concatenate([low, high])))
 
 
 def healthy_set(vectors, groups=None):
@@ -96,7 +96,7 @@ def test_a_normalisation_that_collapses_is_dropped_with_a_note(seed):
         constants = fit_constants(vectors, groups, config)
         rows = tuple(Row(source=g, start=0, group=g) for g in groups)
         scorer = KnnScorer(MemoryBank(vectors, constants, rows), config)
-        return _auc(scorer.score(healthy)[0], scorer.score(faulty)[0])
+        return auc(scorer.score(healthy)[0], scorer.score(faulty)[0])
 
     config = KnnConfig(normalization="ldn_ratio", density_k=1)
     used, note = trusted(healthy_set(vectors), config)

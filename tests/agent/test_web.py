@@ -80,11 +80,11 @@ def test_the_stream_tells_each_message_once_and_what_is_heard(client):
 
 def test_nobody_watching_costs_nothing_and_the_last_viewer_ends_it(running, client):
     feed = running.agent.page.sounds["pump"]
-    until(lambda: feed._watchers == 0)
+    until(lambda: feed.watchers == 0)
     before = feed.number
     time.sleep(0.6)
     assert feed.number == before
-    assert not feed._pending
+    assert not feed.pending
 
 
 def test_history_has_the_scores_that_were_told(client, running):

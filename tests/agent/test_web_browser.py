@@ -86,9 +86,7 @@ def test_the_past_is_read_by_keyboard(browser, running):
 
 
 def test_an_alarm_is_opened_played_and_answered(browser, running):
-    until(
-        lambda: list((running.agent._config.state_path / "evidence/pump").glob("*/evidence.json"))
-    )
+    until(lambda: list((running.agent.config.state_path / "evidence/pump").glob("*/evidence.json")))
     browser.get(f"{running.url}/#alarms/pump")
     browser.refresh()
     click(browser, "#alarms a")
@@ -119,8 +117,8 @@ def test_sound_is_collected_listed_and_deleted(browser, running):
     shown(browser, "#running", "of 300 s healthy")
     until(
         lambda: (
-            running.agent._growth.collector.observers["pump"].recording.result().kept_seconds > 0
-            or running.agent._growth.collector.observers["pump"].recording.result().heard_seconds
+            running.agent.extensions.collector.observers["pump"].recording.result().kept_seconds > 0
+            or running.agent.extensions.collector.observers["pump"].recording.result().heard_seconds
             >= 3
         )
     )

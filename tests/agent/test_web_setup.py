@@ -148,7 +148,7 @@ def test_what_cannot_be_listened_to_is_not_chosen(client, running, machine, body
 
 def test_a_recording_is_not_cut_in_two_by_another_microphone(client, running):
     client.post("machines/pump/microphone", json={"device": "usb:1-1.4"})
-    running.agent._growth.collector.begin(Order("pump", "healthy", 60.0))
+    running.agent.extensions.collector.begin(Order("pump", "healthy", 60.0))
     answer = client.post("machines/pump/microphone", json={"device": "usb:1-1.2"})
     assert answer.status_code == 409
     assert "being recorded" in answer.json()["error"]

@@ -128,8 +128,8 @@ def test_memory_stays_bounded():
     rolling = RollingWindow(1000, 100, RATE)
     for n in range(3000):
         list(rolling.push(AudioBlock(noise(10, n), RATE, 0, 0)))
-        assert sum(len(piece) for piece in rolling._pieces) <= 1000 + 10
-        assert len(rolling._anchors) <= 103
+        assert sum(len(piece) for piece in rolling.pieces) <= 1000 + 10
+        assert len(rolling.anchors) <= 103
 
 
 def test_the_source_may_reuse_its_buffer():

@@ -144,11 +144,11 @@ def test_only_new_frames_are_computed(running, monkeypatch):
 
 
 def test_the_body_holds_no_front_end(running):
-    front, body = (onnx.load(running._path.with_name(name)) for name in (FRAMES, BODY))
+    front, body = (onnx.load(running.path.with_name(name)) for name in (FRAMES, BODY))
     assert [one.name for one in front.graph.output] == [BOUNDARY]
     # The other encoder asks for the waveform itself.
     assert {one.name for one in body.graph.input} == {BOUNDARY, INPUT}
-    whole = onnx.load(running._path)
+    whole = onnx.load(running.path)
     assert len(body.graph.node) < len(whole.graph.node) - 20
 
 
@@ -171,7 +171,7 @@ def test_no_parts_are_left_of_what_cannot_share(graph, encoder, told, tmp_path, 
 
 
 def test_parts_of_another_window_are_refused(running, tmp_path):
-    for path in running._path.parent.iterdir():
+    for path in running.path.parent.iterdir():
         shutil.copy(path, tmp_path)
     front = onnx.load(tmp_path / FRAMES)
     for entry in front.metadata_props:

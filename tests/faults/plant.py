@@ -129,7 +129,7 @@ class Site:
         (folder / "sound.raw").write_bytes(raw)
         self._receipts = folder / "receipts.txt"
         self._lines = Lines(self._receipts)
-        self._received: list[tuple[str, str]] = []
+        self.receipts: list[tuple[str, str]] = []
         self._subscriber: subprocess.Popen[str] | None = None
 
     def __enter__(self):
@@ -153,11 +153,11 @@ class Site:
         """Ids of a device's events in the order of their receipts, repeated ones included."""
         for line in self._lines.new():
             topic, _, id_ = line.decode().partition(" ")
-            self._received.append((topic.split("/")[1], id_))
+            self.receipts.append((topic.split("/")[1], id_))
         assert self._subscriber is not None
         if self._subscriber.poll() is not None:
             raise FaultFoundError("the subscriber ended: nothing can be said of delivery")
-        return [id_ for name, id_ in self._received if name == device]
+        return [id_ for name, id_ in self.receipts if name == device]
 
 
 class Plant:

@@ -49,12 +49,12 @@ def test_the_book_notices_what_is_lost_doubled_or_unheard_of(site):
         assert plant.count().lost == 1
         del plant.raised["never-sent"]
         sent = next(iter(plant.raised))
-        site._received.append((plant.name, sent))
+        site.receipts.append((plant.name, sent))
         assert plant.count().duplicated == 1
-        site._received.append((plant.name, "from-nowhere"))
+        site.receipts.append((plant.name, "from-nowhere"))
         with pytest.raises(FaultFoundError, match="never raised"):
             plant.count()
-        site._received.append((plant.name, "from-nowhere-raised"))
+        site.receipts.append((plant.name, "from-nowhere-raised"))
         with pytest.raises(FaultFoundError, match="the agent counts"):
             plant.count()
     finally:

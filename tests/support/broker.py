@@ -113,18 +113,18 @@ class Subscriber:
         self.messages: list[tuple[str, dict, bool]] = []
         self._new = threading.Condition()
         self._ready = threading.Event()
-        self._client = paho.Client(
+        self.client = paho.Client(
             CallbackAPIVersion.VERSION2, client_id=session, protocol=MQTTProtocolVersion.MQTTv5
         )
-        prepare(self._client)
-        self._client.reconnect_delay_set(1, 1)
-        self._client.on_connect = lambda client, *_: client.subscribe(topic, qos=1)
-        self._client.on_subscribe = lambda *_: self._ready.set()
-        self._client.on_message = self._on_message
+        prepare(self.client)
+        self.client.reconnect_delay_set(1, 1)
+        self.client.on_connect = lambda client, *_: client.subscribe(topic, qos=1)
+        self.client.on_subscribe = lambda *_: self._ready.set()
+        self.client.on_message = self._on_message
         properties = Properties(PacketTypes.CONNECT)
         if session:
             properties.SessionExpiryInterval = 600
-        self._client.connect("127.0.0.1", port, clean_start=not session, properties=properties)
+        self.client.connect("127.0.0.1", port, clean_start=not session, properties=properties)
 
     def _on_message(self, _client, _data, message) -> None:
         with self._new:
@@ -132,16 +132,16 @@ class Subscriber:
             self._new.notify_all()
 
     def __enter__(self):
-        self._client.loop_start()
+        self.client.loop_start()
         assert self._ready.wait(10)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
+        self.client.disconnect()
+        self.client.loop_stop()
 
     def publish(self, topic: str, payload: dict) -> None:
-        self._client.publish(topic, json.dumps(payload), qos=1).wait_for_publish(5)
+        self.client.publish(topic, json.dumps(payload), qos=1).wait_for_publish(5)
 
     def of(self, ending: str) -> list[dict]:
         with self._new:

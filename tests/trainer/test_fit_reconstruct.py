@@ -10,7 +10,7 @@ import torch
 from agent.bundle.manifest import Row
 from agent.core.errors import AudioError, ConfigError
 from trainer.encoders.registry import build_encoder
-from trainer.fit.reconstruct import _fresh, fit_autoencoder
+from trainer.fit.reconstruct import fit_autoencoder, fresh_weights
 from trainer.preset import EncoderConfig, TrainingConfig
 
 SECONDS = 1.0
@@ -80,7 +80,7 @@ def test_equal_seeds_give_equal_encoders_and_the_global_state_is_left_alone():
 def test_sound_in_two_windows_is_one_example():
     encoder = build()
     rows = [row("a", 0.0), row("b", 0.0), row("a", 0.25), row("a", 5.0)]
-    found = _fresh(encoder, rows, range(len(rows))).tolist()
+    found = fresh_weights(encoder, rows, range(len(rows))).tolist()
     assert len({tuple(pair) for pair in found}) == len(found)
     count = [sum(window == i for window, _ in found) for i in range(4)]
     assert count[0] == count[1] == count[3] == encoder.places

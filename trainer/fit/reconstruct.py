@@ -106,7 +106,7 @@ def fit_autoencoder(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed + number)
             head = None if labels is None else make_head(autoencoder.code_dim, count, config)
-            examples = _fresh(autoencoder, rows, learnt)
+            examples = fresh_weights(autoencoder, rows, learnt)
             found.append(
                 _train(autoencoder, heard, examples, config, head, labels, machine, progress)
             )
@@ -149,7 +149,7 @@ def _restoring(encoder: Encoder) -> list[tuple[Autoencoder, nn.Module]]:
     ]
 
 
-def _fresh(encoder: Autoencoder, rows: Sequence[Row], learnt: Sequence[int]) -> Tensor:
+def fresh_weights(encoder: Autoencoder, rows: Sequence[Row], learnt: Sequence[int]) -> Tensor:
     """Window and place of every example that no earlier window holds, int64 `(m, 2)`."""
     if encoder.places == 1:
         windows = torch.tensor(learnt)
