@@ -17,7 +17,7 @@ def counted_by_the_agent(idle: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> s
     """Which windows an alarm decider takes for evidence, by their scores."""
     decider = AlarmDecider(DecideConfig(), 1e9, hop_seconds=HOP, overlap_seconds=LENGTH)
     heard: list[float] = []
-    monkeypatch.setattr(decider._alarm, "observe", lambda value, *_: heard.append(value))
+    monkeypatch.setattr(decider._alarm, "observe", lambda value, *_, **__: heard.append(value))
     for index, still in enumerate(idle):
         window = Window(np.zeros(LENGTH, np.float32), 1, index, HOP * index, HOP * index)
         state = MachineState.IDLE if still else MachineState.RUNNING
