@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from unittest.mock import MagicMock
 
@@ -12,6 +11,7 @@ from agent.web.app import endpoints_of
 from agent.web.endpoint import Endpoint
 from agent.web.guard import HEADER, Sessions
 from tools.configuration import reference
+from tools.pages import write_or_check
 
 PAGE = Path(__file__).parent.parent / "docs" / "reference" / "api.md"
 
@@ -55,13 +55,8 @@ def page() -> str:
 
 
 def main() -> None:
-    """Write the page, or with `--check` tell whether it is what the operations say."""
-    text = page()
-    if "--check" in sys.argv[1:]:
-        if not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != text:
-            sys.exit(f"{PAGE.name} is stale: run `make docs`")
-        return
-    PAGE.write_text(text, encoding="utf-8")
+    """Write the page, or with `--check` tell whether it is stale."""
+    write_or_check({PAGE: page()})
 
 
 if __name__ == "__main__":

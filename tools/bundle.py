@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from agent.bundle.manifest import SCHEMA_VERSION, Manifest, Row
@@ -10,6 +9,7 @@ from agent.score.index import SEED
 from export.onnx_graph import OPSET
 from export.parity import FLOAT_LIMIT
 from tools.configuration import reference
+from tools.pages import write_or_check
 
 PAGE = Path(__file__).parent.parent / "docs" / "reference" / "bundle.md"
 
@@ -173,12 +173,8 @@ def page() -> str:
 
 
 def main() -> None:
-    """Write the page, or exit 1 when `--check` finds it stale."""
-    if "--check" in sys.argv[1:]:
-        if not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != page():
-            sys.exit(f"{PAGE.name} is stale: run `make docs`")
-        return
-    PAGE.write_text(page(), encoding="utf-8")
+    """Write the page, or with `--check` tell whether it is stale."""
+    write_or_check({PAGE: page()})
 
 
 if __name__ == "__main__":

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from agent.cli import InstalledCommands
+from tools.pages import write_or_check
 
 PAGE = Path(__file__).parent.parent / "docs" / "reference" / "cli.md"
 
@@ -48,13 +48,8 @@ def page() -> str:
 
 
 def main() -> None:
-    """Write the page, or with `--check` tell whether it is what the commands say."""
-    text = page()
-    if "--check" in sys.argv[1:]:
-        if not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != text:
-            sys.exit(f"{PAGE.name} is stale: run `make docs`")
-        return
-    PAGE.write_text(text, encoding="utf-8")
+    """Write the page, or with `--check` tell whether it is stale."""
+    write_or_check({PAGE: page()})
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,6 +10,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from agent.config.agent import AgentConfig
+from tools.pages import write_or_check
 
 PAGE = Path(__file__).parent.parent / "docs" / "reference" / "configuration.md"
 
@@ -115,13 +115,8 @@ def page() -> str:
 
 
 def main() -> None:
-    """Write the page, or with `--check` tell whether it is what the schema says."""
-    text = page()
-    if "--check" in sys.argv[1:]:
-        if not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != text:
-            sys.exit(f"{PAGE.name} is stale: run `make docs`")
-        return
-    PAGE.write_text(text, encoding="utf-8")
+    """Write the page, or with `--check` tell whether it is stale."""
+    write_or_check({PAGE: page()})
 
 
 if __name__ == "__main__":

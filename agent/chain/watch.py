@@ -13,15 +13,14 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from agent.bundle.facts import ConditionsInfo
 from agent.chain.compare import compare_chain
 from agent.chain.stream import StreamMeter
-from agent.core.errors import AuscultError
 from agent.core.records import Samples, Window
 from agent.core.schema import Strict
-from agent.core.storage import write_json
+from agent.core.state_file import StateFile
 from agent.explain.spectrum import Floats, Grid, HealthySpectrum, cell_levels, summary
 from agent.window.conditions import compare_conditions
 
@@ -62,8 +61,9 @@ class ChainWatch:
     """
 
     def __init__(self, machine: str, path: Path | None = None) -> None:
-        self._machine, self._path = machine, path
-        self._past: ChainPast | None = _load(path)
+        self._machine = machine
+        self._file = None if path is None else _state(path)
+        self._past = None if self._file is None else self._file.load()
         self._present: deque[tuple[Floats, float]] = deque(maxlen=_PRESENT)
         self._end = float("-inf")
         self._meter: StreamMeter | None = None
@@ -174,13 +174,8 @@ class ChainWatch:
         self.differences = tuple(told)
 
     def _save(self) -> None:
-        if self._path is None or self._past is None:
-            return
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(self._path, self._past.model_dump())
-        except (OSError, AuscultError) as fault:
-            log.debug("%s: cannot be written: %s", self._path, fault)
+        if self._file is not None and self._past is not None:
+            self._file.save(self._past)
 
 
 def muffled(present: Floats, past: Floats, spread: Floats, edges: Floats) -> str:
@@ -232,10 +227,10 @@ def chain_file(state: Path, machine: str) -> Path:
     return state / "chain" / f"{machine}.json"
 
 
-def _load(path: Path | None) -> ChainPast | None:
-    if path is None:
-        return None
-    try:
-        return ChainPast.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
-        return None
+def _state(path: Path) -> StateFile[ChainPast]:
+    return StateFile(
+        path,
+        ChainPast,
+        what="what a microphone heard so far",
+        otherwise="its past begins anew",
+    )

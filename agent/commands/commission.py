@@ -63,8 +63,7 @@ def commission(
     from agent.commission.memory import (
         CommissionMemory,
         commission_file,
-        load_commission,
-        save_commission,
+        commission_state,
     )
     from agent.commission.shadow import answered, ask_file, describe
     from agent.config.agent import load_config
@@ -78,7 +77,8 @@ def commission(
     asked = meant.commission
     assert asked is not None
     place, evidence = commission_file(config.state_path, meant.name), config.state_path / "evidence"
-    memory = load_commission(place)
+    file = commission_state(place)
+    memory = file.load() or CommissionMemory()
     feedback = feedback_handler(evidence)
     waiting = [
         one.alarm.alarm_id
@@ -101,7 +101,7 @@ def commission(
         raise AuscultError(f"{meant.name} is live already: {memory.how}")
     if again and memory.live_wall is not None:
         # Nothing of it changes while it is live: a running agent only reads it when it starts.
-        if not save_commission(place, CommissionMemory()):
+        if not file.save(CommissionMemory()):
             raise AuscultError("cannot be written", where=place)
         click.echo(f"{meant.name}: commissioned anew once the agent is restarted")
         return

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, FiniteFloat, ValidationError
+from pydantic import Field, FiniteFloat
 
-from agent.core.errors import AuscultError
-from agent.core.schema import Strict, explain
-from agent.core.storage import write_atomic
-
-log = logging.getLogger(__name__)
+from agent.core.schema import Strict
+from agent.core.state_file import StateFile
 
 
 class WouldBe(Strict):
@@ -58,33 +54,15 @@ def commission_file(state: Path, machine: str) -> Path:
     return state / "state" / "commission" / f"{machine}.json"
 
 
-def load_commission(path: Path) -> CommissionMemory:
-    """What an earlier run left; nothing where there is nothing, or it cannot be used."""
-    try:
-        return CommissionMemory.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return CommissionMemory()
-    except OSError as fault:
-        log.warning("%s: cannot be read, commissioning begins anew: %s", path, fault)
-    except ValidationError as fault:
-        aside = path.with_name(path.name + ".damaged")
-        log.warning(
-            "%s: cannot be used (%s): commissioning begins anew, the file is kept as %s",
-            path, explain(fault), aside.name,
-        )  # fmt: skip
-        try:
-            path.replace(aside)
-        except OSError as fault_:
-            log.warning("%s: cannot be moved aside: %s", path, fault_)
-    return CommissionMemory()
+def commission_state(path: Path) -> StateFile[CommissionMemory]:
+    """The file, as something to load and save.
 
-
-def save_commission(path: Path, memory: CommissionMemory) -> bool:
-    """Write it; whether the disk has it."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, memory.model_dump_json().encode() + b"\n")
-    except (OSError, AuscultError) as fault:
-        log.warning("%s: commissioning is not saved, and will be tried again: %s", path, fault)
-        return False
-    return True
+    Args:
+        path: From `commission_file`.
+    """
+    return StateFile(
+        path,
+        CommissionMemory,
+        what="commissioning's state",
+        otherwise="commissioning begins anew",
+    )

@@ -16,8 +16,7 @@ from agent.commission.memory import (
     Heard,
     WouldBe,
     commission_file,
-    load_commission,
-    save_commission,
+    commission_state,
 )
 from agent.commission.place import BLOCK_SECONDS, place_threshold
 from agent.config.commission import CommissionConfig
@@ -67,11 +66,11 @@ class Commission:
         tell: Callable[[str, str], None],
     ) -> None:
         self.machine, self.config = machine, config
-        self._path = commission_file(state, machine)
+        self._file = commission_state(commission_file(state, machine))
         self._evidence = state / "evidence"
         self._tell = tell
         self._lock = threading.RLock()
-        self._memory = load_commission(self._path)
+        self._memory = self._file.load() or CommissionMemory()
         self._saved = time.monotonic()
         self._last: float | None = None  # end of the latest window, on its run clock
         self._since = 0.0  # running sound since a score was kept, seconds
@@ -210,7 +209,7 @@ class Commission:
 
     def _read_ask(self) -> None:
         """What `auscult commission` asks of a running agent."""
-        place = ask_file(self._path)
+        place = ask_file(self._file.path)
         try:
             action, _, by = place.read_text().strip().partition(" ")
             place.unlink()
@@ -242,7 +241,7 @@ class Commission:
 
     def _save(self) -> None:
         self._saved = time.monotonic()
-        save_commission(self._path, self._memory)
+        self._file.save(self._memory)
 
 
 def ask_file(path: Path) -> Path:

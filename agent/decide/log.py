@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -20,7 +21,7 @@ def new_alarm_id() -> str:
     return uuid.uuid4().hex
 
 
-class AlarmLog:
+class AlarmLog(ABC):
     """What is remembered of one alarm, and its events that nobody has confirmed yet.
 
     Args:
@@ -39,9 +40,9 @@ class AlarmLog:
         self._fresh: list[AlarmEvent] = []
 
     @property
+    @abstractmethod
     def status(self) -> AlarmStatus:
         """The alarm as it stands."""
-        raise NotImplementedError
 
     @property
     def announced(self) -> Level:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from agent.core.errors import AuscultError
-from agent.core.schema import Strict, explain
-from agent.core.storage import write_atomic
+from agent.core.schema import Strict
+from agent.core.state_file import StateFile
 from agent.drift.events import DriftEvent, DriftStatus
 from agent.drift.state import MonitorState
-
-log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
 # Baselines whose state is kept: the present one, and those a bundle may be rolled back to.
@@ -53,47 +49,24 @@ class DriftFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._failing = False
+        self._file = StateFile(
+            path,
+            DriftMemory,
+            what="drift's state",
+            otherwise="drift begins anew, accepted changes are forgotten",
+        )
 
     def load(self) -> DriftMemory:
         """What an earlier run left; an empty one when there is nothing that can be used.
 
         A file that cannot be understood is moved aside, for people to look at.
         """
-        try:
-            return DriftMemory.model_validate_json(self._path.read_bytes())
-        except FileNotFoundError:
-            pass
-        except OSError as fault:
-            log.warning("%s: cannot be read (%s): drift begins anew", self._path, fault)
-        except ValidationError as fault:
-            self.set_aside(explain(fault))
-        return DriftMemory()
+        return self._file.load() or DriftMemory()
 
     def set_aside(self, problem: str) -> None:
         """Keep the file under another name; drift begins anew."""
-        aside = self._path.with_name(self._path.name + ".damaged")
-        log.warning(
-            "%s: cannot be used (%s): drift begins anew, accepted changes are forgotten; "
-            "the file is kept as %s",
-            self._path, problem, aside.name,
-        )  # fmt: skip
-        try:
-            self._path.replace(aside)
-        except OSError as fault:
-            log.warning("%s: cannot be moved aside: %s", self._path, fault)
+        self._file.set_aside(problem)
 
     def save(self, memory: DriftMemory) -> None:
         """Write it; never raises."""
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(self._path, memory.model_dump_json().encode() + b"\n")
-        except (OSError, AuscultError) as fault:
-            if not self._failing:
-                log.warning("drift's state is not saved, and will be tried again: %s", fault)
-            self._failing = True
-            return
-        if self._failing:
-            log.info("%s: saved again", self._path)
-        self._failing = False
+        self._file.save(memory)

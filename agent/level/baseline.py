@@ -8,18 +8,15 @@ exported bundle it was taken with: one that was trained anew has learnt the leve
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, FiniteFloat, ValidationError
+from pydantic import Field, FiniteFloat
 
 from agent.bundle.manifest import Manifest
 from agent.core.errors import AuscultError
-from agent.core.schema import Strict, explain
-from agent.core.storage import write_atomic
-
-log = logging.getLogger(__name__)
+from agent.core.schema import Strict
+from agent.core.state_file import StateFile
 
 # More than any microphone's gain has room for.
 MOST_DB = 80.0
@@ -81,29 +78,19 @@ class LevelFile:
     """
 
     def __init__(self, path: Path | None) -> None:
-        self._path = path
         self._memory = LevelMemory()
+        self._file = (
+            None
+            if path is None
+            else StateFile(
+                path, LevelMemory, what="the level's state", otherwise="no level is taken off"
+            )
+        )
 
     def load(self) -> None:
         """Take up what an earlier run left; a file that cannot be used is moved aside and told."""
-        if self._path is None:
-            return
-        try:
-            self._memory = LevelMemory.model_validate_json(self._path.read_bytes())
-        except FileNotFoundError:
-            self._memory = LevelMemory()
-        except OSError as fault:
-            log.warning("%s: cannot be read (%s): no level is taken off", self._path, fault)
-        except ValidationError as fault:
-            aside = self._path.with_name(self._path.name + ".damaged")
-            log.warning(
-                "%s: cannot be used (%s): no level is taken off, the file is kept as %s",
-                self._path, explain(fault), aside.name,
-            )  # fmt: skip
-            try:
-                self._path.replace(aside)
-            except OSError as fault:
-                log.warning("%s: cannot be moved aside: %s", self._path, fault)
+        if self._file is not None:
+            self._memory = self._file.load() or LevelMemory()
 
     def holding(self, origin: str) -> LevelBaseline | None:
         """The answer that holds for a bundle of that origin."""
@@ -148,13 +135,12 @@ class LevelFile:
         return gone
 
     def _write(self, memory: LevelMemory) -> None:
-        if self._path is not None:
+        if self._file is not None:
             try:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                write_atomic(self._path, memory.model_dump_json(indent=1).encode() + b"\n")
+                self._file.write(memory)
             except OSError as fault:
                 raise AuscultError(
-                    f"cannot be written: {fault.strerror}", where=self._path
+                    f"cannot be written: {fault.strerror}", where=self._file.path
                 ) from fault
         self._memory = memory
 

@@ -6,89 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from agent.core.records import AlarmStatus, MachineState
-from agent.core.scale import Scale
+from agent.core.counters import Counters
+from agent.core.records import AlarmStatus
 from agent.drift.events import DriftStatus
 from agent.window.condition import SensorCondition
-
-
-class Counts(Protocol):
-    """A machine's counts; the pipeline's `Counters`."""
-
-    @property
-    def windows(self) -> int:
-        """Windows that reached a decision."""
-        ...
-
-    @property
-    def exceeded(self) -> int:
-        """Those above the threshold."""
-        ...
-
-    @property
-    def idle(self) -> int:
-        """Those in which the machine stood idle."""
-        ...
-
-    @property
-    def invalid(self) -> Mapping[str, int]:
-        """Those that could not be judged, by validity."""
-        ...
-
-    @property
-    def dropped(self) -> int:
-        """Windows dropped unjudged."""
-        ...
-
-    @property
-    def raised(self) -> int:
-        """Alarms raised."""
-        ...
-
-    @property
-    def alerts(self) -> int:
-        """Alerts given that had not been alarms before."""
-        ...
-
-    @property
-    def score(self) -> float | None:
-        """Raw score of the latest window; None when it could not be judged."""
-        ...
-
-    @property
-    def scale(self) -> Scale | None:
-        """What scores are told on; None before the first decision."""
-        ...
-
-    @property
-    def threshold(self) -> float | None:
-        """A score above this is anomalous, raw; None before the first decision."""
-        ...
-
-    @property
-    def alert_threshold(self) -> float | None:
-        """One above this speaks for an alert, raw; None without alerts."""
-        ...
-
-    @property
-    def state(self) -> MachineState:
-        """What the machine did in the latest window."""
-        ...
-
-    @property
-    def unjudged(self) -> int:
-        """Windows that could have been judged, had there been a bundle."""
-        ...
-
-    @property
-    def inference_seconds(self) -> float:
-        """Time the encoder took."""
-        ...
-
-    @property
-    def last_window(self) -> float | None:
-        """Monotonic time of the latest decision, None before the first."""
-        ...
 
 
 class Standing(Protocol):
@@ -118,7 +39,7 @@ class Machine(Protocol):
         ...
 
     @property
-    def counters(self) -> Counts:
+    def counters(self) -> Counters:
         """Its counts."""
         ...
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
+from agent.core.counters import Counters
 from agent.core.text import plural
 from agent.monitor.systemd import Notifier
 from agent.window.condition import ConditionStatus, SensorCondition
@@ -23,15 +24,6 @@ _STEPS = 4
 _IDLE_SECONDS = 1.0
 
 
-class Counted(Protocol):
-    """Counts windows; the pipeline's `Counters`."""
-
-    @property
-    def windows(self) -> int:
-        """Windows decided on."""
-        ...
-
-
 class Watched(Protocol):
     """A machine's path from sound to decision; `Pipeline`."""
 
@@ -41,7 +33,7 @@ class Watched(Protocol):
         ...
 
     @property
-    def counters(self) -> Counted:
+    def counters(self) -> Counters:
         """Its counts."""
         ...
 

@@ -14,9 +14,9 @@ from agent.activity.cutter import Following, RunningWindows
 from agent.activity.edges import Edges
 from agent.capture.source import Source
 from agent.config.agent import MachineConfig
+from agent.core.counters import Counters
 from agent.core.errors import AuscultError
 from agent.core.records import Window
-from agent.machine.counters import Counters
 from agent.machine.observers import PipelineObserver, PipelineObservers
 from agent.publish.broadcaster import Broadcaster
 from agent.publish.payloads import MonthOfAlarms

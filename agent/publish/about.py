@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 from agent import __version__
 from agent.bundle.manifest import Manifest, Row
 from agent.core.clock import WALL_CLOCK, utc
-from agent.core.records import Validity
+from agent.core.counters import Counters
 from agent.level.baseline import LevelBaseline
 from agent.publish.messages import Message
 from agent.publish.outbox import Outbox
@@ -29,60 +29,6 @@ from agent.publish.payloads import (
 _MOST_MONTHS = 12
 
 
-class Counts(Protocol):
-    """What became of a machine's windows so far; the pipeline's `Counters`."""
-
-    @property
-    def windows(self) -> int:
-        """Windows that reached a decision."""
-        ...
-
-    @property
-    def exceeded(self) -> int:
-        """Those above the threshold."""
-        ...
-
-    @property
-    def invalid(self) -> Mapping[str, int]:
-        """Those that could not be judged, by validity."""
-        ...
-
-    @property
-    def unjudged(self) -> int:
-        """Those that could have been judged, had there been a bundle."""
-        ...
-
-    @property
-    def validity(self) -> Validity | None:
-        """Of the latest window; None before the first."""
-        ...
-
-    @property
-    def reason(self) -> str:
-        """Why that one could not be judged; empty when it could."""
-        ...
-
-    @property
-    def dropped(self) -> int:
-        """Windows dropped unjudged."""
-        ...
-
-    @property
-    def raised(self) -> int:
-        """Alarms raised."""
-        ...
-
-    @property
-    def inference_seconds(self) -> float:
-        """Time the encoder took."""
-        ...
-
-    @property
-    def last_window(self) -> float | None:
-        """Monotonic time of the latest decision, None before the first."""
-        ...
-
-
 class Listening(Protocol):
     """One machine's path from sound to decision, as far as its health is concerned; `Pipeline`."""
 
@@ -92,7 +38,7 @@ class Listening(Protocol):
         ...
 
     @property
-    def counters(self) -> Counts:
+    def counters(self) -> Counters:
         """Its counts."""
         ...
 

@@ -14,11 +14,11 @@ import pytest
 
 from agent.config.monitor import MetricsConfig
 from agent.core.clock import WallClock
+from agent.core.counters import Counters
 from agent.core.errors import AuscultError
 from agent.core.records import AlarmStatus, Level, MachineState, Shelving
 from agent.core.scale import Scale
 from agent.drift.events import DriftStatus
-from agent.machine.counters import Counters
 from agent.monitor.metrics import MetricsServer
 from agent.monitor.observed import BundleUse, Delivery, Keeping
 from agent.monitor.server import exposition

@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from agent.bundle.events import BundleEvent, BundleEventKind
+from agent.core.counters import Counters
 from agent.core.reasons import Explanation, NearHealthy, UnusualBand
 from agent.core.records import (
     AlarmEvent,
@@ -25,7 +26,6 @@ from agent.core.records import (
 from agent.core.scale import Scale
 from agent.deploy.load import open_bundle
 from agent.drift.events import DriftEvent, DriftEventKind, DriftStatus
-from agent.machine.counters import Counters
 from agent.publish import messages
 from agent.publish.about import bundle_info, health_message, info_message, level_of
 from agent.publish.bundle import bundle_event_message

@@ -1,0 +1,88 @@
+"""One small state as a JSON file: read again after a restart, moved aside when it is damaged."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from agent.core.errors import AuscultError
+from agent.core.schema import explain
+from agent.core.storage import write_atomic
+
+log = logging.getLogger(__name__)
+
+State = TypeVar("State", bound=BaseModel)
+
+
+class StateFile(Generic[State]):
+    """A state on disk, whole or not at all. Not thread-safe: each has one owner.
+
+    Args:
+        path: The file; its folder is made when needed.
+        model: What it holds.
+        what: It in words, for the log: `the alarm's state`.
+        otherwise: What happens without it, for the log: `the alarm begins at normal`.
+    """
+
+    def __init__(self, path: Path, model: type[State], *, what: str, otherwise: str) -> None:
+        self.path = path
+        self._model, self._what, self._otherwise = model, what, otherwise
+        self._failing = False
+
+    def load(self) -> State | None:
+        """What an earlier run left; None when there is nothing, or nothing that can be used.
+
+        A file that cannot be understood is moved aside, for people to look at.
+        """
+        try:
+            return self._model.model_validate_json(self.path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except OSError as fault:
+            log.warning("%s: cannot be read (%s): %s", self.path, fault, self._otherwise)
+        except ValidationError as fault:
+            self.set_aside(explain(fault))
+        return None
+
+    def set_aside(self, problem: str) -> None:
+        """Keep the file under another name, and say so.
+
+        Args:
+            problem: Why it cannot be used.
+        """
+        aside = self.path.with_name(self.path.name + ".damaged")
+        log.warning(
+            "%s: cannot be used (%s): %s, the file is kept as %s",
+            self.path, problem, self._otherwise, aside.name,
+        )  # fmt: skip
+        try:
+            self.path.replace(aside)
+        except OSError as fault:
+            log.warning("%s: cannot be moved aside: %s", self.path, fault)
+
+    def write(self, state: State) -> None:
+        """Write it.
+
+        Raises:
+            OSError: Its folder cannot be made.
+            AuscultError: It cannot be written.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(self.path, state.model_dump_json(indent=1).encode() + b"\n")
+
+    def save(self, state: State) -> bool:
+        """Write it; a fault of the disk is logged once, until it is over. Whether it is on disk."""
+        try:
+            self.write(state)
+        except (OSError, AuscultError) as fault:
+            if not self._failing:
+                log.warning("%s is not saved, and will be tried again: %s", self._what, fault)
+            self._failing = True
+            return False
+        if self._failing:
+            log.info("%s: saved again", self.path)
+        self._failing = False
+        return True
