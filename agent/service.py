@@ -33,11 +33,11 @@ from agent.pipeline.pipeline import Pipeline
 from agent.publish.about import bundle_info, info_message, level_of, machine_health, outbox_health
 from agent.publish.broadcaster import Broadcaster
 from agent.publish.console import ConsolePublisher
+from agent.publish.device_payloads import BundleInfo
 from agent.publish.jsonl import JsonlPublisher
 from agent.publish.live import LiveBoard
 from agent.publish.messages import Message
 from agent.publish.mqtt import MqttPublisher
-from agent.publish.payloads import BundleInfo
 from agent.publish.publisher import Publisher
 from agent.request.alarms import alarm_handlers
 from agent.request.commands import Handler

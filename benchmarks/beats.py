@@ -51,8 +51,8 @@ _OPERATIONS = {
 
 def build(layers: tuple[int, ...] = ()) -> Any:
     """BEATs base with random weights."""
+    from trainer.encoder_config import EncoderConfig
     from trainer.encoders.registry import build_encoder
-    from trainer.preset import EncoderConfig
 
     config = EncoderConfig(kind="beats", size="base", layers=layers)
     return build_encoder(config, window_seconds=10.0, weights=None, seed=0).eval()

@@ -33,9 +33,9 @@ from agent.explain.unusual import UnusualMap, unusual_map
 from export.embed import encoder_info
 from export.onnx_graph import OPSET, export_graph
 from export.parts.patches import fit_patches
+from trainer.encoder_config import EncoderConfig
 from trainer.encoders.base import Encoder
 from trainer.encoders.registry import build_encoder
-from trainer.preset import EncoderConfig
 from trainer.recordings.load import load_machines
 from trainer.recordings.model import Machine
 from trainer.windows import healthy_windows

@@ -132,7 +132,7 @@ def hear(bundle: Bundle, hop: float, slot: Slot, ears: dict[str, ForeignEar]) ->
 
 
 class _Long:
-    """So many samples that nobody looks at."""
+    """Zeros in place of samples, for stages that look at scores alone."""
 
     def __init__(self, count: int) -> None:
         self._count = count

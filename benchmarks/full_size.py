@@ -45,8 +45,8 @@ def measure(case: str) -> dict[str, object]:
     from export.embed import embed, encoder_info
     from export.onnx_graph import OPSET, cosines, export_graph, verify_parity
     from export.quantize import quantize_weights
+    from trainer.encoder_config import EncoderConfig
     from trainer.encoders.registry import build_encoder
-    from trainer.preset import EncoderConfig
 
     family, size = case.split(":")
     encoder = build_encoder(

@@ -26,12 +26,12 @@ def measure(mode: str, batch: int, seconds: float, steps: int, device: str, thre
 
     import torch
 
+    from trainer.encoder_config import EncoderConfig
     from trainer.encoders.registry import build_encoder
     from trainer.fit.adapters import Tuning, train_mode
     from trainer.fit.config import TrainingConfig
     from trainer.fit.heads import make_head
     from trainer.fit.loop import make_optimizer
-    from trainer.preset import EncoderConfig
 
     torch.set_num_threads(threads)
     logging.getLogger("trainer").setLevel(logging.ERROR)

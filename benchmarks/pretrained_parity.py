@@ -24,8 +24,8 @@ from rich.table import Table
 from export.embed import embed, encoder_info
 from export.onnx_graph import OPSET, cosines, export_graph
 from export.quantize import quantize_static
+from trainer.encoder_config import EncoderConfig
 from trainer.encoders.registry import build_encoder
-from trainer.preset import EncoderConfig
 from trainer.zoo.backbone import Backbone, load_translation
 from trainer.zoo.checkpoints import read_checkpoint
 from trainer.zoo.families import FAMILIES

@@ -36,11 +36,11 @@ from agent.config.scorer_knn import KnnConfig
 from agent.score.build import build_scorer, fit_state
 from agent.score.scorer import HealthySet
 from agent.window.clip import clip_windows
+from trainer.encoder_config import EncoderConfig
 from trainer.encoders.base import Encoder
 from trainer.encoders.registry import build_encoder
 from trainer.fit.densities import ScikitFitter
 from trainer.metrics.auc import auc_scores
-from trainer.preset import EncoderConfig
 from trainer.recordings.load import load_machines
 from trainer.recordings.model import Machine
 from trainer.selection.choose import describe

@@ -29,9 +29,9 @@ from agent.capture.files import read_audio
 from export.embed import embed, encoder_info
 from export.onnx_graph import OPSET, cosines, export_graph
 from export.quantize import quantize_static
+from trainer.encoder_config import EncoderConfig
 from trainer.encoders.mn04 import Mn04
 from trainer.encoders.registry import build_encoder
-from trainer.preset import EncoderConfig
 
 _RATE = 44_100
 _SECONDS = 10

@@ -29,11 +29,11 @@ from agent.config.scorer_knn import KnnConfig
 from agent.score.build import build_scorer, fit_state
 from agent.score.scorer import HealthySet
 from agent.window.clip import clip_windows
+from trainer.encoder_config import EncoderConfig
 from trainer.encoders.base import Encoder
 from trainer.encoders.registry import build_encoder
 from trainer.metrics.auc import MAX_FPR, Split, harmonic_mean, split_clips
 from trainer.metrics.bootstrap import weighted_auc
-from trainer.preset import EncoderConfig
 from trainer.recordings.load import load_machines
 from trainer.recordings.model import Machine
 
@@ -125,7 +125,7 @@ def part_scores(kept: dict[str, np.ndarray], machine: Machine, part: Part) -> np
 
 @cache
 def split_of(labels: tuple[str, ...], domains: tuple[str, ...]) -> Split:
-    """Which test recordings each area takes."""
+    """Masks of the test recordings that each area is of."""
     return split_clips(labels, domains)
 
 

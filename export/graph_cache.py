@@ -39,7 +39,7 @@ class GraphCache:
     folder: Path
 
     def graph(self, encoder: Encoder, preset: Preset) -> FloatGraph:
-        """As `export.onnx_graph.export_graph`, exported only where it is not there.
+        """Exports a graph (`export.onnx_graph.export_graph`) unless it is kept already.
 
         Args:
             encoder: The encoder with its weights.

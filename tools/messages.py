@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.core.schema import Strict
-from agent.publish import cloud_events, payloads
+from agent.publish import cloud_events, device_payloads, payloads
 from agent.request.commands import COMMANDS
 from tools.configuration import reference
 
@@ -19,9 +19,9 @@ PAGE = _DOCS / "mqtt.md"
 _MARK = "<!-- From here on written by `make docs`; change the descriptions there. -->"
 
 PAYLOADS: Mapping[str, type[Strict]] = {
-    "status": payloads.Status,
-    "info": payloads.Info,
-    "health": payloads.Health,
+    "status": device_payloads.Status,
+    "info": device_payloads.Info,
+    "health": device_payloads.Health,
     "alarm": payloads.Alarm,
     "event": cloud_events.CloudEvent,
     "drift_event": cloud_events.DriftCloudEvent,

@@ -13,7 +13,8 @@ from typing import Any
 
 from agent.config.scorer import FusionConfig
 from agent.core.errors import ConfigError
-from trainer.preset import EncoderConfig, Member, Preset, load_preset
+from trainer.encoder_config import EncoderConfig
+from trainer.preset import Member, Preset, load_preset
 
 _FUSION = "fusion"
 _OURS = ("encoder", "training", "selection")

@@ -51,6 +51,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def unwritable(path: Path, fault: OSError) -> BundleError:
+    """The fault of a file that cannot be written, with its remedy."""
     return BundleError(
         f"cannot be written: {fault.strerror}",
         where=path,

@@ -34,7 +34,7 @@ class Surroundings:
         self._foreign: dict[str, tuple[float, str]] = {}  # by kind: end of the latest with it
 
     def hear(self, block: AudioBlock) -> None:
-        """Nothing to do."""
+        """Ignores sound: circumstances are read from decisions."""
 
     def judged(self, decision: Decision, rows: Sequence[Row]) -> str:  # noqa: ARG002
         """Remember what a window tells; nothing to keep."""
@@ -63,7 +63,7 @@ class Surroundings:
         return found
 
     def close(self) -> None:
-        """Nothing to end."""
+        """Holds nothing open."""
 
     def _of_machine(self, decision: Decision, window: Window) -> list[Circumstance]:
         found = []

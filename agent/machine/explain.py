@@ -23,10 +23,10 @@ class Explainer:
         self._keep = keep
 
     def hear(self, block: AudioBlock) -> None:
-        """Nothing to do."""
+        """Ignores sound: a window is explained from its own samples."""
 
     def judged(self, decision: Decision, rows: Sequence[Row]) -> str:  # noqa: ARG002
-        """Nothing to keep."""
+        """Keeps no evidence."""
         return ""
 
     def explain(self, decision: Decision, judged: ScoredWindow) -> Explanation | None:
@@ -45,4 +45,4 @@ class Explainer:
         return standing_out(judged.score.window.samples, spectrum)
 
     def close(self) -> None:
-        """Nothing to end."""
+        """Holds nothing open."""

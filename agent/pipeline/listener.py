@@ -19,7 +19,7 @@ from agent.core.errors import AuscultError
 from agent.core.records import Window
 from agent.machine.observers import PipelineObserver, PipelineObservers
 from agent.publish.broadcaster import Broadcaster
-from agent.publish.payloads import MonthOfAlarms
+from agent.publish.device_payloads import MonthOfAlarms
 from agent.publish.publisher import Publisher
 from agent.window.condition import ConditionStatus, SensorCondition, SensorMonitor
 from agent.window.queue import WindowQueue

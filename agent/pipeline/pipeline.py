@@ -33,7 +33,7 @@ from agent.machine.observers import PipelineObserver
 from agent.machine.scoring import ScoredWindow, WindowScorer
 from agent.machine.settings import MachineSettings, settings_of
 from agent.pipeline.listener import Cut, Listener
-from agent.publish.payloads import MonthOfAlarms
+from agent.publish.device_payloads import MonthOfAlarms
 from agent.publish.publisher import Publisher
 
 log = logging.getLogger(__name__)

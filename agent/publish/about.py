@@ -13,9 +13,7 @@ from agent.bundle.manifest import Manifest, Row
 from agent.core.clock import WALL_CLOCK, utc
 from agent.core.counters import Counters
 from agent.level.baseline import LevelBaseline
-from agent.publish.messages import Message
-from agent.publish.outbox import Outbox
-from agent.publish.payloads import (
+from agent.publish.device_payloads import (
     BundleInfo,
     Health,
     Info,
@@ -25,6 +23,8 @@ from agent.publish.payloads import (
     MonthOfAlarms,
     OutboxHealth,
 )
+from agent.publish.messages import Message
+from agent.publish.outbox import Outbox
 
 _MOST_MONTHS = 12
 

@@ -10,16 +10,8 @@ from agent.bundle.events import BundleEventKind
 from agent.core.records import EventKind, Level
 from agent.core.schema import Strict
 from agent.drift.events import DriftEventKind
-from agent.publish.payloads import (
-    Clock,
-    Count,
-    Device,
-    Drifted,
-    Machine,
-    Standing,
-    Time,
-    UnusualBand,
-)
+from agent.publish.fields import Clock, Count, Device, Machine, Time
+from agent.publish.payloads import Drifted, Standing, UnusualBand
 
 
 class NearHealthy(Strict):

@@ -23,7 +23,8 @@ from agent.publish.cloud_events import (
     DriftEventData,
     Explanation,
 )
-from agent.publish.payloads import Alarm, Drift, Score, Sensor, Status
+from agent.publish.device_payloads import Status
+from agent.publish.payloads import Alarm, Drift, Score, Sensor
 from agent.window.condition import SensorCondition
 
 Message: TypeAlias = dict[str, Any]

@@ -17,12 +17,12 @@ from agent.core.text import plural
 from agent.drift.events import DriftEvent, DriftStatus
 from agent.publish.about import Listening, health_message, info_message
 from agent.publish.announce import Announcement
+from agent.publish.device_payloads import BundleInfo
 from agent.publish.followed import FollowedDrift
 from agent.publish.home_assistant import discovery_message
 from agent.publish.messages import Message, event_message, scale_in, status_of
 from agent.publish.mqtt_message import MqttMessage
 from agent.publish.outbox import Outbox
-from agent.publish.payloads import BundleInfo
 from agent.publish.sender import Hooks, Sender
 from agent.publish.status_filter import StatusFilter
 from agent.publish.store import EventStore

@@ -8,7 +8,8 @@ from pydantic import Field
 
 from agent.core.schema import Strict
 from agent.evidence.record import EvidenceRecord, Feedback
-from agent.publish.payloads import Alarm, Limit, OfZone, RawScore, RawThreshold
+from agent.publish.fields import Limit, OfZone, RawScore, RawThreshold
+from agent.publish.payloads import Alarm
 
 
 class AlarmSummary(Strict):

@@ -7,19 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from agent.core.schema import Strict
-from agent.publish.payloads import (
-    Alarm,
-    Clock,
-    Count,
-    Device,
-    Drift,
-    LevelHandling,
-    MachineHealth,
-    OutboxHealth,
-    Score,
-    Sensor,
-    Time,
-)
+from agent.publish.device_payloads import LevelHandling, MachineHealth, OutboxHealth
+from agent.publish.fields import Clock, Count, Device, Time
+from agent.publish.payloads import Alarm, Drift, Score, Sensor
 
 
 class Problem(Strict):

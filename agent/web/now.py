@@ -9,7 +9,7 @@ from http import HTTPStatus
 from starlette.responses import JSONResponse, Response
 
 from agent.history.bucket import Bucket
-from agent.publish.payloads import Info
+from agent.publish.device_payloads import Info
 from agent.publish.payloads import Response as CommandResponse
 from agent.request.commands import COMMANDS
 from agent.web.backend import Backend

@@ -58,7 +58,7 @@ class ChannelWatch:
 def channel_verdict(
     faults: Sequence[ChannelFault], trained: ConditionsInfo | None
 ) -> tuple[tuple[ChannelFault, ...], tuple[ChannelFault, ...]]:
-    """Which faults make averaged sound of a stream unfit to be judged, and which are only told.
+    """Sorts faults of channels into those that make averaged sound unfit, and those only told.
 
     What cancels or clips is unfit. A channel that is dead, far quieter or hums takes its part of
     an average that was learnt of several channels, so that is unfit too; where training had one

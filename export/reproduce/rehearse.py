@@ -78,7 +78,7 @@ def rehearsed(preset: Preset, rehearsal: Rehearsal) -> Preset:
         ]
         data["window"] = None
         return Preset.model_validate(assemble(data, where=preset.name))
-    data["encoder"] = _tiny(data["encoder"])
+    data["encoder"] = tiny_encoder(data["encoder"])
     if preset.training.kind != "frozen":
         _shorten(data["training"], rehearsal)
     clip = None if data["window"]["clip_seconds"] is None else rehearsal.seconds
@@ -108,24 +108,25 @@ def _shorten(training: dict[str, Any], rehearsal: Rehearsal) -> None:
     }
     blocks = training["lora"]["first_blocks"]
     if blocks:
-        training["lora"]["first_blocks"] = _scaled(blocks, _USUAL_LAYERS)
+        training["lora"]["first_blocks"] = scaled_layer(blocks, _USUAL_LAYERS)
 
 
-def _tiny(encoder: dict[str, Any]) -> dict[str, Any]:
+def tiny_encoder(encoder: dict[str, Any]) -> dict[str, Any]:
     """An encoder section whose transformers are tiny and need no checkpoint."""
     if encoder["parts"]:
-        return encoder | {"parts": [_tiny(part) for part in encoder["parts"]]}
+        return encoder | {"parts": [tiny_encoder(part) for part in encoder["parts"]]}
     if encoder["kind"] not in _SIZES:
         return encoder
     depth = _LAYERS.get(encoder["size"], _USUAL_LAYERS)
     return encoder | {
         "size": _SIZES[encoder["kind"]],
         "weights": None,
-        "layers": sorted({_scaled(layer, depth) for layer in encoder["layers"]}),
+        "layers": sorted({scaled_layer(layer, depth) for layer in encoder["layers"]}),
     }
 
 
-def _scaled(layer: int, depth: int) -> int:
+def scaled_layer(layer: int, depth: int) -> int:
+    """The layer of a tiny encoder that stands for one of a deep one, from 1."""
     return math.ceil(layer * _TINY_LAYERS / depth)
 
 

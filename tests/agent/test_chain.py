@@ -206,11 +206,13 @@ def test_another_microphone_has_a_past_of_its_own(tmp_path):
     assert watch.doubt == ""
 
 
-def test_a_damaged_past_is_begun_anew(tmp_path):
+def test_a_damaged_past_is_begun_anew(tmp_path, caplog):
     place = chain_file(tmp_path, "pump")
     place.parent.mkdir()
     place.write_text("{")
     assert watched(ChainWatch("pump", place), steady, 3).doubt == ""
+    assert place.with_name(f"{place.name}.damaged").read_text() == "{", "kept for people to look at"
+    assert "its past begins anew" in caplog.text
 
 
 def test_a_different_chain_is_told_after_five_minutes_of_running(healthy):

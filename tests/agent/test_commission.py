@@ -14,7 +14,7 @@ from support.broker import Broker, Subscriber
 from support.bundles import FAULTY_HZ, RATE, build_bundle, tone, write
 
 from agent.commands.commission import commission as command_line
-from agent.commission.memory import Heard, commission_file, load_commission
+from agent.commission.memory import Heard, commission_file, commission_state
 from agent.commission.place import place_threshold
 from agent.config.agent import load_config
 from agent.config.commission import CommissionConfig
@@ -71,7 +71,7 @@ def events(told: list[dict], area: str) -> list[dict]:
 
 
 def memory(path: Path):
-    return load_commission(commission_file(path.parent / "state", "pump"))
+    return commission_state(commission_file(path.parent / "state", "pump")).load()
 
 
 def healthy_fault_healthy(fault=20, healthy=20):
@@ -189,7 +189,9 @@ def test_a_threshold_of_the_place_judges_once_it_is_live(tmp_path, tiny_bundle):
     path = agent_file(tmp_path, tiny_bundle, tone(10), {"running_hours": 1})
     run(path)
     place = commission_file(tmp_path / "state", "pump")
-    kept = load_commission(place).model_copy(update={"live_wall": 1.0, "threshold": 0.123})
+    kept = commission_state(place).load()
+    assert kept is not None
+    kept = kept.model_copy(update={"live_wall": 1.0, "threshold": 0.123})
     place.write_text(kept.model_dump_json())
     scores = [m for m in run(path) if m["kind"] == "score"]
     assert {round(m["raw_threshold"], 6) for m in scores} == {0.123}

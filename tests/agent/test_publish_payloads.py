@@ -29,9 +29,9 @@ from agent.drift.events import DriftEvent, DriftEventKind, DriftStatus
 from agent.publish import messages
 from agent.publish.about import bundle_info, health_message, info_message, level_of
 from agent.publish.bundle import bundle_event_message
+from agent.publish.device_payloads import MonthOfAlarms
 from agent.publish.drift import drift_event_message, drift_status_message
 from agent.publish.outbox import Outbox
-from agent.publish.payloads import MonthOfAlarms
 from agent.publish.status_filter import StatusFilter
 from agent.publish.store import EventStore
 from agent.window.condition import ConditionStatus, SensorCondition

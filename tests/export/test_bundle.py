@@ -43,7 +43,8 @@ from export import compare as comparing
 from export import quantize
 from export.bundle import export_bundle, export_run
 from export.onnx_graph import ExportError
-from trainer.preset import EncoderConfig, Preset, QuantizationConfig, WindowConfig
+from trainer.encoder_config import EncoderConfig
+from trainer.preset import Preset, QuantizationConfig, WindowConfig
 from trainer.recordings.load import load_machines
 from trainer.run import RecordingRecord, RunRecord
 

@@ -16,7 +16,8 @@ from agent.machine.account import explain_window
 from export import bundle as bundling
 from export.bundle import export_bundle
 from export.parts.drift import fit_drift, spaced
-from trainer.preset import DriftConfig, EncoderConfig, Preset, QuantizationConfig, WindowConfig
+from trainer.encoder_config import EncoderConfig
+from trainer.preset import DriftConfig, Preset, QuantizationConfig, WindowConfig
 from trainer.recordings.load import load_machines
 from trainer.run import RecordingRecord, RunRecord
 

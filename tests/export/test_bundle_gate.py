@@ -18,7 +18,8 @@ from agent.decide.thresholds import find_thresholds
 from agent.deploy.load import open_bundle
 from export import bundle as bundling
 from export.bundle import export_bundle
-from trainer.preset import EncoderConfig, Preset, QuantizationConfig, ThresholdConfig, WindowConfig
+from trainer.encoder_config import EncoderConfig
+from trainer.preset import Preset, QuantizationConfig, ThresholdConfig, WindowConfig
 from trainer.recordings.load import load_machines
 from trainer.run import RecordingRecord, RunRecord
 

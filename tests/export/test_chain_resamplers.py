@@ -46,7 +46,7 @@ def ffmpeg(sound):
 
 
 def microphone(sound):
-    """As the agent converts what a device gives, in blocks."""
+    """A device's sound through the agent's own converter, in blocks."""
     convert = Converter(0, RATE, "mic")
     parts = [
         convert(sound[at : at + 4800, None], HEARD, at / HEARD).samples

@@ -16,8 +16,8 @@ from export.embed import embed, encoder_info
 from export.fused import fused
 from export.onnx_graph import OPSET, cosines, export_graph
 from export.quantize import quantize_weights
+from trainer.encoder_config import EncoderConfig
 from trainer.encoders.registry import build_encoder
-from trainer.preset import EncoderConfig
 
 SECONDS = 2.0
 

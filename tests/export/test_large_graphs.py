@@ -10,8 +10,8 @@ from export import storage
 from export.embed import embed, encoder_info
 from export.onnx_graph import OPSET, ExportError, cosines, export_graph, verify_parity
 from export.quantize import quantize_static, quantize_weights
+from trainer.encoder_config import EncoderConfig
 from trainer.encoders.registry import build_encoder
-from trainer.preset import EncoderConfig
 
 
 @pytest.fixture

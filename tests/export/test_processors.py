@@ -15,8 +15,8 @@ from export.embed import embed, encoder_info
 from export.onnx_graph import ExportError, cosines, export_graph
 from export.quantize import quantize_static, quantize_weights
 from export.ranges import WEIGHT_LIMIT, largest_weight, saturates
+from trainer.encoder_config import EncoderConfig
 from trainer.encoders.registry import build_encoder
-from trainer.preset import EncoderConfig
 
 # (how, what): the cosine that tests/export asks of each on the processor at hand.
 LEAST = {

@@ -6,22 +6,13 @@ values; what is trained from scratch, and mn04, keep their real architecture.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
+from export.reproduce.rehearse import scaled_layer, tiny_encoder
 from trainer.members import assemble
 from trainer.preset import Preset
 
 SECONDS = 2.0
-TINY = {
-    "beats": "tiny",
-    "eat": "tiny",
-    "m2d": "tiny_80x608p16x16",
-    "dasheng": "tiny",
-    "muq": "tiny",
-}
-_TINY_LAYERS = 3
-_LAYERS = {"06b": 32, "12b": 40, "large": 24}
 
 
 def shrunk(preset: Preset) -> Preset:
@@ -29,7 +20,7 @@ def shrunk(preset: Preset) -> Preset:
     data = preset.model_dump(mode="python")
     if preset.members:
         return _ensemble(preset, data)
-    data["encoder"] = tiny(data["encoder"])
+    data["encoder"] = tiny_encoder(data["encoder"])
     training = data["training"]
     # Until it knows how loud the bands are, an autoencoder finds the louder sound the stranger.
     errors = training["kind"] == "reconstruct" and training["classification"] == 0
@@ -39,7 +30,7 @@ def shrunk(preset: Preset) -> Preset:
         epochs = len(training["keep_epochs"])
         training |= {"epochs": epochs, "keep_epochs": tuple(range(1, epochs + 1))}
     if training["lora"]["first_blocks"]:
-        training["lora"]["first_blocks"] = _scaled(training["lora"]["first_blocks"], 12)
+        training["lora"]["first_blocks"] = scaled_layer(training["lora"]["first_blocks"], 12)
     data["window"] = {
         "seconds": SECONDS,
         "hop_seconds": SECONDS,
@@ -62,21 +53,3 @@ def _ensemble(preset: Preset, data: dict[str, Any]) -> Preset:
     data["window"] = None
     data["quantization"] |= {"min_cosine": 0.8, "max_hmean_drop": 1.0}
     return Preset.model_validate(assemble(data, where=preset.name))
-
-
-def tiny(encoder: dict[str, Any]) -> dict[str, Any]:
-    """An encoder section whose transformers are tiny and need no checkpoint."""
-    if encoder["parts"]:
-        return encoder | {"parts": [tiny(part) for part in encoder["parts"]]}
-    if encoder["kind"] not in TINY:
-        return encoder
-    depth = _LAYERS.get(encoder["size"], 12)
-    return encoder | {
-        "size": TINY[encoder["kind"]],
-        "weights": None,
-        "layers": sorted({_scaled(layer, depth) for layer in encoder["layers"]}),
-    }
-
-
-def _scaled(layer: int, depth: int) -> int:
-    return math.ceil(layer * _TINY_LAYERS / depth)

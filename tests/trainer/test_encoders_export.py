@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from agent.core.errors import ConfigError
+from trainer.encoder_config import EncoderConfig
 from trainer.encoders.registry import build_encoder
-from trainer.preset import EncoderConfig
 
 # What TensorRT's parser lacks or what would mean that a spectrum was left to the runtime.
 FORBIDDEN = {"DFT", "STFT", "If", "Loop", "Scan", "NonZero"}

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from trainer.encoder_config import EncoderConfig
 from trainer.encoders.registry import build_encoder
-from trainer.preset import EncoderConfig, load_preset
+from trainer.preset import load_preset
 
 
 def _encoder(kind, seconds=1.0):

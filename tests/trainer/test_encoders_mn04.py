@@ -10,9 +10,9 @@ import torch
 from torch.nn import functional
 
 from agent.core.errors import ConfigError
+from trainer.encoder_config import EncoderConfig
 from trainer.encoders.mn04 import CHECKPOINT
 from trainer.encoders.registry import build_encoder
-from trainer.preset import EncoderConfig
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from agent.score.bank import distances, prepare
+from trainer.encoder_config import EncoderConfig
 from trainer.encoders.registry import build_encoder
-from trainer.preset import EncoderConfig
 
 RATE, SECONDS, BINS = 16000, 4.0, 129
 

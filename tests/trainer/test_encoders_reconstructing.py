@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from agent.core.errors import ConfigError
+from trainer.encoder_config import EncoderConfig
 from trainer.encoders.registry import build_encoder
-from trainer.preset import EncoderConfig
 
 SECONDS = 1.0
 KINDS = [

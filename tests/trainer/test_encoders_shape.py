@@ -7,8 +7,8 @@ import torch
 from scipy.signal import stft
 
 from agent.score.bank import distances, prepare
+from trainer.encoder_config import EncoderConfig
 from trainer.encoders.registry import build_encoder
-from trainer.preset import EncoderConfig
 
 
 def noise(seed, tilt=0.0):

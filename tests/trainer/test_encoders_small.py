@@ -11,10 +11,10 @@ import torch
 
 from agent.capture.files import read_audio
 from agent.core.errors import ConfigError
+from trainer.encoder_config import EncoderConfig
 from trainer.encoders.registry import build_encoder
 from trainer.encoders.speech import SpeechEmbedding
 from trainer.encoders.yamnet import Yamnet
-from trainer.preset import EncoderConfig
 from trainer.zoo.tflite import read_layers
 
 YAMNET, SPEECH = "yamnet_spectra_in.tflite", "speech_embedding.onnx"

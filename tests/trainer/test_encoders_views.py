@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
+from trainer.encoder_config import EncoderConfig
 from trainer.encoders.mn04 import Mn04
 from trainer.encoders.registry import build_encoder
 from trainer.encoders.views import HIGH_HZ, LOW_HZ, SoundViews, band_matrix, rhythm_matrix
-from trainer.preset import EncoderConfig
 
 SECONDS, RATE = 2.0, 16000
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from agent.core.errors import ConfigError
+from trainer.encoder_config import EncoderConfig
 from trainer.encoders.registry import build_encoder
 from trainer.fit.adapters import Tuning, train_mode
 from trainer.fit.config import LoraSettings, TrainingConfig
-from trainer.preset import EncoderConfig
 
 TINY = {
     "beats": "tiny",

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from trainer.encoder_config import EncoderConfig
 from trainer.encoders.registry import build_encoder
 from trainer.fit.augment import Augmenter, mix, mixture_of, random_of
 from trainer.fit.config import AugmentSettings
 from trainer.fit.frontend import FrontEnds, spec_augment
-from trainer.preset import EncoderConfig
 
 RATE = 16000
 NOTHING = torch.zeros(0, RATE)

@@ -8,11 +8,12 @@ import torch
 
 from agent.bundle.manifest import Row
 from agent.core.errors import AudioError, ConfigError
+from trainer.encoder_config import EncoderConfig
 from trainer.encoders.registry import build_encoder
 from trainer.fit import task
 from trainer.fit.classify import fit_classifier
 from trainer.fit.heads.arcface import ArcFace
-from trainer.preset import EncoderConfig, TrainingConfig
+from trainer.preset import TrainingConfig
 
 RATE = 16000
 

@@ -9,12 +9,12 @@ from pydantic import ValidationError
 
 from agent.bundle.manifest import Row
 from agent.core.errors import ConfigError
+from trainer.encoder_config import EncoderConfig
 from trainer.encoders.registry import build_encoder
 from trainer.fit import task
 from trainer.fit.checkpoint import Checkpoints
 from trainer.fit.classify import CHECKPOINT, fit_classifier
 from trainer.fit.config import TrainingConfig
-from trainer.preset import EncoderConfig
 
 RATE = 16000
 

@@ -12,13 +12,13 @@ import torch
 
 from agent.bundle.manifest import Row
 from agent.core.errors import ConfigError
+from trainer.encoder_config import EncoderConfig
 from trainer.encoders.registry import build_encoder
 from trainer.fit import task
 from trainer.fit.checkpoint import Checkpoints
 from trainer.fit.classify import CHECKPOINT, LOGS, fit_classifier
 from trainer.fit.config import TrainingConfig
 from trainer.fit.loop import make_optimizer, rate_factor
-from trainer.preset import EncoderConfig
 
 RATE = 16000
 

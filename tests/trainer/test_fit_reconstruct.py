@@ -9,9 +9,10 @@ import torch
 
 from agent.bundle.manifest import Row
 from agent.core.errors import AudioError, ConfigError
+from trainer.encoder_config import EncoderConfig
 from trainer.encoders.registry import build_encoder
 from trainer.fit.reconstruct import fit_autoencoder, fresh_weights
-from trainer.preset import EncoderConfig, TrainingConfig
+from trainer.preset import TrainingConfig
 
 SECONDS = 1.0
 RATE = 16000

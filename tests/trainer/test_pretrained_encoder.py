@@ -9,8 +9,8 @@ import torch
 from pretrained_golden import FILES, M2D_608, SIZES, Golden, off
 
 from agent.core.errors import ConfigError
+from trainer.encoder_config import EncoderConfig
 from trainer.encoders.registry import build_encoder
-from trainer.preset import EncoderConfig
 from trainer.zoo.backbone import CheckpointError
 from trainer.zoo.encoder import PretrainedEncoder
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainer.preset import EncoderConfig
+from trainer.encoder_config import EncoderConfig
 from trainer.zoo.catalogue import CATALOGUE, licence_of
 
 

@@ -12,8 +12,8 @@ import torch
 from pretrained_golden import FILES, SIZES, Golden
 
 from export.onnx_graph import export_graph
+from trainer.encoder_config import EncoderConfig
 from trainer.encoders.registry import build_encoder
-from trainer.preset import EncoderConfig
 
 pytestmark = pytest.mark.shared
 

@@ -135,12 +135,12 @@ def test_the_contradictions_that_the_notes_tell_are_in_the_figures():
 
 
 def _whole(table: PublishedTable) -> dict[str, float]:
-    """Of each system the harmonic mean over all figures of all machines, per cent."""
+    """Harmonic mean of each system over all figures of all machines, per cent."""
     return {s.name: harmonic_mean(v for m in MACHINES for v in s.rows[m]) for s in table.systems}
 
 
 def test_what_reports_002_and_004_say_of_their_tables():
-    """As the walk (docs/notes/reports.md) tells: what holds of it, and what does not."""
+    """Claims of the reports that hold by their own figures, and those that do not."""
     (two,) = find_report("002").tables
     encoders = {k: v for k, v in _whole(two).items() if not k.startswith("Baseline")}
     assert max(encoders, key=encoders.__getitem__) == "EAT"

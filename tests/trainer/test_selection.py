@@ -15,9 +15,10 @@ from agent.config.scorer_knn import KnnConfig
 from agent.core.errors import ConfigError
 from agent.score.scorer import HealthySet
 from export.bundle import export_run
+from trainer.encoder_config import EncoderConfig
 from trainer.fit.densities import ScikitFitter
 from trainer.learn import train_machine
-from trainer.preset import EncoderConfig, Preset, load_preset
+from trainer.preset import Preset, load_preset
 from trainer.recordings.load import load_machines
 from trainer.run import load_run
 from trainer.selection.judge import Heard, judge

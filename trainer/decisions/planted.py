@@ -107,7 +107,7 @@ def median_scores(scores: Sequence[float], what: Sequence[tuple[str, float]]) ->
 
 
 def recorded_scores(scores: Sequence[float], groups: Sequence[str]) -> tuple[float, ...]:
-    """Of each faulty recording the score that as much of it reaches as raises an alarm."""
+    """Score of each faulty recording that enough of it reaches to raise an alarm."""
     amounts = DecideConfig().amounts
     share = amounts.raise_after / amounts.within
     of = np.array(groups)

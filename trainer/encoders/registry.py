@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from agent.core.errors import ConfigError
+from trainer.encoder_config import EncoderConfig
 from trainer.encoders.acae import AttentiveAutoencoder
 from trainer.encoders.autoencoder import DenseAutoencoder
 from trainer.encoders.base import Encoder
@@ -21,7 +22,6 @@ from trainer.encoders.shape import SpectralShape
 from trainer.encoders.speech import SpeechEmbedding
 from trainer.encoders.views import SoundViews
 from trainer.encoders.yamnet import Yamnet
-from trainer.preset import EncoderConfig
 from trainer.zoo.encoder import build_pretrained
 from trainer.zoo.families import FAMILIES
 

@@ -17,10 +17,11 @@ from pydantic import ValidationError
 from rich.progress import Progress
 
 from agent.config.scorer import FusionConfig, ScorerConfig
+from trainer.encoder_config import EncoderConfig
 from trainer.encoders.base import Encoder, placed
 from trainer.encoders.registry import build_encoder
 from trainer.fit.densities import ScikitFitter
-from trainer.preset import EncoderConfig, Preset
+from trainer.preset import Preset
 from trainer.recordings.model import Machine
 from trainer.selection.judge import Judged, Listening, displaceable, judge, listen
 from trainer.selection.record import JudgedRecord, SelectionRecord

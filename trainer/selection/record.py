@@ -8,7 +8,7 @@ from pydantic import Field
 
 from agent.config.scorer import ScorerConfig
 from agent.core.schema import Strict
-from trainer.preset import EncoderConfig
+from trainer.encoder_config import EncoderConfig
 
 
 class JudgedRecord(Strict):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trainer.preset import EncoderConfig
+from trainer.encoder_config import EncoderConfig
 
 MIT, APACHE = "MIT", "Apache-2.0"
 _HUGGING_FACE = "https://huggingface.co"
