@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 
 OPENING, REFUSED, PROVEN = "opening.json", "refused.json", "proven.json"
 _KEPT = 20
+# Ends of the agent in a row, while it opened a bundle that had been opened well, that are believed
+# to be its fault.
+_PROVEN_ENDS = 3
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -63,14 +66,18 @@ class OpeningLog:
     def look_back(self) -> str:
         """Refuse the bundle that ended the agent while it was opened.
 
-        A power cut ends it too, and is no bundle's fault: after one the bundle has another chance,
-        but not after two in a row.
+        A power cut ends it too, and so does whoever kills the agent just then, which is no bundle's
+        fault: after a restart of the device the bundle has another chance, but not after two in a
+        row; one that a trial or service has opened before has two more.
 
         Returns:
             The digest refused now; empty for none.
         """
         begun = self._begun()
-        if begun is None or (begun.boot != _boot() and begun.times < 2):
+        if begun is None:
+            return ""
+        most = _PROVEN_ENDS if self.proven(begun.digest) else 1 if begun.boot == _boot() else 2
+        if begun.times < most:
             return ""
         self.refuse(begun.digest)
         with contextlib.suppress(OSError):

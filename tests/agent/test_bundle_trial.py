@@ -161,6 +161,18 @@ def test_a_power_cut_while_it_was_opened_is_no_fault_of_the_bundle(site, monkeyp
     assert OpeningLog(home).look_back() == digest
 
 
+def test_a_kill_while_a_proven_bundle_was_opened_is_no_fault_of_it(site):
+    digest = read_manifest(site / "pump").digest
+    home = site / "state" / "bank" / "pump"
+    OpeningLog(home).prove(digest)
+    begun = []
+    for _ in range(3):
+        assert OpeningLog(home).look_back() == ""
+        begun.append(OpeningLog(home).opening(digest))
+        begun[-1].__enter__()  # and the process is killed, each time of the same boot
+    assert OpeningLog(home).look_back() == digest
+
+
 def test_a_child_that_is_killed_is_told(site, monkeypatch):
     monkeypatch.setattr(trial.sys, "executable", "/bin/false")
     with pytest.raises(trial.TrialError, match="ends the process that opens it"):

@@ -127,7 +127,7 @@ def published(bundles, heard):
     done = subprocess.run(
         [sys.executable, "-m", "agent.cli", "run", "--config", bundles / "agent.yaml",
          "--jsonl", out],
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=900, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in out.read_text().splitlines()]
