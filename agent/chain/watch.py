@@ -143,7 +143,7 @@ class ChainWatch:
             doubt = muffled(
                 levels, np.array(past.levels_db), np.sqrt(past.squares), Grid.of(rate).hertz
             )
-        if doubt != self.doubt and bool(doubt) != bool(self.doubt):
+        if bool(doubt) != bool(self.doubt):
             log.warning("%s: microphone: %s", self._machine, doubt or "as before again")
         self.doubt = doubt
 
