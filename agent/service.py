@@ -11,6 +11,7 @@ from agent.activity.plant import signals_of
 from agent.bundle.events import BundleEvent
 from agent.capture.probe import check_paths
 from agent.capture.source import as_trained, open_source
+from agent.capture.supervise import attempt_seconds
 from agent.commission.requests import commission_handler, commissions_of
 from agent.config.agent import AgentConfig, MachineConfig
 from agent.config.capture import MicrophoneSource
@@ -178,7 +179,11 @@ class Agent:
         ]
         if broker is not None and not all(pipeline.live for pipeline in self.pipelines):
             broker.wait_connected(_BROKER_SECONDS)
-        self._vigil.begin(max(self._step(machine) for machine in self.config.machines))
+        machines = self.config.machines
+        self._vigil.begin(
+            max(self._step(machine) for machine in machines),
+            max(attempt_seconds(self.config.source_of(machine)) for machine in machines),
+        )
         start_all(self.pipelines)
         if broker is not None:
             broker.bundle_changed()  # what the thresholds promise is known only now

@@ -50,6 +50,7 @@ class Microphone:
         self._stop = threading.Event()
         self._faults: Counter[str] = Counter()
         self._name = config.device or "default microphone"
+        self._backoff = Backoff(self._name, config.reopen_max_seconds, self._stop)
 
     @property
     def live(self) -> bool:
@@ -77,7 +78,7 @@ class Microphone:
             hub.forget(self._config)
 
     def _supervised(self) -> Iterator[AudioBlock]:
-        backoff = Backoff(self._name, self._config.reopen_max_seconds, self._stop)
+        backoff = self._backoff
         again, ever = False, False
         while not self._stop.is_set():
             heard = False
@@ -160,6 +161,11 @@ class Microphone:
     def faults(self) -> Mapping[str, int]:
         """`overruns`: times that sound was lost; `reopened`: times that it was found again."""
         return {name: count for name, count in self._faults.items() if count}
+
+    @property
+    def attempts(self) -> int:
+        """How often opening it failed so far."""
+        return self._backoff.failures
 
 
 class _StalledError(AudioError):

@@ -59,6 +59,10 @@ class ProcessSource:
         self._faults: Counter[str] = Counter()
         self._path = config.path if isinstance(config, PipeSource) else None
         self._name = program.describe(config)
+        most = config.reopen_max_seconds
+        if self._path is not None:
+            most = min(most, _PIPE_WAIT_SECONDS)
+        self._backoff = Backoff(self._name, most, self._stop)
 
     @property
     def live(self) -> bool:
@@ -94,10 +98,7 @@ class ProcessSource:
         Raises:
             AudioError: Not live, and it failed.
         """
-        most = self._config.reopen_max_seconds
-        if self._path is not None:
-            most = min(most, _PIPE_WAIT_SECONDS)
-        backoff = Backoff(self._name, most, self._stop)
+        backoff = self._backoff
         ever = False
         while not self._stop.is_set():
             heard = False
@@ -227,3 +228,8 @@ class ProcessSource:
     def faults(self) -> Mapping[str, int]:
         """`reopened`: times that sound came again after it had ended or stalled."""
         return {name: count for name, count in self._faults.items() if count}
+
+    @property
+    def attempts(self) -> int:
+        """How often it failed so far, or ended."""
+        return self._backoff.failures

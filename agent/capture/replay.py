@@ -169,3 +169,8 @@ class Replay:
     def faults(self) -> Mapping[str, int]:
         """`bad_files`: files (plays of one, when looping) that could not be read to their end."""
         return dict(self._faults)
+
+    @property
+    def attempts(self) -> int:
+        """Always 0: recordings are not waited for."""
+        return 0

@@ -45,6 +45,11 @@ class Source(Protocol):
         """How often each kind of trouble was met so far (overruns, reopenings, bad files)."""
         ...
 
+    @property
+    def attempts(self) -> int:
+        """How often opening it failed so far; grows as long as somebody goes on trying."""
+        ...
+
 
 def as_trained(config: AnySource, conditions: ConditionsInfo | None) -> AnySource:
     """A source that hears the channel its bundle was trained on, unless it names one itself.

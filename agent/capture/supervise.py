@@ -6,6 +6,8 @@ import logging
 import threading
 import time
 
+from agent.config.capture import AnySource, ReplaySource
+
 log = logging.getLogger(__name__)
 
 _FIRST_SECONDS = 1.0
@@ -27,6 +29,7 @@ class Backoff:
         self._wait = min(_FIRST_SECONDS, most)
         self._since: float | None = None  # when it failed
         self._problem = ""
+        self.failures = 0  # how often it failed so far: grows as long as it is tried again
 
     def mended(self) -> None:
         """Sound came."""
@@ -37,6 +40,7 @@ class Backoff:
     def failed(self, problem: str) -> None:
         """Log and wait; each wait is twice the one before, until sound comes."""
         self._begin()
+        self.failures += 1
         # Each new problem, and each step; at the longest wait only the first time.
         loud = problem != self._problem or self._wait < self._most
         self._problem = problem
@@ -51,9 +55,17 @@ class Backoff:
     def pause(self, why: str) -> None:
         """Wait a moment: it was no fault."""
         self._begin()
+        self.failures += 1
         log.info("%s: %s", self._name, why)
         self._stop.wait(min(_FIRST_SECONDS, self._most))
 
     def _begin(self) -> None:
         if self._since is None:
             self._since = time.monotonic()
+
+
+def attempt_seconds(config: AnySource | None) -> float:
+    """Longest time from one attempt to open a source to the next, seconds; 0 of recordings."""
+    if config is None or isinstance(config, ReplaySource):
+        return 0.0
+    return config.stall_seconds + config.reopen_max_seconds

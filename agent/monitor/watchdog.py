@@ -1,7 +1,8 @@
 """Is every machine still listened to? Decides when systemd is told that the agent works.
 
 The watchdog is fed by windows that were decided on (judged, or honestly found invalid), never by
-a timer: a process whose threads hang, or that hears nothing any more, is restarted.
+a timer: a process whose threads hang is restarted. While no machine has a microphone that gives
+sound, attempts to open them again stand for windows: a restart would not bring one back.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 
 # The watchdog waits for at least so many of the slowest machine's steps.
 _STEPS = 4
+# And for so many attempts to open a microphone that is away.
+_ATTEMPTS = 1.5
 # How often the watchdog is fed while no machine has a microphone yet, seconds.
 _IDLE_SECONDS = 1.0
 
@@ -43,6 +46,11 @@ class Watched(Protocol):
         ...
 
     @property
+    def attempts(self) -> int:
+        """How often opening its microphone failed so far."""
+        ...
+
+    @property
     def ended(self) -> bool:
         """Whether its sound is over."""
         ...
@@ -62,11 +70,12 @@ class WatchdogFeeder:
     """Tells systemd `READY` after the first windows, and `WATCHDOG` with each round of them.
 
     A round is complete when every machine has had a window decided on since the last one. So each
-    machine must give a window within `WatchdogSec`. Two are not waited for, as long as another
-    gives windows: a recording that is over, and a machine whose microphone is known to give no
-    sound (that is told as its condition, and restarting would deafen the others as well). Nor is
-    one that nobody has chosen a microphone for: no restart could mend that. Windows of a machine
-    that has no bundle yet count, as they are heard; the status says that they are not judged.
+    machine must give a window within `WatchdogSec`. Three are not waited for: a recording that is
+    over, a machine whose microphone is known to give no sound (that is told as its condition), and
+    one that nobody has chosen a microphone for; no restart could mend that. When none gives
+    windows, a round is complete once each of those without sound was tried again since the last
+    one: a thread that hangs in its driver is still found. Windows of a machine that has no bundle
+    yet count, as they are heard; the status says that they are not judged.
 
     Args:
         notifier: The way to systemd.
@@ -76,18 +85,20 @@ class WatchdogFeeder:
         self._notifier = notifier
         self._counted: dict[str, int] = {}  # at the last complete round
         self._seen: dict[str, int] = {}  # at the last look
+        self._attempts: dict[str, int] = {}  # at the last complete round
         self._failed_early: set[str] = set()
         self._idle_due = 0.0
         self.is_ready = False
 
-    def begin(self, slowest_seconds: float) -> None:
+    def begin(self, slowest_seconds: float, attempt_seconds: float = 0.0) -> None:
         """Before the first look.
 
         Args:
             slowest_seconds: Longest time that a machine in order may take to a window.
+            attempt_seconds: Longest time from one attempt to open a microphone to the next.
         """
         allowed = self._notifier.watchdog_seconds
-        needed = _STEPS * slowest_seconds
+        needed = max(_STEPS * slowest_seconds, _ATTEMPTS * attempt_seconds)
         if allowed is not None and allowed < needed:
             log.info("the watchdog is told to wait %.0f s in place of %.0f s", needed, allowed)
             self._notifier.be_patient(needed)
@@ -103,9 +114,12 @@ class WatchdogFeeder:
         self._seen = counts
         # With nothing to be heard yet, that the agent looks is all that can be asked of it.
         idle = bool(machines) and not counts and time.monotonic() >= self._idle_due
-        if (not new and not idle) or counts.keys() - new - excused:
+        attempts = {one.name: one.attempts for one in machines if one.expected and not one.ended}
+        away = excused & attempts.keys()
+        retried = bool(away) and all(attempts[one] > self._attempts.get(one, 0) for one in away)
+        if not (new or idle or retried) or counts.keys() - new - excused:
             return
-        self._counted = counts
+        self._counted, self._attempts = counts, attempts
         self._idle_due = time.monotonic() + _IDLE_SECONDS
         status = self._words(counts, excused - new, machines)
         if self.is_ready:

@@ -187,6 +187,11 @@ class Listener(ABC):
         return {**found, **({"dropped_windows": dropped} if dropped else {})}
 
     @property
+    def attempts(self) -> int:
+        """How often opening the source failed so far."""
+        return 0 if self._source is None else self._source.attempts
+
+    @property
     def waiting(self) -> int:
         """Windows captured that wait to be dealt with."""
         return 0 if self._queue is None else len(self._queue)

@@ -55,6 +55,7 @@ class Machine:
         self.ended = False
         self.expected = True
         self.missing = ()
+        self.attempts = 0
         self.hears(ConditionStatus.GOOD)
 
     def hears(self, status: ConditionStatus) -> None:
@@ -110,11 +111,32 @@ def test_a_microphone_known_to_be_gone_does_not_deafen_the_others(manager):
     (message,) = manager.told()
     assert message["WATCHDOG"] == "1"
     assert message["STATUS"].endswith("; no sound from fan")
-    # But where nothing is heard at all, nobody is fed.
+    # Where nothing is heard at all, attempts to open each of them stand for windows...
     pump.hears(ConditionStatus.FAILURE)
     for _ in range(3):
         watchdog.look([pump, fan])
     assert manager.told() == []
+    fan.attempts += 1
+    watchdog.look([pump, fan])
+    assert manager.told() == []  # ...not while one hangs in its driver
+    pump.attempts += 1
+    watchdog.look([pump, fan])
+    (message,) = manager.told()
+    assert message["STATUS"].endswith("; no sound from fan, pump")
+    watchdog.look([pump, fan])
+    assert manager.told() == []
+
+
+def test_a_microphone_that_is_missing_from_the_start_is_no_reason_to_start_again(manager):
+    watchdog, pump = vigil_of(manager), Machine("pump")
+    pump.attempts = 2
+    watchdog.look([pump])
+    assert manager.told() == []  # whether it will come is not known yet
+    pump.hears(ConditionStatus.FAILURE)
+    for _ in range(3):
+        pump.attempts += 1
+        watchdog.look([pump])
+    assert kinds(manager) == ["READY", "WATCHDOG", "WATCHDOG"]
 
 
 def test_a_dead_microphone_s_machine_that_hangs_is_not_excused(manager):
@@ -157,6 +179,8 @@ def test_slow_windows_lengthen_the_watchdog(manager):
     assert manager.told() == []
     watchdog.begin(60.0)
     assert manager.told() == [{"WATCHDOG_USEC": "240000000"}]
+    watchdog.begin(11.0, 200.0)
+    assert manager.told() == [{"WATCHDOG_USEC": "300000000"}]
 
 
 def test_another_process_s_watchdog_is_not_ours(manager):
