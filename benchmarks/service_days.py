@@ -21,6 +21,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+import service_machines
 import service_sounds as sounds
 from rich.console import Console
 from rich.table import Table
@@ -28,6 +29,7 @@ from service_scores import Scored, alarms, read, save, score_stream
 
 from agent.config.decide import DecideConfig
 from agent.deploy.load import open_bundle
+from trainer.synth.families import FAMILIES
 
 AUSCULT = Path(sys.executable).with_name("auscult")
 SHARED = Path(os.environ.get("AUSCULT_SHARED", Path(__file__).parents[2] / "shared"))
@@ -126,15 +128,10 @@ def main() -> None:
     if options.weights:
         words += ("--weights", options.weights)
     decide = DecideConfig.model_validate(json.loads(options.decide))
-    places = [
-        sounds.synthetic(s, options.hours, 24 if s % 2 else 60)
-        for s in range(11, 11 + options.synthetic)
-    ]
-    if (SHARED / "data").is_dir():
-        places += sounds.real(SHARED)
+    places = service_machines.machines(SHARED, options.synthetic, options.hours)
     counters, began = Counters(), time.monotonic()
     for place in places:
-        if options.real and place.name.startswith("synthetic"):
+        if options.real and place.name.split()[0] in {"fan", *FAMILIES}:
             continue
         if options.only and options.only not in place.name:
             continue

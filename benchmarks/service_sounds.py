@@ -1,8 +1,6 @@
-"""Machines in service: what they are trained on, hours of healthy sound, what passes, what fails.
+"""What happens to a machine in service: sounds from elsewhere, another gain, short runs, restarts.
 
-Synthetic machines run at changing loads for hours; real ones are healthy clips that training never
-heard, joined. Over copies of it come sounds from elsewhere, and a gain that changes; faults begin
-at a known moment. Everything is 16 kHz, float32.
+Everything is 16 kHz, float32.
 """
 
 from __future__ import annotations
@@ -15,13 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from scipy import signal
 
 from agent.capture.files import read_audio
-from trainer.synth.dataset import Counts, write_dataset
-from trainer.synth.design import Fault, MachineDesign, design_machine
-from trainer.synth.render import render, steady, varying
 
 RATE = 16_000
 JOIN = 800  # samples of the cross-fade where clips meet
@@ -31,9 +25,7 @@ SENTENCES = (
     "Please switch the light on over there and close the door behind you",
 )
 EVENTS = ("sentence", "slam", "compressed air", "truck")
-SEVERITIES = (0.1, 0.25, 0.5, 1.0)
 LEAD = 60.0  # healthy seconds before a fault
-FAULTY = 120.0  # seconds of a synthetic fault
 
 
 @dataclass(frozen=True)
@@ -175,185 +167,18 @@ def cycled(
     return out
 
 
-# --- synthetic
-
-
-def synthetic(seed: int, hours: float, recordings: int) -> Place:
-    """A synthetic fan: trained on some recordings of 10 s, in service for hours."""
-    design = design_machine(seed)
-
-    def write(folder: Path) -> Path:
-        counts = Counts(recordings, 0, 0, 0, 0, 0)
-        return write_dataset(folder, design, seed=seed, layout="plain", counts=counts)
-
-    return Place(
-        f"synthetic {seed}, {recordings} x 10 s", write, lambda: _service(design, seed, hours)
-    )
-
-
-def _service(design: MachineDesign, seed: int, hours: float) -> Iterator[Stream]:
-    rng = np.random.default_rng([seed, 0x5E])
-    gain = float(rng.uniform(-1.5, 1.5))
-    parts, held = [], 0.0
-    while held < 3600 * hours:
-        seconds = float(rng.uniform(60, 400))
-        parts.append(_stretch(design, seconds, rng, gain))
-        held += seconds
-    healthy = joined(parts)
-    yield Stream("healthy", "healthy", healthy, restarts=_restarts(healthy, rng))
-    cycles = cycled(healthy, rng, 20.0, 40.0, 4500.0)
-    yield Stream("cycles", "cycles", cycles, restarts=_restarts(cycles, rng))
-    yield with_events(healthy[: 1300 * RATE], "disturbed", rng)
-    for number, what in enumerate(CHANGES):
-        yield changed(healthy[(1300 + 300 * number) * RATE :], what, what, 150.0)
-    for number, kind in enumerate(("imbalance", "bearing", "belt")):
-        for severity in SEVERITIES:
-            load = design.points[(number + int(severity * 8)) % len(design.points)].name
-            sound = render(
-                design, steady(design, load), LEAD + FAULTY, rng, rate=RATE,
-                faults=(Fault(kind, severity),), onset=LEAD, gain_db=gain,
-            )  # fmt: skip
-            event = Event(kind, LEAD, LEAD + FAULTY, f"{severity:g}")
-            yield Stream(f"{kind} {severity:g}", "fault", sound, (event,))
-    for severity in SEVERITIES[2:]:
-        sick = render(
-            design, steady(design, design.points[0].name), 600.0, rng, rate=RATE,
-            faults=(Fault("bearing", severity),), gain_db=gain,
-        )  # fmt: skip
-        yield _sick_cycles(healthy[: 600 * RATE], sick, rng, f"{severity:g} in cycles")
-
-
-def _sick_cycles(
+def sick_cycles(
     healthy: np.ndarray, sick: np.ndarray, rng: np.random.Generator, strength: str
 ) -> Stream:
-    """Ten minutes of healthy runs of 20 s in each minute, then ten of faulty ones."""
-    sound = np.concatenate([cycled(part, rng, 20.0, 40.0, 600.0) for part in (healthy, sick)])
+    """Ten minutes of healthy runs of 15 s in each minute, then ten of faulty ones."""
+    sound = np.concatenate([cycled(part, rng, 15.0, 45.0, 600.0) for part in (healthy, sick)])
     event = Event("fault", 600.0, len(sound) / RATE, strength)
     return Stream(f"fault {strength}", "fault", sound, (event,))
 
 
-def _restarts(
+def restarts_of(
     sound: np.ndarray, rng: np.random.Generator, each: float = 1800.0
 ) -> tuple[float, ...]:
     """Moments at which the agent begins anew, every half hour about."""
     last = len(sound) / RATE - 60.0
     return tuple(float(at + rng.uniform(-300, 300)) for at in np.arange(each, last, each))
-
-
-def _stretch(
-    design: MachineDesign, seconds: float, rng: np.random.Generator, gain: float
-) -> np.ndarray:
-    valve = ("open", "half")[int(rng.integers(2))]
-    if rng.uniform() < 0.3:
-        operation = varying(design, seconds, rng, valve=valve)
-    else:
-        point = design.points[int(rng.integers(len(design.points)))].name
-        operation = steady(design, point, valve)
-    return render(design, operation, seconds, rng, rate=RATE, gain_db=gain)
-
-
-# --- real
-
-
-def _clips(paths: Sequence[Path]) -> list[np.ndarray]:
-    return [read_audio(path, rate=RATE) for path in paths]
-
-
-def _folder(folder: Path, clips: Sequence[np.ndarray]) -> Path:
-    (folder / "normal").mkdir(parents=True)
-    for number, clip in enumerate(clips):
-        soundfile.write(folder / "normal" / f"{number:04d}.flac", clip, RATE)
-    return folder
-
-
-def _real(
-    name: str,
-    train: Sequence[np.ndarray],
-    healthy: Sequence[np.ndarray],
-    faults: Sequence[tuple[str, Sequence[np.ndarray]]],
-    seed: int,
-    *,
-    extra: Sequence[tuple[str, Sequence[np.ndarray]]] = (),
-) -> Place:
-    """A machine of clips: healthy ones in service, then faulty ones after `LEAD` s of healthy."""
-
-    def streams() -> Iterator[Stream]:
-        rng = np.random.default_rng(seed)
-        stream = joined(healthy)
-        yield Stream("healthy", "healthy", stream, restarts=_restarts(stream, rng))
-        if len(stream) > 60 * RATE:
-            yield Stream("cycles", "cycles", cycled(stream, rng, 20.0, 40.0, 4500.0))
-        for label, clips in extra:
-            yield Stream(label, "healthy", joined(clips))
-        if len(stream) > 300 * RATE:
-            yield with_events(stream[: 1300 * RATE], "disturbed", rng)
-        if len(stream) > 120 * RATE:
-            for what in CHANGES:
-                yield changed(stream, what, what)
-        for label, clips in faults:
-            lead = stream[: int(LEAD * RATE)]
-            event = Event(
-                "real", len(lead) / RATE, (len(lead) + sum(map(len, clips))) / RATE, "real"
-            )
-            yield Stream(label, "fault", joined([lead, *clips]), (event,))
-        if len(stream) > 60 * RATE:
-            yield _sick_cycles(stream, joined(faults[0][1]), rng, "real in cycles")
-
-    return Place(name, lambda folder: _folder(folder, train), streams)
-
-
-def real(shared: Path) -> Iterator[Place]:
-    """Every real machine there is."""
-    data = shared / "data"
-    rng = np.random.default_rng(0)
-    car = data / "dcase2023" / "ToyCar"
-    train = _clips(sorted((car / "train").glob("*.flac")))
-    order = rng.permutation(len(train))
-    normal = _clips(sorted((car / "test").glob("*_normal_*.flac")))
-    odd = sorted((car / "test").glob("*_anomaly_*.flac"))
-    odd = [odd[i] for i in rng.permutation(len(odd))]
-    faults = [(f"faulty {i}", _clips(odd[i : i + 10])) for i in range(0, len(odd), 10)]
-    yield _real(
-        "ToyCar, 150 x 12 s", [train[i] for i in order[:150]],
-        [*(train[i] for i in order[150:]), *normal], faults, 1,
-    )  # fmt: skip
-    for kind in range(3):
-        clips = _clips(sorted((data / "motors" / f"class{kind}").glob("*.flac")))
-        others = [
-            (f"class{k}", _clips(sorted((data / "motors" / f"class{k}").glob("*.flac"))[:20]))
-            for k in range(3)
-            if k != kind
-        ]
-        yield _real(f"motor {kind}, 22 x 6 s", clips[:22], clips[22:], others, 2 + kind)
-    fan = data / "mimii_fan00"
-    healthy = _clips(sorted([*(fan / "normal").glob("*"), *(fan / "test" / "normal").glob("*")]))
-    odd_clips = _clips(sorted((fan / "test" / "anomaly").glob("*")))
-    yield _real(
-        "fan 00, 10 x 10 s", healthy[::2], healthy[1::2],
-        [("faulty a", odd_clips[:10]), ("faulty b", odd_clips[10:])], 5,
-    )  # fmt: skip
-    flights = _clips(sorted((data / "upaad" / "normal").glob("*.flac")))
-    broken = _clips(sorted((data / "upaad" / "broken").glob("*.flac")))
-    level = 0.05
-    flights = [f * (level / np.sqrt(np.mean(f**2))) for f in flights]
-    broken = [f * (level / np.sqrt(np.mean(f**2))) for f in broken]
-    yield _real(
-        "drone, 5 flights", flights[:5], flights[5:],
-        [(f"broken {i}", [flight]) for i, flight in enumerate(broken)], 6,
-    )  # fmt: skip
-    running = _clips(sorted((data / "compressor" / "run").glob("*")))
-    for state, first in (("off", "20260302"), ("rest", "20260302")):
-        days = sorted((data / "compressor" / state).glob("*.flac"))
-        by_day: dict[str, list[Path]] = {}
-        for path in days:
-            by_day.setdefault(path.name[:8], []).append(path)
-        tens = {
-            day: [np.concatenate(_clips(paths[i : i + 5])) for i in range(0, len(paths), 5)]
-            for day, paths in by_day.items()
-        }
-        later = [day for day in tens if day != first]
-        yield _real(
-            f"compressor {state}, 20 x 10 s of one day", tens[first], tens[later[0]],
-            [("running", [np.concatenate(running)])],
-            7, extra=[(day, tens[day]) for day in later[1:]],
-        )  # fmt: skip

@@ -45,7 +45,7 @@ class PlantSignal:
 
     def take(self, payload: bytes) -> None:
         """Take a message; one that cannot be understood says nothing, and is logged once."""
-        value = read_running(payload, self.config.field, self.config.above)
+        value = read_running(payload, self.config.field, self.config.above, self.config.up_to)
         with self._lock:
             if value is None:
                 if not self._told_odd:
@@ -62,14 +62,19 @@ class PlantSignal:
             self._told_stale = False
 
     def running(self) -> bool | None:
-        """Whether it runs; None when that isn't said, or was too long ago."""
+        """Whether it runs, in the state that is asked for; None when that isn't said any more.
+
+        Where a speed picks among states, not to know it is not to be in this one.
+        """
         with self._lock:
             limit = self.config.stale_seconds
             age = time.monotonic() - (self._begun if self._value is None else self._said)
             stale = limit is not None and age > limit
             if stale and not self._told_stale:
                 self._told_stale = True
-                log.warning("%s: %s: by ear from now on", self.machine, self._words(age))
+                log.warning("%s: %s: %s", self.machine, self._words(age), self._then)
+            if self.config.up_to is not None and (stale or self._value is None):
+                return False  # by ear nobody knows which state it is in
             return None if stale else self._value
 
     def trouble(self) -> str:
@@ -83,6 +88,11 @@ class PlantSignal:
             age = time.monotonic() - (self._begun if self._value is None else self._said)
             return self._words(age)
 
+    @property
+    def _then(self) -> str:
+        """What becomes of a machine of which nothing is said any more."""
+        return "by ear from now on" if self.config.up_to is None else "nothing is judged until then"
+
     def _words(self, age: float) -> str:
         return f"{self.topic} has not said for {age / 60:.0f} minutes whether it runs"
 
@@ -92,13 +102,16 @@ def signals_of(asked: Mapping[str, RunningConfig | None]) -> dict[str, PlantSign
     return {name: PlantSignal(name, one) for name, one in asked.items() if one is not None}
 
 
-def read_running(payload: bytes, field: str, above: float) -> bool | None:
+def read_running(
+    payload: bytes, field: str, above: float, up_to: float | None = None
+) -> bool | None:
     """Whether a message says that the machine runs; None when it cannot be understood.
 
     Args:
         payload: The message.
         field: Member of a JSON object, members of members parted by dots; empty for the whole.
-        above: A number above this is running.
+        above: A number above this is running...
+        up_to: ...if it is not above this; None for no limit.
     """
     if len(payload) > _MOST_BYTES:
         return None
@@ -123,5 +136,7 @@ def read_running(payload: bytes, field: str, above: float) -> bool | None:
             return None
     if isinstance(value, int | float):
         # Compared as it is: an integer may be beyond any float.
-        return None if isinstance(value, float) and math.isnan(value) else value > above
+        if isinstance(value, float) and math.isnan(value):
+            return None
+        return value > above and (up_to is None or value <= up_to)
     return None

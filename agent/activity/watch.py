@@ -3,34 +3,21 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import Field, FiniteFloat, ValidationError
-
-from agent.core.errors import AuscultError
 from agent.core.records import Decision, MachineState, Validity
-from agent.core.schema import Strict
-from agent.core.storage import write_atomic
+from agent.core.said import RENEWED, SaidFile
 
 log = logging.getLogger(__name__)
 
 #: So much sound without a judged window is told, seconds; the file is renewed as often.
-HOUR = 3600.0
+HOUR = RENEWED
 
 _WORDS: dict[MachineState, str] = {
     MachineState.IDLE: "idle",
     MachineState.CHANGING: "starting up, stopping, or in runs too short for either",
 }
-
-
-class NotJudged(Strict):
-    """What a running agent says of a machine that nothing is judged of; for `auscult doctor`."""
-
-    wall: Annotated[FiniteFloat, Field(description="When it was said, seconds since the epoch")]
-    why: Annotated[str, Field(description="Since when, and why, in words")]
 
 
 class JudgedWatch:
@@ -42,12 +29,11 @@ class JudgedWatch:
     """
 
     def __init__(self, machine: str, path: Path | None = None) -> None:
-        self._machine, self._path = machine, path
+        self._machine, self._file = machine, SaidFile(path)
         self._last: float | None = None
         self._reasons: Counter[str] = Counter()
         self._told = 0
-        if path is not None:
-            self._forget()
+        self._file.forget()
 
     @property
     def seconds(self) -> float:
@@ -76,7 +62,7 @@ class JudgedWatch:
         if not reason:
             if self._told:
                 log.info("%s: windows are judged again", self._machine)
-                self._forget()
+                self._file.forget()
             self._reasons.clear()
             self._told = 0
             return
@@ -86,34 +72,7 @@ class JudgedWatch:
             if not self._told:
                 log.warning("%s: %s", self._machine, self.why)
             self._told = hours
-            self._save()
-
-    def _save(self) -> None:
-        if self._path is None:
-            return
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            told = NotJudged(wall=time.time(), why=self.why)
-            write_atomic(self._path, told.model_dump_json().encode() + b"\n")
-        except (OSError, AuscultError) as fault:
-            log.debug("%s: cannot be written: %s", self._path, fault)
-
-    def _forget(self) -> None:
-        if self._path is not None:
-            try:
-                self._path.unlink(missing_ok=True)
-            except OSError as fault:
-                log.debug("%s: cannot be removed: %s", self._path, fault)
-
-
-def read_not_judged(path: Path) -> str:
-    """What the running agent said last; empty when it said nothing that still holds."""
-    try:
-        told = NotJudged.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
-        return ""
-    # It is renewed with every hour of sound: what is much older is of an agent that has ended.
-    return told.why if abs(time.time() - told.wall) < 2 * HOUR else ""
+            self._file.say(self.why)
 
 
 def watch_file(state: Path, machine: str) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, FiniteFloat
+from pydantic import Field, FiniteFloat, model_validator
 
 from agent.core.schema import Strict, spelt
 
@@ -29,6 +29,14 @@ class RunningConfig(Strict):
     above: Annotated[
         FiniteFloat, Field(description="Of a number: the machine runs when it is above this")
     ] = 0.0
+    up_to: Annotated[
+        FiniteFloat | None,
+        Field(
+            description="Of a number: ...and not above this, so that a speed picks the state that "
+            "this entry's bundle has learnt; a second entry with the same `source` judges the "
+            "next state. While nothing is known of the speed, nothing is judged; null for no limit"
+        ),
+    ] = None
     stale_seconds: Annotated[
         FiniteFloat | None,
         Field(
@@ -38,3 +46,9 @@ class RunningConfig(Strict):
             "gateways that send changes alone",
         ),
     ] = 600.0
+
+    @model_validator(mode="after")
+    def _a_range(self) -> RunningConfig:
+        if self.up_to is not None and self.up_to <= self.above:
+            raise ValueError(f"up_to ({self.up_to:g}) must lie over above ({self.above:g})")
+        return self

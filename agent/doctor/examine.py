@@ -13,13 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from agent.activity.watch import read_not_judged, watch_file
+from agent.activity.watch import watch_file
 from agent.bundle.sign import fingerprint, load_public
 from agent.capture.probe import check_source
 from agent.config.agent import AgentConfig, MachineConfig, load_config
 from agent.config.capture import MicrophoneSource
 from agent.core.clock import kernel_synchronised
 from agent.core.errors import AudioError, AuscultError
+from agent.core.said import read_said
 from agent.core.text import plural
 from agent.decide.thresholds import find_thresholds
 from agent.deploy.trust import Opening, TrustedBundle
@@ -31,6 +32,7 @@ from agent.doctor.page import check_page
 from agent.doctor.promise import check_promise
 from agent.encode.providers import CPU
 from agent.machine.settings import adapted, suits
+from agent.window.condition import condition_file
 
 _LOW_BYTES = 500_000_000
 _NONE_BYTES = 50_000_000
@@ -69,11 +71,16 @@ def examine(path: Path) -> Iterator[Finding]:
         yield finding
         yield from check_level(config, machine)
         yield check_microphone(config, machine)
+        if why := read_said(condition_file(config.state_path, machine.name)):
+            yield Finding(
+                f"hearing of {machine.name}", Grade.WARN, f"by the running agent: {why}",
+                "docs/guide/capture.md says what a microphone's condition means",
+            )  # fmt: skip
         yield from check_maintenance(machine)
         happened = check_promise(config, machine)
         if happened is not None:
             yield happened
-        if why := read_not_judged(watch_file(config.state_path, machine.name)):
+        if why := read_said(watch_file(config.state_path, machine.name)):
             yield Finding(
                 f"judging of {machine.name}", Grade.WARN, f"by the running agent: {why}",
                 "docs/guide/cycles.md says what is judged and when; `auscult devices` shows "

@@ -21,7 +21,12 @@ from agent.machine.observers import PipelineObserver, PipelineObservers
 from agent.publish.broadcaster import Broadcaster
 from agent.publish.device_payloads import MonthOfAlarms
 from agent.publish.publisher import Publisher
-from agent.window.condition import ConditionStatus, SensorCondition, SensorMonitor
+from agent.window.condition import (
+    ConditionFile,
+    ConditionStatus,
+    SensorCondition,
+    SensorMonitor,
+)
 from agent.window.queue import WindowQueue
 from agent.window.rolling import RollingWindow
 
@@ -99,6 +104,7 @@ class Listener(ABC):
         self._threads: list[threading.Thread] = []
         self._queue: WindowQueue | None = None
         self._sensor = SensorMonitor(config.validity.condition)
+        self._condition = ConditionFile()
         self._edges: Path | None = None  # where starts and stops are remembered
 
     def _listen(self) -> None:
@@ -140,7 +146,7 @@ class Listener(ABC):
     def _pass_time(self) -> None:
         """No window comes: the microphone may have failed."""
         now, wall = time.monotonic(), time.time()
-        self._audience.sensor(self._sensor.waiting(now, wall, self.faults()))
+        self._tell_condition(self._sensor.waiting(now, wall, self.faults()))
 
     def _close(self) -> None:  # noqa: B027 - most need nothing
         """No window comes any more."""
@@ -242,7 +248,7 @@ class Listener(ABC):
                 self.counters.stream_seconds = max(heard, self.counters.stream_seconds)
                 seen = self._take(window, began)
                 faults = self._source.faults()
-                self._audience.sensor(self._sensor.observe(seen, faults, self.doubt))
+                self._tell_condition(self._sensor.observe(seen, faults, self.doubt))
         except Exception as fault:  # noqa: BLE001 - a thread must not die unheard
             self._fail(fault)
         finally:
@@ -253,6 +259,10 @@ class Listener(ABC):
             self._close()
             self._ended.set()
             self._on_end()
+
+    def _tell_condition(self, condition: SensorCondition) -> None:
+        self._audience.sensor(condition)
+        self._condition.tell(condition)
 
     def _timed(self, began: float) -> None:
         """Count what a window took."""
@@ -273,7 +283,7 @@ class Listener(ABC):
             self.fault = fault
             why = f"it is not listened to: {fault}"
             condition = SensorCondition(ConditionStatus.FAILURE, why, time.time())
-            self._audience.sensor(condition)
+            self._tell_condition(condition)
 
     def give_up(self, fault: Exception) -> None:
         """It could not be started: its fault is told, and it has ended."""

@@ -35,6 +35,7 @@ from agent.machine.settings import MachineSettings, settings_of
 from agent.pipeline.listener import Cut, Listener
 from agent.publish.device_payloads import MonthOfAlarms
 from agent.publish.publisher import Publisher
+from agent.window.condition import ConditionFile, condition_file
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +114,8 @@ class Pipeline(Listener):
         self._judge.asked_from = _asked_from(terms)
         told = None if state is None else watch_file(state.parent, self.name)
         self._watch = JudgedWatch(self.name, told)
+        said = None if state is None else condition_file(state.parent, self.name)
+        self._condition = ConditionFile(said)
         self._chain = ChainWatch(self.name, None if state is None else chain_file(state, self.name))
         if self.commission is not None and self.commission.listening:
             self._shadow = ShadowAlarm(self._config.decide, terms, self._config.ignore)

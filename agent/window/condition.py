@@ -23,9 +23,11 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 
 from agent.config.window import ConditionConfig
 from agent.core.records import Validity, Window
+from agent.core.said import RENEWED, SaidFile
 from agent.core.text import plural
 
 # Troubles a source counts that interrupt the sound.
@@ -200,3 +202,35 @@ class SensorMonitor:
         elif _NUMBER.sub("", reason) != _NUMBER.sub("", self._condition.reason):
             self._condition = SensorCondition(status, reason, self._condition.since_wall)
         return self._condition
+
+
+class ConditionFile:
+    """Says a microphone's condition to other programs on this device while it is not good.
+
+    Args:
+        path: Where; None for nowhere.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._file = SaidFile(path)
+        self._said, self._at = "", 0.0
+        self._file.forget()
+
+    def tell(self, condition: SensorCondition) -> None:
+        """Say it if that is news, or an hour old."""
+        text = ""
+        if condition.status not in {ConditionStatus.GOOD, ConditionStatus.CHECK_FUNCTION}:
+            text = f"{condition.status.value.replace('_', ' ')}: {condition.reason}"
+        now = time.monotonic()
+        news = _NUMBER.sub("", text) != _NUMBER.sub("", self._said)
+        if text and (news or now - self._at >= RENEWED):
+            self._file.say(text)
+            self._at = now
+        elif self._said and not text:
+            self._file.forget()
+        self._said = text
+
+
+def condition_file(state: Path, machine: str) -> Path:
+    """Where the agent says a microphone's condition, below its state directory."""
+    return state / "state" / "microphone" / f"{machine}.json"

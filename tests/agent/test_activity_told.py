@@ -13,11 +13,12 @@ from support.broker import Broker, Subscriber
 from support.bundles import tone, write
 
 from agent.activity.plant import PlantSignal, read_running
-from agent.activity.watch import JudgedWatch, read_not_judged, watch_file
+from agent.activity.watch import JudgedWatch, watch_file
 from agent.config.agent import load_config
 from agent.config.running import RunningConfig
 from agent.core.errors import ConfigError
 from agent.core.records import Decision, Level, MachineState, Score, Validity, Window
+from agent.core.said import read_said
 from agent.doctor.examine import examine
 from agent.service import Agent
 
@@ -73,6 +74,25 @@ def test_what_was_said_too_long_ago_is_not_believed_and_told(monkeypatch, caplog
     assert patient.running() is True
 
 
+def test_a_speed_picks_the_entry_that_has_learnt_its_state(monkeypatch, caplog):
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    slow = PlantSignal("slow", RunningConfig(topic="plc/pump", above=100, up_to=900))
+    fast = PlantSignal("fast", RunningConfig(topic="plc/pump", above=900))
+    assert slow.running() is False  # nobody knows the speed yet, and the ear knows no states
+    for speed, wanted in ((0, (False, False)), (900, (True, False)), (1480, (False, True))):
+        for signal in (slow, fast):
+            signal.take(str(speed).encode())
+        assert (slow.running(), fast.running()) == wanted
+    slow.take(b"500")
+    now[0] += 601
+    assert slow.running() is False
+    assert "nothing is judged until then" in caplog.text
+    assert "has not said for 10 minutes" in slow.trouble()
+    with pytest.raises(ValueError, match="must lie over above"):
+        RunningConfig(topic="plc/pump", above=900, up_to=900)
+
+
 @pytest.mark.parametrize("topic", ["plc/+", "plc/#", ""])
 def test_a_topic_is_one_topic(topic):
     with pytest.raises(ValueError, match="topic"):
@@ -103,7 +123,7 @@ def test_an_hour_without_a_judged_window_is_told_with_its_reasons(tmp_path, capl
         watch.take(decision(n, state))
     assert watch.why.startswith("no window was judged in 1.0 hours of sound: 75 % idle; 25 % start")
     assert caplog.text.count("no window was judged") == 1
-    assert read_not_judged(path) == watch.why
+    assert read_said(path) == watch.why
     for n in range(360, 1500):
         watch.take(decision(n, MachineState.UNKNOWN, Validity.CLIPPED))
     assert "% clipped" in watch.why
@@ -111,16 +131,16 @@ def test_an_hour_without_a_judged_window_is_told_with_its_reasons(tmp_path, capl
     watch.take(decision(1500, MachineState.RUNNING))
     assert not watch.why
     assert not path.exists()
-    assert not read_not_judged(path)
+    assert not read_said(path)
 
 
 def test_what_an_ended_agent_said_is_not_believed(tmp_path):
     path = watch_file(tmp_path, "pump")
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"wall": time.time() - 3 * 3600, "why": "x"}))
-    assert not read_not_judged(path)
+    assert not read_said(path)
     path.write_text("{")
-    assert not read_not_judged(path)
+    assert not read_said(path)
 
 
 def test_doctor_says_that_nothing_is_judged(tmp_path, tiny_bundle):

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from support.broker import Broker, Subscriber, free_port
@@ -15,8 +16,10 @@ from agent.bundle.sign import load_private, make_keys, sign_folder
 from agent.commands.bank import bank
 from agent.commands.doctor import doctor
 from agent.core.errors import AuscultError
+from agent.core.records import Validity, Window
 from agent.doctor import examine as checks
 from agent.doctor.finding import Grade
+from agent.window.condition import ConditionFile, SensorMonitor, condition_file
 
 
 @pytest.fixture
@@ -184,3 +187,24 @@ def test_people_read_lines_with_remedies(tmp_path):
     assert "FAIL  configuration: " in done.stdout
     assert "      -> " in done.stdout
     assert "1 of 1 checks failed" in done.stdout
+
+
+def test_what_the_running_agent_doubts_of_the_microphone_is_said(plant, tmp_path):
+    config = plant()
+    assert "hearing of pump" not in ask(config)[0]
+    monitor, file = SensorMonitor(), ConditionFile(condition_file(tmp_path / "state", "pump"))
+
+    def hear(n, validity=Validity.VALID, reason="", doubt=""):
+        sound = np.zeros(160_000, np.float32)
+        window = Window(sound, 16_000, n, 10.0 * n, 1e9, validity=validity, reason=reason)
+        file.tell(monitor.observe(window, doubt=doubt))
+
+    hear(0, doubt="it hums: lines of the mains are 93 % of what it hears")
+    finding = ask(config)[0]["hearing of pump"]
+    assert finding["grade"] == "warn"
+    assert "maintenance required: it hums: lines of the mains are 93 %" in finding["text"]
+    hear(1, Validity.SILENT, "the same buffer again and again: it is frozen")
+    assert "failure: the same buffer" in ask(config)[0]["hearing of pump"]["text"]
+    for n in range(2, 100):
+        hear(n)
+    assert "hearing of pump" not in ask(config)[0]
