@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from agent.bank.sound import Embedded, identity
 from agent.bundle.manifest import GATE, GATE_ROWS, Row
+from agent.bundle.plain import sealed_bytes
 from agent.core.errors import AuscultError, BundleError
 from agent.core.records import Matrix
 from agent.core.text import plural
@@ -18,6 +20,7 @@ from agent.deploy.load import Bundle
 from agent.score.bank import distances
 from agent.score.space import space_of
 
+_GATE_LIMIT = 1 << 30  # bytes
 _ROWS = TypeAdapter(tuple[Row, ...])
 # Two embeddings of one sound differ by the rounding of another processor.
 _SAME = 1e-4
@@ -62,8 +65,12 @@ def read_gate(bundle: Bundle) -> tuple[Matrix, tuple[Row, ...]]:
     if not {GATE, GATE_ROWS} <= set(bundle.manifest.files):
         return np.empty((0, bundle.manifest.encoder.dim), np.float32), ()
     try:
-        vectors = np.load(bundle.path / GATE, allow_pickle=False)
-        rows = _ROWS.validate_json((bundle.path / GATE_ROWS).read_bytes())
+        listed = bundle.manifest.files
+        data, told = (
+            sealed_bytes(bundle.path, name, listed[name], _GATE_LIMIT) for name in (GATE, GATE_ROWS)
+        )
+        vectors = np.load(io.BytesIO(data), allow_pickle=False)
+        rows = _ROWS.validate_json(told)
     except (OSError, ValueError, EOFError, ValidationError) as fault:
         raise BundleError(f"its idle gate cannot be read: {fault}", where=bundle.path) from fault
     if vectors.shape != (len(rows), bundle.manifest.encoder.dim):

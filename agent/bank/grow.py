@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,12 +34,14 @@ from agent.bundle.manifest import (
     Manifest,
     Threshold,
 )
+from agent.bundle.private import private_copy
 from agent.bundle.seal import seal
+from agent.bundle.verify import Head
 from agent.calibrate.fit import FittedScorer, fit_scorer
 from agent.calibrate.limits import scale_info
 from agent.config.scorer_knn import KnnConfig
 from agent.config.threshold import ThresholdRule
-from agent.core.errors import AuscultError
+from agent.core.errors import AuscultError, BundleError
 from agent.core.storage import write_json
 from agent.core.text import plural
 from agent.deploy.load import Bundle, open_bundle
@@ -136,7 +139,10 @@ def make_version(
         )
     tell("writing")
     origin = parent.growth.origin if parent.growth else parent.digest
-    with versions.new() as (number, folder):
+    with (
+        private_copy(bundle.path, vouch=partial(_unchanged, parent)) as copy,
+        versions.new() as (number, folder),
+    ):
         growth = BankVersion(
             version=number,
             origin=origin,
@@ -147,7 +153,7 @@ def make_version(
             forced=tuple(sorted(set(silenced) & set(forced))),
         )
         manifest = _manifest(parent, draft, fitted, growth, None if gate is None else gate.config)
-        _write(folder, bundle.path, parent.files, draft, fitted)
+        _write(folder, copy.folder, parent.files, draft, fitted)
         if parent.parity is not None:
             # The embeddings that its graphs must give stay; what the new bank scores for them not.
             parity = renew_scores(
@@ -302,6 +308,14 @@ def _write(
         index_from=0 if indexed else EXACT_UP_TO,
         parent=parent if indexed else None,
     )
+
+
+def _unchanged(parent: Manifest, head: Head) -> None:
+    """What is copied to the version is what was opened, whatever lies there by now."""
+    if head.manifest.digest != parent.digest:
+        raise BundleError(
+            "the bundle in use was replaced meanwhile", remedy="Repeat this to grow the new one."
+        )
 
 
 def _as_written(folder: Path, draft: Draft, scorer: Scorer) -> None:

@@ -6,6 +6,7 @@ the likest to each window that the bundle was made from. Nothing is judged by th
 
 from __future__ import annotations
 
+import io
 import logging
 from pathlib import Path
 from typing import Annotated
@@ -14,14 +15,15 @@ import numpy as np
 import soundfile
 from pydantic import Field, ValidationError
 
-from agent.bundle.manifest import HEALTHY_SOUND, HEALTHY_SOUND_INDEX
+from agent.bundle.manifest import HEALTHY_SOUND, HEALTHY_SOUND_INDEX, Manifest
+from agent.bundle.plain import held_folder, sealed_bytes
 from agent.core.errors import BundleError
 from agent.core.records import Samples
 from agent.core.schema import Strict, explain
 
 log = logging.getLogger(__name__)
 
-_LIMIT = 16 * 2**20
+_LIMIT = 64 * 2**20  # bytes of either file
 # A start is written to a millisecond in places.
 _SAME_SECONDS = 0.002
 
@@ -68,34 +70,41 @@ class Exemplars(Strict):
         return None
 
 
-def read_exemplars(bundle: Path) -> Exemplars | None:
+def read_exemplars(bundle: Path, manifest: Manifest | None = None) -> Exemplars | None:
     """What a bundle can play; None for one without, or a damaged one, which is logged.
 
     Args:
         bundle: Its folder.
+        manifest: What the file is held to, where more than playing depends on it.
     """
     place = bundle / HEALTHY_SOUND_INDEX
     try:
-        with place.open("rb") as file:
-            return Exemplars.model_validate_json(file.read(_LIMIT))
+        return Exemplars.model_validate_json(_bytes(bundle, HEALTHY_SOUND_INDEX, manifest))
     except FileNotFoundError:
         return None
     except ValidationError as fault:
         log.warning("%s: %s", place, explain(fault))
-    except OSError as fault:
-        log.warning("%s: cannot be read: %s", place, fault.strerror)
+    except BundleError as fault:
+        log.warning("%s", fault)
     return None
 
 
-def exemplar_sound(bundle: Path, exemplar: Exemplar) -> tuple[Samples, int]:
+def exemplar_sound(
+    bundle: Path, exemplar: Exemplar, manifest: Manifest | None = None
+) -> tuple[Samples, int]:
     """The sound of an exemplar, float32 `(n,)`, and its rate.
+
+    Args:
+        bundle: The bundle's folder.
+        exemplar: Which.
+        manifest: As of `read_exemplars`.
 
     Raises:
         BundleError: It cannot be read.
     """
     place = bundle / HEALTHY_SOUND
     try:
-        with soundfile.SoundFile(place) as file:
+        with soundfile.SoundFile(io.BytesIO(_bytes(bundle, HEALTHY_SOUND, manifest))) as file:
             file.seek(min(file.frames, round(exemplar.at * file.samplerate)))
             samples = file.read(round(exemplar.seconds * file.samplerate), dtype="float32")
             rate = int(file.samplerate)
@@ -104,3 +113,13 @@ def exemplar_sound(bundle: Path, exemplar: Exemplar) -> tuple[Samples, int]:
     if not len(samples) or samples.ndim != 1:
         raise BundleError("is not the sound that was exported", where=place)
     return np.asarray(samples, np.float32), rate
+
+
+def _bytes(bundle: Path, name: str, manifest: Manifest | None) -> bytes:
+    """Bytes of a plain file."""
+    if manifest is not None:
+        if name not in manifest.files:
+            raise FileNotFoundError(name)
+        return sealed_bytes(bundle, name, manifest.files[name], _LIMIT)
+    with held_folder(bundle) as folder:
+        return folder.read(name, _LIMIT)

@@ -19,7 +19,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from agent.bundle.manifest import MANIFEST, SIGNATURE
+from agent.bundle.manifest import SIGNATURE
+from agent.bundle.plain import held_folder
+from agent.bundle.verify import Head, manifest_text, signature_text
 from agent.core.errors import AuscultError, BundleError
 from agent.core.schema import Strict, explain, spelt
 from agent.core.storage import write_json
@@ -150,7 +152,9 @@ def sign_folder(folder: Path, key: Any, context: bytes = CONTEXT) -> None:
     Raises:
         BundleError: The manifest cannot be read, or the signature not be written.
     """
-    signature = key.sign(context + _manifest_bytes(folder))
+    with held_folder(folder) as held:
+        text = manifest_text(held)
+    signature = key.sign(context + text)
     write_json(
         folder / SIGNATURE,
         Signature(
@@ -161,12 +165,11 @@ def sign_folder(folder: Path, key: Any, context: bytes = CONTEXT) -> None:
     )
 
 
-def signed_by(folder: Path, key: Any) -> bool:
+def signed_by(head: Head, key: Any) -> bool:
     """Whether a bundle's signature names a key; it need not be a good one."""
     try:
-        with (folder / SIGNATURE).open("rb") as file:
-            return Signature.model_validate_json(file.read(_LIMIT)).key == fingerprint(key)
-    except (OSError, ValidationError):
+        return Signature.model_validate_json(head.signature or b"").key == fingerprint(key)
+    except ValidationError:
         return False
 
 
@@ -183,19 +186,34 @@ def verify_folder(folder: Path, key: Any, context: bytes = CONTEXT) -> None:
     Raises:
         BundleError: There is no signature, or it is not that key's, or not of this manifest.
     """
+    with held_folder(folder) as held:
+        _verify(manifest_text(held), signature_text(held), key, context, folder)
+
+
+def verify_head(head: Head, key: Any, context: bytes, folder: Path) -> None:
+    """Check the signature of a manifest that was read.
+
+    Args:
+        head: The manifest and its signature.
+        key: From `load_public`.
+        context: What it must have been signed as.
+        folder: Where it was read, for messages.
+
+    Raises:
+        BundleError: As `verify_folder`.
+    """
+    _verify(head.text, head.signature, key, context, folder)
+
+
+def _verify(text: bytes, data: bytes | None, key: Any, context: bytes, folder: Path) -> None:
     from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - an optional package
 
     place = folder / SIGNATURE
     remedy = "Export it with `--sign KEY` and the key whose public half this device holds."
-    try:
-        with place.open("rb") as file:
-            data = file.read(_LIMIT)
-    except FileNotFoundError as fault:
+    if data is None:
         raise BundleError(
             "is not signed, and this device takes only signed bundles", where=folder, remedy=remedy
-        ) from fault
-    except OSError as fault:
-        raise BundleError(f"cannot be read: {fault.strerror}", where=place) from fault
+        )
     try:
         signature = Signature.model_validate_json(data)
         raw = base64.b64decode(signature.signature, validate=True)
@@ -212,18 +230,11 @@ def verify_folder(folder: Path, key: Any, context: bytes = CONTEXT) -> None:
             remedy=remedy,
         )
     try:
-        key.verify(raw, context + _manifest_bytes(folder))
+        key.verify(raw, context + text)
     except InvalidSignature as fault:
         raise BundleError(
             "does not fit the manifest: one of the two was altered", where=place, remedy=remedy
         ) from fault
-
-
-def _manifest_bytes(folder: Path) -> bytes:
-    try:
-        return (folder / MANIFEST).read_bytes()
-    except OSError as fault:
-        raise BundleError(f"cannot be read: {fault.strerror}", where=folder / MANIFEST) from fault
 
 
 def _load(path: Path, parse: Any, which: str) -> Any:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import math
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from agent.bundle.manifest import (
     Manifest,
     digest_of,
 )
+from agent.bundle.plain import COPY_AGAIN, Folder, held_folder
 from agent.core.errors import BundleError
 from agent.core.schema import explain
 
@@ -65,7 +66,22 @@ _KNOWN = {
 # A plain name inside the folder: nothing that could lead out of it.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _MANIFEST_LIMIT = 16 * 2**20  # bytes; a real one has a few kilobytes
-COPY_AGAIN = "The bundle was altered or cut short: copy it again, or export it again."
+_SIGNATURE_LIMIT = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a bundle says of itself, and who vouches for that: read once, and used as read.
+
+    Attributes:
+        manifest: Its manifest, validated.
+        text: The bytes of `manifest.json`, which a signature is of.
+        signature: The bytes of `manifest.sig`; None without one.
+    """
+
+    manifest: Manifest
+    text: bytes
+    signature: bytes | None
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -77,29 +93,51 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         BundleError: It is missing, unreadable, too new, misspelt, or names a file elsewhere.
     """
-    place = path / MANIFEST
-    if not path.is_dir():
-        raise BundleError(
-            "there is no bundle here" if not path.exists() else "a bundle is a folder, this is not",
-            where=path,
-            remedy="Give the folder that `auscult export --out` wrote.",
-        )
+    with held_folder(path) as folder:
+        return _manifest(manifest_text(folder), path / MANIFEST)
+
+
+def read_head(folder: Folder) -> Head:
+    """Read a bundle's manifest and signature.
+
+    Raises:
+        BundleError: As `read_manifest`; or the signature is no plain file.
+    """
+    text = manifest_text(folder)
+    return Head(_manifest(text, folder.path / MANIFEST), text, signature_text(folder))
+
+
+def manifest_text(folder: Folder) -> bytes:
+    """The bytes of `manifest.json`.
+
+    Raises:
+        BundleError: It is missing, no plain file, or far too large.
+    """
     try:
-        if place.is_symlink():
-            raise BundleError("is a link, and a bundle has none", where=place, remedy=COPY_AGAIN)
-        with place.open("rb") as file:
-            text = file.read(_MANIFEST_LIMIT + 1)
-        if len(text) > _MANIFEST_LIMIT:
-            raise BundleError("is far too large for a manifest", where=place, remedy=COPY_AGAIN)
-        data = json.loads(text, object_pairs_hook=_each_once)
+        return folder.read(MANIFEST, _MANIFEST_LIMIT)
     except FileNotFoundError as fault:
         raise BundleError(
             f"there is no {MANIFEST} in this folder",
-            where=path,
+            where=folder.path,
             remedy="It is not a bundle, or its export did not finish: export it again.",
         ) from fault
-    except OSError as fault:
-        raise BundleError(f"cannot be read: {fault.strerror}", where=place) from fault
+
+
+def signature_text(folder: Folder) -> bytes | None:
+    """The bytes of `manifest.sig`; None without one.
+
+    Raises:
+        BundleError: It is no plain file, or far too large.
+    """
+    try:
+        return folder.read(SIGNATURE, _SIGNATURE_LIMIT)
+    except FileNotFoundError:
+        return None
+
+
+def _manifest(text: bytes, place: Path) -> Manifest:
+    try:
+        data = json.loads(text, object_pairs_hook=_each_once)
     except (ValueError, RecursionError) as fault:
         raise BundleError(f"is not JSON: {fault}", where=place, remedy=COPY_AGAIN) from fault
     version = data.get("schema_version") if isinstance(data, dict) else None
@@ -160,11 +198,18 @@ def _check(manifest: Manifest, place: Path) -> None:
         raise BundleError(
             "scorer: holds a number that is not finite", where=place, remedy=COPY_AGAIN
         ) from fault
-    named = [] if manifest.float_encoder is None else [manifest.float_encoder]
+    graphs = [] if manifest.float_encoder is None else [manifest.float_encoder]
+    named = list(graphs)
     for graph in () if manifest.parity is None else manifest.parity.graphs:
         named += [graph.graph, graph.embeddings, graph.scores]
+        graphs.append(graph.graph)
     if lacking := [name for name in named if name not in manifest.files]:
         raise BundleError(f"files: lists no {', '.join(lacking)}", where=place, remedy=COPY_AGAIN)
+    for name in graphs:
+        if not name.endswith(".onnx"):  # another ending, and it is read as another format
+            raise BundleError(
+                f"'{name}' is not the name of a graph", where=place, remedy=COPY_AGAIN
+            )
     samples = manifest.window_seconds * manifest.encoder.sample_rate
     if abs(samples - manifest.encoder.window_samples) > 1:
         raise BundleError(
@@ -186,46 +231,21 @@ def verify_bundle(path: Path) -> Manifest:
     Raises:
         BundleError: Naming the first file that is missing, cut short or altered.
     """
-    manifest = read_manifest(path)
-    for name, record in manifest.files.items():
-        place = path / name
-        if place.is_symlink():
-            raise BundleError("is a link, and a bundle has none", where=place, remedy=COPY_AGAIN)
-        if not place.is_file():
-            raise BundleError("is missing from the bundle", where=place, remedy=COPY_AGAIN)
-        try:
-            size = place.stat().st_size
-            if size != record.size:
-                raise BundleError(
-                    f"has {size} bytes where the manifest says {record.size}",
-                    where=place,
-                    remedy=COPY_AGAIN,
-                )
-            digest = _sha256(place)
-        except OSError as fault:
-            raise BundleError(f"cannot be read: {fault.strerror}", where=place) from fault
-        if digest != record.sha256:
-            raise BundleError(
-                "is not the file that was exported (its SHA-256 differs from the manifest's)",
-                where=place,
-                remedy=COPY_AGAIN,
-            )
-    extra = sorted(
-        {entry.name for entry in path.iterdir()} - set(manifest.files) - {MANIFEST, SIGNATURE}
-    )
+    with held_folder(path) as folder:
+        manifest = _manifest(manifest_text(folder), path / MANIFEST)
+        for name, record in manifest.files.items():
+            folder.hold(name, record)
+        tell_others(folder, manifest)
+    return manifest
+
+
+def tell_others(folder: Folder, manifest: Manifest) -> None:
+    """Log what lies in a folder and the manifest does not list, and what it lists for others."""
+    extra = sorted(folder.names() - set(manifest.files) - {MANIFEST, SIGNATURE})
     if extra:
-        log.info("%s: ignoring what the manifest does not list: %s", path, ", ".join(extra))
+        log.info("%s: ignoring what the manifest does not list: %s", folder.path, ", ".join(extra))
     unknown = sorted(
         name for name in manifest.files if name not in _KNOWN and not is_state_file(name)
     )
     if unknown:
-        log.info("%s: this auscult has no use for %s", path, ", ".join(unknown))
-    return manifest
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(2**20):
-            digest.update(chunk)
-    return digest.hexdigest()
+        log.info("%s: this auscult has no use for %s", folder.path, ", ".join(unknown))

@@ -18,7 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.bundle.manifest import SIGNATURE
+from agent.bundle.plain import held_folder
 from agent.bundle.sign import (
+    CONTEXT,
     GROWN,
     SigningError,
     load_private,
@@ -28,8 +30,9 @@ from agent.bundle.sign import (
     sign_folder,
     signed_by,
     verify_folder,
+    verify_head,
 )
-from agent.bundle.verify import read_manifest
+from agent.bundle.verify import Head, read_head, read_manifest
 from agent.core.errors import AuscultError, BundleError
 from agent.deploy.versions import Versions, grew_from
 
@@ -103,14 +106,32 @@ class Vouching:
             BundleError: No key vouches for it, or it did not grow from the signed export.
             SigningError: A key cannot be used.
         """
+        head = _head(original)
+        self.check_head(head, original, head, original)
+        if folder != original:
+            self.check_head(_head(folder), folder, head, original)
+
+    def check_head(self, head: Head, folder: Path, exported: Head, original: Path) -> None:
+        """Hold what was read of a bundle, or of a version of it, to the keys.
+
+        Args:
+            head: Manifest and signature to be vouched for.
+            folder: Where they were read.
+            exported: Those of the export it is, or grew from.
+            original: Where those were read.
+
+        Raises:
+            BundleError: As `check`.
+            SigningError: A key cannot be used.
+        """
         site = load_public(self.public_key)
-        verify_folder(original, site)
-        if folder == original:
+        verify_head(exported, site, CONTEXT, original)
+        if head is exported:
             return
-        if not grew_from(read_manifest(folder), read_manifest(original)):
+        if not grew_from(head.manifest, exported.manifest):
             raise BundleError("did not grow from the signed bundle", where=folder)
-        if signed_by(folder, site):  # grown on the workstation
-            verify_folder(folder, site, GROWN)
+        if signed_by(head, site):  # grown on the workstation
+            verify_head(head, site, GROWN, folder)
             return
         public = _public(self.state)
         if not public.exists():
@@ -119,14 +140,14 @@ class Vouching:
                 where=folder,
                 remedy="The agent makes one at its start, and signs the versions in its own state.",
             )
-        if not (folder / SIGNATURE).exists():
+        if head.signature is None:
             raise BundleError(
                 "is not signed by this device, and it takes only versions that it signed",
                 where=folder,
                 remedy=_SIGN,
             )
         try:
-            verify_folder(folder, load_public(public), GROWN)
+            verify_head(head, load_public(public), GROWN, folder)
         except BundleError as fault:
             raise BundleError(
                 f"{fault.problem} (versions are signed on the device they were grown on)",
@@ -170,3 +191,8 @@ class Vouching:
                 machine, ", ".join(map(str, signed)),
             )  # fmt: skip
         return signed
+
+
+def _head(folder: Path) -> Head:
+    with held_folder(folder) as held:
+        return read_head(held)

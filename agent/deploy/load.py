@@ -30,7 +30,8 @@ from agent.bundle.manifest import (
     Manifest,
     Row,
 )
-from agent.bundle.verify import COPY_AGAIN, verify_bundle
+from agent.bundle.plain import COPY_AGAIN
+from agent.bundle.private import SealedCopy, private_copy
 from agent.calibrate.limits import HealthyScores, Significance, significance
 from agent.config.encode import InferenceConfig
 from agent.core.errors import AuscultError, BundleError
@@ -110,6 +111,7 @@ def encoder_of(
     cache: Path | None = None,
     graph: str = ENCODER,
     framed: bool | None = None,
+    shown: Path | None = None,
 ) -> OnnxEncoder:
     """An encoder of one graph of a bundle, not started yet.
 
@@ -121,6 +123,7 @@ def encoder_of(
         cache: As of `open_bundle`.
         graph: The graph's file.
         framed: Whether in parts as well; where the bundle has them when None.
+        shown: The folder that messages name; `path` when None.
     """
     return OnnxEncoder(
         path / graph,
@@ -129,6 +132,7 @@ def encoder_of(
         inference=inference,
         cache=cache,
         framed={FRAMES, BODY} <= set(manifest.files) if framed is None else framed,
+        shown=None if shown is None else shown / graph,
     )
 
 
@@ -139,7 +143,7 @@ def open_bundle(
     inference: InferenceConfig | None = None,
     cache: Path | None = None,
 ) -> Bundle:
-    """Verify a bundle and make it ready to score.
+    """Verify a bundle and make it ready to score, from a private copy of its bytes.
 
     Args:
         path: The bundle's folder.
@@ -154,7 +158,29 @@ def open_bundle(
         BundleError: A file is missing, altered or not what the manifest says, or no graph gives
             the answers here that it gave at export.
     """
-    manifest = verify_bundle(path)
+    with private_copy(path) as copy:
+        return load(copy, threads=threads, inference=inference, cache=cache)
+
+
+def load(
+    copy: SealedCopy,
+    *,
+    threads: int | None = None,
+    inference: InferenceConfig | None = None,
+    cache: Path | None = None,
+) -> Bundle:
+    """Make a bundle ready to score that was verified; its copy need not outlive this.
+
+    Args:
+        copy: Its bytes.
+        threads: As of `open_bundle`.
+        inference: As of `open_bundle`.
+        cache: As of `open_bundle`.
+
+    Raises:
+        BundleError: As `open_bundle`.
+    """
+    path, manifest = copy.folder, copy.manifest
     vectors = _array(path / BANK, manifest.encoder.dim, "(rows, encoder.dim)")
     rows = _rows(path / ROWS)
     if not len(vectors) == len(rows) > 0:
@@ -172,8 +198,9 @@ def open_bundle(
         scorer,
         lambda graph, framed: encoder_of(
             path, manifest, threads=threads, inference=inference, cache=cache,
-            graph=graph, framed=framed,
+            graph=graph, framed=framed, shown=copy.source,
         ),
+        shown=copy.source,
     )  # fmt: skip
     healthy, rule = _healthy(path, manifest, rows), manifest.threshold.rule
     return Bundle(
@@ -181,7 +208,7 @@ def open_bundle(
         encoder,
         scorer,
         bank,
-        path,
+        copy.source,
         state,
         healthy=healthy,
         gate=_gate(path, manifest, scorer, bank),

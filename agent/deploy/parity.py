@@ -110,7 +110,12 @@ def renew_scores(
 
 
 def agreeing_encoder(
-    folder: Path, manifest: Manifest, scorer: Scorer, make: Callable[[str, bool], OnnxEncoder]
+    folder: Path,
+    manifest: Manifest,
+    scorer: Scorer,
+    make: Callable[[str, bool], OnnxEncoder],
+    *,
+    shown: Path,
 ) -> tuple[OnnxEncoder, Parity | None]:
     """A bundle's encoder, started, that gives the answers it must give.
 
@@ -119,6 +124,7 @@ def agreeing_encoder(
         manifest: Its manifest.
         scorer: Its scorer, started.
         make: An encoder of the graph in this file, not started; and whether in parts as well.
+        shown: The folder that messages name.
 
     Returns:
         The encoder, and what was found; None of a bundle without parity windows.
@@ -132,7 +138,7 @@ def agreeing_encoder(
     if manifest.parity is None:
         return encoder, None
     try:
-        check = _Check(folder, manifest, manifest.parity, scorer)
+        check = _Check(folder, manifest, manifest.parity, scorer, shown)
         found = check.whole(encoder, ENCODER)
         if found.within(check.bound(ENCODER)):
             if framed and not check.parts_agree(encoder):
@@ -166,7 +172,7 @@ def agreeing_encoder(
             where=folder, remedy=_AGAIN,
         )  # fmt: skip
     why = f"judging by the float32 graph: INT8 gives other answers {where} ({found})"
-    log.warning("%s: %s", folder, why)
+    log.warning("%s: %s", shown, why)
     return encoder, Parity(plain, why)
 
 
@@ -174,9 +180,15 @@ class _Check:
     """Windows and answers of a bundle, read once."""
 
     def __init__(
-        self, folder: Path, manifest: Manifest, parity: ParityInfo, scorer: Scorer
+        self,
+        folder: Path,
+        manifest: Manifest,
+        parity: ParityInfo,
+        scorer: Scorer,
+        shown: Path | None = None,
     ) -> None:
         self._folder = folder
+        self._shown = shown or folder
         self._encoder = manifest.encoder
         self._parity = parity
         self._scorer = scorer
@@ -216,7 +228,7 @@ class _Check:
             return True
         log.warning(
             "%s: overlapping windows share no frames: in parts the graph gives other answers on "
-            "this processor (%s)", self._folder, found,
+            "this processor (%s)", self._shown, found,
         )  # fmt: skip
         return False
 

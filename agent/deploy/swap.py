@@ -343,5 +343,6 @@ class BundleSwapper:
             return
         if use.trial.left <= 0 and not use.trial.failed:
             use.trial, use.before, use.first = None, None, False
-            use.trusted.keep_good()
+            if use.bundle is not None:
+                use.trusted.keep_good(use.bundle)
             log.info("%s: a bundle has passed its trial: %s", machine, use.trusted.wanted())

@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+from agent.bundle.private import SealedCopy, opened_in_place
 from agent.config.encode import InferenceConfig
 from agent.core.errors import AuscultError, BundleError
 
@@ -28,11 +29,11 @@ class TrialError(BundleError):
     """A bundle ended the process that tried it, or would not end."""
 
 
-def try_in_child(folder: Path, inference: InferenceConfig, *, seconds: float) -> None:
+def try_in_child(copy: SealedCopy, inference: InferenceConfig, *, seconds: float) -> None:
     """Open a bundle in a child process, and let it judge.
 
     Args:
-        folder: The bundle.
+        copy: The bundle, verified.
         inference: How encoders are run.
         seconds: Longest time that it may take.
 
@@ -40,8 +41,9 @@ def try_in_child(folder: Path, inference: InferenceConfig, *, seconds: float) ->
         TrialError: It ended the child, took too much memory or too long.
         BundleError: It cannot be used; as the child says.
     """
-    allowed = _allowed_bytes(folder)
-    task = json.dumps({"folder": str(folder), "inference": inference.model_dump(mode="json")})
+    allowed = _SPARE_BYTES + _TIMES * sum(file.size for file in copy.manifest.files.values())
+    folder, how = copy.source, inference.model_dump(mode="json")
+    task = json.dumps({"folder": str(copy.folder), "source": str(folder), "inference": how})
     child = subprocess.Popen(
         [sys.executable, "-m", "agent.deploy.trial"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
@@ -83,14 +85,6 @@ def try_in_child(folder: Path, inference: InferenceConfig, *, seconds: float) ->
         )
 
 
-def _allowed_bytes(folder: Path) -> float:
-    try:
-        size = sum(entry.stat().st_size for entry in folder.iterdir())
-    except OSError:
-        size = 0
-    return _SPARE_BYTES + _TIMES * size
-
-
 def _resident(pid: int) -> int:
     """Memory that a process holds, bytes; 0 when it is gone."""
     try:
@@ -104,13 +98,13 @@ def _child() -> int:
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
     task = json.load(sys.stdin)
-    from agent.deploy.load import open_bundle  # noqa: PLC0415 - only the child needs it
+    from agent.deploy.load import load  # noqa: PLC0415 - only the child needs it
     from agent.deploy.trust import try_out  # noqa: PLC0415
 
     try:
         inference = InferenceConfig.model_validate(task["inference"])
-        bundle = open_bundle(Path(task["folder"]), inference=inference)
-        try_out(bundle)
+        with opened_in_place(Path(task["folder"]), Path(task["source"])) as copy:
+            try_out(load(copy, inference=inference))
     except AuscultError as fault:
         print(fault)  # noqa: T201 - this is what the parent reads
         return _REFUSED_CODE

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from agent.bundle.manifest import MANIFEST, SIGNATURE
+from agent.bundle.plain import held_folder
+from agent.bundle.private import SealedCopy, private_copy, remove_leftovers
 from agent.bundle.seal import new_bundle
-from agent.bundle.verify import read_manifest, verify_bundle
+from agent.bundle.verify import Head, read_head, read_manifest
 from agent.config.encode import InferenceConfig
 from agent.core.errors import AuscultError, BundleError
 from agent.deploy.device_key import Vouching
-from agent.deploy.load import Bundle, open_bundle
+from agent.deploy.load import Bundle, load
 from agent.deploy.opening import OpeningLog
 from agent.deploy.trial import TrialError, try_in_child
 from agent.deploy.versions import Versions, active_bundle, version_folders
@@ -70,8 +70,11 @@ class TrustedBundle:
         self._folders = version_folders(state, machine, original)
         self._opening = opening
         self._log = OpeningLog(self._home)
+        # Only the agent writes to its state.
+        self._copies = self._home if opening.remember else None
         if opening.remember:
             self._log.look_back()
+            remove_leftovers(self._home)
         #: Why `open_any` could not open the wanted bundle; empty when it could.
         self.refusal = ""
         #: That one's digest, when it could be read.
@@ -146,26 +149,40 @@ class TrustedBundle:
         return list(found.items())
 
     def _open(self, folder: Path, original: Path) -> Bundle:
-        opening = self._opening
-        if opening.public_key is not None:
-            Vouching(opening.public_key, self._state).check(folder, original)
-        digest = read_manifest(folder).digest
-        if self._log.refused(digest):
-            raise BundleError(
-                "failed while it was in use, or opened, before, and is not tried again",
-                where=folder,
-                remedy="Export it anew; see the agent's log for what failed.",
-            )
-        # The good one has proved itself in use.
-        if opening.trial_seconds and folder != self._good and not self._log.proven(digest):
-            self._try(folder, digest)
-        with self._log.opening(digest) if opening.remember else contextlib.nullcontext():
-            return self._open_here(folder, digest)
+        with private_copy(folder, self._copies, vouch=self._vouch(folder, original)) as copy:
+            digest, opening = copy.manifest.digest, self._opening
+            if self._log.refused(digest):
+                raise BundleError(
+                    "failed while it was in use, or opened, before, and is not tried again",
+                    where=folder,
+                    remedy="Export it anew; see the agent's log for what failed.",
+                )
+            # The good one has proved itself in use.
+            if opening.trial_seconds and folder != self._good and not self._log.proven(digest):
+                self._try(copy)
+            with self._log.opening(digest) if opening.remember else contextlib.nullcontext():
+                return self._load(copy)
 
-    def _try(self, folder: Path, digest: str) -> None:
+    def _vouch(self, folder: Path, original: Path) -> Callable[[Head], None]:
+        """Holds what was read of a bundle to the keys."""
+
+        def check(head: Head) -> None:
+            if self._opening.public_key is None:
+                return
+            exported = head
+            if folder != original:
+                with held_folder(original) as held:
+                    exported = read_head(held)
+            vouching = Vouching(self._opening.public_key, self._state)
+            vouching.check_head(head, folder, exported, original)
+
+        return check
+
+    def _try(self, copy: SealedCopy) -> None:
         """Let a process of its own open it first."""
+        digest = copy.manifest.digest
         try:
-            try_in_child(folder, self._opening.inference, seconds=self._opening.trial_seconds)
+            try_in_child(copy, self._opening.inference, seconds=self._opening.trial_seconds)
         except TrialError:
             if self._opening.remember:
                 self._log.refuse(digest)
@@ -173,34 +190,41 @@ class TrustedBundle:
         if self._opening.remember:
             self._log.prove(digest)
 
-    def _open_here(self, folder: Path, digest: str) -> Bundle:
+    def _load(self, copy: SealedCopy) -> Bundle:
         opening = self._opening
         # Engines that a provider builds are as long-lived as the state, and of this device alone.
-        cache = self._home.parent.parent / "engines"
-        bundle = open_bundle(folder, inference=opening.inference, cache=cache)
-        if not digest == bundle.manifest.digest == read_manifest(folder).digest:
-            raise BundleError("was replaced while it was opened", where=folder)
+        bundle = load(copy, inference=opening.inference, cache=self._state / "engines")
         try_out(bundle)
         bundle = opening.adapt(bundle)
         opening.suits(bundle)
         return bundle
 
-    def keep_good(self) -> None:
-        """Keep a copy of the export, which has proved itself; a full disk only means no copy."""
+    def keep_good(self, proved: Bundle) -> None:
+        """Keep a copy of an export that has proved itself; a full disk only means no copy.
+
+        Args:
+            proved: It, or a version that grew from it. What lies there by now may be another one,
+                of which no copy is kept.
+        """
+        growth = proved.manifest.growth
+        digest = growth.origin if growth else proved.manifest.digest
         try:
-            exported = read_manifest(self.original)
-            if self._good.is_dir() and read_manifest(self._good).digest == exported.digest:
+            if self._good.is_dir() and read_manifest(self._good).digest == digest:
                 return
         except BundleError:
-            exported = None
-        if exported is None:
-            return
+            log.info("%s: is damaged, and kept anew", self._good)
+
+        def unchanged(head: Head) -> None:
+            if head.manifest.digest != digest:
+                raise BundleError("was replaced meanwhile", where=self.original)
+
         try:
-            with new_bundle(self._good) as draft:
-                for name in (*exported.files, MANIFEST, SIGNATURE):
-                    if (self.original / name).is_file():
-                        shutil.copyfile(self.original / name, draft / name)
-                verify_bundle(draft)
+            with (
+                private_copy(self.original, self._home, vouch=unchanged) as copy,
+                new_bundle(self._good) as draft,
+            ):
+                for entry in copy.folder.iterdir():
+                    entry.rename(draft / entry.name)
         except (OSError, BundleError) as fault:
             log.warning("no copy of %s kept: %s", self.original, fault)
 

@@ -37,6 +37,8 @@ class OnnxEncoder:
         inference: How to run it.
         cache: Folder for what an execution provider makes of the graph; None keeps nothing.
         framed: Whether the graph lies there in two parts as well, for windows that overlap.
+        shown: The graph's file as messages name it; `path` when None. The one at `path` is only
+            read by `start`.
     """
 
     def __init__(
@@ -48,8 +50,10 @@ class OnnxEncoder:
         inference: InferenceConfig | None = None,
         cache: Path | None = None,
         framed: bool = False,
+        shown: Path | None = None,
     ) -> None:
-        self.path = path
+        self.path = shown or path
+        self._file = path
         self._info = info
         self._how = inference or InferenceConfig()
         self._threads = threads or self._how.threads
@@ -82,7 +86,7 @@ class OnnxEncoder:
         """
         if self._session is not None:
             return
-        session = self._open(self.path)
+        session = self._open(self._file.name)
         self._input, self._output = self._agree(session)
         self._session = session
         try:
@@ -95,8 +99,9 @@ class OnnxEncoder:
             self.stop()
             raise
 
-    def _open(self, path: Path) -> Any:
+    def _open(self, name: str) -> Any:
         """A session with a graph."""
+        path = self.path.with_name(name)
         providers = choose_providers(
             self._how.providers, onnxruntime.get_available_providers(), where=path
         )
@@ -116,7 +121,7 @@ class OnnxEncoder:
         options.log_severity_level = 3
         try:
             session = onnxruntime.InferenceSession(
-                str(path),
+                str(self._file.with_name(name)),
                 sess_options=options,
                 providers=list(providers),
                 provider_options=[
@@ -134,7 +139,7 @@ class OnnxEncoder:
 
     def _start_parts(self) -> None:
         """Load the graph's two parts, and hold them to the manifest."""
-        front, body = (self._open(self.path.with_name(name)) for name in (FRAMES, BODY))
+        front, body = (self._open(name) for name in (FRAMES, BODY))
         where = self.path.with_name(FRAMES)
         try:
             layout = layout_of(front.get_modelmeta().custom_metadata_map)

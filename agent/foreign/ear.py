@@ -135,11 +135,11 @@ class ForeignEar:
 
 def _healthy_windows(bundle: Bundle) -> list[Samples]:
     """Those that the bundle carries as sound."""
-    exemplars = read_exemplars(bundle.path)
+    exemplars = read_exemplars(bundle.path, bundle.manifest)
     if exemplars is None:
         return []
     try:
-        return [exemplar_sound(bundle.path, one)[0] for one in exemplars.exemplars]
+        return [exemplar_sound(bundle.path, one, bundle.manifest)[0] for one in exemplars.exemplars]
     except BundleError as fault:
         log.warning("what passes is told without healthy sound: %s", fault)
         return []

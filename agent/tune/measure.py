@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from agent.bundle.manifest import EncoderInfo
-from agent.bundle.verify import verify_bundle
+from agent.bundle.private import private_copy
 from agent.config.encode import InferenceConfig
 from agent.core.errors import AuscultError, BundleError
 from agent.core.records import Samples, Window
@@ -107,11 +107,11 @@ def measure_here(
     Raises:
         BundleError: As `measure`.
     """
-    manifest = verify_bundle(bundle)
-    encoder, shared = encoder_of(bundle, manifest, inference=inference), SharedFrames()
-    stream = _stream(manifest.encoder, hop_seconds)
-    before = _resident()
-    encoder.start()
+    with private_copy(bundle) as copy:
+        encoder = encoder_of(copy.folder, copy.manifest, inference=inference, shown=bundle)
+        before = _resident()
+        encoder.start()
+    shared, stream = SharedFrames(), _stream(copy.manifest.encoder, hop_seconds)
     for _ in range(_WARM_UP):
         shared.encode(encoder, next(stream))
     spent = []

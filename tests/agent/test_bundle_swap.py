@@ -120,7 +120,8 @@ def test_a_link_to_nowhere_beside_the_files_hides_no_change(site):
 
 
 def test_a_bundle_that_is_not_there_is_stood_in_for_and_that_is_told(site):
-    trusted(site).keep_good()
+    one = trusted(site)
+    one.keep_good(one.open_wanted())
     (site / "pump").rename(site / "elsewhere")
     one = trusted(site)
     one.open_any().close()
@@ -291,7 +292,7 @@ def test_only_signed_bundles_and_their_versions_are_opened(site, tmp_path):
         one.open_any()
     sign_folder(site / "pump", load_private(site / "k"))
     one.open_any().close()
-    one.keep_good()
+    one.keep_good(one.open_wanted())
     versions = Versions(site / "pump", site / "state" / "bank" / "pump")
     for n in range(3):
         write(site / "new" / f"{n}.wav", tone(3, NEW_HZ, seed=n))

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from support.bundles import WINDOW, build_bundle
 
 from agent.bundle.manifest import ENCODER
+from agent.bundle.private import private_copy
 from agent.bundle.seal import seal
 from agent.bundle.verify import read_manifest
 from agent.config.encode import InferenceConfig
@@ -27,7 +28,8 @@ pytestmark = pytest.mark.real_trial
 def site(tmp_path, tiny_bundle):
     """What worked is kept; then another export is put in its place."""
     shutil.copytree(tiny_bundle, tmp_path / "pump")
-    trusted(tmp_path).keep_good()
+    one = trusted(tmp_path)
+    one.keep_good(one.open_wanted())
     shutil.rmtree(tmp_path / "pump")
     build_bundle(tmp_path / "pump", threshold=0.07)
     return tmp_path
@@ -36,6 +38,11 @@ def site(tmp_path, tiny_bundle):
 def trusted(site, seconds=60.0):
     opening = Opening(trial_seconds=seconds, remember=True)
     return TrustedBundle(site / "pump", site / "state", "pump", opening)
+
+
+def in_child(folder):
+    with private_copy(folder) as copy:
+        trial.try_in_child(copy, InferenceConfig(), seconds=60)
 
 
 def spoil(folder, extra, constants, *, name="burden"):
@@ -108,7 +115,7 @@ def test_a_good_bundle_is_tried_once_and_its_faults_are_told_as_ever(site, monke
     monkeypatch.undo()
     (site / "pump" / "bank.npy").write_bytes(b"")
     with pytest.raises(BundleError, match=r"bank\.npy"):
-        trial.try_in_child(site / "pump", InferenceConfig(), seconds=60)
+        in_child(site / "pump")
 
 
 @pytest.mark.parametrize(
@@ -176,4 +183,4 @@ def test_a_kill_while_a_proven_bundle_was_opened_is_no_fault_of_it(site):
 def test_a_child_that_is_killed_is_told(site, monkeypatch):
     monkeypatch.setattr(trial.sys, "executable", "/bin/false")
     with pytest.raises(trial.TrialError, match="ends the process that opens it"):
-        trial.try_in_child(site / "pump", InferenceConfig(), seconds=60)
+        in_child(site / "pump")

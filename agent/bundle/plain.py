@@ -1,0 +1,171 @@
+"""A bundle's folder held open: what is read from it are plain files of that very folder, bounded.
+
+Its name may be given to another folder meanwhile, and a file in it be a link, a pipe or a device:
+none of those is followed, waited for or read without end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from agent.bundle.manifest import FileRecord
+from agent.core.errors import BundleError
+
+COPY_AGAIN = "The bundle was altered or cut short: copy it again, or export it again."
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder, held open by `held_folder`.
+
+    Attributes:
+        path: Its name, as messages give it.
+        handle: Of the folder itself.
+    """
+
+    path: Path
+    handle: int
+
+    def names(self) -> set[str]:
+        """Names of what lies in it."""
+        return set(os.listdir(self.handle))  # noqa: PTH208 - of this very folder, by its handle
+
+    @contextlib.contextmanager
+    def opened(self, name: str) -> Iterator[BinaryIO]:
+        """One of its plain files, to be read.
+
+        Raises:
+            FileNotFoundError: There is none of that name.
+            BundleError: It is a link, or no plain file, or cannot be read.
+        """
+        place = self.path / name
+        # A pipe would be waited for: O_NONBLOCK opens it at once, and it is refused.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            with os.fdopen(os.open(name, flags, dir_fd=self.handle), "rb", _BLOCK) as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise BundleError("is no plain file", where=place, remedy=COPY_AGAIN)
+                yield file
+        except FileNotFoundError:
+            raise
+        except OSError as fault:
+            if fault.errno == errno.ELOOP:
+                raise BundleError(
+                    "is a link, and a bundle has none", where=place, remedy=COPY_AGAIN
+                ) from fault
+            raise BundleError(f"cannot be read: {fault.strerror}", where=place) from fault
+
+    def read(self, name: str, limit: int) -> bytes:
+        """All bytes of one of its files.
+
+        Args:
+            name: The file.
+            limit: Most bytes that it may have.
+
+        Raises:
+            FileNotFoundError: There is none of that name.
+            BundleError: It is no plain file, larger, or cannot be read.
+        """
+        with self.opened(name) as file:
+            data = file.read(limit + 1)
+        if len(data) > limit:
+            raise BundleError(
+                f"is far too large for what it is (above {limit // 2**20} MiB)",
+                where=self.path / name,
+                remedy=COPY_AGAIN,
+            )
+        return data
+
+    def hold(
+        self, name: str, record: FileRecord, take: Callable[[bytes], object] = lambda _: None
+    ) -> None:
+        """Read a file through, and hold it to its length and SHA-256.
+
+        Args:
+            name: The file.
+            record: What the manifest says of it.
+            take: Given its bytes, block by block, before all of them are known to be right.
+
+        Raises:
+            BundleError: It is missing, no plain file, cut short or altered.
+        """
+        place, digest, left = self.path / name, hashlib.sha256(), record.size
+        try:
+            with self.opened(name) as file:
+                size = os.fstat(file.fileno()).st_size
+                if size != record.size:
+                    raise BundleError(
+                        f"has {size} bytes where the manifest says {record.size}",
+                        where=place,
+                        remedy=COPY_AGAIN,
+                    )
+                while left and (block := file.read(min(_BLOCK, left))):
+                    digest.update(block)
+                    take(block)
+                    left -= len(block)
+        except FileNotFoundError as fault:
+            raise BundleError(
+                "is missing from the bundle", where=place, remedy=COPY_AGAIN
+            ) from fault
+        if left or digest.hexdigest() != record.sha256:
+            raise BundleError(
+                "is not the file that was exported (its SHA-256 differs from the manifest's)",
+                where=place,
+                remedy=COPY_AGAIN,
+            )
+
+
+@contextlib.contextmanager
+def held_folder(path: Path) -> Iterator[Folder]:
+    """Hold a folder open, by whatever name it is found at this moment.
+
+    Raises:
+        BundleError: There is none.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as fault:
+        problem = {
+            errno.ENOENT: "there is no bundle here",
+            errno.ENOTDIR: "a bundle is a folder, this is not",
+        }.get(fault.errno or 0, f"cannot be read: {fault.strerror}")
+        raise BundleError(
+            problem, where=path, remedy="Give the folder that `auscult export --out` wrote."
+        ) from fault
+    try:
+        yield Folder(path, handle)
+    finally:
+        os.close(handle)
+
+
+def sealed_bytes(path: Path, name: str, record: FileRecord, limit: int) -> bytes:
+    """Bytes of a bundle's file, which are what its manifest says.
+
+    Args:
+        path: The bundle's folder.
+        name: The file.
+        record: What its manifest says of it.
+        limit: Most bytes that it may have.
+
+    Raises:
+        BundleError: It is missing, no plain file, altered, or larger.
+    """
+    if record.size > limit:
+        raise BundleError(
+            f"is far too large for what it is ({record.size} bytes)",
+            where=path / name,
+            remedy=COPY_AGAIN,
+        )
+    blocks: list[bytes] = []
+    with held_folder(path) as folder:
+        folder.hold(name, record, blocks.append)
+    return b"".join(blocks)
