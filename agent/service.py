@@ -31,7 +31,7 @@ from agent.monitor.watchdog import WatchdogFeeder
 from agent.pipeline.listen_only import HOP_SECONDS, WINDOW_SECONDS, ListenOnly
 from agent.pipeline.mending import Mending, start_all
 from agent.pipeline.pipeline import Pipeline
-from agent.publish.about import bundle_info, info_message, level_of, machine_health, outbox_health
+from agent.publish.about import bundle_info, info_message, level_of, machine_health
 from agent.publish.broadcaster import Broadcaster
 from agent.publish.console import ConsolePublisher
 from agent.publish.device_payloads import BundleInfo
@@ -215,7 +215,7 @@ class Agent:
             broker=None if broker is None else broker.broker,
             connected=None if broker is None else broker.wait_connected(0.0),
             reconnects=0 if broker is None else max(0, broker.connections - 1),
-            outbox=None if broker is None else outbox_health(broker.outbox, broker.refused),
+            outbox=None if broker is None else broker.outbox_health(),
             machines={pipeline.name: machine_health(pipeline) for pipeline in self.pipelines},
             levels={name: one.level for name, one in infos.items() if one},
             promises={name: list(one.promise) for name, one in infos.items() if one},
@@ -261,6 +261,7 @@ class Agent:
                 damaged_files=store.damaged,
                 damaged_events=store.quarantined,
                 vanished_events=store.vanished,
+                denied_topics=len(broker.sender.proof.denied),
             )
         return exposition(
             self.pipelines,

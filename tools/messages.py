@@ -26,6 +26,7 @@ PAYLOADS: Mapping[str, type[Strict]] = {
     "event": cloud_events.CloudEvent,
     "drift_event": cloud_events.DriftCloudEvent,
     "bundle_event": cloud_events.BundleCloudEvent,
+    "probe_event": cloud_events.ProbeCloudEvent,
     "score": payloads.Score,
     "sensor": payloads.Sensor,
     "drift": payloads.Drift,

@@ -6,21 +6,23 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from agent.config.publish import MqttConfig
 from agent.core.clock import utc
 from agent.core.errors import AuscultError, DeliveryError
+from agent.core.text import plural
 from agent.doctor.finding import Finding, Grade
 from agent.publish.connection import Connection
 from agent.publish.messages import encode
 from agent.publish.mqtt_message import MqttMessage
 from agent.publish.payloads import Response
+from agent.publish.topics import Topics
 
 _NAME = "broker"
 _ANSWER_SECONDS = 5.0
-_RULES = "Allow this user to write `{base}/#` and to read `{base}/request/+` at the broker"
+_RULES = "Allow this user to write `{base}/#` and to read `{base}/#` at the broker"
 
 
 class _Probe(Connection):
@@ -36,23 +38,27 @@ class _Probe(Connection):
         self.granted.append(not any(reason.is_failure for reason in reasons))
 
 
-def check_broker(config: MqttConfig, device: str) -> Iterator[Finding]:
+def check_broker(config: MqttConfig, device: str, machines: Sequence[str]) -> Iterator[Finding]:
     """Connect as the agent does, but under another client id, so as not to drive it out.
 
-    What is published is an answer to a command that nobody gave (`response/doctor`); the agent's
-    own topics stay untouched.
+    What is published is an answer to a command that nobody gave (`response/doctor`), and for each
+    machine an event that says nothing but that it came (`auscult.delivery.probe`). States, which
+    the broker retains, stay untouched.
 
     Args:
         config: The broker.
         device: This device's name.
+        machines: Its machines.
     """
     base = f"{config.prefix}/{device}"
     place = f"{config.host}:{config.broker_port}"
     topic, mark = f"{base}/response/doctor", uuid.uuid4().hex
     answered: list[str] = []
+    back: list[tuple[str, bytes]] = []
     heard = threading.Event()
 
-    def on_message(_topic: str, payload: bytes, _retained: bool) -> None:
+    def on_message(topic: str, payload: bytes, _retained: bool) -> None:
+        back.append((topic, payload))
         if mark.encode() in payload:
             heard.set()
 
@@ -91,6 +97,7 @@ def check_broker(config: MqttConfig, device: str) -> Iterator[Finding]:
         _turn(probe, lambda: bool(answered) and (heard.is_set() or not readable))
         taken = 1000 * (time.monotonic() - began)
         yield _publishing(answered, readable, heard.is_set(), topic, taken, rules)
+        yield from _events(probe, Topics(config, device, tuple(machines)), back, answered, rules)
         probe.farewell()
     except (AuscultError, DeliveryError, OSError) as fault:
         where, remedy = place, "Check `mqtt.host` and `mqtt.port`, and the network between"
@@ -120,6 +127,42 @@ def _publishing(
         return Finding(name, Grade.WARN, text, rules)
     text = f"a message was acknowledged in {taken:.0f} ms (this user may not read it back)"
     return Finding(name, Grade.OK, text)
+
+
+def _events(
+    probe: _Probe,
+    topics: Topics,
+    back: list[tuple[str, bytes]],
+    answered: list[str],
+    rules: str,
+) -> Iterator[Finding]:
+    """Would an alarm's event arrive? An event of each machine is sent, and awaited."""
+    name, sent = "events", topics.probes()
+    readable = bool(back)  # what was sent before came back
+    probe.subscribe(f"{topics.base}/+/event")
+    answered.clear()
+    for message in sent:
+        probe.send(message)
+    wanted = {(message.topic, message.payload) for message in sent}
+    _turn(
+        probe,
+        lambda: len(answered) == len(sent) and (not readable or wanted <= set(back)),
+    )
+    missing = sorted({topic for topic, _ in wanted - set(back)})
+    refused = [why for why in answered if why]
+    if refused or len(answered) < len(sent):
+        text = f"events are not taken: {refused[0] if refused else 'no acknowledgement'}"
+        yield Finding(name, Grade.FAIL, text, rules)
+    elif not missing:
+        yield Finding(name, Grade.OK, f"an event of {plural(len(sent), 'machine')} came back")
+    elif probe.version == "5":
+        yield Finding(name, Grade.OK, "taken by the broker (this user may not read them back)")
+    elif readable:
+        text = f"acknowledged, and delivered to nobody: {', '.join(missing)}: alarms do not arrive"
+        yield Finding(name, Grade.FAIL, text, rules)
+    else:
+        text = "MQTT 3.1.1, and nothing comes back: nobody can say whether alarms arrive"
+        yield Finding(name, Grade.WARN, text, rules)
 
 
 def _turn(probe: Connection, done: Callable[[], bool]) -> None:

@@ -83,6 +83,7 @@ class Delivery:
         damaged_files: Damaged outbox files renamed.
         damaged_events: Events that the disk altered: put aside, never sent.
         vanished_events: Events that the outbox had lost at the start.
+        denied_topics: Topics whose messages are acknowledged and reach nobody.
     """
 
     connected: bool
@@ -95,6 +96,7 @@ class Delivery:
     damaged_files: int = 0
     damaged_events: int = 0
     vanished_events: int = 0
+    denied_topics: int = 0
 
 
 @dataclass(frozen=True, slots=True)

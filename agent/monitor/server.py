@@ -197,6 +197,7 @@ def _of_delivery(of: Delivery) -> list[Family]:
         single("broker_connected", "1 while the broker is there.", int(of.connected)),
         single("broker_reconnects_total", "Connections after the first.", of.reconnects),
         single("broker_refused_total", "Messages the broker refused.", of.refused),
+        single("broker_denied_topics", "Acknowledged, reaching nobody.", of.denied_topics),
         single("outbox_events", "Events to be delivered.", of.undelivered),
         single("outbox_unsaved_events", "Those in memory alone.", of.unsaved),
         single("outbox_disk_failures_total", "Times the disk refused.", of.disk_failures),

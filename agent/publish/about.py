@@ -25,6 +25,7 @@ from agent.publish.device_payloads import (
 )
 from agent.publish.messages import Message
 from agent.publish.outbox import Outbox
+from agent.publish.proof import DeliveryProof
 
 _MOST_MONTHS = 12
 
@@ -175,6 +176,7 @@ def health_message(
     uptime: float,
     reconnects: int,
     refused: int,
+    proof: DeliveryProof,
 ) -> Message:
     """How the agent is (`health`).
 
@@ -185,6 +187,7 @@ def health_message(
         uptime: Since the start, seconds.
         reconnects: Connections to the broker after the first.
         refused: Messages the broker refused.
+        proof: What is known of their arrival.
     """
     return Health(
         device=device,
@@ -192,17 +195,18 @@ def health_message(
         clock=WALL_CLOCK.quality,
         uptime_seconds=round(uptime, 1),
         reconnects=reconnects,
-        outbox=outbox_health(outbox, refused),
+        outbox=outbox_health(outbox, refused, proof),
         machines={machine.name: machine_health(machine) for machine in machines},
     ).model_dump(mode="json")
 
 
-def outbox_health(outbox: Outbox, refused: int) -> OutboxHealth:
+def outbox_health(outbox: Outbox, refused: int, proof: DeliveryProof) -> OutboxHealth:
     """How delivery goes.
 
     Args:
         outbox: What is on its way.
         refused: Messages the broker refused.
+        proof: What is known of their arrival.
     """
     store = outbox.store
     return OutboxHealth(
@@ -214,6 +218,8 @@ def outbox_health(outbox: Outbox, refused: int) -> OutboxHealth:
         vanished_events=store.vanished,
         dropped_telemetry=outbox.dropped_telemetry,
         refused=refused,
+        proof=proof.by,
+        denied_topics=sorted(proof.denied),
     )
 
 

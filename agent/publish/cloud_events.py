@@ -204,3 +204,25 @@ class BundleCloudEvent(_CloudEvent):
         str, Field(pattern=r"^auscult\.bundle\.[a-z_]+$", description="`auscult.bundle.<event>`")
     ]
     data: Annotated[BundleEventData, Field(description="What happened")]
+
+
+class ProbeEventData(Strict):
+    """A message that shows that events arrive."""
+
+    device: Device
+    machine: Machine
+    time: Annotated[Time, Field(description="When it was sent")]
+    clock: Clock
+
+
+class ProbeCloudEvent(_CloudEvent):
+    """Nothing happened: sent where the broker could not say that it refuses events (MQTT 3.1.1).
+
+    At each connection and once a day. It comes back to the agent, which so knows that alarms would
+    arrive.
+    """
+
+    type: Annotated[
+        Literal["auscult.delivery.probe"], Field(description="Always `auscult.delivery.probe`")
+    ]
+    data: Annotated[ProbeEventData, Field(description="Whose way it proves")]

@@ -189,6 +189,20 @@ class OutboxHealth(Strict):
         Count, Field(description="Scores dropped while the broker was away")
     ]
     refused: Annotated[Count, Field(description="Messages the broker refused")]
+    proof: Annotated[
+        Literal["broker", "returned", "none", "unknown"],
+        Field(
+            description="Who says that messages arrive: the broker itself (MQTT 5), the messages, "
+            "as they come back (3.1.1), nobody, or not known yet"
+        ),
+    ]
+    denied_topics: Annotated[
+        list[str],
+        Field(
+            description="Topics whose messages are acknowledged and reach nobody: the broker's "
+            "rules deny them"
+        ),
+    ]
 
 
 class Health(Strict):

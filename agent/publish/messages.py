@@ -22,6 +22,8 @@ from agent.publish.cloud_events import (
     DriftCloudEvent,
     DriftEventData,
     Explanation,
+    ProbeCloudEvent,
+    ProbeEventData,
 )
 from agent.publish.device_payloads import Status
 from agent.publish.payloads import Alarm, Drift, Score, Sensor
@@ -187,10 +189,10 @@ def event_message(
 
 
 def enveloped(
-    envelope: type[CloudEvent | DriftCloudEvent | BundleCloudEvent],
+    envelope: type[CloudEvent | DriftCloudEvent | BundleCloudEvent | ProbeCloudEvent],
     event_id: str,
     kind: str,
-    data: AlarmEventData | DriftEventData | BundleEventData,
+    data: AlarmEventData | DriftEventData | BundleEventData | ProbeEventData,
 ) -> Message:
     """What happened, as the CloudEvent that tells it (CloudEvents 1.0, JSON format).
 
@@ -215,6 +217,27 @@ def enveloped(
         }
     )
     return _message(event)
+
+
+def probe_message(
+    device: str,
+    machine: str,
+    event_id: str,
+    *,
+    time: float,
+    clock: ClockQuality = ClockQuality.UNSYNCHRONISED,
+) -> Message:
+    """An event that proves nothing but the way (`<machine>/event`).
+
+    Args:
+        device: This device's name.
+        machine: The machine.
+        event_id: Its own.
+        time: Now, seconds since the epoch.
+        clock: Whether that can be believed.
+    """
+    data = ProbeEventData(device=device, machine=machine, time=utc(time), clock=clock)
+    return enveloped(ProbeCloudEvent, event_id, "auscult.delivery.probe", data)
 
 
 def sensor_message(

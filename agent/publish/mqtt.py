@@ -15,9 +15,9 @@ from agent.core.clock import WALL_CLOCK
 from agent.core.records import AlarmEvent, Decision
 from agent.core.text import plural
 from agent.drift.events import DriftEvent, DriftStatus
-from agent.publish.about import Listening, health_message, info_message
+from agent.publish.about import Listening, health_message, info_message, outbox_health
 from agent.publish.announce import Announcement
-from agent.publish.device_payloads import BundleInfo
+from agent.publish.device_payloads import BundleInfo, OutboxHealth
 from agent.publish.followed import FollowedDrift
 from agent.publish.home_assistant import discovery_message
 from agent.publish.messages import Message, event_message, scale_in, status_of
@@ -118,6 +118,10 @@ class MqttPublisher:
     def connections(self) -> int:
         """Connections so far."""
         return self.sender.connections
+
+    def outbox_health(self) -> OutboxHealth:
+        """How delivery goes."""
+        return outbox_health(self.outbox, self.refused, self.sender.proof)
 
     def tell_about(
         self,
@@ -224,6 +228,8 @@ class MqttPublisher:
             parts.append(f"{plural(store.vanished, 'event')} vanished from the disk before")
         if self.refused:
             parts.append(f"{self.refused} messages refused by the broker")
+        if denied := self.sender.proof.denied:
+            parts.append(f"nothing arrives at {', '.join(sorted(denied))}: the broker denies it")
         return ", ".join(parts)
 
     def bundle_changed(self) -> None:
@@ -272,6 +278,7 @@ class MqttPublisher:
             uptime=now - self._began,
             reconnects=self.connections - 1,
             refused=self.refused,
+            proof=self.sender.proof,
         )
         self.outbox.put_telemetry(self._envelopes.health(message))
 

@@ -14,6 +14,8 @@ _READ_AHEAD = 50
 _REFUSED_SECONDS = 60.0
 # What ends the connection is offered again after so long, seconds.
 _ASIDE_SECONDS = 600.0
+# The longest wait for what is acknowledged and reaches nobody, seconds.
+_DENIED_MOST_SECONDS = 21_600.0
 
 
 class Outbox:
@@ -48,6 +50,7 @@ class Outbox:
         self._refused: dict[str, float] = {}
         self._aside: dict[str, float] = {}  # as they end the connection; until when
         self._shortened: set[str] = set()
+        self._denied: dict[str, int] = {}  # how often each did not come back
         self._acknowledged: list[str] = []
         self.dropped_telemetry = 0
 
@@ -153,6 +156,23 @@ class Outbox:
             self._acknowledged.append(event.message.id)
         return True
 
+    def denied(self, mid: int) -> None:
+        """The broker has acknowledged `mid` and delivers it to nobody: it is kept, if an event.
+
+        It is offered again after waits that grow: whoever does receive it gets it again.
+        """
+        event = self._under_way.pop(mid, None)
+        if event is not None:
+            self._denied[event.message.id] = count = self._denied.get(event.message.id, 0) + 1
+            wait = min(_ASIDE_SECONDS * 2 ** min(count - 1, 10), _DENIED_MOST_SECONDS)
+            self._aside[event.message.id] = time.monotonic() + wait
+
+    def offer_again(self) -> None:
+        """What was set aside is due again: the broker takes it now."""
+        self._aside.clear()
+        self._denied.clear()
+        self._rewind()
+
     def settle(self) -> None:
         """Write down what was acknowledged; the sender calls it once a turn."""
         if self._acknowledged:
@@ -163,8 +183,9 @@ class Outbox:
         if self._refused and now >= min(self._refused.values()):
             self._refused.clear()
             self._rewind()
-        if self._aside and now >= min(self._aside.values()):
-            self._aside.clear()
+        if due := [name for name, until in self._aside.items() if now >= until]:
+            for name in due:
+                del self._aside[name]
             self._rewind()
 
     def next_state(self) -> MqttMessage | None:

@@ -16,6 +16,7 @@ from agent.publish.connection import Connection
 from agent.publish.held import HeldRequests
 from agent.publish.mqtt_message import MqttMessage
 from agent.publish.outbox import Outbox
+from agent.publish.proof import DeliveryProof
 from agent.publish.refusals import Refusals
 from agent.publish.suspicion import SHORT_SECONDS, Suspicion
 from agent.publish.topics import Topics
@@ -83,6 +84,7 @@ class Sender:
         # What the broker has yet to acknowledge, oldest first, and since when.
         self._unanswered: dict[int, tuple[MqttMessage, float]] = {}
         self._suspicion = Suspicion()
+        self.proof = DeliveryProof(envelopes.base, self.broker)
         self._began = 0.0
         self._up = threading.Event()
         self._listening = False
@@ -188,8 +190,12 @@ class Sender:
         self._up.set()
         try:
             self._unanswered.clear()
-            # MQTT 5 says of each message whether it was retained.
-            self._held.begin(hold=self._connection.version == "3.1.1")
+            # MQTT 5 says of each message whether it was retained, and whether it was refused.
+            mute = self._connection.version == "3.1.1"
+            self._held.begin(hold=mute)
+            self.proof.begin(active=mute)
+            for topic in self.proof.filters if mute else ():
+                self._connection.subscribe(topic)
             self._send(self._envelopes.status("online"))
             if self._listening:
                 self._connection.subscribe(self._envelopes.requests)
@@ -204,6 +210,7 @@ class Sender:
                 self._held.look()
                 self._outbox.settle()
                 self._look_at_the_clock()
+                self._prove()
             self._finish()
         finally:
             self._up.clear()
@@ -226,6 +233,17 @@ class Sender:
                 f"({plural(len(self._unanswered), 'message')} under way)",
                 remedy="The connection is made anew, and they are sent again",
             )
+
+    def _prove(self) -> None:
+        """Send what proves the way, and settle what should be back by now."""
+        if self.proof.probe_due():
+            for probe in self._envelopes.probes():
+                self._send(probe)
+        for mid, denied in self.proof.overdue():
+            if denied:
+                self._outbox.denied(mid)
+            else:
+                self._outbox.acknowledged(mid)
 
     def _hint(self) -> str:
         """What may be the matter when connections keep ending soon, and nobody says why."""
@@ -287,6 +305,7 @@ class Sender:
             return _UNSENT
         if message.qos:
             self._unanswered[mid] = message, time.monotonic()
+            self.proof.sent(mid, message)
         return mid
 
     def _finish(self) -> None:
@@ -308,6 +327,10 @@ class Sender:
 
     def _on_answered(self, mid: int, refusal: str) -> None:
         message, _ = self._unanswered.pop(mid, (None, 0.0))
+        if message is not None and self.proof.answered(mid, refused=bool(refusal)):
+            if message.retain:
+                self._hooks.taken(message)
+            return
         is_event = self._outbox.acknowledged(mid, refused=bool(refusal))
         if message is None:
             return
@@ -317,4 +340,10 @@ class Sender:
             self._hooks.taken(message)
 
     def _on_message(self, topic: str, payload: bytes, retained: bool) -> None:
-        self._held.take(topic, payload, retained=retained)
+        denied = self.proof.denied
+        for mid in self.proof.returned(topic, payload, retained=retained):
+            self._outbox.acknowledged(mid)
+        if self.proof.denied < denied:
+            self._outbox.offer_again()
+        if topic in self._topics or not self.proof.owns(topic):
+            self._held.take(topic, payload, retained=retained)

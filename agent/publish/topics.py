@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from agent.bundle.events import BundleEvent
 from agent.config.publish import MqttConfig
@@ -18,6 +20,7 @@ from agent.publish.messages import (
     Message,
     alarm_message,
     encode,
+    probe_message,
     score_message,
     sensor_message,
     status_message,
@@ -118,6 +121,22 @@ class Topics:
             f"{self.base}/{machine}/event", encode(message), 1, retain=False,
             id=message["id"], content_type=CLOUD_EVENT,
         )  # fmt: skip
+
+    def probes(self) -> list[MqttMessage]:
+        """An event for each machine that proves nothing but the way."""
+        return [
+            replace(
+                self.event(
+                    machine,
+                    probe_message(
+                        self._device, machine, uuid.uuid4().hex,
+                        time=time.time(), clock=WALL_CLOCK.quality,
+                    ),
+                ),
+                id="",  # not kept, as it will be sent again
+            )
+            for machine in self._machines
+        ]  # fmt: skip
 
     def score(self, machine: str, decision: Decision) -> MqttMessage:
         """One window judged."""

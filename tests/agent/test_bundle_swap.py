@@ -342,6 +342,8 @@ def test_a_running_pipeline_changes_bundles_between_two_windows(site):
         def stop(self):
             done.set()
 
+        attempts = 0
+
         def faults(self):
             return {}
 

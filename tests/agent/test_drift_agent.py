@@ -94,6 +94,8 @@ class Live:
     def stop(self) -> None:
         self.stopped = True
 
+    attempts = 0
+
     def faults(self):
         return {}
 

@@ -50,13 +50,16 @@ def test_all_in_order(plant, tmp_path, monkeypatch):
     with Broker(tmp_path / "broker") as broker, Subscriber(broker.port) as others:
         found, code = ask(plant(f"mqtt: {{host: 127.0.0.1, port: {broker.port}}}\n"))
         others.wait("dev/response/doctor")
-        # Nothing of the agent's own is touched.
-        assert {topic for topic, *_ in others.messages} == {"auscult/dev/response/doctor"}
+        # Nothing of the agent's own is touched, but that events arrive is proven by one.
+        others.wait("pump/event")
+        topics = {topic.partition("dev/")[2] for topic, *_ in others.messages}
+        assert topics == {"response/doctor", "pump/event"}
+        assert {one["type"] for one in others.of("event")} == {"auscult.delivery.probe"}
     assert code == 0
     assert {one["grade"] for one in found.values()} == {"ok"}
     assert set(found) == {
         "configuration", "state directory", "clock", "inference", "bundle of pump",
-        "source of pump", "broker", "commands", "publishing",
+        "source of pump", "broker", "commands", "publishing", "events",
     }  # fmt: skip
     assert "there and back" in found["publishing"]["text"]
     assert not list((tmp_path / "state").glob(".doctor*"))
@@ -149,6 +152,13 @@ def test_a_wrong_password_and_missing_rights_are_told_apart(plant, tmp_path, ver
         assert found["publishing"]["grade"] in {"ok", "warn"}
         assert found["commands"]["grade"] == "ok"
         assert code == 0
+        # What a broker of 3.1.1 denies in silence: one topic alone.
+        rules.write_text("user me\ntopic deny auscult/dev/pump/event\ntopic readwrite #\n")
+        broker.reload()
+        found, code = ask(config)
+        assert found["publishing"]["grade"] == "ok"
+        assert (found["events"]["grade"], code) == ("fail", 1)
+        assert ("delivered to nobody" in found["events"]["text"]) == (version == "3.1.1")
 
 
 def test_a_folder_that_takes_no_file_fails(tmp_path):

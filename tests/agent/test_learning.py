@@ -252,6 +252,8 @@ def test_without_a_microphone_it_waits_for_one_to_be_chosen(tmp_path, monkeypatc
         def stop(self):
             self.stopped = True
 
+        attempts = 0
+
         def faults(self):
             return {}
 

@@ -74,6 +74,8 @@ class Feed:
     def stop(self) -> None:
         self._stop.set()
 
+    attempts = 0
+
     def faults(self):
         return {}
 

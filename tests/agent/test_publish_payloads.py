@@ -32,6 +32,7 @@ from agent.publish.bundle import bundle_event_message
 from agent.publish.device_payloads import MonthOfAlarms
 from agent.publish.drift import drift_event_message, drift_status_message
 from agent.publish.outbox import Outbox
+from agent.publish.proof import DeliveryProof
 from agent.publish.status_filter import StatusFilter
 from agent.publish.store import EventStore
 from agent.window.condition import ConditionStatus, SensorCondition
@@ -104,6 +105,7 @@ def built(tmp_path, bundle):
         yield "bundle_event", bundle_event_message("d", "pump", changed)
     none = BundleEvent("b2", BundleEventKind.REFUSED, 1e9, "cut short", "", "", "", 0, 0, None)
     yield "bundle_event", bundle_event_message("d", "pump", none)
+    yield "probe_event", messages.probe_message("d", "pump", "p1", time=1e9)
     why = Explanation(
         "louder at 3 kHz", (UnusualBand(2800, 3200, 9.5),), (NearHealthy("h1.wav", None, 0.2),)
     )
@@ -111,7 +113,15 @@ def built(tmp_path, bundle):
     outbox = Outbox(EventStore(tmp_path, 1_000_000))
     yield (
         "health",
-        health_message("d", [Listening()], outbox, uptime=3.0, reconnects=0, refused=0),
+        health_message(
+            "d",
+            [Listening()],
+            outbox,
+            uptime=3.0,
+            reconnects=0,
+            refused=0,
+            proof=DeliveryProof("auscult/d", "here:1883"),
+        ),
     )
 
 
@@ -132,7 +142,15 @@ def test_real_messages_are_what_the_schemas_say(tmp_path, tiny_bundle):
 
 def test_health_counts_what_the_pipeline_counted(tmp_path):
     outbox = Outbox(EventStore(tmp_path, 1_000_000))
-    message = health_message("d", [Listening()], outbox, uptime=3.0, reconnects=4, refused=1)
+    message = health_message(
+        "d",
+        [Listening()],
+        outbox,
+        uptime=3.0,
+        reconnects=4,
+        refused=1,
+        proof=DeliveryProof("auscult/d", "here:1883"),
+    )
     pump = message["machines"]["pump"]
     assert pump["windows"] == 5
     assert pump["faults"] == {"overruns": 2}

@@ -44,6 +44,8 @@ class Silent:
     def stop(self):
         self.stopped = True
 
+    attempts = 0
+
     def faults(self):
         return {}
 

@@ -151,6 +151,9 @@ export class LiveView {
     const about = [health.broker, waiting ? `${waiting} events wait on disk` : "nothing waits"];
     if (unsaved) about.push(`${unsaved} in memory alone: the disk refuses them`);
     if (health.outbox.refused) about.push(`${health.outbox.refused} refused`);
+    const denied = health.outbox.denied_topics;
+    if (denied.length) return this.tiles.delivery.say("alarm", "✖ Alarms do not arrive", `${health.broker} acknowledges and delivers to nobody: ${denied.join(", ")}. Its rules deny this user these topics.`);
+    if (health.outbox.proof === "none") about.push("nobody can say whether messages arrive: this user may not read its own topics");
     const kind = unsaved ? "alarm" : health.connected ? "good" : "alert";
     return this.tiles.delivery.say(kind, health.connected ? "✓ Connected" : "▲ Broker away", about.join(" · "));
   }
