@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -40,7 +41,7 @@ class Piece:
         rate: The device's rate, Hz.
         monotonic: Monotonic time of its first sample, seconds.
         age: Time since the first sample of this opening, seconds.
-        lost: Sound was lost before it.
+        lost: How sound was lost before it (`overruns`, `missing`); empty when none was.
         device: Where it was heard.
     """
 
@@ -48,7 +49,7 @@ class Piece:
     rate: float
     monotonic: float
     age: float
-    lost: bool
+    lost: str
     device: InputDevice
 
 
@@ -93,7 +94,8 @@ class Listener:
         self.config = config
         self.again = again
         self.pieces: queue.Queue[Piece | Exception] = queue.Queue(_QUEUE)
-        self.overruns = 0
+        #: Losses so far, by cause.
+        self.losses: Counter[str] = Counter()
         self._full = False
         # Who reads for us: our own attempt, until it finds that the device is open already.
         self.reader = _Reader(self)
@@ -126,12 +128,12 @@ class Listener:
     def put(self, item: Piece | Exception) -> None:
         """Give it a piece, or the fault that ends the stream. Never waits: who is late loses."""
         if isinstance(item, Piece) and self._full:
-            item = replace(item, lost=True)
+            item = replace(item, lost="overruns")
         try:
             self.pieces.put_nowait(item)
             self._full = False
         except queue.Full:
-            self.overruns += 1
+            self.losses["overruns"] += 1
             self._full = True
 
 
@@ -235,9 +237,11 @@ class _Reader(threading.Thread):
             monotonic, late = clock.place(len(frames), time.monotonic())
             # Counted from the first sample: some drivers give none for a while.
             first = monotonic if first is None else first
-            piece = Piece(frames, rate, monotonic, monotonic - first, overflowed or late, device)
+            lost = "overruns" if overflowed else "missing" if late else ""
+            piece = Piece(frames, rate, monotonic, monotonic - first, lost, device)
             with _guard:
                 listeners = list(self.listeners)
             for listener in listeners:
-                listener.overruns += piece.lost
+                if lost:
+                    listener.losses[lost] += 1
                 listener.put(piece)

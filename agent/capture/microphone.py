@@ -118,7 +118,7 @@ class Microphone:
         try:
             convert = Converter(self._config.channel, self._rate, self._name)
             for piece in self._pieces(listener):
-                block = convert(piece.frames, piece.rate, piece.monotonic, lost=piece.lost)
+                block = convert(piece.frames, piece.rate, piece.monotonic, lost=bool(piece.lost))
                 if len(block.samples):
                     settling = piece.age < self._config.warm_up_seconds
                     yield replace(block, settling=settling)
@@ -135,7 +135,7 @@ class Microphone:
                 )
 
     def _pieces(self, listener: Listener) -> Iterator[Piece]:
-        overruns, heard = 0, time.monotonic()
+        counted, heard = Counter[str](), time.monotonic()
         patience = max(self._config.stall_seconds, _FIRST_SECONDS)
         while not self._stop.is_set():
             try:
@@ -145,8 +145,8 @@ class Microphone:
                     raise _StalledError(f"no sound came for {patience:g} s") from None
                 continue
             finally:
-                self._faults["overruns"] += listener.overruns - overruns
-                overruns = listener.overruns
+                self._faults += listener.losses - counted
+                counted = Counter(listener.losses)
             if isinstance(piece, AudioError):
                 raise piece
             if isinstance(piece, Exception):
@@ -159,7 +159,11 @@ class Microphone:
         self._stop.set()
 
     def faults(self) -> Mapping[str, int]:
-        """`overruns`: times that sound was lost; `reopened`: times that it was found again."""
+        """By cause, times that sound was lost.
+
+        `overruns`: this device was too busy to fetch it; `missing`: it never came here, though the
+        stream went on; `reopened`: the microphone was away.
+        """
         return {name: count for name, count in self._faults.items() if count}
 
     @property

@@ -27,6 +27,7 @@ from agent.window.condition import (
     SensorCondition,
     SensorMonitor,
 )
+from agent.window.losses import LossLog
 from agent.window.queue import WindowQueue
 from agent.window.rolling import RollingWindow
 
@@ -105,6 +106,7 @@ class Listener(ABC):
         self._queue: WindowQueue | None = None
         self._sensor = SensorMonitor(config.validity.condition)
         self._condition = ConditionFile()
+        self._losses = LossLog(config.name)
         self._edges: Path | None = None  # where starts and stops are remembered
 
     def _listen(self) -> None:
@@ -146,7 +148,8 @@ class Listener(ABC):
     def _pass_time(self) -> None:
         """No window comes: the microphone may have failed."""
         now, wall = time.monotonic(), time.time()
-        self._tell_condition(self._sensor.waiting(now, wall, self.faults()))
+        self._losses.look(faults := self.faults())
+        self._tell_condition(self._sensor.waiting(now, wall, faults))
 
     def _close(self) -> None:  # noqa: B027 - most need nothing
         """No window comes any more."""
@@ -247,7 +250,7 @@ class Listener(ABC):
                 heard = window.end_monotonic - origin
                 self.counters.stream_seconds = max(heard, self.counters.stream_seconds)
                 seen = self._take(window, began)
-                faults = self._source.faults()
+                self._losses.look(faults := self.faults())
                 self._tell_condition(self._sensor.observe(seen, faults, self.doubt))
         except Exception as fault:  # noqa: BLE001 - a thread must not die unheard
             self._fail(fault)

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -28,10 +27,8 @@ from pathlib import Path
 from agent.config.window import ConditionConfig
 from agent.core.records import Validity, Window
 from agent.core.said import RENEWED, SaidFile
-from agent.core.text import plural
+from agent.window.losses import RecentLosses
 
-# Troubles a source counts that interrupt the sound.
-_INTERRUPTIONS = ("overruns", "reopened")
 # A reason that differs in its numbers alone is no news.
 _NUMBER = re.compile(r"[\d.]+")
 
@@ -106,10 +103,8 @@ class SensorMonitor:
         self._failure = _Bucket(0.0, config.failure_off_seconds)
         self._unfit = _Bucket(config.specification_on_seconds, config.specification_off_seconds)
         self._channels = _Bucket(config.specification_on_seconds, config.specification_off_seconds)
-        self._gaps: deque[float] = deque(maxlen=4 * config.gaps_allowed)
-        self._often = False
+        self._losses = RecentLosses(config.gap_seconds, config.gaps_allowed)
         self._doubt = _Bucket(0.0, config.specification_off_seconds)
-        self._counted: dict[str, int] = {}
         self._last: float | None = None  # monotonic, end of the latest window
         self._gap_held = False
         self._condition = SensorCondition(
@@ -146,7 +141,7 @@ class SensorMonitor:
         # One gap is in as many windows as overlap it.
         fresh = kind is Validity.GAP and not self._gap_held
         self._gap_held = kind is Validity.GAP
-        self._count(now, faults or {}, also=int(fresh))
+        self._losses.count(now, faults or {}, gap=fresh)
         return self._settle(window.end_wall, reason if warming else "")
 
     def waiting(
@@ -162,22 +157,11 @@ class SensorMonitor:
         if self._last is None:
             self._last = monotonic
         quiet = monotonic - self._last
-        self._count(monotonic, faults or {})
+        self._losses.count(monotonic, faults or {})
         if quiet <= self._config.no_sound_seconds:
             return self._condition
         self._failure.see(0.0, "no sound comes: the microphone is gone, or not connected")
         return self._settle(wall, "")
-
-    def _count(self, now: float, faults: Mapping[str, int], *, also: int = 0) -> None:
-        for name in _INTERRUPTIONS:
-            also += max(0, faults.get(name, 0) - self._counted.get(name, 0))
-            self._counted[name] = max(faults.get(name, 0), self._counted.get(name, 0))
-        # More than the deque holds is as good as full.
-        self._gaps.extend([now] * min(also, 4 * self._config.gaps_allowed))
-        while self._gaps and self._gaps[0] <= now - self._config.gap_seconds:
-            self._gaps.popleft()
-        least = self._config.gaps_allowed / (2 if self._often else 1)
-        self._often = len(self._gaps) > least
 
     def _settle(self, wall: float, warming: str) -> SensorCondition:
         status, reason = ConditionStatus.GOOD, ""
@@ -187,11 +171,8 @@ class SensorMonitor:
             status, reason = ConditionStatus.CHECK_FUNCTION, warming
         elif self._unfit.raised:
             status, reason = ConditionStatus.OUT_OF_SPECIFICATION, self._unfit.reason
-        elif self._often:
-            span = self._config.gap_seconds / 60
-            status = ConditionStatus.MAINTENANCE_REQUIRED
-            reason = f"sound was lost {plural(len(self._gaps), 'time')} within {span:.0f} minutes: "
-            reason += "check the cable, the socket and the load of this device"
+        elif self._losses.often:
+            status, reason = ConditionStatus.MAINTENANCE_REQUIRED, self._losses.reason
         elif self._channels.raised:
             status = ConditionStatus.MAINTENANCE_REQUIRED
             reason = f"{self._channels.reason}: choose another one by the source's `channel`"

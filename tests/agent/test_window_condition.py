@@ -9,6 +9,7 @@ from agent.config.window import ConditionConfig
 from agent.core.levels import LevelRange
 from agent.core.records import AudioBlock, Validity, Window
 from agent.window.condition import ConditionStatus, SensorMonitor
+from agent.window.losses import LossLog
 from agent.window.rolling import RollingWindow
 from agent.window.validity import assess, level_dbfs
 
@@ -111,12 +112,34 @@ def test_lost_sound_now_and_then_is_nothing_often_needs_maintenance():
     assert stream.monitor.condition.status is GOOD
     assert stream.see(".", faults={"overruns": 4, "reopened": 1}) == [MAINTENANCE]
     condition = stream.monitor.condition
-    assert "5 times within 10 minutes" in condition.reason
+    assert condition.reason == (
+        "sound was lost 5 times within 10 minutes, 4 times as this device was too busy to fetch "
+        "it: check its load"
+    )
     assert set(stream.see("." * 500, faults={"overruns": 4, "reopened": 1})) == {MAINTENANCE}
     assert stream.see("." * 120, faults={"overruns": 4, "reopened": 1})[-1] is GOOD
     # A gap inside the sound is one, in however many windows it is.
     assert set(stream.see("ggggggggg." * 4)) == {GOOD}
     assert stream.see("ggggg") == [MAINTENANCE] * 5
+
+
+def test_lost_sound_is_told_by_its_cause_as_it_happens_and_not_too_often(caplog, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    losses = LossLog("pump")
+    losses.look({})
+    losses.look({"missing": 1, "bad_files": 3})
+    assert "pump: sound was lost 1 time on the way to this device: check the cable" in caplog.text
+    caplog.clear()
+    for count in range(2, 50):
+        now[0] += 1
+        losses.look({"missing": count, "dropped_windows": 7})
+    assert not caplog.messages
+    now[0] += 60
+    losses.look({"missing": 50, "dropped_windows": 8})
+    assert len(caplog.messages) == 2
+    assert "8 windows not judged, as scoring cannot keep up" in caplog.messages[0]
+    assert "sound was lost 49 times on the way to this device" in caplog.messages[1]
 
 
 def test_no_windows_at_all_is_a_failure():
