@@ -157,6 +157,7 @@ RULES = (
     Rule("defaults", "spectrum"),
     Rule("ignore speech, impulses, passing", "spectrum", BY_SPECTRUM),
     Rule("ignore all six by models", "models", tuple(k for k in ForeignKind if k != "passing")),
+    Rule("ignore all seven, models", "models", tuple(ForeignKind)),
 )
 
 

@@ -142,7 +142,7 @@ def main() -> None:
         if options.list:
             for stream in read(folder):
                 rose = alarms(bundle, stream, decide, options.hop)
-                print(f"  {stream.name}: {[(round(a), round(b - a)) for a, b in rose]}")
+                print(f"  {stream.name}: {[(f'{a:.0f}', f'{b - a:.0f}') for a, b in rose]}")
         print(
             f"{place.name}: {counters.false[place.name]} false in "
             f"{24 * counters.days[place.name]:.2f} h, {time.monotonic() - began:.0f} s",

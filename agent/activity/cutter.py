@@ -137,7 +137,7 @@ class RunningWindows:
             still = self._still(frames, levels)
             for n in range(count):
                 ended = runs.see(bool(still[n]), levels[n], self._framed + n * size)
-                self._take(ended - runs.stop_samples if ended is not None else None)
+                self._take(ended - runs.tail_samples if ended is not None else None)
             self._framed += count * size
         self._trim()
 
@@ -165,6 +165,8 @@ class RunningWindows:
             frontier = runs.known_running - runs.stop_samples
         else:
             frontier = ended
+            if self._sound.end > runs.settled:
+                self._sound.cut(frontier)
         start = runs.settled
         if self._sound.end > start:
             start = self._sound.end

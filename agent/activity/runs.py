@@ -85,6 +85,16 @@ class Runs:
         learnt = self._edges.stop_seconds
         return round((self._unlearnt[1] if learnt is None else learnt) * self._rate)
 
+    @property
+    def tail_samples(self) -> int:
+        """So much of a run's end is not settled, now that it has ended.
+
+        A stop that isn't learnt yet is given as long as a start: what sounds like it shall be in no
+        window that is filled from this run later.
+        """
+        learnt = self._edges.stop_seconds
+        return round((max(self._unlearnt) if learnt is None else learnt) * self._rate)
+
     def see(self, still: bool, levels: npt.NDArray[np.float32], start: int) -> int | None:
         """Take the next frame.
 

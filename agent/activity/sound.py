@@ -39,6 +39,7 @@ class RunningSound:
         self._fade = max(1, round(_FADE_SECONDS * rate))
         self._stretches: deque[_Stretch] = deque()
         self._skipped = 0.0
+        self._taken = 0  # where what was ever taken ends, also what was cut off again
 
     @property
     def end(self) -> int:
@@ -63,9 +64,10 @@ class RunningSound:
             last = self._stretches[-1]
             last.samples = np.concatenate([last.samples, samples])
         else:
-            if self._stretches:
-                self._skipped += (start - self._stretches[-1].end) / self._rate
+            if self._taken:
+                self._skipped += max(0, start - self._taken) / self._rate
             self._stretches.append(_Stretch(start, samples.copy(), self._skipped))
+        self._taken = self.end
         # Windows end at or before the latest sample, by no more than the sound just taken.
         surplus = self._held() - 2 * self._window - len(samples)
         while surplus > 0:
@@ -76,9 +78,19 @@ class RunningSound:
             if not len(first.samples):
                 self._stretches.popleft()
 
+    def cut(self, end: int) -> None:
+        """Take back what was taken of the latest run after this: it stopped there."""
+        if not self._stretches or self.end <= end:
+            return
+        last = self._stretches[-1]
+        last.samples = last.samples[: max(0, end - last.start)].copy()
+        if not len(last.samples):
+            self._stretches.pop()
+
     def forget(self) -> None:
         """Let go of all of it: no window shall reach back before this."""
         self._stretches.clear()
+        self._taken = 0
 
     def covers(self, start: int, end: int) -> bool:
         """Whether one run's settled sound holds all of a stretch."""

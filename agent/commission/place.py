@@ -46,11 +46,11 @@ def place_threshold(
     kept = [one for one in heard if not one.alarm_id or one.alarm_id in healthy]
     blocks = {one.block for one in kept}
     if len(blocks) < _FEWEST_BLOCKS or len(kept) < _FEWEST_SCORES:
-        minutes = len(blocks) * BLOCK_SECONDS / 60
+        minutes = len(kept) * manifest.window_seconds / 60
         least = _FEWEST_BLOCKS * BLOCK_SECONDS / 60
         return Found(
             None,
-            f"the bundle's own threshold stays: {minutes:.0f} minutes of running were heard, and "
+            f"the bundle's own threshold stays: {minutes:.1f} minutes of running were heard, and "
             f"one of the place takes {least:.0f}",
         )
     rule = manifest.threshold.rule or ThresholdRule(

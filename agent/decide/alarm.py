@@ -7,9 +7,10 @@ from collections.abc import Callable, Collection
 
 from agent.config.decide import Amounts, DecideConfig
 from agent.config.maintenance import Schedule
-from agent.core.foreign import ForeignKind, ForeignSound, held_words
+from agent.core.foreign import ForeignKind, held_words
 from agent.core.records import Activity, AlarmEvent, Decision, Level, MachineState, Score, Window
 from agent.core.scale import Scale
+from agent.decide.elsewhere import ForeignHold
 from agent.decide.evidence import Evidence, Heard, Rule
 from agent.decide.level import LevelWatch
 from agent.decide.log import new_alarm_id
@@ -63,7 +64,7 @@ class AlarmDecider:
         ignore: Collection[ForeignKind] = (),
     ) -> None:
         self._config = config
-        self._ignore = frozenset(ignore)
+        self._elsewhere = ForeignHold(ignore)
         self._hop = hop_seconds
         self._overlap = overlap_seconds
         self._scale = scale
@@ -130,7 +131,7 @@ class AlarmDecider:
             pass  # starting up or stopping, it sounds like nothing that was learnt
         elif value is not None and self._settling(window):
             state = MachineState.CHANGING
-        elif value is not None and (ignored := self._ignored(score)):
+        elif value is not None and (ignored := self._elsewhere.holds(score, self._lowest)):
             held = held_words(ignored)
         elif value is not None:
             heard = Heard.of(window, value, score.p_value, score.level, varies=score.varies)
@@ -165,9 +166,11 @@ class AlarmDecider:
         self.life.at(monotonic, wall)
         return self.life.take()
 
-    def _ignored(self, score: Score) -> list[ForeignSound]:
-        """Sounds from elsewhere in it that are to be ignored."""
-        return [sound for sound in score.foreign if sound.kind in self._ignore]
+    @property
+    def _lowest(self) -> float:
+        """From here on a window speaks for something."""
+        alert = self.alert_threshold
+        return self.threshold if alert is None else min(alert, self.threshold)
 
     def _settling(self, window: Window) -> bool:
         """Whether it holds some of the machine's standing still or starting up."""
@@ -213,6 +216,7 @@ class AlarmDecider:
     def _forget(self) -> None:
         self._waiting.clear()
         self._counted = None
+        self._elsewhere.forget()
         self._level.forget()
         for evidence in (self._alarm, self._alert):
             if evidence is not None:

@@ -152,6 +152,34 @@ def test_without_a_gate_only_a_very_low_level_is_still():
         assert bands.measure(bands.frames_of(window.samples)).min() > -60
 
 
+def test_without_a_gate_no_later_window_holds_an_earlier_stop():
+    # The agent's first hours of a machine that runs 15 s a minute: stops aren't learnt yet.
+    parts = []
+    for n in range(8):
+        parts += [
+            noise(45, -110, seed=n), noise(14, -30, seed=100 + n, tilt=0.9),
+            noise(1, -30, seed=200 + n, tilt=-0.9),
+        ]  # fmt: skip
+    levels = LevelRange((-35.0, -25.0))
+    found = windows(np.concatenate(parts), Following(None, levels))
+    bands = BandLevels(RATE)
+
+    def colour(sound):
+        heard = bands.measure(bands.frames_of(sound))
+        return heard[:, :4].mean(axis=1) - heard[:, -4:].mean(axis=1)
+
+    running, stop = noise(5, -30, tilt=0.9), noise(5, -30, tilt=-0.9)
+    between = (colour(running).max() + colour(stop).min()) / 2
+
+    def stopped(window):
+        return (colour(window.samples) > between).any()
+
+    # While it stops nobody knows it yet; a window that ends later holds nothing of it.
+    late = [w for w in judged(found) if (w.end_monotonic % 60) > 46.5]
+    assert len(late) > 20
+    assert not [w.end_monotonic for w in late if stopped(w)]
+
+
 def test_a_dead_microphone_is_told_before_anything_else(gate):
     sound = np.concatenate([noise(60, -30, tilt=0.9), np.zeros(30 * RATE, np.float32)])
     found = windows(sound, Following(gate, LevelRange((-30.0, -20.0))))

@@ -138,6 +138,35 @@ def test_what_is_to_be_ignored_counts_neither_way():
     assert hear(decider(ignore=[ForeignKind.SPEECH]), [2.0] * 25, foreign=other) == 19
 
 
+def test_a_radio_that_is_recognised_where_it_begins_is_held_back_while_it_goes_on():
+    speech = (ForeignSound(ForeignKind.SPEECH, 0.4, "spectrum"),)
+    alarm = decider(ignore=[ForeignKind.SPEECH])
+    assert hear(alarm, [0.0] * 20) is None
+    assert hear(alarm, [2.0] * 3, 20) is None  # too little of it in them to be recognised
+    assert hear(alarm, [2.0] * 6, 23, foreign=speech) is None
+    assert hear(alarm, [2.0] * 31, 29) is None
+    assert hear(alarm, [0.0] * 5, 60) is None
+    assert hear(alarm, [2.0] * 25, 65) == 84, "what comes after it counts"
+
+
+def test_a_fault_that_begins_with_a_sentence_is_told_a_little_later():
+    speech = (ForeignSound(ForeignKind.SPEECH, 0.4, "spectrum"),)
+    alarm = decider(ignore=[ForeignKind.SPEECH])
+    assert hear(alarm, [0.0] * 20) is None
+    assert hear(alarm, [2.0] * 6, 20, foreign=speech) is None
+    raised = hear(alarm, [2.0] * 90, 26)
+    assert raised is not None
+    assert raised <= 20 + 45 + 20
+
+
+def test_a_sentence_over_a_standing_fault_holds_its_own_windows_alone():
+    speech = (ForeignSound(ForeignKind.SPEECH, 0.4, "spectrum"),)
+    alarm = decider(ignore=[ForeignKind.SPEECH])
+    assert hear(alarm, [0.0] * 20 + [2.0] * 12) is None
+    assert hear(alarm, [2.0] * 6, 32, foreign=speech) is None
+    assert hear(alarm, [2.0] * 20, 38) == 39
+
+
 def test_a_held_window_says_why():
     speech = (ForeignSound(ForeignKind.SPEECH, 0.4, "speech model"),)
     alarm = decider(ignore=[ForeignKind.SPEECH])

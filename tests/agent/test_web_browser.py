@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 
 import pytest
+import yaml
 from support.browser import click, find, open_browser, shown
 from support.bundles import FAULTY_HZ, write
 from support.levelled import build_levelled_bundle, machine
 from support.page import Running, page_config, until
+
+from agent.commission.memory import commission_file, commission_state
 
 pytestmark = pytest.mark.slow
 
@@ -187,3 +190,37 @@ def test_a_louder_machine_is_named_and_the_moved_microphone_answered(browser, tm
         until(lambda: found.agent.live.latest()["pump"]["score"]["score"] < 1.0)
         click(browser, "[data-act=level-undo]")
         shown(browser, ".tile", "As in training")
+
+
+def test_a_commissioned_machine_is_answered_and_goes_live(browser, tmp_path, tiny_bundle):
+    path = page_config(tmp_path, tiny_bundle, [(12, 440), (8, FAULTY_HZ), (14, 440)], jsonl="o")
+    config = yaml.safe_load(path.read_text())
+    config["machines"][0]["commission"] = {"running_hours": 1}
+    config["machines"][0]["decide"]["latch"] = False
+    path.write_text(yaml.safe_dump(config))
+    with Running(path) as found:
+        commission = found.agent.pipelines[0].commission
+        browser.get(found.url)
+        shown(browser, ".link.on", "connected")
+        shown(browser, ".tile", "commissioning: 0.0 of 1 hours")
+        assert find(browser, "[data-act=all-normal]") == []
+        # A fault is heard, and no alarm told: it is listed, and answered.
+        shown(browser, ".tile", "1 not answered", seconds=60)
+        assert found.agent.live.latest()["pump"]["alarm"]["level"] == "normal"
+        browser.get(f"{found.url}/#alarms/pump")
+        shown(browser, "#alarms a", seconds=30)
+        browser.get(f"{found.url}/#live/pump")
+        operator = shown(browser, "#operator")
+        operator.clear()
+        operator.send_keys("A. Meier\t")
+        until(lambda: list((tmp_path / "state/evidence/pump").glob("*/evidence.json")))
+        click(browser, "[data-act=all-normal]")
+        click(browser, "dialog[open] button.main")
+        until(lambda: [one.answer for one in commission.said()][:1] == ["healthy"])
+        click(browser, "[data-act=live]")
+        click(browser, "dialog[open] button.main")
+        until(lambda: not commission.listening)
+        kept = commission_state(commission_file(tmp_path / "state", "pump")).load()
+        assert "goes live (A. Meier" in kept.how or "by A. Meier" in kept.how
+        until(lambda: find(browser, "[data-act=live]") == [])
+        browser.get("about:blank")  # a page that asks an agent that has ended logs errors
