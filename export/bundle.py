@@ -26,9 +26,11 @@ from agent.bundle.manifest import (
 )
 from agent.bundle.seal import new_bundle, seal
 from agent.bundle.sign import load_private, sign_folder
+from agent.bundle.verify import read_manifest
 from agent.calibrate.limits import HealthyScores
 from agent.core.records import Matrix
 from agent.deploy.load import open_bundle
+from agent.deploy.opening import user_log
 from agent.drift.baseline import save_baseline
 from agent.explain.spectrum import measure_healthy
 from export import storage
@@ -298,6 +300,7 @@ def export_bundle(
             sign_folder(folder, key)
         # What a device does first: nothing takes the bundle's name that it would refuse.
         open_bundle(folder).close()
+        user_log().prove(read_manifest(folder).digest)
     fitted = final.fitted
     rehearsal = summed_up(
         HealthyScores(fitted.healthy_scores, windows.rows),

@@ -24,8 +24,9 @@ def shared() -> Path:
 
 @pytest.fixture(autouse=True)
 def _state_directory(monkeypatch, tmp_path_factory) -> None:
-    """No test's agent may find, or leave, anything in the home directory's state."""
+    """No test may find, or leave, anything in the home directory's state and cache."""
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path_factory.mktemp("state")))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture(autouse=True)
@@ -35,4 +36,6 @@ def _no_trial(request, monkeypatch) -> None:
     Those that are processes of their own do as in service, and so do tests marked `real_trial`.
     """
     if request.node.get_closest_marker("real_trial") is None:
-        monkeypatch.setattr("agent.deploy.trust.try_in_child", lambda *_, **__: None, raising=False)
+        monkeypatch.setattr(
+            "agent.deploy.opening.try_in_child", lambda *_, **__: None, raising=False
+        )

@@ -74,6 +74,7 @@ class Report:
         novel: Share of the new rows that the parent would have called anomalous.
         alarms: What becomes of the known alarms.
         notes: What a person should know.
+        digest: Its manifest's.
     """
 
     version: int
@@ -86,6 +87,7 @@ class Report:
     novel: float
     alarms: tuple[Verdict, ...]
     notes: tuple[str, ...]
+    digest: str
 
 
 def make_version(
@@ -163,11 +165,11 @@ def make_version(
         seal(folder, manifest)
         sign(folder)
         # What the agent does first: nothing becomes a version that it would refuse.
-        _as_written(folder, draft, scorer)
+        digest = _as_written(folder, draft, scorer)
     notes = tuple(text for text in (note, gate_note, *fitted.notes) if text)
     return Report(
         number, len(draft.rows), draft.added, draft.removed, parent.threshold, fitted.threshold,
-        rise, novel or 0.0, tuple(verdicts), notes,
+        rise, novel or 0.0, tuple(verdicts), notes, digest,
     )  # fmt: skip
 
 
@@ -318,8 +320,8 @@ def _unchanged(parent: Manifest, head: Head) -> None:
         )
 
 
-def _as_written(folder: Path, draft: Draft, scorer: Scorer) -> None:
-    """Open the version as the agent will, and hold it to what was calibrated."""
+def _as_written(folder: Path, draft: Draft, scorer: Scorer) -> str:
+    """Open the version as the agent will, and hold it to what was calibrated; gives its digest."""
     opened = open_bundle(folder)
     try:
         some = draft.vectors[:: max(1, len(draft.vectors) // 64)]
@@ -331,5 +333,6 @@ def _as_written(folder: Path, draft: Draft, scorer: Scorer) -> None:
                 where=folder,
                 remedy="Check the disk, and repeat.",
             )
+        return opened.manifest.digest
     finally:
         opened.close()

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from agent.bank.pending import follow_bank
 from agent.config.agent import AgentConfig
 from agent.core.errors import BundleError, ConfigError
 from agent.deploy.device_key import Vouching
-from agent.deploy.load import Bundle, open_bundle
+from agent.deploy.load import Bundle
+from agent.deploy.opening import OpeningLog, open_tried
 from agent.deploy.versions import Versions, active_bundle, beside, version_folders
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def place_of_bundle(
         BundleError: It cannot be opened.
     """
     versions = Versions(bundle, folder or beside(bundle))
-    opened = _open(bundle, [versions.folder]) if current else None
+    opened = open_tried(active_bundle(bundle, [versions.folder])) if current else None
     return Place(versions, evidence or _NOWHERE, opened, (versions.folder,))
 
 
@@ -168,12 +168,13 @@ def place_of_machine(
     here = folders if folder is None else [folder]
     opened = None
     if current:
-        if vouching is not None:
-            vouching.check(active_bundle(original, here), original)
-        opened = _open(original, here, threads=config.inference.threads)
+        wanted = active_bundle(original, here)
+        opened = open_tried(
+            wanted,
+            threads=config.inference.threads,
+            vouch=lambda head: None if vouching is None else vouching.vouch(head, wanted, original),
+            seconds=config.bundles.trial_seconds,
+            known=[OpeningLog(folders[0])],
+        )
     known = evidence or config.state_path / "evidence" / machine.name
     return Place(versions, known, opened, tuple(here), vouching)
-
-
-def _open(original: Path, folders: Sequence[Path], **options: Any) -> Bundle:
-    return open_bundle(active_bundle(original, folders), **options)

@@ -264,6 +264,7 @@ def _make(place: Place, draft: Any, options: dict[str, Any]) -> Report:
     """Make a version, use it, and tell."""
     from agent.bank.grow import make_version
     from agent.bank.probation import known_alarms
+    from agent.deploy.opening import user_log
 
     alarms, bad = known_alarms(place.evidence, place.bundle)
     for problem in bad:
@@ -278,6 +279,7 @@ def _make(place: Place, draft: Any, options: dict[str, Any]) -> Report:
         tell=lambda text: click.echo(f"{text}...", err=True),
         sign=place.sign,
     )
+    user_log().prove(report.digest)  # it was opened just now
     click.echo(
         f"version {report.version}: {plural(report.rows, 'row')} ({report.added} added, "
         f"{report.removed} removed); threshold {report.before.value:.4g} -> "

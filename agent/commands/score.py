@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import click
 from agent.core.text import plural, shown
 
 if TYPE_CHECKING:
+    from agent.bundle.verify import Head
     from agent.core.reasons import Explanation
     from agent.deploy.load import Bundle
 
@@ -79,11 +81,10 @@ def score(
     the machine stands still, such windows are not counted. Ends with code 1 when a file could not
     be scored (the others are), 2 when the bundle cannot be used.
     """
-    from agent.deploy.load import open_bundle
+    from agent.deploy.opening import open_tried
 
-    if public_key is not None:
-        _vouched(bundle_path, public_key)
-    bundle = open_bundle(bundle_path, threads=threads)
+    vouch = partial(_vouched, bundle_path, public_key)
+    bundle = open_tried(bundle_path, threads=threads, vouch=vouch)
     quiet = json_path is not None and str(json_path) == "-"
     results = []
     for file in _expand(files):
@@ -121,13 +122,14 @@ def score(
         sys.exit(1)
 
 
-def _vouched(bundle: Path, public_key: Path) -> None:
-    """Refuse a bundle that a key does not vouch for."""
-    from agent.bundle.sign import CONTEXT, GROWN, load_public, verify_folder
-    from agent.bundle.verify import read_manifest
+def _vouched(bundle: Path, public_key: Path | None, head: Head) -> None:
+    """Refuse a bundle that a key does not vouch for, where one is given."""
+    if public_key is None:
+        return
+    from agent.bundle.sign import CONTEXT, GROWN, load_public, verify_head
 
-    grown = read_manifest(bundle).growth is not None
-    verify_folder(bundle, load_public(public_key), GROWN if grown else CONTEXT)
+    grown = head.manifest.growth is not None
+    verify_head(head, load_public(public_key), GROWN if grown else CONTEXT, bundle)
 
 
 def _expand(files: tuple[Path, ...]) -> list[Path]:

@@ -106,27 +106,24 @@ class Vouching:
             BundleError: No key vouches for it, or it did not grow from the signed export.
             SigningError: A key cannot be used.
         """
-        head = _head(original)
-        self.check_head(head, original, head, original)
-        if folder != original:
-            self.check_head(_head(folder), folder, head, original)
+        self.vouch(_head(folder), folder, original)
 
-    def check_head(self, head: Head, folder: Path, exported: Head, original: Path) -> None:
+    def vouch(self, head: Head, folder: Path, original: Path) -> None:
         """Hold what was read of a bundle, or of a version of it, to the keys.
 
         Args:
             head: Manifest and signature to be vouched for.
             folder: Where they were read.
-            exported: Those of the export it is, or grew from.
-            original: Where those were read.
+            original: The export it is, or grew from.
 
         Raises:
             BundleError: As `check`.
             SigningError: A key cannot be used.
         """
+        exported = head if folder == original else _head(original)
         site = load_public(self.public_key)
         verify_head(exported, site, CONTEXT, original)
-        if head is exported:
+        if folder == original:
             return
         if not grew_from(head.manifest, exported.manifest):
             raise BundleError("did not grow from the signed bundle", where=folder)

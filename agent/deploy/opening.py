@@ -1,30 +1,103 @@
-"""What a machine's bundles did when they were opened, remembered over restarts.
+"""What bundles did when they were opened, remembered: a new one is tried in a child process once.
+
+The agent remembers by machine:
 
 <state>/bank/<machine>/opening.json   written before a bundle is opened, gone afterwards: found
 at a start, it names the one that ended the agent
 <state>/bank/<machine>/refused.json   digests that are not opened any more
 <state>/bank/<machine>/proven.json    digests that a trial has opened
+
+and commands (`score`, `bank`, `doctor`, `drift`) by user, what they and `export` have opened:
+
+$XDG_CACHE_HOME/auscult/proven.json
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from agent.bundle.private import SealedCopy, private_copy
+from agent.bundle.verify import Head
+from agent.config.bundle import BundlesConfig
+from agent.config.encode import InferenceConfig
 from agent.core.errors import AuscultError
 from agent.core.schema import Strict
 from agent.core.storage import write_json
+from agent.deploy.load import Bundle, load
+from agent.deploy.trial import try_in_child
 
 log = logging.getLogger(__name__)
 
 OPENING, REFUSED, PROVEN = "opening.json", "refused.json", "proven.json"
-_KEPT = 20
+_KEPT = 100
 # Ends of the agent in a row, while it opened a bundle that had been opened well, that are believed
 # to be its fault.
 _PROVEN_ENDS = 3
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+
+TRIAL_SECONDS: float = BundlesConfig().trial_seconds
+
+
+def open_tried(
+    path: Path,
+    *,
+    threads: int | None = None,
+    inference: InferenceConfig | None = None,
+    vouch: Callable[[Head], object] = lambda _: None,
+    seconds: float = TRIAL_SECONDS,
+    known: Sequence[OpeningLog] = (),
+) -> Bundle:
+    """Open a bundle for a command; one that the user has not opened before is tried first.
+
+    Args:
+        path: The bundle's folder.
+        threads: As of `open_bundle`.
+        inference: As of `open_bundle`.
+        vouch: Raises when the bundle is not to be used.
+        seconds: Longest time that the trial may take; 0 for none.
+        known: Who else may know that a trial has opened it, such as the agent.
+
+    Raises:
+        BundleError: As `open_bundle`; or it ended the process that tried it, or took too much
+            memory or time.
+    """
+    with private_copy(path, vouch=vouch) as copy:
+        try_once(copy, inference or InferenceConfig(), (*known, user_log()), seconds=seconds)
+        return load(copy, threads=threads, inference=inference)
+
+
+def try_once(
+    copy: SealedCopy, inference: InferenceConfig, logs: Sequence[OpeningLog], *, seconds: float
+) -> None:
+    """Let a process of its own open a bundle first, unless one has before.
+
+    Args:
+        copy: The bundle.
+        inference: How encoders are run.
+        logs: Who may know it; the last remembers.
+        seconds: Longest time that it may take; 0 for no trial.
+
+    Raises:
+        TrialError: It ended that process, took too much memory or too long.
+        BundleError: It cannot be used.
+    """
+    digest = copy.manifest.digest
+    if not seconds or any(log.proven(digest) for log in logs):
+        return
+    try_in_child(copy, inference, seconds=seconds)
+    logs[-1].prove(digest)
+
+
+def user_log() -> OpeningLog:
+    """What this user's commands have opened."""
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    base = Path(given) if given.startswith("/") else Path("~/.cache").expanduser()
+    return OpeningLog(base / "auscult")
 
 
 class _Digests(Strict):
@@ -38,10 +111,10 @@ class _Begun(Strict):
 
 
 class OpeningLog:
-    """One machine's; a fault of the disk costs what it would remember.
+    """One machine's, or one user's; a fault of the disk costs what it would remember.
 
     Args:
-        home: The machine's folder in the state.
+        home: Its folder: the machine's in the state, or the user's.
     """
 
     def __init__(self, home: Path) -> None:

@@ -6,21 +6,21 @@ import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from agent.bundle.plain import held_folder
 from agent.bundle.private import SealedCopy, private_copy, remove_leftovers
 from agent.bundle.seal import new_bundle
-from agent.bundle.verify import Head, read_head, read_manifest
+from agent.bundle.verify import Head, read_manifest
 from agent.config.encode import InferenceConfig
 from agent.core.errors import AuscultError, BundleError
 from agent.deploy.device_key import Vouching
 from agent.deploy.load import Bundle, load
-from agent.deploy.opening import OpeningLog
-from agent.deploy.trial import TrialError, try_in_child
+from agent.deploy.opening import OpeningLog, try_once, user_log
+from agent.deploy.trial import TrialError
 from agent.deploy.versions import Versions, active_bundle, version_folders
 
 log = logging.getLogger(__name__)
@@ -149,7 +149,9 @@ class TrustedBundle:
         return list(found.items())
 
     def _open(self, folder: Path, original: Path) -> Bundle:
-        with private_copy(folder, self._copies, vouch=self._vouch(folder, original)) as copy:
+        with private_copy(
+            folder, self._copies, vouch=partial(self._vouch, folder, original)
+        ) as copy:
             digest, opening = copy.manifest.digest, self._opening
             if self._log.refused(digest):
                 raise BundleError(
@@ -157,38 +159,26 @@ class TrustedBundle:
                     where=folder,
                     remedy="Export it anew; see the agent's log for what failed.",
                 )
-            # The good one has proved itself in use.
-            if opening.trial_seconds and folder != self._good and not self._log.proven(digest):
+            if folder != self._good:  # that one has proved itself in use
                 self._try(copy)
             with self._log.opening(digest) if opening.remember else contextlib.nullcontext():
                 return self._load(copy)
 
-    def _vouch(self, folder: Path, original: Path) -> Callable[[Head], None]:
-        """Holds what was read of a bundle to the keys."""
-
-        def check(head: Head) -> None:
-            if self._opening.public_key is None:
-                return
-            exported = head
-            if folder != original:
-                with held_folder(original) as held:
-                    exported = read_head(held)
-            vouching = Vouching(self._opening.public_key, self._state)
-            vouching.check_head(head, folder, exported, original)
-
-        return check
+    def _vouch(self, folder: Path, original: Path, head: Head) -> None:
+        """Hold what was read of a bundle to the keys."""
+        if self._opening.public_key is not None:
+            Vouching(self._opening.public_key, self._state).vouch(head, folder, original)
 
     def _try(self, copy: SealedCopy) -> None:
         """Let a process of its own open it first."""
-        digest = copy.manifest.digest
+        opening = self._opening
+        logs = (self._log,) if opening.remember else (self._log, user_log())
         try:
-            try_in_child(copy, self._opening.inference, seconds=self._opening.trial_seconds)
+            try_once(copy, opening.inference, logs, seconds=opening.trial_seconds)
         except TrialError:
-            if self._opening.remember:
-                self._log.refuse(digest)
+            if opening.remember:
+                self._log.refuse(copy.manifest.digest)
             raise
-        if self._opening.remember:
-            self._log.prove(digest)
 
     def _load(self, copy: SealedCopy) -> Bundle:
         opening = self._opening

@@ -8,17 +8,20 @@ import shutil
 import numpy as np
 import onnx
 import pytest
+import yaml
+from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
-from support.bundles import WINDOW, build_bundle
+from support.bundles import WINDOW, build_bundle, tone, write
 
 from agent.bundle.manifest import ENCODER
 from agent.bundle.private import private_copy
 from agent.bundle.seal import seal
 from agent.bundle.verify import read_manifest
+from agent.cli import InstalledCommands
 from agent.config.encode import InferenceConfig
 from agent.core.errors import BundleError
 from agent.deploy import trial
-from agent.deploy.opening import OpeningLog
+from agent.deploy.opening import OpeningLog, open_tried, user_log
 from agent.deploy.trust import Opening, TrustedBundle
 
 pytestmark = pytest.mark.real_trial
@@ -110,7 +113,7 @@ def test_a_good_bundle_is_tried_once_and_its_faults_are_told_as_ever(site, monke
     def again(*_, **__):
         raise AssertionError("tried again")
 
-    monkeypatch.setattr("agent.deploy.trust.try_in_child", again)
+    monkeypatch.setattr("agent.deploy.opening.try_in_child", again)
     trusted(site).open_any().close()
     monkeypatch.undo()
     (site / "pump" / "bank.npy").write_bytes(b"")
@@ -184,3 +187,66 @@ def test_a_child_that_is_killed_is_told(site, monkeypatch):
     monkeypatch.setattr(trial.sys, "executable", "/bin/false")
     with pytest.raises(trial.TrialError, match="ends the process that opens it"):
         in_child(site / "pump")
+
+
+@pytest.fixture
+def endless(site):
+    """A bundle whose graph never ends, beside an agent and a recording."""
+    never_ending(site / "pump")
+    write(site / "new" / "0.wav", tone(3, 440.0))
+    (site / "agent.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "state_dir": "state",
+                "bundles": {"trial_seconds": 6},
+                "machines": [{"name": "pump", "bundle": "pump", "source": "replay:new"}],
+            }
+        )
+    )
+    return site
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["score", "--bundle", "pump", "new"],
+        ["bank", "list", "--bundle", "pump"],
+        ["bank", "list", "--config", "agent.yaml"],
+        ["doctor", "--config", "agent.yaml"],
+    ],
+)
+def test_a_graph_without_end_wedges_no_command(endless, monkeypatch, words):
+    monkeypatch.chdir(endless)
+    monkeypatch.setitem(open_tried.__kwdefaults__, "seconds", 6.0)
+    done = CliRunner().invoke(InstalledCommands("auscult"), words)
+    assert done.exit_code
+    told = done.output + str(done.exception)
+    assert "was not ready within 6 s when it was tried" in told
+
+
+def test_a_command_tries_a_bundle_once_and_not_what_export_or_the_agent_opened(site, monkeypatch):
+    write(site / "new" / "0.wav", tone(3, 440.0))
+    tries = []
+    monkeypatch.setattr(
+        "agent.deploy.opening.try_in_child", lambda copy, *_, **__: tries.append(copy)
+    )
+    words = ["score", "--bundle", str(site / "pump"), str(site / "new")]
+    for _ in range(2):
+        assert CliRunner().invoke(InstalledCommands("auscult"), words).exit_code == 0
+    assert len(tries) == 1
+    (user_log()._home / "proven.json").unlink()
+    trusted(site).open_wanted().close()
+    assert len(tries) == 2
+    (site / "agent.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "state_dir": "state",
+                "machines": [{"name": "pump", "bundle": "pump", "source": "replay:new"}],
+            }
+        )
+    )
+    for command in (["bank", "list"], ["doctor"]):
+        CliRunner().invoke(
+            InstalledCommands("auscult"), [*command, "--config", str(site / "agent.yaml")]
+        )
+    assert len(tries) == 2

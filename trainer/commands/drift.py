@@ -103,7 +103,7 @@ def drift(
     from rich.console import Console
     from rich.progress import Progress
 
-    from agent.deploy.load import open_bundle
+    from agent.deploy.opening import open_tried
     from agent.drift.baseline import DriftError, load_baseline, save_baseline, write_text
     from agent.drift.monitor import DriftMonitor
     from agent.drift.state import load_state, save_state
@@ -119,7 +119,7 @@ def drift(
     console = Console()
     if not console.is_terminal:
         console.width = max(console.width, 120)
-    bundle = None if bundle_path is None else open_bundle(bundle_path)
+    bundle = None if bundle_path is None else open_tried(bundle_path)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         steps = read_sequence(
             sequence,
