@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -35,17 +36,44 @@ class StateFile(Generic[State]):
     def load(self) -> State | None:
         """What an earlier run left; None when there is nothing, or nothing that can be used.
 
-        A file that cannot be understood is moved aside, for people to look at.
+        A file that cannot be understood is moved aside, for people to look at. Fields that only a
+        newer auscult knows are passed over: a step back keeps the rest.
         """
         try:
-            return self._model.model_validate_json(self.path.read_bytes())
+            data = self.path.read_bytes()
         except FileNotFoundError:
             return None
         except OSError as fault:
             log.warning("%s: cannot be read (%s): %s", self.path, fault, self._otherwise)
+            return None
+        try:
+            return self._model.model_validate_json(data)
         except ValidationError as fault:
-            self.set_aside(explain(fault))
-        return None
+            found = self._without_unknown(data, fault)
+            if found is None:
+                self.set_aside(explain(fault))
+            return found
+
+    def _without_unknown(self, data: bytes, fault: ValidationError) -> State | None:
+        """The state without fields that are unknown here; None when they are not all its fault."""
+        unknown = [error["loc"] for error in fault.errors()]
+        if any(error["type"] != "extra_forbidden" for error in fault.errors()):
+            return None
+        tree = json.loads(data)
+        for *places, last in unknown:
+            node: Any = tree
+            for place in places:
+                # Of a union, pydantic names the branch as well.
+                if isinstance(place, int) or place in node:
+                    node = node[place]
+            node.pop(last, None)
+        try:
+            found = self._model.model_validate_json(json.dumps(tree))
+        except ValidationError:
+            return None
+        names = ", ".join(sorted({str(place[-1]) for place in unknown}))
+        log.info("%s: fields of a newer auscult are passed over: %s", self.path, names)
+        return found
 
     def set_aside(self, problem: str) -> None:
         """Keep the file under another name, and say so.

@@ -23,7 +23,7 @@ FLOORS = (
     ("collect", "commission"),
     ("bank", "pipeline"),
     ("extensions", "web"),
-    ("doctor", "service"),
+    ("backup", "doctor", "service"),
     ("commands",),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -1,0 +1,1 @@
+"""A device's work as one file, and from that file on another device."""
