@@ -95,9 +95,9 @@ def main() -> None:
             )
             opened = open_bundle(bundle)
             try:
-                sections, _ = score_tests(
+                sections = score_tests(
                     opened, machine, hop_seconds=SECONDS, channel=None, advance=lambda: None
-                )
+                ).sections
             finally:
                 opened.close()
         (figures,) = summarize(list(sections), resamples=200)

@@ -43,7 +43,7 @@ from export.compare import (
     similarity,
     window_ms,
 )
-from export.draft import draft_manifest, untypical_sources
+from export.draft import draft_manifest
 from export.embed import encoder_info
 from export.embedding_cache import EmbeddingCache
 from export.framed import write_parts
@@ -55,12 +55,12 @@ from export.parts.drift import FittedDrift, fit_drift
 from export.parts.exemplars import write_exemplars
 from export.parts.patches import fit_patches, write_patches
 from export.quantize import Quantized, quantize_static, quantize_weights, spread
-from export.ruined import ruined
 from export.untypical import refuse_apart
 from trainer.decisions.advice import what_to_record
 from trainer.decisions.planted import faulty_windows
 from trainer.decisions.promised import heard_hours
 from trainer.decisions.rehearsal import Rehearsal, summed_up
+from trainer.decisions.untypical import untypical_sources
 from trainer.decisions.verdict import Standing, Verdict, judge
 from trainer.learn import HEALTHY
 from trainer.preset import Preset
@@ -253,8 +253,14 @@ def export_bundle(
         faulty = faulty_windows(machine, record, rate, samples, progress) if test else None
         final = with_promise(target, final, windows, faulty, preset, progress)
         drift = _fit_drift(record, machine, windows, final, progress)
+        rehearsal = summed_up(
+            HealthyScores(final.fitted.healthy_scores, windows.rows),
+            final.fitted.threshold, final.fitted.config.clip, machine, preset,
+            {*odd, *(one.source for one in final.apart)},
+        )  # fmt: skip
+        agree = rehearsal.agreement
         draft = draft_manifest(
-            record, machine, windows, final, comparison, quantized, drift, encoder.views
+            record, machine, windows, final, comparison, quantized, drift, encoder.views, agree
         )
         write_files(folder, final, windows, still)
         write_parts(encoder, target, exported, windows.waveforms)
@@ -293,21 +299,17 @@ def export_bundle(
                 if quantized:
                     refuse_hmean(change, preset.quantization)
                 draft = draft_manifest(
-                    record, machine, windows, final, comparison, quantized, drift, encoder.views
-                )
+                    record, machine, windows, final, comparison, quantized, drift, encoder.views,
+                    agree,
+                )  # fmt: skip
                 manifest = seal(folder, draft.model_copy(update=promised))
         if key is not None:
             sign_folder(folder, key)
         # What a device does first: nothing takes the bundle's name that it would refuse.
         open_bundle(folder).close()
         user_log().prove(read_manifest(folder).digest)
-    fitted = final.fitted
-    rehearsal = summed_up(
-        HealthyScores(fitted.healthy_scores, windows.rows),
-        fitted.threshold, fitted.config.clip, machine, preset,
-    )  # fmt: skip
-    if why := ruined(rehearsal, {*odd, *(one.source for one in final.apart)}):
-        console.print(f"[bold red]{escape(why)}[/bold red]", highlight=False)
+    if agree is not None and agree.ruined:
+        console.print(f"[bold red]{escape(agree.ruined)}[/bold red]", highlight=False)
     console.print(
         comparison_table(
             comparison,

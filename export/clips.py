@@ -8,13 +8,31 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agent.capture.files import stream_audio
+from agent.capture.files import audio_info
 from agent.core.errors import AudioError
+from agent.core.text import plural
 from agent.deploy.load import Bundle
 from agent.offline.clips import score_clip
+from agent.offline.recording import OpenRecording
 from export.results import Unscored
 from trainer.metrics.files import SectionScores
 from trainer.recordings.model import Machine, Recording
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredTests:
+    """What came of a machine's test recordings.
+
+    Attributes:
+        sections: The scores of each section in order of file name; labels are empty where a name
+            does not tell.
+        unscored: Recordings that could not be judged: silent, clipped, unreadable.
+        notes: What is otherwise in them than in training, by the function that `score` asks too.
+    """
+
+    sections: tuple[SectionScores, ...]
+    unscored: tuple[Unscored, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def score_tests(
@@ -24,7 +42,7 @@ def score_tests(
     hop_seconds: float,
     channel: int | None,
     advance: Callable[[], None],
-) -> tuple[tuple[SectionScores, ...], tuple[Unscored, ...]]:
+) -> ScoredTests:
     """Score every test recording, and decide on it by the bundle's clip threshold.
 
     Args:
@@ -32,25 +50,26 @@ def score_tests(
         machine: Its test recordings are scored.
         hop_seconds: Step between the windows of a recording: that of the memory bank, since the
             clip threshold was calibrated on recordings cut so.
-        channel: Channel of multi-channel recordings; None averages.
+        channel: Channel of multi-channel recordings; None for that of training, or the average.
         advance: Called after each recording.
-
-    Returns:
-        The scores of each section in order of file name (labels are empty where a name does not
-        tell), and the recordings that could not be judged: silent, clipped, unreadable.
     """
     scored: dict[str, list[_Scored]] = {}
     unscored: list[Unscored] = []
+    told: dict[str, list[str]] = {}
     for recording in sorted(machine.of("test"), key=lambda r: r.path):
         value: float | None = None
         seconds = limit = 0.0
         try:
-            blocks = stream_audio(
-                recording.path, rate=bundle.manifest.encoder.sample_rate, channel=channel
-            )
-            result = score_clip(bundle, blocks, hop_seconds=hop_seconds)
+            # Decoded whole before, in a process of its own, when the machine was loaded.
+            info = audio_info(recording.path)
+            heard = OpenRecording(recording.path, bundle.manifest, channel, info)
+            result = score_clip(bundle, heard.blocks(), hop_seconds=hop_seconds)
             value, seconds, limit = result.value, result.seconds, result.limit
             reason = next((w.reason for w in result.windows if w.reason), "it holds no sound")
+            for text in heard.notes():
+                told.setdefault(text, []).append(clip_name(machine, recording))
+            if fault := heard.fault():
+                value, reason = None, fault
         except AudioError as fault:
             reason = fault.problem
         if value is None or not math.isfinite(value):
@@ -61,7 +80,11 @@ def score_tests(
             )
         advance()
     sections = tuple(_section(machine, number, clips) for number, clips in sorted(scored.items()))
-    return sections, tuple(unscored)
+    notes = tuple(
+        f"{plural(len(names), 'test recording')} ({names[0]}{', ...' if names[1:] else ''}): {text}"
+        for text, names in told.items()
+    )
+    return ScoredTests(sections, tuple(unscored), notes)
 
 
 def clip_name(machine: Machine, recording: Recording) -> str:

@@ -218,13 +218,13 @@ def compare_tests(
         task = progress.add_task("scoring the test set", total=len(machine.of("test")))
         bundle = open_bundle(place, threads=2)
         try:
-            sections, _ = score_tests(
+            sections = score_tests(
                 bundle,
                 machine,
                 hop_seconds=record.preset.window.train_hop_seconds,
                 channel=record.channel,
                 advance=lambda task=task: progress.advance(task),  # type: ignore[misc]
-            )
+            ).sections
         finally:
             bundle.close()
         result = sections_hmean(sections)

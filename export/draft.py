@@ -10,20 +10,21 @@ import numpy as np
 import numpy.typing as npt
 
 from agent import __version__
-from agent.bundle.facts import ConditionsInfo, LevelInfo, ViewInfo
+from agent.bundle.facts import AgreementInfo, ConditionsInfo, LevelInfo, ViewInfo
 from agent.bundle.manifest import Manifest, Quantization, TrainedOn
 from agent.bundle.seal import file_record
 from agent.calibrate.limits import scale_info
 from agent.capture.files import audio_info
 from agent.core.text import plural
+from agent.window.validity import level_dbfs
 from export.compare import Comparison
 from export.parts.detector import Detector
 from export.parts.drift import FittedDrift
 from export.quantize import Quantized
 from export.untypical import note_apart
+from trainer.decisions.untypical import untypical_sources
 from trainer.encoders.base import View
 from trainer.held import forget_mapped
-from trainer.hygiene.stage import REFUSED
 from trainer.published.follow import report_info
 from trainer.recordings.model import Machine
 from trainer.run import RunRecord, unheard
@@ -41,6 +42,7 @@ def draft_manifest(
     quantized: Quantized | None,
     drift: FittedDrift | None = None,
     views: Sequence[View] = (),
+    agree: AgreementInfo | None = None,
 ) -> Manifest:
     """The manifest, short of its files.
 
@@ -53,11 +55,13 @@ def draft_manifest(
         quantized: How the graph was quantized; None where it was not.
         drift: What the drift monitor measures from; None for none.
         views: What the embedding is made of.
+        agree: How far the healthy recordings agree.
     """
     preset = record.preset
     asked = preset.quantization.mode
     odd = note_apart(detector.apart, untypical_sources(record))
-    notes = [*([odd] if odd else []), *detector.fitted.notes]
+    ruined = "" if agree is None else agree.ruined
+    notes = [*(one for one in (ruined, odd) if one), *detector.fitted.notes]
     if record.hygiene is not None:
         notes += [note.text for note in record.hygiene.notes if note.serious]
     drift = drift or FittedDrift()
@@ -118,6 +122,7 @@ def draft_manifest(
             )
             for view in views
         ),
+        agreement=agree,
         conditions=ConditionsInfo(channel=record.channel)
         if record.hygiene is None
         else record.hygiene.conditions,
@@ -144,21 +149,13 @@ def _learnt(record: RunRecord) -> str:
     )
 
 
-def untypical_sources(record: RunRecord) -> dict[str, bool]:
-    """Recordings in use that were found unlike all others before the training, whether by far."""
-    found = () if record.hygiene is None else record.hygiene.untypical
-    used = {recording.path for recording in record.recordings}
-    return {one.path: one.times >= REFUSED for one in found if one.path in used}
-
-
 def _levels(windows: WindowSet) -> npt.NDArray[np.float64]:
     """RMS level of each window, dBFS."""
-    power = np.empty(len(windows.rows))
+    levels = np.empty(len(windows.rows))
     for place, window in enumerate(windows.waveforms):
-        power[place] = np.mean(np.square(window, dtype=np.float64))
+        levels[place] = level_dbfs(window)
         if place % _AT_ONCE == 0:
             forget_mapped()
-    levels: npt.NDArray[np.float64] = 10.0 * np.log10(np.maximum(power, 1e-20))
     return levels
 
 

@@ -202,7 +202,7 @@ def evaluate_one(
     if cache is not None:
         bundle = cache.attach(bundle)
     try:
-        sections, unscored = score_tests(
+        scored = score_tests(
             bundle,
             machine,
             hop_seconds=system.preset.window.train_hop_seconds,
@@ -212,6 +212,7 @@ def evaluate_one(
         manifest, healthy = bundle.manifest, bundle.healthy
     finally:
         bundle.close()
+    sections = scored.sections
     written = score_folder(options.out, system, seed)
     for section in sections:
         write_scores(written, section)
@@ -224,7 +225,8 @@ def evaluate_one(
         sections=sections,
         threshold=manifest.threshold.clip_value,
         precision=manifest.encoder.precision,
-        unscored=unscored,
+        unscored=scored.unscored,
+        notes=scored.notes,
         seconds=time.monotonic() - began,
         bundle_bytes=sum(path.stat().st_size for path in folder.iterdir()),
         promise=manifest.threshold.false_alarm_rate if rule is None else rule.false_alarm_rate,

@@ -54,6 +54,7 @@ class Outcome:
         seconds: Time it took to train, export and score.
         bundle_bytes: Size of the bundle that scored; 0 where nobody looked.
         promise: Share of healthy clips that the threshold was calibrated to leave above it.
+        notes: What test recordings have otherwise than those that were learnt from.
     """
 
     figures: MachineFigures | None
@@ -64,6 +65,7 @@ class Outcome:
     seconds: float = 0.0
     bundle_bytes: int = 0
     promise: float | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

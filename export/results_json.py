@@ -85,6 +85,7 @@ def _machine_json(evaluation: Evaluation, system: System, machine: Machine | str
     common = {
         "precision": first.precision,
         "unscored": [{"name": u.name, "reason": u.reason} for u in first.unscored],
+        "notes": list(first.notes),
     }
     if len(outcomes) == 1:
         return {**details[system.seeds[0]], **common}

@@ -70,6 +70,7 @@ def notes(evaluation: Evaluation) -> list[str]:
                     f"{system.name}, {machine}: {plural(len(outcome.unscored), 'test recording')} "
                     f"without a score, among them {first.name}: {first.reason}"
                 )
+    found += _conditions(evaluation)
     scored = {
         machine: outcome.figures
         for system in evaluation.systems
@@ -95,6 +96,19 @@ def notes(evaluation: Evaluation) -> list[str]:
             f"{', '.join(domainless)}: no domains are known, so AUC s = AUC t = AUC over all clips"
         )
     return found
+
+
+def _conditions(evaluation: Evaluation) -> list[str]:
+    """What test recordings have otherwise than those that were learnt from, once a machine."""
+    return list(
+        dict.fromkeys(
+            f"{machine}: {note}"
+            for machine in evaluation.machines
+            for system in evaluation.systems
+            for outcome in evaluation.of(system, machine).values()
+            for note in outcome.notes
+        )
+    )
 
 
 def decisions_table(evaluation: Evaluation, machines: Sequence[Machine]) -> Table:

@@ -95,7 +95,11 @@ def draft_add(bundle: Bundle, healthy: Embedded, quiet: Embedded | None = None) 
     gate_vectors, gate_rows = read_gate(bundle)
     more = [] if quiet is None else quiet.rows
     if not healthy.rows and not more:
-        raise GrowthError("no window of these recordings can be used; nothing was changed")
+        why = healthy.left_out() + ([] if quiet is None else quiet.left_out())
+        raise GrowthError(
+            "no window of these recordings can be used; nothing was changed"
+            + (f" ({'; '.join(dict.fromkeys(why))})" if why else "")
+        )
     known = {identity(row.group) for row in (*bundle.rows, *gate_rows)}
     again = sorted({row.group for row in (*healthy.rows, *more) if identity(row.group) in known})
     again += _heard(bundle, healthy)

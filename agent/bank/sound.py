@@ -18,15 +18,16 @@ from agent.capture.files import is_audio, read_audio
 from agent.collect.session import SESSION, read_session
 from agent.core.errors import AuscultError
 from agent.core.records import Matrix, Samples, Validity
+from agent.core.text import plural
 from agent.deploy.load import Bundle
 from agent.evidence.record import RECORD, SOUND, read_record
-from agent.offline.recording import open_recording
+from agent.offline.recording import OpenRecording, open_recording, unfit_level
 from agent.score.sessions import session_names
 from agent.window.clip import clip_windows, stream_windows
-from agent.window.conditions import compare_conditions
-from agent.window.validity import MIN_SECONDS, assess
+from agent.window.validity import assess, level_dbfs
 
 _BATCH = 16
+_PIECE_BYTES = 1 << 20
 # How a plain recording is named, see `_find`.
 _DIGEST = re.compile(r"-([0-9a-f]{12})\.[A-Za-z0-9]+$")
 # Rows grown on a device say so in their domain: the false-alarm rate is promised there too.
@@ -69,6 +70,7 @@ class Embedded:
         level_dbfs: RMS level of each, dBFS.
         invalid: Windows left out, by the reason in words.
         empty: Recordings of which no window could be used.
+        told: What is otherwise than in training, by recording.
     """
 
     vectors: Matrix
@@ -76,6 +78,14 @@ class Embedded:
     level_dbfs: list[float] = field(default_factory=list)
     invalid: Counter[str] = field(default_factory=Counter)
     empty: list[str] = field(default_factory=list)
+    told: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def left_out(self) -> list[str]:
+        """What was left out or is otherwise than in training, a sentence each."""
+        windows = [
+            f"left out {plural(count, 'window')}: {why}" for why, count in self.invalid.items()
+        ]
+        return windows + [f"{name}: {why}" for name, told in self.told.items() for why in told]
 
 
 def find_sound(places: Sequence[Path], *, label: str | None = None) -> list[Recording]:
@@ -141,8 +151,17 @@ def _find(place: Path, label: str | None) -> list[Recording]:
             "`--label idle` or `--label noise`.",
         )
     # By content, so that one file under two names is known again.
-    digest = hashlib.sha256(place.read_bytes()).hexdigest()[:12] if place.is_file() else ""
+    digest = _digest(place)[:12] if place.is_file() else ""
     return [Recording(place, f"{place.stem}-{digest}{place.suffix}", label)]
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a file, read piece by piece: a recording may be hours long."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE_BYTES):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def alarm_sound(folder: Path) -> Recording:
@@ -175,32 +194,24 @@ def cut(recording: Recording, bundle: Bundle) -> list[tuple[float, Samples]]:
     Raises:
         AudioError: It cannot be read.
     """
-    return list(windows_of(recording, bundle))
+    heard = None
+    if recording.spans is None:
+        heard = open_recording(recording.path, bundle.manifest, None)
+        if heard.too_short():
+            return []
+    return list(_windows(recording, heard, bundle))
 
 
-def windows_of(recording: Recording, bundle: Bundle) -> Iterator[tuple[float, Samples]]:
-    """The windows of `cut`, one by one: a recording of any length is never held whole.
-
-    Raises:
-        AudioError: It cannot be read.
-    """
+def _windows(
+    recording: Recording, heard: OpenRecording | None, bundle: Bundle
+) -> Iterator[tuple[float, Samples]]:
+    """The windows of `cut`, one by one: a recording of any length is never held whole."""
+    gain = np.float32(10.0 ** (-recording.offset_db / 20.0))
+    if heard is None:
+        yield from _spans(recording, recording.spans or (), bundle, gain)
+        return
     manifest = bundle.manifest
     rate, size = manifest.encoder.sample_rate, manifest.encoder.window_samples
-    gain = np.float32(10.0 ** (-recording.offset_db / 20.0))
-    if recording.spans is not None:
-        yield from _spans(recording, recording.spans, bundle, gain)
-        return
-    heard = open_recording(recording.path, manifest, None)
-    if heard.seconds < size / rate and (
-        heard.seconds < MIN_SECONDS
-        or any(
-            one.validity is Validity.TOO_SHORT
-            for one in compare_conditions(
-                manifest.conditions, seconds=heard.seconds, window_seconds=size / rate
-            )
-        )
-    ):
-        return
     hop = max(1, round(manifest.clip_hop_seconds * rate))
     for start, window in stream_windows(heard.blocks(), window_samples=size, hop_samples=hop):
         yield start / rate, window * gain if recording.offset_db else window
@@ -239,54 +250,83 @@ def embed_sound(
 ) -> Embedded:
     """Turn recordings into rows with the bundle's own encoder.
 
+    Sound that `auscult score` would not judge for its length, level or channels is left out.
+
     Args:
-        recordings: All of healthy sound.
+        recordings: Of healthy sound, or of sound that never joins the bank.
         bundle: Its encoder, started.
         progress: Told of each recording.
 
     Raises:
         AudioError: A recording cannot be read.
     """
-    encoder = bundle.manifest.encoder
-    result = Embedded(np.empty((0, encoder.dim), np.float32))
+    result = Embedded(np.empty((0, bundle.manifest.encoder.dim), np.float32))
     parts: list[Matrix] = [result.vectors]
     task = progress.add_task("embedding", total=len(recordings)) if progress else None
     sessions = session_names([recording.source for recording in recordings])
     for recording, session in zip(recordings, sessions, strict=True):
-        used = 0
-        windows = windows_of(recording, bundle)
-        while batch := list(islice(windows, _BATCH)):
-            part = []
-            for start, window in batch:
-                verdict, reason = assess(window, encoder.sample_rate, min_seconds=0.0)
-                if verdict is Validity.VALID:
-                    part.append((start, window))
-                else:
-                    result.invalid[reason] += 1
-            if not part:
-                continue
-            vectors = bundle.encoder.encode(np.stack([window for _, window in part]))
-            good = np.asarray(np.isfinite(vectors).all(axis=1))
-            if not good.all():
-                result.invalid["the encoder gave no finite number for it"] += int((~good).sum())
-            parts.append(vectors[good])
-            for (start, window), kept in zip(part, good, strict=True):
-                if kept:
-                    used += 1
-                    result.rows.append(
-                        Row(
-                            source=recording.source,
-                            start=round(start, 6),
-                            group=recording.source,
-                            domain=recording.domain,
-                            session=session,
-                        )
-                    )
-                    power = float(np.mean(np.square(window, dtype=np.float64)))
-                    result.level_dbfs.append(10.0 * float(np.log10(max(power, 1e-20))))
-        if not used:
+        found = _embed_one(recording, session, bundle, result)
+        parts.append(found)
+        if not len(found):
             result.empty.append(recording.source)
         if progress and task is not None:
             progress.advance(task)
     result.vectors = np.concatenate(parts)
     return result
+
+
+def _embed_one(recording: Recording, session: str, bundle: Bundle, result: Embedded) -> Matrix:
+    """Embed one recording, float32 `(n, dim)`; its rows go to the result, beside what was wrong."""
+    manifest = bundle.manifest
+    heard = None
+    if recording.spans is None:
+        heard = open_recording(recording.path, manifest, None)
+        if why := heard.too_short():
+            result.told[recording.source] = (f"left out: {why}",)
+            return np.empty((0, manifest.encoder.dim), np.float32)
+    parts: list[Matrix] = [np.empty((0, manifest.encoder.dim), np.float32)]
+    rows: list[Row] = []
+    levels: list[float] = []
+    windows = _windows(recording, heard, bundle)
+    # A machine that stands still may be as quiet as it likes, and the agent judged its alarms.
+    levelled = recording.label == "healthy" and heard is not None
+    while batch := list(islice(windows, _BATCH)):
+        part = []
+        for start, window in batch:
+            verdict, reason = assess(window, manifest.encoder.sample_rate, min_seconds=0.0)
+            if verdict is Validity.VALID and levelled:
+                verdict, reason = unfit_level(manifest, window)
+            if verdict is Validity.VALID:
+                part.append((start, window))
+            else:
+                result.invalid[reason] += 1
+        if not part:
+            continue
+        vectors = bundle.encoder.encode(np.stack([window for _, window in part]))
+        good = np.asarray(np.isfinite(vectors).all(axis=1))
+        if not good.all():
+            result.invalid["the encoder gave no finite number for it"] += int((~good).sum())
+        parts.append(vectors[good])
+        for (start, window), kept in zip(part, good, strict=True):
+            if kept:
+                rows.append(_row(recording, session, start))
+                levels.append(level_dbfs(window))
+    if heard is not None:
+        if why := heard.fault():
+            result.told[recording.source] = (f"left out: {why}",)
+            return parts[0]
+        if notes := heard.notes():
+            result.told[recording.source] = tuple(notes)
+    result.rows += rows
+    result.level_dbfs += levels
+    return np.concatenate(parts)
+
+
+def _row(recording: Recording, session: str, start: float) -> Row:
+    return Row(
+        source=recording.source,
+        start=round(start, 6),
+        group=recording.source,
+        domain=recording.domain,
+        session=session,
+    )

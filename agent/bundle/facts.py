@@ -181,6 +181,35 @@ class SightInfo(Strict):
     ] = ""
 
 
+class AgreementInfo(Strict):
+    """How far the bundle's own healthy recordings agree, each held against the others at export."""
+
+    recordings: Annotated[int, Field(ge=0, description="Healthy recordings that were held")]
+    above: Annotated[
+        int, Field(ge=0, description="Those above a threshold that was found without them")
+    ]
+    above_share_least: Annotated[
+        float,
+        Field(ge=0, le=1, description="Least share of them that it may be, with 95 % confidence"),
+    ]
+    above_share_bound: Annotated[
+        float, Field(ge=0, le=1, description="From here on the detector is called ruined")
+    ]
+    spread: Annotated[
+        float,
+        Field(
+            description="How far the strangest lies above the median, as a multiple of the "
+            "distance from it within which three in four lie"
+        ),
+    ]
+    spread_bound: Annotated[
+        float, Field(gt=0, description="From here on the detector is called ruined")
+    ]
+    ruined: Annotated[
+        str, Field(description="Why it is ruined, in words; empty when it is not")
+    ] = ""
+
+
 class ConditionsInfo(Strict):
     """How the recordings that the bundle was trained on were made."""
 

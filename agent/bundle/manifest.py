@@ -39,6 +39,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from agent.bundle.facts import (
+    AgreementInfo,
     ConditionsInfo,
     LevelInfo,
     ParityInfo,
@@ -336,6 +337,10 @@ class Manifest(Strict):
     conditions: Annotated[
         ConditionsInfo | None,
         Field(description="How the training recordings were made; null in older bundles"),
+    ] = None
+    agreement: Annotated[
+        AgreementInfo | None,
+        Field(description="How far its healthy recordings agree; null in older bundles"),
     ] = None
     report: Annotated[
         ReportInfo | None,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import soxr
 
-from agent.core.records import AudioBlock, ChannelFault, Matrix, Samples
+from agent.core.records import AudioBlock, ChannelFault, Matrix, Recorded, Samples
 from agent.window.channel_watch import ChannelWatch
 
 
@@ -30,6 +30,7 @@ class Converter:
         self._next = 0.0  # when what is held back was heard
         self._channels: ChannelWatch | None = None
         self._faults: tuple[ChannelFault, ...] = ()
+        self._recorded: Recorded | None = None
 
     def __call__(
         self, frames: Matrix, rate: float, monotonic: float, *, lost: bool = False
@@ -48,6 +49,7 @@ class Converter:
         if self._channel is None and frames.shape[1] > 1:
             self._channels = self._channels or ChannelWatch(rate)
             self._faults = self._channels.push(frames)
+        self._recorded = Recorded(round(rate), frames.shape[1], self._channel)
         mono = frames.mean(axis=1) if self._channel is None else frames[:, self._channel]
         samples: Samples = np.ascontiguousarray(mono, dtype=np.float32)
         self._gap = self._gap or lost
@@ -83,4 +85,5 @@ class Converter:
             gap_before=self._gap,
             origin=self._origin,
             channel_faults=self._faults,
+            recorded=self._recorded,
         )

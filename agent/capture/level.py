@@ -34,7 +34,7 @@ def measure(samples: Samples) -> Level:
     """
     peak = float(np.abs(samples).max())
     return Level(
-        level_dbfs(samples - np.float32(samples.mean(dtype=np.float64))),
+        level_dbfs(samples),
         20 * float(np.log10(max(peak, 1e-10))),
     )
 

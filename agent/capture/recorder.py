@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,10 +20,14 @@ import soundfile
 from agent.capture.level import Level, measure
 from agent.core.errors import AudioError
 from agent.core.records import AudioBlock, Samples, Validity
+from agent.window.channel_watch import STRETCH_SECONDS
 from agent.window.validity import assess
 
 # Sound is checked, then written, in pieces of so long, seconds.
 _PIECE_SECONDS = 1.0
+# How long averaged sound waits: the verdict on channels is of a stretch, and a piece may lie across
+# two of them, seconds.
+_VERDICT_SECONDS = STRETCH_SECONDS + _PIECE_SECONDS
 # A recording that was cut short is kept from this length: a window of the encoder's, seconds.
 KEPT_SECONDS = 10.0
 FOLDERS = {"healthy": "normal", "idle": "idle", "noise": "noise"}
@@ -55,6 +60,7 @@ class Recorder:
     """Writes a stream into clips of a folder in the plain layout.
 
     Sound is checked second by second before it is written, under a hidden name until it is whole.
+    Channels that are averaged are judged over some seconds, and their sound waits for the verdict.
 
     Args:
         machine: The machine's folder; healthy sound goes to its `normal/`, as training expects.
@@ -73,6 +79,7 @@ class Recorder:
     on_level: Callable[[Level, float], None] = lambda _level, _seconds: None
     take: Take = field(default=Take((), 0.0, 0), init=False)
     _clip: _Clip | None = field(default=None, init=False)
+    _waiting: deque[tuple[Samples, int, float]] = field(default_factory=deque, init=False)
 
     def run(self, blocks: Iterable[AudioBlock]) -> Take:
         """Record until there is enough, or the blocks end.
@@ -84,8 +91,9 @@ class Recorder:
             What was kept; also in `take` after a fault.
 
         Raises:
-            AudioError: The sound is silent, clipped or constant; what was fit before it is kept if
-                it is long enough. Or it cannot be written.
+            AudioError: The sound is silent, clipped or constant, or its channels should not be
+                averaged; what was fit before it is kept if it is long enough. Or it cannot be
+                written.
         """
         try:
             self._run(blocks)
@@ -99,7 +107,9 @@ class Recorder:
         for block in blocks:
             if block.settling:
                 continue
-            if block.gap_before and (held or self._clip is not None):
+            self._judge_channels(block)
+            if block.gap_before and (held or self._waiting or self._clip is not None):
+                self._release(0.0)
                 self.take = Take(self.take.files, self.take.seconds, self.take.gaps + 1)
                 held = []
                 self._close()
@@ -110,9 +120,45 @@ class Recorder:
             piece, held = np.concatenate(held), []
             kind, reason = assess(piece, block.rate, min_seconds=0.0)
             if kind is not Validity.VALID:
-                raise AudioError(reason, where=block.origin or None, remedy=_REMEDY[kind])
-            if self._write(piece, block.rate, began):
+                self._release(0.0)
+                raise AudioError(reason, where=block.origin or None, remedy=_remedy(kind, block))
+            heard = self._total() + sum(len(part) / rate for part, rate, _ in self._waiting)
+            if heard < self.seconds:
+                self.on_level(measure(piece), min(self.seconds, heard + len(piece) / block.rate))
+            self._waiting.append((piece, block.rate, began))
+            averaged = block.recorded is not None and block.recorded.averaged
+            if self._release(_VERDICT_SECONDS if averaged else 0.0):
                 return
+        self._release(0.0)
+
+    def _judge_channels(self, block: AudioBlock) -> None:
+        """Refuse sound of channels that should not be averaged, with what waits for the verdict.
+
+        Raises:
+            AudioError: One is dead, hums, clips or cancels another. Where the machine stands still
+                no channel need hear anything.
+        """
+        for fault in block.channel_faults:
+            if self.label == "healthy" or fault.cancels or fault.validity is Validity.CLIPPED:
+                self._waiting.clear()
+                raise AudioError(
+                    fault.text,
+                    where=block.origin or None,
+                    remedy="Choose a good one with --channel, or mend it, then record again.",
+                )
+
+    def _release(self, waits: float) -> bool:
+        """Write what has waited longer than so many seconds; True when there is enough."""
+        while self._waiting:
+            later = sum(len(part) / rate for part, rate, _ in self._waiting)
+            piece, rate, began = self._waiting[0]
+            if later - len(piece) / rate < waits:
+                return False
+            self._waiting.popleft()
+            if self._write(piece, rate, began):
+                self._waiting.clear()
+                return True
+        return False
 
     def _write(self, piece: Samples, rate: int, began: float) -> bool:
         """Write a checked piece; True when there is enough."""
@@ -122,7 +168,6 @@ class Recorder:
             room = min(wanted, round(self.clip_seconds * rate) - self._clip.frames)
             part, piece = piece[:room], piece[room:]
             self._clip.write(part)
-            self.on_level(measure(part), self._total())
             began += len(part) / rate
             wanted -= len(part)
             if self._clip.frames >= round(self.clip_seconds * rate) or wanted <= 0:
@@ -155,6 +200,12 @@ class Recorder:
         clip.keep({"label": self.label, "machine": self.machine.resolve().name, **self.about})
         take = self.take
         self.take = Take((*take.files, clip.path), take.seconds + clip.seconds, take.gaps)
+
+
+def _remedy(kind: Validity, block: AudioBlock) -> str:
+    if kind is Validity.SILENT and block.recorded is not None and block.recorded.averaged:
+        return f"Its channels may cancel each other: choose one with --channel. {_REMEDY[kind]}"
+    return _REMEDY[kind]
 
 
 class _Clip:

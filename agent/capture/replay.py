@@ -17,7 +17,7 @@ import soxr
 from agent.capture.files import audio_info, is_audio, mix, read_frames
 from agent.config.capture import ReplaySource
 from agent.core.errors import AudioError
-from agent.core.records import AudioBlock, ChannelFault, Samples
+from agent.core.records import AudioBlock, ChannelFault, Recorded, Samples
 from agent.core.text import shown
 from agent.window.channel_watch import ChannelWatch
 
@@ -100,9 +100,9 @@ class Replay:
             for file in self._files:
                 gap = gap or (self._config.gap_between_files and self._position > 0)
                 try:
-                    for samples, faults in self._play(file):
+                    for samples, faults, recorded in self._play(file):
                         block = self._block(samples, gap=gap, origin=shown(file.name))
-                        block = replace(block, channel_faults=faults)
+                        block = replace(block, channel_faults=faults, recorded=recorded)
                         if self._stop.is_set():
                             return
                         yield block
@@ -138,13 +138,15 @@ class Replay:
             origin=origin,
         )
 
-    def _play(self, file: Path) -> Iterator[tuple[Samples, tuple[ChannelFault, ...]]]:
+    def _play(self, file: Path) -> Iterator[tuple[Samples, tuple[ChannelFault, ...], Recorded]]:
         """One file at the stream's rate, in short pieces; never whole in memory.
 
         Yields:
-            Samples, and what is wrong with the channels that were averaged.
+            Samples, what is wrong with the channels that were averaged, and how it was stored.
         """
-        stored = audio_info(file).rate
+        info = audio_info(file)
+        stored = info.rate
+        recorded = Recorded(stored, info.channels, self._config.channel)
         step = max(1, round(_BLOCK_SECONDS * stored))
         resampler = soxr.ResampleStream(stored, self._rate, 1, dtype="float32", quality="HQ")
         channels = ChannelWatch(stored)
@@ -156,11 +158,11 @@ class Replay:
                 if stored != self._rate:
                     piece = resampler.resample_chunk(piece)
                 if len(piece):
-                    yield piece, faults
+                    yield piece, faults, recorded
         if stored != self._rate:
             tail = resampler.resample_chunk(np.empty(0, np.float32), last=True)
             if len(tail):
-                yield tail, channels.faults
+                yield tail, channels.faults, recorded
 
     def stop(self) -> None:
         """End the stream."""

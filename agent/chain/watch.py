@@ -18,7 +18,7 @@ from pydantic import Field
 from agent.bundle.facts import ConditionsInfo
 from agent.chain.compare import compare_chain
 from agent.chain.stream import StreamMeter
-from agent.core.records import Samples, Window
+from agent.core.records import Recorded, Samples, Window
 from agent.core.schema import Strict
 from agent.core.state_file import StateFile
 from agent.explain.spectrum import Floats, Grid, HealthySpectrum, cell_levels, summary
@@ -69,6 +69,9 @@ class ChainWatch:
         self._meter: StreamMeter | None = None
         self._heard = 0
         self._of: HealthySpectrum | None = None
+        self._recorded: Recorded | None = None
+        self._form: tuple[str, ...] = ()
+        self._chain: tuple[str, ...] = ()
         #: Why the microphone is doubted; empty when it isn't.
         self.doubt = ""
         #: How what is heard differs from training, in sentences.
@@ -87,6 +90,10 @@ class ChainWatch:
         if window.monotonic < self._end - 1e-3:
             return
         self._end = window.end_monotonic
+        if window.recorded is not None and window.recorded != self._recorded:
+            self._recorded = window.recorded
+            self._form = _form(window.recorded, trained)
+            self._tell()
         level, _ = summary(cell_levels(window.samples, Grid.of(window.rate)))
         self._remember(window, len(level))
         self._present.append((level, hum_share(window.samples, window.rate)))
@@ -169,13 +176,26 @@ class ChainWatch:
                 trained, bandwidth_hz=facts.bandwidth_hz, encoder_rate=window.rate
             )
         ]
-        if told and told != list(self.differences):
+        self._chain = tuple(told)
+        self._tell()
+
+    def _tell(self) -> None:
+        told = (*self._form, *self._chain)
+        if told and told != self.differences:
             log.warning("%s: heard otherwise than in training: %s", self._machine, "; ".join(told))
-        self.differences = tuple(told)
+        self.differences = told
 
     def _save(self) -> None:
         if self._file is not None and self._past is not None:
             self._file.save(self._past)
+
+
+def _form(recorded: Recorded, trained: ConditionsInfo | None) -> tuple[str, ...]:
+    """How a stream's form differs from that of the training recordings."""
+    found = compare_conditions(
+        trained, channels=recorded.channels, channel=recorded.channel, rate=recorded.rate
+    )
+    return tuple(one.text for one in found)
 
 
 def muffled(present: Floats, past: Floats, spread: Floats, edges: Floats) -> str:

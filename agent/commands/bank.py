@@ -92,8 +92,8 @@ def add(sound: tuple[Path, ...], label: str | None, **options: Any) -> None:
             quiet = embed_sound(
                 [one for one in found if one.label != "healthy"], place.bundle, progress
             )
-        for why, count in (healthy.invalid + quiet.invalid).items():
-            click.echo(f"left out {plural(count, 'window')}: {why}", err=True)
+        for line in dict.fromkeys(healthy.left_out() + quiet.left_out()):
+            click.echo(f"auscult: {line}", err=True)
         _make(place, draft_add(place.bundle, healthy, quiet), options)
 
 

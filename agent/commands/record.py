@@ -66,8 +66,9 @@ def record(
 ) -> None:
     """Record labelled sound as FLAC, with a JSON beside each, in the layout that `train` reads.
 
-    Sound that is silent or clipped ends it with what to do, and is not kept; so does a microphone
-    that fails. Ctrl-C ends it and keeps what is recorded, from 10 seconds on.
+    Sound that is silent or clipped ends it with what to do, and is not kept; so do channels that
+    should not be averaged (one dead, humming, clipped or wired the other way round), and a
+    microphone that fails. Ctrl-C ends it and keeps what is recorded, from 10 seconds on.
     """
     from pydantic import ValidationError
 

@@ -67,6 +67,26 @@ class ChannelFault:
 
 
 @dataclass(frozen=True, slots=True)
+class Recorded:
+    """How sound came, before it was brought to one channel and another rate.
+
+    Attributes:
+        rate: Samples a second.
+        channels: How many.
+        channel: The one that is used, from 0; None for the average of all.
+    """
+
+    rate: int
+    channels: int
+    channel: int | None = None
+
+    @property
+    def averaged(self) -> bool:
+        """Whether several channels are averaged."""
+        return self.channel is None and self.channels > 1
+
+
+@dataclass(frozen=True, slots=True)
 class AudioBlock:
     """Samples as captured: one channel (chosen or averaged), at the rate asked of the source.
 
@@ -79,6 +99,7 @@ class AudioBlock:
         origin: Where it came from: a file's name or a device's.
         settling: Heard so soon after the device was opened that it may not be judged.
         channel_faults: What was last found wrong with the channels that were averaged.
+        recorded: How it came; None where the source doesn't tell.
     """
 
     samples: Samples
@@ -89,6 +110,7 @@ class AudioBlock:
     origin: str = ""
     settling: bool = False
     channel_faults: tuple[ChannelFault, ...] = ()
+    recorded: Recorded | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +136,7 @@ class Window:
         joined: Its samples are of several runs, so that no stretch of the stream holds them.
         channel_faults: What is wrong with the channels that were averaged; once it is judged,
             only what is to be told though it could be judged.
+        recorded: How its last sample came; None where the source doesn't tell.
     """
 
     samples: Samples
@@ -130,6 +153,7 @@ class Window:
     run_clock: float | None = None
     joined: bool = False
     channel_faults: tuple[ChannelFault, ...] = ()
+    recorded: Recorded | None = None
 
     @property
     def seconds(self) -> float:

@@ -20,7 +20,7 @@ from agent.drift.service import Heard
 from agent.encode.frames import SharedFrames
 from agent.foreign.ear import ForeignEar
 from agent.level.check import LevelCheck
-from agent.window.channel_watch import channel_verdict
+from agent.window.conditions import compare_conditions, unfit
 from agent.window.validity import level_dbfs
 
 log = logging.getLogger(__name__)
@@ -132,11 +132,14 @@ class WindowScorer:
     def _judge(self, window: Window) -> ScoredWindow:
         if window.validity is not Validity.VALID:
             return ScoredWindow(Score(window, None), MachineState.UNKNOWN, self._bundle)
-        unfit, told = channel_verdict(window.channel_faults, self._bundle.manifest.conditions)
-        window = replace(window, channel_faults=told)
-        for fault in unfit:
-            if fault.cancels or fault.validity is Validity.CLIPPED:
-                return _unjudged(window, fault.text + _CHOOSE, self._bundle, fault.validity)
+        trained, faults = self._bundle.manifest.conditions, window.channel_faults
+        channels = compare_conditions(trained, faults=faults, live=True)
+        told = [one.fault for one in channels if one.fault and one.validity is Validity.VALID]
+        window = replace(window, channel_faults=tuple(told))
+        for one in channels:
+            lost = one.fault is not None and (one.fault.cancels or one.validity is Validity.CLIPPED)
+            if lost and one.validity is not Validity.VALID:
+                return _unjudged(window, one.text + _CHOOSE, self._bundle, one.validity)
         offset = self.offset_db
         window = _moved(window, -offset)
         with self._in_use:
@@ -154,14 +157,20 @@ class WindowScorer:
             level = None
             if self.level is not None and not idle and window.activity is not Activity.CHANGING:
                 level = self.level.change(vector, window.samples, float(value))
-        if not idle and self.levels is not None:
-            # Only now: the sound of a quiet hall is no fault of the microphone.
-            validity, reason = self.levels.judge(level_dbfs(window.samples))
-            if validity is not Validity.VALID:
-                return _unjudged(window, reason, bundle, validity)
-        if not idle and unfit:
-            # Only now: of a machine that stands still no channel need hear anything.
-            return _unjudged(window, unfit[0].text + _CHOOSE, bundle, unfit[0].validity)
+        if not idle:
+            # Only now: the sound of a quiet hall is no fault of the microphone, and of a machine
+            # that stands still no channel need hear anything.
+            heard = compare_conditions(
+                trained,
+                level_dbfs=level_dbfs(window.samples),
+                levels=self.levels,
+                faults=faults,
+                live=True,
+            )
+            bad = unfit(heard)
+            if bad is not None:
+                text = bad.text + (_CHOOSE if bad.fault else "")
+                return _unjudged(window, text, bundle, bad.validity)
         varies, foreign = self._elsewhere(bundle, window, value if level is None else level.value)
         # Not every way of scoring knows a nearest row.
         nearest = int(neighbour) if neighbour >= 0 else None

@@ -12,12 +12,11 @@ import numpy.typing as npt
 from agent.activity.levels import BandLevels
 from agent.activity.runs import STOP_FRAMES
 from agent.calibrate.clip_limits import limit_for
-from agent.core.levels import LevelRange
 from agent.core.records import MachineState, Samples, Validity
 from agent.deploy.load import Bundle
+from agent.offline.recording import too_short, unfit_level
 from agent.window.clip import stream_windows
-from agent.window.conditions import compare_conditions
-from agent.window.validity import MIN_SECONDS, assess, level_dbfs
+from agent.window.validity import assess
 
 # Windows held at once: bounds the memory a long recording takes.
 _BATCH = 16
@@ -96,7 +95,6 @@ def score_clip(
     places: list[int] = []
     scores: dict[int, float] = {}
     idle_at: list[bool] = []
-    levels = _levels(bundle)
 
     def flush() -> None:
         """Judge the windows held."""
@@ -119,8 +117,8 @@ def score_clip(
                     verdicts[first + i] = (Validity.NOT_FINITE, why)
                     continue
                 # A machine that stands still may be as quiet as it likes.
-                if levels is not None and not rests:
-                    fit, why = levels.judge(level_dbfs(batch[i][1] - batch[i][1].mean()))
+                if not rests:
+                    fit, why = unfit_level(bundle.manifest, batch[i][1])
                     if fit is not Validity.VALID:
                         verdicts[first + i] = (fit, why)
                         continue
@@ -138,7 +136,7 @@ def score_clip(
     seconds = heard.length / encoder.sample_rate
     # Judged before it is repeated: a fraction of a second stays too short however often it is.
     if heard.length and seconds < encoder.window_samples / encoder.sample_rate:
-        fault = _too_short(bundle, seconds)
+        fault = too_short(bundle.manifest, seconds)
         if fault:
             return ClipScore(
                 (ClipWindow(0.0, None, fault),), (Validity.TOO_SHORT,), None, None, 0.0, seconds
@@ -244,24 +242,6 @@ class _Heard:
         found[found < STOP_FRAMES] = 0
         share: npt.NDArray[np.float64] = found / np.maximum(1, last - first)
         return share
-
-
-def _levels(bundle: Bundle) -> LevelRange | None:
-    """Levels at which a window may be judged, as the agent has them unless configured otherwise."""
-    if bundle.manifest.conditions is None:
-        return None
-    return LevelRange(bundle.manifest.trained_on.level_dbfs)
-
-
-def _too_short(bundle: Bundle, seconds: float) -> str:
-    """Why a recording shorter than a window is not judged; empty when it is."""
-    if seconds < MIN_SECONDS:
-        return f"{seconds:.2f} s of sound, at least {MIN_SECONDS:g} s needed"
-    manifest = bundle.manifest
-    found = compare_conditions(
-        manifest.conditions, seconds=seconds, window_seconds=manifest.window_seconds
-    )
-    return next((one.text for one in found if one.validity is Validity.TOO_SHORT), "")
 
 
 def beside_idle(

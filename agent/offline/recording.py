@@ -9,9 +9,11 @@ from agent.bundle.manifest import Manifest
 from agent.capture.files import AudioInfo, audio_info, stream_audio
 from agent.capture.guard import check_decodes
 from agent.chain.stream import StreamMeter
-from agent.core.records import Matrix, Samples
+from agent.core.levels import LevelRange
+from agent.core.records import ChannelFault, Matrix, Samples, Validity
 from agent.window.channels import ChannelMeter
-from agent.window.conditions import compare_conditions
+from agent.window.conditions import Difference, compare_conditions, unfit
+from agent.window.validity import MIN_SECONDS, level_dbfs
 
 
 class OpenRecording:
@@ -51,25 +53,79 @@ class OpenRecording:
         self._sound.push(frames.mean(axis=1))
         self._channels.push(frames)
 
-    def notes(self) -> list[str]:
-        """What is otherwise than in training, and what its header wrongly claimed; once read."""
-        facts = self._sound.facts()
-        found = compare_conditions(
-            self._manifest.conditions,
+    def differences(self) -> list[Difference]:
+        """What is otherwise than in training. Once read; of its levels see `unfit_level`."""
+        facts, manifest = self._sound.facts(), self._manifest
+        trained = manifest.conditions
+        faults: tuple[ChannelFault, ...] = ()
+        if self.channel is None:
+            faults = self._channels.faults(None if trained is None else trained.channel_levels_db)
+        return compare_conditions(
+            trained,
             channels=self._info.channels,
             channel=self.channel,
             rate=self._info.rate,
             bandwidth_hz=None if facts is None else facts.bandwidth_hz,
-            encoder_rate=self._manifest.encoder.sample_rate,
+            seconds=self.seconds,
+            window_seconds=manifest.window_seconds,
+            encoder_rate=manifest.encoder.sample_rate,
+            faults=faults,
         )
-        return [self._info.note] * bool(self._info.note) + [one.text for one in found]
+
+    def notes(self) -> list[str]:
+        """What its header wrongly claimed, and what differs from training. Once read."""
+        told = [one.text for one in self.differences() if one.validity is Validity.VALID]
+        return [self._info.note] * bool(self._info.note) + told
 
     def fault(self) -> str:
         """Why the average of its channels says nothing; empty when it does. Once read."""
-        trained = self._manifest.conditions
-        if trained is None or self.channel is not None:
-            return ""
-        return "; ".join(one.text for one in self._channels.faults(trained.channel_levels_db))
+        return "; ".join(
+            one.text
+            for one in self.differences()
+            if one.fault is not None and one.validity is not Validity.VALID
+        )
+
+    def too_short(self) -> str:
+        """Why it is too short to be judged, known before it is read; empty when it isn't."""
+        return too_short(self._manifest, self.seconds)
+
+
+def too_short(manifest: Manifest, seconds: float) -> str:
+    """Why a recording of such a length is not judged; empty when it is.
+
+    Args:
+        manifest: Of the bundle that would hear it.
+        seconds: Its length. From a window's length on, every recording is long enough.
+    """
+    if seconds >= manifest.window_seconds:
+        return ""
+    if seconds < MIN_SECONDS:
+        return f"{seconds:.2f} s of sound, at least {MIN_SECONDS:g} s needed"
+    found = unfit(
+        compare_conditions(
+            manifest.conditions, seconds=seconds, window_seconds=manifest.window_seconds
+        )
+    )
+    return "" if found is None else found.text
+
+
+def unfit_level(manifest: Manifest, window: Samples) -> tuple[Validity, str]:
+    """Whether a window's level is far from all that training had, and why it is not judged then.
+
+    Args:
+        manifest: Of the bundle that hears it; an older one judges every level.
+        window: float32, shape `(window_samples,)`, of the running machine.
+    """
+    if manifest.conditions is None:
+        return Validity.VALID, ""
+    found = unfit(
+        compare_conditions(
+            manifest.conditions,
+            level_dbfs=level_dbfs(window),
+            levels=LevelRange(manifest.trained_on.level_dbfs),
+        )
+    )
+    return (Validity.VALID, "") if found is None else (found.validity, found.text)
 
 
 def open_recording(path: Path, manifest: Manifest, channel: int | None) -> OpenRecording:

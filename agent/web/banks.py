@@ -131,11 +131,11 @@ class BankDesk:
             place.versions.tidy()
             for alarm in body.alarms:
                 mark_accepted(place.evidence, alarm, report.version)
-        left_out = sum((healthy.invalid + quiet.invalid).values())
+        left_out = dict.fromkeys(healthy.left_out() + quiet.left_out())
         return (
             f"version {report.version}: {plural(report.rows, 'row')} ({report.added} added), "
             f"raw threshold {report.before.value:.4g} -> {report.after.value:.4g}"
-            + (f"; {plural(left_out, 'window')} left out" if left_out else "")
+            + "".join(f"; {line}" for line in left_out)
             + "".join(f"; {note}" for note in report.notes)
         )
 

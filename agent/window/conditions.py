@@ -1,14 +1,18 @@
 """Conditions of training are conditions of use: what differs is told, or makes sound unfit.
 
-`score` and `bank` ask for all of it; `drift` and the agent take the channel alone so far.
+`score`, `evaluate`, `bank`, `drift` and the agent all ask `compare_conditions`, each with what it
+knows: of a file all of it, of a window of a stream its level and channels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from agent.bundle.facts import ConditionsInfo
-from agent.core.records import Validity
+from agent.core.levels import LevelRange
+from agent.core.records import ChannelFault, Validity
+from agent.window.channel_watch import channel_verdict
 
 # How much shorter than training's shortest recording one may be.
 _SHORTER = 0.8
@@ -24,14 +28,16 @@ class Difference:
     """Where sound differs from what the bundle was trained on.
 
     Attributes:
-        kind: `channels`, `rate`, `bandwidth` or `length`.
+        kind: `channels`, `fault` (of one of them), `rate`, `bandwidth`, `length` or `level`.
         text: In words.
         validity: VALID where it is only told; else why the sound is not judged.
+        fault: Of a channel that is averaged.
     """
 
     kind: str
     text: str
     validity: Validity = Validity.VALID
+    fault: ChannelFault | None = None
 
 
 def compare_conditions(
@@ -44,8 +50,14 @@ def compare_conditions(
     seconds: float | None = None,
     window_seconds: float = 0.0,
     encoder_rate: int = 0,
+    level_dbfs: float | None = None,
+    levels: LevelRange | None = None,
+    faults: Sequence[ChannelFault] = (),
+    live: bool = False,
 ) -> list[Difference]:
     """Hold sound against the conditions of training.
+
+    What is None, or left out, isn't known and is held against nothing.
 
     Args:
         trained: The manifest's; None, of older bundles, is held against nothing.
@@ -56,10 +68,26 @@ def compare_conditions(
         seconds: Its length; None for a stream.
         window_seconds: What the encoder hears at once.
         encoder_rate: Rate at which the encoder hears, Hz.
+        level_dbfs: RMS level of a window without its constant part.
+        levels: Levels at which a window may be judged.
+        faults: What is wrong with the channels that are averaged.
+        live: It comes from a microphone. Recordings of one channel may be averages that the same
+            device made, so a channel that is dead or hums is told; in a file it makes it unfit.
     """
-    if trained is None:
-        return []
     found = []
+    if level_dbfs is not None and levels is not None:
+        validity, reason = levels.judge(level_dbfs)
+        if validity is not Validity.VALID:
+            found.append(Difference("level", reason, validity))
+    bad, told = channel_verdict(faults, trained)
+    found += [Difference("fault", one.text, one.validity, one) for one in bad]
+    only_told = live or trained is None
+    found += [
+        Difference("fault", one.text, Validity.VALID if only_told else one.validity, one)
+        for one in told
+    ]
+    if trained is None:
+        return found
     averaged = channels is not None and channels > 1 and channel is None
     if averaged and trained.channels and channels not in trained.channels:
         usual = ", ".join(map(str, trained.channels))
@@ -106,3 +134,8 @@ def compare_conditions(
                 )
             )
     return found
+
+
+def unfit(differences: Iterable[Difference]) -> Difference | None:
+    """The first difference for which sound is not judged; None when it is."""
+    return next((one for one in differences if one.validity is not Validity.VALID), None)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from agent.core.errors import AudioError
-from agent.core.records import AudioBlock, ChannelFault, Samples, Validity, Window
+from agent.core.records import AudioBlock, ChannelFault, Recorded, Samples, Validity, Window
 from agent.window.validity import assess
 
 _NOTHING = frozenset({Validity.SILENT, Validity.GAP})
@@ -24,6 +24,7 @@ class _Anchor:
     origin: str
     settling: bool
     faults: tuple[ChannelFault, ...]
+    recorded: Recorded | None
 
 
 class RollingWindow:
@@ -117,6 +118,7 @@ class RollingWindow:
                 block.origin,
                 block.settling,
                 block.channel_faults,
+                block.recorded,
             )
         )
         self.pieces.append(samples)
@@ -162,4 +164,5 @@ class RollingWindow:
             step=self.hop_samples,
             position=first + start,
             channel_faults=faults,
+            recorded=end.recorded,
         )

@@ -61,12 +61,15 @@ _OVER_LEVEL = 1.001
 
 
 def level_dbfs(samples: Samples) -> float:
-    """RMS level as training measured it (`trained_on.level_dbfs`), dBFS; -200 for zeros.
+    """RMS level as training measures it (`trained_on.level_dbfs`), dBFS; -200 for zeros.
+
+    The constant part (DC) of a converter is no sound and does not count.
 
     Args:
         samples: float32, shape `(n,)`, `n > 0`, full scale 1.0.
     """
-    power = float(np.mean(np.square(samples, dtype=np.float64)))
+    mean = samples.mean(dtype=np.float64)
+    power = float(np.mean(np.square(samples - np.float32(mean), dtype=np.float64)))
     return 10 * float(np.log10(max(power, 1e-20)))
 
 

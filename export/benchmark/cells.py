@@ -47,6 +47,9 @@ class CellRecord(Strict):
     ] = None
     sections: Annotated[tuple[CellSection, ...], Field(description="The scores")]
     unscored: Annotated[tuple[tuple[str, str], ...], Field(description="Clip, why")] = ()
+    notes: Annotated[
+        tuple[str, ...], Field(description="What the tests have otherwise than training")
+    ] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,7 @@ def write_cell(out: Path, cell: Cell, outcome: Outcome) -> None:
             for s in outcome.sections
         ),
         unscored=tuple((one.name, one.reason) for one in outcome.unscored),
+        notes=outcome.notes,
     )
     path = cell.path(out)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -129,6 +133,7 @@ def read_cell(out: Path, cell: Cell, *, resamples: int) -> Outcome | None:
         threshold=record.threshold,
         precision=record.precision,
         unscored=tuple(Unscored(*one) for one in record.unscored),
+        notes=record.notes,
         seconds=record.seconds,
         bundle_bytes=record.bundle_bytes,
         promise=record.promise,

@@ -130,7 +130,8 @@ def export(
             words.append(hours_words(done.healthy_hours))
         colour = "red" if seen.blind else "default"
         tell(f"[{colour}]{escape('; '.join(words))}[/{colour}]", highlight=False)
-    for note in manifest.notes:
+    told = "" if manifest.agreement is None else manifest.agreement.ruined  # before all else
+    for note in (note for note in manifest.notes if note != told):
         colour = "red" if note.startswith("BLIND") else "yellow"
         tell(f"[{colour}]note:[/{colour}] {escape(note)}", highlight=False)
     size = sum(record.size for record in manifest.files.values())
@@ -159,6 +160,9 @@ def export(
             if done.comparison.test is None or done.tested is None
             else rehearsal_json(done.comparison.test.figures, done.tested),
             "threshold": limit.model_dump(mode="json"),
+            "agreement": None
+            if manifest.agreement is None
+            else manifest.agreement.model_dump(mode="json"),
             "notes": list(manifest.notes),
             "device": {
                 "profile": None if profile is None else profile.model_dump(mode="json"),

@@ -23,7 +23,6 @@ from agent.bundle.manifest import (
     Gate,
 )
 from agent.calibrate.fit import FittedScorer, fit_scorer
-from agent.config.scorer import ScorerConfig
 from agent.core.errors import AudioError
 from agent.core.records import Matrix
 from agent.core.storage import write_json
@@ -37,8 +36,8 @@ from export.embedding_cache import EmbeddingCache
 from export.onnx_graph import ExportError
 from export.planted import measure_sight
 from export.promise import keep_promise
-from export.untypical import REFUSED, ScoredApart, apart_recordings, without_density
 from trainer.decisions.promised import window_rule
+from trainer.decisions.untypical import ScoredApart, counted
 from trainer.encoders.base import Encoder
 from trainer.fit.densities import ScikitFitter
 from trainer.preset import Preset
@@ -123,25 +122,20 @@ def make_detector(
     vectors = _embedded(graph, info, windows, progress, cache)
 
     healthy = HealthySet(vectors, windows.rows)
-    apart = tuple(apart_recordings(healthy, preset.scorer))
-    odd = {one.source for one in apart} | set(untypical)
-    alone = any(untypical.values()) or any(one.times >= REFUSED for one in apart)
-
-    def fit(scorer: ScorerConfig) -> FittedScorer:
-        out = [
-            row.source in odd or bool(unheard and row.source not in unheard) for row in windows.rows
-        ]
-        return fit_scorer(
-            healthy,
-            scorer,
-            window_rule(preset),
-            window_seconds=info.window_samples / info.sample_rate,
-            fitter=ScikitFitter(),
-            uncounted=np.array(out) if any(out) else None,
-        )
-
-    # A row that is unlike all others would, by its own density, claim every sound as its own.
-    fitted = fit(without_density(preset.scorer) if alone else preset.scorer)
+    known = counted(healthy, preset.scorer, untypical)
+    apart = known.apart
+    out = [
+        row.source in known.odd or bool(unheard and row.source not in unheard)
+        for row in windows.rows
+    ]
+    fitted = fit_scorer(
+        healthy,
+        known.scorer,
+        window_rule(preset),
+        window_seconds=info.window_samples / info.sample_rate,
+        fitter=ScikitFitter(),
+        uncounted=np.array(out) if any(out) else None,
+    )
     if still is None:
         return Detector(graph, info, vectors, fitted, apart=apart)
     gate_vectors = _embedded(graph, info, still, progress, cache)

@@ -15,6 +15,7 @@ import soundfile
 from support.bundles import tone, write
 from support.sound_server import NAME, SoundServer
 
+from agent.capture.convert import Converter
 from agent.capture.recorder import Recorder
 from agent.core.errors import AudioError
 from agent.core.records import AudioBlock
@@ -96,6 +97,46 @@ def test_unfit_sound_ends_it_and_is_not_kept(tmp_path, bad, words):
     with pytest.raises(AudioError):
         other.run(blocks(sound[28 * RATE :]))
     assert [path.name for path in kept(tmp_path / "short")] == ["normal"]
+
+
+def stereo(frames):
+    """A stream of several channels that are averaged, as a microphone gives it."""
+    convert = Converter(None, None, "mic")
+    step = RATE // 10
+    for n, at in enumerate(range(0, len(frames), step)):
+        yield convert(frames[at : at + step].astype(np.float32), RATE, 5.0 + n / 10)
+
+
+HUM = (0.1 * np.sin(2 * np.pi * 50 * np.arange(40 * RATE) / RATE)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("second", "words"),
+    [
+        (lambda sound: 0.0 * sound, "channel 1 gives nothing: dead.*--channel"),
+        (lambda sound: -0.98 * sound, "cancel each other.*the other way round.*--channel"),
+        (lambda sound: np.clip(9 * sound, -1, 1), "of channel 1 is clipped.*--channel"),
+        (lambda sound: HUM[: len(sound)], "channel 1 holds nothing but mains hum.*--channel"),
+    ],
+)
+def test_channels_that_should_not_be_averaged_end_it_and_are_not_kept(tmp_path, second, words):
+    sound = 0.3 * np.random.default_rng(0).normal(size=36 * RATE) * 0.5
+    good = np.stack([sound, 0.9 * sound], 1)[: 25 * RATE]
+    bad = np.stack([sound, second(sound)], 1)[: 36 * RATE]
+    one = recorder(tmp_path, 60, clip=10.0)
+    with pytest.raises(AudioError, match=words):
+        one.run(stereo(np.concatenate([good, bad])))
+    # What waited for the verdict is not among them.
+    assert [soundfile.info(path).duration for path in one.take.files] == [10, 10]
+    for path in one.take.files:
+        assert np.abs(soundfile.read(path)[0]).max() < 1.0
+
+
+def test_sound_of_good_channels_waits_for_their_verdict_and_is_kept_whole(tmp_path):
+    sound = 0.1 * np.random.default_rng(0).normal(size=40 * RATE)
+    take = recorder(tmp_path, 20, clip=10.0).run(stereo(np.stack([sound, sound], 1)))
+    heard = np.concatenate([soundfile.read(path, dtype="float32")[0] for path in take.files])
+    np.testing.assert_allclose(heard, sound[: 20 * RATE], atol=2**-22)
 
 
 def test_no_recording_spans_lost_sound(tmp_path):

@@ -122,7 +122,7 @@ def test_trained_exported_evaluated_and_run_by_the_agent(tmp_path, request, data
 
     bundle = open_bundle(tmp_path / "bundle")
     try:
-        sections, unscored = score_tests(
+        scored = score_tests(
             bundle, machine, hop_seconds=SECONDS, channel=None, advance=lambda: None
         )
         samples = read_audio(heard, rate=bundle.manifest.encoder.sample_rate)
@@ -131,8 +131,8 @@ def test_trained_exported_evaluated_and_run_by_the_agent(tmp_path, request, data
         offline, _ = bundle.scorer.score(bundle.encoder.encode(windows))
     finally:
         bundle.close()
-    assert not unscored
-    found = sections_hmean(sections)
+    assert not scored.unscored
+    found = sections_hmean(scored.sections)
     assert found is not None
     hmean, clips = found
     assert clips == 8

@@ -14,7 +14,7 @@ from agent.offline.clips import score_clip
 from agent.score.scorer import HealthySet
 from export.bundle import export_run
 from export.onnx_graph import ExportError
-from export.untypical import apart_recordings, scored_apart
+from trainer.decisions.untypical import apart_recordings, scored_apart
 from trainer.hygiene.stage import inspect_machine
 from trainer.learn import train_machine
 from trainer.preset import load_preset, preset_names

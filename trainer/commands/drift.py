@@ -159,6 +159,7 @@ def drift(
         "accepted": list(accepted),
         "unjudged": list(unjudged),
         "left_out": steps.left_out,
+        "notes": list(steps.notes),
         "skipped": [{"file": str(one.path), "reason": one.reason} for one in steps.skipped],
         **summary(steps, monitor, readings),
     }
@@ -187,6 +188,8 @@ def _tell_missing(steps: Sequence) -> None:
     if steps.left_out:
         names = ", ".join(f"{folder or '.'}/ ({count})" for folder, count in steps.left_out.items())
         click.echo(f"auscult: only the healthy recordings are taken; left out: {names}", err=True)
+    for note in steps.notes:
+        click.echo(f"auscult: {note}", err=True)
     for one in steps.skipped:
         click.echo(f"auscult: {one.path} is skipped: {one.reason}. {one.remedy}", err=True)
     if steps.skipped:

@@ -213,6 +213,8 @@ def train(
     if rehearsal is not None and rehearsal.clips:
         found = rehearsal_json(rehearsal.figures, rehearsal.ruling)
         write_json(out / DECISIONS, found)
+        if rehearsal.agreement is not None and rehearsal.agreement.ruined:
+            console.print(f"[bold red]{escape(rehearsal.agreement.ruined)}[/]", highlight=False)
         console.print(escape(rehearsal_words(rehearsal.figures)), highlight=False)
         console.print(f"verdict: {escape(rehearsal.ruling.text())}", highlight=False)
     if rehearsal is not None and rehearsal.promised is not None:

@@ -10,13 +10,14 @@ trained encoder has learnt from all of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 from rich.progress import Progress
 
+from agent.bundle.facts import AgreementInfo
 from agent.bundle.manifest import Row, Threshold
 from agent.calibrate.fit import fit_scorer
 from agent.calibrate.limits import HealthyScores
@@ -27,9 +28,11 @@ from agent.core.errors import AudioError
 from agent.score.scorer import HealthySet
 from agent.score.sessions import left_out_with, sessions_of
 from trainer.decisions.advice import what_to_record
+from trainer.decisions.agreement import agreement
 from trainer.decisions.figures import DecisionFigures, JudgedClip, decision_figures
 from trainer.decisions.planted import faulty_windows
 from trainer.decisions.promised import Promised, look_ahead
+from trainer.decisions.untypical import counted, untypical_sources
 from trainer.decisions.verdict import Standing, Verdict, judge
 from trainer.encoders.base import Encoder
 from trainer.fit.densities import ScikitFitter
@@ -53,6 +56,7 @@ class Rehearsal:
         threshold: Of whole recordings, found from all of them.
         ruling: Verdict on the figures, with what to record next.
         figures: What the thresholds did, `all` and by domain.
+        agreement: How far the recordings agree; None where there are too few to say.
         promised: What the promise of alarms costs; None where that was not looked at.
     """
 
@@ -61,6 +65,7 @@ class Rehearsal:
     threshold: float
     figures: dict[str, DecisionFigures]
     ruling: Verdict
+    agreement: AgreementInfo | None = None
     promised: Promised | None = None
 
 
@@ -97,23 +102,30 @@ def rehearse(
     kept = unheard(record)
     rule = clip_rule(preset)
     vectors = HealthySet(embed_windows(encoder, windows.waveforms, progress), windows.rows)
+    known = counted(vectors, preset.scorer, untypical_sources(record))
+    out = [row.source in known.odd or bool(kept and row.source not in kept) for row in windows.rows]
     fitted = fit_scorer(
         vectors,
-        preset.scorer,
+        known.scorer,
         rule,
         window_seconds=preset.window.seconds,
         fitter=ScikitFitter(),
-        uncounted=np.array([row.source not in kept for row in windows.rows]) if kept else None,
+        uncounted=np.array(out) if any(out) else None,
     )
     healthy = HealthyScores(fitted.healthy_scores, windows.rows)
-    found = summed_up(healthy, fitted.threshold, fitted.config.clip, machine, preset)
+    found = summed_up(healthy, fitted.threshold, fitted.config.clip, machine, preset, known.odd)
     faulty = faulty_windows(machine, record, encoder.sample_rate, encoder.window_samples, progress)
     promised = look_ahead(preset, encoder, fitted, vectors, windows, faulty, progress)
     return replace(found, promised=promised)
 
 
 def summed_up(
-    healthy: HealthyScores, threshold: Threshold, clip: str, machine: Machine, preset: Preset
+    healthy: HealthyScores,
+    threshold: Threshold,
+    clip: str,
+    machine: Machine,
+    preset: Preset,
+    apart: Collection[str] = (),
 ) -> Rehearsal:
     """The rehearsal of a fitted detector.
 
@@ -123,6 +135,7 @@ def summed_up(
         clip: `mean` or `max`: how windows make a recording's score.
         machine: The recordings.
         preset: The recipe.
+        apart: Recordings that are known to be unlike all others, and set no threshold.
     """
     rule = clip_rule(preset)
     clips, scores = held_out_clips(healthy, rule, clip, lengths(machine), preset.window.seconds)
@@ -134,7 +147,8 @@ def summed_up(
         Standing(promise=rule.false_alarm_rate),
         what_to_record(machine, figures, heard),
     )
-    return Rehearsal(tuple(clips), tuple(scores), threshold.clip_value, figures, ruling)
+    agree = agreement(clips, scores, figures["all"].false, apart)
+    return Rehearsal(tuple(clips), tuple(scores), threshold.clip_value, figures, ruling, agree)
 
 
 def clip_rule(preset: Preset) -> ThresholdRule:

@@ -19,9 +19,10 @@ from agent.core.records import Matrix, Validity
 from agent.deploy.load import Bundle
 from agent.drift.baseline import DriftError
 from agent.drift.mixture import Array
-from agent.offline.recording import open_recording
+from agent.offline.recording import OpenRecording, open_recording, unfit_level
 from agent.window.clip import stream_windows
-from agent.window.validity import MIN_SECONDS, assess
+from agent.window.conditions import compare_conditions
+from agent.window.validity import assess
 from trainer.drift.bands import band_statistics, plan_bands
 from trainer.drift.folder import choose_recordings, one_format
 from trainer.drift.settings import (
@@ -63,6 +64,7 @@ class Sequence:
         tolerance: Their healthy tolerance.
         left_out: Of a training folder, how many recordings of which folder were not taken.
         skipped: Recordings that could not be used.
+        notes: What is otherwise than where the bundle was trained, or was not judged for it.
         settings: The fit's choices for such features.
     """
 
@@ -74,6 +76,7 @@ class Sequence:
     tolerance: Tolerance
     left_out: dict[str, int] = field(default_factory=dict)
     skipped: tuple[Rejected, ...] = ()
+    notes: tuple[str, ...] = ()
     settings: DriftSettings = EMBEDDING_SETTINGS
 
 
@@ -127,7 +130,15 @@ def read_sequence(
     shown = _shown(range(len(snapshots)), len(snapshots), "features", progress)
     if bundle is not None:
         rows = [_embed_snapshot(snapshots[row], rate, bundle) for row in shown]
-        return _embeddings(rows, steps, bundle, snapshots.shape[2])
+        made = _embeddings(rows, steps, bundle, snapshots.shape[2])
+        # Only told: snapshots are of another sensor more often than not.
+        different = compare_conditions(
+            bundle.manifest.conditions,
+            rate=round(rate),
+            seconds=snapshots.shape[1] / rate,
+            window_seconds=bundle.manifest.window_seconds,
+        )
+        return replace(made, notes=tuple(f"{path.name}: {one.text}" for one in different))
     try:
         plan = plan_bands(rate, snapshots.shape[1], snapshots.shape[2])
     except ValueError as fault:
@@ -251,33 +262,63 @@ def _folder_embeddings(
     folder: Path, files: Many[Path], bundle: Bundle, progress: Progress | None
 ) -> Sequence:
     info = bundle.manifest.encoder
-    window = info.window_samples
-    rows, steps = [], []
+    rows: list[npt.NDArray[np.float32]] = []
+    steps: list[Step] = []
     skipped: list[Rejected] = []
+    told: dict[str, list[str]] = {}
     for index in _shown(files, len(files), "embeddings", progress):
         file = files[index]
+        name = file.relative_to(folder).as_posix()
         try:
             heard = open_recording(file, bundle.manifest, None)
-            made: list[npt.NDArray[np.float32]] = []
-            for start, part in stream_windows(
-                heard.blocks(), window_samples=window, hop_samples=window
-            ):
-                if start % window:
-                    continue  # what is left over at the end is no step
-                judged, _ = assess(part, info.sample_rate)
-                if judged is Validity.VALID and heard.seconds >= MIN_SECONDS:
-                    made.append(bundle.encoder.encode(part[None])[0])
-                else:
-                    made.append(np.full(info.dim, np.nan, dtype=np.float32))
+            made, why = _embed_recording(heard, bundle)
         except AudioError as fault:
             skipped.append(Rejected(file, fault.problem, fault.remedy))
             continue
+        if unfit := heard.fault():
+            skipped.append(Rejected(file, unfit, "Train the bundle on one channel."))
+            continue
+        for text in (*heard.notes(), *why):
+            told.setdefault(text, []).append(name)
         rows += made
-        name = file.relative_to(folder).as_posix()
-        steps += [Step(name, n * window / info.sample_rate) for n in range(len(made))]
+        steps += [Step(name, n * info.window_samples / info.sample_rate) for n in range(len(made))]
     if not rows:
         raise _none_usable(folder, skipped)
-    return replace(_embeddings(rows, tuple(steps), bundle, 1), skipped=tuple(skipped))
+    return replace(
+        _embeddings(rows, tuple(steps), bundle, 1), skipped=tuple(skipped), notes=_told(told)
+    )
+
+
+def _embed_recording(
+    heard: OpenRecording, bundle: Bundle
+) -> tuple[list[npt.NDArray[np.float32]], list[str]]:
+    """A row of each window, NaN for one that is not judged, and why those that training lacks."""
+    info = bundle.manifest.encoder
+    window = info.window_samples
+    short = heard.too_short()
+    made: list[npt.NDArray[np.float32]] = []
+    why: dict[str, None] = {short: None} if short else {}
+    for start, part in stream_windows(heard.blocks(), window_samples=window, hop_samples=window):
+        if start % window:
+            continue  # what is left over at the end is no step
+        judged, _ = assess(part, info.sample_rate)
+        if judged is Validity.VALID and not short:
+            judged, reason = unfit_level(bundle.manifest, part)
+            if reason:
+                why[reason] = None
+        if judged is Validity.VALID and not short:
+            made.append(bundle.encoder.encode(part[None])[0])
+        else:
+            made.append(np.full(info.dim, np.nan, dtype=np.float32))
+    return made, [f"not judged: {reason}" for reason in why]
+
+
+def _told(told: dict[str, list[str]]) -> tuple[str, ...]:
+    """Notes, each with the first recording that it is of and how many others."""
+    return tuple(
+        f"{names[0]}{f' and {len(names) - 1} more' if names[1:] else ''}: {text}"
+        for text, names in told.items()
+    )
 
 
 def _embed_snapshot(

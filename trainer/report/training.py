@@ -87,7 +87,11 @@ def write_report(folder: Path, record: RunRecord, rehearsal: Rehearsal | None = 
 
 
 def _rehearsed(page: Page, rehearsal: Rehearsal) -> None:
-    page.verdict(rehearsal.ruling, of="on the healthy recordings, each left out,")
+    ruined = "" if rehearsal.agreement is None else rehearsal.agreement.ruined
+    if ruined:
+        page.answer(ruined, tone="bad")
+    else:
+        page.verdict(rehearsal.ruling, of="on the healthy recordings, each left out,")
     page.numbers(first_numbers(rehearsal.figures["all"]))
     page.first_picture(
         "Scores of the healthy recordings, each with itself left out, and the threshold that they "

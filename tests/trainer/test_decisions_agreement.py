@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 
 from agent.bundle.facts import ConditionsInfo
-from export.ruined import ruined
+from trainer.decisions.agreement import agreement
 from trainer.decisions.figures import JudgedClip, decision_figures
-from trainer.decisions.rehearsal import Rehearsal
-from trainer.decisions.verdict import Standing, judge
 from trainer.encoders.base import View
 from trainer.hygiene.bands import band_note
 
@@ -19,7 +17,12 @@ def rehearsal(scores, above):
         JudgedClip(f"normal/{n:02}.wav", "normal", "", n < above, 10.0) for n in range(len(scores))
     )
     figures = decision_figures(clips)
-    return Rehearsal(clips, tuple(scores), 1.0, figures, judge(figures, Standing(promise=0.01), ()))
+    return clips, tuple(scores), figures["all"].false
+
+
+def ruined(rehearsal, apart=()):
+    found = agreement(*rehearsal, apart)
+    return "" if found is None else found.ruined
 
 
 def test_healthy_recordings_that_agree_are_no_news():
