@@ -84,25 +84,66 @@ def with_twins_and_strays(rng):
     return np.float32(np.concatenate([crowd, twins, strays]))
 
 
+def real_auc(vectors, config, healthy, faulty):
+    """AUC of faulty against healthy embeddings, neither heard before."""
+    groups = [str(i) for i in range(len(vectors))]
+    constants = fit_constants(vectors, groups, config)
+    rows = tuple(Row(source=g, start=0, group=g) for g in groups)
+    scorer = KnnScorer(MemoryBank(vectors, constants, rows), config)
+    return auc(scorer.score(healthy)[0], scorer.score(faulty)[0])
+
+
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_normalisation_that_collapses_is_dropped_with_a_note(seed):
     rng = np.random.default_rng(seed)
     vectors = with_twins_and_strays(rng)
-    groups = [str(i) for i in range(len(vectors))]
     healthy = np.float32(rng.normal(size=(100, 24)) * 0.2 + 2 * np.eye(24)[0])
     faulty = np.float32(rng.normal(size=(100, 24)) * 0.3 + 2 * np.eye(24)[0] + 0.3 * np.eye(24)[1])
-
-    def real_auc(config):
-        constants = fit_constants(vectors, groups, config)
-        rows = tuple(Row(source=g, start=0, group=g) for g in groups)
-        scorer = KnnScorer(MemoryBank(vectors, constants, rows), config)
-        return auc(scorer.score(healthy)[0], scorer.score(faulty)[0])
-
     config = KnnConfig(normalization="ldn_ratio", density_k=1)
     used, note = trusted(healthy_set(vectors), config)
-    assert real_auc(config) < real_auc(used) - 0.1  # it did collapse, and the check mended it
+    # It did collapse, and the check mended it.
+    with_it, without = (real_auc(vectors, one, healthy, faulty) for one in (config, used))
+    assert with_it < without - 0.1
     assert used.normalization == "none"
     assert "ldn_ratio was dropped" in note
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("density_k", [1, 8])
+def test_variance_minimisation_that_sees_nothing_far_away_is_dropped(seed, density_k):
+    rng = np.random.default_rng(seed)
+    vectors = with_twins_and_strays(rng)
+    config = KnnConfig(normalization="varmin", density_k=density_k)
+    used, note = trusted(healthy_set(vectors), config)
+    assert used.normalization == "none"
+    assert "varmin was dropped: on far displaced healthy sound" in note
+    healthy, faulty = (np.float32(rng.normal(size=(100, 24)) * s) for s in (0.2, 0.3))
+    healthy[:, 0] += 2
+    faulty[:, 0] += 2
+    assert real_auc(vectors, config, healthy, faulty) < real_auc(vectors, used, healthy, faulty)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2, 3])
+def test_variance_minimisation_is_kept_where_it_only_loses_what_is_near(seed):
+    """As on motors: some of its conditions are steadier than others, and recordings differ."""
+    rng = np.random.default_rng(seed)
+
+    def recordings(count, fault):
+        unsteady = rng.random(count) < 0.3
+        spread = np.where(unsteady, 2.0, 1.0) * np.exp(0.2 * rng.normal(size=count))
+        found = rng.normal(size=(count, 24)) * spread[:, None]
+        found[:, 0] += 8.0 * unsteady
+        found[:, 1] += fault
+        return np.float32(found)
+
+    vectors, healthy, faulty = recordings(60, 0), recordings(200, 0), recordings(200, 6)
+    config = KnnConfig(metric="euclidean", normalization="varmin")
+    plain = config.model_copy(update={"normalization": "none"})
+    own = healthy_set(vectors)
+    assert power(own, config) < power(own, plain) - 0.015  # near by it loses,
+    gain = real_auc(vectors, config, healthy, faulty) - real_auc(vectors, plain, healthy, faulty)
+    assert gain > 0.03  # but not on faults
+    assert trusted(own, config) == (config, "")
 
 
 def test_one_recording_leaves_nothing_to_ask():
