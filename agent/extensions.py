@@ -94,6 +94,7 @@ class Extensions:
                 inference, key, partial(suits, machine),
                 partial(adapted, machine, self._config.state_path),
                 self._config.bundles.trial_seconds, remember=not strict,
+                allow_older=self._config.bundles.allow_older,
             )  # fmt: skip
             trusted = TrustedBundle(
                 self._config.bundle_of(machine), self._config.state_path, machine.name, opening

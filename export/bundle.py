@@ -7,6 +7,7 @@ moves the bank and the device's embeddings alike.
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -148,6 +149,8 @@ def export_bundle(
     precision: Literal["int8", "float32"] = "int8",
     test: bool = True,
     sign: Path | None = None,
+    machine_name: str | None = None,
+    counter: int | None = None,
     sound: bool = True,
     console: Console | None = None,
     cache: EmbeddingCache | None = None,
@@ -162,6 +165,8 @@ def export_bundle(
         precision: `float32` leaves quantization out.
         test: Also score the test set.
         sign: Private key to sign the bundle with, read before the work begins.
+        machine_name: The machine that it is for; the run's when None.
+        counter: What a device orders a machine's bundles by; seconds since 1970 when None.
         sound: Carry a few healthy windows as sound, to be heard beside an alarm.
         console: Where to tell.
         cache: Where embeddings are kept.
@@ -281,7 +286,11 @@ def export_bundle(
             )
             write_patches(folder, patches)
         beside = final if quantized is None else plain
-        promised = write_parity(folder, final, beside, windows.rows, mean)
+        promised = {
+            **write_parity(folder, final, beside, windows.rows, mean),
+            "machine": machine_name or record.machine,
+            "counter": int(time.time()) if counter is None else counter,
+        }
         manifest = seal(folder, draft.model_copy(update=promised))
         if test:
             plain_folder = None

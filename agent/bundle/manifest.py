@@ -346,12 +346,20 @@ class Manifest(Strict):
         ReportInfo | None,
         Field(description="The published report its preset follows; null when none"),
     ] = None
+    machine: Annotated[
+        str,
+        Field(
+            max_length=200,
+            description="The machine that it is for: a device that took up another machine's "
+            "refuses it. `trained_on.machine` when empty, as in older bundles",
+        ),
+    ] = ""
     counter: Annotated[
         int,
         Field(
             ge=0,
-            description="Counts a machine's bundles up, so that a device can refuse an older one; "
-            "0 when not counted",
+            description="Counts a machine's bundles up, so that a device can refuse an older one: "
+            "seconds since 1970 at export, or `--counter`; 0 when not counted, in older bundles",
         ),
     ] = 0
     files: Annotated[

@@ -20,6 +20,14 @@ class BundlesConfig(Strict):
             "its other half are opened; needs the package of `auscult[sign]`. null opens any"
         ),
     ] = None
+    allow_older: Annotated[
+        bool,
+        Field(
+            description="With `public_key`: also take up bundles older than what was taken up "
+            "before, and other machines'. Each is logged, and told with the event. For one bundle "
+            "alone, the command `reload` with `allow_older`"
+        ),
+    ] = False
     watch_seconds: Annotated[
         float,
         Field(

@@ -54,20 +54,24 @@ class BundleLedger:
         self._memory = LedgerMemory()
         self._lock = threading.Lock()
 
-    def begin(self, bundle: Bundle | None, refusal: str = "", refused: str = "") -> None:
+    def begin(
+        self, bundle: Bundle | None, refusal: str = "", refused: str = "", doubt: str = ""
+    ) -> None:
         """The agent has started with a bundle: tell what was not told, and what is new.
 
         Args:
             bundle: In use; None when there is none yet.
             refusal: Why the bundle that was wanted could not be used; empty when it could.
             refused: That one's digest, when it could be read.
+            doubt: Why the one in use may not have been meant to be; empty without a reason.
         """
         with self._lock:
             self._memory = _read(self._path)
             before = self._memory.digest
             self._hand_over(self._memory.untold, bundle)
             if bundle is not None and before and before != bundle.manifest.digest:
-                event = _event(BundleEventKind.SWAPPED, bundle, "found at the start", old=before)
+                reason = f"found at the start; it {doubt}" if doubt else "found at the start"
+                event = _event(BundleEventKind.SWAPPED, bundle, reason, old=before)
                 self._hand_over((event,), bundle)
             else:
                 self._hand_over((), bundle)

@@ -209,7 +209,9 @@ class BundleSwapper:
     def start(self) -> None:
         """Tell what each machine begins with, where that is news, and begin to watch."""
         for use in self.uses.values():
-            use.ledger.begin(use.bundle, use.trusted.refusal, use.trusted.refused_digest)
+            use.ledger.begin(
+                use.bundle, use.trusted.refusal, use.trusted.refused_digest, use.trusted.doubt
+            )
         self._thread = threading.Thread(target=self._run, name="bundles", daemon=True)
         self._thread.start()
 
@@ -234,7 +236,11 @@ class BundleSwapper:
         if machine not in self.uses:
             raise AuscultError(f"there is no machine '{machine}'")
         by = str(fields.get("operator", ""))
-        changed = self.reload(machine, f"asked for by {by}" if by else "asked for")
+        changed = self.reload(
+            machine,
+            f"asked for by {by}" if by else "asked for",
+            allow_older=bool(fields.get("allow_older", False)),
+        )
         bundle = self.bundle(machine)
         assert bundle is not None  # there is one now, or it was refused
         manifest = bundle.manifest
@@ -245,12 +251,13 @@ class BundleSwapper:
             "version": manifest.growth.version if manifest.growth else 0,
         }
 
-    def reload(self, machine: str, reason: str = "asked for") -> bool:
+    def reload(self, machine: str, reason: str = "asked for", *, allow_older: bool = False) -> bool:
         """Take up the wanted bundle now; whether it is another than before.
 
         Args:
             machine: Its name.
             reason: Told with the event.
+            allow_older: Also one older than what was taken up before, or another machine's.
 
         Raises:
             AuscultError: It cannot be used; the present one stays in use.
@@ -259,14 +266,18 @@ class BundleSwapper:
             use = self.uses[machine]
             use.seen = use.identity = use.trusted.identity()
             try:
-                return self._take_up(machine, use, reason)
+                return self._take_up(machine, use, reason, allow_older=allow_older)
             except AuscultError as fault:
                 self.refused += 1
                 use.ledger.refused(use.bundle, use.trusted.wanted_digest(), str(fault))
                 raise
 
-    def _take_up(self, machine: str, use: _Use, reason: str) -> bool:
-        bundle, present = use.trusted.open_wanted(), use.bundle
+    def _take_up(self, machine: str, use: _Use, reason: str, *, allow_older: bool) -> bool:
+        bundle, present = use.trusted.open_wanted(allow_older=allow_older), use.bundle
+        if use.trusted.doubt:
+            if allow_older:
+                use.trusted.go_back(bundle)
+            reason = f"{reason}; it {use.trusted.doubt}"
         if present is not None and bundle.manifest.digest == present.manifest.digest:
             return False
         in_use = [one.bundle for one in self.uses.values() if one.bundle is not None]

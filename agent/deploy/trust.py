@@ -20,6 +20,7 @@ from agent.core.errors import AuscultError, BundleError
 from agent.deploy.device_key import Vouching
 from agent.deploy.load import Bundle, load
 from agent.deploy.opening import OpeningLog, try_once, user_log
+from agent.deploy.taken import Taken
 from agent.deploy.trial import TrialError
 from agent.deploy.versions import Versions, active_bundle, version_folders
 
@@ -42,6 +43,7 @@ class Opening:
         trial_seconds: A bundle that was never opened here is tried in a process of its own first,
             for so long at most; 0 for none.
         remember: Leave word of what is opened, for the next start; for the agent alone.
+        allow_older: Take up older bundles, and other machines', of a signed setup too.
     """
 
     inference: InferenceConfig = field(default_factory=InferenceConfig)
@@ -50,6 +52,7 @@ class Opening:
     adapt: Callable[[Bundle], Bundle] = lambda bundle: bundle
     trial_seconds: float = 0.0
     remember: bool = False
+    allow_older: bool = False
 
 
 class TrustedBundle:
@@ -70,6 +73,7 @@ class TrustedBundle:
         self._folders = version_folders(state, machine, original)
         self._opening = opening
         self._log = OpeningLog(self._home)
+        self._taken = Taken(self._home)
         # Only the agent writes to its state.
         self._copies = self._home if opening.remember else None
         if opening.remember:
@@ -79,6 +83,8 @@ class TrustedBundle:
         self.refusal = ""
         #: That one's digest, when it could be read.
         self.refused_digest = ""
+        #: Why what was opened last may not have been meant to be; empty without a reason.
+        self.doubt = ""
 
     def wanted(self) -> Path:
         """The folder that would be opened now: a version in use, or the export."""
@@ -105,14 +111,18 @@ class TrustedBundle:
             return (str(folder),)
         return (str(folder), *entries)
 
-    def open_wanted(self) -> Bundle:
+    def open_wanted(self, *, allow_older: bool = False) -> Bundle:
         """Open the wanted bundle, verified and tried on its own bank.
 
+        Args:
+            allow_older: Also one that is older than what was taken up before, or another machine's.
+
         Raises:
-            BundleError: It is damaged, not signed as it must be, or failed before.
+            BundleError: It is damaged, not signed as it must be, older than what was taken up
+                before or another machine's where bundles are signed, or failed before.
             AuscultError: The public key cannot be used.
         """
-        return self._open(self.wanted(), self.original)
+        return self._open(self.wanted(), self.original, allow_older=allow_older)
 
     def open_any(self) -> Bundle:
         """Open the wanted bundle, or else the best there is: an agent must not stay deaf.
@@ -148,7 +158,7 @@ class TrustedBundle:
             found.setdefault(original, original)
         return list(found.items())
 
-    def _open(self, folder: Path, original: Path) -> Bundle:
+    def _open(self, folder: Path, original: Path, *, allow_older: bool = False) -> Bundle:
         with private_copy(
             folder, self._copies, vouch=partial(self._vouch, folder, original)
         ) as copy:
@@ -159,7 +169,8 @@ class TrustedBundle:
                     where=folder,
                     remedy="Export it anew; see the agent's log for what failed.",
                 )
-            if folder != self._good:  # that one has proved itself in use
+            if original != self._good:  # that one has proved itself in use
+                self._meant(copy, allow=allow_older or opening.allow_older)
                 self._try(copy)
             with self._log.opening(digest) if opening.remember else contextlib.nullcontext():
                 return self._load(copy)
@@ -168,6 +179,20 @@ class TrustedBundle:
         """Hold what was read of a bundle to the keys."""
         if self._opening.public_key is not None:
             Vouching(self._opening.public_key, self._state).vouch(head, folder, original)
+
+    def _meant(self, copy: SealedCopy, *, allow: bool) -> None:
+        """Is it this machine's, and no older than what was taken up before?"""
+        self.doubt = self._taken.doubt(copy.manifest)
+        if not self.doubt:
+            return
+        if self._opening.public_key is not None and not allow:
+            raise BundleError(
+                self.doubt,
+                where=copy.source,
+                remedy="If that is meant: the command `reload` with `allow_older: true` takes it "
+                "up; `auscult export --machine NAME` says what machine a bundle is for.",
+            )
+        log.warning("%s: %s", copy.source, self.doubt)
 
     def _try(self, copy: SealedCopy) -> None:
         """Let a process of its own open it first."""
@@ -196,6 +221,8 @@ class TrustedBundle:
             proved: It, or a version that grew from it. What lies there by now may be another one,
                 of which no copy is kept.
         """
+        told = self._opening.public_key is None or self._opening.allow_older
+        self._taken.remember(proved.manifest, back=told)
         growth = proved.manifest.growth
         digest = growth.origin if growth else proved.manifest.digest
         try:
@@ -217,6 +244,10 @@ class TrustedBundle:
                     entry.rename(draft / entry.name)
         except (OSError, BundleError) as fault:
             log.warning("no copy of %s kept: %s", self.original, fault)
+
+    def go_back(self, bundle: Bundle) -> None:
+        """An operator has an older or another machine's bundle taken up: it counts from now on."""
+        self._taken.remember(bundle.manifest, back=True)
 
     def refuse(self, bundle: Bundle) -> None:
         """Remember that a bundle failed in use, also over a restart; a version is left for its

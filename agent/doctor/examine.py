@@ -222,9 +222,11 @@ def check_bundle(config: AgentConfig, machine: MachineConfig) -> tuple[Finding, 
     opening = Opening(
         inference, config.bundles.public_key, partial(suits, machine),
         partial(adapted, machine, config.state_path), config.bundles.trial_seconds,
+        allow_older=config.bundles.allow_older,
     )  # fmt: skip
+    trusted = TrustedBundle(place, config.state_path, machine.name, opening)
     try:
-        bundle = TrustedBundle(place, config.state_path, machine.name, opening).open_wanted()
+        bundle = trusted.open_wanted()
     except AuscultError as fault:
         return _failed(name, fault), 0.0
     try:
@@ -249,6 +251,9 @@ def check_bundle(config: AgentConfig, machine: MachineConfig) -> tuple[Finding, 
         text = "; ".join((text, *found.promise))
         if found.blind:
             return Finding(name, Grade.FAIL, text, found.blind), taken / step
+        if trusted.doubt:
+            remedy = "See that it is the bundle that is meant: docs/guide/growth.md#signatures"
+            return Finding(name, Grade.WARN, f"{text}; it {trusted.doubt}", remedy), taken / step
         if caveat := manifest.threshold.caveat:
             remedy = f"Its threshold: {caveat}"
             return Finding(name, Grade.WARN, text, remedy), taken / step

@@ -146,6 +146,14 @@ class CollectCancel(Request):
 class Reload(Request):
     """Open the machine's bundle anew, and judge with it from now on."""
 
+    allow_older: Annotated[
+        bool,
+        Field(
+            description="Also one that is older than what was taken up before, or was made for "
+            "another machine; what counts from now on is this one"
+        ),
+    ] = False
+
 
 class Why(Request):
     """Ask why there was no alarm (or one): what was heard in a stretch, and what held it back."""

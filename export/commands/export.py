@@ -43,6 +43,18 @@ if TYPE_CHECKING:
     help="Sign the bundle with this private key of `auscult keygen`.",
 )
 @click.option(
+    "--machine",
+    metavar="NAME",
+    help="The machine that the bundle is for: a device that took up another machine's refuses it, "
+    "where it takes only signed ones.  [default: the machine that was trained]",
+)
+@click.option(
+    "--counter",
+    type=click.IntRange(min=0),
+    help="What a device orders a machine's bundles by: one below the highest that it took up is "
+    "older.  [default: seconds since 1970]",
+)
+@click.option(
     "--sound/--no-sound",
     default=True,
     show_default=True,
@@ -71,6 +83,8 @@ def export(
     as_float: bool,
     test: bool,
     key: Path | None,
+    machine: str | None,
+    counter: int | None,
     sound: bool,
     device_path: Path | None,
     json_path: Path | None,
@@ -100,6 +114,8 @@ def export(
         precision="float32" if as_float else "int8",
         test=test,
         sign=key,
+        machine_name=machine,
+        counter=counter,
         sound=sound,
         console=console,
     )
