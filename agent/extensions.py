@@ -18,6 +18,7 @@ from agent.deploy.load import Bundle
 from agent.deploy.swap import BundleSwapper, Judge, with_session_of
 from agent.deploy.trust import Opening, TrustedBundle
 from agent.deploy.versions import version_folders
+from agent.evidence.privacy import SpeechRemover
 from agent.evidence.recorder import EvidenceRecorder
 from agent.evidence.write import EvidenceWriter
 from agent.machine.explain import Explainer
@@ -181,7 +182,9 @@ class Extensions:
         observers: list[PipelineObserver] = [self._collector.observers[machine]]
         if not self._config.evidence.enabled:
             return [*observers, Explainer()]
-        recorder = EvidenceRecorder(self._config.device_name, machine, self._writer)
+        config = next(one for one in self._config.machines if one.name == machine)
+        remove = SpeechRemover(self._config.evidence.speech, config.foreign)
+        recorder = EvidenceRecorder(self._config.device_name, machine, self._writer, remove)
         self._recorders[machine] = recorder
         return [*observers, recorder, Explainer(recorder.explained)]
 

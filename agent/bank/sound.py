@@ -171,6 +171,12 @@ def alarm_sound(folder: Path) -> Recording:
         AuscultError: The evidence is missing or damaged.
     """
     record = read_record(folder)
+    if record.sound == "none":
+        raise AuscultError(
+            "no sound of this alarm was kept, so it cannot join the bank",
+            where=folder,
+            remedy="Record such sound with `auscult collect`, or set `evidence.sound: keep`.",
+        )
     spans = tuple(
         (max(0.0, window.start), window.seconds)
         for window in record.windows

@@ -20,6 +20,7 @@ import soundfile
 from agent.capture.level import Level, measure
 from agent.core.errors import AudioError
 from agent.core.records import AudioBlock, Samples, Validity
+from agent.core.storage import begin_private, make_private
 from agent.window.channel_watch import STRETCH_SECONDS
 from agent.window.validity import assess
 
@@ -227,12 +228,15 @@ class _Clip:
         # Hidden: training looks past such names.
         self._partial = path.with_name(f".{path.stem}.partial.flac")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_private(path.parent)
+            begin_private(self._partial)
             # 24 bits: what no microphone exceeds; FLAC stores 16 as small as 16.
             self._file = soundfile.SoundFile(
                 self._partial, "w", samplerate=rate, channels=1, format="FLAC", subtype="PCM_24"
             )
         except (OSError, soundfile.SoundFileError) as fault:
+            with suppress(OSError):
+                self._partial.unlink()
             raise self._unwritable(fault) from fault
 
     @property

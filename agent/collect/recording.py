@@ -22,7 +22,7 @@ from agent.config.collect import CollectConfig
 from agent.core.clock import ClockQuality, WallClock, utc
 from agent.core.errors import AuscultError
 from agent.core.records import AudioBlock, Samples, Validity
-from agent.core.storage import write_json
+from agent.core.storage import make_private, write_json
 from agent.evidence.disk import has_room
 from agent.window.validity import assess
 
@@ -125,7 +125,8 @@ class Recording:
         self.session = f"{now}-{secrets.token_hex(3)}"
         self.folder = self.folder / self.session
         try:
-            self.folder.mkdir(parents=True)
+            make_private(self.folder.parent)
+            self.folder.mkdir(mode=0o700)
         except OSError as fault:
             raise AuscultError(
                 f"cannot be made: {fault.strerror}",

@@ -12,6 +12,7 @@ import soundfile
 from agent.collect.session import Segment
 from agent.core.clock import utc
 from agent.core.records import Samples
+from agent.core.storage import begin_private
 
 _DRAFT = ".segment.flac"
 
@@ -34,6 +35,7 @@ class SegmentFile:
         self._folder = folder
         self._rate = rate
         self._frames, self._power = 0, 0.0
+        begin_private(folder / _DRAFT)
         self._file = soundfile.SoundFile(
             str(folder / _DRAFT), "w", rate, 1, format="FLAC", subtype="PCM_24"
         )

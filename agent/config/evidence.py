@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
 from agent.core.schema import Strict
+
+SpeechHandling: TypeAlias = Literal["keep", "blur", "drop"]
 
 
 class EvidenceConfig(Strict):
     """Sound, picture and figures of each alarm, in `evidence/` below the state directory."""
 
     enabled: Annotated[bool, Field(description="Keep evidence of alarms")] = True
+    sound: Annotated[
+        Literal["keep", "none"],
+        Field(
+            description="`none`: scores, what stands out and the spectrogram are kept, and no "
+            "sound: nobody can hear it, and what is answered `normal` cannot join the bank"
+        ),
+    ] = "keep"
+    speech: Annotated[
+        SpeechHandling,
+        Field(
+            description="What becomes of speech in it, found by `foreign.speech` or, weaker, by "
+            "its rhythm: `blur` makes noise of the same spectrum of it, `drop` silence. Windows "
+            "with any cannot join the bank"
+        ),
+    ] = "keep"
     before_seconds: Annotated[
         float,
         Field(

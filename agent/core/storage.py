@@ -41,6 +41,30 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, (text + "\n").encode())
 
 
+def make_private(folder: Path) -> None:
+    """Make a folder that holds sound, and those above it that are missing: for its owner alone.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    missing = []
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    for one in reversed(missing):
+        one.mkdir(mode=0o700, exist_ok=True)
+
+
+def begin_private(path: Path) -> None:
+    """Make an empty file that only its owner can read, to be written by a library by its name.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    path.unlink(missing_ok=True)
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+
+
 def sync_folder(folder: Path) -> None:
     """Force a folder's entries (its files' names) to the disk."""
     handle = os.open(folder, os.O_RDONLY)

@@ -52,6 +52,13 @@ class LostSound(Strict):
     seconds: Annotated[float, Field(ge=0, description="How much")]
 
 
+class RemovedSpeech(Strict):
+    """Speech that was blurred or dropped in `sound.flac`."""
+
+    at: Annotated[float, Field(ge=0, description="Where, seconds")]
+    seconds: Annotated[float, Field(ge=0, description="How much")]
+
+
 class UnusualCells(Strict):
     """When and where the window that raised the alarm is unusual."""
 
@@ -116,6 +123,18 @@ class EvidenceRecord(Strict):
     rate: Annotated[int, Field(gt=0, description="Samples a second of `sound.flac`")]
     seconds: Annotated[float, Field(ge=0, description="Length of `sound.flac`")]
     lost: Annotated[tuple[LostSound, ...], Field(description="Sound that was lost inside it")] = ()
+    sound: Annotated[
+        Literal["kept", "none"],
+        Field(description="`none`: by configuration there is no `sound.flac`"),
+    ] = "kept"
+    speech: Annotated[
+        tuple[RemovedSpeech, ...],
+        Field(description="Where speech was blurred or dropped in it, as the configuration asks"),
+    ] = ()
+    speech_by: Annotated[
+        Literal["", "detector", "rhythm"],
+        Field(description="What looked for speech; empty when nothing did"),
+    ] = ""
     windows: Annotated[tuple[JudgedWindow, ...], Field(description="In order of time")] = ()
     explanation: Annotated[
         Explanation | None,

@@ -25,7 +25,7 @@ from agent.evidence.record import (
     alarm_folder,
 )
 from agent.evidence.ring import AudioRing, Clip
-from agent.evidence.write import EvidenceWriter, Job, write_evidence
+from agent.evidence.write import EvidenceWriter, Job, Redact, write_evidence
 from agent.explain.unusual import UnusualMap
 from agent.machine.account import Account
 
@@ -84,9 +84,17 @@ class EvidenceRecorder:
         device: This device's name.
         machine: The machine's.
         writer: Does the writing, started.
+        redact: Takes speech out of what is written.
     """
 
-    def __init__(self, device: str, machine: str, writer: EvidenceWriter) -> None:
+    def __init__(
+        self,
+        device: str,
+        machine: str,
+        writer: EvidenceWriter,
+        redact: Redact = lambda clip, record: (clip, record),
+    ) -> None:
+        self._redact = redact
         self._device = device
         self._machine = machine
         self._writer = writer
@@ -170,13 +178,14 @@ class EvidenceRecorder:
             sound_start=utc(clip.wall),
             rate=clip.rate,
             seconds=round(clip.seconds, 6),
+            sound="kept" if self._writer.config.sound == "keep" else "none",
             windows=(_judged(note, clip),),
         )
         folder = alarm_folder(self._writer.root, self._machine, name)
         if not has_room(folder, self._writer.config.free_share):
             raise AuscultError("the disk is too full", where=self._writer.root)
         try:
-            write_evidence(Job(folder, clip, record))
+            write_evidence(Job(folder, clip, record, redact=self._redact))
         except (OSError, SoundFileError) as fault:
             raise AuscultError(f"cannot be written: {fault}", where=folder) from fault
         return name
@@ -243,6 +252,7 @@ class EvidenceRecorder:
             sound_start=utc(clip.wall),
             rate=clip.rate,
             seconds=round(clip.seconds, 6),
+            sound="kept" if self._writer.config.sound == "keep" else "none",
             lost=tuple(LostSound(at=gap.at, seconds=gap.seconds) for gap in clip.gaps),
             windows=tuple(
                 _judged(note, clip)
@@ -252,14 +262,16 @@ class EvidenceRecorder:
         )
         account = opened.account
         if account is None:
-            return self._writer.offer(Job(opened.folder, clip, record))
+            return self._writer.offer(Job(opened.folder, clip, record, redact=self._redact))
         unusual, framed = None, None
         if account.map is not None:
             place = clip.place(opened.explained)
             unusual = _cells(account.map, place, by_patches=account.by_patches)
             framed = (place, account.map) if account.by_patches else None
         record = record.model_copy(update={"explanation": account.explanation, "unusual": unusual})
-        return self._writer.offer(Job(opened.folder, clip, record, account.spectrum, framed))
+        return self._writer.offer(
+            Job(opened.folder, clip, record, account.spectrum, framed, self._redact)
+        )
 
 
 def _cells(found: UnusualMap, start: float, *, by_patches: bool) -> UnusualCells:

@@ -21,6 +21,7 @@ from agent.core.clock import WALL_CLOCK, ClockQuality
 from agent.core.errors import AuscultError
 from agent.core.memory import give_back
 from agent.core.records import Samples
+from agent.core.storage import begin_private, make_private
 from agent.core.text import plural
 from agent.evidence.disk import has_room, prune
 from agent.evidence.record import PICTURE, RECORD, SOUND, EvidenceRecord
@@ -39,6 +40,10 @@ _TIDY_SECONDS = 3600.0
 _NICENESS = 10
 
 
+Redact = Callable[[Clip, EvidenceRecord], tuple[Clip, EvidenceRecord]]
+"""Takes out of an alarm's sound what is not to be kept, and writes down where."""
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """One alarm's evidence, to be written (again, when there is more of it).
@@ -50,6 +55,7 @@ class Job:
         spectrum: Healthy sound, with which the picture compares; None for a picture without.
         framed: Where in the clip a window begins (seconds), and what is unusual in it, framed in
             the place of the whole clip's unusual levels.
+        redact: Applied before anything is written.
     """
 
     folder: Path
@@ -57,6 +63,7 @@ class Job:
     record: EvidenceRecord
     spectrum: HealthySpectrum | None = None
     framed: tuple[float, UnusualMap] | None = None
+    redact: Redact = lambda clip, record: (clip, record)
 
 
 class EvidenceWriter:
@@ -205,25 +212,27 @@ def write_evidence(job: Job) -> None:
         OSError: The disk is full or gone.
         soundfile.SoundFileError: The sound could not be written.
     """
-    job.folder.mkdir(parents=True, exist_ok=True)
-    draft = job.folder / f".{SOUND}"
-    write_flac(draft, job.clip.samples, job.clip.rate)
-    draft.replace(job.folder / SOUND)
+    make_private(job.folder)
+    clip, record = job.redact(job.clip, job.record)
+    if record.sound == "kept":
+        draft = job.folder / f".{SOUND}"
+        write_flac(draft, clip.samples, clip.rate)
+        draft.replace(job.folder / SOUND)
     start, found = job.framed or (0.0, None)
     if found is None and job.spectrum is not None:
         # As it was judged: an operator may have said that the microphone hears louder now.
-        gain = np.float32(10.0 ** (-job.record.level_offset_db / 20.0))
-        found = unusual_map(gain * job.clip.samples, job.spectrum)
+        gain = np.float32(10.0 ** (-record.level_offset_db / 20.0))
+        found = unusual_map(gain * clip.samples, job.spectrum)
     picture = spectrogram_png(
-        job.clip.samples,
-        job.clip.rate,
-        marks=[job.record.raised_at],
-        title=job.record.sound_start,
+        clip.samples,
+        clip.rate,
+        marks=[record.raised_at],
+        title=record.sound_start,
         unusual=found,
         unusual_from=start,
     )
     _replace(job.folder / PICTURE, picture)
-    _replace(job.folder / RECORD, (job.record.model_dump_json(indent=1) + "\n").encode())
+    _replace(job.folder / RECORD, (record.model_dump_json(indent=1) + "\n").encode())
 
 
 def write_flac(path: Path, samples: Samples, rate: int) -> None:
@@ -240,6 +249,7 @@ def write_flac(path: Path, samples: Samples, rate: int) -> None:
     """
     clean = np.clip(np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0), -1.0, 1.0)
     try:
+        begin_private(path)
         soundfile.write(str(path), clean, rate, format="FLAC", subtype="PCM_24")
         with path.open("rb") as file:
             os.fsync(file.fileno())
@@ -256,6 +266,7 @@ def write_flac(path: Path, samples: Samples, rate: int) -> None:
 def _replace(path: Path, data: bytes) -> None:
     draft = path.with_name(f".{path.name}")
     try:
+        begin_private(draft)
         with draft.open("wb") as file:
             file.write(data)
             file.flush()

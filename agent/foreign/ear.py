@@ -35,7 +35,12 @@ def _tagger(path: Path) -> Tagger:
 
 
 @lru_cache(maxsize=4)
-def _speech_model(path: Path) -> SpeechModel:
+def speech_model(path: Path) -> SpeechModel:
+    """The detector of a file, opened once for all machines.
+
+    Raises:
+        ConfigError: It is no such detector.
+    """
     found = SpeechModel(path)
     found.start()
     return found
@@ -66,7 +71,7 @@ class ForeignEar:
         """
         config = self._config
         self._tagger = None if config.tagger is None else _tagger(config.tagger)
-        self._speech = None if config.speech is None else _speech_model(config.speech)
+        self._speech = None if config.speech is None else speech_model(config.speech)
 
     def hear(self, bundle: Bundle, samples: Samples) -> tuple[bool, tuple[ForeignSound, ...]]:
         """Whether what is strange comes and goes, and what else is heard.

@@ -70,11 +70,10 @@ class SpectrumEar:
 
     def __init__(self, healthy: HealthySpectrum, windows: Sequence[Samples] = ()) -> None:
         self._healthy = healthy
-        rate = healthy.grid.rate
-        self._frame, self._step = round(_FRAME_SECONDS * rate), round(_STEP_SECONDS * rate)
+        self._rate = healthy.grid.rate
         # A machine's own strokes and modulation count as much as its healthy windows have.
         self._strangest = max((self._strangeness(one).max() for one in windows), default=0.0)
-        heard = [self._movement(one) for one in windows]
+        heard = [movement(one, self._rate) for one in windows]
         self._own_speech = max((share for share, _ in heard), default=0.0)
         self._own_depth = max((depth for _, depth in heard), default=0.0)
         self._own_blows = max((self._blows(one)[0] for one in windows), default=0)
@@ -96,11 +95,11 @@ class SpectrumEar:
         if not variation.varies:
             return ()
         found = []
-        share, depth = self._movement(samples)
+        share, depth = movement(samples, self._rate)
         if (
             share > max(_SPEECH_SHARE, self._own_speech)
             and depth > max(_DEPTH_DB, self._own_depth)
-            and self._voiced(samples) > _VOICED_SHARE
+            and voiced(samples, self._rate) > _VOICED_SHARE
         ):
             found.append(ForeignSound(ForeignKind.SPEECH, variation.share, "spectrum"))
         blows, loud = self._blows(samples)
@@ -122,45 +121,9 @@ class SpectrumEar:
         found: Floats = np.clip(beyond - _FROM, 0.0, _MOST).mean(axis=1)
         return found
 
-    def _frames(self, samples: Samples) -> npt.NDArray[np.float32]:
-        if len(samples) < self._frame:
-            samples = np.pad(samples, (0, self._frame - len(samples)))
-        return np.lib.stride_tricks.sliding_window_view(samples, self._frame)[:: self._step]
-
-    def _movement(self, samples: Samples) -> tuple[float, float]:
-        """Share of the voice band's movement at the rhythm of speech, and its depth, dB."""
-        frames = self._frames(samples) * np.hanning(self._frame).astype(np.float32)
-        spectrum = np.abs(np.fft.rfft(frames, axis=1)) ** 2
-        hertz = np.fft.rfftfreq(self._frame, 1.0 / self._healthy.grid.rate)
-        band = (hertz >= _VOICE_HZ[0]) & (hertz <= _VOICE_HZ[1])
-        envelope = 10.0 * np.log10(spectrum[:, band].sum(axis=1) + 1e-12)
-        depth = float(np.percentile(envelope, 95) - np.percentile(envelope, 30))
-        taper = np.hanning(len(envelope))
-        moved = np.abs(np.fft.rfft((envelope - envelope.mean()) * taper)) ** 2
-        rate = np.fft.rfftfreq(len(envelope), _STEP_SECONDS)
-
-        def within(low: float, high: float) -> float:
-            return float(moved[(rate >= low) & (rate < high)].sum())
-
-        return within(*_SPEECH_HZ) / max(within(*_MOVEMENT_HZ), 1e-12), depth
-
-    def _voiced(self, samples: Samples) -> float:
-        """Share of the frames whose sound has a pitch."""
-        rate = self._healthy.grid.rate
-        size = 1 << round(np.log2(0.064 * rate))
-        frames = np.lib.stride_tricks.sliding_window_view(samples, size)[:: size // 2]
-        frames = (frames - frames.mean(axis=1, keepdims=True)) * np.hanning(size)
-        power = np.abs(np.fft.rfft(frames, 2 * size, axis=1)) ** 2
-        # The machine's own part is taken off: tones that are always there are no pitch.
-        fresh = np.maximum(power - 2.0 * np.median(power, axis=0), 0.0)
-        lags = np.fft.irfft(fresh, axis=1)
-        first, last = int(rate / _PITCH_HZ[1]), int(rate / _PITCH_HZ[0])
-        peaks = lags[:, first:last].max(axis=1) / np.maximum(lags[:, 0], 1e-12)
-        return float(np.mean(peaks > _VOICED))
-
     def _blows(self, samples: Samples) -> tuple[int, float]:
         """Sudden onsets, and the share of frames that are loud."""
-        frames = self._frames(samples)
+        frames = frames_of(samples, self._rate)
         level = 10.0 * np.log10(np.mean(frames.astype(np.float64) ** 2, axis=1) + 1e-12)
         level = level - np.median(level)
         loud = level > _BLOW_DB
@@ -168,3 +131,55 @@ class SpectrumEar:
         onset = loud & (level - before > 0.6 * _BLOW_DB)
         starts = np.flatnonzero(np.diff(np.concatenate(([0], onset.astype(np.int8)))) > 0)
         return len(starts), float(loud.mean())
+
+
+def frames_of(samples: Samples, rate: int) -> npt.NDArray[np.float32]:
+    """Overlapping frames of 32 ms, 16 ms apart, `(n, samples)`."""
+    frame, step = round(_FRAME_SECONDS * rate), round(_STEP_SECONDS * rate)
+    if len(samples) < frame:
+        samples = np.pad(samples, (0, frame - len(samples)))
+    return np.lib.stride_tricks.sliding_window_view(samples, frame)[::step]
+
+
+def movement(samples: Samples, rate: int) -> tuple[float, float]:
+    """Share of the voice band's movement at the rhythm of speech, and its depth, dB."""
+    frames = frames_of(samples, rate)
+    size = frames.shape[1]
+    spectrum = np.abs(np.fft.rfft(frames * np.hanning(size).astype(np.float32), axis=1)) ** 2
+    hertz = np.fft.rfftfreq(size, 1.0 / rate)
+    band = (hertz >= _VOICE_HZ[0]) & (hertz <= _VOICE_HZ[1])
+    envelope = 10.0 * np.log10(spectrum[:, band].sum(axis=1) + 1e-12)
+    depth = float(np.percentile(envelope, 95) - np.percentile(envelope, 30))
+    taper = np.hanning(len(envelope))
+    moved = np.abs(np.fft.rfft((envelope - envelope.mean()) * taper)) ** 2
+    rates = np.fft.rfftfreq(len(envelope), _STEP_SECONDS)
+
+    def within(low: float, high: float) -> float:
+        return float(moved[(rates >= low) & (rates < high)].sum())
+
+    return within(*_SPEECH_HZ) / max(within(*_MOVEMENT_HZ), 1e-12), depth
+
+
+def voiced(samples: Samples, rate: int) -> float:
+    """Share of the frames whose sound has a pitch."""
+    size = 1 << round(np.log2(0.064 * rate))
+    frames = np.lib.stride_tricks.sliding_window_view(samples, size)[:: size // 2]
+    frames = (frames - frames.mean(axis=1, keepdims=True)) * np.hanning(size)
+    power = np.abs(np.fft.rfft(frames, 2 * size, axis=1)) ** 2
+    # The machine's own part is taken off: tones that are always there are no pitch.
+    fresh = np.maximum(power - 2.0 * np.median(power, axis=0), 0.0)
+    lags = np.fft.irfft(fresh, axis=1)
+    first, last = int(rate / _PITCH_HZ[1]), int(rate / _PITCH_HZ[0])
+    peaks = lags[:, first:last].max(axis=1) / np.maximum(lags[:, 0], 1e-12)
+    return float(np.mean(peaks > _VOICED))
+
+
+def sounds_like_speech(samples: Samples, rate: int) -> bool:
+    """Whether some seconds have the rhythm and the pitch of speech, whatever the machine does.
+
+    Args:
+        samples: float32 `(n,)`, a second at least.
+        rate: Samples a second.
+    """
+    share, depth = movement(samples, rate)
+    return share > _SPEECH_SHARE and depth > _DEPTH_DB and voiced(samples, rate) > _VOICED_SHARE

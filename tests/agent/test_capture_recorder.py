@@ -156,6 +156,7 @@ def test_a_full_disk_leaves_no_broken_recording(tmp_path):
     real = soundfile.SoundFile
 
     def full(path, *arguments, **named):
+        path.unlink()
         path.symlink_to("/dev/full")
         return real(path, *arguments, **named)
 

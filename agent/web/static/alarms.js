@@ -77,6 +77,7 @@ export class AlarmsView {
       ["Score", `${number(summary.score)}${summary.zone ? `, zone ${summary.zone}` : ""} (1 is the threshold; raw ${number(summary.raw_score)} of ${number(summary.raw_threshold)})`], ["Why", summary.text || "not known"], ["Id", summary.alarm_id]];
     if (feedback) facts.push(["Answered", `${feedback.verdict}${feedback.by ? ` by ${feedback.by}` : ""}${feedback.comment ? `: “${feedback.comment}”` : ""}${feedback.accepted ? `; in the bank since version ${feedback.accepted}` : ""}`]);
     if (record && record.lost.length) facts.push(["Lost sound", record.lost.map((gap) => `${gap.seconds.toFixed(1)} s at ${gap.at.toFixed(1)} s`).join(", ")]);
+    if (record && record.speech.length) facts.push(["Speech", `taken out: ${record.speech.map((one) => `${one.seconds.toFixed(1)} s at ${one.at.toFixed(1)} s`).join(", ")} (found by ${record.speech_by === "detector" ? "a detector" : "its rhythm"})`]);
     const list = el("dl", {}, facts.map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
     this.root.replaceChildren(
       el("p", {}, el("a", { href: `#alarms/${encodeURIComponent(this.machine)}` }, "← All alarms")),
@@ -98,7 +99,8 @@ export class AlarmsView {
         el("img", { class: "picture", src: `${base}/spectrogram.png${stamp}`, width: 1020, height: 394, alt: `Spectrogram of ${record.seconds.toFixed(0)} seconds; the alarm was raised at ${record.raised_at.toFixed(1)} s. ${says}` }),
         el("p", { class: "dim" }, `The upright line: raised at ${record.raised_at.toFixed(1)} s.`, record.unusual ? " What differs from healthy sound is framed, where cells of it stand out." : " This bundle has no healthy spectrum to frame regions with.", record.complete ? "" : " More is being recorded."),
         says ? el("p", {}, says) : record.unusual ? el("p", { class: "dim" }, "No band stands out by itself.") : null,
-        el("audio", { controls: true, preload: "metadata", src: `${base}/sound.flac${stamp}`, "aria-label": "The sound of the alarm" }), this.canvas, this.read),
+        record.sound === "none" ? el("p", { class: "dim" }, "No sound is kept of alarms (evidence.sound is none).")
+          : el("audio", { controls: true, preload: "metadata", src: `${base}/sound.flac${stamp}`, "aria-label": "The sound of the alarm" }), this.canvas, this.read),
       el("section", { class: "card", "aria-labelledby": "h-near" }, el("header", {}, el("h2", { id: "h-near" }, "The nearest healthy sound")),
         neighbours.length ? neighbours.map((near) => neighbour(near, base)) : el("p", { class: "dim" }, "Not known: this bundle's scorer has no nearest recording.")));
   }
