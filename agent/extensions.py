@@ -18,6 +18,7 @@ from agent.deploy.load import Bundle
 from agent.deploy.swap import BundleSwapper, Judge, with_session_of
 from agent.deploy.trust import Opening, TrustedBundle
 from agent.deploy.versions import version_folders
+from agent.evidence.disk import mark_seen
 from agent.evidence.privacy import SpeechRemover
 from agent.evidence.recorder import EvidenceRecorder
 from agent.evidence.write import EvidenceWriter
@@ -187,6 +188,10 @@ class Extensions:
         recorder = EvidenceRecorder(self._config.device_name, machine, self._writer, remove)
         self._recorders[machine] = recorder
         return [*observers, recorder, Explainer(recorder.explained)]
+
+    def acknowledged(self, machine: str, alarm_id: str) -> None:
+        """An operator has seen an alarm: its evidence may go before that of others."""
+        mark_seen(self._writer.root, machine, alarm_id)
 
     def handlers(self) -> Mapping[str, Handler]:
         """Commands carried out here."""

@@ -41,10 +41,12 @@ from agent.publish.messages import Message
 from agent.publish.mqtt import MqttPublisher
 from agent.publish.publisher import Publisher
 from agent.request.alarms import alarm_handlers
+from agent.request.audit import AuditTrail
 from agent.request.commands import Handler
 from agent.request.dispatch import Dispatcher
 from agent.request.drift import drift_handlers
 from agent.request.level import level_handlers
+from agent.request.roles import Access, Origin, check_token
 from agent.request.why import why_handler
 from agent.web.attach import Page
 from agent.web.models import PageHealth
@@ -80,6 +82,8 @@ class Agent:
         self._requests: Dispatcher | None = None
         self._vigil = WatchdogFeeder(Notifier())
         self._metrics: MetricsServer | None = None
+        #: Which commands came, and what became of them.
+        self.audit = AuditTrail(config.state_path / "audit")
         self._began_wall = time.time()
         self._began = time.monotonic()
         #: The device's own page, when there is one.
@@ -102,6 +106,7 @@ class Agent:
             AudioError: A path of recordings matches nothing.
             ConfigError: The page is asked for and not installed.
         """
+        check_token(self.config.commands)
         # Before anything that takes time: a path is the likeliest mistake.
         if self.page is not None:
             self.page.check()
@@ -150,7 +155,7 @@ class Agent:
                 plant=list(self._plant.values()),
             )  # fmt: skip
         if broker is not None or self.page is not None:
-            self.handlers.update(alarm_handlers(self.answer_alarm))
+            self.handlers.update(alarm_handlers(self.answer_alarm, self.extensions.acknowledged))
             self.handlers.update(drift_handlers(self._drift))
             self.handlers.update(level_handlers(self._level, self._bundle_changed))
             if self._commissions:
@@ -161,7 +166,10 @@ class Agent:
                 decide = {machine.name: machine.decide for machine in self.config.machines}
                 self.handlers["why"] = why_handler(self.page.history, decide)
             respond = _unheard if broker is None else broker.respond
-            self._requests = Dispatcher(device, names, self.handlers, respond)
+            self._requests = Dispatcher(
+                device, names, self.handlers, respond,
+                access=Access(self.config.commands), audit=self.audit,
+            )  # fmt: skip
         if broker is not None and self._requests is not None:
             broker.tell_about(self.bundle_infos, lambda: self.pipelines or None)
             broker.listen_to(self._requests)
@@ -197,8 +205,10 @@ class Agent:
                 collector, requests = self.extensions.collector, self._requests
                 self.page.start(
                     self.live, collector, self.info, self.health,
-                    lambda name, data, respond: requests.take(name, data, respond=respond),
-                    self.choose_microphone,
+                    lambda name, data, respond, client: requests.take(
+                        name, data, respond=respond, origin=Origin("page", client)
+                    ),
+                    self.choose_microphone, self.audit,
                 )  # fmt: skip
 
     def info(self) -> Message:

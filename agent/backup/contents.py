@@ -111,7 +111,8 @@ def _files(folder: Path) -> Iterator[Path]:
     """Files below a folder in a fixed order, without those that pass, and of links the one kept."""
     for place, names, files in os.walk(folder):
         links = [name for name in names if Path(place, name).is_symlink()]
-        names[:] = sorted(set(names) - set(links))
+        # Hidden ones are being made, and gone in a moment.
+        names[:] = sorted(name for name in set(names) - set(links) if not name.startswith("."))
         for name in sorted([*files, *links]):
             path = Path(place, name)
             passing = name.startswith(".") or name.endswith(_PASSING) or ".damaged-" in name

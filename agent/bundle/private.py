@@ -25,7 +25,7 @@ from agent.core.text import shown
 
 log = logging.getLogger(__name__)
 
-_PREFIX = "bundle."
+_PREFIX = ".bundle."
 # Most bytes of a file by the end of its name: a graph of protobuf cannot have more than 2 GiB, what
 # is JSON is read whole. Real ones have a hundredth of it.
 _MOST = {".onnx": 2 << 30, ".json": 256 << 20}
@@ -110,7 +110,7 @@ def remove_leftovers(wanted: Path) -> None:
     except OSError:
         return
     for entry in entries:
-        owner = entry.name.split(".")[1]
+        owner = entry.name.split(".")[2]
         alive = owner != str(os.getpid()) and Path("/proc", owner).exists()
         if not alive:
             shutil.rmtree(entry, ignore_errors=True)

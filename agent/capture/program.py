@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from typing import IO
 
 from agent.config.capture import FfmpegSource, PipeSource
 from agent.core.errors import AudioError
+from agent.core.text import redacted
 
 # A program that has been asked to end gets so long, seconds.
 _END_SECONDS = 1.0
@@ -24,7 +24,6 @@ _STDERR_LINES, _STDERR_LENGTH = 3, 200
 # Room for our own delays: some seconds of sound.
 _PIPE_BYTES = 1 << 20
 _F_SETPIPE_SZ = 1031  # Linux's number; not every Python names it
-_PASSWORD = re.compile(r"(?<=://)[^/@\s]+@")
 
 
 def command_line(config: FfmpegSource | PipeSource) -> list[str]:
@@ -48,15 +47,10 @@ def command_line(config: FfmpegSource | PipeSource) -> list[str]:
 def describe(config: FfmpegSource | PipeSource) -> str:
     """The source in a word, for logs and messages; passwords in it are left out."""
     if isinstance(config, FfmpegSource):
-        return hide_passwords(config.input)
+        return redacted(config.input)
     if config.command is not None:
         return Path(config.command[0]).name
     return "standard input" if config.path == "-" else str(config.path)
-
-
-def hide_passwords(text: str) -> str:
-    """`rtsp://user:password@host/` without what stands before the `@`."""
-    return _PASSWORD.sub("", text)
 
 
 class Stream:
@@ -83,7 +77,7 @@ class Stream:
         # In bounded pieces: a program may write for ever without a line's end.
         while line := stderr.readline(_STDERR_LENGTH):
             if text := line.decode(errors="replace").strip():
-                self._said.append(hide_passwords(text))
+                self._said.append(redacted(text))
 
     def ended(self) -> tuple[bool, str]:
         """After its last byte: whether that was a good end, and how it ended in words."""

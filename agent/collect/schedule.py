@@ -22,6 +22,8 @@ from agent.core.storage import write_json
 # A device that was off at the time still records when it is up again within so long, seconds.
 _LATE = 900.0
 _MOST = 100
+# Of one machine, and what they may record a day: one after another, no more than there is time.
+_MOST_OF_MACHINE, _DAY_SECONDS = 12, 86_400.0
 TIME_OF_DAY = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
 MOST_DAYS = 3660
 
@@ -83,14 +85,26 @@ class Schedules:
         """Record at `HH:MM` on so many days.
 
         Raises:
-            AuscultError: The time is none, or there are too many entries.
+            AuscultError: The time is none, there are too many entries, or they would record for
+                more than a day a day.
         """
         if not TIME_OF_DAY.fullmatch(at):
             raise AuscultError(f"'{at}' is not a time of day", remedy="Write it as HH:MM.")
         with self._alone():
             present = self.all()
-            if len(present) >= _MOST:
-                raise AuscultError(f"there are {_MOST} schedules already", remedy="Cancel some.")
+            of_machine = [entry for entry in present if entry.order.machine == order.machine]
+            if len(present) >= _MOST or len(of_machine) >= _MOST_OF_MACHINE:
+                raise AuscultError(
+                    f"there are {len(of_machine)} schedules of '{order.machine}' already",
+                    remedy="Cancel some.",
+                )
+            seconds = order.seconds + sum(entry.order.seconds for entry in of_machine)
+            if seconds > _DAY_SECONDS:
+                raise AuscultError(
+                    f"the schedules of '{order.machine}' would record {seconds / 3600.0:.1f} hours "
+                    "a day",
+                    remedy="Record for a shorter time, or cancel some.",
+                )
             entry = Schedule(name=secrets.token_hex(3), at=at, times=times, order=order)
             self._save((*present, entry))
         return entry

@@ -18,6 +18,7 @@ from agent.config.bundle import BundlesConfig
 from agent.config.capture import AnySource, SourceConfig
 from agent.config.chosen import source_of
 from agent.config.collect import CollectConfig
+from agent.config.commands import CommandsConfig
 from agent.config.commission import CommissionConfig
 from agent.config.decide import DecideConfig
 from agent.config.encode import InferenceConfig
@@ -161,6 +162,9 @@ class AgentConfig(Strict):
     )
     collect: Annotated[CollectConfig, Field(description="Sound recorded on the device")] = (
         CollectConfig()
+    )
+    commands: Annotated[CommandsConfig, Field(description="Who may have what done over MQTT")] = (
+        CommandsConfig()
     )
     metrics: Annotated[
         MetricsConfig | None,

@@ -52,8 +52,21 @@ class EvidenceConfig(Strict):
         ),
     ] = 90.0
     keep_alarms: Annotated[
-        int, Field(ge=1, description="Alarms of a machine whose evidence is kept, the latest")
+        int,
+        Field(
+            ge=1,
+            description="Alarms of a machine whose evidence is kept: of more, those that were "
+            "acknowledged or answered go first, then the oldest",
+        ),
     ] = 200
+    keep_windows: Annotated[
+        int,
+        Field(
+            ge=1,
+            description="Windows of a machine kept because a person answered them (`feedback` with "
+            "`window`), the latest; they never take an alarm's place",
+        ),
+    ] = 50
     disk_share: Annotated[
         float,
         Field(gt=0, le=0.5, description="Share of the disk that all evidence may take"),

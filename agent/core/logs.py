@@ -7,7 +7,9 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from typing import TextIO
+from typing import Any, TextIO
+
+from agent.core.text import redacted, visible
 
 # syslog's severities, as systemd reads them at the beginning of a line (sd-daemon(3)).
 _PRIORITIES = (
@@ -19,7 +21,25 @@ _PRIORITIES = (
 )
 
 
-class JournalFormatter(logging.Formatter):
+class SafeFormatter(logging.Formatter):
+    """Lines in which nothing a stranger sent acts upon a terminal, or stands for another line.
+
+    Control characters are escaped, later lines of a message are indented, and addresses have no
+    passwords.
+    """
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the base class's
+        """The line, its message made safe."""
+        text = visible(redacted(record.message), keep="\n\t")
+        record.message = text.replace("\n", "\n    ")
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - the base class's
+        """The traceback, made safe likewise."""
+        return visible(redacted(super().formatException(ei)), keep="\n\t")
+
+
+class JournalFormatter(SafeFormatter):
     """Every line with its priority; the time is the journal's own."""
 
     def __init__(self) -> None:
@@ -58,13 +78,13 @@ def start_logging(level: str = "info") -> None:
         from rich.logging import RichHandler  # noqa: PLC0415
 
         handler = RichHandler(console=Console(stderr=True), show_path=False, rich_tracebacks=False)
-        handler.setFormatter(logging.Formatter("%(message)s", datefmt="[%X]"))
+        handler.setFormatter(SafeFormatter("%(message)s", datefmt="[%X]"))
     elif to_journal(sys.stderr):
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(JournalFormatter())
     else:
         handler = logging.StreamHandler(sys.stderr)
-        formatter = logging.Formatter(
+        formatter = SafeFormatter(
             "%(asctime)s %(levelname)-7s %(message)s", datefmt="%Y-%m-%dT%H:%M:%SZ"
         )
         formatter.converter = time.gmtime

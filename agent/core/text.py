@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from datetime import datetime
 from pathlib import PurePath
 
@@ -21,6 +22,31 @@ def plural(number: int, one: str, many: str = "") -> str:
 def shown(path: str | PurePath) -> str:
     """A path that any output takes: what is no UTF-8 in its name is escaped."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+# What a terminal, or a reader of lines, would act upon: controls, separators of lines, and marks
+# that change the direction of what follows.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+_USER = re.compile(r"(?<=://)[^/@\s'\"]+@")
+_SECRET = re.compile(
+    r"(?i)([?&](?:[a-z0-9_-]*(?:token|passw(?:or)?d|passwd|pwd|secret|key|auth|signature|sig))=)"
+    r"[^&\s'\"#]+"
+)
+
+
+def visible(text: str, *, keep: str = "") -> str:
+    """Text that does nothing but say something: control characters are escaped.
+
+    Args:
+        text: From whoever.
+        keep: Those that stay.
+    """
+    return _CONTROL.sub(lambda found: found[0] if found[0] in keep else ascii(found[0])[1:-1], text)
+
+
+def redacted(text: str) -> str:
+    """Text whose addresses have no secrets: `rtsp://user:password@host/?token=...`."""
+    return _SECRET.sub(r"\1***", _USER.sub("", text))
 
 
 def local_time(time: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from agent.core.text import redacted, visible
+
 
 class Grade(str, Enum):
     """How grave it is."""
@@ -29,3 +31,8 @@ class Finding:
     grade: Grade
     text: str
     remedy: str = ""
+
+    def __post_init__(self) -> None:
+        """Nothing that is printed holds a password or acts upon a terminal."""
+        for name in ("name", "text", "remedy"):
+            object.__setattr__(self, name, visible(redacted(getattr(self, name)), keep="\n"))

@@ -18,6 +18,9 @@ RECORD = "evidence.json"
 SOUND = "sound.flac"
 PICTURE = "spectrogram.png"
 FEEDBACK = "feedback.json"
+SEEN = "acknowledged"  # empty: an operator has acknowledged the alarm
+# Folders of windows that a person answered; an alarm's id is hexadecimal.
+WINDOW_PREFIX = "window-"
 
 # An alarm's id becomes a folder's name, and may come from outside with a command.
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")

@@ -16,8 +16,9 @@ from agent.core.clock import utc
 from agent.core.errors import AuscultError
 from agent.core.records import AudioBlock, Decision, Level, Window
 from agent.core.scale import Scale
-from agent.evidence.disk import has_room
+from agent.evidence.disk import has_room, make_room
 from agent.evidence.record import (
+    WINDOW_PREFIX,
     EvidenceRecord,
     JudgedWindow,
     LostSound,
@@ -162,7 +163,7 @@ class EvidenceRecorder:
         if note.score is None:
             raise AuscultError(f"window {index} could not be judged: {note.validity}")
         # A restart counts windows from 0 again: the time tells two of a number apart.
-        name = f"window-{index}-{int(note.wall)}"
+        name = f"{WINDOW_PREFIX}{index}-{int(note.wall)}"
         record = EvidenceRecord(
             alarm_id=name,
             device=self._device,
@@ -182,6 +183,7 @@ class EvidenceRecorder:
             windows=(_judged(note, clip),),
         )
         folder = alarm_folder(self._writer.root, self._machine, name)
+        make_room(self._writer.root, self._machine, self._writer.config.keep_windows)
         if not has_room(folder, self._writer.config.free_share):
             raise AuscultError("the disk is too full", where=self._writer.root)
         try:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, FiniteFloat, model_validator
+from pydantic import AfterValidator, Field, FiniteFloat, model_validator
 
 from agent.core.schema import Strict, spelt
+from agent.core.text import visible
 
 Handler: TypeAlias = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 """Carries a command out: its fields -> the answer's `result`; raises AuscultError to refuse it."""
 
 _DAY = 86_400
+# It is shown at terminals, in logs, lists and messages: what acts there is escaped.
+_Words: TypeAlias = Annotated[str, AfterValidator(visible)]
 
 
 class Request(Strict):
@@ -29,10 +32,18 @@ class Request(Strict):
         ),
     ]
     machine: Annotated[str, Field(min_length=1, max_length=200, description="The machine")]
-    operator: Annotated[str, Field(max_length=200, description="Who asks")] = ""
+    operator: Annotated[_Words, Field(max_length=200, description="Who asks")] = ""
     comment: Annotated[
-        str, Field(max_length=1000, description="Why; told with the event, kept with the recording")
+        _Words,
+        Field(max_length=1000, description="Why; told with the event, kept with the recording"),
     ] = ""
+    token: Annotated[
+        str | None,
+        Field(
+            description="The operators' token (`commands.token_file`), which commands that teach "
+            "or manage need over MQTT; it is never answered, kept or logged"
+        ),
+    ] = None
 
 
 class Ack(Request):
@@ -174,7 +185,7 @@ class Why(Request):
 class DriftAccept(Request):
     """Accept the change that a drift warning is about: the machine is well as it sounds now."""
 
-    operator: Annotated[str, Field(min_length=1, max_length=200, description="Who says so")]
+    operator: Annotated[_Words, Field(min_length=1, max_length=200, description="Who says so")]
     warning_id: Annotated[
         str | None,
         Field(
@@ -188,7 +199,7 @@ class DriftAccept(Request):
 class LevelBaseline(Request):
     """The microphone was moved or its gain changed: its level is taken anew, without training."""
 
-    operator: Annotated[str, Field(min_length=1, max_length=200, description="Who says so")]
+    operator: Annotated[_Words, Field(min_length=1, max_length=200, description="Who says so")]
     decibels: Annotated[
         FiniteFloat | None,
         Field(
@@ -203,7 +214,9 @@ class LevelBaseline(Request):
 class LevelBaselineUndo(Request):
     """Take back what was said last of the microphone's level."""
 
-    operator: Annotated[str, Field(min_length=1, max_length=200, description="Who takes it back")]
+    operator: Annotated[
+        _Words, Field(min_length=1, max_length=200, description="Who takes it back")
+    ]
 
 
 class Commission(Request):

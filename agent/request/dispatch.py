@@ -10,16 +10,20 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from agent.config.commands import CommandsConfig
 from agent.core.clock import utc
-from agent.core.errors import AuscultError
+from agent.core.errors import AuscultError, ConfigError
 from agent.core.schema import explain
+from agent.core.text import visible
 from agent.publish.messages import Message, encode
 from agent.publish.payloads import Response
+from agent.request.audit import AuditTrail, entry_of
 from agent.request.commands import COMMANDS, Handler, Request
+from agent.request.roles import BROKER, ROLES, Access, NotAllowedError, Origin
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +36,15 @@ _NAME_LENGTH = 64
 _PRINTABLE = re.compile(r"[ -~]{1,64}")
 
 Respond = Callable[[str, Message], None]
+
+
+class _Item(NamedTuple):
+    """A request that waits to be carried out."""
+
+    command: str
+    payload: bytes
+    respond: Respond
+    origin: Origin
 
 
 class RequestError(AuscultError):
@@ -50,6 +63,8 @@ class Dispatcher:
         machines: The machines it listens to.
         handlers: By command, who carries it out.
         respond: Takes the answers: command, message.
+        access: Who may give which.
+        audit: Is told of each; None for nobody.
     """
 
     def __init__(
@@ -58,6 +73,9 @@ class Dispatcher:
         machines: Sequence[str],
         handlers: Mapping[str, Handler],
         respond: Respond,
+        *,
+        access: Access | None = None,
+        audit: AuditTrail | None = None,
     ) -> None:
         unknown = sorted(set(handlers) - set(COMMANDS))
         assert not unknown, f"no schema for {unknown}"
@@ -65,7 +83,9 @@ class Dispatcher:
         self._machines = tuple(machines)
         self._handlers = dict(handlers)
         self._respond = respond
-        self._queue: queue.Queue[tuple[str, bytes, Respond] | None] = queue.Queue(_WAITING)
+        self._access = access or Access(CommandsConfig())
+        self._audit = audit
+        self._queue: queue.Queue[_Item | None] = queue.Queue(_WAITING)
         self._closed = False
         self._thread: threading.Thread | None = None
         # By transaction, what was asked and the answer; the worker's alone.
@@ -87,7 +107,7 @@ class Dispatcher:
             return
         self._closed = True
         while (item := self._next()) is not None:
-            self._refuse(item[0], "the agent is stopping; ask again later", item[2])
+            self._refuse(item, "the agent is stopping; ask again later")
         self._queue.put(None)
         self._thread.join(_STOP_SECONDS)
         self._thread = None
@@ -99,6 +119,7 @@ class Dispatcher:
         *,
         retained: bool = False,
         respond: Respond | None = None,
+        origin: Origin = BROKER,
     ) -> None:
         """A request has arrived. Never raises, never waits: called from the network's thread.
 
@@ -107,56 +128,77 @@ class Dispatcher:
             payload: Its bytes.
             retained: The broker had kept it, so that it would come again at every connection.
             respond: Takes this one's answer, in place of who takes all others.
+            origin: Where it came from.
         """
-        respond = respond or self._respond
-        problem, command = "", command[:_NAME_LENGTH]
+        item = _Item(command[:_NAME_LENGTH], payload, respond or self._respond, origin)
+        problem = ""
         if len(payload) > MAX_BYTES:
             problem = f"the request has {len(payload)} bytes; at most {MAX_BYTES} are taken"
         elif retained:
             problem = "the request was published as retained; publish it without"
         else:
-            problem = self._enqueue(command, payload, respond)
+            problem = self._enqueue(item)
         if problem:
-            self._refuse(command, problem, respond)
+            self._refuse(item, problem)
 
-    def _enqueue(self, command: str, payload: bytes, respond: Respond) -> str:
+    def _enqueue(self, item: _Item) -> str:
         if self._closed:
             return "the agent is stopping; ask again later"
         try:
-            self._queue.put_nowait((command, payload, respond))
+            self._queue.put_nowait(item)
         except queue.Full:
             return f"{_WAITING} commands wait already; try again later"
         return ""
 
-    def _next(self) -> tuple[str, bytes, Respond] | None:
+    def _next(self) -> _Item | None:
         try:
             return self._queue.get_nowait()
         except queue.Empty:
             return None
 
-    def _refuse(self, command: str, problem: str, respond: Respond) -> None:
-        log.warning("command %.40r refused: %s", command, problem)
-        respond(command, self._answer(command, None, error=problem))
+    def _refuse(self, item: _Item, problem: str) -> None:
+        log.warning("command %.40r refused: %s", item.command, problem)
+        self._note(item, "refused", error=problem)
+        item.respond(item.command, self._answer(item.command, None, error=problem))
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
-            self._serve(*item)
+            self._serve(item)
 
-    def _serve(self, command: str, payload: bytes, respond: Respond) -> None:
+    def _serve(self, item: _Item) -> None:
         try:
-            respond(command, self._handle(command, payload))
+            item.respond(item.command, self._handle(item))
         except Exception:  # the thread must outlive every command
-            log.exception("command %.40r", command)
+            log.exception("command %.40r", item.command)
 
-    def _handle(self, command: str, payload: bytes) -> Message:
+    def _note(
+        self, item: _Item, outcome: str, request: Request | None = None, error: str = ""
+    ) -> None:
+        if self._audit is None:
+            return
+        role = ROLES.get(item.command)
+        self._audit.write(
+            entry_of(
+                way=item.origin.way, client=item.origin.client, command=visible(item.command),
+                role=role.value if role else "", outcome=outcome, error=visible(error),
+                asked={} if request is None else request.model_dump(mode="json"),
+            )
+        )  # fmt: skip
+
+    def _handle(self, item: _Item) -> Message:
         """Carry a request out, unless it has been before; the answer."""
         transaction: str | None = None
+        command, request = item.command, None
         try:
-            data = _decode(payload)
+            data = _decode(item.payload)
             transaction = _transaction(data)
+            # Never in what is checked: a finding would quote it.
+            token = data.pop("token", None) if isinstance(data, dict) else None
             request = self._checked(command, data)
-        except RequestError as fault:
+            self._access.check(command, token, item.origin)
+        except (RequestError, NotAllowedError, ConfigError) as fault:
             log.warning("command %.40r refused: %s", command, fault)
+            self._note(item, "refused", request, str(fault))
             return self._answer(command, transaction, error=str(fault))
         asked = f"{command} {request.model_dump_json()}"
         if request.transaction in self._answers:
@@ -165,7 +207,7 @@ class Dispatcher:
                 return answer
             problem = f"transaction {request.transaction} was used for another command"
             return self._answer(command, request.transaction, error=problem)
-        answer = self._carry_out(command, request)
+        answer = self._carry_out(item, request)
         self._answers[request.transaction] = (asked, answer)
         while len(self._answers) > _REMEMBERED:
             self._answers.popitem(last=False)
@@ -193,20 +235,23 @@ class Dispatcher:
             )
         return request
 
-    def _carry_out(self, command: str, request: Request) -> Message:
-        by = f" by {request.operator}" if request.operator else ""
+    def _carry_out(self, item: _Item, request: Request) -> Message:
+        command, by = item.command, f" by {request.operator}" if request.operator else ""
         try:
-            result = self._handlers[command](request.model_dump())
+            result = self._handlers[command](request.model_dump(exclude={"token"}))
             answer = self._answer(command, request.transaction, result=result)
             encode(answer)
         except AuscultError as fault:
             log.warning("%s: command %s%s refused: %s", request.machine, command, by, fault)
+            self._note(item, "refused", request, str(fault))
             return self._answer(command, request.transaction, error=str(fault))
         except Exception as fault:  # a handler's mistake must not end the agent
             log.exception("%s: command %s%s failed", request.machine, command, by)
             problem = f"the agent failed to carry it out ({type(fault).__name__}); see its log"
+            self._note(item, "failed", request, problem)
             return self._answer(command, request.transaction, error=problem)
         log.info("%s: command %s%s carried out", request.machine, command, by)
+        self._note(item, "done", request)
         return answer
 
     def _answer(

@@ -16,6 +16,8 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from agent import __version__
+from agent.core.text import visible
+from agent.request.audit import entry_of
 from agent.web.alarms import AlarmDesk
 from agent.web.backend import Backend
 from agent.web.banks import BankDesk
@@ -95,7 +97,21 @@ def build_app(
         sessions=sessions,
         names=config.names,
         any_name=config.behind_proxy and not config.names,
+        changed=partial(_changed, backend),
     )
+
+
+def _changed(backend: Backend, client: str, method: str, path: str, status: int) -> None:
+    """What was changed by another way than a command, which is told of already."""
+    if path.startswith(("/api/commands/", "/api/login", "/api/logout")):
+        return
+    outcome = "done" if status < HTTPStatus.BAD_REQUEST else "refused"
+    backend.audit.write(
+        entry_of(
+            way="page", client=client, command=f"{method} {visible(path)[:200]}", outcome=outcome,
+            error="" if outcome == "done" else f"HTTP {status}", asked={},
+        )
+    )  # fmt: skip
 
 
 class _Static(StaticFiles):

@@ -13,6 +13,7 @@ from agent.core.errors import ConfigError
 from agent.history.recorder import HistoryRecorder
 from agent.publish.live import LiveBoard
 from agent.publish.messages import Message
+from agent.request.audit import AuditTrail
 from agent.request.dispatch import Respond
 from agent.web.backend import Backend
 from agent.web.sound import SoundFeed
@@ -78,8 +79,9 @@ class Page:
         collector: Collector,
         info: Callable[[], Message],
         health: Callable[[], Message],
-        ask: Callable[[str, bytes, Respond], None],
+        ask: Callable[[str, bytes, Respond, str], None],
         choose: Callable[[str, MicrophoneSource], None],
+        audit: AuditTrail,
     ) -> None:
         """Begin to serve; see `Backend`.
 
@@ -92,7 +94,16 @@ class Page:
 
         self._server = WebServer(
             Backend(
-                self._config, live, self.history, self.sounds, collector, info, health, ask, choose
+                self._config,
+                live,
+                self.history,
+                self.sounds,
+                collector,
+                info,
+                health,
+                ask,
+                choose,
+                audit,
             )
         )
         self._server.start()

@@ -14,6 +14,7 @@ from agent.config.capture import MicrophoneSource
 from agent.history.recorder import HistoryRecorder
 from agent.publish.live import LiveBoard
 from agent.publish.messages import Message
+from agent.request.audit import AuditTrail
 from agent.request.dispatch import Respond
 from agent.web.sound import SoundFeed
 
@@ -32,8 +33,10 @@ class Backend:
         collector: Who records.
         info: Makes the message `info`, as on MQTT.
         health: Makes `health`, as on MQTT; without a broker its `outbox` is null.
-        ask: Has a command carried out: its name, the request's bytes, who takes the answer.
+        ask: Has a command carried out: its name, the request's bytes, who takes the answer, and the
+            browser's address.
         choose: Has a machine listen to another microphone, for good.
+        audit: Is told of what is changed.
     """
 
     config: AgentConfig
@@ -43,22 +46,29 @@ class Backend:
     collector: Collector
     info: Callable[[], Message]
     health: Callable[[], Message]
-    ask: Callable[[str, bytes, Respond], None]
+    ask: Callable[[str, bytes, Respond, str], None]
     choose: Callable[[str, MicrophoneSource], None]
+    audit: AuditTrail
 
     @property
     def machines(self) -> tuple[str, ...]:
         """Their names."""
         return tuple(machine.name for machine in self.config.machines)
 
-    def command(self, name: str, request: Mapping[str, Any]) -> Message | None:
+    def command(self, name: str, request: Mapping[str, Any], client: str) -> Message | None:
         """Carry out a command as if it had come over MQTT; waits for its answer.
+
+        Args:
+            name: The command.
+            request: Its fields.
+            client: The browser's address.
 
         Returns:
             The answer, or None when there is none within twenty seconds.
         """
         answers: queue.Queue[Message] = queue.Queue(1)
-        self.ask(name, json.dumps(request).encode(), lambda _, message: answers.put(message))
+        data = json.dumps(request).encode()
+        self.ask(name, data, lambda _, message: answers.put(message), client)
         try:
             return answers.get(timeout=_ANSWER_SECONDS)
         except queue.Empty:

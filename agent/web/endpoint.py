@@ -51,6 +51,11 @@ class Asked:
     body: Any
     request: Request
 
+    @property
+    def client(self) -> str:
+        """The browser's address; empty when not known."""
+        return "" if self.request.client is None else self.request.client.host
+
 
 Run: TypeAlias = Callable[[Asked], BaseModel | Response]
 

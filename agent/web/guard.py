@@ -15,6 +15,7 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -110,15 +111,23 @@ class Guard:
         sessions: Who is logged in.
         names: Host names it answers to, beside addresses and `localhost`.
         any_name: Answer to every name: a proxy in front chooses.
+        changed: Told of each request that was to change something: client, method, path, status.
     """
 
     def __init__(
-        self, app: ASGIApp, *, sessions: Sessions, names: tuple[str, ...], any_name: bool
+        self,
+        app: ASGIApp,
+        *,
+        sessions: Sessions,
+        names: tuple[str, ...],
+        any_name: bool,
+        changed: Callable[[str, str, str, int], None] = lambda *_: None,
     ) -> None:
         self._app = app
         self._sessions = sessions
         self._names = {name.lower() for name in names} | {"localhost"}
         self._any_name = any_name
+        self._changed = changed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer or refuse a request."""
@@ -127,6 +136,9 @@ class Guard:
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
+                if scope["method"] not in _SAFE:
+                    client = (scope.get("client") or ("",))[0]
+                    self._changed(client, scope["method"], scope["path"], message["status"])
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)

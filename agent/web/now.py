@@ -121,7 +121,7 @@ def _state_of(bucket: Bucket) -> str:
 
 
 def _command(backend: Backend, name: str, asked: Asked) -> Response:
-    answer = backend.command(name, asked.body.model_dump(exclude_unset=True))
+    answer = backend.command(name, asked.body.model_dump(exclude_unset=True), asked.client)
     if answer is None:
         raise ApiError(HTTPStatus.GATEWAY_TIMEOUT, "the command has not been answered in time")
     status = HTTPStatus.OK if answer["status"] == "ok" else HTTPStatus.CONFLICT

@@ -154,8 +154,8 @@ def test_without_room_the_copy_is_made_elsewhere(copy, tmp_path, monkeypatch):
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path):
-    ended = tmp_path / "bundle.4194999.abc"
-    running = tmp_path / "bundle.1.abc"
+    ended = tmp_path / ".bundle.4194999.abc"
+    running = tmp_path / ".bundle.1.abc"
     for folder in (ended, running, tmp_path / "0001"):
         folder.mkdir()
     remove_leftovers(tmp_path)

@@ -20,10 +20,11 @@ from support.broker import free_port
 from support.bundles import tone, write
 
 from agent.capture.pcm import PcmFormat, decode
-from agent.capture.program import command_line, hide_passwords
+from agent.capture.program import command_line
 from agent.capture.source import open_source
 from agent.config.capture import FfmpegSource, PipeSource, SourceConfig
 from agent.core.errors import AudioError
+from agent.core.text import redacted
 
 RATE = 8000
 needs_ffmpeg = pytest.mark.skipif(
@@ -296,7 +297,7 @@ def test_configuration_of_streams():
     assert isinstance(config, FfmpegSource)
     assert "tcp" in command_line(config)
     assert "tcp" not in command_line(read("ffmpeg:http://cam/1"))
-    assert hide_passwords("open rtsp://user:pw@cam/1 failed") == "open rtsp://cam/1 failed"
+    assert redacted("open rtsp://user:pw@cam/1 failed") == "open rtsp://cam/1 failed"
     for wrong in (
         {"kind": "pipe", "rate": 8000},
         {"kind": "pipe", "rate": 8000, "path": "-", "command": ["a"]},

@@ -309,7 +309,7 @@ def test_what_is_scheduled_while_another_is_taken_is_not_lost(tmp_path):
     adding = [
         threading.Thread(
             target=lambda: [
-                Schedules(entries(tmp_path)).add("03:00", 3660, order) for _ in range(8)
+                Schedules(entries(tmp_path)).add("03:00", 3660, order) for _ in range(3)
             ]
         )
         for _ in range(4)
@@ -321,7 +321,20 @@ def test_what_is_scheduled_while_another_is_taken_is_not_lost(tmp_path):
         day = f"2025-01-{1 + taken % 28:02}T03:00:01"
         Schedules(entries(tmp_path)).due(datetime.fromisoformat(day))
         taken += 1
-    assert len(Schedules(entries(tmp_path)).all()) == 32
+    assert len(Schedules(entries(tmp_path)).all()) == 12
+
+
+def test_schedules_are_bounded_by_machine_and_by_the_day(tmp_path):
+    schedules = Schedules(entries(tmp_path))
+    order = CollectOrder(machine="pump", label="idle", seconds=43_000)
+    for _ in range(2):
+        schedules.add("03:00", 1, order)
+    with pytest.raises(AuscultError, match=r"'pump' would record 35\.8 hours a day"):
+        schedules.add("04:00", 1, order)
+    for _ in range(12):
+        schedules.add("03:00", 1, CollectOrder(machine="fan", label="idle", seconds=2))
+    with pytest.raises(AuscultError, match="there are 12 schedules of 'fan' already"):
+        schedules.add("03:00", 1, CollectOrder(machine="fan", label="idle", seconds=2))
 
 
 def test_stopping_the_agent_keeps_what_was_heard(tmp_path, collector):

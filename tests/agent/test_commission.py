@@ -48,6 +48,7 @@ def agent_file(folder: Path, bundle: Path, sound, commission, *, port=None, **mo
     }  # fmt: skip
     if port is not None:
         config["mqtt"] = {"host": "127.0.0.1", "port": port, "health_seconds": 1}
+        config["commands"] = {"trust_broker": True}
     path.write_text(yaml.safe_dump(config))
     return path
 

@@ -312,6 +312,7 @@ def test_drift_reaches_a_real_broker_and_is_accepted_from_there(tmp_path, drifti
 device: dev
 state_dir: {tmp_path / "state"}
 mqtt: {{host: 127.0.0.1, port: {broker.port}, home_assistant: {{enabled: true}}}}
+commands: {{trust_broker: true}}
 machines:
   - name: pump
     bundle: {drifting}

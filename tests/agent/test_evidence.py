@@ -6,6 +6,7 @@ import os
 import threading
 import time
 import zlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from agent.core.clock import ClockQuality
 from agent.core.errors import AuscultError
 from agent.core.records import AudioBlock, Decision, Level, Score, Window
 from agent.evidence import write as writing
-from agent.evidence.disk import has_room, prune
+from agent.evidence.disk import has_room, make_room, mark_seen, prune, survey
 from agent.evidence.record import (
     PICTURE,
     RECORD,
@@ -217,7 +218,7 @@ def test_no_evidence_is_promised_on_a_full_disk(tmp_path):
     assert writer.skipped in (2, 3)
 
 
-def fill(root, machine, alarm, age_days, size=1000):
+def fill(root, machine, alarm, age_days=0.0, size=1000):
     folder = root / machine / alarm
     folder.mkdir(parents=True)
     path = folder / SOUND
@@ -308,8 +309,67 @@ def test_what_waits_for_acceptance_is_counted_last(tmp_path):
     (tmp_path / "pump" / "p2" / "feedback.json").write_text(
         '{"verdict": "normal", "time": "2025-01-01T00:00:00Z"}'
     )
+    for n in range(2):
+        mark_seen(tmp_path, "pump", f"p{n}")
     prune(tmp_path, CONFIG.model_copy(update={"keep_alarms": 1}), now=time.time())
     assert [p.name for p in (tmp_path / "pump").iterdir()] == ["p2"]
+
+
+def answered(root, machine, name, verdict="normal"):
+    (root / machine / name / "feedback.json").write_text(
+        f'{{"verdict": "{verdict}", "time": "2025-01-01T00:00:00Z"}}'
+    )
+
+
+def names(root):
+    return sorted(folder.name for folder in (root / "pump").iterdir())
+
+
+def test_answered_windows_never_take_an_alarms_place(tmp_path):
+    for n in range(3):
+        fill(tmp_path, "pump", f"a{n}", age_days=10 + n)
+    for n in range(9):
+        fill(tmp_path, "pump", f"window-{n}-5", age_days=n)
+        answered(tmp_path, "pump", f"window-{n}-5", "normal" if n % 2 else "anomalous")
+    config = CONFIG.model_copy(update={"keep_alarms": 3, "keep_windows": 5})
+    prune(tmp_path, config, now=time.time())
+    # Those that wait to join the bank stay the longest.
+    assert names(tmp_path) == ["a0", "a1", "a2", *(f"window-{n}-5" for n in (0, 1, 3, 5, 7))]
+
+
+def test_of_alarms_those_that_were_seen_go_first_and_the_unacknowledged_last(tmp_path):
+    for n in range(4):
+        fill(tmp_path, "pump", f"a{n}", age_days=10 - n)
+    mark_seen(tmp_path, "pump", "a3")
+    answered(tmp_path, "pump", "a2", "anomalous")
+    answered(tmp_path, "pump", "a1")
+    for kept in (["a0", "a1", "a3"], ["a0", "a1"], ["a0"]):
+        config = CONFIG.model_copy(update={"keep_alarms": len(kept)})
+        prune(tmp_path, config, now=time.time())
+        assert names(tmp_path) == kept
+
+
+def test_a_full_disk_takes_windows_before_alarms(tmp_path, monkeypatch):
+    fill(tmp_path, "pump", "a0", age_days=9)
+    fill(tmp_path, "pump", "window-1-5")
+    answered(tmp_path, "pump", "window-1-5")
+    size = sum(kept.size for kept in survey(tmp_path))
+    monkeypatch.setattr(
+        "shutil.disk_usage", lambda _: SimpleNamespace(total=(size - 1) / CONFIG.disk_share, free=0)
+    )
+    prune(tmp_path, CONFIG, now=time.time())
+    assert names(tmp_path) == ["a0"]
+
+
+def test_no_more_windows_are_kept_than_may_wait(tmp_path):
+    for n in range(3):
+        fill(tmp_path, "pump", f"window-{n}-5")
+    answered(tmp_path, "pump", "window-0-5")
+    answered(tmp_path, "pump", "window-1-5")
+    make_room(tmp_path, "pump", 3)  # the one that does not wait goes
+    assert names(tmp_path) == ["window-0-5", "window-1-5"]
+    with pytest.raises(AuscultError, match="2 answered windows of 'pump' wait"):
+        make_room(tmp_path, "pump", 2)
 
 
 def test_room_is_asked_of_the_nearest_folder(tmp_path):

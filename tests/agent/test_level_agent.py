@@ -240,6 +240,7 @@ def test_over_mqtt_the_change_and_the_answer_reach_whoever_listens(plant, runnin
         path = plant(
             machine(60, seed=52, gain_db=-8), loop=True,
             mqtt={"host": "127.0.0.1", "port": broker.port, "home_assistant": {"enabled": True}},
+            commands={"trust_broker": True},
         )  # fmt: skip
         with Subscriber(broker.port) as live:
             running(path)
