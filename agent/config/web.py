@@ -37,7 +37,7 @@ class WebConfig(Strict):
         bool,
         Field(
             description="A reverse proxy in front of it decides who may see it, and speaks TLS: no "
-            "password is demanded beyond loopback"
+            "password is demanded beyond loopback; needs `names`"
         ),
     ] = False
     names: Annotated[
@@ -67,5 +67,10 @@ class WebConfig(Strict):
             raise ValueError(
                 f"host {self.host} can be reached from other devices: set password_file, or "
                 "behind_proxy if a reverse proxy asks who is there"
+            )
+        if self.enabled and self.behind_proxy and not self.names:
+            raise ValueError(
+                "behind_proxy needs names: list the host names under which browsers reach the "
+                "proxy, such as [gateway-1.example]; others are refused (DNS rebinding)"
             )
         return self

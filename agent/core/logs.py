@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import time
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, TextIO
 
@@ -19,6 +20,40 @@ _PRIORITIES = (
     (logging.INFO, 6),
     (logging.NOTSET, 7),
 )
+
+
+_NEVER_LEFT_OUT = frozenset({"agent.publish.console"})
+# Lines alike that pass at once, and after how long one more does, seconds; kinds remembered.
+_AT_ONCE, _EVERY_SECONDS, _ALIKE, _KINDS = 30, 10.0, 80, 512
+
+
+class RepeatLimit(logging.Filter):
+    """Lets so many lines alike pass, then one now and then, which says how many were left out.
+
+    Thousands a second would fill the disk and the processor, and hide what else is told. Alarms are
+    never left out.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        # By what is alike: lines that may pass still, when that was counted, lines left out.
+        self._kinds: OrderedDict[tuple[str, int, str], tuple[float, float, int]] = OrderedDict()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a line passes."""
+        if record.name in _NEVER_LEFT_OUT:
+            return True
+        kind = (record.name, record.levelno, str(record.msg)[:_ALIKE])
+        now = time.monotonic()
+        left, at, out = self._kinds.pop(kind, (float(_AT_ONCE), now, 0))
+        left = min(float(_AT_ONCE), left + (now - at) / _EVERY_SECONDS)
+        passes = left >= 1.0
+        if passes and out:
+            record.msg, record.args = f"{record.getMessage()} (and {out} like it, left out)", ()
+        self._kinds[kind] = (left - 1.0, now, 0) if passes else (left, now, out + 1)
+        while len(self._kinds) > _KINDS:
+            self._kinds.popitem(last=False)
+        return passes
 
 
 class SafeFormatter(logging.Formatter):
@@ -89,6 +124,7 @@ def start_logging(level: str = "info") -> None:
         )
         formatter.converter = time.gmtime
         handler.setFormatter(formatter)
+    handler.addFilter(RepeatLimit())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

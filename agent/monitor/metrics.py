@@ -7,6 +7,7 @@ import logging
 import socket
 import sys
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,7 +20,7 @@ log = logging.getLogger(__name__)
 
 _REQUEST_SECONDS = 5.0  # a client that says nothing is hung up on
 _STOP_SECONDS = 1.0
-_CLIENTS = 8  # served at once; Prometheus is one
+_CLIENTS = 8  # served at once; Prometheus is one. The oldest is hung up on for a ninth
 
 
 class MetricsServer:
@@ -75,22 +76,35 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, place: tuple[str, int], render: Callable[[], str]) -> None:
         self.render = render
-        self._room = threading.Semaphore(_CLIENTS)
+        self._served: OrderedDict[int, socket.socket] = OrderedDict()
+        self._lock = threading.Lock()
         if ":" in place[0]:
             self.address_family = socket.AF_INET6
         super().__init__(place, _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if not self._room.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
-        super().process_request(request, client_address)
+        # Whoever takes long makes room for who comes: Prometheus asks and is done in a moment.
+        with self._lock:
+            while len(self._served) >= _CLIENTS:
+                _, slow = self._served.popitem(last=False)
+                with contextlib.suppress(OSError):
+                    slow.shutdown(socket.SHUT_RDWR)
+            self._served[id(request)] = request
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # no thread can be begun
+            self._leave(request)
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._room.release()
+            self._leave(request)
+
+    def _leave(self, request: Any) -> None:
+        with self._lock:
+            self._served.pop(id(request), None)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
         log.debug("metrics: a request failed: %s", sys.exc_info()[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -29,6 +30,8 @@ from agent.web.now import now_endpoints
 from agent.web.openapi import describe
 from agent.web.setup import SetupDesk
 from agent.web.stream import Stream
+
+log = logging.getLogger(__name__)
 
 # What a proxy may say that it has put before the paths; no attribute of a cookie fits in it.
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]{1,100}){1,8}/?")
@@ -96,7 +99,6 @@ def build_app(
         app,
         sessions=sessions,
         names=config.names,
-        any_name=config.behind_proxy and not config.names,
         changed=partial(_changed, backend),
     )
 
@@ -133,13 +135,27 @@ def _session(backend: Backend, sessions: Sessions, asked: Asked) -> Session:
 
 
 def _login(backend: Backend, sessions: Sessions, asked: Asked) -> Response:
-    client = asked.request.client
+    def note(outcome: str, error: str = "") -> None:
+        backend.audit.write(
+            entry_of(
+                way="page", client=asked.client, command="login", outcome=outcome, error=error,
+                asked={},
+            )
+        )  # fmt: skip
+
     try:
-        token = sessions.open(asked.body.password, "" if client is None else client.host)
+        token = sessions.open(asked.body.password, asked.client)
     except PermissionError as fault:
+        log.warning("web: a login from %s is refused: %s", asked.client, fault)
+        note("refused", str(fault))
         return problem(HTTPStatus.TOO_MANY_REQUESTS, str(fault))
     if token is None:
+        log.warning("web: a wrong password from %s", asked.client)
+        note("refused", "a wrong password")
         return problem(HTTPStatus.FORBIDDEN, "that is not the password")
+    if sessions.needed:
+        log.info("web: login from %s", asked.client)
+        note("done")
     found = Session(
         device=backend.config.device_name, version=__version__, password=sessions.needed, open=True
     )

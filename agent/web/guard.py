@@ -14,7 +14,7 @@ import ipaddress
 import secrets
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from http import HTTPStatus
 from urllib.parse import urlsplit
@@ -24,12 +24,16 @@ from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from agent.web.connections import bucket_of, is_local
+
 COOKIE = "auscult_session"
 HEADER = "x-auscult"
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _OPEN = frozenset({"/api/session", "/api/login", "/api/openapi.json"})
 _SESSIONS = 64
 _FAILURES, _FAILURE_SECONDS, _CLIENTS = 8, 300.0, 1024
+# Of all clients together: addresses are cheap.
+_ALL_FAILURES = 64
 _HEADERS = {
     "content-security-policy": "default-src 'self'; base-uri 'none'; object-src 'none'; "
     "frame-ancestors 'none'; form-action 'self'",
@@ -56,6 +60,9 @@ class Sessions:
         self._lock = threading.Lock()
         self._known: OrderedDict[str, float] = OrderedDict()
         self._failures: OrderedDict[str, list[float]] = OrderedDict()
+        self._all_failures: deque[float] = deque(maxlen=_ALL_FAILURES)
+        # Who has given the right one is not kept out by the guesses of others.
+        self._friends: OrderedDict[str, None] = OrderedDict()
 
     @property
     def needed(self) -> bool:
@@ -65,23 +72,40 @@ class Sessions:
     def open(self, password: str, client: str) -> str | None:
         """Log a browser in; its token, or None when the password is wrong.
 
+        Args:
+            password: As it was given.
+            client: The browser's address; those of one IPv6 /64 count as one.
+
         Raises:
-            PermissionError: Too many wrong ones came from there of late.
+            PermissionError: Too many wrong ones came of late, from there or altogether.
         """
-        now = time.monotonic()
+        now, local, client = time.monotonic(), is_local(client), bucket_of(client)
         with self._lock:
             wrong = [at for at in self._failures.pop(client, []) if now - at < _FAILURE_SECONDS]
             if wrong:
                 self._failures[client] = wrong
             if len(wrong) >= _FAILURES:
                 raise PermissionError("too many wrong passwords; try again in five minutes")
+            while self._all_failures and now - self._all_failures[0] >= _FAILURE_SECONDS:
+                self._all_failures.popleft()
+            known = local or client in self._friends
+            if len(self._all_failures) >= _ALL_FAILURES and not known:
+                raise PermissionError(
+                    "too many wrong passwords came from many places; try again in five minutes, "
+                    "or from where you were let in before"
+                )
             if self._password is not None and not hmac.compare_digest(
                 password.encode(), self._password
             ):
                 self._failures[client] = [*wrong, now]
+                self._all_failures.append(now)
                 while len(self._failures) > _CLIENTS:
                     self._failures.popitem(last=False)
                 return None
+            self._friends[client] = None
+            self._friends.move_to_end(client)
+            while len(self._friends) > _SESSIONS:
+                self._friends.popitem(last=False)
             token = secrets.token_urlsafe(32)
             self._known[_digest(token)] = now + self.seconds
             while len(self._known) > _SESSIONS:
@@ -110,7 +134,6 @@ class Guard:
         app: What is guarded.
         sessions: Who is logged in.
         names: Host names it answers to, beside addresses and `localhost`.
-        any_name: Answer to every name: a proxy in front chooses.
         changed: Told of each request that was to change something: client, method, path, status.
     """
 
@@ -120,13 +143,11 @@ class Guard:
         *,
         sessions: Sessions,
         names: tuple[str, ...],
-        any_name: bool,
         changed: Callable[[str, str, str, int], None] = lambda *_: None,
     ) -> None:
         self._app = app
         self._sessions = sessions
         self._names = {name.lower() for name in names} | {"localhost"}
-        self._any_name = any_name
         self._changed = changed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -171,8 +192,6 @@ class Guard:
         return None
 
     def _knows(self, host: str) -> bool:
-        if self._any_name:
-            return True
         try:
             name = (urlsplit(f"//{host}").hostname or "").lower()
         except ValueError:

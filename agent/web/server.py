@@ -11,13 +11,13 @@ import uvicorn
 
 from agent.web.app import build_app
 from agent.web.backend import Backend
+from agent.web.connections import MOST_OF_CLIENT, Door, affordable, protocol
 from agent.web.password import read_password
 
 log = logging.getLogger(__name__)
 
 _START_SECONDS = 3.0
 _STOP_SECONDS = 1.5
-_CONNECTIONS = 64
 _HEAD_BYTES = 16_384
 
 
@@ -56,10 +56,11 @@ class WebServer:
             return
         self._port = int(listening.getsockname()[1])
         app = build_app(self._backend, password, lambda: self._stopping)
+        door = Door(affordable(), None if config.behind_proxy else MOST_OF_CLIENT)
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app, log_config=None, access_log=False, server_header=False, lifespan="off",
-                ws="none", http="h11", loop="asyncio", limit_concurrency=_CONNECTIONS,
+                ws="none", http=protocol(door), loop="asyncio",
                 h11_max_incomplete_event_size=_HEAD_BYTES, timeout_graceful_shutdown=1,
                 proxy_headers=config.behind_proxy, log_level=logging.WARNING,
             )

@@ -12,6 +12,7 @@ from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from agent.publish.live import Told
 from agent.web.backend import Backend
@@ -48,34 +49,36 @@ class Stream:
             return problem(HTTPStatus.NOT_FOUND, "there is no such machine here")
         given = request.headers.get("last-event-id") or request.query_params.get("after", "")
         number = int(given) if given.isdecimal() and len(given) < 16 else self._backend.live.number
-        return StreamingResponse(
+        # Counted here, in one step with the look above: many may come at once.
+        self.viewers += 1
+        return _Watched(
             self._tell(number, sound),
+            self._leave,
             media_type="text/event-stream",
             headers={"cache-control": "no-store", "x-accel-buffering": "no"},
         )
 
+    def _leave(self) -> None:
+        self.viewers -= 1
+
     async def _tell(self, number: int, sound: str | None) -> AsyncIterator[bytes]:
         feed = None if sound is None else self._backend.sounds[sound]
         column = 0 if feed is None else feed.number
-        self.viewers += 1
-        try:
-            with contextlib.nullcontext() if feed is None else feed.watch():
-                yield b"retry: 2000\n\n"
-                due = 0.0
-                loop = asyncio.get_running_loop()
-                while not self._stopping() and not self._backend.live.closed:
-                    out, number = self._news(number)
-                    if feed is not None and (columns := feed.after(column)):
-                        column = columns[-1].number
-                        out += _event("sound", _heard(sound or "", columns))
-                    if loop.time() >= due:
-                        due = loop.time() + _HEALTH_SECONDS
-                        out += _event("health", self._backend.health())
-                    if out:
-                        yield out
-                    await asyncio.sleep(_STEP_SECONDS)
-        finally:
-            self.viewers -= 1
+        with contextlib.nullcontext() if feed is None else feed.watch():
+            yield b"retry: 2000\n\n"
+            due = 0.0
+            loop = asyncio.get_running_loop()
+            while not self._stopping() and not self._backend.live.closed:
+                out, number = self._news(number)
+                if feed is not None and (columns := feed.after(column)):
+                    column = columns[-1].number
+                    out += _event("sound", _heard(sound or "", columns))
+                if loop.time() >= due:
+                    due = loop.time() + _HEALTH_SECONDS
+                    out += _event("health", self._backend.health())
+                if out:
+                    yield out
+                await asyncio.sleep(_STEP_SECONDS)
 
     def _news(self, number: int) -> tuple[bytes, int]:
         """What was told since, and the number of the latest."""
@@ -87,6 +90,22 @@ class Stream:
             return _event("reset", {"number": live.number}, live.number), live.number
         out = b"".join(_event("told", _plain(one), one.number) for one in told)
         return out, told[-1].number if told else number
+
+
+class _Watched(StreamingResponse):
+    """A stream that says when it is over, also when it never began."""
+
+    def __init__(
+        self, content: AsyncIterator[bytes], over: Callable[[], None], **options: Any
+    ) -> None:
+        super().__init__(content, **options)
+        self._over = over
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._over()
 
 
 def _plain(told: Told) -> dict[str, Any]:

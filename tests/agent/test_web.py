@@ -244,7 +244,8 @@ def test_beyond_loopback_somebody_must_ask_who_is_there(tmp_path):
     for host in ("0.0.0.0", "192.0.2.1", "::", "gateway"):
         with pytest.raises(ValueError, match="password_file"):
             web(enabled=True, host=host)
-    assert web(enabled=True, host="0.0.0.0", behind_proxy=True).host == "0.0.0.0"
+    proxied = web(enabled=True, host="0.0.0.0", behind_proxy=True, names=["gateway.example"])
+    assert proxied.host == "0.0.0.0"
     with pytest.raises(ValueError, match="password"):
         web(enabled=True, password="never in YAML")
 
