@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from agent.drift.bands import band_statistics, plan_bands
 
+from trainer.drift.bands import band_statistics, plan_bands
 from trainer.drift.replay import replay
 from trainer.drift.sequence import Sequence, Step
 from trainer.drift.settings import BAND_SETTINGS, band_tolerance
@@ -56,10 +56,10 @@ def judged(features: np.ndarray) -> dict[str, list[float]]:
         PLAN.names, "dB", "band statistics", band_tolerance(PLAN),
     )  # fmt: skip
     done = replay(sequence, baseline=YOUNG, settings=BAND_SETTINGS)
-    # What the agent and `auscult drift` beside it say: either DtMM or the median, with its limit
-    # raised to DtMM's allowance.
-    agent = replay(sequence, baseline=YOUNG, settings=replace(BAND_SETTINGS, chart=True))
-    traces = {"agent": agent.charts["dtmm"], **done.charts}
+    # The agent's limit of the median has DtMM's allowance too.
+    settings = replace(BAND_SETTINGS, chart_allowance=True)
+    agent = replay(sequence, baseline=YOUNG, settings=settings).charts["verdict"]
+    traces = {**done.charts, "agent": agent}
     return {name: [at / len(features) for at in trace.warnings] for name, trace in traces.items()}
 
 

@@ -35,20 +35,31 @@ class MedianChart:
         centre: Healthy centre of each feature, `(D,)`.
         scale: Healthy scale of each, `(D,)`.
         accepted: Further centres that count as normal, in scales from `centre`, each `(D,)`.
+        rows: The last windows in scales from `centre`, where they were kept, each `(D,)`.
     """
 
     def __init__(
-        self, record: ChartRecord, centre: Array, scale: Array, accepted: tuple[Array, ...] = ()
+        self,
+        record: ChartRecord,
+        centre: Array,
+        scale: Array,
+        accepted: tuple[Array, ...] = (),
+        rows: tuple[Array, ...] = (),
     ) -> None:
         self._record = record
         self._centre, self._scale = centre, scale
         self._accepted = list(accepted)
-        self._rows: list[Array] = []
+        self._rows: list[Array] = list(rows)
 
     @property
     def accepted(self) -> tuple[Array, ...]:
         """Centres that an operator confirmed, in scales from the baseline's."""
         return tuple(self._accepted)
+
+    @property
+    def rows(self) -> tuple[Array, ...]:
+        """The last windows, in scales from the baseline's centre."""
+        return tuple(self._rows)
 
     def add(self, features: Array) -> None:
         """Take a window's features `(D,)`, finite."""

@@ -33,7 +33,8 @@ class Reading:
         window: Count of the newest window, from 0.
         distance: KL bound to the nearest normal state, nats.
         threshold: The distance above which a block counts as drifted, nats.
-        exceeded: Whether this one did, or the rolling median lies beyond its limit.
+        exceeded: Whether this one did, or the rolling median lies beyond its limit; both, while
+            running-in may still go on.
         active: Whether a warning stands.
         raised: True on the evaluation that raised it.
         cleared: True on the evaluation that ended it.
@@ -41,6 +42,7 @@ class Reading:
         movement: Which components moved and by how much; None unless exceeded.
         chart: The rolling median's distance over its limit; None where none is followed, or not
             enough was heard since the start.
+        ratio: How far what decides is over its limit; above 1 exceeds.
     """
 
     window: int
@@ -53,6 +55,7 @@ class Reading:
     reference: int
     movement: Movement | None
     chart: float | None = None
+    ratio: float = 0.0
 
 
 class DriftMonitor:
@@ -74,23 +77,34 @@ class DriftMonitor:
                 baseline=baseline.digest, references=[Reference(mixture=record.mixture)]
             )
         _check(state, baseline)
-        self._state = state.model_copy(update={"buffer": [], "references": state.references[:]})
+        self._state = state.model_copy(
+            update={"buffer": [], "rows": [], "references": state.references[:]}
+        )
         self._buffer: list[Array] = [np.asarray(row) for row in state.buffer]
         self._references = [reference.mixture.mixture() for reference in state.references]
         self._chart: MedianChart | None = None
         if record.chart is not None:
             reducer = baseline.reducer
             centres = tuple(np.asarray(row) for row in state.centres)
-            self._chart = MedianChart(record.chart, reducer.centre, reducer.scale, centres)
+            rows = tuple(np.asarray(row) for row in state.rows)
+            self._chart = MedianChart(record.chart, reducer.centre, reducer.scale, centres, rows)
 
     @property
     def baseline(self) -> Baseline:
         """What it compares with."""
         return self._baseline
 
-    def state(self) -> MonitorState:
-        """All it remembers; a monitor made from it goes on exactly as this one would."""
-        return self._state.model_copy(update={"buffer": [row.tolist() for row in self._buffer]})
+    def state(self, *, whole: bool = False) -> MonitorState:
+        """What it remembers; a monitor made from it goes on as this one would.
+
+        Args:
+            whole: Exactly so: with the windows of the rolling median, which are most of it. Without
+                them it is silent until a block is heard.
+        """
+        changes: dict[str, object] = {"buffer": [row.tolist() for row in self._buffer]}
+        if whole and self._chart is not None:
+            changes["rows"] = [row.tolist() for row in self._chart.rows]
+        return self._state.model_copy(update=changes)
 
     def observe(self, features: Array) -> Reading | None:
         """Take one window.
@@ -183,12 +197,15 @@ class DriftMonitor:
     def _threshold(self) -> float:
         """T, or for a while after the baseline what running-in may yet reach."""
         record = self._baseline.record
-        young = record.settling_windows is not None and self._state.windows <= (
-            record.settling_windows
-        )
-        if young and record.settling_threshold is not None:
+        if self._young and record.settling_threshold is not None:
             return record.settling_threshold
         return record.threshold
+
+    @property
+    def _young(self) -> bool:
+        """Whether running-in may still go on."""
+        settling = self._baseline.record.settling_windows
+        return settling is not None and self._state.windows <= settling
 
     def _nearest(self) -> tuple[int, Divergence, Mixture]:
         """The normal state nearest to the block, the distance, and the block's mixture from it."""
@@ -217,7 +234,12 @@ class DriftMonitor:
         exceeded = distance.value > threshold
         self._follow(index, exceeded, evolved)
         chart = None if self._chart is None else self._chart.ratio()
-        exceeded = exceeded or (chart is not None and chart > 1)
+        ratio = distance.value / threshold
+        if self._chart is not None:
+            beside = 0.0 if chart is None else chart
+            # Of a machine that may still run in one witness is not enough.
+            ratio = min(ratio, beside) if self._young else max(ratio, beside)
+        exceeded = ratio > 1
         need, of = record.persistence
         flags = [*state.flags, int(exceeded)][-of:]
         raised = not state.active and sum(flags) >= need
@@ -246,6 +268,7 @@ class DriftMonitor:
             reference=index,
             movement=movement,
             chart=chart,
+            ratio=ratio,
         )
 
     def _follow(self, index: int, exceeded: bool, evolved: Mixture) -> None:

@@ -68,6 +68,13 @@ class MonitorState(Strict):
             "the baseline's"
         ),
     ] = []
+    rows: Annotated[
+        Rows,
+        Field(
+            description="The last windows for the rolling median, in scales from the baseline's; "
+            "empty where they are not kept (an agent hears a block anew)"
+        ),
+    ] = []
     following: Annotated[Following | None, Field(description="Adaptation under way")] = None
 
 

@@ -80,7 +80,7 @@ def fit_drift(
             unit="",
             source=f"encoder {encoder.kind} ({encoder.precision}) of {machine}",
             tolerance=embedding_tolerance(encoder.dim),
-            settings=replace(EMBEDDING_SETTINGS, seed=seed, chart=True),
+            settings=replace(EMBEDDING_SETTINGS, seed=seed),
             moments=len(chosen) < MOST_BLOCK * recordings,
         )
     except DriftError as fault:

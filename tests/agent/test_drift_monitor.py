@@ -365,6 +365,28 @@ def test_running_in_may_go_on_for_as_long_as_the_baseline_says(baseline: Baselin
     assert told[-1] == 4.0
 
 
+def test_while_running_in_one_witness_is_not_enough(baseline: Baseline) -> None:
+    changes = {"settling_threshold": 60.0, "settling_windows": 120, "threshold": 60.0}
+    young = with_chart(Baseline.of(baseline.record.model_copy(update=changes)))
+    rows = a_little_everywhere(300, 8, 2.5)  # which the median alone minds
+    first = next(reading for reading in feed(DriftMonitor(young), rows) if reading.raised)
+    assert first.window > 120
+    both = Baseline.of(young.record.model_copy(update={"settling_threshold": 4.0}))
+    first = next(reading for reading in feed(DriftMonitor(both), rows) if reading.raised)
+    assert first.window < 60
+
+
+def test_a_whole_state_goes_on_exactly(baseline: Baseline) -> None:
+    heard = with_chart(baseline)
+    rows = np.concatenate([healthy(100, 7), a_little_everywhere(60, 8, 2.5)])
+    monitor, at_once = DriftMonitor(heard), feed(DriftMonitor(heard), rows)
+    before = feed(monitor, rows[:97])
+    state = MonitorState.model_validate_json(monitor.state(whole=True).model_dump_json())
+    after = feed(DriftMonitor(heard, state), rows[97:])
+    told = [(one.distance, one.chart, one.active) for one in (*before, *after)]
+    assert told == [(one.distance, one.chart, one.active) for one in at_once]
+
+
 def test_baseline_of_an_earlier_version_keeps_its_digest(baseline: Baseline) -> None:
     later = ("settling_threshold", "settling_windows", "chart")
     old = baseline.record.model_dump_json(exclude=set(later))

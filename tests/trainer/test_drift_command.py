@@ -51,7 +51,7 @@ def test_npz_gives_json_and_picture(tmp_path: Path) -> None:
     found = json.loads(out.read_text())
     assert (found["n"], found["baseline_n"]) == (240, 36)
     charts = {"median", "mahalanobis", "ewma", "cusum", "ks", "mmd"}
-    assert set(found["monitors"]) == {"dtmm"} | charts
+    assert set(found["monitors"]) == {"verdict", "dtmm"} | charts
     for monitor in found["monitors"].values():
         assert monitor["first_warning"] == (monitor["warnings"] or [None])[0]
     assert 150 <= found["monitors"]["dtmm"]["first_warning"] < 215
@@ -106,6 +106,9 @@ def test_resumed_replay_equals_an_uninterrupted_one(tmp_path: Path) -> None:
     later = json.loads((tmp_path / "two.json").read_text())
     expected = [[at - 180, value] for at, value in whole_found["distances"] if at >= 180]
     assert later["distances"] == expected
+    warned = [at - 180 for at in whole_found["monitors"]["verdict"]["warnings"] if at >= 180]
+    assert later["monitors"]["verdict"]["warnings"] == warned
+    assert whole_found["monitors"]["verdict"]["warnings"]
 
 
 def test_operator_may_accept_a_change(tmp_path: Path) -> None:
@@ -246,7 +249,7 @@ def test_bearings_are_warned_of_in_mid_life_and_not_while_young(
         done = call(path, "--rate", 25600, "--json", out)
         assert done.exit_code == 0, done.output
         found = json.loads(out.read_text())
-        for monitor in ("dtmm", "median"):
+        for monitor in ("verdict", "dtmm", "median"):
             first = found["monitors"][monitor]["first_warning"]
             assert first is not None, path.stem
             assert 0.2 <= first / found["n"] <= 0.9, path.stem

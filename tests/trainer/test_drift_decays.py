@@ -42,7 +42,7 @@ def watched(kind: str, seed: int = 1) -> Replay:
 def test_growing_fault_is_warned_of_well_before_the_end_and_not_while_young(kind: str) -> None:
     # With 2 dB of all levels free and blocks of four snapshots DtMM warned at 88 % of this life.
     done = watched(kind)
-    for monitor in ("dtmm", "median"):
+    for monitor in ("verdict", "dtmm", "median"):
         warnings = done.charts[monitor].warnings
         assert warnings, monitor
         assert 0.2 * COUNT <= warnings[0] <= 0.83 * COUNT, monitor

@@ -94,7 +94,8 @@ def drift(
     SEQUENCE is a folder of audio, in time order by name, or an npz of snapshots x[n, samples,
     channels] with their times t. Of a machine's training folder the healthy recordings are taken;
     one that cannot be read is skipped. Its beginning is taken as normal; the rest is compared with
-    it by an evolving Student-t mixture (DtMM), and by six simple charts on the same features.
+    it by an evolving Student-t mixture (DtMM), and by six simple charts on the same features. The
+    verdict is DtMM's or the rolling median's; both must say so while running-in may go on.
     """
     import json
     from dataclasses import replace
@@ -108,7 +109,7 @@ def drift(
     from agent.drift.monitor import DriftMonitor
     from agent.drift.state import load_state, save_state
     from trainer.drift.plot import draw
-    from trainer.drift.replay import observe_all, replay, summary, trace, warnings_json
+    from trainer.drift.replay import alone, observe_all, replay, summary, trace, warnings_json
     from trainer.drift.report import charts_table
     from trainer.drift.sequence import read_sequence
 
@@ -147,7 +148,8 @@ def drift(
             load_baseline(resume / "baseline.json"), load_state(resume / "state.json")
         )
         readings, accepted = observe_all(monitor, steps, first=0, accept=accept, operator=operator)
-        traces, tolerant = {"dtmm": trace(readings)}, {}
+        traces = {"verdict": trace(readings), "dtmm": alone(readings, monitor)}
+        tolerant = {}
         first = 0
         judged = np.isfinite(steps.features).all(axis=1)
         unjudged = tuple(int(index) for index in np.flatnonzero(~judged))
@@ -170,7 +172,7 @@ def drift(
     if out is not None:
         places.append((out / "drift.json", out / "drift.png"))
         save_baseline(monitor.baseline, out / "baseline.json")
-        save_state(monitor.state(), out / "state.json")
+        save_state(monitor.state(whole=True), out / "state.json")
     for text, picture in places:
         write_text(text, json.dumps(found, indent=1) + "\n")
         draw(

@@ -42,9 +42,9 @@ def own_limit(whole: Array, reducer: Reducer, windows: int) -> float:
 def fit_chart(
     whole: Array, normal: Array, reducer: Reducer, windows: int, settings: DriftSettings
 ) -> ChartRecord:
-    """The chart as it warns in service.
+    """The chart as it warns beside the mixture.
 
-    There it has the mixture's allowance for healthy change as well: the limit is also no lower than
+    Where it has the mixture's allowance for healthy change as well, the limit is also no lower than
     mean + k sigma of the medians of the normal-state blocks.
 
     Args:
@@ -52,8 +52,11 @@ def fit_chart(
         normal: Normal-state blocks, `(m, block, D)`.
         reducer: Centre and scales.
         windows: Of the median.
-        settings: k.
+        settings: k, and whether it has the allowance.
     """
+    own = own_limit(whole, reducer, windows)
+    if not settings.chart_allowance:
+        return ChartRecord(windows=windows, limit=own)
     found = distances(np.median(normal, axis=1), reducer)
     tolerant = float(found.mean() + settings.sigmas * found.std(ddof=1))
-    return ChartRecord(windows=windows, limit=max(own_limit(whole, reducer, windows), tolerant))
+    return ChartRecord(windows=windows, limit=max(own, tolerant))

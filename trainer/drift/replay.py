@@ -11,7 +11,7 @@ import numpy as np
 from agent.core.text import plural
 from agent.drift.baseline import DriftError
 from agent.drift.monitor import DriftMonitor, Reading
-from trainer.drift.charts import Trace, calibrate_charts, run_charts
+from trainer.drift.charts import Trace, calibrate_charts, decide, run_charts
 from trainer.drift.fit import fit_baseline
 from trainer.drift.sequence import Sequence
 from trainer.drift.settings import DriftSettings
@@ -28,7 +28,7 @@ class Replay:
         monitor: The monitor as it stands at the end.
         readings: Its readings.
         accepted: Steps at which the operator confirmed a change.
-        charts: The monitors by name, DtMM first.
+        charts: The monitors by name: the verdict, DtMM alone, then the charts.
         tolerant: Charts with DtMM's own allowance for healthy change.
     """
 
@@ -96,7 +96,7 @@ def replay(
         monitor=monitor,
         readings=readings,
         accepted=accepted,
-        charts={"dtmm": trace(readings), **textbook},
+        charts={"verdict": trace(readings), "dtmm": alone(readings, monitor), **textbook},
         tolerant=tolerant,
     )
 
@@ -134,9 +134,18 @@ def trace(readings: tuple[Reading, ...]) -> Trace:
     """The monitor's own decisions in the form of a chart."""
     return Trace(
         windows=np.array([reading.window for reading in readings], dtype=np.int64),
-        ratio=np.array([reading.distance / reading.threshold for reading in readings]),
+        ratio=np.array([reading.ratio for reading in readings]),
         warnings=[reading.window for reading in readings if reading.raised],
         active=np.array([reading.active for reading in readings], dtype=bool),
+    )
+
+
+def alone(readings: tuple[Reading, ...], monitor: DriftMonitor) -> Trace:
+    """What DtMM would have said without the rolling median."""
+    return decide(
+        np.array([reading.window for reading in readings], dtype=np.int64),
+        np.array([reading.distance / reading.threshold for reading in readings]),
+        monitor.baseline.record.persistence,
     )
 
 
@@ -176,7 +185,7 @@ def summary(
                 "start": sequence.steps[reading.window].start,
                 "distance": reading.distance,
                 "nearest_state": reading.reference,
-                "text": reading.movement.sentence(),
+                "text": _words(reading),
                 "components": [
                     {
                         "component": move.component,
@@ -197,6 +206,15 @@ def summary(
             if reading.raised and reading.movement is not None
         ],
     }
+
+
+def _words(reading: Reading) -> str:
+    """What a warning says: which of the two spoke, and what moved."""
+    assert reading.movement is not None
+    text = reading.movement.sentence()
+    if reading.chart is None or reading.chart <= 1:
+        return text
+    return f"rolling median at {reading.chart:.2g} of its limit; {text}"
 
 
 def warnings_json(traces: dict[str, Trace]) -> dict[str, dict[str, Any]]:

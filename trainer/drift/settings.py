@@ -75,7 +75,8 @@ class DriftSettings:
         block: Windows a block; None chooses a share of the settled baseline.
         block_share: What share: one in so many windows.
         most_block: Longest block chosen so, windows.
-        chart: Whether the rolling-median chart is part of the baseline and warns too.
+        chart: Whether the rolling-median chart is part of the baseline and warns too...
+        chart_allowance: ...and its limit has the mixture's allowance for healthy change as well.
         settling: Whether what is watched follows the baseline at once, so that running-in which
             the baseline shows may go on for a while.
         scale_share: Share of the tolerated variation that has a unit (dB), as each dimension shows
@@ -95,6 +96,7 @@ class DriftSettings:
     block_share: int = 8
     most_block: int = 16
     chart: bool = False
+    chart_allowance: bool = True
     settling: bool = False
     scale_share: float = 0.5
     noise: ProcessNoise = field(default_factory=ProcessNoise)
@@ -102,7 +104,9 @@ class DriftSettings:
 
 
 # An embedding: 16 windows of many seconds give a mean to a quarter of a scale; longer only delays.
-EMBEDDING_SETTINGS = DriftSettings()
+EMBEDDING_SETTINGS = DriftSettings(chart=True)
 # Band statistics of snapshots scatter more, and slow wear is small beside it: longer blocks average
 # it out. Chosen on made decays, a kind left out at a time (docs/guide/drift.md).
-BAND_SETTINGS = DriftSettings(sigmas=2.0, horizon=2.0, block_share=4, most_block=60)
+BAND_SETTINGS = DriftSettings(
+    sigmas=2.0, horizon=2.0, block_share=4, most_block=60, chart=True, chart_allowance=False
+)
