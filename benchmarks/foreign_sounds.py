@@ -115,7 +115,7 @@ def hear(bundle: Bundle, hop: float, slot: Slot, ears: dict[str, ForeignEar]) ->
     settings = settings_of(MachineConfig(name="bench", hop_seconds=hop), bundle)
     judge = WindowScorer("bench", bundle)
     judge.levels = settings.levels
-    judge.level = LevelCheck(bundle, settings.thresholds.alarm)
+    judge.level = LevelCheck(bundle, settings.thresholds.alarm, weak=settings.thresholds.alert)
     rolling = RollingWindow(encoder.window_samples, settings.hop_samples, encoder.sample_rate)
     found = []
     for at in range(0, len(slot.sound), RATE):

@@ -95,7 +95,7 @@ def score_stream(bundle: Bundle, stream: sounds.Stream, hop: float) -> Scored:
             judge = WindowScorer("bench", bundle)
             judge.levels = terms.levels
             judge.level = MachineLevel("bench", LevelFile(None), config.level).begin(
-                bundle, terms.thresholds.alarm
+                bundle, *terms.thresholds.both
             )
             for at in range(first, last, BLOCK):
                 clock = BEGIN + at / sounds.RATE
@@ -156,6 +156,7 @@ def alarms(
             restarts = restarts[1:] if decider is not None else restarts
             decider = AlarmDecider(
                 decide, terms.thresholds.alarm, alert_threshold=terms.thresholds.alert,
+                lasting=terms.thresholds.lasting,
                 hop_seconds=terms.hop_seconds, overlap_seconds=terms.overlap_seconds,
                 memory=memory, scale=terms.thresholds.scale,
             )  # fmt: skip

@@ -65,6 +65,7 @@ class ShadowAlarm:
             config.model_copy(update={"latch": False, "realarm_seconds": None}),
             terms.thresholds.alarm,
             alert_threshold=terms.thresholds.alert,
+            lasting=terms.thresholds.lasting,
             hop_seconds=terms.hop_seconds,
             overlap_seconds=terms.overlap_seconds,
             scale=terms.thresholds.scale,
@@ -76,7 +77,7 @@ class ShadowAlarm:
         """Judge by others from now on."""
         self._terms, found = terms, terms.thresholds
         self._keeper.use_thresholds(
-            found.alarm, found.alert, terms.overlap_seconds, found.scale
+            found.alarm, found.alert, terms.overlap_seconds, found.scale, found.lasting
         )  # fmt: skip
 
     def decide(

@@ -110,6 +110,14 @@ class AlertConfig(Strict):
     of_seconds: Annotated[
         FiniteFloat, Field(gt=0, description="...among so many of the latest valid sound")
     ] = 90.0
+    escalate_seconds: Annotated[
+        FiniteFloat | None,
+        Field(
+            gt=0,
+            description="So many of those seconds make it an alarm: a weak fault that stays. Only "
+            "where the alert's threshold is found for a promise, unless this is given; null never",
+        ),
+    ] = 75.0
     raise_windows: Annotated[
         int | None,
         Field(ge=1, description="Count windows in place of seconds: so many (20 if left out)..."),
@@ -125,7 +133,26 @@ class AlertConfig(Strict):
         _n_of_m("windows" if amounts.in_windows else "seconds", amounts.raise_after, amounts.within)
         if self.threshold is not None and self.false_alarms is not None:
             raise ValueError("give threshold or false_alarms, not both")
+        asked = "escalate_seconds" in self.model_fields_set
+        if asked and self.escalate_seconds is not None and self.escalate_seconds > self.of_seconds:
+            raise ValueError(
+                f"escalate_seconds ({self.escalate_seconds:g}) cannot be more than of_seconds "
+                f"({self.of_seconds:g})"
+            )
         return self
+
+    def escalation(self, clear_after: float, *, promised: bool) -> Amounts | None:
+        """How much sound above the alert's threshold makes it an alarm; None for none.
+
+        Args:
+            clear_after: What clears it, the alarm's.
+            promised: The alert's threshold was found for a promise.
+        """
+        seconds, asked = self.escalate_seconds, "escalate_seconds" in self.model_fields_set
+        counted = self.raise_windows is not None or self.of_windows is not None
+        if seconds is None or counted or not (promised or asked) or seconds > self.of_seconds:
+            return None
+        return Amounts(max(seconds, self.raise_seconds), self.of_seconds, clear_after)
 
     def amounts(self, clear_after: float) -> Amounts:
         """How much evidence raises the alert; what clears it is the alarm's."""

@@ -39,6 +39,7 @@ class AlarmDecider:
         config: Counts and habits.
         threshold: A window scoring above this is anomalous (see `agent.decide.thresholds`).
         alert_threshold: The same for an alert; None for no alerts.
+        lasting: How much sound above the alert's threshold makes an alarm of it; None for none.
         scale: What scores are told on; None where nobody is told.
         hop_seconds: Step between windows: what the first of them is worth, and how long evidence
             that counts windows is kept.
@@ -55,6 +56,7 @@ class AlarmDecider:
         threshold: float,
         *,
         alert_threshold: float | None = None,
+        lasting: Amounts | None = None,
         scale: Scale | None = None,
         hop_seconds: float = 1.0,
         overlap_seconds: float = 0.0,
@@ -73,7 +75,7 @@ class AlarmDecider:
         self._counted: float | None = None  # end of the latest window that was counted
         self.life = AlarmStateMachine(config, memory, new_id, schedule)
         self._level = LevelWatch(None if memory is None else memory.level_change)
-        self._set(threshold, alert_threshold, memory or AlarmMemory())
+        self._set(threshold, alert_threshold, lasting, memory or AlarmMemory())
 
     @property
     def threshold(self) -> float:
@@ -91,6 +93,7 @@ class AlarmDecider:
             update={
                 "alarm_active": self._alarm.active,
                 "alert_active": self._alert is not None and self._alert.active,
+                "lasting_active": self._lasting is not None and self._lasting.active,
             }
         )
 
@@ -100,11 +103,12 @@ class AlarmDecider:
         alert_threshold: float | None,
         overlap_seconds: float = 0.0,
         scale: Scale | None = None,
+        lasting: Amounts | None = None,
     ) -> None:
         """Judge by others from now on; evidence by the old ones is dropped, the alarm stays."""
         self._overlap, self._scale = overlap_seconds, scale
         self._waiting.clear()
-        self._set(threshold, alert_threshold, self.memory())
+        self._set(threshold, alert_threshold, lasting, self.memory())
 
     def decide(self, score: Score, state: MachineState = MachineState.RUNNING) -> Decision:
         """Take the next window's score into account.
@@ -187,10 +191,11 @@ class AlarmDecider:
             # One that the microphone's failure kept waiting may be too old by now.
             waited = now - self._overlap - heard.monotonic
             seconds = self._new_sound(heard)
-            for evidence in (self._alarm, self._alert):
+            for evidence in (self._alarm, self._alert, self._lasting):
                 if evidence is not None and waited <= evidence.rule.forget_seconds:
+                    strong = evidence is self._alarm
                     evidence.observe(
-                        heard.counted,
+                        heard.counted if strong else heard.weakly_counted,
                         heard.monotonic,
                         seconds,
                         varies=heard.varies,
@@ -218,19 +223,40 @@ class AlarmDecider:
         self._counted = None
         self._elsewhere.forget()
         self._level.forget()
-        for evidence in (self._alarm, self._alert):
+        for evidence in (self._alarm, self._alert, self._lasting):
             if evidence is not None:
                 evidence.forget()
 
+    @property
+    def weak(self) -> str:
+        """Of an alarm that only stands because weak sound stays, what it stands on, in words."""
+        lasting = self._lasting
+        if lasting is None or not lasting.active or self._alarm.active:
+            return ""
+        level = ""
+        if self._scale is not None:
+            level = f" ({self._scale.of(lasting.rule.threshold):.2g})"
+        rule = lasting.rule
+        return (
+            f"weak, but above the alert's threshold{level} for {rule.raise_after:g} of "
+            f"{rule.within:g} s"
+        )
+
     def _condition(self) -> Level:
-        if self._alarm.active:
+        if self._alarm.active or (self._lasting is not None and self._lasting.active):
             return Level.ALARM
         return Level.ALERT if self._alert is not None and self._alert.active else Level.NORMAL
 
-    def _set(self, alarm: float, alert: float | None, memory: AlarmMemory) -> None:
+    def _set(
+        self, alarm: float, alert: float | None, lasting: Amounts | None, memory: AlarmMemory
+    ) -> None:
         config = self._config
         self._alarm = Evidence(self._rule(alarm, config.amounts), active=memory.alarm_active)
         self._alert: Evidence | None = None
+        self._lasting: Evidence | None = None
+        if alert is not None and lasting is not None:
+            rule = self._rule(min(alert, alarm), lasting)
+            self._lasting = Evidence(rule, active=memory.lasting_active)
         if alert is not None and config.alert_amounts is not None:
             # Above the alarm's, an alert would never come first.
             rule = self._rule(min(alert, alarm), config.alert_amounts)

@@ -49,6 +49,15 @@ class Heard:
         """The score that speaks for or against an alarm: a pure change of level is none."""
         return self.value if self.level is None else self.level.value
 
+    @property
+    def weakly_counted(self) -> float:
+        """The score that speaks for or against less than an alarm.
+
+        What taking a change of level out leaves is below the alarm's threshold; that it isn't quite
+        healthy is the change itself, which is told as what it is.
+        """
+        return self.value if self.level is None else float("-inf")
+
     @classmethod
     def of(
         cls,

@@ -55,6 +55,9 @@ class AlarmMemory(Strict):
     acknowledged: Annotated[bool, Field(description="An operator has seen it")] = True
     alarm_active: Annotated[bool, Field(description="The condition for an alarm holds")] = False
     alert_active: Annotated[bool, Field(description="The condition for an alert holds")] = False
+    lasting_active: Annotated[
+        bool, Field(description="The condition for an alarm of weak sound that stays holds")
+    ] = False
     shelving: Annotated[Shelving, Field(description="Whether it is out of view")] = (
         Shelving.UNSHELVED
     )
@@ -106,6 +109,6 @@ class AlarmMemory(Strict):
     @property
     def condition(self) -> Level:
         """What the evidence said last."""
-        if self.alarm_active:
+        if self.alarm_active or self.lasting_active:
             return Level.ALARM
         return Level.ALERT if self.alert_active else Level.NORMAL

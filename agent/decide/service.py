@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from agent.config.decide import Amounts
 from agent.core.reasons import Circumstance, Explanation, UnusualBand
 from agent.core.records import (
     AlarmEvent,
@@ -18,7 +19,7 @@ from agent.core.records import (
     MachineState,
     Score,
 )
-from agent.core.scale import Scale
+from agent.core.scale import Scale, Zone
 from agent.decide.alarm import AlarmDecider
 from agent.decide.memory import AlarmMemory
 from agent.decide.reason import ReasonWatch
@@ -120,6 +121,11 @@ class AlarmService:
         zone = None
         if decision.scale is not None and decision.score.value is not None:
             zone = decision.scale.zone(decision.score.value)
+        weak = self._decider.weak if decision.level is Level.ALARM else ""
+        if weak:
+            context = (Circumstance("lasting", weak), *context)
+            # An alarm is no zone for unrestricted running, however weak each window is.
+            zone = zone if zone not in {Zone.A, Zone.B} else Zone.C
         life.explained(zone, bands, context)
         self._watch.begin(decision.score.window.end_monotonic)
         reason = life.status.reason
@@ -175,10 +181,13 @@ class AlarmService:
         alert_threshold: float | None,
         overlap_seconds: float = 0.0,
         scale: Scale | None = None,
+        lasting: Amounts | None = None,
     ) -> None:
         """Judge by others from now on; the alarm stays. See `AlarmDecider`."""
         with self._lock:
-            self._decider.use_thresholds(threshold, alert_threshold, overlap_seconds, scale)
+            self._decider.use_thresholds(
+                threshold, alert_threshold, overlap_seconds, scale, lasting
+            )
 
     def acknowledge(self, *, alarm_id: str = "", operator: str = "", note: str = "") -> AlarmStatus:
         """An operator has seen the alarm; see `AlarmStateMachine.acknowledge`."""

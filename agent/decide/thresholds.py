@@ -32,6 +32,7 @@ class Thresholds:
     Attributes:
         alarm: A window scoring above this is anomalous.
         alert: The same for an alert; None without alerts.
+        lasting: How much sound above the alert's makes an alarm of it; None for none.
         scale: What people see of scores: the alarm's threshold is 1.0 there.
         notes: What a person should know of how they were found.
         promise: What is promised, and what that costs, in words; empty where it isn't known.
@@ -44,6 +45,12 @@ class Thresholds:
     notes: tuple[str, ...] = ()
     promise: tuple[str, ...] = ()
     blind: str = ""
+    lasting: Amounts | None = None
+
+    @property
+    def both(self) -> tuple[float, float | None]:
+        """Of alarm and alert."""
+        return self.alarm, self.alert
 
 
 def find_thresholds(
@@ -66,7 +73,10 @@ def find_thresholds(
         found = _promised(config.false_alarms, config.amounts, manifest, healthy, hop_seconds)
         alarm = found.value
         notes.append(_words("alarm", config.false_alarms, found))
-    alert = _alert(config, manifest, healthy, hop_seconds, notes)
+    alert, promised = _alert(config, manifest, healthy, hop_seconds, notes)
+    lasting = None
+    if config.alert is not None and alert is not None:
+        lasting = config.alert.escalation(config.clear_seconds, promised=promised)
     scale = scale_of(alarm, None if healthy is None else measure_spread(healthy.scores))
     promise, blind = _cost(config, manifest, alarm)
     return Thresholds(
@@ -76,6 +86,7 @@ def find_thresholds(
         (*notes, *promise),
         promise,
         blind,
+        lasting,
     )
 
 
@@ -140,10 +151,11 @@ def _alert(
     healthy: HealthyScores | None,
     hop_seconds: float,
     notes: list[str],
-) -> float | None:
+) -> tuple[float | None, bool]:
+    """The alert's threshold, and whether it was found for a promise."""
     asked = config.alert
     if asked is None or asked.threshold is not None:
-        return None if asked is None else asked.threshold
+        return (None if asked is None else asked.threshold), False
     promise, kept = asked.false_alarms, config.false_alarms
     if kept is None and config.threshold is None and healthy is not None and manifest.sight:
         kept = manifest.sight.kept
@@ -153,18 +165,18 @@ def _alert(
     if promise is not None and amounts is not None:
         found = _promised(promise, amounts, manifest, healthy, hop_seconds)
         notes.append(_words("alert", promise, found))
-        return found.value
+        return found.value, True
     known = 0 if healthy is None else int(np.isfinite(healthy.scores).sum())
     if healthy is None or known < _FEWEST_WINDOWS:
         notes.append(
             f"no alerts are given: the bundle has {known} healthy scores, and a threshold for them "
             f"takes {_FEWEST_WINDOWS}"
         )
-        return None
+        return None, False
     rule = manifest.threshold.rule or ThresholdRule(false_alarm_rate=asked.windows_above)
     # k of mean + k sigma is the alarm's; an alert is asked for by its rate.
     changes = {"false_alarm_rate": asked.windows_above, "sigmas": None, "sure": False}
-    return _limit(healthy, rule.model_copy(update=changes)).value
+    return _limit(healthy, rule.model_copy(update=changes)).value, False
 
 
 def _promised(

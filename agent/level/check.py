@@ -33,14 +33,20 @@ class LevelCheck:
         bundle: What windows are judged with.
         threshold: Raw score above which a window is anomalous.
         reference: The level of healthy sound; the bundle's own when None.
+        weak: Raw score above which a window speaks for an alert; None without alerts.
     """
 
     def __init__(
-        self, bundle: Bundle, threshold: float, reference: LevelReference | None = None
+        self,
+        bundle: Bundle,
+        threshold: float,
+        reference: LevelReference | None = None,
+        weak: float | None = None,
     ) -> None:
         self.reference = reference or LevelReference(bundle)
         self._bundle = bundle
         self._threshold = threshold
+        self._weak = threshold if weak is None else min(weak, threshold)
 
     def change(self, vector: Vector, samples: Samples, value: float) -> LevelChange | None:
         """What is to be told of a window's level.
@@ -52,13 +58,15 @@ class LevelCheck:
 
         Returns:
             The change without which it would be healthy; None when it is healthy as it is, or would
-            not be, or its level is what healthy sound has.
+            not be, or its level is what healthy sound has. A window that speaks for an alert alone
+            has to be healthy by the alert's measure without the change.
         """
-        if value <= self._threshold:
+        if value <= self._weak:
             return None
+        most = self._threshold if value > self._threshold else self._weak
         for decibels, passing, moved in self._otherwise(vector, samples):
             (score,), _ = self._bundle.scorer.score(moved)
-            if score <= self._threshold:
+            if score <= most:
                 return LevelChange(decibels, float(score), passing=passing)
         return None
 

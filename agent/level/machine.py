@@ -83,17 +83,18 @@ class MachineLevel:
             return ""
         return LEVEL_UNKNOWN
 
-    def begin(self, bundle: Bundle, threshold: float) -> LevelCheck:
+    def begin(self, bundle: Bundle, threshold: float, weak: float | None = None) -> LevelCheck:
         """Take up what an earlier run left; see `use`."""
         self._file.load()
-        return self.use(bundle, threshold)
+        return self.use(bundle, threshold, weak)
 
-    def use(self, bundle: Bundle, threshold: float) -> LevelCheck:
+    def use(self, bundle: Bundle, threshold: float, weak: float | None = None) -> LevelCheck:
         """Go on with a bundle and its threshold in force; gives what tells changes of level.
 
         Args:
             bundle: Opened.
             threshold: Raw.
+            weak: That of an alert, raw; None without alerts.
         """
         reference = LevelReference(bundle)
         with self._lock:
@@ -111,7 +112,7 @@ class MachineLevel:
             log.info("%s: this bundle has learnt the level as it is: none is taken off", self._name)
         if self.note:
             log.warning("%s: level: ignore: %s", self._name, self.note)
-        return LevelCheck(bundle, threshold, reference)
+        return LevelCheck(bundle, threshold, reference, weak)
 
     def hear(
         self, vector: npt.NDArray[np.float32], samples: Samples, start: float, end: float

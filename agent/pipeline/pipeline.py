@@ -105,7 +105,7 @@ class Pipeline(Listener):
         if self._judge.foreign is not None:
             self._judge.foreign.start()
         self._terms = terms = self._terms_of(bundle)
-        self._judge.level = self.level.begin(bundle, terms.thresholds.alarm)
+        self._judge.level = self.level.begin(bundle, *terms.thresholds.both)
         self._judge.offset_db = self.level.offset_db
         self._source.start()
         state = self._state if self.live else None
@@ -143,6 +143,7 @@ class Pipeline(Listener):
             config,
             alarm,
             alert_threshold=alert,
+            lasting=None if self._shadow is not None else terms.thresholds.lasting,
             scale=terms.thresholds.scale,
             hop_seconds=terms.hop_seconds,
             overlap_seconds=terms.overlap_seconds,
@@ -227,15 +228,17 @@ class Pipeline(Listener):
             self._terms = terms
             self._judge.levels = terms.levels
             self._judge.asked_from = _asked_from(terms)
-            self._judge.level = self.level.use(bundle, terms.thresholds.alarm)
+            self._judge.level = self.level.use(bundle, *terms.thresholds.both)
             self._judge.offset_db = self.level.offset_db
             if self._shadow is not None:
                 self._shadow.use(terms)
             if self._keeper is not None:
                 alarm, alert = self._limits(terms)
+                found = terms.thresholds
                 self._keeper.use_thresholds(
-                    alarm, alert, terms.overlap_seconds, terms.thresholds.scale
-                )
+                    alarm, alert, terms.overlap_seconds, found.scale,
+                    None if self._shadow is not None else found.lasting,
+                )  # fmt: skip
 
         previous = self._judge.use(bundle, judge_anew)
         if self._drift is not None:
@@ -342,7 +345,7 @@ class Pipeline(Listener):
         bundle = self._judge.bundle
         self._terms = terms = self._terms_of(bundle)
         self._judge.asked_from = _asked_from(terms)
-        self._judge.level = self.level.use(bundle, terms.thresholds.alarm)
+        self._judge.level = self.level.use(bundle, *terms.thresholds.both)
         self._judge.offset_db = self.level.offset_db
         self._keeper = self._take_up_alarm(terms, self._state if self.live else None)
 

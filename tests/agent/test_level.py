@@ -80,6 +80,18 @@ def test_a_pure_change_of_level_is_told_from_a_fault(either, gain):
             assert check.change(vector, samples, value) is None
 
 
+def test_a_change_that_only_an_alert_would_mind_is_told_as_one_too(either):
+    weak = either.manifest.threshold.value
+    check = LevelCheck(either, 1e6, weak=weak)
+    for vector, samples, value in judged(either, machine(6, seed=71, gain_db=6.0)):
+        found = check.change(vector, samples, value)
+        assert found is not None
+        assert found.decibels == pytest.approx(6.0, abs=1.5)
+        assert found.value <= weak
+    for vector, samples, value in judged(either, machine(6, seed=72, whine=0.01)):
+        assert check.change(vector, samples, value) is None
+
+
 def test_healthy_sound_has_no_change_of_level(either):
     threshold = either.manifest.threshold.value
     check = LevelCheck(either, threshold)
