@@ -25,17 +25,22 @@ DEV := $(VENV)/.installed-dev
 SYSTEM := $(VENV)/.system-packages
 BROWSER := $(VENV)/.browser
 # What fixes the environment: when one of these changes, it is installed anew.
-LOCKED := pyproject.toml constraints.txt
+LOCKED := pyproject.toml constraints.txt $(wildcard packaging/requirements-*.txt)
+# Every package is held against the digests in packaging/ (hash-checking mode of pip); then auscult itself is
+# installed without its dependencies. A PyTorch of your own source (PIP_FIND_LINKS, PIP_EXTRA_INDEX_URL: a CPU
+# build, a mirror's) is taken from there as it is, and that is said.
+HASHED := --require-hashes --no-build-isolation
+OWN_TORCH := $(PIP_FIND_LINKS)$(PIP_EXTRA_INDEX_URL)
 # hnswlib is compiled here; without this its code would run only on processors like this one.
 export HNSWLIB_NO_NATIVE := 1
 
-# Newest releases that still run on Python 3.10 (JetPack 6), and a PyTorch known to export well.
-PINS := torch==2.13.0 onnxruntime==1.23.2 numpy==2.2.6
+# What a PyTorch of your own source has to be.
+TORCH := $(shell sed -n 's/^\(torch==[^ ;]*\).*/\1/p' constraints.txt)
 # Not needed to run auscult: the tests listen through a virtual microphone and a
 # second broker, and boot a systemd.
 SYSTEM_PACKAGES := mosquitto mosquitto-clients libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins systemd-container ffmpeg openssl
 
-.PHONY: help venv demo docs site test test-all test-faults test-soak bench check-device lint format lock check-python check-compiler clean
+.PHONY: help venv wheel demo docs site test test-all test-faults test-soak bench check-device lint format lock check-python check-compiler clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -54,14 +59,23 @@ $(MADE): | check-python
 	@test -x $(BIN)/python || { echo "Making $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); }
 	@touch $@
 
+TAKE_TORCH = echo 'PyTorch comes from your own source (PIP_FIND_LINKS or PIP_EXTRA_INDEX_URL), without a digest' && $(PIP) --no-deps $(TORCH)
+# $(call install,KINDS,EXTRA): the requirements of these kinds, then auscult.
+define install
+	@$(PIP) --require-hashes -r packaging/requirements-build.txt
+	@$(if $(OWN_TORCH),$(TAKE_TORCH))
+	@$(PIP) $(HASHED) $(foreach kind,$(1) $(if $(OWN_TORCH),,torch),-r packaging/requirements-$(kind).txt)
+	@$(PIP) --no-deps --no-build-isolation -e .
+endef
+
 $(TRAIN): $(LOCKED) $(MADE) | check-compiler
-	@echo "Installing auscult with its training packages into $(VENV) (constraints.txt; the largest is PyTorch)"
-	@$(PIP) -c constraints.txt -e '.[train]'
+	@echo "Installing auscult with its training packages into $(VENV) (packaging/requirements-*.txt; the largest is PyTorch)"
+	$(call install,agent train)
 	@touch $@
 
 $(DEV): $(LOCKED) $(MADE) | check-compiler
-	@echo "Installing auscult with its development packages into $(VENV) (constraints.txt)"
-	@$(PIP) -c constraints.txt -e '.[dev]'
+	@echo "Installing auscult with its development packages into $(VENV) (packaging/requirements-*.txt)"
+	$(call install,agent train dev)
 	@touch $@ $(TRAIN)
 
 # As root with apt-get, fetch what is missing; anywhere else the tests that need it skip and say so.
@@ -124,14 +138,16 @@ check-device: $(TRAIN) ## Do the agent's packages exist for a Jetson (Python 3.1
 	    -c constraints.txt -r "$$into/needs.txt" -d "$$into/wheels" \
 	  && ls "$$into/wheels" && rm -rf "$$into"
 
-lock: $(MADE) ## Choose the versions in constraints.txt anew
+lock: $(MADE) ## Choose all versions anew: constraints.txt, packaging/requirements-*.txt
 	@$(PIP) uv
-	@pins=$$(mktemp) && printf '%s\n' $(PINS) > "$$pins" \
-	  && $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --all-extras --upgrade --fork-strategy fewest \
-	    --no-header --no-annotate --no-emit-index-url --no-emit-find-links -c "$$pins" pyproject.toml -o constraints.new; \
-	  rm -f "$$pins"
-	@{ echo "# Exact versions of everything auscult installs, for Python 3.10 to 3.13. Written by \`make lock\`; do not edit."; cat constraints.new; } > constraints.txt
-	@rm constraints.new
+	@$(BIN)/python -m tools.lock
+
+wheel: $(DEV) ## A wheel in dist/, and the bill of materials of what it needs on a device (CycloneDX)
+	@$(PIP) $(HASHED) $(foreach kind,agent train dev release,-r packaging/requirements-$(kind).txt)
+	@rm -rf dist && $(BIN)/python -m pip wheel -qq --no-deps --no-build-isolation -w dist .
+	@$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --mc-type application --output-reproducible \
+	  -o dist/auscult.cdx.json packaging/requirements-agent.txt
+	@ls dist
 
 clean: ## Remove what was made here, .venv included
 	rm -rf $(VENV) auscult-demo build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis
