@@ -6,7 +6,8 @@ FOLDER is one that `service_days.py` has filled: per machine a bundle and the sc
 at the service hop. Scores are calibrated by the bundle's healthy scores, each with its recording
 left out (counted, and beyond the 90 % quantile by a generalized Pareto tail), to normal scores z.
 
-- M of N: 20 of 30 s above the bundle's threshold, cleared by 30 s below.
+- M of N: 20 of 30 s above the bundle's threshold, cleared by 30 s below; by default
+  75 of 90 s above the alert's threshold too.
 - CUSUM: S = max(0, S + (z - k) dt), k = 1; capped, no second adds more than a twentieth of the
   limit, so that no sound of less than 20 s raises.
 - e-process: M = max(1, M) * e of windows that do not overlap, e = p^(-1/2) / 2 (Vovk and Wang
@@ -32,7 +33,7 @@ from rich.table import Table
 
 from agent.calibrate.rate import measure_correlation
 from agent.calibrate.tail import fit_tail
-from agent.config.decide import DecideConfig
+from agent.config.decide import AlertConfig, DecideConfig
 from agent.core.records import MachineState
 from agent.deploy.load import Bundle, open_bundle
 
@@ -167,7 +168,10 @@ class Rules:
 
     def alarms(self, stream: service_scores.Scored) -> Iterator[tuple[str, list]]:
         """Each rule's alarms of a stream."""
-        yield "20 of 30 s", service_scores.alarms(self.bundle, stream, DecideConfig(), self.hop)
+        once = DecideConfig(alert=AlertConfig(escalate_seconds=None))
+        yield "20 of 30 s", service_scores.alarms(self.bundle, stream, once, self.hop)
+        both = service_scores.alarms(self.bundle, stream, DecideConfig(), self.hop)
+        yield "and 75 of 90 s (default)", both
         rows = stream.rows[(stream.rows[:, 3] == _RUNNING) & np.isfinite(stream.rows[:, 2])]
         value = np.where(np.isfinite(rows[:, 6]), rows[:, 6], rows[:, 2])
         z, ends = normal(self.p_values(value)), rows[:, 0]

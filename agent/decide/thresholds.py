@@ -79,6 +79,12 @@ def find_thresholds(
         lasting = config.alert.escalation(config.clear_seconds, promised=promised)
     scale = scale_of(alarm, None if healthy is None else measure_spread(healthy.scores))
     promise, blind = _cost(config, manifest, alarm)
+    if promise and lasting is not None and alert is not None:
+        still = (
+            f"what stays above {min(alert, alarm):.4g} for {lasting.raise_after:g} of "
+            f"{lasting.within:g} s is an alarm all the same"
+        )
+        promise = (*promise, still)
     return Thresholds(
         alarm,
         None if alert is None else min(alert, alarm),

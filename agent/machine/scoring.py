@@ -157,9 +157,10 @@ class WindowScorer:
             level = None
             if self.level is not None and not idle and window.activity is not Activity.CHANGING:
                 level = self.level.change(vector, window.samples, float(value))
-        if not idle:
-            # Only now: the sound of a quiet hall is no fault of the microphone, and of a machine
-            # that stands still no channel need hear anything.
+        changing = window.activity is Activity.CHANGING
+        if not idle and not changing:
+            # Only now: the sound of a quiet hall, or of half a start, is no fault of the
+            # microphone, and of a machine that stands still no channel need hear anything.
             heard = compare_conditions(
                 trained,
                 level_dbfs=level_dbfs(window.samples),
@@ -184,7 +185,7 @@ class WindowScorer:
         state = MachineState.RUNNING
         if idle:
             state = MachineState.IDLE
-        elif window.activity is Activity.CHANGING:
+        elif changing:
             state = MachineState.CHANGING
         return ScoredWindow(score, state, bundle, vector)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from agent.bundle.events import BundleEvent, BundleEventKind
-from agent.core.records import AlarmEvent, Decision, EventKind, Validity, Window
+from agent.core.records import AlarmEvent, Decision, EventKind, MachineState, Validity, Window
 from agent.decide.reason import reason_words
 from agent.drift.events import DriftEvent, DriftEventKind, DriftStatus
 from agent.publish.messages import scale_in
@@ -54,7 +54,10 @@ class ConsolePublisher:
         score, window = decision.score, decision.score.window
         self._tell_validity(machine, window)
         if first and window.validity is Validity.VALID:
-            log.info("%s: first window judged: %s", machine, _score(decision, score.value))
+            if decision.state is MachineState.IDLE:
+                log.info("%s: first window: idle, its score does not count", machine)
+            else:
+                log.info("%s: first window judged: %s", machine, _score(decision, score.value))
         log.debug("%s: window %d score %s", machine, window.index, score.value)
 
     def tell(self, machine: str, event: AlarmEvent) -> None:

@@ -136,6 +136,8 @@ def test_a_promise_in_days_sets_the_bundles_threshold_and_the_devices(export):
     assert find_thresholds(lax, manifest, healthy, 1.0).alarm < found.alarm
     # By default an early warning comes at a lower threshold.
     own = find_thresholds(DecideConfig(), manifest, healthy, 1.0)
+    assert own.lasting is not None
+    assert any("is an alarm all the same" in words for words in own.promise)
     assert own.alarm == manifest.threshold.value
     assert own.alert < own.alarm
     assert find_thresholds(DecideConfig(alert=None), manifest, healthy, 1.0).alert is None
