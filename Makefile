@@ -1,7 +1,7 @@
 # `make demo` shows the whole path on a synthetic machine; `make test` is what CI runs.
 # Overridable: PYTHON (interpreter that makes .venv), PIP_FLAGS, DATA (real
 # recordings for the demo, in place of synthetic ones), DEMO (arguments of `auscult demo`),
-# FAULTS and SOAK (arguments of the campaign and the soak, see docs/notes/faults.md), BENCH (those of
+# FAULTS and SOAK (arguments of the campaign and the soak, see docs/notes/faults.md), ATTACK (of pytest), BENCH (those of
 # the benchmarks: `--only agent bank`).
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -15,6 +15,7 @@ DEMO ?=
 # Many tests wait (for a broker, a microphone, a time-out), so more run at once than there are cores.
 PARALLEL ?= -n 3 --dist loadfile
 FAULTS ?=
+ATTACK ?=
 SOAK ?=
 BENCH ?=
 BIN := $(VENV)/bin
@@ -40,7 +41,7 @@ TORCH := $(shell sed -n 's/^\(torch==[^ ;]*\).*/\1/p' constraints.txt)
 # second broker, and boot a systemd.
 SYSTEM_PACKAGES := mosquitto mosquitto-clients libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins systemd-container ffmpeg openssl
 
-.PHONY: help venv wheel demo docs site test test-all test-faults test-soak bench check-device lint format lock check-python check-compiler clean
+.PHONY: help venv wheel demo docs site test test-all test-faults test-attack test-soak bench check-device lint format lock check-python check-compiler clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -116,13 +117,16 @@ site: $(DEV) ## Build docs/ as a web site in site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo "site/index.html"
 
 test: lint $(SYSTEM) ## What CI runs: lint, then every test that takes seconds
-	PATH="$$PATH:/usr/sbin" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" $(PARALLEL)
+	PATH="$$PATH:/usr/sbin" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not attack" $(PARALLEL)
 
 test-all: lint $(BROWSER) ## The same, with the tests that take minutes
 	PATH="$$PATH:/usr/sbin" $(BIN)/python -m pytest
 
 test-faults: $(DEV) $(SYSTEM) ## Broker outages, kill -9, unplugging, full disk, clock, damage: nothing may be lost (10 minutes)
 	PATH="$$PATH:/usr/sbin" PYTHONPATH=tests $(BIN)/python -m faults.campaign $(FAULTS)
+
+test-attack: $(DEV) $(SYSTEM) ## Signing, commands, page, delivery attacked on a running agent: every line must hold (10 minutes)
+	PATH="$$PATH:/usr/sbin" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m attack -p no:cacheprovider -q tests/attack $(ATTACK)
 
 test-soak: $(DEV) $(SYSTEM) ## 7 days of windows as fast as possible: nothing may grow (20 minutes or so)
 	PATH="$$PATH:/usr/sbin" PYTHONPATH=tests $(BIN)/python -m faults.soak $(SOAK)

@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 _START_SECONDS = 3.0
 _STOP_SECONDS = 1.5
 _HEAD_BYTES = 16_384
+# Connections that wait to be accepted, which asyncio does in one go, before any is hung up on.
+_AT_ONCE = 32
 
 
 class WebServer:
@@ -60,7 +62,7 @@ class WebServer:
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app, log_config=None, access_log=False, server_header=False, lifespan="off",
-                ws="none", http=protocol(door), loop="asyncio",
+                ws="none", http=protocol(door), loop="asyncio", backlog=_AT_ONCE,
                 h11_max_incomplete_event_size=_HEAD_BYTES, timeout_graceful_shutdown=1,
                 proxy_headers=config.behind_proxy, log_level=logging.WARNING,
             )

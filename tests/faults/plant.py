@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -169,6 +171,8 @@ class Plant:
         state: Its state directory; None for one among the site's files.
         source: Its `source`; None for the pipe.
         env: Environment of the agent, beside the present one.
+        change: Given the configuration, to be changed in place.
+        handles: Limit on its file handles; None for the present one.
     """
 
     def __init__(
@@ -179,7 +183,10 @@ class Plant:
         state: Path | None = None,
         source: Mapping[str, object] | None = None,
         env: Mapping[str, str] | None = None,
+        change: Callable[[dict[str, Any]], None] = lambda _: None,
+        handles: int | None = None,
     ) -> None:
+        self._handles = handles
         self.site, self.name = site, name
         self.folder = site.folder / name
         self.folder.mkdir()
@@ -203,32 +210,30 @@ class Plant:
             "reopen_max_seconds": 1,
         }  # fmt: skip
         self.config = self.folder / "agent.yaml"
-        self.config.write_text(
-            yaml.safe_dump(
+        config = {
+            "device": name,
+            "state_dir": str(self.state),
+            "jsonl": {"path": str(self._jsonl), "max_bytes": 10**9},
+            "machines": [
                 {
-                    "device": name,
-                    "state_dir": str(self.state),
-                    "jsonl": {"path": str(self._jsonl), "max_bytes": 10**9},
-                    "machines": [
-                        {
-                            "name": MACHINE,
-                            "bundle": str(site.bundle),
-                            "source": dict(source or pipe),
-                            "hop_seconds": HOP,
-                            # The machine of the campaign may be too busy for a while.
-                            "queue_windows": 1000,
-                            "decide": DECIDE,
-                        }
-                    ],
-                    "mqtt": {
-                        "host": "127.0.0.1",
-                        "port": site.broker.port,
-                        "reconnect_max_seconds": 1,
-                    },
-                    "evidence": EVIDENCE,
+                    "name": MACHINE,
+                    "bundle": str(site.bundle),
+                    "source": dict(source or pipe),
+                    "hop_seconds": HOP,
+                    # The machine of the campaign may be too busy for a while.
+                    "queue_windows": 1000,
+                    "decide": DECIDE,
                 }
-            )
-        )
+            ],
+            "mqtt": {
+                "host": "127.0.0.1",
+                "port": site.broker.port,
+                "reconnect_max_seconds": 1,
+            },
+            "evidence": EVIDENCE,
+        }
+        change(config)
+        self.config.write_text(yaml.safe_dump(config))
 
     def start(self) -> None:
         """Start the agent; returns at once."""
@@ -240,6 +245,9 @@ class Plant:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
             )
+        if self._handles is not None:
+            limit = (self._handles, self._handles)
+            resource.prlimit(self._process.pid, resource.RLIMIT_NOFILE, limit)
 
     @property
     def pid(self) -> int:

@@ -41,6 +41,7 @@ class BadBroker:
         largest: A PUBLISH longer than this ends the connection; 0 for none.
         hang_up_on: A PUBLISH whose bytes hold this ends the connection.
         connack_delays: Seconds by which the next CONNACKs come late, one after another.
+        blackhole: Nothing arrives any more, either way, and no connection ends.
         take_over: Each connection is told, after a moment, that another took it over (MQTT 5).
         versions: Level of MQTT that each connection asked for.
         published: PUBLISH packets that came through.
@@ -52,6 +53,7 @@ class BadBroker:
         self.largest = 0
         self.hang_up_on = b""
         self.connack_delays: list[float] = []
+        self.blackhole = False
         self.take_over = False
         self.versions: list[int] = []
         self.published: list[bytes] = []
@@ -81,7 +83,7 @@ class BadBroker:
     def _pump(self, come, go, sort) -> None:
         with contextlib.suppress(OSError, EOFError):
             while packet := _packet(come):
-                if sort(packet):
+                if not self.blackhole and sort(packet):
                     go.sendall(packet)
                 if self.take_over and packet[0] >> 4 == CONNACK:
                     time.sleep(0.3)
