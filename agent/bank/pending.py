@@ -10,6 +10,7 @@ from typing import Any
 
 from agent.bank.sound import Recording, alarm_sound
 from agent.bundle.manifest import ROWS
+from agent.bundle.plain import ROWS_LIMIT, plain_bytes
 from agent.bundle.verify import read_manifest
 from agent.core.errors import AuscultError, BundleError
 from agent.core.storage import write_json
@@ -87,7 +88,7 @@ def follow_bank(root: Path, bundle: Path) -> None:
         AuscultError: An answer cannot be written.
     """
     try:
-        rows = json.loads((bundle / ROWS).read_bytes())
+        rows = json.loads(plain_bytes(bundle / ROWS, ROWS_LIMIT))
         held = {str(row["source"]) for row in rows}
         version = read_manifest(bundle).growth
     except (OSError, ValueError, TypeError, KeyError, BundleError):

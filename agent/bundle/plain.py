@@ -20,6 +20,8 @@ from agent.bundle.manifest import FileRecord
 from agent.core.errors import BundleError
 
 COPY_AGAIN = "The bundle was altered or cut short: copy it again, or export it again."
+#: Most bytes that `rows.json` may have.
+ROWS_LIMIT = 256 << 20
 _BLOCK = 1 << 20
 
 
@@ -145,6 +147,21 @@ def held_folder(path: Path) -> Iterator[Folder]:
         yield Folder(path, handle)
     finally:
         os.close(handle)
+
+
+def plain_bytes(path: Path, limit: int) -> bytes:
+    """Bytes of a plain file of a bundle, of which nothing else is known.
+
+    Args:
+        path: The file.
+        limit: Most bytes that it may have.
+
+    Raises:
+        FileNotFoundError: There is none of that name.
+        BundleError: There is no such folder, or it is no plain file, or larger.
+    """
+    with held_folder(path.parent) as folder:
+        return folder.read(path.name, limit)
 
 
 def sealed_bytes(path: Path, name: str, record: FileRecord, limit: int) -> bytes:

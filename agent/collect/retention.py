@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.bundle.manifest import GATE_ROWS, ROWS
+from agent.bundle.plain import ROWS_LIMIT, plain_bytes
 from agent.collect.segment import drop_draft
 from agent.collect.session import SESSION, segment_of
 from agent.config.collect import CollectConfig
+from agent.core.errors import BundleError
 
 log = logging.getLogger(__name__)
 
@@ -172,8 +174,8 @@ def _remove(session: Stored, *, added: bool) -> None:
 def _sessions(rows: Path) -> Iterator[str]:
     """Sessions that a file's rows came from; nothing when it cannot be read."""
     try:
-        found = json.loads(rows.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        found = json.loads(plain_bytes(rows, ROWS_LIMIT))
+    except (OSError, ValueError, RecursionError, BundleError):
         return
     for row in found if isinstance(found, list) else ():
         source = row.get("source") if isinstance(row, dict) else None

@@ -18,6 +18,7 @@ from agent.bundle.sign import fingerprint, load_public
 from agent.capture.probe import check_source
 from agent.config.agent import AgentConfig, MachineConfig, load_config
 from agent.config.capture import MicrophoneSource
+from agent.config.commands import CommandsConfig
 from agent.core.clock import kernel_synchronised
 from agent.core.errors import AudioError, AuscultError
 from agent.core.said import read_said
@@ -32,6 +33,7 @@ from agent.doctor.page import check_page
 from agent.doctor.promise import check_promise
 from agent.encode.providers import CPU
 from agent.machine.settings import adapted, suits
+from agent.request.roles import check_token
 from agent.window.condition import condition_file
 
 _LOW_BYTES = 500_000_000
@@ -94,6 +96,8 @@ def examine(path: Path) -> Iterator[Finding]:
             "smaller encoder",
         )  # fmt: skip
     yield from check_page(config.web)
+    if config.commands.token_file is not None:
+        yield check_operators_token(config.commands)
     if config.mqtt is None:
         yield Finding("broker", Grade.WARN, "none is configured: alarms are only logged")
     else:
@@ -202,6 +206,23 @@ def check_key(path: Path) -> Finding:
         return _failed("public key", fault)
     text = f"{path}: only bundles signed with the other half of {fingerprint(key)} are opened"
     return Finding("public key", Grade.OK, text)
+
+
+def check_operators_token(config: CommandsConfig) -> Finding:
+    """Can the operators' token be read, and by whom?"""
+    name, place = "operators' token", config.token_file
+    assert place is not None
+    try:
+        check_token(config)
+        open_to_all = bool(place.stat().st_mode & 0o007)
+    except AuscultError as fault:
+        return _failed(name, fault)
+    if open_to_all:
+        return Finding(
+            name, Grade.WARN, f"{place}: every user of this device can read it",
+            f"chmod 600 {place}",
+        )  # fmt: skip
+    return Finding(name, Grade.OK, f"{place}: readable; over MQTT it takes TLS to stay secret")
 
 
 def check_bundle(config: AgentConfig, machine: MachineConfig) -> tuple[Finding, float]:

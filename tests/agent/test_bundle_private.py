@@ -15,12 +15,14 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from support.bundles import build_bundle
 
+from agent.bank.pending import follow_bank
 from agent.bundle.graph import external_files
 from agent.bundle.manifest import BANK, ENCODER, ENCODER_DATA, MANIFEST, SIGNATURE
 from agent.bundle.private import private_copy, remove_leftovers
 from agent.bundle.seal import seal, swap_names
 from agent.bundle.sign import load_private, make_keys, sign_folder
 from agent.bundle.verify import read_manifest, verify_bundle
+from agent.collect.retention import _sessions
 from agent.core.errors import AuscultError, BundleError
 from agent.deploy import load as loading
 from agent.deploy.load import open_bundle
@@ -316,3 +318,17 @@ def test_what_stays_mapped_outlives_the_copy(tmp_path, monkeypatch):
     scores, _ = opened.scorer.score(np.asarray(opened.bank.vectors))
     assert np.isfinite(scores).all()
     opened.close()
+
+
+@pytest.mark.parametrize("target", ["/dev/zero", "elsewhere"])
+def test_what_only_looks_at_a_bundles_rows_follows_no_link_either(copy, tmp_path, target):
+    (copy / "rows.json").rename(tmp_path / "elsewhere")
+    (copy / "rows.json").symlink_to(tmp_path / target)
+    folder = tmp_path / "evidence" / "a1"
+    folder.mkdir(parents=True)
+    (folder / "feedback.json").write_text(
+        '{"verdict": "normal", "time": "2025-01-01T00:00:00Z", "accepted": "1"}'
+    )
+    follow_bank(tmp_path / "evidence", copy)
+    assert '"accepted": "1"' in (folder / "feedback.json").read_text()
+    assert list(_sessions(copy / "rows.json")) == []

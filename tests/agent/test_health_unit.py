@@ -86,7 +86,7 @@ def test_the_template_differs_where_it_must():
         return [one for one in lines if one[:1] != "#" and one.partition("=")[0] not in keys]
 
     assert rest(plain) == rest(template)
-    assert sum("%i" in line for line in template) == len(keys) + 1  # two credentials
+    assert sum("%i" in line for line in template) == len(keys) + 2  # three credentials
 
 
 def test_paths_and_user_are_those_of_this_installation():

@@ -9,6 +9,7 @@ import threading
 import pytest
 import yaml
 from click.testing import CliRunner
+from support.bundles import tone, write
 
 from agent.cli import InstalledCommands
 from agent.config.agent import load_config
@@ -16,6 +17,7 @@ from agent.config.commands import CommandsConfig
 from agent.core.errors import AuscultError, ConfigError
 from agent.core.logs import JournalFormatter, SafeFormatter
 from agent.core.text import redacted, visible
+from agent.doctor.examine import check_operators_token
 from agent.doctor.finding import Finding, Grade
 from agent.publish.messages import encode
 from agent.request import audit as auditing
@@ -156,7 +158,7 @@ def test_a_token_that_is_exchanged_holds_from_the_next_command_on(desk, token):
     assert "cannot be read" in one.ask("reload", token=TOKEN)["error"]
 
 
-def test_a_token_that_cannot_be_used_is_said_at_the_start(token, tmp_path, tiny_bundle):
+def test_a_token_that_cannot_be_used_is_said_at_the_start(token, tmp_path, tiny_bundle, caplog):
     check_token(CommandsConfig(token_file=token))
     token.write_text("short\n")
     (tmp_path / "agent.yaml").write_text(
@@ -167,8 +169,12 @@ def test_a_token_that_cannot_be_used_is_said_at_the_start(token, tmp_path, tiny_
             }
         )
     )
+    (tmp_path / "x").mkdir()
+    write(tmp_path / "x" / "0.wav", tone(2))
+    Agent(load_config(tmp_path / "agent.yaml")).prepare()  # machines are listened to all the same
+    assert "token: the token has 5 characters" in caplog.text
     with pytest.raises(ConfigError, match="token: the token has 5 characters, fewer than 16"):
-        Agent(load_config(tmp_path / "agent.yaml")).prepare()
+        Agent(load_config(tmp_path / "agent.yaml")).prepare(strict=True)
 
 
 def test_the_trail_has_every_command_with_its_origin_and_never_the_token(desk, token, tmp_path):
@@ -333,3 +339,20 @@ def test_addresses_are_told_without_their_secrets(text, told):
 def test_what_is_visible_stays_as_it_is():
     assert visible("Pumpe Süd 3 \u2713 100 %") == "Pumpe Süd 3 \u2713 100 %"
     assert visible("a\tb\n", keep="\t") == "a\tb\\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "grade"),
+    [
+        (None, 0, Grade.FAIL),
+        ("short\n", 0o600, Grade.FAIL),
+        (TOKEN, 0o644, Grade.WARN),
+        (TOKEN, 0o600, Grade.OK),
+    ],
+)
+def test_doctor_looks_at_the_token(tmp_path, text, mode, grade):
+    file = tmp_path / "token"
+    if text is not None:
+        file.write_text(text)
+        file.chmod(mode)
+    assert check_operators_token(CommandsConfig(token_file=file)).grade is grade
