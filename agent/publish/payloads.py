@@ -114,7 +114,8 @@ class Circumstance(Strict):
     kind: Annotated[
         str,
         Field(
-            description="What: `started` (the machine did), `idle`, `short_runs`, `agent_started`, "
+            description="What: `lasting` (weak, but for long), `started` (the machine), `idle`, "
+            "`short_runs`, `agent_started`, "
             "`not_judged`, `maintenance`, `level`, `broker_away`, and kinds that later versions add"
         ),
     ]
