@@ -17,6 +17,7 @@ PARALLEL ?= -n 3 --dist loadfile
 FAULTS ?=
 ATTACK ?=
 SOAK ?=
+FUZZ ?=
 BENCH ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq $(PIP_FLAGS)
@@ -41,7 +42,7 @@ TORCH := $(shell sed -n 's/^\(torch==[^ ;]*\).*/\1/p' constraints.txt)
 # second broker, and boot a systemd.
 SYSTEM_PACKAGES := mosquitto mosquitto-clients libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins systemd-container ffmpeg openssl
 
-.PHONY: help venv wheel demo docs site test test-all test-faults test-attack test-soak bench check-device lint format lock check-python check-compiler clean
+.PHONY: help venv wheel demo docs site test test-all test-faults test-attack test-fuzz test-soak bench check-device lint format lock check-python check-compiler clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -127,6 +128,10 @@ test-faults: $(DEV) $(SYSTEM) ## Broker outages, kill -9, unplugging, full disk,
 
 test-attack: $(DEV) $(SYSTEM) ## Signing, commands, page, delivery attacked on a running agent: every line must hold (10 minutes)
 	PATH="$$PATH:/usr/sbin" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m attack -p no:cacheprovider -q tests/attack $(ATTACK)
+
+test-fuzz: $(DEV) ## Fuzz every parser that outsiders reach, a minute each (FUZZ: --seconds, targets); goes on where it was
+	@$(PIP) $(HASHED) $(foreach kind,agent train dev fuzz,-r packaging/requirements-$(kind).txt)
+	@$(BIN)/python -m tests.faults.fuzz --state fuzz-state $(FUZZ)
 
 test-soak: $(DEV) $(SYSTEM) ## 7 days of windows as fast as possible: nothing may grow (20 minutes or so)
 	PATH="$$PATH:/usr/sbin" PYTHONPATH=tests $(BIN)/python -m faults.soak $(SOAK)

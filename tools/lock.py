@@ -17,7 +17,13 @@ ROOT = Path(__file__).parent.parent
 HERE = ROOT / "packaging"
 # Newest releases that still run on Python 3.10 (JetPack 6), and a PyTorch known to export well.
 PINS = ("torch==2.13.0", "onnxruntime==1.23.2", "numpy==2.2.6")
-EXTRAS = {"agent": ("web", "sign"), "train": ("train",), "dev": ("dev",), "release": ("release",)}
+EXTRAS = {
+    "agent": ("web", "sign"),
+    "train": ("train",),
+    "dev": ("dev",),
+    "fuzz": ("fuzz",),
+    "release": ("release",),
+}
 # What builds auscult itself, and hnswlib, which comes as source.
 BUILD = ("hatchling", "editables", "setuptools", "wheel", "pybind11", "numpy")
 _TORCH = re.compile(r"(torch|triton|nvidia-.*|cuda-.*)==")

@@ -74,7 +74,7 @@ def message_of(row: tuple[Any, ...]) -> MqttMessage:
             topic.decode(), payload, 1, False, id_.decode(), content_type=content_type.decode()
         )
         event = json.loads(payload)
-    except ValueError as fault:
+    except (ValueError, RecursionError) as fault:
         raise RowError(f"it cannot be read: {fault}") from fault
     name = message.topic
     if not name or len(topic) > _LONGEST_TOPIC or any(sign in name for sign in "+#\0"):

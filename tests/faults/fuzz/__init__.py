@@ -1,0 +1,1 @@
+"""Fuzzing of every parser that outsiders reach, led by coverage (Atheris)."""
