@@ -99,7 +99,7 @@ def make_version(
     forced: Sequence[str] = (),
     max_rise: float = MAX_RISE,
     tell: Callable[[str], None] = lambda _: None,
-    sign: Callable[[Path], None] = lambda _: None,
+    sign: Callable[[Path, str], None] = lambda *_: None,
 ) -> Report:
     """Calibrate a draft, check it, and write it as a version; it is not used yet.
 
@@ -111,7 +111,7 @@ def make_version(
         forced: Ids of those it may silence.
         max_rise: How much less sensitive it may become, see `check_rise`.
         tell: Told what is being done.
-        sign: Signs the version's folder, on a device that takes only signed ones.
+        sign: Signs the version's folder, on a device that takes only signed ones; told its digest.
 
     Raises:
         GrowthError: A check failed; the message says which. Nothing was written.
@@ -162,8 +162,7 @@ def make_version(
                 folder, parent.parity, scorer, fitted.healthy_scores, fitted.threshold.value
             )
             manifest = manifest.model_copy(update={"parity": parity})
-        seal(folder, manifest)
-        sign(folder)
+        sign(folder, seal(folder, manifest).digest)
         # What the agent does first: nothing becomes a version that it would refuse.
         digest = _as_written(folder, draft, scorer)
     notes = tuple(text for text in (note, gate_note, *fitted.notes) if text)

@@ -63,14 +63,18 @@ class Place:
             )
         self.versions.use(number)
 
-    def sign(self, folder: Path) -> None:
+    def sign(self, folder: Path, digest: str) -> None:
         """Sign a version with the device's key, where versions must be signed.
+
+        Args:
+            folder: The version.
+            digest: Of its manifest, as it was looked at.
 
         Raises:
             AuscultError: It cannot be signed.
         """
         if self.vouching is not None:
-            self.vouching.sign(folder)
+            self.vouching.sign(folder, digest)
 
     def use(self, number: int) -> None:
         """Use any version from now on; 0 is the bundle as exported.

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from agent.bundle.manifest import SIGNATURE
+from agent.bundle.manifest import SIGNATURE, digest_of
 from agent.bundle.plain import held_folder
 from agent.bundle.verify import Head, manifest_text, signature_text
 from agent.core.errors import AuscultError, BundleError
@@ -141,19 +142,25 @@ def public_half(private: Path, public: Path) -> None:
     _create(public, shown, 0o644)
 
 
-def sign_folder(folder: Path, key: Any, context: bytes = CONTEXT) -> None:
+def sign_folder(
+    folder: Path, key: Any, context: bytes = CONTEXT, *, digest: str | None = None
+) -> None:
     """Sign a sealed bundle; its manifest must not change afterwards.
 
     Args:
         folder: The bundle.
         key: From `load_private`.
         context: What it is signed as.
+        digest: `digest` of the manifest that was looked at, which is to be signed and no other.
 
     Raises:
-        BundleError: The manifest cannot be read, or the signature not be written.
+        BundleError: The manifest cannot be read, or was exchanged; or the signature cannot be
+            written.
     """
     with held_folder(folder) as held:
         text = manifest_text(held)
+    if digest is not None and digest_of(json.loads(text)) != digest:
+        raise BundleError("was exchanged just now, and is not signed", where=folder)
     signature = key.sign(context + text)
     write_json(
         folder / SIGNATURE,

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import IO
 
 from agent.capture.files import audio_info, read_frames
+from agent.core.child import running
 from agent.core.errors import AudioError
 
 _PLAIN = (" PCM_16", " PCM_24", " PCM_32", " PCM_U8", " PCM_S8", " FLOAT", " DOUBLE")
 _SUFFIXES = (".wav", ".wave", ".aif", ".aiff", ".w64", ".rf64", ".bwf", ".au", ".snd")
-_SERVE = "from agent.capture.guard import serve; serve()"
 _AGAIN = "Record or copy it again, or take it out of the data."
 
 
@@ -72,7 +72,7 @@ class Guard:
     def _started(self) -> subprocess.Popen[str]:
         if self._child is None or self._child.poll() is not None:
             self._child = subprocess.Popen(  # noqa: S603 - this Python, these words
-                [sys.executable, "-c", _SERVE],
+                running("agent.capture.guard", "serve"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

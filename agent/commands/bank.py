@@ -226,12 +226,13 @@ def sign(numbers: tuple[int, ...], key: Path | None, **options: Any) -> None:
         exported = verify_bundle(place.versions.original)
         for number in numbers:
             folder = place.versions.path(number)
-            if not grew_from(verify_bundle(folder), exported):
+            version = verify_bundle(folder)
+            if not grew_from(version, exported):
                 raise BundleError("did not grow from the signed bundle", where=folder)
             if key is None:
-                place.sign(folder)
+                place.sign(folder, version.digest)
             else:
-                sign_folder(folder, load_private(key), GROWN)
+                sign_folder(folder, load_private(key), GROWN, digest=version.digest)
             click.echo(f"version {number}: signed")
 
 

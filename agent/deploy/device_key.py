@@ -152,14 +152,18 @@ class Vouching:
                 remedy=_SIGN,
             ) from fault
 
-    def sign(self, folder: Path) -> None:
+    def sign(self, folder: Path, digest: str) -> None:
         """Sign a version with the device's key, which is made where there is none.
+
+        Args:
+            folder: The version.
+            digest: Of its manifest, as it was looked at.
 
         Raises:
             AuscultError: It cannot be signed.
         """
         ensure_device_key(self.state)
-        sign_folder(folder, load_private(device_key(self.state)), GROWN)
+        sign_folder(folder, load_private(device_key(self.state)), GROWN, digest=digest)
 
     def adopt(self, machine: str, original: Path) -> list[int]:
         """Sign the versions that a machine grew in the agent's own state before it had a key.
@@ -177,8 +181,11 @@ class Vouching:
             exported = read_manifest(original)
             for number in versions.numbers():
                 folder = versions.path(number)
-                if not (folder / SIGNATURE).exists() and grew_from(read_manifest(folder), exported):
-                    self.sign(folder)
+                if (folder / SIGNATURE).exists():
+                    continue
+                manifest = read_manifest(folder)
+                if grew_from(manifest, exported):
+                    self.sign(folder, manifest.digest)
                     signed.append(number)
         except AuscultError as fault:
             log.warning("%s: versions grown before are not signed: %s", machine, fault)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from agent.bundle.private import SealedCopy, opened_in_place
 from agent.config.encode import InferenceConfig
+from agent.core.child import running
 from agent.core.errors import AuscultError, BundleError
 
 _POLL_SECONDS = 0.05
@@ -44,8 +45,8 @@ def try_in_child(copy: SealedCopy, inference: InferenceConfig, *, seconds: float
     allowed = _SPARE_BYTES + _TIMES * sum(file.size for file in copy.manifest.files.values())
     folder, how = copy.source, inference.model_dump(mode="json")
     task = json.dumps({"folder": str(copy.folder), "source": str(folder), "inference": how})
-    child = subprocess.Popen(
-        [sys.executable, "-m", "agent.deploy.trial"],
+    child = subprocess.Popen(  # noqa: S603 - our own code
+        running("agent.deploy.trial", "try_here"),
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
@@ -93,7 +94,8 @@ def _resident(pid: int) -> int:
         return 0
 
 
-def _child() -> int:
+def try_here() -> int:
+    """The child: a task on standard input, what is wrong on standard output, and an exit code."""
     # Should memory run out all the same, this process goes before any other.
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
@@ -109,7 +111,3 @@ def _child() -> int:
         print(fault)  # noqa: T201 - this is what the parent reads
         return _REFUSED_CODE
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(_child())

@@ -99,7 +99,9 @@ class Access:
                 remedy="Set `commands.token_file` and send the token with it, or "
                 "`commands.trust_broker: true` where the broker's rules let only operators write.",
             )
-        if not isinstance(token, str) or not hmac.compare_digest(token.encode(), _token(place)):
+        if not isinstance(token, str) or not hmac.compare_digest(
+            token.encode("utf-8", "surrogatepass"), _token(place)
+        ):
             raise NotAllowedError(
                 f"`{command}` is for those who {role.value}: it needs the operators' `token`"
                 + ("" if token is None else ", and this is not it")

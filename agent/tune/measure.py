@@ -22,6 +22,7 @@ import numpy as np
 from agent.bundle.manifest import EncoderInfo
 from agent.bundle.private import private_copy
 from agent.config.encode import InferenceConfig
+from agent.core.child import running
 from agent.core.errors import AuscultError, BundleError
 from agent.core.records import Samples, Window
 from agent.deploy.load import encoder_of
@@ -84,8 +85,8 @@ def measure(work: Work, inference: InferenceConfig, windows: int) -> Cost:
         }
     )
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "agent.tune.measure"],
+        done = subprocess.run(  # noqa: S603 - our own code
+            running("agent.tune.measure", "measure_asked"),
             input=asked, capture_output=True, text=True, check=False, timeout=_LIMIT_SECONDS,
         )  # fmt: skip
     except subprocess.TimeoutExpired as fault:
@@ -156,7 +157,8 @@ def _resident() -> int:
     return pages * resource.getpagesize()
 
 
-def _main() -> None:
+def measure_asked() -> None:
+    """The child: what is asked on standard input, the cost on standard output."""
     asked = json.loads(sys.stdin.read())
     try:
         inference = InferenceConfig.model_validate(asked["inference"])
@@ -166,7 +168,3 @@ def _main() -> None:
     except AuscultError as fault:
         sys.exit(str(fault))
     sys.stdout.write(json.dumps(asdict(found)))
-
-
-if __name__ == "__main__":
-    _main()

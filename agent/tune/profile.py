@@ -18,6 +18,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field, ValidationError
 
+from agent.core.child import running
 from agent.core.errors import ConfigError
 from agent.core.schema import Strict, explain
 from agent.core.storage import write_json
@@ -58,8 +59,8 @@ def reference_ms() -> float:
     Raises:
         ConfigError: The process ended without a figure.
     """
-    done = subprocess.run(
-        [sys.executable, "-m", "agent.tune.profile"],
+    done = subprocess.run(  # noqa: S603 - our own code
+        running("agent.tune.profile", "time_reference"),
         env=os.environ | dict.fromkeys(_ONE_THREAD, "1"),
         capture_output=True,
         text=True,
@@ -102,7 +103,8 @@ def _memory_mb() -> float:
     return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6)
 
 
-def _main() -> None:
+def time_reference() -> None:
+    """The child: the time on standard output."""
     random = np.random.default_rng(0)
     rows, middle, columns = _SHAPE
     left = random.standard_normal((rows, middle)).astype(np.float32)
@@ -113,7 +115,3 @@ def _main() -> None:
         left @ right
         spent.append(1e3 * (time.perf_counter() - start))
     sys.stdout.write(f"{statistics.median(spent[2:]):.4f}")
-
-
-if __name__ == "__main__":
-    _main()

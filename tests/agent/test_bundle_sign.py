@@ -114,3 +114,13 @@ def test_without_the_package_the_remedy_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives", None)
     with pytest.raises(SigningError, match=r"auscult\[sign\]"):
         make_keys(tmp_path / "a", tmp_path / "b")
+
+
+def test_what_was_exchanged_after_it_was_looked_at_is_not_signed(signed, keys):
+    looked_at = verify_bundle(signed)
+    sign_folder(signed, keys[0], digest=looked_at.digest)
+    verify_folder(signed, keys[1])
+    seal(signed, looked_at.model_copy(update={"notes": ("exchanged",)}))
+    with pytest.raises(BundleError, match="was exchanged just now"):
+        sign_folder(signed, keys[0], digest=looked_at.digest)
+    assert not (signed / SIGNATURE).exists()

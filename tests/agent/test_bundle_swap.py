@@ -306,7 +306,7 @@ def test_only_signed_bundles_and_their_versions_are_opened(site, tmp_path):
     graph = versions.path(1) / ENCODER
     graph.write_bytes(graph.read_bytes() + b"\x00")
     seal(versions.path(1), read_manifest(versions.path(1)))
-    vouching.sign(versions.path(1))
+    vouching.sign(versions.path(1), read_manifest(versions.path(1)).digest)
     opened = one.open_any()
     assert opened.path == site / "pump"
     opened.close()

@@ -128,7 +128,14 @@ def test_whoever_the_broker_lets_write_may_operate_and_no_more(desk, command):
 @pytest.mark.parametrize("command", [one for one in COMMANDS if ROLES[one] is not Role.OPERATE])
 def test_teaching_and_managing_need_the_token(desk, token, command):
     one = desk(token_file=token)
-    for wrong in ({}, {"token": ""}, {"token": TOKEN[:-1]}, {"token": 5}, {"token": ["x"]}):
+    for wrong in (
+        {},
+        {"token": ""},
+        {"token": TOKEN[:-1]},
+        {"token": 5},
+        {"token": ["x"]},
+        {"token": "\ud800"},
+    ):
         answer = one.ask(command, **wrong)
         assert "needs the operators' `token`" in answer["error"]
     assert not one.done
