@@ -43,7 +43,9 @@ def in_order(names: list[str]) -> list[str]:
     return [*dict.fromkeys([*full, *large, *names])]
 
 
-def evaluated(data: Path, machine: str, weights: Path, out: Path) -> dict[str, Any]:
+def evaluated(
+    data: Path, machine: str, weights: Path, out: Path, presets: tuple[str, ...] = PRESETS
+) -> dict[str, Any]:
     """The figures of a machine; from the file where they are kept, if they are."""
     place = out / f"{machine}.json"
     if place.is_file():
@@ -54,7 +56,7 @@ def evaluated(data: Path, machine: str, weights: Path, out: Path) -> dict[str, A
         "--machine", machine, "--weights", str(weights), "--compare-float", "--reuse",
         "--out", str(work), "--json", str(results),
     ]  # fmt: skip
-    command += [word for preset in PRESETS for word in ("--preset", preset)]
+    command += [word for preset in presets for word in ("--preset", preset)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if not results.is_file():
         sys.exit(f"{machine}: {done.stderr[-2000:]}")
@@ -113,18 +115,20 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--machine", action="append", help="only these; repeat it")
+    parser.add_argument("--preset", action="append", help="only these; repeat it")
     parser.add_argument("--print", action="store_true", help="only what is there already")
     parser.add_argument("--markdown", action="store_true")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     console = Console(width=200)
     names = in_order(sorted(place.name for place in args.machines.iterdir() if place.is_dir()))
+    presets = tuple(args.preset or PRESETS)
     found = []
     for name in names if args.machine is None else args.machine:
         if args.print and not (args.out / f"{name}.json").is_file():
             continue
         started = time.monotonic()
-        found.append(evaluated(args.machines, name, args.weights, args.out))
+        found.append(evaluated(args.machines, name, args.weights, args.out, presets))
         if time.monotonic() - started > 1.0:
             shown = ", ".join(f"{column} {cell(found[-1], column)}" for column in COLUMNS)
             console.print(f"{name}: {shown}", style="dim")

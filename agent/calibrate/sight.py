@@ -76,7 +76,7 @@ def hours_words(hours: float) -> str:
 
 def _planted(threshold: float, faults: Sequence[PlantedFault]) -> str:
     """Each kind with the weakest level that is seen."""
-    words = []
+    seen, missed = [], []
     for kind in dict.fromkeys(fault.kind for fault in faults):
         levels = sorted((f.level_db, f.score) for f in faults if f.kind == kind)
         # From a level on up to the loudest: one that is seen by chance below does not count.
@@ -85,15 +85,12 @@ def _planted(threshold: float, faults: Sequence[PlantedFault]) -> str:
             if score <= threshold:
                 break
             weakest = level
-        words.append(
-            f"{kind} not even as loud as the machine"
-            if weakest is None and levels[-1][0] == 0.0
-            else f"{kind} not at {levels[-1][0]:+g} dB"
-            if weakest is None
-            else f"{kind} from {weakest:+g} dB of the machine's level on"
-        )
-    seen = [text for text in words if " not " not in text]
-    missed = [text for text in words if " not " in text]
+        if weakest is not None:
+            seen.append(f"{kind} from {weakest:+g} dB of the machine's level on")
+        elif levels[-1][0] == 0.0:
+            missed.append(f"{kind} even as loud as the machine")
+        else:
+            missed.append(f"{kind} at {levels[-1][0]:+g} dB")
     told = [f"seen: {', '.join(seen)}"] if seen else []
     told += [f"not seen: {', '.join(missed)}"] if missed else []
     return "; ".join(told)

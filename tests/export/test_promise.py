@@ -81,6 +81,7 @@ def test_a_blind_threshold_gives_way_to_the_strictest_promise_that_sees():
     assert "30 days" in note
     assert "Record stretches" in note
     assert sight_at(high, sight).blind
+    assert "not seen: a tone even as loud as the machine" in sight_at(high, sight).text
     # A grown bank is calibrated by the promise that is kept.
     assert kept.threshold.rule.promise.per_second == pytest.approx(sight.kept.per_second)
 
