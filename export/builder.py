@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from export.graph_cache import GraphCache
 from export.results import System, file_name
 from trainer.defaults import needed_weights
 from trainer.fit.classify import CHECKPOINT
+from trainer.hygiene.record import HygieneRecord
 from trainer.join import join_runs
 from trainer.learn import rescored, train_machine
 from trainer.members import recipes
@@ -43,6 +44,8 @@ class BundleBuilder:
         machines: All machines of the data set, for presets whose classes are of all of them.
         cache: Where the embeddings of frozen encoders are kept; None for nowhere.
         graphs: Where exported graphs are kept for machines of the same encoder; None for nowhere.
+        hygiene: What was found of each machine's recordings, by its name: the conditions of
+            training, which its bundles hold test recordings against.
     """
 
     folder: Path
@@ -52,6 +55,7 @@ class BundleBuilder:
     machines: Sequence[Machine] = ()
     cache: EmbeddingCache | None = None
     graphs: GraphCache | None = None
+    hygiene: Mapping[str, HygieneRecord] = field(default_factory=dict)
     # What each run made here was learnt from.
     _trained: dict[Path, str] = field(default_factory=dict)
 
@@ -131,7 +135,7 @@ class BundleBuilder:
         learning = self.learning(machine, preset, seed)
         alike = next((one for one, key in self._trained.items() if key == learning), None)
         if alike is not None:
-            rescored(alike, preset, run, machine)
+            rescored(alike, preset, run, machine, self.hygiene.get(machine.name))
             return
         train_machine(
             machine,
@@ -140,6 +144,7 @@ class BundleBuilder:
             seed=seed,
             weights=self.weights,
             channel=self.channel,
+            hygiene=self.hygiene.get(machine.name),
             others=self._others(machine, preset),
             resume=resume,
             progress=progress,

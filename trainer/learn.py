@@ -210,7 +210,13 @@ def _train_members(
     return record
 
 
-def rescored(run: Path, preset: Preset, out: Path, machine: Machine | None = None) -> RunRecord:
+def rescored(
+    run: Path,
+    preset: Preset,
+    out: Path,
+    machine: Machine | None = None,
+    hygiene: HygieneRecord | None = None,
+) -> RunRecord:
     """A run for a preset that differs from that of `run` in nothing but what is done afterwards.
 
     Args:
@@ -218,6 +224,7 @@ def rescored(run: Path, preset: Preset, out: Path, machine: Machine | None = Non
         preset: The recipe with the other scorer, threshold or name.
         out: Run folder to write.
         machine: Another machine that the same training serves; None for the run's own.
+        hygiene: What was found of that machine's recordings.
 
     Returns:
         The record, as written to `run.json`.
@@ -229,7 +236,7 @@ def rescored(run: Path, preset: Preset, out: Path, machine: Machine | None = Non
     preset = preset.model_copy(update={"scorer": placed(preset.scorer, encoder)})
     update: dict[str, object] = {"preset": preset}
     if machine is not None:
-        update |= _of_machine(machine)
+        update |= {**_of_machine(machine), "hygiene": hygiene}
     record = record.model_copy(update=update)
     prepare_run(out)
     link_run(run, record, out)

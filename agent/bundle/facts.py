@@ -229,6 +229,10 @@ class ConditionsInfo(Strict):
     sample_rates: Annotated[
         tuple[int, ...], Field(description="Sample rates of the files, Hz, ascending")
     ] = ()
+    codecs: Annotated[
+        tuple[str, ...],
+        Field(description="How the files were written (WAV PCM_16, MP3 MPEG_LAYER_III, aac)"),
+    ] = ()
     bandwidth_hz: Annotated[
         float | None,
         Field(gt=0, description="Frequency up to which they hold sound, Hz; null when not known"),

@@ -12,9 +12,11 @@ import numpy as np
 import soundfile
 import soxr
 
-from agent.capture.headers import RATES, Header, read_header
+from agent.capture.header import Header
+from agent.capture.headers import RATES, read_header
 from agent.capture.phone import PHONE_SUFFIXES, phone_frames, phone_info
 from agent.capture.repaired import Repaired
+from agent.capture.sniff import what_it_is
 from agent.core.errors import AudioError
 from agent.core.records import Matrix, Samples
 
@@ -77,12 +79,12 @@ def audio_info(path: str | Path) -> AudioInfo:
         seconds, rate, channels, codec = phone_info(path)
         return AudioInfo(seconds, rate, channels, codec)
     with _opened(path) as (file, header):
+        seconds = file.frames / file.samplerate
+        note = "" if header is None else header.note
+        if header is not None and seconds < header.seconds * (1 - _SHORTFALL_ALLOWED):
+            note = f"its last page claims {header.seconds:.4g} s; {seconds:.4g} s can be read"
         return AudioInfo(
-            file.frames / file.samplerate,
-            file.samplerate,
-            file.channels,
-            f"{file.format} {file.subtype}",
-            "" if header is None else header.note,
+            seconds, file.samplerate, file.channels, f"{file.format} {file.subtype}", note
         )
 
 
@@ -142,7 +144,8 @@ def mix(frames: Matrix) -> Samples:
     """Channels to one: their average, float32 `(n, channels)` to `(n,)`."""
     if frames.shape[1] == 1:
         return np.ascontiguousarray(frames[:, 0])
-    mono: Samples = frames.mean(axis=1, dtype=np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # a float file may hold what it likes
+        mono: Samples = frames.mean(axis=1, dtype=np.float32)
     return mono
 
 
@@ -208,11 +211,15 @@ def stream_audio(
             yield mix(frames)
 
     blocks = watched()
+    given = 0
     if stored == rate:
-        yield from blocks
+        for block in blocks:
+            given += len(block)
+            yield block
+        if not given:
+            raise AudioError("holds no samples", where=path, remedy=_AGAIN)
         return
     resampler = soxr.ResampleStream(stored, rate, 1, dtype="float32", quality="HQ")
-    given = 0
     for block in blocks:
         piece = resampler.resample_chunk(block)
         given += len(piece)
@@ -241,7 +248,10 @@ def _refuse_absent(path: Path) -> None:
     if path.is_dir():
         raise AudioError("is a folder, not a recording", where=path, remedy="Name a file.")
     if not path.exists():
-        raise AudioError("does not exist", where=path, remedy="Check the path.")
+        lost = "is a link to a file that is not there" if path.is_symlink() else "does not exist"
+        raise AudioError(lost, where=path, remedy="Check the path.")
+    if not path.is_file():  # opening a pipe would wait for its writer for ever
+        raise AudioError("is a pipe or a device, not a recording", where=path, remedy=_AGAIN)
     if path.stat().st_size == 0:
         raise AudioError("is empty (0 bytes)", where=path, remedy=_AGAIN)
 
@@ -250,10 +260,7 @@ def _refuse_absent(path: Path) -> None:
 def _opened(path: Path) -> Iterator[tuple[soundfile.SoundFile, Header | None]]:
     """Open, and tell every fault of opening and decoding in the user's words."""
     try:
-        if path.is_dir():
-            raise AudioError("is a folder, not a recording", where=path, remedy="Name a file.")
-        if path.stat().st_size == 0:
-            raise AudioError("is empty (0 bytes)", where=path, remedy=_AGAIN)
+        _refuse_absent(path)
         with path.open("rb"):
             pass  # libsndfile calls a file it may not open one with a "system error"
         header = read_header(path)
@@ -276,6 +283,13 @@ def _opened(path: Path) -> Iterator[tuple[soundfile.SoundFile, Header | None]]:
                     where=path,
                     remedy=_AGAIN,
                 )
+            if header is not None and file.frames < header.frames * (1 - _SHORTFALL_ALLOWED):
+                raise AudioError(
+                    f"its header contradicts itself: sound of {header.frames} samples, of which it "
+                    f"claims {file.frames}",
+                    where=path,
+                    remedy="Rewrite it, for example with `ffmpeg -i IN OUT.wav`.",
+                )
             if file.frames >= _UNKNOWN_FRAMES:
                 raise AudioError(
                     "has no length in its header, as when written to a pipe",
@@ -291,6 +305,9 @@ def _opened(path: Path) -> Iterator[tuple[soundfile.SoundFile, Header | None]]:
     except (soundfile.SoundFileError, RuntimeError, TypeError, ValueError) as fault:
         # TypeError: soundfile asks for the format of a headerless `.raw`.
         why = getattr(fault, "error_string", None) or str(fault)
+        what = what_it_is(path)
+        if what:
+            raise AudioError(f"is {what}", where=path) from fault
         if "does not exist" in why:  # so says libsndfile of an MP3 without sound in it
             why = f"it is no {path.suffix.lower() or 'such'} recording, or a damaged one"
         raise AudioError(

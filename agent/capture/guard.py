@@ -8,7 +8,9 @@ with it. Plain samples need no decoder, and their headers have been checked: the
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
+import select
 import subprocess
 import sys
 import threading
@@ -23,6 +25,10 @@ from agent.core.errors import AudioError
 _PLAIN = (" PCM_16", " PCM_24", " PCM_32", " PCM_U8", " PCM_S8", " FLOAT", " DOUBLE")
 _SUFFIXES = (".wav", ".wave", ".aif", ".aiff", ".w64", ".rf64", ".bwf", ".au", ".snd")
 _AGAIN = "Record or copy it again, or take it out of the data."
+# A decoder that works on a file for longer is caught in it: seconds, and more a megabyte.
+_PATIENCE, _PATIENCE_PER_MB = 60.0, 20.0
+# What one may ask of memory, bytes.
+_MEMORY = 4 << 30
 
 
 class Guard:
@@ -46,7 +52,7 @@ class Guard:
             child = self._started()
             try:
                 _write(child.stdin, {"path": str(path.absolute()), "channel": channel})
-                line = child.stdout.readline() if child.stdout else ""
+                line = self._answer(child, path)
             except OSError:
                 line = ""
             if not line:
@@ -60,6 +66,24 @@ class Guard:
         answer = json.loads(line)
         if answer["problem"]:
             raise AudioError(answer["problem"], where=path, remedy=answer["remedy"])
+
+    def _answer(self, child: subprocess.Popen[str], path: Path) -> str:
+        """The child's line; empty when it ended without one.
+
+        Raises:
+            AudioError: It takes too long.
+        """
+        assert child.stdout is not None
+        patience = _PATIENCE + _PATIENCE_PER_MB * path.stat().st_size / 1e6
+        ready, _, _ = select.select([child.stdout], [], [], patience)
+        if ready:
+            return child.stdout.readline()
+        child.kill()
+        child.communicate()
+        self._child = None
+        raise AudioError(
+            f"keeps its decoder busy for more than {patience:.0f} s", where=path, remedy=_AGAIN
+        )
 
     def close(self) -> None:
         """End the child."""
@@ -101,6 +125,10 @@ def check_decodes(path: Path, channel: int | None = None) -> None:
 
 def serve() -> None:
     """The child: one line of JSON in, one out, until the input ends."""
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource  # noqa: PLC0415 - not everywhere
+
+        resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
     for line in sys.stdin:
         asked = json.loads(line)
         answer = {"problem": "", "remedy": ""}
@@ -109,6 +137,8 @@ def serve() -> None:
                 pass
         except AudioError as fault:
             answer = {"problem": fault.problem, "remedy": fault.remedy}
+        except MemoryError:
+            answer = {"problem": "asks its decoder for gigabytes of memory", "remedy": _AGAIN}
         _write(sys.stdout, answer)
 
 

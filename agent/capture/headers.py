@@ -9,12 +9,15 @@ what the file holds.
 
 from __future__ import annotations
 
+import errno
 import math
 import struct
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
+from agent.capture.header import Header
+from agent.capture.ogg import last_page
 from agent.core.errors import AudioError
 
 # Slower is no sound; faster, no sound card's or ultrasound recorder's.
@@ -31,54 +34,9 @@ _TAIL_SHARE = 0.01
 _AGAIN = "Record or copy it again, or take it out of the data."
 _W64_RIFF = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
 _W64_TAIL = b"\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
+_PLAIN = frozenset({1, 0xFFFE})  # formats of plain samples: PCM, EXTENSIBLE
 _OGG_HEAD = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """A recording's header.
-
-    Attributes:
-        rate: Samples a second, Hz; None where it isn't known from the header alone.
-        channels: How many; None where unknown.
-        begin: Where the sound begins, bytes from the file's start; 0 where unknown.
-        promised: Bytes of sound that it claims; None where it claims none (a placeholder).
-        present: Bytes of sound that the file holds.
-        frame_bytes: Bytes of one sample of all channels; 0 where unknown (compressed).
-        head: What to put in place of the first `begin` bytes to make the header true; empty when it
-            is.
-    """
-
-    rate: float | None
-    channels: int | None
-    begin: int = 0
-    promised: int | None = 0
-    present: int = 0
-    frame_bytes: int = 0
-    head: bytes = b""
-
-    @property
-    def missing_share(self) -> float:
-        """Share of the sound that is claimed but not in the file, 0 to 1."""
-        if not self.promised:
-            return 0.0
-        return max(0.0, self.promised - self.present) / self.promised
-
-    @property
-    def note(self) -> str:
-        """What the header claimed where something else was read; empty where it is true."""
-        if not self.head:
-            return ""
-        if self.promised is None:
-            claim = "gives no length (its writer was a pipe, or died)"
-        else:
-            claim = f"claims {self._length(self.promised)}"
-        return f"its header {claim}; {self._length(self.present)} are there and are read"
-
-    def _length(self, count: int) -> str:
-        if not (self.frame_bytes and self.rate):
-            return f"{count} bytes"
-        return f"{count / self.frame_bytes / self.rate:.4g} s"
+_OPUS_RATE = 48000
 
 
 def read_header(path: Path) -> Header | None:
@@ -96,7 +54,11 @@ def read_header(path: Path) -> Header | None:
     with path.open("rb") as file:
         try:
             found = _find(file, size)
-        except struct.error:
+        except (struct.error, OverflowError):
+            return None
+        except OSError as fault:
+            if fault.errno != errno.EINVAL:  # a place that no file has
+                raise
             return None
     if found is not None:
         _check(found, path)
@@ -119,7 +81,15 @@ def _find(file: BinaryIO, size: int) -> Header | None:
     if kind == b"fLaC":
         return _flac(head)
     if kind == b"OggS":
-        return _ogg(head + file.read(_OGG_HEAD))
+        found = _ogg(head + file.read(_OGG_HEAD))
+        if found is None:
+            return None
+        last = last_page(file, size)
+        return replace(
+            found,
+            remark="" if last.ends else "its end is missing; what is there is read",
+            seconds=last.samples / (found.rate or _OPUS_RATE) if last.ends else 0.0,
+        )
     return None
 
 
@@ -144,7 +114,7 @@ def _placeholder(length: int) -> bool:
 
 def _wav(file: BinaryIO, size: int, order: str) -> Header | None:
     large = 0  # RF64 states the length apart, in 64 bits
-    form = b""
+    form, form_at = b"", 0
     file.seek(12)
     for _ in range(_CHUNKS):
         at = file.tell()
@@ -159,17 +129,24 @@ def _wav(file: BinaryIO, size: int, order: str) -> Header | None:
             if len(body) == 16:
                 (large,) = struct.unpack("<Q", body[8:])
         elif head[:4] == b"fmt ":
-            form = file.read(min(length, 64))
+            form, form_at = file.read(min(length, 64)), at + 8
         file.seek(at + 8 + length + length % 2)
     else:
         return None
     if len(form) < 16:
         return None
-    _, channels, rate, _, frame, _ = struct.unpack(order + "HHIIHH", form[:16])
+    kind, channels, rate, _, frame, bits = struct.unpack(order + "HHIIHH", form[:16])
     begin = file.tell()
     promised = large if length == 0xFFFFFFFF and large else length
     claimed, present, true = _extent(file, size, begin, promised, order)
     found = Header(rate, channels, begin, claimed, present, frame)
+    held = 8 * frame // channels if channels and frame % channels == 0 else bits
+    if kind in _PLAIN and (bits + 7) // 8 * 8 < held <= 32 and (true or found.missing_share):
+        # libsndfile would read 24 bits that lie in 32 as three bytes each.
+        file.seek(0)
+        old = bytearray(file.read(begin))
+        old[form_at + 14 : form_at + 16] = struct.pack(order + "H", held)
+        return replace(found, head=bytes(old), remark=f"{bits} bits a sample, each in {held}")
     if true or found.missing_share:
         return found
     file.seek(0)

@@ -26,6 +26,11 @@ _FFMPEG = "ffmpeg"
 _READ_BYTES = 1 << 20
 _HEAD_BYTES = 24
 _CODEC = re.compile(rb"Audio: ([A-Za-z0-9_]+)")
+# Where a header gives no length, ffmpeg says so and guesses.
+_ESTIMATED = b"Estimating duration from bitrate"
+# A codec gives this much less than claimed: frames that only begin or end it, as a share and s.
+_SHORTFALL, _DELAY_SECONDS = 0.01, 0.1
+_AGAIN = "Record or copy it again, or take it out of the data."
 _LENGTH = re.compile(rb"Duration: (\d+):(\d+):(\d+(?:\.\d+)?)")
 
 
@@ -55,31 +60,42 @@ def phone_info(path: Path) -> tuple[float, int, int, str]:
         AudioError: It is missing, no recording, or there is no ffmpeg.
     """
     refuse_without_ffmpeg(path)
-    asked = subprocess.run(  # noqa: S603 - fixed arguments and a file's name
+    asked = _ask(path)
+    with _running(path) as (stream, _):
+        form, _ = _form(stream, path)
+    codec = _CODEC.search(asked)
+    seconds = _claimed(asked)
+    if seconds is None:
+        seconds = sum(len(part) for part in phone_frames(path)) / form.rate
+    return seconds, form.rate, form.channels, codec[1].decode() if codec else ""
+
+
+def _ask(path: Path) -> bytes:
+    """What ffmpeg says of a file's header."""
+    return subprocess.run(  # noqa: S603 - fixed arguments and a file's name
         [_FFMPEG, "-hide_banner", "-nostdin", "-i", f"file:{path}"],
         capture_output=True,
         check=False,
     ).stderr
-    with _running(path) as (stream, _):
-        form, _ = _form(stream, path)
+
+
+def _claimed(asked: bytes) -> float | None:
+    """The length that a header claims, seconds; None where it claims none."""
     length = _LENGTH.search(asked)
-    codec = _CODEC.search(asked)
-    seconds = 0.0
-    if length is not None:
-        hours, minutes, rest = (float(part) for part in length.groups())
-        seconds = 3600 * hours + 60 * minutes + rest
-    else:
-        seconds = sum(len(part) for part in phone_frames(path)) / form.rate
-    return seconds, form.rate, form.channels, codec[1].decode() if codec else ""
+    if length is None:
+        return None
+    hours, minutes, rest = (float(part) for part in length.groups())
+    return 3600 * hours + 60 * minutes + rest
 
 
 def phone_frames(path: Path) -> Iterator[Matrix]:
     """Decode piece by piece, float32 `(n, channels)`.
 
     Raises:
-        AudioError: It is missing, no recording, damaged, or there is no ffmpeg.
+        AudioError: It is missing, no recording, damaged, cut short, or there is no ffmpeg.
     """
     refuse_without_ffmpeg(path)
+    count = 0
     with _running(path) as (stream, ended):
         form, rest = _form(stream, path)
         while data := stream.read(_READ_BYTES):
@@ -87,8 +103,23 @@ def phone_frames(path: Path) -> Iterator[Matrix]:
             whole = len(rest) - len(rest) % form.frame_bytes
             frames, rest = decode(rest[:whole], form), rest[whole:]
             if len(frames):
+                count += len(frames)
                 yield np.ascontiguousarray(frames, dtype=np.float32)
         ended()
+    if not count:
+        raise _nothing(path)
+    asked = _ask(path)
+    claimed = None if _ESTIMATED in asked else _claimed(asked)
+    if claimed is not None and count / form.rate < claimed * (1 - _SHORTFALL) - _DELAY_SECONDS:
+        raise AudioError(
+            f"is cut short: {count / form.rate:.4g} s of the {claimed:.4g} s its header promises",
+            where=path,
+            remedy=_AGAIN,
+        )
+
+
+def _nothing(path: Path) -> AudioError:
+    return AudioError("holds no sound that ffmpeg can decode", where=path, remedy=_AGAIN)
 
 
 def _form(stream: IO[bytes], path: Path) -> tuple[PcmFormat, bytes]:
@@ -96,11 +127,7 @@ def _form(stream: IO[bytes], path: Path) -> tuple[PcmFormat, bytes]:
     while (found := read_au_header(head)) is None:
         data = stream.read(_HEAD_BYTES)
         if not data:
-            raise AudioError(
-                "holds no sound that ffmpeg can decode",
-                where=path,
-                remedy="Record or copy it again, or take it out of the data.",
-            )
+            raise _nothing(path)
         head += data
     form, start = found
     return form, head[start:]
@@ -123,11 +150,12 @@ def _running(path: Path) -> Iterator[tuple[IO[bytes], Callable[[], None]]]:
         def ended() -> None:
             if program.wait() != 0:
                 said.seek(0)
-                why = said.read().decode(errors="replace").strip().splitlines()
+                lines = said.read().decode(errors="replace").strip().splitlines()
+                why = [line for line in lines if "Last message repeated" not in line]
                 raise AudioError(
                     f"cannot be decoded: {why[-1] if why else 'ffmpeg gives no reason'}",
                     where=path,
-                    remedy="Record or copy it again, or take it out of the data.",
+                    remedy=_AGAIN,
                 )
 
         try:

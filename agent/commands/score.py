@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.core.text import plural, shown
+from agent.core.text import plural, shown, visible
 
 if TYPE_CHECKING:
     from agent.bundle.verify import Head
@@ -139,7 +139,10 @@ def _expand(files: tuple[Path, ...]) -> list[Path]:
     found: list[Path] = []
     for file in files:
         if file.is_dir():
-            inside = sorted(path for path in file.rglob("*") if is_audio(path) and path.is_file())
+            # Also what is no file (a link to nowhere): it is told of, not passed over.
+            inside = sorted(
+                path for path in file.rglob("*") if is_audio(path) and not path.is_dir()
+            )
             # A folder without any is reported as a file that cannot be read would be.
             found += inside or [file]
         else:
@@ -182,7 +185,7 @@ def _score_file(
     }
     if file.is_dir():  # those with recordings in them were expanded
         result["error"] = (
-            f"{shown(file)}: holds no recordings. "
+            f"{visible(shown(file))}: holds no recordings. "
             "Name a recording, or a folder with WAV, FLAC or other audio files in it."
         )
         return result
@@ -195,7 +198,7 @@ def _score_file(
     told = scales(manifest.threshold, bundle.healthy, manifest.scorer.clip)
     result["notes"] = heard.notes()
     if unfit := heard.fault():
-        result["error"] = f"{shown(file)}: {unfit}; score one alone with --channel"
+        result["error"] = f"{visible(shown(file))}: {unfit}; score one alone with --channel"
         return result
     result |= figures(of_length(told.clips, manifest.threshold.clip_value, clip.limit), clip.value)
     result["p_value"] = clip.p_value
@@ -230,7 +233,9 @@ def _score_file(
         )
     if not judged:
         whys = {window.reason for window in clip.windows} or {"holds no sound"}
-        result["error"] = f"{shown(file)}: no window could be judged: {'; '.join(sorted(whys))}"
+        result["error"] = (
+            f"{visible(shown(file))}: no window could be judged: {'; '.join(sorted(whys))}"
+        )
     return result
 
 
@@ -243,7 +248,7 @@ def _verdict(value: float | None, threshold: float, *, counts: bool) -> str:
 
 
 def _print(result: dict[str, Any]) -> None:
-    path = result["path"]
+    path = visible(result["path"])
     for note in result["notes"]:
         click.echo(f"auscult: {path}: {note}", err=True)
     for window in result["windows"]:

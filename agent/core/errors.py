@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agent.core.text import redacted, shown
+from agent.core.text import redacted, shown, visible
 
 
 class AuscultError(Exception):
@@ -19,7 +19,7 @@ class AuscultError(Exception):
     def __init__(self, problem: str, *, where: str | Path | None = None, remedy: str = "") -> None:
         # Addresses of cameras and the like have passwords in them.
         self.problem = redacted(problem)
-        self.where = None if where is None else redacted(shown(where))
+        self.where = None if where is None else redacted(visible(shown(where)))
         self.remedy = remedy
         super().__init__(self.__str__())
 

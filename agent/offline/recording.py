@@ -65,6 +65,7 @@ class OpenRecording:
             channels=self._info.channels,
             channel=self.channel,
             rate=self._info.rate,
+            codec=self._info.codec,
             bandwidth_hz=None if facts is None else facts.bandwidth_hz,
             seconds=self.seconds,
             window_seconds=manifest.window_seconds,

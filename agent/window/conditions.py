@@ -21,6 +21,7 @@ _EDGE = 0.05
 # Edges in this share of the encoder's band and above are one: there every resampler to its rate
 # has its own.
 _SHAPED = 0.9
+_LOSSY = ("mp3", "aac", "opus", "vorbis", "mpeg", "wma", "amr", "ac3", "layer_iii", "mp2")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,8 @@ class Difference:
     """Where sound differs from what the bundle was trained on.
 
     Attributes:
-        kind: `channels`, `fault` (of one of them), `rate`, `bandwidth`, `length` or `level`.
+        kind: `channels`, `fault` (of one of them), `rate`, `codec`, `bandwidth`, `length` or
+            `level`.
         text: In words.
         validity: VALID where it is only told; else why the sound is not judged.
         fault: Of a channel that is averaged.
@@ -46,6 +48,7 @@ def compare_conditions(
     channels: int | None = None,
     channel: int | None = None,
     rate: int | None = None,
+    codec: str = "",
     bandwidth_hz: float | None = None,
     seconds: float | None = None,
     window_seconds: float = 0.0,
@@ -64,6 +67,7 @@ def compare_conditions(
         channels: Channels of the sound, where known.
         channel: Channel used; None for the average.
         rate: Its rate, Hz.
+        codec: How it is written, as `AudioInfo.codec` has it; empty for a stream.
         bandwidth_hz: Up to where it holds sound.
         seconds: Its length; None for a stream.
         window_seconds: What the encoder hears at once.
@@ -107,6 +111,14 @@ def compare_conditions(
                 "band, which may count as a change",
             )
         )
+    if trained.codecs and is_lossy(codec) and not any(map(is_lossy, trained.codecs)):
+        found.append(
+            Difference(
+                "codec",
+                f"compressed with loss ({codec}), which no training recording was: what that takes "
+                "away and adds may count as a change",
+            )
+        )
     if bandwidth_hz is not None and trained.bandwidth_range_hz is not None:
         nyquist = encoder_rate / 2 if encoder_rate else float("inf")
         low, high = (min(edge, _SHAPED * nyquist) for edge in trained.bandwidth_range_hz)
@@ -134,6 +146,11 @@ def compare_conditions(
                 )
             )
     return found
+
+
+def is_lossy(codec: str) -> bool:
+    """Whether a codec throws away what it thinks nobody hears."""
+    return any(word in codec.lower() for word in _LOSSY)
 
 
 def unfit(differences: Iterable[Difference]) -> Difference | None:

@@ -58,6 +58,8 @@ _BAND = 1e-2
 # Clipped sound that was resampled or filtered rings beyond full scale, where nothing that a
 # converter gave can be; a float file recorded at another scale lies there too.
 _OVER_LEVEL = 1.001
+# No converter or filter rings so far beyond full scale.
+_UNSCALED = 100.0
 
 
 def level_dbfs(samples: Samples) -> float:
@@ -113,6 +115,11 @@ def assess(
             f"the same {period:.2g} s over and over: the microphone or its driver is frozen"
         )
     if (share := clipped_share(samples)) >= CLIPPED_SHARE:
+        if (peak := float(np.abs(samples).max())) >= _UNSCALED:
+            return Validity.CLIPPED, (
+                f"samples reach {peak:.0f} times full scale: numbers that were not scaled to -1..1 "
+                "when they were written (divide 16-bit ones by 32768)"
+            )
         return Validity.CLIPPED, f"{share:.1%} of the samples are clipped: too loud for the gain"
     return Validity.VALID, ""
 

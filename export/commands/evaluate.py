@@ -170,6 +170,7 @@ def evaluate(
         channel=channel,
         reuse=reuse,
         machines=(*machines, *others),
+        hygiene={one.machine.name: one.record for one in inspections},
     )
     found = run(machines, systems, workshop, Options(out, channel, resamples), told)
     found.failures.extend(divided.failures)

@@ -135,6 +135,14 @@ def test_who_hears_a_recording_tells_what_is_otherwise(
             assert said == "", (who, said)
 
 
+def test_a_codec_that_training_had_not_is_told(mono, tmp_path):
+    folder = tmp_path / "use"
+    folder.mkdir()
+    soundfile.write(folder / "a.mp3", ONE, RATE)
+    for who, (_, said) in everyone(mono, folder).items():
+        assert "compressed with loss (MP3" in said, (who, said)
+
+
 def test_all_take_the_channel_of_training(stereo, tmp_path):
     random = np.random.default_rng(5)
     folder = written(tmp_path, np.stack([sound(random), 0.0 * sound(random)], 1))

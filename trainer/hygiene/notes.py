@@ -11,6 +11,7 @@ from agent.bundle.facts import ConditionsInfo
 from agent.bundle.manifest import Row
 from agent.core.text import plural
 from agent.score.sessions import session_names, session_note
+from agent.window.conditions import is_lossy
 from trainer.hygiene.measure import Measured
 from trainer.hygiene.record import NoteRecord
 from trainer.recordings.model import Machine, Recording
@@ -18,7 +19,6 @@ from trainer.windows import source_name
 
 # Band edges of one make of resampler or microphone lie within this of each other, as a share.
 _EDGE = 0.1
-_LOSSY = ("mp3", "aac", "opus", "vorbis", "mpeg", "wma", "amr", "ac3", "layer_iii")
 # A recording this far from the middle level was made at another gain or place, dB.
 _LEVEL_DB = 20.0
 _OFFSET = 0.01
@@ -45,6 +45,7 @@ def describe_conditions(
         channels=tuple(sorted({one.channels for one in found})),
         channel_levels_db=usual,
         sample_rates=tuple(sorted({one.rate for one in found})),
+        codecs=tuple(sorted({one.codec for one in found if one.codec})),
         bandwidth_hz=round(median(edges), 1) if edges else None,
         bandwidth_range_hz=(round(min(edges), 1), round(max(edges), 1)) if edges else None,
         clip_seconds=(
@@ -181,7 +182,7 @@ def _edges(
 
 
 def _codecs(machine: Machine, found: Sequence[Measured]) -> list[NoteRecord]:
-    lossy = [one for one in found if any(word in one.codec.lower() for word in _LOSSY)]
+    lossy = [one for one in found if is_lossy(one.codec)]
     if not lossy or len(lossy) == len(found):
         return []
     return [
