@@ -14,11 +14,18 @@ from trainer.drift.settings import DriftSettings
 # more than it wandered in its beginning may a machine wander in a life ten times as long.
 LIMIT_FACTOR = 2.0
 _QUANTILE = 0.99
+_AT_ONCE = 64
 
 
 def rolling(features: Array, windows: int) -> Array:
     """Medians of the last windows, one a row from the first full one on, `(n - windows + 1, D)`."""
-    return np.asarray(np.median(sliding_window_view(features, windows, axis=0), axis=-1))
+    spread = sliding_window_view(features, windows, axis=0)
+    result = np.empty(spread.shape[:2], features.dtype)
+    # A median copies what it sorts: of all at once, every row as often as a block has windows.
+    for start in range(0, len(spread), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        result[part] = np.median(spread[part], axis=-1)
+    return result
 
 
 def distances(medians: Array, reducer: Reducer) -> Array:
