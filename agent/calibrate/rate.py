@@ -198,16 +198,24 @@ def _raised_last(above: npt.NDArray[np.bool_], counting: Counting) -> npt.NDArra
     """Which rows raise the alarm with their last window, by the rules of `AlarmDecider`."""
     m = counting.of_windows
     draws, length = above.shape
-    active = np.zeros(draws, bool)
-    raised = np.zeros(draws, bool)
-    quiet: npt.NDArray[np.int64] = np.zeros(draws, np.int64)
-    recent = np.zeros((draws, m), bool)
+    active: npt.NDArray[np.bool_] = np.zeros(draws, bool)
+    raised: npt.NDArray[np.bool_] = np.zeros(draws, bool)
+    quiet: npt.NDArray[np.int32] = np.zeros(draws, np.int32)
+    # Window by window, each row of memory whole; how many are loud is counted on, not anew.
+    windows = np.ascontiguousarray(above.T)
+    recent = np.zeros((m, draws), bool)
+    loud_ones: npt.NDArray[np.int32] = np.zeros(draws, np.int32)
     for place in range(length):
-        loud = above[:, place]
-        recent[:, place % m] = loud & ~active
-        raised = ~active & (recent.sum(axis=1) >= counting.raise_windows)
+        loud = windows[place]
+        slot = recent[place % m]
+        loud_ones -= slot
+        np.logical_and(loud, ~active, out=slot)
+        loud_ones += slot
+        raised = ~active & (loud_ones >= counting.raise_windows)
         quiet = np.where(active & ~loud, quiet + 1, 0)
         cleared = active & (quiet >= counting.clear_windows)
         active = (active | raised) & ~cleared
-        recent[raised | cleared] = False
+        forgotten = np.flatnonzero(raised | cleared)
+        recent[:, forgotten] = False
+        loud_ones[forgotten] = 0
     return raised
