@@ -123,11 +123,18 @@ def level_free(bundle: Bundle, cache: Path | None = None) -> Bundle:
     healthy = HealthyScores(learnt.scores, bundle.bank.rows)
     rule = learnt.threshold.rule
     notes = (*bundle.manifest.notes, *((learnt.note,) if learnt.note else ()))
+    sight = bundle.manifest.sight
+    if sight is not None:
+        # What faults scored at export is on the axis of the scorer that hears level.
+        sight = sight.model_copy(update={"planted": (), "recorded": ()})
+    manifest = bundle.manifest.model_copy(
+        update={"threshold": learnt.threshold, "notes": notes, "sight": sight}
+    )
     return replace(
         bundle,
         scorer=LevelFreeScorer(scorer, columns),
         healthy=healthy,
-        manifest=bundle.manifest.model_copy(update={"threshold": learnt.threshold, "notes": notes}),
+        manifest=manifest,
         significance=None if rule is None else significance(healthy, rule, learnt.config.clip),
     )
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from support.bundles import RATE, WINDOW
 from support.levelled import VIEWS, build_levelled_bundle, machine
 
+from agent.bundle.facts import PlantedFault, SightInfo
+from agent.calibrate.sight import sight_at
+from agent.config.decide import FalseAlarms
 from agent.core.errors import AuscultError, BundleError
 from agent.deploy.load import open_bundle
 from agent.level.check import LevelCheck
@@ -174,6 +179,20 @@ def test_ignoring_level_hears_the_fault_and_not_the_gain(bundle, tmp_path):
     # Its healthy scores are its own, and as many as rows.
     assert free.healthy.scores.shape == bundle.healthy.scores.shape
     assert np.nanmedian(free.healthy.scores) < threshold
+
+
+def test_faults_scored_with_level_are_not_held_against_the_threshold_without_it(bundle, tmp_path):
+    sight = SightInfo(
+        kept=FalseAlarms(),
+        planted=(PlantedFault(kind="a tone", level_db=0.0, score=-1e9),),
+        recorded=(-1e9, 1e9),
+    )
+    heard = replace(bundle, manifest=bundle.manifest.model_copy(update={"sight": sight}))
+    free = level_free(heard, tmp_path)
+    found = sight_at(free.manifest.threshold.value, free.manifest.sight)
+    assert not found.blind
+    assert not found.text
+    assert free.manifest.sight.kept == FalseAlarms()
 
 
 def test_what_is_learnt_without_level_is_kept_and_learnt_again_when_damaged(
