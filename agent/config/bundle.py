@@ -41,8 +41,9 @@ class BundlesConfig(Strict):
         Field(
             ge=0,
             description="A bundle that was never opened on this device is first opened in a "
-            "process of its own, which may take so long and a bounded memory: one that would end "
-            "the agent ends that process. 0 for none, seconds",
+            "process of its own, which may take so much processor time (and five times as long) "
+            "and a bounded memory: one that would end the agent ends that process. 0 for none, "
+            "seconds",
         ),
     ] = 120.0
     trial_windows: Annotated[

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -24,6 +26,10 @@ _REFUSED_CODE = 3
 # What Python, onnxruntime and a bundle of any size take beside the bundle's own bytes.
 _SPARE_BYTES = 2_000_000_000
 _TIMES = 6  # a graph's working memory, by its bytes
+# A device that does much else gives it little of its processor: so much longer may it take then.
+_WAIT_TIMES = 5
+# Whoever ends the agent, or presses Ctrl-C, ends the child too, which is no fault of the bundle.
+_TOLD_TO_END = frozenset({-signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP})
 
 
 class TrialError(BundleError):
@@ -36,11 +42,12 @@ def try_in_child(copy: SealedCopy, inference: InferenceConfig, *, seconds: float
     Args:
         copy: The bundle, verified.
         inference: How encoders are run.
-        seconds: Longest time that it may take.
+        seconds: Longest time that it may take, on a processor that does nothing else.
 
     Raises:
         TrialError: It ended the child, took too much memory or too long.
-        BundleError: It cannot be used; as the child says.
+        BundleError: It cannot be used, as the child says; or the trial could not be brought to its
+            end, and may be repeated.
     """
     allowed = _SPARE_BYTES + _TIMES * sum(file.size for file in copy.manifest.files.values())
     folder, how = copy.source, inference.model_dump(mode="json")
@@ -54,12 +61,19 @@ def try_in_child(copy: SealedCopy, inference: InferenceConfig, *, seconds: float
         assert child.stdout is not None
         with contextlib.suppress(BrokenPipeError), child.stdin:
             child.stdin.write(task.encode())
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + _WAIT_TIMES * seconds
         while child.poll() is None:
             if time.monotonic() > deadline:
+                raise BundleError(
+                    f"could not be tried within {_WAIT_TIMES * seconds:.0f} s: this device has "
+                    "too much else to do",
+                    where=folder,
+                    remedy="Repeat it (`reload`) when it has less.",
+                )
+            if _worked(child.pid) > seconds * max(1, inference.threads):
                 raise TrialError(
-                    f"was not ready within {seconds:.0f} s when it was tried: its graph may never "
-                    "end",
+                    f"was not ready within {seconds:.0f} s of work when it was tried: its graph "
+                    "may never end",
                     where=folder,
                     remedy="Export it anew; `bundles.trial_seconds` allows a slow device more.",
                 )
@@ -78,12 +92,23 @@ def try_in_child(copy: SealedCopy, inference: InferenceConfig, *, seconds: float
             child.stdout.close()
     if child.returncode == _REFUSED_CODE:
         raise BundleError(said)
+    if child.returncode in _TOLD_TO_END:
+        raise BundleError("was not tried to its end: the process was told to end", where=folder)
     if child.returncode:
         raise TrialError(
             f"ends the process that opens it (code {child.returncode})",
             where=folder,
             remedy="Export it anew; it is not tried again.",
         )
+
+
+def _worked(pid: int) -> float:
+    """Processor time that a process has taken, seconds; 0 when it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    except (OSError, IndexError, ValueError):
+        return 0.0
 
 
 def _resident(pid: int) -> int:

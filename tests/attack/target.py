@@ -23,6 +23,8 @@ from agent.bundle.verify import read_manifest
 TOKEN = "operators-token-of-the-attacked"
 PASSWORD = "correct horse"
 ACT = {"X-Auscult": "1"}
+#: What a loaded machine may take for anything, seconds; nothing here is about speed.
+PATIENCE = 240
 _TRANSACTIONS = itertools.count()
 
 
@@ -94,9 +96,9 @@ class Target(Plant):
     def ready(self) -> None:
         """Start it, and wait for the first alarms and the bundle's trial."""
         self.start()
-        self.more(2, 60)
+        self.more(2, PATIENCE)
         taken = self.state / "bank" / MACHINE / "taken.json"
-        wait_until(taken.is_file, 60, f"{self.name}: no bundle passed its trial")
+        wait_until(taken.is_file, PATIENCE, f"{self.name}: no bundle passed its trial")
 
     @contextmanager
     def operator(self):
@@ -106,13 +108,15 @@ class Target(Plant):
 
     def alarms_go_on(self) -> None:
         """New alarms are raised and arrive, whatever was done to it."""
-        self.more(2, 60)
+        self.more(2, PATIENCE)
         known = set(self.raised)
-        wait_until(lambda: known <= self.delivered(), 60, f"{self.name}: alarms do not arrive")
+        wait_until(
+            lambda: known <= self.delivered(), PATIENCE, f"{self.name}: alarms do not arrive"
+        )
 
     def closed(self) -> None:
         """End it: each event that was raised arrived, by its id, and no traceback was logged."""
-        found = self.settle()
+        found = self.settle(PATIENCE)
         print(f"{self.name}: {found}", flush=True)
         assert (found.lost, found.disorder) == (0, 0)
         assert found.delivered == found.raised > 3
@@ -125,7 +129,7 @@ class Target(Plant):
     @contextmanager
     def browser(self):
         """A browser that has given the password."""
-        with httpx.Client(base_url=f"http://127.0.0.1:{self.page}", timeout=10) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{self.page}", timeout=60) as client:
             client.post("/api/login", json={"password": PASSWORD}, headers=ACT)
             yield client
 
@@ -150,7 +154,7 @@ class _Operator:
         self.heard.client.publish(topic, json.dumps(request), qos=1)
         return transaction
 
-    def answer(self, command: str, transaction: str, seconds: float = 60.0) -> dict:
+    def answer(self, command: str, transaction: str, seconds: float = PATIENCE) -> dict:
         return self.heard.wait(
             f"response/{command}", lambda found: found["transaction"] == transaction, seconds
         )

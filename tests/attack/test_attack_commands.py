@@ -6,7 +6,7 @@ import json
 import time
 
 import pytest
-from attack.target import TOKEN, Target
+from attack.target import PATIENCE, TOKEN, Target
 from faults.plant import MACHINE, wait_until
 
 from agent.request.audit import AuditTrail
@@ -55,7 +55,7 @@ def test_nobody_teaches_or_manages_without_the_token(target, operator):
 
 def test_a_thousand_answers_remove_no_alarms_evidence(target, operator):
     root = target.state / "evidence" / MACHINE
-    wait_until(lambda: len(alarms(root)) >= 8, 60, "no evidence")
+    wait_until(lambda: len(alarms(root)) >= 8, PATIENCE, "no evidence")
     target.calm()
     time.sleep(2)
     before = alarms(root)
@@ -112,7 +112,7 @@ def test_a_command_that_the_broker_retained_while_the_agent_was_away_is_not_carr
         5
     )
     target.start()
-    target.more(2, 60)
+    target.more(2, PATIENCE)
     assert not [
         one for one in operator.heard.of(f"{MACHINE}/alarm") if one.get("muted_until") is not None
     ]

@@ -7,7 +7,7 @@ import sqlite3
 import time
 
 import pytest
-from attack.target import Target
+from attack.target import PATIENCE, Target
 from faults.breaking import kills
 from faults.plant import wait_until
 from support.bad_broker import BadBroker
@@ -44,7 +44,7 @@ def test_a_connection_that_swallows_everything_is_made_anew(site, between):
     try:
         target.ready()
         between.blackhole = True
-        target.more(6)
+        target.more(6, PATIENCE)
         time.sleep(6)
         between.blackhole = False
         target.alarms_go_on()
@@ -58,7 +58,7 @@ def test_a_poisoned_row_of_the_outbox_costs_itself_alone(site):
     try:
         target.ready()
         site.broker.stop()
-        target.more(8)
+        target.more(8, PATIENCE)
         target.kill()
         with sqlite3.connect(target.state / "outbox" / "outbox.db") as outbox:
             waiting = outbox.execute(
@@ -69,11 +69,13 @@ def test_a_poisoned_row_of_the_outbox_costs_itself_alone(site):
         outbox.close()
         site.broker.start()
         target.start()
-        target.more(4, 60)
+        target.more(4, PATIENCE)
         target.calm()
         time.sleep(1.5)
         rest = set(target.raised) - {poisoned[1]}
-        wait_until(lambda: rest <= target.delivered(), 60, "the rest of the outbox is held up")
+        wait_until(
+            lambda: rest <= target.delivered(), PATIENCE, "the rest of the outbox is held up"
+        )
         target.stop()
         print(f"poisoned: raised {len(target.raised)} delivered {len(target.delivered())} lost 1")
         assert set(target.raised) - target.delivered() == {poisoned[1]}
