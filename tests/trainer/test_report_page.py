@@ -108,3 +108,14 @@ def test_templates_are_shipped_beside_the_module():
     assert {"base.html", "page.html", "opening.html", "style.css"} <= {
         one.name for one in folder.iterdir()
     }
+
+
+def test_a_sentence_that_begins_with_a_number_is_no_number():
+    page = Page("title")
+    page.table(
+        ("count", "what"),
+        [("2", "2 healthy recordings, 0.3 minutes: drift needs 32 windows of 10 s")],
+    )
+    html = page.html()
+    assert '<th class="number">count</th>' in html
+    assert '<th class="number">what</th>' not in html

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,8 @@ _OFFSET = 0.01
 _NAMED = 4
 # What the later stages need: see agent/drift, agent/decide and docs/notes/thresholds.md.
 _DRIFT_RECORDINGS, _ALERT_WINDOWS, _FEW = 32, 50, 20
+
+_FAULTY = frozenset({"abnormal", "anomaly", "anomalous", "faulty", "broken", "defect", "defective"})
 
 Known = Mapping[Path, Measured]
 
@@ -64,6 +67,7 @@ def take_notes(machine: Machine, known: Known, channel: int | None) -> list[Note
     normal = [known[r.path] for r in machine.of("normal")]
     tests = [known[r.path] for r in machine.of("test")]
     return [
+        *_misnamed(machine, normal),
         *_headers(machine, known),
         *_rates(machine, normal, tests),
         *_edges(machine, normal, tests),
@@ -80,6 +84,21 @@ def named(machine: Machine, found: Iterable[Measured]) -> str:
     names = [one.path.relative_to(machine.root).as_posix() for one in found]
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more
+
+
+def _misnamed(machine: Machine, normal: Sequence[Measured]) -> list[NoteRecord]:
+    """Healthy recordings whose own names say that they are not."""
+    odd = [one for one in normal if _FAULTY & set(re.split(r"[^a-z]+", one.path.stem.lower()))]
+    if not odd:
+        return []
+    return [
+        NoteRecord(
+            kind="name",
+            serious=True,
+            text=f"{plural(len(odd), 'recording')} among the healthy called faulty by name "
+            f"({named(machine, odd)}): move them to test/anomaly/, or rename them",
+        )
+    ]
 
 
 def _headers(machine: Machine, known: Known) -> list[NoteRecord]:

@@ -14,6 +14,7 @@ from agent.core.errors import AudioError
 from agent.core.records import Samples
 from agent.core.text import plural
 from trainer.hygiene.measure import Measured
+from trainer.hygiene.outliers import FEWEST
 from trainer.hygiene.pictures import distances, levels
 from trainer.hygiene.stage import REFUSED, Inspection
 from trainer.recordings.model import Recording
@@ -40,6 +41,10 @@ def write_page(inspections: Sequence[Inspection], path: Path, channel: int | Non
     page = Page(f"auscult inspect: {names}", heading=f"The recordings of {names}")
     serious = sum(note.serious for one in inspections for note in one.record.notes)
     refused = sum(len(one.refused) for one in inspections)
+    fewest = min((len(one.ranked) for one in inspections), default=0)
+    few = ""
+    if fewest < FEWEST:
+        few = f"{plural(fewest, 'healthy recording')} {'is' if fewest == 1 else 'are'}"
     if refused:
         verdict = (
             f"{plural(refused, 'healthy recording')} unlike all others: listen, then leave out "
@@ -47,9 +52,12 @@ def write_page(inspections: Sequence[Inspection], path: Path, channel: int | Non
         )
     elif serious:
         verdict = f"{plural(serious, 'thing')} to mend before a result can be trusted"
+    elif few:
+        verdict = f"Nothing is wrong, but {few} too few to know what is usual"
     else:
         verdict = "Fit to be learnt from"
-    page.answer(verdict, tone="bad" if refused else "usable" if serious else "good")
+    tone = "bad" if refused else "usable" if serious else "unknown" if few else "good"
+    page.answer(verdict, tone=tone)
     for one in inspections:
         if len(inspections) > 1:
             page.heading(one.machine.name)

@@ -32,7 +32,7 @@ class NoteRecord(Strict):
     kind: Annotated[
         str,
         Field(
-            description="header, rate, bandwidth, codec, channels, level, offset, duplicates, "
+            description="name, header, rate, bandwidth, codec, channels, level, offset, duplicates, "
             "untypical, promise, attributes or test"
         ),
     ]

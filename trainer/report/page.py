@@ -25,6 +25,8 @@ TONES: dict[str, str] = dict(zip(LEVELS, ("bad", "unknown", "usable", "good"), s
 _EMPTY: dict[str, Any] = {
     "tone": "", "level": "", "text": "", "reasons": (), "record": (), "numbers": (), "picture": None
 }  # fmt: skip
+# A cell that begins with a digit and is longer is a sentence.
+_LONGEST_NUMBER = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +107,16 @@ class Page:
         self._add("facts", rows=tuple(rows))
 
     def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """A table; columns whose every cell begins with a digit stand to the right.
+        """A table; columns whose every cell is a number, with a unit at most, stand to the right.
 
         A cell that is a verdict's level has its colour.
         """
         right = [
-            bool(rows) and all(row[i][:1].isdigit() or row[i] in {"", "-"} for row in rows)
+            bool(rows)
+            and all(
+                (row[i][:1].isdigit() and len(row[i]) <= _LONGEST_NUMBER) or row[i] in {"", "-"}
+                for row in rows
+            )
             for i in range(len(headings))
         ]
         self._add(
