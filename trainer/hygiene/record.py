@@ -32,8 +32,8 @@ class NoteRecord(Strict):
     kind: Annotated[
         str,
         Field(
-            description="name, header, rate, bandwidth, codec, channels, level, offset, duplicates, "
-            "untypical, promise, attributes or test"
+            description="name, header, rate, bandwidth, codec, channels, level, offset, "
+            "duplicates, untypical, promise, session, attributes or test"
         ),
     ]
     serious: Annotated[
