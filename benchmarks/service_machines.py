@@ -161,10 +161,12 @@ def _clips(paths: Sequence[Path]) -> list[np.ndarray]:
     return [read_audio(path, rate=RATE) for path in paths]
 
 
-def write_clips(folder: Path, clips: Sequence[np.ndarray]) -> Path:
+def write_clips(folder: Path, clips: Sequence[np.ndarray], names: Sequence[str] = ()) -> Path:
+    """Write healthy clips; names may say when they were made."""
     (folder / "normal").mkdir(parents=True)
     for number, clip in enumerate(clips):
-        soundfile.write(folder / "normal" / f"{number:04d}.flac", clip, RATE)
+        name = names[number] if names else f"{number:04d}.flac"
+        soundfile.write(folder / "normal" / name, clip, RATE)
     return folder
 
 
@@ -176,6 +178,7 @@ def _real(
     seed: int,
     *,
     extra: Sequence[tuple[str, Sequence[np.ndarray]]] = (),
+    names: Sequence[str] = (),
 ) -> Place:
     """A machine of clips: healthy ones in service, then faulty ones after `LEAD` s of healthy."""
 
@@ -201,7 +204,7 @@ def _real(
         if len(stream) > 60 * RATE:
             yield sick_cycles(stream, joined(faults[0][1]), rng, "real in cycles")
 
-    return Place(name, lambda folder: write_clips(folder, train), streams)
+    return Place(name, lambda folder: write_clips(folder, train, names), streams)
 
 
 def real(shared: Path) -> Iterator[Place]:
@@ -244,18 +247,23 @@ def real(shared: Path) -> Iterator[Place]:
         [(f"broken {i}", [flight]) for i, flight in enumerate(broken)], 6,
     )  # fmt: skip
     running = _clips(sorted((data / "compressor" / "run").glob("*")))
-    for state, first in (("off", "20260302"), ("rest", "20260302")):
-        days = sorted((data / "compressor" / state).glob("*.flac"))
-        by_day: dict[str, list[Path]] = {}
-        for path in days:
-            by_day.setdefault(path.name[:8], []).append(path)
-        tens = {
-            day: [np.concatenate(_clips(paths[i : i + 5])) for i in range(0, len(paths), 5)]
-            for day, paths in by_day.items()
-        }
-        later = [day for day in tens if day != first]
-        yield _real(
-            f"compressor {state}, 20 x 10 s of one day", tens[first], tens[later[0]],
-            [("running", [np.concatenate(running)])],
-            7, extra=[(day, tens[day]) for day in later[1:]],
-        )  # fmt: skip
+    for state in ("off", "rest"):
+        by_day: dict[str, list[tuple[str, np.ndarray]]] = {}
+        paths = sorted((data / "compressor" / state).glob("*.flac"))
+        for day in dict.fromkeys(path.name[:8] for path in paths):
+            of_day = [path for path in paths if path.name.startswith(day)]
+            by_day[day] = [
+                (of_day[i].name, np.concatenate(_clips(of_day[i : i + 5])))
+                for i in range(0, len(of_day), 5)
+            ]
+        first, second, third = by_day
+        fault = [("running", [np.concatenate(running)])]
+        for learnt, judged in (((first,), (second, third)), ((first, second), (third,))):
+            known = [one for day in learnt for one in by_day[day]]
+            heard = [(day, [clip for _, clip in by_day[day]]) for day in judged]
+            days = "one day" if len(learnt) == 1 else "two days"
+            yield _real(
+                f"compressor {state}, {len(known)} x 10 s of {days}",
+                [clip for _, clip in known], heard[0][1], fault, 7, extra=heard[1:],
+                names=[name for name, _ in known],
+            )  # fmt: skip
