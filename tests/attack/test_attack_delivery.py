@@ -87,6 +87,7 @@ def test_a_poisoned_row_of_the_outbox_costs_itself_alone(site):
         site.broker.start()
 
 
+@pytest.mark.timeout(3600)
 def test_kill_9_a_hundred_times(site):
     found = kills(site, KILLS)
     print(found)
