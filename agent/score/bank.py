@@ -16,7 +16,7 @@ from agent.core.records import Matrix
 # Columns of the row constants.
 WEIGHT, OFFSET = 0, 1
 # Distances held at once, when many embeddings are compared: a recording may be hours long.
-_AT_ONCE, _FEWEST_QUERIES = 4_000_000, 16
+_AT_ONCE, _FEWEST_QUERIES = 1_000_000, 16
 
 
 @dataclass(frozen=True, slots=True)
