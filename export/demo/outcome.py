@@ -71,7 +71,7 @@ class Record:
             )
             self.windows.append(heard)
             return heard
-        if kind == "event":
+        if kind == "event" and message["type"].startswith("auscult.alarm."):
             data = message["data"]
             end = data["window"] * self.hop + data["seconds"]
             if data["event"] == "raised":

@@ -72,7 +72,7 @@ def format_of(level, text, fault=None):
 
 
 def test_every_line_has_its_priority():
-    assert format_of(logging.INFO, "a\nb") == "<6>a\n<6>b"
+    assert format_of(logging.INFO, "a\nb") == "<6>a\n<6>    b"
     assert format_of(logging.WARNING, "a") == "<4>a"
     assert format_of(logging.DEBUG, "") == "<7>"
     try:

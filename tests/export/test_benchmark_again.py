@@ -154,7 +154,9 @@ class Trainings:
         self.done: list[tuple[str, str, list[str]]] = []
         self.scored: list[str] = []
         monkeypatch.setattr("export.builder.train_machine", self._train)
-        monkeypatch.setattr("export.builder.rescored", lambda _run, _preset, out, _m: _leave(out))
+        monkeypatch.setattr(
+            "export.builder.rescored", lambda _run, _preset, out, *_rest: _leave(out)
+        )
         monkeypatch.setattr("export.builder.join_runs", lambda _p, _r, out, **_k: _leave(out))
         monkeypatch.setattr("export.builder.export_run", lambda *_a, **_k: None)
         monkeypatch.setattr("export.benchmark.report.write_benchmark", lambda *_a, **_k: None)

@@ -30,7 +30,7 @@ def play(scores, events=()):
         )
     for window, kind in events:
         data = {"window": window, "seconds": 10.0, "event": kind}
-        record.take(f"{TOPIC}/event", {"data": data})
+        record.take(f"{TOPIC}/event", {"type": f"auscult.alarm.{kind}", "data": data})
     return record
 
 
@@ -48,6 +48,12 @@ def test_detection_delay_counts_from_the_onset():
     assert "6 s (6 windows)" in outcome.verdict()
 
 
+def test_what_is_no_alarm_s_event_says_nothing_of_the_alarm():
+    record = play([0.1] * 3)
+    assert record.take(f"{TOPIC}/event", {"type": "auscult.delivery.probe", "data": {}}) is None
+    assert record.raised == []
+
+
 def test_an_alarm_before_the_onset_is_false_and_no_detection():
     outcome = judge(play([0.1] * 91, [(20, "raised"), (40, "cleared")]), STREAM)
     assert not outcome.detected
@@ -61,8 +67,11 @@ def test_an_alert_is_no_alarm_and_an_alarm_that_falls_to_one_is_over():
     record = play([0.1] * 91, [(5, "alert"), (9, "cleared"), (20, "raised"), (25, "realarm")])
     assert (record.raised, record.cleared) == ([30.0], [])
     event = {"seconds": 10.0}
-    assert record.take(TOPIC + "/event", {"data": {**event, "window": 30, "event": "lowered"}})
-    assert not record.take(TOPIC + "/event", {"data": {**event, "window": 40, "event": "cleared"}})
+    for window, kind, word in ((30, "lowered", "cleared"), (40, "cleared", None)):
+        data = {**event, "window": window, "event": kind}
+        assert (
+            record.take(f"{TOPIC}/event", {"type": f"auscult.alarm.{kind}", "data": data}) == word
+        )
     assert record.cleared == [40.0]
 
 

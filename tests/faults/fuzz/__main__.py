@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import re
 import subprocess
 import sys
@@ -57,6 +58,9 @@ def child(name: str, seconds: float, state: Path) -> None:
     from tests.faults.fuzz.targets import TARGETS
 
     target = TARGETS[name]
+    # What is refused is logged, some thousand times a second: nobody reads that here.
+    logging.getLogger("agent").propagate = False
+    logging.getLogger("agent").addHandler(logging.NullHandler())
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as made:
         folder = Path(made)
         corpus = state / name / "corpus"

@@ -190,7 +190,6 @@ def _command(_: Path) -> Run:
                 told.put({})
 
     logging.getLogger("agent.request.dispatch").addHandler(Faults(logging.ERROR))
-    logging.getLogger("agent").propagate = False
 
     def handle(request: Any) -> dict[str, Any]:
         if len(request.machine) % 2:
@@ -316,7 +315,6 @@ def _state(folder: Path) -> Run:
             (folder / name).write_bytes(data)
             file.load()
 
-    logging.getLogger("agent").setLevel(logging.CRITICAL)
     return run
 
 
