@@ -82,7 +82,10 @@ def alarms(root):
 
 def test_what_a_sender_writes_forges_no_line_and_acts_upon_no_terminal(target, operator):
     name = "eve\r\n2030-01-01T00:00:00Z ERROR   forged\x1b[2J\u202e"
-    assert operator.ask("mute", seconds=0, operator=name, comment=name)["status"] == "ok"
+    for seconds in (60, 0):  # the end of a mute that nobody asked for is not told
+        answer = operator.ask("mute", seconds=seconds, operator=name, comment=name)
+        assert answer["status"] == "ok"
+    wait_until(lambda: "\\x1b[2J" in target.log.read_text(), PATIENCE, "the mute")
     log = target.log.read_text()
     assert "\x1b" not in log
     assert not [line for line in log.splitlines() if line.startswith("2030")]
