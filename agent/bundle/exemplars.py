@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -102,17 +103,39 @@ def exemplar_sound(
     Raises:
         BundleError: It cannot be read.
     """
+    (samples,), rate = exemplar_sounds(bundle, (exemplar,), manifest)
+    return samples, rate
+
+
+def exemplar_sounds(
+    bundle: Path, exemplars: Sequence[Exemplar], manifest: Manifest | None = None
+) -> tuple[list[Samples], int]:
+    """The sound of several exemplars, each float32 `(n,)`, and their rate; the file is read once.
+
+    Args:
+        bundle: The bundle's folder.
+        exemplars: Which.
+        manifest: As of `read_exemplars`.
+
+    Raises:
+        BundleError: One of them cannot be read.
+    """
     place = bundle / HEALTHY_SOUND
     try:
         with soundfile.SoundFile(io.BytesIO(_bytes(bundle, HEALTHY_SOUND, manifest))) as file:
-            file.seek(min(file.frames, round(exemplar.at * file.samplerate)))
-            samples = file.read(round(exemplar.seconds * file.samplerate), dtype="float32")
             rate = int(file.samplerate)
+            found = [_cut(file, exemplar) for exemplar in exemplars]
     except (OSError, soundfile.SoundFileError) as fault:
         raise BundleError(f"cannot be played: {fault}", where=place) from fault
-    if not len(samples) or samples.ndim != 1:
+    if any(not len(samples) or samples.ndim != 1 for samples in found):
         raise BundleError("is not the sound that was exported", where=place)
-    return np.asarray(samples, np.float32), rate
+    return found, rate
+
+
+def _cut(file: soundfile.SoundFile, exemplar: Exemplar) -> Samples:
+    file.seek(min(file.frames, round(exemplar.at * file.samplerate)))
+    samples = file.read(round(exemplar.seconds * file.samplerate), dtype="float32")
+    return np.asarray(samples, np.float32)
 
 
 def _bytes(bundle: Path, name: str, manifest: Manifest | None) -> bytes:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from agent.bundle.exemplars import exemplar_sound, read_exemplars
+from agent.bundle.exemplars import exemplar_sounds, read_exemplars
 from agent.config.foreign import ForeignConfig
 from agent.core.errors import BundleError
 from agent.core.foreign import ForeignKind, ForeignSound
@@ -141,10 +141,10 @@ class ForeignEar:
 def _healthy_windows(bundle: Bundle) -> list[Samples]:
     """Those that the bundle carries as sound."""
     exemplars = read_exemplars(bundle.path, bundle.manifest)
-    if exemplars is None:
+    if exemplars is None or not exemplars.exemplars:
         return []
     try:
-        return [exemplar_sound(bundle.path, one, bundle.manifest)[0] for one in exemplars.exemplars]
+        return exemplar_sounds(bundle.path, exemplars.exemplars, bundle.manifest)[0]
     except BundleError as fault:
         log.warning("what passes is told without healthy sound: %s", fault)
         return []
