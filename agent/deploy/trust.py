@@ -159,6 +159,7 @@ class TrustedBundle:
         return list(found.items())
 
     def _open(self, folder: Path, original: Path, *, allow_older: bool = False) -> Bundle:
+        self.doubt = ""
         with private_copy(
             folder, self._copies, vouch=partial(self._vouch, folder, original)
         ) as copy:

@@ -99,6 +99,7 @@ def test_an_older_bundle_and_another_machines_are_refused_though_signed(site, ch
     one = trusted(site)
     assert one.open_any().manifest.threshold.value == 0.05
     assert "allow_older" in one.refusal
+    assert not one.doubt  # that was of the one that was refused
 
 
 def test_an_operator_has_it_taken_up_and_that_is_told_and_counts_from_now_on(site, caplog):
