@@ -9,6 +9,7 @@ of nonsense must not push out what somebody did; how many were left out is said 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -96,13 +97,12 @@ class AuditTrail:
 
     def _append(self, line: bytes) -> None:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            if self.path.lstat().st_size + len(line) > MAX_BYTES:
+                self._rotate()
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
         handle = os.open(self.path, flags, 0o600)
         try:
-            if os.fstat(handle).st_size + len(line) > MAX_BYTES:
-                self._rotate()
-                os.close(handle)
-                handle = os.open(self.path, flags, 0o600)
             os.write(handle, line)
         finally:
             os.close(handle)

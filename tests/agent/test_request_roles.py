@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 import threading
 
 import pytest
@@ -257,6 +259,31 @@ def test_the_trail_is_bounded_and_the_latest_stay(tmp_path, monkeypatch):
     assert operators == list(range(operators[0], 100))
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) <= 3000
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_disk_full_at_a_new_file_closes_no_handle_of_anybody_else(tmp_path, monkeypatch):
+    trail, entry = AuditTrail(tmp_path), entry_of(way="page", command="a", outcome="done", asked={})
+    trail.write(entry)
+    monkeypatch.setattr(auditing, "MAX_BYTES", 1)
+    opened, closed, real_open, real_close = [], [], os.open, os.close
+
+    def open_unless_new(path, *how):
+        if not path.exists():
+            raise OSError(errno.ENOSPC, "no space left on device")
+        opened.append(real_open(path, *how))
+        return opened[-1]
+
+    def note(handle):
+        closed.append(handle)
+        real_close(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(auditing.os, "open", open_unless_new)
+        patch.setattr(auditing.os, "close", note)
+        trail.write(entry)
+    assert closed == opened
+    trail.write(entry)
+    assert len(list(trail.read())) == 2
 
 
 def test_a_line_cut_short_costs_itself(tmp_path):
