@@ -93,7 +93,9 @@ class Schedules:
         with self._alone():
             present = self.all()
             of_machine = [entry for entry in present if entry.order.machine == order.machine]
-            if len(present) >= _MOST or len(of_machine) >= _MOST_OF_MACHINE:
+            if len(present) >= _MOST:
+                raise AuscultError(f"there are {_MOST} schedules already", remedy="Cancel some.")
+            if len(of_machine) >= _MOST_OF_MACHINE:
                 raise AuscultError(
                     f"there are {len(of_machine)} schedules of '{order.machine}' already",
                     remedy="Cancel some.",

@@ -337,6 +337,15 @@ def test_schedules_are_bounded_by_machine_and_by_the_day(tmp_path):
         schedules.add("03:00", 1, CollectOrder(machine="fan", label="idle", seconds=2))
 
 
+def test_schedules_of_many_machines_are_bounded_altogether(tmp_path):
+    schedules = Schedules(entries(tmp_path))
+    for n in range(100):
+        order = CollectOrder(machine=f"m{n // 12}", label="idle", seconds=2)
+        schedules.add("03:00", 1, order)
+    with pytest.raises(AuscultError, match="there are 100 schedules already"):
+        schedules.add("03:00", 1, CollectOrder(machine="pump", label="idle", seconds=2))
+
+
 def test_stopping_the_agent_keeps_what_was_heard(tmp_path, collector):
     folder = (
         tmp_path / collector.handle({"machine": "fan", "label": "idle", "seconds": 100})["folder"]
