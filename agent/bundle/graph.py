@@ -1,4 +1,4 @@
-"""Which other files an ONNX graph would have its weights read from.
+"""A reader of ONNX graphs that finds the files which they would have weights read from.
 
 A tensor of a graph may name a file, and a runtime reads whatever that leads to. So the names are
 found before any runtime is given the graph: by walking its protobuf messages, which needs no

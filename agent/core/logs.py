@@ -70,7 +70,7 @@ class SafeFormatter(logging.Formatter):
         return super().formatMessage(record)
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 - the base class's
-        """The traceback, made safe likewise."""
+        """The traceback, made safe in the same way."""
         return visible(redacted(super().formatException(ei)), keep="\n\t")
 
 

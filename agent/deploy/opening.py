@@ -38,8 +38,6 @@ _KEPT = 100
 # to be its fault.
 _PROVEN_ENDS = 3
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
-
-
 TRIAL_SECONDS: float = BundlesConfig().trial_seconds
 
 

@@ -1,4 +1,4 @@
-"""Which machine's bundles a machine is judged by, and how far they have counted up.
+"""The memory of the bundles that a machine took up: whose they are, and their highest counter.
 
 A signature says who made a bundle, and not that it is meant for this place, or is the latest. So a
 bundle names its machine and has a counter that the workstation counts up; what a machine has taken
@@ -48,7 +48,7 @@ class Taken:
     def doubt(self, manifest: Manifest) -> str:
         """Why a bundle may not be meant to be taken up; empty when there is no reason."""
         known = self._known()
-        machine = machine_of(manifest)
+        machine = _machine_of(manifest)
         if known.machine and machine != known.machine:
             return f"is of machine '{machine}', and those of '{known.machine}' are taken up here"
         if manifest.counter < known.counter:
@@ -68,7 +68,7 @@ class Taken:
         """
         known = self._known()
         counter = manifest.counter if back else max(manifest.counter, known.counter)
-        fresh = _Memory(machine=machine_of(manifest), counter=counter)
+        fresh = _Memory(machine=_machine_of(manifest), counter=counter)
         if fresh != known:
             self._memory = fresh
             self._file.save(fresh)
@@ -79,6 +79,6 @@ class Taken:
         return self._memory
 
 
-def machine_of(manifest: Manifest) -> str:
+def _machine_of(manifest: Manifest) -> str:
     """The machine that a bundle is for; of older ones the machine that it was trained for."""
     return manifest.machine or manifest.trained_on.machine

@@ -1,10 +1,11 @@
-"""Every command that came, from where, and what became of it: lines are only added, and bounded.
+"""The audit trail: every command that came, from where, and what became of it; bounded.
 
     <state>/audit/commands.jsonl     one JSON object a line, the latest last
     <state>/audit/commands.jsonl.1   before that, up to `.9`
 
-What was carried out is always written. Of what was refused, so many lines a minute at most: a flood
-of nonsense must not push out what somebody did; how many were left out is said in the next line.
+Lines are only added. What was carried out is always written. Of what was refused, so many lines a
+minute at most: a flood of nonsense must not push out what somebody did; how many were left out is
+said in the next line.
 """
 
 from __future__ import annotations

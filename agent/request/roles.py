@@ -1,4 +1,4 @@
-"""What a command is allowed to: operate, teach or manage; and who may give which.
+"""The roles of commands (operate, teach, manage), and who may give those of each.
 
 - operate: acknowledge, shelve, mute, record, ask why. Whoever the broker lets write may.
 - teach: say what is healthy, so that the detector calls it so from then on.
