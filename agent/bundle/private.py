@@ -18,7 +18,7 @@ from pathlib import Path
 
 from agent.bundle.graph import external_files
 from agent.bundle.manifest import MANIFEST, SIGNATURE, FileRecord, Manifest
-from agent.bundle.plain import COPY_AGAIN, Folder, held_folder
+from agent.bundle.plain import COPY_AGAIN, ROWS_LIMIT, Folder, held_folder
 from agent.bundle.verify import Head, read_head, tell_others
 from agent.core.errors import AuscultError, BundleError
 from agent.core.text import shown
@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 
 _PREFIX = ".bundle."
 # Most bytes of a file by the end of its name: a graph of protobuf cannot have more than 2 GiB, what
-# is JSON is read whole. Real ones have a hundredth of it.
-_MOST = {".onnx": 2 << 30, ".json": 256 << 20}
+# is JSON is read whole, rows being the most. Real ones have a hundredth of it.
+_MOST = {".onnx": 2 << 30, ".json": ROWS_LIMIT}
 _MOST_OTHERWISE = 16 << 30
 _MOST_FILES = 200
 _SPARE = 64 << 20  # bytes that a disk keeps free
@@ -80,9 +80,9 @@ def private_copy(
         head = read_head(folder)
         vouch(head)
         _bounded(head.manifest, path)
-        with _room(head.manifest, path, wanted) as private, named_as(private, path):
+        with _room(head.manifest, path, wanted) as private, _named_as(private, path):
             _take(folder, head, private)
-            check_graphs(private, head.manifest)
+            _check_graphs(private, head.manifest)
             yield SealedCopy(private, path, head)
 
 
@@ -97,7 +97,7 @@ def opened_in_place(folder: Path, source: Path) -> Iterator[SealedCopy]:
     Raises:
         BundleError: Its manifest cannot be read.
     """
-    with named_as(folder, source):
+    with _named_as(folder, source):
         with held_folder(folder) as held:
             head = read_head(held)
         yield SealedCopy(folder, source, head)
@@ -116,7 +116,7 @@ def remove_leftovers(wanted: Path) -> None:
             shutil.rmtree(entry, ignore_errors=True)
 
 
-def check_graphs(folder: Path, manifest: Manifest) -> None:
+def _check_graphs(folder: Path, manifest: Manifest) -> None:
     """Refuse a graph that would have anything read but files that the manifest lists.
 
     Raises:
@@ -134,7 +134,7 @@ def check_graphs(folder: Path, manifest: Manifest) -> None:
 
 
 @contextlib.contextmanager
-def named_as(private: Path, path: Path) -> Iterator[None]:
+def _named_as(private: Path, path: Path) -> Iterator[None]:
     """Faults about the copy name the bundle that it is a copy of."""
     try:
         yield

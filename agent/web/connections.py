@@ -49,17 +49,13 @@ def is_local(address: str) -> bool:
     return bucket_of(address) == _LOCAL
 
 
-def affordable(most: int = MOST) -> int:
-    """How many connections the limit on file handles leaves room for.
-
-    Args:
-        most: As many as are wanted.
-    """
+def affordable() -> int:
+    """How many connections the limit on file handles leaves room for, `MOST` at most."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
-        return most
+        return MOST
     # Each may open a file or two beside itself.
-    return max(_FEWEST, min(most, (soft - RESERVE) // 3))
+    return max(_FEWEST, min(MOST, (soft - RESERVE) // 3))
 
 
 class Door:
