@@ -149,6 +149,6 @@ class EncoderConfig(Strict):
         return self.parts or (self,)
 
     def without_weights(self) -> EncoderConfig:
-        """The same, for a caller that brings the values itself."""
+        """This encoder without checkpoints, for a caller that brings the values itself."""
         parts = tuple(part.without_weights() for part in self.parts)
         return self.model_copy(update={"weights": None, "parts": parts})

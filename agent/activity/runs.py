@@ -81,13 +81,13 @@ class Runs:
 
     @property
     def stop_samples(self) -> int:
-        """So much sound before a stop is not the running machine's."""
+        """Length of the sound before a stop that is not the running machine's."""
         learnt = self._edges.stop_seconds
         return round((self._unlearnt[1] if learnt is None else learnt) * self._rate)
 
     @property
     def tail_samples(self) -> int:
-        """So much of a run's end is not settled, now that it has ended.
+        """Length of the end of a run, now over, that is not settled.
 
         A stop that isn't learnt yet is given as long as a start: what sounds like it shall be in no
         window that is filled from this run later.

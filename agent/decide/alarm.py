@@ -229,7 +229,7 @@ class AlarmDecider:
 
     @property
     def weak(self) -> str:
-        """Of an alarm that only stands because weak sound stays, what it stands on, in words."""
+        """What an alarm stands on, in words, where that is weak sound that stays; else empty."""
         lasting = self._lasting
         if lasting is None or not lasting.active or self._alarm.active:
             return ""

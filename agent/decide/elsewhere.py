@@ -1,4 +1,4 @@
-"""Which windows a sound from elsewhere holds back: those it is heard in, and what it goes on for.
+"""Holding back windows with a sound from elsewhere: while it is recognised, and while it goes on.
 
 A radio or rain is recognised where it begins, and later hardly: then it is there all the time, as a
 fault would be. So what begins with a sound that is to be ignored is held back while it goes on, for
@@ -56,5 +56,5 @@ class ForeignHold:
         return []
 
     def forget(self) -> None:
-        """Nothing is known of what was heard."""
+        """Forget what was heard so far."""
         self._since = self._loud_since = None

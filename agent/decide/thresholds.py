@@ -49,7 +49,7 @@ class Thresholds:
 
     @property
     def both(self) -> tuple[float, float | None]:
-        """Of alarm and alert."""
+        """The raw thresholds of alarm and alert; None without alerts."""
         return self.alarm, self.alert
 
 

@@ -33,6 +33,6 @@ class Finding:
     remedy: str = ""
 
     def __post_init__(self) -> None:
-        """Nothing that is printed holds a password or acts upon a terminal."""
+        """Take out passwords, and what acts upon a terminal: all of it is printed."""
         for name in ("name", "text", "remedy"):
             object.__setattr__(self, name, visible(redacted(getattr(self, name)), keep="\n"))

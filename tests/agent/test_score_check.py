@@ -125,7 +125,7 @@ def test_variance_minimisation_that_sees_nothing_far_away_is_dropped(seed, densi
 
 @pytest.mark.parametrize("seed", [0, 1, 2, 3])
 def test_variance_minimisation_is_kept_where_it_only_loses_what_is_near(seed):
-    """As on motors: some of its conditions are steadier than others, and recordings differ."""
+    """A machine like motors: some conditions are steadier than others, and recordings differ."""
     rng = np.random.default_rng(seed)
 
     def recordings(count, fault):

@@ -46,7 +46,7 @@ def operator(target):
 
 
 def threshold(target):
-    """Of the bundle in use, from its last event or the start."""
+    """Threshold of the bundle in use, from its last event or the start."""
     return target.judged_by()["machines"][MACHINE]["threshold"]
 
 

@@ -128,7 +128,9 @@ class Counted:
 
 
 def counted(healthy: HealthySet, scorer: ScorerConfig, untypical: Mapping[str, bool]) -> Counted:
-    """Which recordings set a threshold, in the rehearsal after training and in the export alike.
+    """Choose the recordings that set a threshold, and the scorer that is fitted.
+
+    The rehearsal after training and the export both ask this.
 
     Args:
         healthy: Healthy windows.

@@ -126,7 +126,7 @@ def observe_all(
 
 
 def renumbered(reading: Reading, index: int) -> Reading:
-    """The same reading, at a step of the sequence instead of a window of the stream."""
+    """A reading at its step of the sequence instead of its window of the stream."""
     return replace(reading, window=index)
 
 
