@@ -69,6 +69,7 @@ class ChainWatch:
         self._meter: StreamMeter | None = None
         self._heard = 0
         self._of: HealthySpectrum | None = None
+        self._trained: ConditionsInfo | None = None
         self._recorded: Recorded | None = None
         self._form: tuple[str, ...] = ()
         self._chain: tuple[str, ...] = ()
@@ -90,6 +91,8 @@ class ChainWatch:
         if window.monotonic < self._end - 1e-3:
             return
         self._end = window.end_monotonic
+        if healthy is not self._of or trained != self._trained:
+            self._begin(healthy, trained)
         if window.recorded is not None and window.recorded != self._recorded:
             self._recorded = window.recorded
             self._form = _form(window.recorded, trained)
@@ -104,6 +107,12 @@ class ChainWatch:
     def close(self) -> None:
         """Keep the past."""
         self._save()
+
+    def _begin(self, healthy: HealthySpectrum | None, trained: ConditionsInfo | None) -> None:
+        """Compare with another bundle from now on: what differed from the last one's is over."""
+        self._of, self._trained = healthy, trained
+        self._meter, self._heard, self._recorded = None, 0, None
+        self._form = self._chain = self.differences = ()
 
     def _remember(self, window: Window, bands: int) -> None:
         """Take what leaves the present into the past; another microphone has one of its own."""
@@ -157,8 +166,7 @@ class ChainWatch:
     def _compare(
         self, window: Window, healthy: HealthySpectrum, trained: ConditionsInfo | None
     ) -> None:
-        if healthy is not self._of or self._meter is None:
-            self._of, self._meter, self._heard = healthy, StreamMeter(window.rate), 0
+        self._meter = self._meter or StreamMeter(window.rate)
         self._meter.push(window.samples)
         self._heard += 1
         # After five minutes of running, and now and then later: the machine has its own moods.

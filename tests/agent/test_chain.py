@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from agent.bundle.facts import ConditionsInfo
 from agent.chain.compare import compare_chain
 from agent.chain.stream import StreamMeter
 from agent.chain.watch import ChainWatch, chain_file
-from agent.core.records import Validity, Window
+from agent.core.records import Recorded, Validity, Window
 from agent.explain.spectrum import measure_healthy
 from agent.window.condition import ConditionStatus, SensorMonitor
 from agent.window.conditions import compare_conditions
@@ -213,6 +214,17 @@ def test_a_damaged_past_is_begun_anew(tmp_path, caplog):
     assert watched(ChainWatch("pump", place), steady, 3).doubt == ""
     assert place.with_name(f"{place.name}.damaged").read_text() == "{", "kept for people to look at"
     assert "its past begins anew" in caplog.text
+
+
+def test_another_bundle_is_compared_with_by_its_own_training():
+    (window,) = windows(steady, 1)
+    window = replace(window, recorded=Recorded(RATE, 2))
+    watch = ChainWatch("pump")
+    watch.take(window, None, ConditionsInfo(channels=(1,), sample_rates=(RATE,)))
+    assert watch.differences[0].startswith("2 channels are averaged, where training had 1")
+    later = replace(window, monotonic=window.monotonic + 10)
+    watch.take(later, None, ConditionsInfo(channels=(2,), sample_rates=(RATE,)))
+    assert watch.differences == ()
 
 
 def test_a_different_chain_is_told_after_five_minutes_of_running(healthy):
