@@ -14,6 +14,7 @@ from agent.chain.watch import ChainWatch, chain_file
 from agent.commission.listening import ShadowAlarm, warning_config, warning_thresholds
 from agent.commission.shadow import Commission
 from agent.config.agent import MachineConfig
+from agent.config.decide import Amounts
 from agent.config.maintenance import Schedule
 from agent.core.errors import AuscultError
 from agent.core.reasons import Circumstance, Explanation, UnusualBand
@@ -136,14 +137,14 @@ class Pipeline(Listener):
                 "%s: %s %s stood when the agent ended, and stands",
                 self.name, memory.level.value, memory.alarm_id,
             )  # fmt: skip
-        config, (alarm, alert) = self._config.decide, self._limits(terms)
+        config, (alarm, alert, lasting) = self._config.decide, self._limits(terms)
         if self._shadow is not None and self.commission is not None:
             config = warning_config(config, self.commission.config)
         decider = AlarmDecider(
             config,
             alarm,
             alert_threshold=alert,
-            lasting=None if self._shadow is not None else terms.thresholds.lasting,
+            lasting=lasting,
             scale=terms.thresholds.scale,
             hop_seconds=terms.hop_seconds,
             overlap_seconds=terms.overlap_seconds,
@@ -153,11 +154,12 @@ class Pipeline(Listener):
         )
         return AlarmService(decider, self._tell, file)
 
-    def _limits(self, terms: MachineSettings) -> tuple[float, float | None]:
-        """Thresholds of the alarm that the world sees."""
+    def _limits(self, terms: MachineSettings) -> tuple[float, float | None, Amounts | None]:
+        """Thresholds of the alarm that the world sees, and how much weak sound makes one."""
         if self._shadow is not None and self.commission is not None:
-            return warning_thresholds(terms, self.commission.config)
-        return terms.thresholds.alarm, terms.thresholds.alert
+            return (*warning_thresholds(terms, self.commission.config), None)
+        found = terms.thresholds
+        return found.alarm, found.alert, found.lasting
 
     def _terms_of(self, bundle: Bundle) -> MachineSettings:
         """What a bundle means here, by the threshold that was found at commissioning if any."""
@@ -233,12 +235,10 @@ class Pipeline(Listener):
             if self._shadow is not None:
                 self._shadow.use(terms)
             if self._keeper is not None:
-                alarm, alert = self._limits(terms)
-                found = terms.thresholds
+                alarm, alert, lasting = self._limits(terms)
                 self._keeper.use_thresholds(
-                    alarm, alert, terms.overlap_seconds, found.scale,
-                    None if self._shadow is not None else found.lasting,
-                )  # fmt: skip
+                    alarm, alert, terms.overlap_seconds, terms.thresholds.scale, lasting
+                )
 
         previous = self._judge.use(bundle, judge_anew)
         if self._drift is not None:
