@@ -140,7 +140,7 @@ class Recorder:
                 no channel need hear anything.
         """
         for fault in block.channel_faults:
-            if self.label == "healthy" or fault.cancels or fault.validity is Validity.CLIPPED:
+            if self.label == "healthy" or fault.ruins_average:
                 self._waiting.clear()
                 raise AudioError(
                     fault.text,

@@ -65,6 +65,11 @@ class ChannelFault:
     text: str
     cancels: bool = False
 
+    @property
+    def ruins_average(self) -> bool:
+        """Whether the average is of no use, whatever training had and the machine does."""
+        return self.cancels or self.validity is Validity.CLIPPED
+
 
 @dataclass(frozen=True, slots=True)
 class Recorded:

@@ -132,14 +132,13 @@ class WindowScorer:
     def _judge(self, window: Window) -> ScoredWindow:
         if window.validity is not Validity.VALID:
             return ScoredWindow(Score(window, None), MachineState.UNKNOWN, self._bundle)
-        trained, faults = self._bundle.manifest.conditions, window.channel_faults
-        channels = compare_conditions(trained, faults=faults, live=True)
+        trained = self._bundle.manifest.conditions
+        channels = compare_conditions(trained, faults=window.channel_faults, live=True)
         told = [one.fault for one in channels if one.fault and one.validity is Validity.VALID]
         window = replace(window, channel_faults=tuple(told))
-        for one in channels:
-            lost = one.fault is not None and (one.fault.cancels or one.validity is Validity.CLIPPED)
-            if lost and one.validity is not Validity.VALID:
-                return _unjudged(window, one.text + _CHOOSE, self._bundle, one.validity)
+        lost = unfit(one for one in channels if one.fault and one.fault.ruins_average)
+        if lost is not None:
+            return _unjudged(window, lost.text + _CHOOSE, self._bundle, lost.validity)
         offset = self.offset_db
         window = _moved(window, -offset)
         with self._in_use:
@@ -162,13 +161,9 @@ class WindowScorer:
             # Only now: the sound of a quiet hall, or of half a start, is no fault of the
             # microphone, and of a machine that stands still no channel need hear anything.
             heard = compare_conditions(
-                trained,
-                level_dbfs=level_dbfs(window.samples),
-                levels=self.levels,
-                faults=faults,
-                live=True,
+                trained, level_dbfs=level_dbfs(window.samples), levels=self.levels
             )
-            bad = unfit(heard)
+            bad = unfit((*heard, *channels))
             if bad is not None:
                 text = bad.text + (_CHOOSE if bad.fault else "")
                 return _unjudged(window, text, bundle, bad.validity)

@@ -76,9 +76,7 @@ def channel_verdict(
     if trained is None:
         return (), tuple(news)
     several = any(count > 1 for count in trained.channels)
-    unfit = [
-        fault for fault in news if several or fault.cancels or fault.validity is Validity.CLIPPED
-    ]
+    unfit = [fault for fault in news if several or fault.ruins_average]
     return tuple(unfit), tuple(fault for fault in news if fault not in unfit)
 
 
