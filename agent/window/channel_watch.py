@@ -56,17 +56,18 @@ class ChannelWatch:
 
 
 def channel_verdict(
-    faults: Sequence[ChannelFault], trained: ConditionsInfo | None
+    faults: Sequence[ChannelFault], trained: ConditionsInfo | None, *, live: bool
 ) -> tuple[tuple[ChannelFault, ...], tuple[ChannelFault, ...]]:
     """Sorts faults of channels into those that make averaged sound unfit, and those only told.
 
     What cancels or clips is unfit. A channel that is dead, far quieter or hums takes its part of
     an average that was learnt of several channels, so that is unfit too; where training had one
-    channel, its recordings may have been averaged by the same device, and it is told.
+    channel, its recordings may have been averaged by the device that is heard now, and it is told.
 
     Args:
         faults: From `ChannelWatch`.
         trained: The bundle's conditions; None, of older ones, makes nothing unfit.
+        live: It comes from a microphone; in a recording every fault makes it unfit.
 
     Returns:
         Those that make it unfit, and the others; without those that were so in training.
@@ -75,8 +76,8 @@ def channel_verdict(
     news = [fault for fault in faults if not _was_so(fault, usual)]
     if trained is None:
         return (), tuple(news)
-    several = any(count > 1 for count in trained.channels)
-    unfit = [fault for fault in news if several or fault.ruins_average]
+    all_of_them = not live or any(count > 1 for count in trained.channels)
+    unfit = [fault for fault in news if all_of_them or fault.ruins_average]
     return tuple(unfit), tuple(fault for fault in news if fault not in unfit)
 
 

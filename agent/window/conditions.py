@@ -75,21 +75,16 @@ def compare_conditions(
         level_dbfs: RMS level of a window without its constant part.
         levels: Levels at which a window may be judged.
         faults: What is wrong with the channels that are averaged.
-        live: It comes from a microphone. Recordings of one channel may be averages that the same
-            device made, so a channel that is dead or hums is told; in a file it makes it unfit.
+        live: It comes from a microphone, see `channel_verdict`.
     """
     found = []
     if level_dbfs is not None and levels is not None:
         validity, reason = levels.judge(level_dbfs)
         if validity is not Validity.VALID:
             found.append(Difference("level", reason, validity))
-    bad, told = channel_verdict(faults, trained)
+    bad, told = channel_verdict(faults, trained, live=live)
     found += [Difference("fault", one.text, one.validity, one) for one in bad]
-    only_told = live or trained is None
-    found += [
-        Difference("fault", one.text, Validity.VALID if only_told else one.validity, one)
-        for one in told
-    ]
+    found += [Difference("fault", one.text, fault=one) for one in told]
     if trained is None:
         return found
     averaged = channels is not None and channels > 1 and channel is None

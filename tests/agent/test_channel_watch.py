@@ -100,8 +100,8 @@ def test_a_channel_that_was_as_quiet_in_training_is_no_news():
     faults = watch.push(np.stack([ONE, 0.01 * ONE], 1).astype(np.float32))
     assert len(faults) == 1
     usual = ConditionsInfo(channels=(2,), channel_levels_db=(0.0, -41.0))
-    assert channel_verdict(faults, usual) == ((), ())
-    assert channel_verdict(faults, STEREO) == (faults, ())
+    assert channel_verdict(faults, usual, live=True) == ((), ())
+    assert channel_verdict(faults, STEREO, live=True) == (faults, ())
 
 
 def test_a_faulty_channel_is_maintenance_while_windows_are_judged(tmp_path):
