@@ -74,8 +74,10 @@ class SpectrumEar:
         # A machine's own strokes and modulation count as much as its healthy windows have.
         self._strangest = max((self._strangeness(one).max() for one in windows), default=0.0)
         heard = [movement(one, self._rate) for one in windows]
-        self._own_speech = max((share for share, _ in heard), default=0.0)
-        self._own_depth = max((depth for _, depth in heard), default=0.0)
+        self._own_speech = (
+            max((share for share, _ in heard), default=0.0),
+            max((depth for _, depth in heard), default=0.0),
+        )
         self._own_blows = max((self._blows(one)[0] for one in windows), default=0)
 
     def variation(self, samples: Samples) -> Variation:
@@ -95,12 +97,7 @@ class SpectrumEar:
         if not variation.varies:
             return ()
         found = []
-        share, depth = movement(samples, self._rate)
-        if (
-            share > max(_SPEECH_SHARE, self._own_speech)
-            and depth > max(_DEPTH_DB, self._own_depth)
-            and voiced(samples, self._rate) > _VOICED_SHARE
-        ):
+        if sounds_like_speech(samples, self._rate, self._own_speech):
             found.append(ForeignSound(ForeignKind.SPEECH, variation.share, "spectrum"))
         blows, loud = self._blows(samples)
         if not found and blows > self._own_blows and loud < _BLOW_SHARE:
@@ -174,12 +171,17 @@ def voiced(samples: Samples, rate: int) -> float:
     return float(np.mean(peaks > _VOICED))
 
 
-def sounds_like_speech(samples: Samples, rate: int) -> bool:
-    """Whether some seconds have the rhythm and the pitch of speech, whatever the machine does.
+def sounds_like_speech(samples: Samples, rate: int, own: tuple[float, float] = (0.0, 0.0)) -> bool:
+    """Whether some seconds have the rhythm and the pitch of speech.
 
     Args:
         samples: float32 `(n,)`, a second at least.
         rate: Samples a second.
+        own: The machine's own `movement`, which speech exceeds; zeros where it isn't known.
     """
     share, depth = movement(samples, rate)
-    return share > _SPEECH_SHARE and depth > _DEPTH_DB and voiced(samples, rate) > _VOICED_SHARE
+    return (
+        share > max(_SPEECH_SHARE, own[0])
+        and depth > max(_DEPTH_DB, own[1])
+        and voiced(samples, rate) > _VOICED_SHARE
+    )
