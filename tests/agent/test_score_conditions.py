@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 from click.testing import CliRunner
+from support.trained import RATE, bundle_of, sound
 
 from agent.bundle.facts import ConditionsInfo
 from agent.calibrate.clip_limits import clip_limits
@@ -23,33 +24,6 @@ from agent.deploy.load import open_bundle
 from agent.offline.clips import score_clip
 from agent.window.clip import clip_windows, stream_windows
 from agent.window.conditions import compare_conditions
-from export.bundle import export_run
-from trainer.hygiene.stage import inspect_machine
-from trainer.learn import train_machine
-from trainer.preset import load_preset
-from trainer.recordings.load import load_machines
-
-RATE = 16000
-
-
-def sound(random, seconds=10):
-    t = np.arange(seconds * RATE) / RATE
-    noise = 0.05 * random.normal(size=len(t)) * (1 + 0.2 * np.sin(13 * t))
-    return (noise + 0.05 * np.sin(2 * np.pi * random.uniform(49, 51) * t)).astype(np.float32)
-
-
-def bundle_of(root, recordings, channel=None):
-    (root / "pump/normal").mkdir(parents=True)
-    for n, one in enumerate(recordings):
-        soundfile.write(root / f"pump/normal/{n:02}.wav", one, RATE)
-    (machine,) = load_machines(root / "pump", channel=channel)
-    found = inspect_machine(machine, channel=channel)
-    train_machine(
-        found.machine, load_preset("auscult_scratch"), root / "run",
-        channel=channel, hygiene=found.record,
-    )  # fmt: skip
-    export_run(root / "run", root / "bundle", test=False)
-    return root / "bundle"
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import pytest
 import soundfile
 import soxr
 from click.testing import CliRunner
+from support.trained import RATE, bundle_of, sound
 
 from agent.bank.sound import embed_sound, find_sound
 from agent.capture.replay import Replay
@@ -21,36 +22,9 @@ from agent.core.records import Activity, MachineState, Recorded, Validity
 from agent.deploy.load import open_bundle
 from agent.machine.scoring import WindowScorer
 from agent.window.rolling import RollingWindow
-from export.bundle import export_run
 from export.clips import score_tests
 from trainer.drift.sequence import read_sequence
-from trainer.hygiene.stage import inspect_machine
-from trainer.learn import train_machine
-from trainer.preset import load_preset
-from trainer.recordings.load import load_machines
 from trainer.recordings.model import Machine, Recording
-
-RATE = 16000
-
-
-def sound(random, seconds=10):
-    t = np.arange(seconds * RATE) / RATE
-    noise = 0.05 * random.normal(size=len(t)) * (1 + 0.2 * np.sin(13 * t))
-    return (noise + 0.05 * np.sin(2 * np.pi * random.uniform(49, 51) * t)).astype(np.float32)
-
-
-def bundle_of(root, recordings, channel=None):
-    (root / "pump/normal").mkdir(parents=True)
-    for n, one in enumerate(recordings):
-        soundfile.write(root / f"pump/normal/{n:02}.wav", one, RATE, subtype="FLOAT")
-    (machine,) = load_machines(root / "pump", channel=channel)
-    found = inspect_machine(machine, channel=channel)
-    train_machine(
-        found.machine, load_preset("auscult_scratch"), root / "run",
-        channel=channel, hygiene=found.record,
-    )  # fmt: skip
-    export_run(root / "run", root / "bundle", test=False)
-    return root / "bundle"
 
 
 @pytest.fixture(scope="module")
