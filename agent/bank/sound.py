@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ import numpy as np
 from rich.progress import Progress
 
 from agent.bundle.manifest import Row
+from agent.bundle.seal import file_record
 from agent.capture.files import is_audio, read_audio
 from agent.collect.session import SESSION, read_session
 from agent.core.errors import AuscultError
@@ -27,7 +27,6 @@ from agent.window.clip import clip_windows, stream_windows
 from agent.window.validity import assess, level_dbfs
 
 _BATCH = 16
-_PIECE_BYTES = 1 << 20
 # How a plain recording is named, see `_find`.
 _DIGEST = re.compile(r"-([0-9a-f]{12})\.[A-Za-z0-9]+$")
 # Rows grown on a device say so in their domain: the false-alarm rate is promised there too.
@@ -97,7 +96,7 @@ def find_sound(places: Sequence[Path], *, label: str | None = None) -> list[Reco
         label: What plain recordings hold; None refuses those without a label of their own.
 
     Raises:
-        AuscultError: A path holds no recording, or a plain recording has no label.
+        AuscultError: A path holds no recording, or one that has no label or cannot be read.
     """
     found: dict[Path, Recording] = {}
     contents: set[str] = set()
@@ -151,17 +150,8 @@ def _find(place: Path, label: str | None) -> list[Recording]:
             "`--label idle` or `--label noise`.",
         )
     # By content, so that one file under two names is known again.
-    digest = _digest(place)[:12] if place.is_file() else ""
+    digest = file_record(place).sha256[:12] if place.is_file() else ""
     return [Recording(place, f"{place.stem}-{digest}{place.suffix}", label)]
-
-
-def _digest(path: Path) -> str:
-    """SHA-256 of a file, read piece by piece: a recording may be hours long."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(_PIECE_BYTES):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def alarm_sound(folder: Path) -> Recording:
