@@ -12,7 +12,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from agent.capture.header import Header
+from agent.capture.header import AGAIN, Header
 from agent.capture.headers import RATES, read_header
 from agent.capture.phone import PHONE_SUFFIXES, phone_frames, phone_info
 from agent.capture.repaired import Repaired
@@ -34,8 +34,6 @@ _BLOCK_FRAMES = 1 << 18
 _UNKNOWN_FRAMES = 1 << 62
 # Lossy decoders state their length only to within a frame or two of the codec.
 _SHORTFALL_ALLOWED = 0.01
-
-_AGAIN = "Record or copy it again, or take it out of the data."
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +123,7 @@ def read_frames(
             raise AudioError(
                 f"is cut short: {decoded} of the {file.frames} frames its header promises",
                 where=path,
-                remedy=_AGAIN,
+                remedy=AGAIN,
             )
 
 
@@ -217,7 +215,7 @@ def stream_audio(
             given += len(block)
             yield block
         if not given:
-            raise AudioError("holds no samples", where=path, remedy=_AGAIN)
+            raise AudioError("holds no samples", where=path, remedy=AGAIN)
         return
     resampler = soxr.ResampleStream(stored, rate, 1, dtype="float32", quality="HQ")
     for block in blocks:
@@ -230,7 +228,7 @@ def stream_audio(
         yield tail
     elif not given:
         raise AudioError(
-            f"is too short to be resampled from {stored} to {rate} Hz", where=path, remedy=_AGAIN
+            f"is too short to be resampled from {stored} to {rate} Hz", where=path, remedy=AGAIN
         )
 
 
@@ -251,9 +249,9 @@ def _refuse_absent(path: Path) -> None:
         lost = "is a link to a file that is not there" if path.is_symlink() else "does not exist"
         raise AudioError(lost, where=path, remedy="Check the path.")
     if not path.is_file():  # opening a pipe would wait for its writer for ever
-        raise AudioError("is a pipe or a device, not a recording", where=path, remedy=_AGAIN)
+        raise AudioError("is a pipe or a device, not a recording", where=path, remedy=AGAIN)
     if path.stat().st_size == 0:
-        raise AudioError("is empty (0 bytes)", where=path, remedy=_AGAIN)
+        raise AudioError("is empty (0 bytes)", where=path, remedy=AGAIN)
 
 
 @contextmanager
@@ -276,12 +274,12 @@ def _opened(path: Path) -> Iterator[tuple[soundfile.SoundFile, Header | None]]:
                     remedy=f"Rates from {RATES[0]} to {RATES[1]} Hz are read.",
                 )
             if file.frames == 0:
-                raise AudioError("holds no samples", where=path, remedy=_AGAIN)
+                raise AudioError("holds no samples", where=path, remedy=AGAIN)
             if header is not None and (missing := header.missing_share) > _SHORTFALL_ALLOWED:
                 raise AudioError(
                     f"is cut short: its header promises sound of which {missing:.0%} is not there",
                     where=path,
-                    remedy=_AGAIN,
+                    remedy=AGAIN,
                 )
             if header is not None and file.frames < header.frames * (1 - _SHORTFALL_ALLOWED):
                 raise AudioError(
@@ -311,5 +309,5 @@ def _opened(path: Path) -> Iterator[tuple[soundfile.SoundFile, Header | None]]:
         if "does not exist" in why:  # so says libsndfile of an MP3 without sound in it
             why = f"it is no {path.suffix.lower() or 'such'} recording, or a damaged one"
         raise AudioError(
-            f"cannot be decoded: {why.strip().rstrip('.')}", where=path, remedy=_AGAIN
+            f"cannot be decoded: {why.strip().rstrip('.')}", where=path, remedy=AGAIN
         ) from fault

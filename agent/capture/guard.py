@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import IO
 
 from agent.capture.files import audio_info, read_frames
+from agent.capture.header import AGAIN
 from agent.core.child import running
 from agent.core.errors import AudioError
 
 _PLAIN = (" PCM_16", " PCM_24", " PCM_32", " PCM_U8", " PCM_S8", " FLOAT", " DOUBLE")
 _SUFFIXES = (".wav", ".wave", ".aif", ".aiff", ".w64", ".rf64", ".bwf", ".au", ".snd")
-_AGAIN = "Record or copy it again, or take it out of the data."
 # A decoder that works on a file for longer is caught in it: seconds, and more a megabyte.
 _PATIENCE, _PATIENCE_PER_MB = 60.0, 20.0
 # What one may ask of memory, bytes.
@@ -61,7 +61,7 @@ class Guard:
                 raise AudioError(
                     f"crashes its decoder (signal {-code})" if code < 0 else "ends its decoder",
                     where=path,
-                    remedy=_AGAIN,
+                    remedy=AGAIN,
                 )
         answer = json.loads(line)
         if answer["problem"]:
@@ -82,7 +82,7 @@ class Guard:
         child.communicate()
         self._child = None
         raise AudioError(
-            f"keeps its decoder busy for more than {patience:.0f} s", where=path, remedy=_AGAIN
+            f"keeps its decoder busy for more than {patience:.0f} s", where=path, remedy=AGAIN
         )
 
     def close(self) -> None:
@@ -138,7 +138,7 @@ def serve() -> None:
         except AudioError as fault:
             answer = {"problem": fault.problem, "remedy": fault.remedy}
         except MemoryError:
-            answer = {"problem": "asks its decoder for gigabytes of memory", "remedy": _AGAIN}
+            answer = {"problem": "asks its decoder for gigabytes of memory", "remedy": AGAIN}
         _write(sys.stdout, answer)
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+AGAIN = "Record or copy it again, or take it out of the data."
+"""Remedy for a recording that is damaged or none."""
+
 
 @dataclass(frozen=True, slots=True)
 class Header:

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from agent.capture.header import Header
+from agent.capture.header import AGAIN, Header
 from agent.capture.ogg import last_page
 from agent.core.errors import AudioError
 
@@ -31,7 +31,6 @@ _CHUNKS = 1000  # more than any file has; a damaged one may seem to have no end 
 _TAIL = 1 << 16
 # ...and this share of the sound.
 _TAIL_SHARE = 0.01
-_AGAIN = "Record or copy it again, or take it out of the data."
 _W64_RIFF = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
 _W64_TAIL = b"\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
 _PLAIN = frozenset({1, 0xFFFE})  # formats of plain samples: PCM, EXTENSIBLE
@@ -103,7 +102,7 @@ def _check(header: Header, path: Path) -> None:
             "example `ffmpeg -f s16le -ar RATE -ac CHANNELS -i IN OUT.wav`), or record it again.",
         )
     if channels is not None and not 1 <= channels <= CHANNELS:
-        raise AudioError(f"its header claims {channels} channels", where=path, remedy=_AGAIN)
+        raise AudioError(f"its header claims {channels} channels", where=path, remedy=AGAIN)
 
 
 def _placeholder(length: int) -> bool:

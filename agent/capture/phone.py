@@ -14,6 +14,7 @@ from typing import IO
 
 import numpy as np
 
+from agent.capture.header import AGAIN
 from agent.capture.pcm import PcmFormat, decode, read_au_header
 from agent.core.errors import AudioError
 from agent.core.records import Matrix
@@ -30,7 +31,6 @@ _CODEC = re.compile(rb"Audio: ([A-Za-z0-9_]+)")
 _ESTIMATED = b"Estimating duration from bitrate"
 # A codec gives this much less than claimed: frames that only begin or end it, as a share and s.
 _SHORTFALL, _DELAY_SECONDS = 0.01, 0.1
-_AGAIN = "Record or copy it again, or take it out of the data."
 _LENGTH = re.compile(rb"Duration: (\d+):(\d+):(\d+(?:\.\d+)?)")
 
 
@@ -114,12 +114,12 @@ def phone_frames(path: Path) -> Iterator[Matrix]:
         raise AudioError(
             f"is cut short: {count / form.rate:.4g} s of the {claimed:.4g} s its header promises",
             where=path,
-            remedy=_AGAIN,
+            remedy=AGAIN,
         )
 
 
 def _nothing(path: Path) -> AudioError:
-    return AudioError("holds no sound that ffmpeg can decode", where=path, remedy=_AGAIN)
+    return AudioError("holds no sound that ffmpeg can decode", where=path, remedy=AGAIN)
 
 
 def _form(stream: IO[bytes], path: Path) -> tuple[PcmFormat, bytes]:
@@ -155,7 +155,7 @@ def _running(path: Path) -> Iterator[tuple[IO[bytes], Callable[[], None]]]:
                 raise AudioError(
                     f"cannot be decoded: {why[-1] if why else 'ffmpeg gives no reason'}",
                     where=path,
-                    remedy=_AGAIN,
+                    remedy=AGAIN,
                 )
 
         try:
