@@ -22,8 +22,9 @@ STATE, BUNDLES, VERSIONS = "state", "bundles", "versions"
 # The link that says which version of a bank is in use, and where it may lead.
 LINK = "current"
 LINKED = re.compile(r"\d{4}")
-# Recordings that people may be heard in.
-SOUND = frozenset({".flac", ".wav"})
+# Recordings that people may be heard in, and where they are; a bundle's own windows are part of it.
+_SOUND = frozenset({".flac", ".wav"})
+_RECORDED = frozenset({"evidence", "collected"})
 # Made again from what there is, or meaning nothing elsewhere.
 _DERIVED = frozenset({"engines", "level-free"})
 _PASSING = (".lock", "-wal", "-shm", "-journal", ".damaged")
@@ -65,11 +66,13 @@ class Item:
         name: Its name in the backup.
         path: Where it is.
         link: Where it leads, when it is a link; else empty.
+        recording: Whether it is recorded sound: evidence's, or a collected recording.
     """
 
     name: str
     path: Path
     link: str = ""
+    recording: bool = False
 
 
 def roots(config: AgentConfig) -> dict[str, Path]:
@@ -86,25 +89,23 @@ def roots(config: AgentConfig) -> dict[str, Path]:
     return found
 
 
-def items(config: AgentConfig, config_path: Path, *, sound: bool) -> Iterator[Item]:
+def items(config: AgentConfig, config_path: Path) -> Iterator[Item]:
     """What is to be kept of a device, whether or not its agent runs.
 
     Args:
         config: The agent's configuration.
         config_path: Its file.
-        sound: Recorded sound too: evidence's, and collected recordings.
     """
     yield Item(CONFIG, config_path)
     for root, folder in roots(config).items():
         for path in _files(folder):
             part = PurePosixPath(path.relative_to(folder).as_posix())
-            first = part.parts[0]
-            if root == STATE and (first in _DERIVED or first.startswith(BEFORE)):
-                continue
-            if path.suffix in SOUND and not sound:
+            first = part.parts[0] if root == STATE else ""
+            if first in _DERIVED or first.startswith(BEFORE):
                 continue
             link = str(path.readlink()) if path.is_symlink() else ""
-            yield Item(f"{root}/{part}", path, link)
+            recording = first in _RECORDED and path.suffix in _SOUND
+            yield Item(f"{root}/{part}", path, link, recording)
 
 
 def _files(folder: Path) -> Iterator[Path]:

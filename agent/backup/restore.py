@@ -82,6 +82,8 @@ def restore(archive: Path, config_path: Path, *, force: bool = False) -> Restore
             state.mkdir(mode=0o700, parents=True)
         # The running agent holds this; nothing may change under it.
         with lock(state / "outbox" / "outbox.lock"):
+            for made in (state / "outbox", state / "outbox" / "outbox.lock"):
+                _give(made, state.stat())
             before = _make_room(state, force=force)
             kept = _place(place, config, manifest)
     return Restored(manifest, config, wrote, before, kept)

@@ -76,6 +76,7 @@ def save(
             "is there already", where=target, remedy="Give another name, or remove it first."
         )
     files: dict[str, BackupFile] = {}
+    left = 0
     handle, draft = tempfile.mkstemp(dir=target.absolute().parent, prefix=f".{target.name}.")
     try:
         with (
@@ -83,7 +84,10 @@ def save(
             tarfile.open(fileobj=stream, mode="w:gz", format=tarfile.PAX_FORMAT) as archive,
             tempfile.TemporaryDirectory() as scratch,
         ):
-            for item in items(config, config_path, sound=sound):
+            for item in items(config, config_path):
+                if item.recording and not sound:
+                    left += 1
+                    continue
                 progress(item.name)
                 # Whatever is removed meanwhile (old evidence) is no part of it.
                 if (kept := _add(archive, item, Path(scratch))) is not None:
@@ -105,13 +109,8 @@ def save(
     except BaseException:
         Path(draft).unlink(missing_ok=True)
         raise
-    everything = sum(1 for _ in items(config, config_path, sound=True))
-    return Saved(
-        len(files),
-        sum(file.size for file in files.values()),
-        "state/device.key" in files,
-        0 if sound else everything - len(files),
-    )
+    size = sum(file.size for file in files.values())
+    return Saved(len(files), size, "state/device.key" in files, left)
 
 
 def _add(archive: tarfile.TarFile, item: Item, scratch: Path) -> BackupFile | None:

@@ -40,6 +40,7 @@ def device(tmp_path):
     root.mkdir()
     (root / "agent.yaml").write_text(CONFIG)
     shutil.copytree(build_bundle(tmp_path / "b" / "tiny"), root / "bundle")
+    (root / "bundle" / "healthy_sound.flac").write_text("as exported bundles have")
     state = root / "state"
     for name, text in {
         "state/pump.json": '{"level": "alarm"}',
@@ -47,8 +48,10 @@ def device(tmp_path):
         "evidence/pump/20261101/feedback.json": '{"verdict": "healthy"}',
         "evidence/pump/20261101/sound.flac": "speech, perhaps",
         "collected/pump/idle/s/0001.flac": "more of it",
+        "bank/pump/.bundle.77.x/manifest.json": "of an opening that was cut off",
         "engines/plan": "of this device's processor",
         "bank/pump/0002/manifest.json": "{}",
+        "bank/pump/0002/healthy_sound.flac": "windows of a bundle, without which it is not whole",
     }.items():
         (state / name).parent.mkdir(parents=True, exist_ok=True)
         (state / name).write_text(text)
@@ -87,7 +90,7 @@ def test_a_dead_device_s_work_is_on_a_new_one(device, tmp_path):
     assert tree(new / "bundle") == tree(device / "bundle")
     wanted = tree(device / "state") - {
         "evidence/pump/20261101/sound.flac", "collected/pump/idle/s/0001.flac", "engines/plan",
-        "bank/pump/elsewhere",
+        "bank/pump/elsewhere", "bank/pump/.bundle.77.x/manifest.json",
     }  # fmt: skip
     assert tree(new / "state") == wanted | {"outbox/outbox.lock"}
     assert (new / "state/bank/pump/current").readlink().name == "0002"
