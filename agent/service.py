@@ -24,7 +24,6 @@ from agent.drift.service import DriftService
 from agent.extensions import Extensions
 from agent.machine.circumstances import Surroundings, away_for
 from agent.monitor.metrics import MetricsServer
-from agent.monitor.observed import Delivery
 from agent.monitor.server import exposition
 from agent.monitor.systemd import Notifier
 from agent.monitor.watchdog import WatchdogFeeder
@@ -230,7 +229,7 @@ class Agent:
             uptime_seconds=round(time.monotonic() - self._began, 1),
             broker=None if broker is None else broker.broker,
             connected=None if broker is None else broker.wait_connected(0.0),
-            reconnects=0 if broker is None else max(0, broker.connections - 1),
+            reconnects=0 if broker is None else broker.reconnects,
             outbox=None if broker is None else broker.outbox_health(),
             machines={pipeline.name: machine_health(pipeline) for pipeline in self.pipelines},
             levels={name: one.level for name, one in infos.items() if one},
@@ -263,25 +262,9 @@ class Agent:
         return [name for name, one in found.items() if one is not None and one.drift is not None]
 
     def exposition(self) -> str:
-        delivery = None
-        if (broker := self._broker) is not None:
-            store = broker.outbox.store
-            delivery = Delivery(
-                connected=broker.wait_connected(0.0),
-                reconnects=max(0, broker.connections - 1),
-                undelivered=store.undelivered,
-                unsaved=store.unsaved,
-                disk_failures=store.failures,
-                dropped_telemetry=broker.outbox.dropped_telemetry,
-                refused=broker.refused,
-                damaged_files=store.damaged,
-                damaged_events=store.quarantined,
-                vanished_events=store.vanished,
-                denied_topics=len(broker.sender.proof.denied),
-            )
         return exposition(
             self.pipelines,
-            delivery,
+            None if self._broker is None else self._broker.delivery(),
             WALL_CLOCK,
             started=self._began_wall,
             keeping=self.extensions.keeping(),

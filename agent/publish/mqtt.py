@@ -15,6 +15,7 @@ from agent.core.clock import WALL_CLOCK
 from agent.core.records import AlarmEvent, Decision
 from agent.core.text import plural
 from agent.drift.events import DriftEvent, DriftStatus
+from agent.monitor.observed import Delivery
 from agent.publish.about import Listening, health_message, info_message, outbox_health
 from agent.publish.announce import Announcement
 from agent.publish.device_payloads import BundleInfo, OutboxHealth
@@ -119,9 +120,31 @@ class MqttPublisher:
         """Connections so far."""
         return self.sender.connections
 
+    @property
+    def reconnects(self) -> int:
+        """Connections after the first."""
+        return max(0, self.connections - 1)
+
     def outbox_health(self) -> OutboxHealth:
         """How delivery goes."""
         return outbox_health(self.outbox, self.refused, self.sender.proof)
+
+    def delivery(self) -> Delivery:
+        """The same, for who watches the agent."""
+        health = self.outbox_health()
+        return Delivery(
+            connected=self.wait_connected(0.0),
+            reconnects=self.reconnects,
+            undelivered=health.undelivered,
+            unsaved=health.unsaved,
+            disk_failures=health.disk_failures,
+            dropped_telemetry=health.dropped_telemetry,
+            refused=health.refused,
+            damaged_files=health.damaged_files,
+            damaged_events=health.damaged_events,
+            vanished_events=health.vanished_events,
+            denied_topics=len(health.denied_topics),
+        )
 
     def tell_about(
         self,
@@ -276,7 +299,7 @@ class MqttPublisher:
             machines,
             self.outbox,
             uptime=now - self._began,
-            reconnects=self.connections - 1,
+            reconnects=self.reconnects,
             refused=self.refused,
             proof=self.sender.proof,
         )
