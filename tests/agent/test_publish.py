@@ -95,12 +95,6 @@ def cleared(index, alarm_id):
 
 
 @pytest.fixture
-def broker(tmp_path):
-    with Broker(tmp_path / "broker") as broker:
-        yield broker
-
-
-@pytest.fixture
 def publisher_on(tmp_path):
     made = []
 

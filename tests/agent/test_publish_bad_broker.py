@@ -10,33 +10,7 @@ from support.bad_broker import BadBroker
 from support.broker import Broker, Subscriber
 from test_publish import raised
 
-from agent.config.publish import MqttConfig
 from agent.publish import held, suspicion
-from agent.publish.mqtt import MqttPublisher
-
-
-@pytest.fixture
-def broker(tmp_path):
-    with Broker(tmp_path / "broker") as broker:
-        yield broker
-
-
-@pytest.fixture
-def publisher_on(tmp_path):
-    made = []
-
-    def make(port, name="dev", **config):
-        config = {"reconnect_max_seconds": 1, **config}
-        publisher = MqttPublisher(
-            MqttConfig(host="127.0.0.1", port=port, **config), name, ["pump"],
-            tmp_path / f"outbox-{len(made)}",
-        )  # fmt: skip
-        made.append(publisher)
-        return publisher
-
-    yield make
-    for publisher in made:
-        publisher.stop()
 
 
 def until(condition, seconds=60):

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 import time
 
-import pytest
-from support.broker import Broker, Subscriber
+from support.broker import Subscriber
 
 from agent.config.publish import HomeAssistantConfig, MqttConfig
 from agent.publish.home_assistant import discovery_message, discovery_topic
@@ -20,12 +19,6 @@ class Commands:
 
     def take(self, command, payload, *, retained):
         raise AssertionError
-
-
-@pytest.fixture
-def broker(tmp_path):
-    with Broker(tmp_path / "broker") as broker:
-        yield broker
 
 
 def run_once(broker, tmp_path, *, machines=("pump",), enabled=True, prefix="homeassistant"):

@@ -4,38 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import pytest
 from support.broker import Broker, Subscriber
 from test_publish import raised
 from test_publish_bad_broker import until
 
-from agent.config.publish import MqttConfig
 from agent.publish import proof
 from agent.publish.cloud_events import ProbeCloudEvent
-from agent.publish.mqtt import MqttPublisher
-
-
-@pytest.fixture
-def broker(tmp_path):
-    with Broker(tmp_path / "broker") as broker:
-        yield broker
-
-
-@pytest.fixture
-def publisher_on(tmp_path):
-    made = []
-
-    def make(port, **config):
-        config = {"reconnect_max_seconds": 1, **config}
-        publisher = MqttPublisher(
-            MqttConfig(host="127.0.0.1", port=port, **config), "dev", ["pump"], tmp_path / "outbox"
-        )
-        made.append(publisher)
-        return publisher
-
-    yield make
-    for publisher in made:
-        publisher.stop()
 
 
 def test_a_topic_that_a_3_1_1_broker_denies_in_silence_is_found_and_loses_nothing(
