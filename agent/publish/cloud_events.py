@@ -216,10 +216,10 @@ class ProbeEventData(Strict):
 
 
 class ProbeCloudEvent(_CloudEvent):
-    """Nothing happened: sent where the broker could not say that it refuses events (MQTT 3.1.1).
+    """A test event: shows that events arrive where a broker cannot refuse them (MQTT 3.1.1).
 
-    At each connection and once a day. It comes back to the agent, which so knows that alarms would
-    arrive.
+    Sent at the start and once a day. It comes back to the agent, which so knows that alarms would
+    arrive; nothing has happened to the machine.
     """
 
     type: Annotated[

@@ -12,6 +12,7 @@ from pydantic import Field
 from agent.core.records import Validity
 from agent.core.schema import Strict
 from agent.publish.fields import Clock, Count, Device, Time
+from agent.publish.proof import Proof
 
 
 class Status(Strict):
@@ -190,7 +191,7 @@ class OutboxHealth(Strict):
     ]
     refused: Annotated[Count, Field(description="Messages the broker refused")]
     proof: Annotated[
-        Literal["broker", "returned", "none", "unknown"],
+        Proof,
         Field(
             description="Who says that messages arrive: the broker itself (MQTT 5), the messages, "
             "as they come back (3.1.1), nobody, or not known yet"

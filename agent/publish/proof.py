@@ -19,7 +19,8 @@ log = logging.getLogger(__name__)
 
 # A message that was acknowledged is back within this, or counts as lost, seconds.
 _PATIENCE_SECONDS = 10.0
-# An event that proves nothing but the way is sent so often; and while a topic is denied, seconds.
+# An event that proves nothing but the way is sent so often, seconds; and so often while a topic is
+# denied, or a connection has proven nothing yet.
 _PROBE_SECONDS = 86_400.0
 _RETRY_SECONDS = 600.0
 
@@ -49,7 +50,7 @@ class DeliveryProof:
         self._broker = broker
         self._active = False
         self._sent: dict[int, _Sent] = {}
-        self._probed = 0.0
+        self._probed: float | None = None
         self._told_none = False
         #: Topics whose messages are acknowledged and do not come back.
         self.denied: frozenset[str] = frozenset()
@@ -67,7 +68,7 @@ class DeliveryProof:
         Args:
             active: Whether its messages are to come back: the broker cannot refuse them.
         """
-        self._active, self._probed = active, 0.0
+        self._active = active
         self._sent.clear()
         if not active:
             self.denied = frozenset()
@@ -76,8 +77,10 @@ class DeliveryProof:
     def probe_due(self) -> bool:
         """Whether events that prove the way are due; they are then no longer."""
         now = time.monotonic()
-        patience = _RETRY_SECONDS if self.denied else _PROBE_SECONDS
-        if not self._active or (self._probed and now < self._probed + patience):
+        # A connection that is lost again and again sends no more of them than one that stays.
+        soon = bool(self.denied) or self.by == "unknown"
+        patience = _RETRY_SECONDS if soon else _PROBE_SECONDS
+        if not self._active or (self._probed is not None and now < self._probed + patience):
             return False
         self._probed = now
         return True
