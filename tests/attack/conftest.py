@@ -19,6 +19,20 @@ def site(tmp_path_factory):
         yield found
 
 
+@pytest.fixture(scope="module")
+def target(request, site):
+    """A module's agent: its `TARGET` are the arguments."""
+    from attack.target import Target
+
+    found = Target(site, **request.module.TARGET)
+    try:
+        found.ready()
+        yield found
+        found.closed()
+    finally:
+        found.end()
+
+
 def pytest_terminal_summary(terminalreporter):
     """`attacks N held N`, of those that were carried out."""
     held = [

@@ -10,7 +10,7 @@ import time
 import numpy as np
 import onnx
 import pytest
-from attack.target import PATIENCE, Target
+from attack.target import PATIENCE
 from faults.plant import MACHINE
 from onnx import TensorProto, numpy_helper
 from support.hostile import never_ending
@@ -23,15 +23,7 @@ from agent.deploy.versions import Versions, beside
 pytestmark = [pytest.mark.attack, pytest.mark.real_trial]
 
 
-@pytest.fixture(scope="module")
-def target(site):
-    found = Target(site, "bundles")
-    try:
-        found.ready()
-        yield found
-        found.closed()
-    finally:
-        found.end()
+TARGET = {"name": "bundles"}
 
 
 @pytest.fixture

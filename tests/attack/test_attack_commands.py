@@ -6,7 +6,7 @@ import json
 import time
 
 import pytest
-from attack.target import PATIENCE, TOKEN, Target
+from attack.target import PATIENCE, TOKEN
 from faults.plant import MACHINE, wait_until
 
 from agent.request.audit import AuditTrail
@@ -22,16 +22,10 @@ TAUGHT = {
 }
 
 
-@pytest.fixture(scope="module")
-def target(site):
-    evidence = {"keep_alarms": 200, "keep_windows": 20, "during_seconds": 0}
-    found = Target(site, "commands", evidence=evidence)
-    try:
-        found.ready()
-        yield found
-        found.closed()
-    finally:
-        found.end()
+TARGET = {
+    "name": "commands",
+    "evidence": {"keep_alarms": 200, "keep_windows": 20, "during_seconds": 0},
+}
 
 
 @pytest.fixture

@@ -15,15 +15,7 @@ pytestmark = [pytest.mark.attack, pytest.mark.real_trial]
 HANDLES = 1024
 
 
-@pytest.fixture(scope="module")
-def target(site):
-    found = Target(site, "page", handles=HANDLES)
-    try:
-        found.ready()
-        yield found
-        found.closed()
-    finally:
-        found.end()
+TARGET = {"name": "page", "handles": HANDLES}
 
 
 @pytest.fixture
