@@ -7,18 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from agent.commands.options import config_option
+
 if TYPE_CHECKING:
     from agent.request.audit import AuditEntry
 
 
 @click.command(short_help="List the commands that an agent was given.")
-@click.option(
-    "--config",
-    "config_path",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="The agent's configuration.",
-)
+@config_option()
 @click.option(
     "--last",
     type=click.IntRange(min=1),

@@ -6,17 +6,12 @@ from pathlib import Path
 
 import click
 
+from agent.commands.options import config_option
+
 
 @click.command(short_help="Save a device's work (state, key, grown banks, answers) to a file.")
 @click.argument("target", metavar="FILE", type=click.Path(path_type=Path))
-@click.option(
-    "--config",
-    "config_path",
-    type=click.Path(path_type=Path),
-    default=Path("/etc/auscult/agent.yaml"),
-    show_default=True,
-    help="The agent's configuration.",
-)
+@config_option(installed=True)
 @click.option(
     "--with-sound",
     is_flag=True,

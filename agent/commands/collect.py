@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from agent.commands.options import config_option
 from agent.core.text import plural
 
 if TYPE_CHECKING:
@@ -19,13 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Record labelled sound on the device.")
-@click.option(
-    "--config",
-    "config_path",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="The agent's configuration.",
-)
+@config_option()
 @click.option("--machine", help="Machine to record.  [default: the only one]")
 @click.option(
     "--label",

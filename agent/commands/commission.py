@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agent.commands.options import config_option
+
 if TYPE_CHECKING:
     from agent.config.agent import AgentConfig, MachineConfig
 
@@ -14,10 +16,7 @@ _VERDICTS = {"healthy": "normal", "fault": "anomalous"}
 
 
 @click.command(short_help="Let a new bundle listen in shadow, and go live.")
-@click.option(
-    "--config", "config_path", required=True, type=click.Path(path_type=Path),
-    help="The agent's configuration.",
-)  # fmt: skip
+@config_option()
 @click.option("--machine", help="A machine of it.  [default: the only one that is commissioned]")
 @click.option(
     "--answer", "answers", multiple=True, metavar="ALARM=healthy|fault",

@@ -11,18 +11,13 @@ from typing import NoReturn
 
 import click
 
+from agent.commands.options import config_option
+
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
 @click.command(short_help="Check microphone, bundle, broker, disk, clock and permissions.")
-@click.option(
-    "--config",
-    "config_path",
-    type=click.Path(path_type=Path),
-    default=Path("/etc/auscult/agent.yaml"),
-    show_default=True,
-    help="The agent's configuration.",
-)
+@config_option(installed=True)
 @click.option(
     "--service",
     metavar="UNIT",

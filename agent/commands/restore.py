@@ -6,16 +6,13 @@ from pathlib import Path
 
 import click
 
+from agent.commands.options import config_option
+
 
 @click.command(short_help="Put a backup in place, on this device or a new one.")
 @click.argument("archive", metavar="FILE", type=click.Path(path_type=Path, exists=True))
-@click.option(
-    "--config",
-    "config_path",
-    type=click.Path(path_type=Path),
-    default=Path("/etc/auscult/agent.yaml"),
-    show_default=True,
-    help="The agent's configuration; the backup's is put there if there is none.",
+@config_option(
+    "The agent's configuration; the backup's is put there if there is none.", installed=True
 )
 @click.option(
     "--force",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agent.commands.options import config_option
 from agent.core.text import plural
 
 if TYPE_CHECKING:
@@ -27,12 +28,8 @@ _OURS = frozenset({"microphone-reader", "mqtt"})
 
 
 @click.command(short_help="Listen to machines and raise alarms.")
-@click.option(
-    "--config",
-    "config_path",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="The agent's configuration (see configs/agent.yaml, docs/reference/configuration.md).",
+@config_option(
+    "The agent's configuration (see configs/agent.yaml, docs/reference/configuration.md)."
 )
 @click.option(
     "--jsonl",

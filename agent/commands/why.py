@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from agent.commands.options import config_option
+
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
@@ -26,13 +28,7 @@ def _moment(_: click.Context, param: click.Parameter, value: str) -> float:
 
 
 @click.command(short_help="Say what was heard in a stretch, and why there was no alarm.")
-@click.option(
-    "--config",
-    "config_path",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="The agent's configuration.",
-)
+@config_option()
 @click.option("--machine", help="The machine.  [default: the only one]")
 @click.option(
     "--from", "begin", default="-1h", show_default=True, callback=_moment,
