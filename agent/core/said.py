@@ -27,7 +27,7 @@ class Said(Strict):
 
 
 class SaidFile:
-    """One such file. Saying is best effort: a full disk must not end listening.
+    """A file that says what holds, since when. Best effort: a full disk must not end listening.
 
     Args:
         path: Where; None for nowhere.
@@ -48,7 +48,7 @@ class SaidFile:
             log.debug("%s: cannot be written: %s", self._path, fault)
 
     def forget(self) -> None:
-        """It holds no more."""
+        """Remove the file: what it said holds no more."""
         if self._path is None:
             return
         try:
