@@ -85,3 +85,14 @@ def test_generated_pages_are_what_the_code_says(tool):
     done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_holds_no_leftovers_of_a_merge_and_no_heading_twice(page):
+    text = re.sub(
+        r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
+    )
+    assert not re.findall(r"^(?:<{7}|={7}|>{7})(?: |$).*", text, flags=re.MULTILINE)
+    parts = re.findall(r"^## (.+)$", text, flags=re.MULTILINE)
+    twice = {title for title in parts if parts.count(title) > 1}
+    assert not twice, twice
