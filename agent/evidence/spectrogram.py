@@ -1,13 +1,13 @@
-"""The picture of a stretch of sound, as an 8-bit PNG, made of numpy and zlib alone.
+"""The picture of a stretch of sound, as an 8-bit PNG with a palette.
 
-The device has no plotting library, and one would cost more memory than the agent itself. Time runs
-to the right in seconds, frequency upwards in kHz, colour is power density in dB below the loudest.
+Time runs to the right in seconds, frequency upwards in kHz, colour is power density in dB below the
+loudest. Pillow writes it and its labels; it is loaded with the first picture, so that an agent
+without an alarm does not pay for it (docs/notes/libraries.md).
 """
 
 from __future__ import annotations
 
-import struct
-import zlib
+import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,6 +17,8 @@ from agent.core.records import Matrix, Samples
 from agent.explain.unusual import UnusualMap
 
 Pixels = npt.NDArray[np.uint8]
+# Text, its place in pixels, and what of it stands there (Pillow's text anchors).
+_Label = tuple[str, int, int, str]
 
 WIDTH, HEIGHT = 900, 320  # of the plot itself, pixels
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 64, 30, 44
@@ -24,10 +26,10 @@ _RANGE_DB = 80.0
 _FFT_SECONDS = 0.064  # about 16 Hz apart: mains harmonics are told from each other
 # Few, and arrays written over: the device has little memory, and an alarm must find it free.
 _FRAMES_AT_ONCE = 64
-_SCALE = 2  # pixels a dot of the letters
 
-# Palette: 0-249 the colours of sound, then those of the frame.
-_COLOURS, _WHITE, _BLACK, _GREY, _MARK = 250, 250, 251, 252, 253
+# Palette: the colours of sound, greys from paper to ink for frame and letters, the marks' colour.
+_COLOURS, _PAPER, _INK, _MARK = 239, 239, 254, 255
+_FRAME = _PAPER + 4
 # Dark to light in even steps of brightness, so that it also reads in grey.
 _ANCHORS = (
     (4, 6, 20),
@@ -37,22 +39,7 @@ _ANCHORS = (
     (246, 150, 40),
     (252, 244, 170),
 )
-
-# Letters of 5 by 7 dots, a row a number.
-_FONT = {
-    "0": (14, 17, 19, 21, 25, 17, 14), "1": (4, 12, 4, 4, 4, 4, 14),
-    "2": (14, 17, 1, 2, 4, 8, 31), "3": (31, 2, 4, 2, 1, 17, 14),
-    "4": (2, 6, 10, 18, 31, 2, 2), "5": (31, 16, 30, 1, 1, 17, 14),
-    "6": (6, 8, 16, 30, 17, 17, 14), "7": (31, 1, 2, 4, 8, 8, 8),
-    "8": (14, 17, 17, 14, 17, 17, 14), "9": (14, 17, 17, 15, 1, 2, 12),
-    ".": (0, 0, 0, 0, 0, 12, 12), "-": (0, 0, 0, 14, 0, 0, 0), ":": (0, 12, 12, 0, 12, 12, 0),
-    "k": (16, 16, 18, 20, 24, 20, 18), "H": (17, 17, 17, 31, 17, 17, 17),
-    "z": (0, 0, 31, 2, 4, 8, 31), "s": (0, 0, 14, 16, 14, 1, 30),
-    "d": (1, 1, 13, 19, 17, 17, 15), "B": (30, 17, 17, 30, 17, 17, 30),
-    "a": (0, 0, 14, 1, 15, 17, 15), "l": (12, 4, 4, 4, 4, 4, 14),
-    "r": (0, 0, 22, 25, 16, 16, 16), "m": (0, 0, 26, 21, 21, 17, 17),
-    "Z": (31, 1, 2, 4, 8, 16, 31), "T": (31, 4, 4, 4, 4, 4, 4),
-}  # fmt: skip
+_FONT_PIXELS = 15
 
 
 def power_db(samples: Samples, rate: int, columns: int = WIDTH) -> Matrix:
@@ -109,7 +96,7 @@ def spectrogram_png(
         samples: float32, shape `(n,)`, at least one sample.
         rate: Samples a second.
         marks: Moments marked by an upright line, seconds from the first sample.
-        title: Shown above it; only digits and the few letters of a time are drawn.
+        title: Shown above it.
         unusual: Of the same sound, or a part of it: what is marked in it is framed.
         unusual_from: Where that part begins, seconds.
 
@@ -120,7 +107,7 @@ def spectrogram_png(
     top = float(table.max())
     drawn = _stretch(table)[::-1]
     shade = np.clip((drawn - top + _RANGE_DB) / _RANGE_DB, 0, 1) * (_COLOURS - 1)
-    image = np.full((_TOP + HEIGHT + _BOTTOM, _LEFT + WIDTH + _RIGHT), _WHITE, np.uint8)
+    image = np.full((_TOP + HEIGHT + _BOTTOM, _LEFT + WIDTH + _RIGHT), _PAPER, np.uint8)
     image[_TOP : _TOP + HEIGHT, _LEFT : _LEFT + WIDTH] = shade.astype(np.uint8)
     seconds = len(samples) / rate
     if unusual is not None:
@@ -129,10 +116,8 @@ def spectrogram_png(
         if 0 <= mark <= seconds:
             x = _LEFT + min(WIDTH - 2, round(mark / seconds * WIDTH))
             image[_TOP : _TOP + HEIGHT, x : x + 2] = _MARK
-    _axes(image, seconds, rate / 2000.0)
-    _bar(image)
-    _write(image, title, _LEFT, 8)
-    return _png(image)
+    labels = [*_axes(image, seconds, rate / 2000.0), *_bar(image), (title, _LEFT, _TOP - 8, "ls")]
+    return _png(image, labels)
 
 
 def _outline(
@@ -164,39 +149,38 @@ def _stretch(table: Matrix) -> Matrix:
     return drawn
 
 
-def _axes(image: Pixels, seconds: float, kilohertz: float) -> None:
+def _axes(image: Pixels, seconds: float, kilohertz: float) -> list[_Label]:
     bottom = _TOP + HEIGHT
     _frame(image, _LEFT, WIDTH)
+    labels = [("s", _LEFT + WIDTH + 22, bottom + 10, "mt"), ("kHz", _LEFT - 10, _TOP - 8, "rs")]
     for value in _ticks(seconds, 10):
         x = _LEFT + min(WIDTH - 1, round(value / seconds * WIDTH))
-        image[bottom : bottom + 6, x] = _BLACK
-        text = f"{value:g}"
-        _write(image, text, x - _width(text) // 2, bottom + 10)
-    _write(image, "s", _LEFT + WIDTH + 18, bottom + 10)
+        image[bottom : bottom + 6, x] = _INK
+        labels.append((f"{value:g}", x, bottom + 10, "mt"))
     for value in _ticks(kilohertz, 6):
         y = bottom - 1 - min(HEIGHT - 1, round(value / kilohertz * HEIGHT))
-        image[y, _LEFT - 6 : _LEFT] = _BLACK
-        text = f"{value:g}"
-        _write(image, text, _LEFT - 10 - _width(text), y - 7)
-    _write(image, "kHz", 4, 8)
+        image[y, _LEFT - 6 : _LEFT] = _INK
+        labels.append((f"{value:g}", _LEFT - 10, y, "rm"))
+    return labels
 
 
-def _bar(image: Pixels) -> None:
+def _bar(image: Pixels) -> list[_Label]:
     """The scale of the colours."""
     left = _LEFT + WIDTH + 8
     ramp = np.linspace(_COLOURS - 1, 0, HEIGHT).astype(np.uint8)
     image[_TOP : _TOP + HEIGHT, left : left + 8] = ramp[:, None]
+    labels = [("dB", left + 12, _TOP - 8, "ls")]
     for value in (0, 20, 40, 60, 80):
-        y = _TOP + min(HEIGHT - 15, round(value / _RANGE_DB * HEIGHT))
-        _write(image, f"-{value}" if value else "0", left + 12, y)
-    _write(image, "dB", left + 12, 8)
+        y = _TOP + round(value / _RANGE_DB * (HEIGHT - 1))
+        labels.append((f"-{value}" if value else "0", left + 12, y, "lm"))
+    return labels
 
 
 def _frame(image: Pixels, left: int, width: int) -> None:
-    image[_TOP - 1, left - 1 : left + width + 1] = _GREY
-    image[_TOP + HEIGHT, left - 1 : left + width + 1] = _BLACK
-    image[_TOP - 1 : _TOP + HEIGHT + 1, left - 1] = _BLACK
-    image[_TOP - 1 : _TOP + HEIGHT + 1, left + width] = _GREY
+    image[_TOP - 1, left - 1 : left + width + 1] = _FRAME
+    image[_TOP + HEIGHT, left - 1 : left + width + 1] = _INK
+    image[_TOP - 1 : _TOP + HEIGHT + 1, left - 1] = _INK
+    image[_TOP - 1 : _TOP + HEIGHT + 1, left + width] = _FRAME
 
 
 def _ticks(end: float, most: int) -> list[float]:
@@ -207,48 +191,32 @@ def _ticks(end: float, most: int) -> list[float]:
     return [round(i * step, 9) for i in range(int(end / step + 1e-9) + 1)]
 
 
-def _width(text: str) -> int:
-    return 6 * _SCALE * len(text) - _SCALE
-
-
-def _write(image: Pixels, text: str, x: int, y: int) -> None:
-    """Draw a line of text; its left upper corner is at (x, y). What leaves the image is cut."""
-    for letter in text:
-        rows = _FONT.get(letter, (0,) * 7)
-        dots = (np.array(rows)[:, None] >> np.arange(4, -1, -1)) & 1
-        block = np.kron(dots, np.ones((_SCALE, _SCALE), int)).astype(bool)
-        part = image[max(y, 0) : y + block.shape[0], max(x, 0) : x + block.shape[1]]
-        part[block[: part.shape[0], : part.shape[1]]] = _BLACK
-        x += 6 * _SCALE
-
-
 def _palette() -> Pixels:
     anchors = np.array(_ANCHORS, float)
     places = np.linspace(0, len(anchors) - 1, _COLOURS)
     colours = np.stack(
         [np.interp(places, np.arange(len(anchors)), anchors[:, c]) for c in range(3)], axis=1
     )
-    rest = [(255, 255, 255), (20, 20, 20), (190, 190, 190), (80, 220, 255)]
-    found: Pixels = np.concatenate([np.round(colours), np.array(rest, float)]).astype(np.uint8)
+    greys = np.linspace(255, 20, _INK - _PAPER + 1)[:, None].repeat(3, axis=1)
+    found: Pixels = (
+        np.concatenate([colours, greys, [(80.0, 220.0, 255.0)]]).round().astype(np.uint8)
+    )
     return found
 
 
-def _png(image: Pixels) -> bytes:
-    """An indexed image as PNG (ISO/IEC 15948), every line unfiltered."""
+def _png(image: Pixels, labels: Sequence[_Label]) -> bytes:
+    """An image of palette indices as PNG, with its labels on the paper around the plot."""
+    from PIL import Image, ImageDraw, ImageFont  # noqa: PLC0415 - only an alarm pays for it
+
     height, width = image.shape
-    lines = np.zeros((height, width + 1), np.uint8)
-    lines[:, 1:] = image
-    header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
-    return b"".join(
-        (
-            b"\x89PNG\r\n\x1a\n",
-            _chunk(b"IHDR", header),
-            _chunk(b"PLTE", _palette().tobytes()),
-            _chunk(b"IDAT", zlib.compress(lines.tobytes(), 6)),
-            _chunk(b"IEND", b""),
-        )
-    )
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    written = Image.new("L", (width, height))
+    pen, font = ImageDraw.Draw(written), ImageFont.load_default(_FONT_PIXELS)
+    for text, x, y, anchor in labels:
+        pen.text((x, y), text, fill=255, font=font, anchor=anchor)
+    ink = np.asarray(written) // (256 // (_INK - _PAPER + 1))
+    image = np.where(ink > 0, _PAPER + ink, image).astype(np.uint8)
+    drawn = Image.fromarray(image)
+    drawn.putpalette(_palette().tobytes())
+    file = io.BytesIO()
+    drawn.save(file, "PNG")
+    return file.getvalue()

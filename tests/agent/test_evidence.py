@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
+import subprocess
+import sys
 import threading
 import time
-import zlib
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
+from PIL import Image
 from support.bundles import FAULTY_HZ, RATE, tone
 
 from agent.bundle.manifest import Row
@@ -393,21 +396,10 @@ def test_a_damaged_record_is_named(tmp_path, content):
 
 
 def decode_png(data):
-    """Pixels of an unfiltered indexed PNG, checking every chunk's CRC."""
-    assert data[:8] == b"\x89PNG\r\n\x1a\n"
-    at, chunks = 8, {}
-    while at < len(data):
-        size = int.from_bytes(data[at : at + 4], "big")
-        kind, body = data[at + 4 : at + 8], data[at + 8 : at + 8 + size]
-        assert zlib.crc32(kind + body) == int.from_bytes(
-            data[at + 8 + size : at + 12 + size], "big"
-        )
-        chunks[kind] = body
-        at += 12 + size
-    width, height = (int.from_bytes(chunks[b"IHDR"][n : n + 4], "big") for n in (0, 4))
-    lines = np.frombuffer(zlib.decompress(chunks[b"IDAT"]), np.uint8).reshape(height, width + 1)
-    assert not lines[:, 0].any()
-    return lines[:, 1:]
+    """Pixels of an indexed PNG, and their colours."""
+    with Image.open(io.BytesIO(data)) as picture:
+        assert picture.mode == "P"
+        return np.asarray(picture), np.asarray(picture.convert("RGB"))
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 48000])
@@ -416,14 +408,35 @@ def test_the_picture_shows_a_tone_where_it_is(rate):
     time_ = np.arange(seconds * rate) / rate
     sound = 0.3 * np.sin(2 * np.pi * hertz * time_) * (time_ >= 5)
     sound += 1e-4 * np.random.default_rng(0).standard_normal(len(sound))
-    pixels = decode_png(spectrogram_png(sound.astype(np.float32), rate, marks=[5.0]))
+    pixels, colours = decode_png(spectrogram_png(sound.astype(np.float32), rate, marks=[5.0]))
     plot = pixels[30 : 30 + HEIGHT, 56 : 56 + WIDTH].astype(int)
     # A quarter of the way up (an eighth of the rate is a quarter of its half).
     line = np.argmax(plot[:, 3 * WIDTH // 4])
     assert line == pytest.approx(HEIGHT * 0.75, abs=4)
     assert plot[line, 3 * WIDTH // 4] > 200
     assert plot[line, WIDTH // 4] < 120
-    assert (plot[:, WIDTH // 2] == 253).all()  # the mark
+    assert (colours[30 : 30 + HEIGHT, 56 + WIDTH // 2] == (80, 220, 255)).all()  # the mark
+
+
+def test_the_title_and_the_labels_are_smooth_and_leave_the_plot_alone():
+    sound = np.random.default_rng(0).standard_normal(16000).astype(np.float32) * 0.1
+    plain, _ = decode_png(spectrogram_png(sound, 16000))
+    titled, colours = decode_png(spectrogram_png(sound, 16000, title="2026-11-29T12:40:19Z Grün"))
+    changed = plain != titled
+    assert changed[:30].sum() > 200
+    assert not changed[30:].any()
+    greys = {tuple(colour) for colour in colours[:30][changed[:30]]}
+    assert len(greys) > 5  # antialiased
+    assert all(red == green == blue for red, green, blue in greys)
+
+
+def test_what_draws_is_loaded_by_a_picture_alone():
+    code = (
+        "import sys, agent.service, numpy; assert not [m for m in sys.modules if m == 'PIL']; "
+        "from agent.evidence.spectrogram import spectrogram_png; "
+        "spectrogram_png(numpy.zeros(9, numpy.float32), 8000); assert 'PIL.Image' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_pictures_of_odd_sound_do_not_fail():
