@@ -23,8 +23,8 @@ from agent.deploy.load import Bundle
 from agent.drift.service import DriftService
 from agent.extensions import Extensions
 from agent.machine.circumstances import Surroundings, away_for
-from agent.monitor.metrics import MetricsServer
-from agent.monitor.server import exposition
+from agent.monitor.metrics import exposition
+from agent.monitor.server import MetricsServer
 from agent.monitor.systemd import Notifier
 from agent.monitor.watchdog import WatchdogFeeder
 from agent.pipeline.listen_only import HOP_SECONDS, WINDOW_SECONDS, ListenOnly

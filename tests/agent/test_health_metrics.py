@@ -19,9 +19,9 @@ from agent.core.errors import AuscultError
 from agent.core.records import AlarmStatus, Level, MachineState, Shelving
 from agent.core.scale import Scale
 from agent.drift.events import DriftStatus
-from agent.monitor.metrics import MetricsServer
+from agent.monitor.metrics import exposition
 from agent.monitor.observed import BundleUse, Delivery, Keeping
-from agent.monitor.server import exposition
+from agent.monitor.server import MetricsServer
 from agent.window.condition import ConditionStatus, SensorCondition
 
 _NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"

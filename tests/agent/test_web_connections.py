@@ -16,7 +16,7 @@ from support.page import Running, page_config, until
 from agent.config.agent import AgentConfig
 from agent.config.monitor import MetricsConfig
 from agent.core.logs import RepeatLimit
-from agent.monitor.metrics import MetricsServer
+from agent.monitor.server import MetricsServer
 from agent.web import connections, stream
 from agent.web.connections import Door, affordable, bucket_of, is_local
 from agent.web.guard import Sessions
