@@ -50,7 +50,9 @@ class BandLevels:
         for first in range(0, len(frames), _BATCH):
             part = frames[first : first + _BATCH]
             spectrum = np.fft.rfft(part * self._window, axis=1)
-            power = (np.abs(spectrum) ** 2).astype(np.float32) @ self._sum * self._scale
+            # Without the root that a modulus takes to be squared again.
+            squared = np.square(spectrum.real) + np.square(spectrum.imag)
+            power = squared.astype(np.float32, copy=False) @ self._sum * self._scale
             found[first : first + _BATCH] = np.maximum(
                 10.0 * np.log10(np.maximum(power, 1e-20)), _FLOOR_DB
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -15,15 +15,50 @@ _FADE_SECONDS = 0.02
 
 @dataclass(slots=True)
 class _Stretch:
-    """Settled sound without a pause; positions are samples of the stream."""
+    """Settled sound without a pause, in the pieces it came in, which are joined when asked for.
+
+    Positions are samples of the stream.
+    """
 
     start: int
-    samples: Samples
+    end: int
     skipped: float  # seconds that the machine stood before it, since the beginning
+    pieces: deque[Samples] = field(default_factory=deque)
 
-    @property
-    def end(self) -> int:
-        return self.start + len(self.samples)
+    def __len__(self) -> int:
+        return self.end - self.start
+
+    def append(self, samples: Samples) -> None:
+        self.pieces.append(samples)
+        self.end += len(samples)
+
+    def drop_first(self, count: int) -> None:
+        self.start += count
+        while count >= len(self.pieces[0]):
+            count -= len(self.pieces.popleft())
+            if not self.pieces:
+                return
+        self.pieces[0] = self.pieces[0][count:]
+
+    def drop_last(self, count: int) -> None:
+        self.end -= count
+        while count and count >= len(self.pieces[-1]):
+            count -= len(self.pieces.pop())
+            if not self.pieces:
+                return
+        if count:
+            self.pieces[-1] = self.pieces[-1][:-count]
+
+    def before(self, end: int, count: int) -> Samples:
+        """The last `count` samples before a position, or all there are."""
+        found: list[Samples] = []
+        at = self.end
+        for piece in reversed(self.pieces):
+            at -= len(piece)
+            found.append(piece[: max(0, end - at)])
+            if at <= end - count:
+                break
+        return np.concatenate(found[::-1])[-count:]
 
 
 class RunningSound:
@@ -60,22 +95,20 @@ class RunningSound:
         """
         if not len(samples):
             return
-        if self._stretches and start == self._stretches[-1].end:
-            last = self._stretches[-1]
-            last.samples = np.concatenate([last.samples, samples])
-        else:
+        if not self._stretches or start != self._stretches[-1].end:
             if self._taken:
                 self._skipped += max(0, start - self._taken) / self._rate
-            self._stretches.append(_Stretch(start, samples.copy(), self._skipped))
+            self._stretches.append(_Stretch(start, start, self._skipped))
+        self._stretches[-1].append(samples.copy())
         self._taken = self.end
         # Windows end at or before the latest sample, by no more than the sound just taken.
         surplus = self._held() - 2 * self._window - len(samples)
         while surplus > 0:
             first = self._stretches[0]
-            gone = min(surplus, len(first.samples))
-            first.samples, first.start = first.samples[gone:].copy(), first.start + gone
+            gone = min(surplus, len(first))
+            first.drop_first(gone)
             surplus -= gone
-            if not len(first.samples):
+            if not len(first):
                 self._stretches.popleft()
 
     def cut(self, end: int) -> None:
@@ -83,8 +116,8 @@ class RunningSound:
         if not self._stretches or self.end <= end:
             return
         last = self._stretches[-1]
-        last.samples = last.samples[: max(0, end - last.start)].copy()
-        if not len(last.samples):
+        last.drop_last(min(len(last), last.end - end))
+        if not len(last):
             self._stretches.pop()
 
     def forget(self) -> None:
@@ -109,15 +142,16 @@ class RunningSound:
         if not parts or parts[-1].end < end:
             return None
         last = parts.pop()
-        found = last.samples[: end - last.start]
+        found = last.before(end, self._window)
         while len(found) < self._window and parts:
-            found = self._joined(parts.pop().samples, found)
+            earlier = parts.pop()
+            found = self._joined(earlier.before(earlier.end, self._window), found)
         if len(found) < self._window:
             return None
         return np.array(found[-self._window :], np.float32), last.skipped
 
     def _held(self) -> int:
-        return sum(len(one.samples) for one in self._stretches)
+        return sum(len(one) for one in self._stretches)
 
     def _joined(self, before: Samples, after: Samples) -> Samples:
         fade = min(self._fade, len(before), len(after))

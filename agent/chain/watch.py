@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from agent.bundle.facts import ConditionsInfo
@@ -21,6 +23,7 @@ from agent.chain.stream import StreamMeter
 from agent.core.records import Recorded, Samples, Window
 from agent.core.schema import Strict
 from agent.core.state_file import StateFile
+from agent.core.taper import hann
 from agent.explain.spectrum import Floats, Grid, HealthySpectrum, cell_levels, summary
 from agent.window.conditions import compare_conditions
 
@@ -235,19 +238,25 @@ def muffled(present: Floats, past: Floats, spread: Floats, edges: Floats) -> str
 
 def hum_share(samples: Samples, rate: int) -> float:
     """Share of a sound's power in the lines of 50 or 60 Hz mains, 0 to 1."""
-    power = np.abs(np.fft.rfft((samples - samples.mean()) * np.hanning(len(samples)))) ** 2
+    power = np.abs(np.fft.rfft((samples - samples.mean()) * hann(len(samples)))) ** 2
     total = float(power.sum())
     if total <= 0:
         return 0.0
-    hertz = np.fft.rfftfreq(len(samples), 1.0 / rate)
-    width = max(_LINE_HZ, 2.5 * rate / len(samples))
-    shares = []
+    return max(float(power[lines].sum()) / total for lines in _mains_lines(len(samples), rate))
+
+
+@lru_cache(maxsize=4)
+def _mains_lines(count: int, rate: int) -> tuple[npt.NDArray[np.intp], ...]:
+    """Bins of so many samples' spectrum in which the lines of each mains lie."""
+    hertz = np.fft.rfftfreq(count, 1.0 / rate)
+    width = max(_LINE_HZ, 2.5 * rate / count)
+    found = []
     for mains in _MAINS_HZ:
         lines = np.zeros(len(hertz), bool)
         for harmonic in range(1, _HARMONICS + 1):
             lines |= np.abs(hertz - harmonic * mains) <= width
-        shares.append(float(power[lines].sum()) / total)
-    return max(shares)
+        found.append(np.flatnonzero(lines))
+    return tuple(found)
 
 
 def chain_file(state: Path, machine: str) -> Path:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.core.records import Matrix, Samples
+from agent.core.taper import hann
 
 Floats = npt.NDArray[np.float64]
 
@@ -91,7 +92,7 @@ def cell_levels(samples: Samples, grid: Grid) -> Floats:
     count = (len(samples) - size) // hop + 1
     frames = np.lib.stride_tricks.sliding_window_view(samples, size)[::hop]
     # A full-scale sine is 0 dB in its band.
-    window = np.hanning(size).astype(np.float32)
+    window = hann(size).astype(np.float32)
     window *= 2.0 / window.sum()
     powers = np.empty((count, len(grid.edges) - 1))
     for first in range(0, count, _FRAMES_AT_ONCE):

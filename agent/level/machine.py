@@ -14,14 +14,12 @@ import numpy.typing as npt
 
 from agent.core.clock import utc
 from agent.core.errors import AuscultError
-from agent.core.records import Samples
 from agent.deploy.load import Bundle
 from agent.level.baseline import MOST_DB, LevelBaseline, LevelFile, origin_of
 from agent.level.check import LevelCheck
 from agent.level.columns import level_columns
 from agent.level.ignore import LEVEL_UNKNOWN
 from agent.level.reference import LEAST_DB, LevelReference
-from agent.window.validity import level_dbfs
 
 log = logging.getLogger(__name__)
 
@@ -115,17 +113,17 @@ class MachineLevel:
         return LevelCheck(bundle, threshold, reference, weak)
 
     def hear(
-        self, vector: npt.NDArray[np.float32], samples: Samples, start: float, end: float
+        self, vector: npt.NDArray[np.float32], level_dbfs: float, start: float, end: float
     ) -> None:
         """Take a window of the running machine, as it was judged.
 
         Args:
             vector: Its embedding, float32 `(dim,)`.
-            samples: float32, shape `(n,)`.
+            level_dbfs: Its level, dBFS.
             start: Monotonic, seconds.
             end: Monotonic, seconds.
         """
-        heard = _Heard(vector, level_dbfs(samples), self.offset_db, start, end)
+        heard = _Heard(vector, level_dbfs, self.offset_db, start, end)
         with self._lock:
             self._recent.append(heard)
 

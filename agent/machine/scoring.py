@@ -39,12 +39,14 @@ class ScoredWindow:
         state: What the machine does in it.
         bundle: What it was judged with.
         vector: Its embedding, float32 `(dim,)`; None when it could not be judged.
+        level_dbfs: How loud it is, as judged; None but of a running machine's.
     """
 
     score: Score
     state: MachineState
     bundle: Bundle
     vector: npt.NDArray[np.float32] | None = None
+    level_dbfs: float | None = None
 
     @property
     def heard(self) -> Heard | None:
@@ -156,13 +158,12 @@ class WindowScorer:
             level = None
             if self.level is not None and not idle and window.activity is not Activity.CHANGING:
                 level = self.level.change(vector, window.samples, float(value))
-        changing = window.activity is Activity.CHANGING
+        changing, loud = window.activity is Activity.CHANGING, None
         if not idle and not changing:
             # Only now: the sound of a quiet hall, or of half a start, is no fault of the
             # microphone, and of a machine that stands still no channel need hear anything.
-            heard = compare_conditions(
-                trained, level_dbfs=level_dbfs(window.samples), levels=self.levels
-            )
+            loud = level_dbfs(window.samples)
+            heard = compare_conditions(trained, level_dbfs=loud, levels=self.levels)
             bad = unfit((*heard, *channels))
             if bad is not None:
                 text = bad.text + (_CHOOSE if bad.fault else "")
@@ -182,7 +183,7 @@ class WindowScorer:
             state = MachineState.IDLE
         elif changing:
             state = MachineState.CHANGING
-        return ScoredWindow(score, state, bundle, vector)
+        return ScoredWindow(score, state, bundle, vector, loud)
 
     def _elsewhere(
         self, bundle: Bundle, window: Window, value: float

@@ -302,7 +302,9 @@ class Pipeline(Listener):
         if judged.vector is not None and decision.state is MachineState.RUNNING and not worked_on:
             manifest = judged.bundle.manifest
             self._chain.take(found, judged.bundle.spectrum, manifest.conditions)
-            self.level.hear(judged.vector, found.samples, found.monotonic, found.end_monotonic)
+            if judged.level_dbfs is not None:
+                loud = judged.level_dbfs
+                self.level.hear(judged.vector, loud, found.monotonic, found.end_monotonic)
         # Its level and channels are judged after its idleness; what the encoder makes of it is
         # not its fault.
         if found.validity in _OF_MICROPHONE:

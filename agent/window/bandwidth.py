@@ -42,13 +42,13 @@ class BandMeter:
         """Take a stretch of mono sound, float32 `(n,)`; one shorter than a frame is left out."""
         if len(samples) < _FRAME:
             return
-        for start in np.linspace(0, len(samples) - _FRAME, _FRAMES).astype(int):
-            frame = samples[start : start + _FRAME]
-            spectrum = np.fft.rfft((frame - frame.mean()) * self._window)
-            power = np.abs(spectrum).astype(np.float64) ** 2
-            if np.isfinite(power).all() and power.any():
-                self._power += power
-                self._frames += 1
+        starts = np.linspace(0, len(samples) - _FRAME, _FRAMES).astype(int)
+        frames = np.stack([samples[start : start + _FRAME] for start in starts])
+        frames = (frames - frames.mean(axis=1, keepdims=True)) * self._window
+        powers = np.abs(np.fft.rfft(frames, axis=1)).astype(np.float64) ** 2
+        used = np.isfinite(powers).all(axis=1) & powers.any(axis=1)
+        self._power += powers[used].sum(axis=0)
+        self._frames += int(used.sum())
 
     def bandwidth(self) -> float | None:
         """The frequency up to which there is sound, Hz; None when nothing was measured.

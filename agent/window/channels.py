@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.core.records import ChannelFault, Matrix, Validity
+from agent.core.taper import hann
 from agent.window.validity import CLIPPED_SHARE, SILENT_DBFS, clipped_share
 
 # Channels of one array hear the machine within a few dB of each other.
@@ -158,7 +159,7 @@ def _level(square: float, total: float, count: int) -> float:
 def _hum_share(samples: npt.NDArray[np.float64], rate: int) -> float:
     """Share of a channel's power at multiples of 50 or of 60 Hz, 0 to 1."""
     samples = samples - samples.mean()
-    power = np.abs(np.fft.rfft(samples * np.hanning(len(samples)))) ** 2
+    power = np.abs(np.fft.rfft(samples * hann(len(samples)))) ** 2
     total = float(power.sum())
     if not np.isfinite(total) or total <= 0.0:
         return 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,7 +16,7 @@ _NOTHING = frozenset({Validity.SILENT, Validity.GAP})
 
 @dataclass(frozen=True, slots=True)
 class _Anchor:
-    """Where a block began among the samples held, and its clocks there."""
+    """Where a block began in the stream, and its clocks there."""
 
     at: int
     monotonic: float
@@ -97,7 +97,7 @@ class RollingWindow:
         gone = min(self._next, len(joined))
         self._forget(joined[gone:].copy(), gone)
         return (
-            self._window(joined[start : start + self.window_samples], start, anchors, index, first)
+            self._window(joined[start : start + self.window_samples], first + start, anchors, index)
             for index, start in enumerate(starts, first_index)
         )
 
@@ -112,7 +112,7 @@ class RollingWindow:
             return
         self.anchors.append(
             _Anchor(
-                self._held,
+                self._first + self._held,
                 block.monotonic,
                 block.wall,
                 block.origin,
@@ -132,14 +132,11 @@ class RollingWindow:
         self.pieces = [rest] if len(rest) else []
         self._held = len(rest)
         self._next -= gone
-        moved = [replace(anchor, at=anchor.at - gone) for anchor in self.anchors]
         # The last block that began at or before the first sample kept still tells its time.
-        first = max((n for n, anchor in enumerate(moved) if anchor.at <= 0), default=0)
-        self.anchors = moved[first:] if self._held else []
+        first = max((n for n, a in enumerate(self.anchors) if a.at <= self._first), default=0)
+        self.anchors = self.anchors[first:] if self._held else []
 
-    def _window(
-        self, samples: Samples, start: int, anchors: list[_Anchor], index: int, first: int
-    ) -> Window:
+    def _window(self, samples: Samples, start: int, anchors: list[_Anchor], index: int) -> Window:
         samples = samples.copy()
         begin = next(a for a in reversed(anchors) if a.at <= start)
         end = next(a for a in reversed(anchors) if a.at < start + self.window_samples)
@@ -162,7 +159,7 @@ class RollingWindow:
             reason=reason,
             origin=end.origin,
             step=self.hop_samples,
-            position=first + start,
+            position=start,
             channel_faults=faults,
             recorded=end.recorded,
         )

@@ -70,9 +70,8 @@ def level_dbfs(samples: Samples) -> float:
     Args:
         samples: float32, shape `(n,)`, `n > 0`, full scale 1.0.
     """
-    mean = samples.mean(dtype=np.float64)
-    power = float(np.mean(np.square(samples - np.float32(mean), dtype=np.float64)))
-    return 10 * float(np.log10(max(power, 1e-20)))
+    mean = float(samples.mean(dtype=np.float64))
+    return 10 * float(np.log10(max(_power(samples, mean), 1e-20)))
 
 
 def assess(
@@ -182,8 +181,15 @@ def _dead(level: str) -> str:
 
 
 def _rms_dbfs(samples: Samples, mean: float) -> float:
-    power = float(np.mean(np.square(samples - np.float32(mean), dtype=np.float64)))
-    return 10 * float(np.log10(max(power, 1e-30)))  # -300 for a constant
+    return 10 * float(np.log10(max(_power(samples, mean), 1e-30)))  # -300 for a constant
+
+
+def _power(samples: Samples, mean: float) -> float:
+    """Mean square about a mean."""
+    away = samples.astype(np.float64)
+    # As float32 has it: what is left of a constant is zero.
+    away -= np.float64(np.float32(mean))
+    return float(away @ away) / len(away)
 
 
 def _longest_constant(samples: Samples, shortest: int) -> int:

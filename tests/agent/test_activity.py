@@ -235,6 +235,34 @@ def test_sound_is_joined_without_a_step():
     assert np.abs(np.diff(samples)).max() == pytest.approx(1 / (0.02 * RATE), rel=0.05)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_sound_kept_in_pieces_ends_as_whole_runs_would(seed):
+    rng = np.random.default_rng(seed)
+    sound, runs, at = RunningSound(200, 1000), [], 0
+    for _ in range(200):
+        piece = rng.standard_normal(rng.integers(1, 150)).astype(np.float32)
+        if not runs or rng.random() < 0.1:
+            at += int(rng.integers(1, 300))  # it stood for a while
+            runs.append((at, piece))
+        else:
+            runs[-1] = (runs[-1][0], np.concatenate([runs[-1][1], piece]))
+        sound.add(at, piece)
+        at += len(piece)
+        if rng.random() < 0.1:  # it had stopped before
+            at -= int(rng.integers(1, 100))
+            sound.cut(at)
+            runs[-1] = (runs[-1][0], runs[-1][1][: max(0, at - runs[-1][0])])
+            runs = [run for run in runs if len(run[1])]
+            at = sound.end or at
+        if not runs or len(runs[-1][1]) < 220:
+            continue
+        first, run = runs[-1]
+        end = first + len(run) - int(rng.integers(0, 20))
+        found, _ = sound.ending(end) or (None, None)
+        assert np.array_equal(found, run[: end - first][-200:])
+        assert sound.covers(end - 200, end)
+
+
 def test_lost_sound_is_never_joined_over(gate):
     sound = noise(90, -30, tilt=0.9)
     found = judged(windows(sound, Following(gate, None), size=1.0, gaps={45}))

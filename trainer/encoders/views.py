@@ -118,12 +118,12 @@ class _Statistics(nn.Module):
         super().__init__()
         self.count = max(1, window_samples // _HOP - _TAIL)
         self.bands = bands
-        last = self.count - 1
-        # Places from the loudest down, so that TopK gives them; order statistics, not interpolated.
-        shares = (_QUIET, _MEDIAN, _LOUD)
-        places = [last - min(last, int(share * self.count)) for share in shares]
-        self.register_buffer("places", torch.tensor([*places, 0]), persistent=False)
-        self.places: Tensor
+        # Order statistics, not interpolated: so many frames are no louder than the quiet one, so
+        # many at least as loud as the median and the loud one, themselves among them.
+        quiet, median, loud = (
+            min(self.count - 1, int(share * self.count)) for share in (_QUIET, _MEDIAN, _LOUD)
+        )
+        self.quietest, self.upper, self.loudest = quiet + 1, self.count - median, self.count - loud
         taper = np.hanning(self.count)
         self.taper: Tensor
         self.register_buffer("taper", torch.tensor(taper, dtype=torch.float32), persistent=False)
@@ -135,12 +135,21 @@ class _Statistics(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         frames = frames[:, :, : self.count]
         powers, groups = frames[:, : self.bands], frames[:, self.bands :]
-        ordered = torch.topk(powers, self.count, dim=2, sorted=True).values
-        chosen = ordered.index_select(2, self.places).transpose(1, 2)  # (batch, 4, bands)
-        levels = _decibels(chosen)
+        levels = _decibels(self._ordered(powers))
         shapes = (levels - levels.mean(dim=2, keepdim=True)).flatten(1)
         loudness = _decibels(powers.sum(dim=1).mean(dim=1, keepdim=True))
         return torch.cat([shapes, levels[:, 1], loudness, self._rhythm(groups)], dim=1)
+
+    def _ordered(self, powers: Tensor) -> Tensor:
+        """Quiet, median, loud and loudest of each band, `(batch, 4, bands)`.
+
+        Each is the end of a selection that nobody sorts: half the time of ordering all frames.
+        """
+        quietest = torch.topk(powers, self.quietest, dim=2, largest=False, sorted=False).values
+        upper = torch.topk(powers, self.upper, dim=2, sorted=False).values
+        loudest = torch.topk(upper, self.loudest, dim=2, sorted=False).values
+        found = (quietest.amax(2), upper.amin(2), loudest.amin(2), loudest.amax(2))
+        return torch.stack(found, dim=1)
 
     def _rhythm(self, groups: Tensor) -> Tensor:
         envelope = torch.sqrt(groups)
