@@ -35,10 +35,9 @@ from agent.publish.broadcaster import Broadcaster
 from agent.publish.console import ConsolePublisher
 from agent.publish.device_payloads import BundleInfo
 from agent.publish.jsonl import JsonlPublisher
-from agent.publish.live import LiveBoard
 from agent.publish.messages import Message
 from agent.publish.mqtt import MqttPublisher
-from agent.publish.publisher import Publisher
+from agent.publish.telling import Publisher
 from agent.request.alarms import alarm_handlers
 from agent.request.audit import AuditTrail
 from agent.request.commands import Handler
@@ -88,8 +87,6 @@ class Agent:
         #: The device's own page, when there is one.
         self.page = Page(config) if config.web.enabled else None
         self.pipelines: list[Pipeline | ListenOnly] = []
-        #: What was told last, for whoever looks at it on this device.
-        self.live = LiveBoard(config.device_name)
         #: Who carries out which command; registered before `start`.
         self.handlers: dict[str, Handler] = {}
 
@@ -148,7 +145,9 @@ class Agent:
         WALL_CLOCK.look()
         names = [machine.name for machine in self.config.machines]
         device = self.config.device_name
-        publishers: list[Publisher] = [ConsolePublisher(), self.live]
+        publishers: list[Publisher] = [ConsolePublisher()]
+        if self.page is not None:
+            publishers.append(self.page.live)
         if self.config.jsonl is not None:
             publishers.append(JsonlPublisher(self.config.jsonl, device, names, self._unjudged))
         broker = None
@@ -209,7 +208,7 @@ class Agent:
             if self.page is not None:
                 collector, requests = self.extensions.collector, self._requests
                 self.page.start(
-                    self.live, collector, self.info, self.health,
+                    collector, self.info, self.health,
                     lambda name, data, respond, client: requests.take(
                         name, data, respond=respond, origin=Origin("page", client)
                     ),
@@ -309,7 +308,7 @@ class Agent:
         if bundle is None or source is None:
             collecting = self.extensions.collector.observers[machine.name]
             return ListenOnly(
-                machine, source, rate, self._publishers, self._wake.set,
+                machine, source, rate, self._broadcaster(machine.name), self._wake.set,
                 observers=(collecting, *page), bundle=bundle is not None,
                 refusal=self.extensions.refusal(machine.name),
             )  # fmt: skip
@@ -317,7 +316,7 @@ class Agent:
             machine,
             bundle,
             source,
-            self._publishers,
+            self._broadcaster(machine.name),
             on_end=self._wake.set,
             state=self.config.state_path / "state",
             observers=(
@@ -381,7 +380,10 @@ class Agent:
             self._broker.bundle_changed()
 
     def _tell_bundle(self, machine: str, event: BundleEvent) -> None:
-        Broadcaster(machine, self._publishers).tell_bundle(event)
+        self._broadcaster(machine).tell(event)
+
+    def _broadcaster(self, machine: str) -> Broadcaster:
+        return Broadcaster(self.config.device_name, machine, self._publishers)
 
     def wait(self, heartbeat: Callable[[], None] = lambda: None) -> None:
         """Wait for the end: every stream over, `request_stop`, or every pipeline at fault.

@@ -10,6 +10,7 @@ from typing import Any
 
 from agent.core.schema import Strict
 from agent.publish import cloud_events, device_payloads, payloads
+from agent.publish.kinds import KINDS
 from agent.request.commands import COMMANDS
 from tools.configuration import reference
 
@@ -22,14 +23,8 @@ PAYLOADS: Mapping[str, type[Strict]] = {
     "status": device_payloads.Status,
     "info": device_payloads.Info,
     "health": device_payloads.Health,
-    "alarm": payloads.Alarm,
-    "event": cloud_events.CloudEvent,
-    "drift_event": cloud_events.DriftCloudEvent,
-    "bundle_event": cloud_events.BundleCloudEvent,
+    **{kind.name: kind.model for kind in KINDS},
     "probe_event": cloud_events.ProbeCloudEvent,
-    "score": payloads.Score,
-    "sensor": payloads.Sensor,
-    "drift": payloads.Drift,
     **{f"request.{command}": model for command, model in COMMANDS.items()},
     "response": payloads.Response,
 }

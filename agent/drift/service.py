@@ -50,18 +50,16 @@ class DriftService:
     bundle's return. A bundle with the same baseline (a grown bank) goes on as if nothing happened.
 
     Args:
-        publish: Takes the state after each evaluation; must not wait, nor call back.
-        tell: Takes each event; likewise, but for the disk.
+        tell: Takes the state after each evaluation, and each event; must not wait (for an event,
+            for the disk alone), nor call back.
         file: Where all of it is kept; None for nowhere.
     """
 
     def __init__(
         self,
-        publish: Callable[[DriftStatus], None],
-        tell: Callable[[DriftEvent], None],
+        tell: Callable[[DriftStatus | DriftEvent], None],
         file: DriftFile | None = None,
     ) -> None:
-        self._publish = publish
         self._tell = tell
         self._file = file
         self._lock = threading.Lock()
@@ -95,7 +93,7 @@ class DriftService:
             self._take_up(baseline, step_seconds)
             self._hand_over((*self._untold, *events))
             if self._status is not None and (same or events):
-                self._publish(self._status)
+                self._tell(self._status)
             if not same:
                 self._status = None
 
@@ -113,7 +111,7 @@ class DriftService:
             self._take_up(baseline, step_seconds)
             self._hand_over(events, save=True)
             if events and self._status is not None:
-                self._publish(self._status)
+                self._tell(self._status)
             self._status = None
 
     def observe(self, heard: Heard) -> None:
@@ -137,7 +135,7 @@ class DriftService:
             events = self._take(reading, window.end_wall)
             assert self._status is not None
             self._hand_over(events, save=time.monotonic() - self._saved >= _SAVE_SECONDS)
-            self._publish(self._status)
+            self._tell(self._status)
 
     def accept(self, operator: str, note: str = "", *, warning_id: str = "") -> DriftStatus:
         """An operator says that the machine is well as it sounds now.
@@ -174,7 +172,7 @@ class DriftService:
                 DriftEventKind.ACCEPTED, time.time(), status.warning_id, operator.strip(), note
             )
             self._hand_over((event,), save=True)
-            self._publish(self._status)
+            self._tell(self._status)
             return self._status
 
     def close(self) -> None:

@@ -13,12 +13,12 @@ from pathlib import Path
 from agent.config.decide import DecideConfig
 from agent.core.clock import WALL_CLOCK, ClockQuality
 from agent.core.errors import AuscultError
-from agent.core.records import EventKind
 from agent.history.bucket import STEPS, Bucket, bucket_of, second_of
 from agent.history.store import Key, PastFile, Told
 from agent.history.why import Reason, why_of
 from agent.publish.messages import Message
-from agent.publish.sink import MessageSink
+from agent.publish.route import Promise
+from agent.publish.telling import Telling
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,6 @@ _EVENTS_WAITING = 1000
 _STOP_SECONDS = 2.0
 # Events that say why.
 RAISING = frozenset({"raised", "alert", "realarm"})
-_KINDS = frozenset(kind.value for kind in EventKind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +55,14 @@ RANGES = {
 }
 
 
-class HistoryRecorder(MessageSink):
+class HistoryRecorder:
     """A publisher that remembers in numbers. Its caller never waits for the disk.
 
     Args:
-        device: This device's name.
         path: The file.
     """
 
-    def __init__(self, device: str, path: Path) -> None:
-        super().__init__(device)
+    def __init__(self, path: Path) -> None:
         self._file = PastFile(path)
         self._disk = threading.Lock()  # held while the file is used
         self._lock = threading.Lock()  # held while what waits is touched
@@ -81,11 +78,15 @@ class HistoryRecorder(MessageSink):
         self._thread = threading.Thread(target=self._run, name="history", daemon=True)
         self._thread.start()
 
-    def narrate(self, kind: str, machine: str, message: Message) -> None:
-        """Take a message into account."""
-        if kind == "event":
-            self._tell(machine, message)
-            return
+    def handle(self, telling: Telling) -> None:
+        """Take into account what the history keeps."""
+        for kind, message in telling.messages:
+            if kind.history and kind.route.promise is Promise.EVENT:
+                self._tell(telling.machine, message)
+            elif kind.history:
+                self._count(kind.topic, telling.machine, message)
+
+    def _count(self, kind: str, machine: str, message: Message) -> None:
         found = bucket_of(kind, message)
         if found is None:
             return
@@ -187,8 +188,6 @@ class HistoryRecorder(MessageSink):
 
     def _tell(self, machine: str, message: Message) -> None:
         data = message["data"]
-        if data.get("event") not in _KINDS:
-            return  # of drift, or of a bundle
         reason = data.get("reason") if data["event"] in RAISING else None
         told = Told(
             machine, second_of(data["time"]), data["event"], data["operator"],

@@ -14,7 +14,7 @@ from agent.deploy.load import Bundle
 from agent.drift.service import DriftService
 from agent.machine.observers import PipelineObserver
 from agent.pipeline.listener import Cut, Listener
-from agent.publish.publisher import Publisher
+from agent.publish.broadcaster import Broadcaster
 from agent.window.condition import ConditionStatus, SensorCondition
 
 # Windows only say whether the sound is fit to learn from: short, so that it is seen at once.
@@ -31,7 +31,7 @@ class ListenOnly(Listener):
         config: The machine.
         source: Where its sound comes from, at `rate`; None while no microphone is chosen.
         rate: Samples a second, as it is recorded.
-        publishers: Told how its microphone is.
+        told: Tells how its microphone is.
         on_end: Called once from a thread of its own when it has ended, well or not.
         taps: Listen in.
         bundle: There is one; what is missing is the microphone.
@@ -43,14 +43,14 @@ class ListenOnly(Listener):
         config: MachineConfig,
         source: Source | None,
         rate: int,
-        publishers: Sequence[Publisher],
+        told: Broadcaster,
         on_end: Callable[[], None] = lambda: None,
         *,
         observers: Sequence[PipelineObserver] = (),
         bundle: bool = False,
         refusal: str = "",
     ) -> None:
-        super().__init__(config, source, publishers, on_end, observers)
+        super().__init__(config, source, told, on_end, observers)
         self.missing = (
             *(("microphone",) if source is None else ()),
             *(() if bundle else ("bundle",)),
@@ -74,7 +74,7 @@ class ListenOnly(Listener):
         if self._source is not None:
             self._source.start()
         else:
-            self._audience.sensor(self.sensor)
+            self._told.tell(self.sensor)
         self._listen()
 
     @property

@@ -20,7 +20,6 @@ from agent.core.records import Window
 from agent.machine.observers import PipelineObserver, PipelineObservers
 from agent.publish.broadcaster import Broadcaster
 from agent.publish.device_payloads import MonthOfAlarms
-from agent.publish.publisher import Publisher
 from agent.window.condition import (
     ConditionFile,
     ConditionStatus,
@@ -61,7 +60,7 @@ class Listener(ABC):
         config: The machine.
         source: Where its sound comes from; None while nobody has said: then there is nothing to
             hear, and no thread is begun.
-        publishers: Who is told.
+        told: Tells of it.
         on_end: Called once from a thread of its own when it has ended, well or not.
         taps: Listen in.
     """
@@ -88,7 +87,7 @@ class Listener(ABC):
         self,
         config: MachineConfig,
         source: Source | None,
-        publishers: Sequence[Publisher],
+        told: Broadcaster,
         on_end: Callable[[], None] = lambda: None,
         observers: Sequence[PipelineObserver] = (),
     ) -> None:
@@ -97,7 +96,7 @@ class Listener(ABC):
         self.fault: Exception | None = None
         self._config = config
         self._source = source
-        self._audience = Broadcaster(config.name, publishers)
+        self._told = told
         self._on_end = on_end
         self._taps = PipelineObservers(observers)
         self._stopping = False
@@ -264,7 +263,7 @@ class Listener(ABC):
             self._on_end()
 
     def _tell_condition(self, condition: SensorCondition) -> None:
-        self._audience.sensor(condition)
+        self._told.tell(condition)
         self._condition.tell(condition)
 
     def _timed(self, began: float) -> None:

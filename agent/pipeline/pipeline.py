@@ -34,8 +34,8 @@ from agent.machine.observers import PipelineObserver
 from agent.machine.scoring import ScoredWindow, WindowScorer
 from agent.machine.settings import MachineSettings, settings_of
 from agent.pipeline.listener import Cut, Listener
+from agent.publish.broadcaster import Broadcaster
 from agent.publish.device_payloads import MonthOfAlarms
-from agent.publish.publisher import Publisher
 from agent.window.condition import ConditionFile, condition_file
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class Pipeline(Listener):
         config: The machine.
         bundle: Its opened bundle; several machines may share one.
         source: Where its sound comes from, at the encoder's rate.
-        publishers: Told of every decision.
+        told: Tells of every decision.
         on_end: Called once from a thread of the pipeline when it has ended, well or not.
         state: Folder that keeps the alarm from one run to the next; None for nowhere. Of a source
             that isn't live nothing is kept: its alarm would stand before the next run began.
@@ -67,7 +67,7 @@ class Pipeline(Listener):
         config: MachineConfig,
         bundle: Bundle,
         source: Source,
-        publishers: Sequence[Publisher],
+        told: Broadcaster,
         on_end: Callable[[], None] = lambda: None,
         *,
         state: Path | None = None,
@@ -75,7 +75,7 @@ class Pipeline(Listener):
         plant: PlantSignal | None = None,
         commission: Commission | None = None,
     ) -> None:
-        super().__init__(config, source, publishers, on_end, observers)
+        super().__init__(config, source, told, on_end, observers)
         self._judge = WindowScorer(config.name, bundle)
         self._judge.foreign = ForeignEar(config.name, config.foreign)
         self._terms: MachineSettings | None = None
@@ -124,7 +124,7 @@ class Pipeline(Listener):
         self._keeper = self._take_up_alarm(terms, state)
         self._keeper.resume()
         file = None if state is None else DriftFile(state / "drift" / f"{self.name}.json")
-        self._drift = DriftService(self._audience.drift, self._audience.tell_drift, file)
+        self._drift = DriftService(self._told.tell, file)
         self._drift.resume(self._judge.bundle.drift, terms.drift_seconds)
         self._listen()
 
@@ -295,7 +295,7 @@ class Pipeline(Listener):
         self.counters.count(decision)
         self._watch.take(decision)
         self._timed(began)
-        self._audience.publish(decision, first=self.counters.windows == 1)
+        self._told.tell(decision)
         self._follower.take(self.drift, decision, None if decision.held else judged.heard)
         found = judged.score.window
         worked_on = decision.status is not None and decision.status.muted_until_wall is not None
@@ -367,7 +367,7 @@ class Pipeline(Listener):
         if self._shadow is not None:
             event = self._shadow.told(event)
         self.counters.count_event(event)
-        self._audience.tell(event)
+        self._told.tell(event)
 
 
 def _asked_from(terms: MachineSettings) -> float:

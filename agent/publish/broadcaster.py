@@ -1,15 +1,16 @@
-"""All who are told of one machine."""
+"""Tells all who publish of one machine: each message is built once, for all of them."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from agent.bundle.events import BundleEvent
-from agent.core.records import AlarmEvent, Decision
-from agent.drift.events import DriftEvent, DriftStatus
-from agent.publish.publisher import Publisher
-from agent.window.condition import SensorCondition
+from agent.core.clock import WALL_CLOCK
+from agent.publish.kinds import KINDS, Kind
+from agent.publish.messages import Message, Stamp
+from agent.publish.telling import Publisher, Telling
 
 log = logging.getLogger(__name__)
 
@@ -18,44 +19,57 @@ class Broadcaster:
     """Tells every publisher; one that fails is logged, and silences neither scoring nor others.
 
     Args:
-        machine: The machine's name.
+        device: This device's name.
+        machine: The machine's.
         publishers: Who is told.
+        kinds: The messages there are.
     """
 
-    def __init__(self, machine: str, publishers: Sequence[Publisher]) -> None:
+    def __init__(
+        self,
+        device: str,
+        machine: str,
+        publishers: Sequence[Publisher],
+        kinds: Sequence[Kind] = KINDS,
+    ) -> None:
+        self._device = device
         self._machine = machine
         self._publishers = publishers
-        self._sensor: SensorCondition | None = None
+        self._kinds = kinds
+        self._seen: set[type] = set()
+        self._told: dict[str, object] = {}  # by kind, the state told last
 
-    def publish(self, decision: Decision, *, first: bool) -> None:
-        """Tell of a window."""
-        self._each(lambda one: one.publish(self._machine, decision, first=first))
+    def tell(self, happened: Any) -> None:
+        """Tell of a window, an event, a condition or a status.
 
-    def tell(self, event: AlarmEvent) -> None:
-        """Tell what happened to the alarm."""
-        self._each(lambda one: one.tell(self._machine, event))
-
-    def sensor(self, condition: SensorCondition) -> None:
-        """Tell the microphone's condition, when it is new."""
-        if condition != self._sensor:
-            self._sensor = condition
-            self._each(lambda one: one.sensor(self._machine, condition))
-
-    def drift(self, status: DriftStatus) -> None:
-        """Tell how drift stands."""
-        self._each(lambda one: one.drift(self._machine, status))
-
-    def tell_drift(self, event: DriftEvent) -> None:
-        """Tell what happened to a drift warning."""
-        self._each(lambda one: one.tell_drift(self._machine, event))
-
-    def tell_bundle(self, event: BundleEvent) -> None:
-        """Tell what happened to the machine's bundle."""
-        self._each(lambda one: one.tell_bundle(self._machine, event))
-
-    def _each(self, act: Callable[[Publisher], None]) -> None:
+        Args:
+            happened: A record that some kind of `KINDS` tells of; of no other anybody hears.
+        """
+        first = type(happened) not in self._seen
+        self._seen.add(type(happened))
+        due = [kind for kind in self._kinds if self._is_due(kind, happened, first=first)]
+        if not due:
+            return
+        messages = tuple(self._built(due, happened))
+        telling = Telling(self._machine, happened, messages, first)
         for publisher in self._publishers:
             try:
-                act(publisher)
+                publisher.handle(telling)
             except Exception:  # noqa: PERF203 - one way of telling must not silence the others
                 log.exception("%s: %s failed", self._machine, type(publisher).__name__)
+
+    def _is_due(self, kind: Kind, happened: Any, *, first: bool) -> bool:
+        if not isinstance(happened, kind.of):
+            return False
+        if kind.news is None:
+            return True
+        self._told[kind.name], new = kind.news(happened, self._told.get(kind.name))
+        return new or first
+
+    def _built(self, kinds: Sequence[Kind], happened: Any) -> Iterator[tuple[Kind, Message]]:
+        stamp = Stamp(self._device, self._machine, time.time(), WALL_CLOCK.quality)
+        for kind in kinds:
+            try:
+                yield kind, kind.build(stamp, happened)
+            except Exception:  # noqa: PERF203 - the other messages are told
+                log.exception("%s: no message '%s' could be made", self._machine, kind.name)

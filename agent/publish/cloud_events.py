@@ -105,7 +105,7 @@ class AlarmEventData(Standing):
     ]
 
 
-class _CloudEvent(Strict):
+class CloudEventBase(Strict):
     """What every CloudEvent has (CloudEvents 1.0, JSON format)."""
 
     specversion: Annotated[Literal["1.0"], Field(description="Version of CloudEvents")]
@@ -133,7 +133,7 @@ class _CloudEvent(Strict):
     ]
 
 
-class CloudEvent(_CloudEvent):
+class CloudEvent(CloudEventBase):
     """Something that happened to an alarm, as a CloudEvent (CloudEvents 1.0, JSON format)."""
 
     type: Annotated[
@@ -154,7 +154,7 @@ class DriftEventData(Drifted):
     note: Annotated[str, Field(description="What they said to it, or why it happened")]
 
 
-class DriftCloudEvent(_CloudEvent):
+class DriftCloudEvent(CloudEventBase):
     """Something that happened to a drift warning, on the topic of the alarms' events."""
 
     type: Annotated[
@@ -197,7 +197,7 @@ class BundleEventData(Strict):
     ]
 
 
-class BundleCloudEvent(_CloudEvent):
+class BundleCloudEvent(CloudEventBase):
     """A bundle was exchanged, put back or refused; on the topic of the alarms' events."""
 
     type: Annotated[
@@ -215,7 +215,7 @@ class ProbeEventData(Strict):
     clock: Clock
 
 
-class ProbeCloudEvent(_CloudEvent):
+class ProbeCloudEvent(CloudEventBase):
     """A test event: shows that events arrive where a broker cannot refuse them (MQTT 3.1.1).
 
     Sent at the start and once a day. It comes back to the agent, which so knows that alarms would

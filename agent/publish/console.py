@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 
-from agent.bundle.events import BundleEvent, BundleEventKind
 from agent.core.records import AlarmEvent, Decision, EventKind, MachineState, Validity, Window
 from agent.decide.reason import reason_words
-from agent.drift.events import DriftEvent, DriftEventKind, DriftStatus
 from agent.publish.messages import scale_in
+from agent.publish.telling import Telling
 from agent.window.condition import ConditionStatus, SensorCondition
 
 log = logging.getLogger(__name__)
@@ -49,8 +48,21 @@ class ConsolePublisher:
     def start(self) -> None:
         """Nothing to begin."""
 
-    def publish(self, machine: str, decision: Decision, *, first: bool) -> None:
-        """Log what changed with this window."""
+    def handle(self, telling: Telling) -> None:
+        """Log what happened."""
+        machine, happened = telling.machine, telling.happened
+        if isinstance(happened, Decision):
+            self._decided(machine, happened, first=telling.first)
+        elif isinstance(happened, AlarmEvent):
+            self._alarm(machine, happened)
+        elif isinstance(happened, SensorCondition):
+            self._sensor(machine, happened)
+        for kind, _ in telling.messages:
+            if kind.line is not None:
+                level, text = kind.line(happened)
+                log.log(level, "%s: %s", machine, text)
+
+    def _decided(self, machine: str, decision: Decision, *, first: bool) -> None:
         score, window = decision.score, decision.score.window
         self._tell_validity(machine, window)
         if first and window.validity is Validity.VALID:
@@ -60,8 +72,7 @@ class ConsolePublisher:
                 log.info("%s: first window judged: %s", machine, _score(decision, score.value))
         log.debug("%s: window %d score %s", machine, window.index, score.value)
 
-    def tell(self, machine: str, event: AlarmEvent) -> None:
-        """Log what happened to an alarm."""
+    def _alarm(self, machine: str, event: AlarmEvent) -> None:
         words, lasted = _WORDS.get(event.kind, f"alarm {event.kind.value}"), ""
         if event.kind in (EventKind.ALERT, EventKind.RAISED):
             self._alarm_since.setdefault(machine, event.wall)
@@ -82,8 +93,7 @@ class ConsolePublisher:
             f": {event.note}" if event.note else "",
         )  # fmt: skip
 
-    def sensor(self, machine: str, condition: SensorCondition) -> None:
-        """Log the condition of a microphone, when another than the last."""
+    def _sensor(self, machine: str, condition: SensorCondition) -> None:
         before = self._sensors.get(machine)
         self._sensors[machine] = condition.status
         if condition.status is before:
@@ -97,33 +107,6 @@ class ConsolePublisher:
                 "%s: microphone: %s (%s)",
                 machine, condition.status.value.replace("_", " "), condition.reason,
             )  # fmt: skip
-
-    def drift(self, machine: str, status: DriftStatus) -> None:
-        """Log an evaluation, for those who debug."""
-        log.debug("%s: drift %.4g of %.4g nats", machine, status.distance, status.threshold)
-
-    def tell_drift(self, machine: str, event: DriftEvent) -> None:
-        """Log what happened to a drift warning."""
-        status, grave = event.status, event.kind is DriftEventKind.WARNED
-        by = f" by {event.operator}" if event.operator else ""
-        log.log(
-            logging.WARNING if grave else logging.INFO,
-            "%s: drift %s%s, distance %.4g, threshold %.4g nats (warning %s)%s%s",
-            machine, event.kind.value, by, status.distance, status.threshold, event.warning_id,
-            f": {status.movement}" if grave and status.movement else "",
-            f": {event.note}" if event.note else "",
-        )  # fmt: skip
-
-    def tell_bundle(self, machine: str, event: BundleEvent) -> None:
-        """Log what happened to a machine's bundle."""
-        used = "none"
-        if event.threshold is not None:
-            used = f"{event.bundle} ({event.rows} rows, threshold {event.threshold:.4g})"
-        log.log(
-            logging.ERROR if event.kind is BundleEventKind.ROLLED_BACK else logging.WARNING,
-            "%s: bundle %s: %s; in use from now on: %s",
-            machine, event.kind.value.replace("_", " "), event.reason, used,
-        )  # fmt: skip
 
     def _tell_validity(self, machine: str, window: Window) -> None:
         before = self._invalid.get(machine)

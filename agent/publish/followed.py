@@ -21,15 +21,15 @@ class FollowedDrift:
 
     Args:
         outbox: Takes the messages; its store keeps the note.
-        envelopes: Makes them.
+        topics: Makes them.
         drifting: Tells, whenever asked, the machines whose drift is followed.
     """
 
     def __init__(
-        self, outbox: Outbox, envelopes: Topics, drifting: Callable[[], Sequence[str]]
+        self, outbox: Outbox, topics: Topics, drifting: Callable[[], Sequence[str]]
     ) -> None:
         self._outbox = outbox
-        self._envelopes = envelopes
+        self._topics = topics
         self._drifting = drifting
         self._lock = threading.Lock()
         self._noted: frozenset[str] = frozenset()
@@ -50,14 +50,14 @@ class FollowedDrift:
         """Remove what is not followed any more, as after a bundle was exchanged."""
         with self._lock:
             for machine in sorted(self._noted.difference(self._drifting())):
-                self._outbox.put_state(self._envelopes.no_drift(machine))
+                self._outbox.put_state(self._topics.no_drift(machine))
 
     def taken(self, message: MqttMessage) -> None:
         """The broker has a message: a removal is done with."""
         if message.payload:
             return
         with self._lock:
-            gone = {m for m in self._noted if self._envelopes.no_drift(m) == message}
+            gone = {m for m in self._noted if self._topics.no_drift(m) == message}
             if gone:
                 self._note(self._noted - gone)
 

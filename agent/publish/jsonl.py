@@ -12,12 +12,12 @@ from pathlib import Path
 
 from agent.config.publish import JsonlConfig
 from agent.publish.messages import Message, encode, status_message
-from agent.publish.sink import MessageSink
+from agent.publish.telling import Telling
 
 log = logging.getLogger(__name__)
 
 
-class JsonlPublisher(MessageSink):
+class JsonlPublisher:
     """Appends messages to a file, each with its `kind`: status, score, alarm, event, sensor or
     drift.
 
@@ -38,8 +38,8 @@ class JsonlPublisher(MessageSink):
         machines: Sequence[str],
         unjudged: Callable[[], Sequence[str]] = tuple,
     ) -> None:
-        super().__init__(device)
         self._config = config
+        self._device = device
         self._machines = tuple(machines)
         self._unjudged = unjudged
         self._lock = threading.Lock()  # several machines write to one file
@@ -54,13 +54,18 @@ class JsonlPublisher(MessageSink):
         Machines must be listened to whether or not anybody keeps a record of it.
         """
         self._running = True
-        self.narrate("status", "", self._status("online"))
+        self._write("status", self._status("online"))
+
+    def handle(self, telling: Telling) -> None:
+        """Write each message as a line."""
+        for kind, message in telling.messages:
+            self._write(kind.topic, message)
 
     def stop(self) -> None:
         """Write `offline` and close the file."""
         if not self._running:
             return
-        self.narrate("status", "", self._status("offline", "stopped"))
+        self._write("status", self._status("offline", "stopped"))
         self._running = False
         with self._lock:
             self._close()
@@ -78,8 +83,7 @@ class JsonlPublisher(MessageSink):
             unjudged=self._unjudged(),
         )  # fmt: skip
 
-    def narrate(self, kind: str, machine: str, message: Message) -> None:  # noqa: ARG002 - in it
-        """Write a message as a line."""
+    def _write(self, kind: str, message: Message) -> None:
         with self._lock:
             try:
                 line = encode({"kind": kind, **message}) + b"\n"

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from agent.publish.messages import Message
-from agent.publish.sink import MessageSink
+from agent.publish.route import Promise
+from agent.publish.telling import Telling
 
 # Recent messages of all kinds, and events apart from them: a minute of scores must not push out
 # yesterday's alarm. A message takes about a kilobyte.
@@ -37,17 +38,15 @@ class Told:
     message: Message
 
 
-class LiveBoard(MessageSink):
+class LiveBoard:
     """A publisher that remembers. Readers may be in any thread and never hold scoring up.
 
     Args:
-        device: This device's name.
         recent: Messages kept.
         events: Events kept.
     """
 
-    def __init__(self, device: str, *, recent: int = _RECENT, events: int = _EVENTS) -> None:
-        super().__init__(device)
+    def __init__(self, *, recent: int = _RECENT, events: int = _EVENTS) -> None:
         self._changed = threading.Condition()
         self._number = 0
         self._recent: deque[Told] = deque(maxlen=recent)
@@ -58,16 +57,17 @@ class LiveBoard(MessageSink):
     def start(self) -> None:
         """Nothing to begin."""
 
-    def narrate(self, kind: str, machine: str, message: Message) -> None:
-        """Take a message."""
+    def handle(self, telling: Telling) -> None:
+        """Take each message."""
         with self._changed:
-            self._number += 1
-            told = Told(self._number, kind, machine, message)
-            self._recent.append(told)
-            if kind == "event":
-                self._events.append(told)
-            else:
-                self._latest[machine, kind] = told
+            for kind, message in telling.messages:
+                self._number += 1
+                told = Told(self._number, kind.topic, telling.machine, message)
+                self._recent.append(told)
+                if kind.route.promise is Promise.EVENT:
+                    self._events.append(told)
+                else:
+                    self._latest[telling.machine, kind.topic] = told
             self._changed.notify_all()
 
     @property

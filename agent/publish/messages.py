@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
-from typing import Any, TypeAlias
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Protocol, TypeAlias
 
 from agent import __version__
 from agent.core.clock import ClockQuality, utc
@@ -16,22 +16,34 @@ from agent.core.schema import Strict
 from agent.decide.reason import reason_words
 from agent.publish.cloud_events import (
     AlarmEventData,
-    BundleCloudEvent,
-    BundleEventData,
     CloudEvent,
-    DriftCloudEvent,
-    DriftEventData,
+    CloudEventBase,
     Explanation,
     ProbeCloudEvent,
     ProbeEventData,
 )
 from agent.publish.device_payloads import Status
-from agent.publish.payloads import Alarm, Drift, Score, Sensor
+from agent.publish.payloads import Alarm, Score, Sensor
 from agent.window.condition import SensorCondition
 
 Message: TypeAlias = dict[str, Any]
 
-CLOUD_EVENT = "application/cloudevents+json"
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What every message about a machine begins with.
+
+    Attributes:
+        device: This device's name.
+        machine: The machine.
+        time: Now, seconds since the epoch.
+        clock: Whether its times can be believed; unless somebody vouches for them, they cannot.
+    """
+
+    device: str
+    machine: str
+    time: float
+    clock: ClockQuality = ClockQuality.UNSYNCHRONISED
 
 
 def encode(message: Message) -> bytes:
@@ -44,26 +56,13 @@ def encode(message: Message) -> bytes:
     return text.encode()
 
 
-def score_message(
-    device: str,
-    machine: str,
-    decision: Decision,
-    *,
-    clock: ClockQuality = ClockQuality.UNSYNCHRONISED,
-) -> Message:
-    """One window judged, or why it could not be (`<machine>/score`).
-
-    Args:
-        device: This device's name.
-        machine: The machine.
-        decision: What was decided on the window.
-        clock: Whether its times can be believed; unless somebody vouches for them, they cannot.
-    """
+def score_message(stamp: Stamp, decision: Decision) -> Message:
+    """One window judged, or why it could not be (`<machine>/score`)."""
     score, window, scale = decision.score, decision.score.window, scale_in(decision)
     return _message(
         Score(
-            **_place(device, machine, window),
-            clock=clock,
+            **_place(stamp, window),
+            clock=stamp.clock,
             validity=window.validity,
             reason=window.reason,
             p_value=score.p_value,
@@ -80,32 +79,24 @@ def score_message(
     )
 
 
-def alarm_message(
-    device: str,
-    machine: str,
-    status: AlarmStatus,
-    *,
-    time: float,
-    score: float | None,
-    scale: Scale,
-) -> Message:
+def alarm_message(stamp: Stamp, told: Decision | AlarmEvent) -> Message:
     """The machine's alarm as it now stands (`<machine>/alarm`, retained).
 
     Args:
-        device: This device's name.
-        machine: The machine.
-        status: Its alarm.
-        time: When that was so, seconds since the epoch.
-        score: Of the latest window, raw; None when it could not be judged.
-        scale: What it is told on.
+        stamp: Device and machine.
+        told: The window or event that it stands so after.
     """
+    if isinstance(told, AlarmEvent):
+        moment, score = told.wall, told.score
+    else:
+        moment, score = told.score.window.end_wall, told.score.value
     return _message(
         Alarm(
-            device=device,
-            machine=machine,
-            time=utc(time),
-            **figures(scale, score),
-            **standing(settled(status)),
+            device=stamp.device,
+            machine=stamp.machine,
+            time=utc(moment),
+            **figures(scale_in(told), score),
+            **standing(settled(status_of(told))),
         )
     )
 
@@ -138,40 +129,25 @@ def settled(status: AlarmStatus) -> AlarmStatus:
     return replace(status, alarm_id="", acknowledged=True, latched=False, reason=None)
 
 
-def status_of(decision: Decision) -> AlarmStatus:
-    """The alarm after a decision, also one that says no more than its level."""
-    if decision.status is not None:
-        return decision.status
-    normal = decision.level is Level.NORMAL
-    return AlarmStatus(
-        decision.level, decision.since_wall, "" if normal else decision.alarm_id, normal
-    )
+def status_of(told: Decision | AlarmEvent) -> AlarmStatus:
+    """The alarm after an event or decision, also one that says no more than its level."""
+    if told.status is not None:
+        return told.status
+    normal = told.level is Level.NORMAL
+    return AlarmStatus(told.level, told.since_wall, "" if normal else told.alarm_id, normal)
 
 
-def event_message(
-    device: str,
-    machine: str,
-    event: AlarmEvent,
-    *,
-    clock: ClockQuality = ClockQuality.UNSYNCHRONISED,
-) -> Message:
-    """Something that happened to the alarm (`<machine>/event`).
-
-    Args:
-        device: This device's name.
-        machine: The machine.
-        event: What happened.
-        clock: Whether its times can be believed; unless somebody vouches for them, they cannot.
-    """
+def event_message(stamp: Stamp, event: AlarmEvent) -> Message:
+    """Something that happened to the alarm (`<machine>/event`)."""
     none, why = event.window is None, event.explanation
     about_level = event.level_change_db is not None
     level = {"level_change_db": _tenths(event.level_change_db)} if about_level else {}
     data = AlarmEventData(
         **{**standing(event.status), "alarm_id": event.alarm_id or None, **level},
-        device=device,
-        machine=machine,
+        device=stamp.device,
+        machine=stamp.machine,
         time=utc(event.wall),
-        clock=clock,
+        clock=stamp.clock,
         event=event.kind,
         previous=event.previous,
         window=event.window,
@@ -188,11 +164,22 @@ def event_message(
     return enveloped(CloudEvent, event.id, f"auscult.alarm.{event.kind.value}", data)
 
 
+class Placed(Protocol):
+    """The data of an event: whatever it is, it happened to a machine of a device at a time."""
+
+    @property
+    def device(self) -> str: ...
+    @property
+    def machine(self) -> str: ...
+    @property
+    def time(self) -> str: ...
+
+
 def enveloped(
-    envelope: type[CloudEvent | DriftCloudEvent | BundleCloudEvent | ProbeCloudEvent],
+    envelope: type[CloudEventBase],
     event_id: str,
     kind: str,
-    data: AlarmEventData | DriftEventData | BundleEventData | ProbeEventData,
+    data: Placed,
 ) -> Message:
     """What happened, as the CloudEvent that tells it (CloudEvents 1.0, JSON format).
 
@@ -219,85 +206,24 @@ def enveloped(
     return _message(event)
 
 
-def probe_message(
-    device: str,
-    machine: str,
-    event_id: str,
-    *,
-    time: float,
-    clock: ClockQuality = ClockQuality.UNSYNCHRONISED,
-) -> Message:
-    """An event that proves nothing but the way (`<machine>/event`).
-
-    Args:
-        device: This device's name.
-        machine: The machine.
-        event_id: Its own.
-        time: Now, seconds since the epoch.
-        clock: Whether that can be believed.
-    """
-    data = ProbeEventData(device=device, machine=machine, time=utc(time), clock=clock)
+def probe_message(stamp: Stamp, event_id: str) -> Message:
+    """An event of an id of its own that proves nothing but the way (`<machine>/event`)."""
+    data = ProbeEventData(
+        device=stamp.device, machine=stamp.machine, time=utc(stamp.time), clock=stamp.clock
+    )
     return enveloped(ProbeCloudEvent, event_id, "auscult.delivery.probe", data)
 
 
-def sensor_message(
-    device: str, machine: str, condition: SensorCondition, *, time: float
-) -> Message:
+def sensor_message(stamp: Stamp, condition: SensorCondition) -> Message:
     """The condition of a machine's microphone (`<machine>/sensor`, retained)."""
     return _message(
         Sensor(
-            device=device,
-            machine=machine,
-            time=utc(time),
+            device=stamp.device,
+            machine=stamp.machine,
+            time=utc(stamp.time),
             status=condition.status,
             reason=condition.reason,
             since=utc(condition.since_wall),
-        )
-    )
-
-
-def drift_message(
-    device: str,
-    machine: str,
-    *,
-    time: float,
-    active: bool,
-    exceeded: bool,
-    distance: float,
-    threshold: float,
-    reference: int,
-    warning_id: str = "",
-    since: float | None = None,
-    movement: str = "",
-) -> Message:
-    """An evaluation of the drift monitor (`<machine>/drift`, retained).
-
-    Args:
-        device: This device's name.
-        machine: The machine.
-        time: End of the newest window evaluated, seconds since the epoch.
-        active: Whether a warning stands.
-        exceeded: Whether this evaluation was above the threshold.
-        distance: Distance to the nearest normal state, nats.
-        threshold: The distance that counts as drift, nats.
-        reference: Which normal state was nearest; 0 is the baseline.
-        warning_id: The standing warning; empty when none stands.
-        since: When that was raised, seconds since the epoch.
-        movement: What moved, in words.
-    """
-    return _message(
-        Drift(
-            device=device,
-            machine=machine,
-            time=utc(time),
-            active=active,
-            exceeded=exceeded,
-            distance=distance,
-            threshold=threshold,
-            reference=reference,
-            warning_id=warning_id or None,
-            since=_maybe(since),
-            movement=movement,
         )
     )
 
@@ -377,11 +303,11 @@ def _maybe(seconds: float | None) -> str | None:
     return None if seconds is None else utc(seconds)
 
 
-def _place(device: str, machine: str, window: Window) -> Message:
+def _place(stamp: Stamp, window: Window) -> Message:
     """Which window, and where in the sound it lies."""
     return {
-        "device": device,
-        "machine": machine,
+        "device": stamp.device,
+        "machine": stamp.machine,
         "time": utc(window.end_wall),
         "window": window.index,
         "start": utc(window.wall),

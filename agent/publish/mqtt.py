@@ -9,26 +9,22 @@ from pathlib import Path
 from typing import Protocol
 
 from agent.activity.plant import PlantSignal
-from agent.bundle.events import BundleEvent
 from agent.config.publish import MqttConfig
-from agent.core.clock import WALL_CLOCK
-from agent.core.records import AlarmEvent, Decision
 from agent.core.text import plural
-from agent.drift.events import DriftEvent, DriftStatus
 from agent.monitor.observed import Delivery
 from agent.publish.about import Listening, health_message, info_message, outbox_health
 from agent.publish.announce import Announcement
 from agent.publish.device_payloads import BundleInfo, OutboxHealth
 from agent.publish.followed import FollowedDrift
 from agent.publish.home_assistant import discovery_message
-from agent.publish.messages import Message, event_message, scale_in, status_of
+from agent.publish.messages import Message
 from agent.publish.mqtt_message import MqttMessage
 from agent.publish.outbox import Outbox
+from agent.publish.route import DRIFT, HEALTH, INFO, RESPONSE, Route
 from agent.publish.sender import Hooks, Sender
-from agent.publish.status_filter import StatusFilter
 from agent.publish.store import EventStore
+from agent.publish.telling import Telling
 from agent.publish.topics import Topics
-from agent.window.condition import SensorCondition
 
 log = logging.getLogger(__name__)
 
@@ -78,18 +74,17 @@ class MqttPublisher:
         self._device = device
         self._machines = tuple(machines)
         self._drifting = drifting
-        self._envelopes = Topics(config, device, self._machines, unjudged)
+        self._topics = Topics(config, device, self._machines, unjudged)
         self.outbox = Outbox(EventStore(folder, config.outbox_max_bytes))
-        self._news = StatusFilter()
         self._announcement = Announcement(
             config.home_assistant, device, self.outbox, self._discovery
         )
-        self._followed = FollowedDrift(self.outbox, self._envelopes, drifting)
+        self._followed = FollowedDrift(self.outbox, self._topics, drifting)
         self.sender = Sender(
             config,
             config.client_id or f"auscult-{device}",
             self.outbox,
-            self._envelopes,
+            self._topics,
             Hooks(self._on_request, self._on_taken, self._on_turn),
             [signal.topic for signal in plant],
         )
@@ -178,45 +173,16 @@ class MqttPublisher:
         self._began = time.monotonic()
         self.sender.start(listening=self._requests is not None)
 
-    def publish(self, machine: str, decision: Decision, *, first: bool) -> None:
-        """Queue the window's score, and the alarm's state when that is new."""
-        status = status_of(decision)
-        if self._news.note(machine, status) or first:
-            moment, score = decision.score.window.end_wall, decision.score.value
-            self.outbox.put_state(
-                self._envelopes.alarm(machine, status, moment, score, scale_in(decision))
-            )
-        self.outbox.put_telemetry(self._envelopes.score(machine, decision))
-
-    def tell(self, machine: str, event: AlarmEvent) -> None:
-        """Take an alarm's event, which is on disk thereafter, and the state it led to."""
-        message = event_message(self._device, machine, event, clock=WALL_CLOCK.quality)
-        self.outbox.put_event(self._envelopes.event(machine, message))
-        self._news.note(machine, event.status)
-        self.outbox.put_state(
-            self._envelopes.alarm(machine, event.status, event.wall, event.score, scale_in(event))
-        )
-
-    def sensor(self, machine: str, condition: SensorCondition) -> None:
-        """Queue the condition of a machine's microphone."""
-        self.outbox.put_state(self._envelopes.sensor(machine, condition))
-
-    def drift(self, machine: str, status: DriftStatus) -> None:
-        """Queue how a machine's drift stands."""
-        self._followed.told(machine)
-        self.outbox.put_state(self._envelopes.drift(machine, status))
-
-    def tell_drift(self, machine: str, event: DriftEvent) -> None:
-        """Take a drift warning's event, which is on disk thereafter."""
-        self.outbox.put_event(self._envelopes.drift_event(machine, event))
-
-    def tell_bundle(self, machine: str, event: BundleEvent) -> None:
-        """Take what happened to a machine's bundle, which is on disk thereafter."""
-        self.outbox.put_event(self._envelopes.bundle_event(machine, event))
+    def handle(self, telling: Telling) -> None:
+        """Queue each message; an event is on disk thereafter, before any other is queued."""
+        for kind, message in sorted(telling.messages, key=lambda one: one[0].route.promise):
+            if kind.route is DRIFT:
+                self._followed.told(telling.machine)
+            self._put(kind.route, message, telling.machine)
 
     def respond(self, command: str, message: Message) -> None:
         """Queue the answer to a command."""
-        self.outbox.put_reply(self._envelopes.response(command, message))
+        self._put(RESPONSE, message, command)
 
     def wait_connected(self, seconds: float) -> bool:
         """Wait until the broker is there; False when it isn't in time."""
@@ -260,18 +226,20 @@ class MqttPublisher:
         self._publish_info()
         # Also that it is judged now. While the broker is away, each connection says so anyway.
         if self.sender.wait_connected(0.0):
-            self.outbox.put_state(self._envelopes.status("online"))
+            self.outbox.put_state(self._topics.status("online"))
         self._announcement.renew()
         self._followed.renew()
 
     def _publish_info(self) -> None:
         if self._bundles is not None:
-            message = info_message(self._device, self._bundles(), self._commands())
-            self.outbox.put_state(self._envelopes.state("info", message))
+            self._put(INFO, info_message(self._device, self._bundles(), self._commands()))
+
+    def _put(self, way: Route, message: Message, below: str = "") -> None:
+        self.outbox.put(self._topics.message(way, message, below), way.promise)
 
     def _discovery(self, removed: Mapping[str, str]) -> Message:
         return discovery_message(
-            self._envelopes.base,
+            self._topics.base,
             self._device,
             self._machines,
             drifting=self._drifting(),
@@ -303,7 +271,7 @@ class MqttPublisher:
             refused=self.refused,
             proof=self.sender.proof,
         )
-        self.outbox.put_telemetry(self._envelopes.health(message))
+        self._put(HEALTH, message)
 
     def _on_taken(self, message: MqttMessage) -> None:
         self._announcement.taken(message)

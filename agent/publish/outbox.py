@@ -8,6 +8,7 @@ from collections import deque
 
 from agent.publish.essentials import essentials
 from agent.publish.mqtt_message import MqttMessage
+from agent.publish.route import Promise
 from agent.publish.store import EventStore, StoredEvent
 
 _READ_AHEAD = 50
@@ -66,6 +67,18 @@ class Outbox:
         """Close the store; what is undelivered stays in it. Idempotent."""
         self.settle()
         self.store.stop()
+
+    def put(self, message: MqttMessage, promise: Promise) -> None:
+        """Take a message with what is promised of it."""
+        match promise:
+            case Promise.EVENT:
+                self.put_event(message)
+            case Promise.STATE:
+                self.put_state(message)
+            case Promise.REPLY:
+                self.put_reply(message)
+            case Promise.TELEMETRY:
+                self.put_telemetry(message)
 
     def put_event(self, message: MqttMessage) -> bool:
         """Take an event; False when the disk refused it and it is in memory alone."""

@@ -1,4 +1,4 @@
-"""Under which topic each message goes out, how surely, and for how long the broker keeps it."""
+"""Makes messages for the broker: each under its topic, as its route says."""
 
 from __future__ import annotations
 
@@ -7,26 +7,12 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from agent.bundle.events import BundleEvent
 from agent.config.publish import MqttConfig
 from agent.core.clock import WALL_CLOCK
-from agent.core.records import AlarmStatus, Decision
-from agent.core.scale import Scale
-from agent.drift.events import DriftEvent, DriftStatus
-from agent.publish.bundle import bundle_event_message
-from agent.publish.drift import drift_event_message, drift_status_message
-from agent.publish.messages import (
-    CLOUD_EVENT,
-    Message,
-    alarm_message,
-    encode,
-    probe_message,
-    score_message,
-    sensor_message,
-    status_message,
-)
+from agent.publish import route
+from agent.publish.messages import Message, Stamp, encode, probe_message, status_message
 from agent.publish.mqtt_message import MqttMessage
-from agent.window.condition import SensorCondition
+from agent.publish.route import Promise, Route
 
 
 class Topics:
@@ -68,91 +54,36 @@ class Topics:
             reason=reason,
             unjudged=() if timeless else self._unjudged(),
         )
-        return self.state("status", message)
+        return self.message(route.STATUS, message)
 
-    def state(self, level: str, message: Message) -> MqttMessage:
-        """What stays true until it is told otherwise: retained, below the device's topic."""
-        return MqttMessage(f"{self.base}/{level}", encode(message), qos=1, retain=True)
+    def message(self, way: Route, message: Message, below: str = "") -> MqttMessage:
+        """A message on its way.
 
-    def alarm(
-        self,
-        machine: str,
-        status: AlarmStatus,
-        moment: float,
-        score: float | None,
-        scale: Scale,
-    ) -> MqttMessage:
-        """A machine's alarm as it stands."""
-        message = alarm_message(
-            self._device, machine, status, time=moment, score=score, scale=scale
+        Args:
+            way: Its route.
+            message: The payload; of an event with an `id`.
+            below: The machine; of an answer, the topic's last level.
+        """
+        levels = (below, way.topic) if way.promise is not Promise.REPLY else (way.topic, below)
+        return MqttMessage(
+            "/".join((self.base, *filter(None, levels))),
+            encode(message),
+            way.qos,
+            way.retain,
+            id=message["id"] if way.promise is Promise.EVENT else "",
+            expiry_seconds=None if way.expiry is None else way.expiry(self._config),
+            content_type=way.content_type,
         )
-        return self.state(f"{machine}/alarm", message)
-
-    def sensor(self, machine: str, condition: SensorCondition) -> MqttMessage:
-        """The condition of a machine's microphone."""
-        message = sensor_message(self._device, machine, condition, time=time.time())
-        return self.state(f"{machine}/sensor", message)
-
-    def drift(self, machine: str, status: DriftStatus) -> MqttMessage:
-        """How a machine's drift stands."""
-        return self.state(f"{machine}/drift", drift_status_message(self._device, machine, status))
 
     def no_drift(self, machine: str) -> MqttMessage:
         """Nothing at all, which removes what the broker retained of a machine's drift."""
         return MqttMessage(f"{self.base}/{machine}/drift", b"", qos=1, retain=True)
 
-    def drift_event(self, machine: str, event: DriftEvent) -> MqttMessage:
-        """Something that happened to a drift warning."""
-        return self.event(
-            machine,
-            drift_event_message(self._device, machine, event, clock=WALL_CLOCK.quality),
-        )
-
-    def bundle_event(self, machine: str, event: BundleEvent) -> MqttMessage:
-        """Something that happened to a machine's bundle."""
-        return self.event(
-            machine,
-            bundle_event_message(self._device, machine, event, clock=WALL_CLOCK.quality),
-        )
-
-    def event(self, machine: str, message: Message) -> MqttMessage:
-        """A CloudEvent."""
-        return MqttMessage(
-            f"{self.base}/{machine}/event", encode(message), 1, retain=False,
-            id=message["id"], content_type=CLOUD_EVENT,
-        )  # fmt: skip
-
     def probes(self) -> list[MqttMessage]:
         """An event for each machine that proves nothing but the way."""
-        return [
-            replace(
-                self.event(
-                    machine,
-                    probe_message(
-                        self._device, machine, uuid.uuid4().hex,
-                        time=time.time(), clock=WALL_CLOCK.quality,
-                    ),
-                ),
-                id="",  # not kept, as it will be sent again
-            )
-            for machine in self._machines
-        ]  # fmt: skip
-
-    def score(self, machine: str, decision: Decision) -> MqttMessage:
-        """One window judged."""
-        message = score_message(self._device, machine, decision, clock=WALL_CLOCK.quality)
-        return MqttMessage(
-            f"{self.base}/{machine}/score", encode(message), 0, retain=False,
-            expiry_seconds=self._config.score_expiry_seconds,
-        )  # fmt: skip
-
-    def health(self, message: Message) -> MqttMessage:
-        """How the agent is: retained for who comes later, not for ever: old health is no health."""
-        return MqttMessage(
-            f"{self.base}/health", encode(message), 0, retain=True,
-            expiry_seconds=max(1, round(3 * self._config.health_seconds)),
-        )  # fmt: skip
-
-    def response(self, command: str, message: Message) -> MqttMessage:
-        """The answer to a command."""
-        return MqttMessage(f"{self.base}/response/{command}", encode(message), 1, retain=False)
+        found = []
+        for machine in self._machines:
+            stamp = Stamp(self._device, machine, time.time(), WALL_CLOCK.quality)
+            probe = self.message(route.EVENT, probe_message(stamp, uuid.uuid4().hex), machine)
+            found.append(replace(probe, id=""))  # not kept, as it will be sent again
+        return found

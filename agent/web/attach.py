@@ -37,7 +37,7 @@ class Server(Protocol):
 
 
 class Page:
-    """What the page needs beside the agent: a history, and an ear at each machine.
+    """What the page needs beside the agent: the present, a history, and an ear at each machine.
 
     Args:
         config: The agent's; `web.enabled` is true.
@@ -45,9 +45,9 @@ class Page:
 
     def __init__(self, config: AgentConfig) -> None:
         self._config = config
-        self.history = HistoryRecorder(
-            config.device_name, config.state_path / "history" / "history.db"
-        )
+        #: What was told last.
+        self.live = LiveBoard()
+        self.history = HistoryRecorder(config.state_path / "history" / "history.db")
         self.sounds: Mapping[str, SoundFeed] = {
             machine.name: SoundFeed() for machine in config.machines
         }
@@ -75,7 +75,6 @@ class Page:
 
     def start(
         self,
-        live: LiveBoard,
         collector: Collector,
         info: Callable[[], Message],
         health: Callable[[], Message],
@@ -95,7 +94,7 @@ class Page:
         self._server = WebServer(
             Backend(
                 self._config,
-                live,
+                self.live,
                 self.history,
                 self.sounds,
                 collector,

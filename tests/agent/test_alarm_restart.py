@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 from support.bundles import FAULTY_HZ, RATE, tone
+from support.told import Listener, to
 
 from agent.config.agent import MachineConfig
 from agent.config.decide import DecideConfig
@@ -19,30 +20,6 @@ from agent.deploy.load import open_bundle
 from agent.pipeline.pipeline import Pipeline
 
 DECIDE = {"raise_windows": 2, "of_windows": 3, "clear_windows": 4, "alert": None}
-
-
-class Listener:
-    def __init__(self) -> None:
-        self.events, self.decisions, self.conditions = [], [], []
-
-    def start(self) -> None: ...
-    def stop(self) -> None: ...
-
-    def publish(self, machine, decision, *, first) -> None:
-        self.decisions.append(decision)
-
-    def tell(self, machine, event) -> None:
-        self.events.append(event)
-
-    def sensor(self, machine, condition) -> None:
-        self.conditions.append(condition)
-
-    def state(self) -> str:
-        return ""
-
-    @property
-    def kinds(self):
-        return [event.kind.value for event in self.events]
 
 
 class Live:
@@ -87,7 +64,7 @@ def run(tmp_path, tiny_bundle):
             queue_windows=100, decide={**DECIDE, **decide},
         )  # fmt: skip
         listener, source = Listener(), Live(sound)
-        pipeline = Pipeline(config, bundle, source, [listener], state=tmp_path / "state")
+        pipeline = Pipeline(config, bundle, source, to(listener), state=tmp_path / "state")
         running.append(pipeline)
         pipeline.start()
         windows = max(0, (len(sound) - RATE) // (RATE // 2) + 1)

@@ -10,6 +10,7 @@ import tarfile
 import pytest
 from click.testing import CliRunner
 from support.bundles import build_bundle
+from support.told import tell
 from test_publish import raised
 
 from agent.backup.contents import MANIFEST
@@ -115,9 +116,9 @@ def test_events_that_wait_are_saved_from_a_running_agent_and_wait_on_the_new_dev
     )
     publisher.start()
     try:
-        publisher.tell("pump", raised(0, "a"))
+        tell(publisher, raised(0, "a"))
         file, _ = saved(device)
-        publisher.tell("pump", raised(1, "later"))
+        tell(publisher, raised(1, "later"))
     finally:
         publisher.stop()
     new = tmp_path / "new"

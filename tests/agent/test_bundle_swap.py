@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from support.bundles import RATE, build_bundle, tone, write
+from support.told import Listener, to
 from test_bank_growth import NEW_HZ, add
 
 from agent.bundle.manifest import BANK, BODY, ENCODER, FRAMES, MANIFEST
@@ -347,26 +348,14 @@ def test_a_running_pipeline_changes_bundles_between_two_windows(site):
         def faults(self):
             return {}
 
-    heard = []
-
-    class Listener:
-        def start(self): ...
-        def publish(self, machine, decision, *, first):
-            heard.append(decision)
-
-        def tell(self, machine, event): ...
-        def sensor(self, machine, condition): ...
-        def stop(self): ...
-        def state(self):
-            return ""
-
+    listener = Listener()
     pipelines = []
     swapper = BundleSwapper(
         lambda _: pipelines[0], lambda *_: None, watch_seconds=0.3, trial_windows=3
     )  # fmt: skip
     config = MachineConfig(name="pump", bundle=site / "pump", source="replay:x")
     pipelines.append(
-        Pipeline(config, swapper.add("pump", one, bundle, ledger(site, [])), Feed(), [Listener()])
+        Pipeline(config, swapper.add("pump", one, bundle, ledger(site, [])), Feed(), to(listener))
     )
     pipelines[0].start()
     swapper.start()
@@ -375,19 +364,21 @@ def test_a_running_pipeline_changes_bundles_between_two_windows(site):
         replace_export(site, threshold=0.07)
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline and not (
-            (site / "state/bank/pump/good").is_dir() and heard and heard[-1].threshold == 0.07
+            (site / "state/bank/pump/good").is_dir()
+            and listener.decisions
+            and listener.decisions[-1].threshold == 0.07
         ):
             time.sleep(0.05)
     finally:
         swapper.stop()
         pipelines[0].stop()
         pipelines[0].join(5)
-    thresholds = [decision.threshold for decision in heard]
+    thresholds = [decision.threshold for decision in listener.decisions]
     assert thresholds[0] == 0.05
     assert thresholds[-1] == 0.07
     assert thresholds == sorted(thresholds)
     assert pipelines[0].fault is None
-    assert all(decision.score.value is not None for decision in heard)
+    assert all(decision.score.value is not None for decision in listener.decisions)
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"digests": 3}', b"\xff", b"[" * 9999])

@@ -13,6 +13,7 @@ import pytest
 from support.broker import Broker, Subscriber
 from support.bundles import RATE, WINDOW, write
 from support.drift import add_baseline, machine
+from support.told import Listener, to
 
 from agent.bank.draft import draft_add
 from agent.bank.grow import make_version
@@ -25,6 +26,7 @@ from agent.core.records import AudioBlock, Window
 from agent.deploy.load import open_bundle
 from agent.deploy.versions import Versions, beside
 from agent.drift.baseline import DriftError
+from agent.drift.events import DriftEvent
 from agent.drift.memory import DriftFile
 from agent.drift.service import DriftService, Heard
 from agent.pipeline.pipeline import Pipeline
@@ -49,29 +51,6 @@ def bundle(drifting):
     opened = open_bundle(drifting)
     yield opened
     opened.close()
-
-
-class Listener:
-    def __init__(self) -> None:
-        self.statuses, self.events, self.decisions = [], [], []
-
-    def start(self) -> None: ...
-    def stop(self) -> None: ...
-    def tell(self, machine, event) -> None: ...
-    def sensor(self, machine, condition) -> None: ...
-
-    def publish(self, machine, decision, *, first) -> None:
-        self.decisions.append(decision)
-
-    def drift(self, machine, status) -> None:
-        self.statuses.append(status)
-
-    def tell_drift(self, machine, event) -> None:
-        self.events.append(event)
-
-    @property
-    def kinds(self):
-        return [event.kind.value for event in self.events]
 
 
 class Live:
@@ -110,7 +89,7 @@ def run(tmp_path, drifting, bundle):
             queue_windows=5000,
         )  # fmt: skip
         listener = Listener()
-        pipeline = Pipeline(config, bundle, Live(sound), [listener], state=tmp_path / "state")
+        pipeline = Pipeline(config, bundle, Live(sound), to(listener), state=tmp_path / "state")
         running.append(pipeline)
         pipeline.start()
         windows = int((len(sound) - WINDOW) / RATE / hop) + 1
@@ -140,7 +119,7 @@ def test_slow_change_warns_and_health_does_not(run):
     assert len(healthy.statuses) > 20
     _, heard = run(machine(200, seed=7, wear=np.linspace(0, WORN, 200)))
     assert heard.kinds == ["warned"]
-    (event,) = heard.events
+    (event,) = heard.drifts
     assert event.status.movement
     assert heard.statuses[-1].warning_id == event.warning_id
     assert heard.statuses[-1].distance > heard.statuses[-1].threshold
@@ -169,8 +148,8 @@ def test_a_warning_and_what_was_accepted_outlive_the_process(run, tmp_path):
     end(first)
     second, again = run(machine(20, seed=8, wear=WORN))
     assert again.kinds == []
-    assert again.statuses[0].warning_id == heard.events[0].warning_id
-    second.drift.accept("ann", "new fan", warning_id=heard.events[0].warning_id)
+    assert again.statuses[0].warning_id == heard.drifts[0].warning_id
+    second.drift.accept("ann", "new fan", warning_id=heard.drifts[0].warning_id)
     assert again.kinds == ["accepted"]
     assert not second.drift.status.active
     end(second)
@@ -250,7 +229,7 @@ def test_a_standing_warning_ends_when_the_bundle_changes_between_two_runs(run, o
     new = open_bundle(other)
     _, again = run(machine(30, seed=7), bundle=new)
     assert (heard.kinds, again.kinds) == (["warned"], ["cleared"])
-    assert again.events[0].warning_id == heard.events[0].warning_id
+    assert again.drifts[0].warning_id == heard.drifts[0].warning_id
     assert not again.statuses[0].active
     new.close()
 
@@ -262,11 +241,16 @@ def test_a_crash_while_telling_tells_it_again_with_the_same_id(bundle, tmp_path)
     class CrashError(Exception):
         pass
 
-    def die(event):
-        told.append(event)
-        raise CrashError
+    def keep(happened):
+        if isinstance(happened, DriftEvent):
+            told.append(happened)
 
-    keeper = DriftService(lambda _: None, die, DriftFile(tmp_path / "pump.json"))
+    def die(happened):
+        keep(happened)
+        if told:
+            raise CrashError
+
+    keeper = DriftService(die, DriftFile(tmp_path / "pump.json"))
     keeper.resume(bundle.drift, 1.0)
 
     def listen():
@@ -277,7 +261,7 @@ def test_a_crash_while_telling_tells_it_again_with_the_same_id(bundle, tmp_path)
     with pytest.raises(CrashError):
         listen()
     for _ in range(2):
-        again = DriftService(lambda _: None, told.append, DriftFile(tmp_path / "pump.json"))
+        again = DriftService(keep, DriftFile(tmp_path / "pump.json"))
         again.resume(bundle.drift, 1.0)
         assert again.status.active
     assert len(told) == 2

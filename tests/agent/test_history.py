@@ -6,9 +6,11 @@ import sqlite3
 import time
 
 import pytest
+from support.told import give, tell
 
 from agent.core.clock import utc
 from agent.core.errors import AuscultError
+from agent.drift.events import DriftEvent, DriftEventKind, DriftStatus
 from agent.history import recorder as module
 from agent.history.bucket import Bucket, bucket_of
 from agent.history.recorder import HistoryRecorder
@@ -28,17 +30,17 @@ def place(tmp_path):
     return tmp_path / "history" / "history.db"
 
 
-def tell(history, begin, values):
+def hear(history, begin, values):
     for n, value in enumerate(values):
-        history.narrate("score", "pump", score(begin + n, value))
+        give(history, "score", score(begin + n, value))
 
 
 def test_each_range_has_the_same_least_mean_and_largest(place):
-    history = HistoryRecorder("dev", place)
+    history = HistoryRecorder(place)
     begin = int(time.time()) // 3600 * 3600 - 3600 + 600
     values = [0.1 + n % 7 / 10 for n in range(120)]
-    tell(history, begin, values)
-    history.narrate("drift", "pump", {"time": utc(begin), "distance": 3.0, "threshold": 2.0})
+    hear(history, begin, values)
+    give(history, "drift", {"time": utc(begin), "distance": 3.0, "threshold": 2.0})
     for name in ("hour", "day", "month", "year"):
         _, points = history.read("pump", name, begin + 900)
         buckets = [bucket for _, bucket in points]
@@ -54,24 +56,32 @@ def test_each_range_has_the_same_least_mean_and_largest(place):
 def test_a_step_cut_by_a_restart_counts_both_halves(place):
     begin = int(time.time()) // 60 * 60 - 120
     for half in (0, 20):
-        history = HistoryRecorder("dev", place)
+        history = HistoryRecorder(place)
         history.start()
-        tell(history, begin + half, [0.2 + half] * 20)
+        hear(history, begin + half, [0.2 + half] * 20)
         history.stop()
-    _, points = HistoryRecorder("dev", place).read("pump", "day")
+    _, points = HistoryRecorder(place).read("pump", "day")
     (bucket,) = [bucket for start, bucket in points if start == begin]
     assert (bucket.windows, bucket.score_min, bucket.score_max) == (40, 0.2, 20.2)
 
 
 def test_windows_that_cannot_be_judged_leave_a_reason_and_no_score(place):
-    history = HistoryRecorder("dev", place)
+    history = HistoryRecorder(place)
     now = time.time() - 5
-    history.narrate(
-        "score", "pump", score(now, None, validity="clipped", state="unknown", exceeded=False)
-    )
+    give(history, "score", score(now, None, validity="clipped", state="unknown", exceeded=False))
     ((_, bucket),) = history.read("pump", "hour")[1]
     assert (bucket.scored, bucket.score_min, bucket.invalid) == (0, None, "clipped")
     assert bucket_of("sensor", {}) is None
+
+
+def test_what_happens_to_drift_is_no_event_of_an_alarm(place, caplog):
+    """Both are cleared, and only an alarm has an `alarm_id`."""
+    history = HistoryRecorder(place)
+    status = DriftStatus(time.time(), False, False, 0.5, 1.0, 0)
+    for kind in DriftEventKind:
+        tell(history, DriftEvent(f"w1-{kind.value}", kind, status.wall, "w1", status))
+    assert "failed" not in caplog.text
+    assert history.read("pump", "hour")[1] == []
 
 
 def test_the_file_is_bounded_by_age_and_by_number(place, monkeypatch):
@@ -93,9 +103,9 @@ def test_the_file_is_bounded_by_age_and_by_number(place, monkeypatch):
 def test_a_damaged_file_is_set_aside_and_a_full_disk_is_made_up_for(place, monkeypatch):
     place.parent.mkdir()
     place.write_bytes(b"no database " * 1000)
-    history = HistoryRecorder("dev", place)
+    history = HistoryRecorder(place)
     now = time.time() - 2
-    tell(history, now, [0.1])
+    hear(history, now, [0.1])
     assert len(history.read("pump", "hour")[1]) == 1
     assert place.with_name("history.db.damaged").exists()
 
@@ -104,18 +114,18 @@ def test_a_damaged_file_is_set_aside_and_a_full_disk_is_made_up_for(place, monke
 
     with monkeypatch.context() as patch:
         patch.setattr(PastFile, "add", full)
-        tell(history, now, [0.3])
+        hear(history, now, [0.3])
         with pytest.raises(AuscultError, match="No space"):
             history.read("pump", "hour")
-        tell(history, now, [0.4])
+        hear(history, now, [0.4])
     total = sum(bucket.windows for _, bucket in history.read("pump", "hour")[1])
     assert total == 3
 
 
 def test_memory_is_bounded_while_nothing_can_be_written(place, monkeypatch):
     monkeypatch.setattr(module, "_WAITING", 30)
-    history = HistoryRecorder("dev", place)
-    tell(history, 1e9, [0.1] * 100)
+    history = HistoryRecorder(place)
+    hear(history, 1e9, [0.1] * 100)
     assert len(history.waiting) <= 30
 
 
@@ -147,8 +157,8 @@ def test_raw_scores_of_an_earlier_version_are_put_on_the_scale_and_marked(place)
     rows += [("pump", begin + 60 * (40 + n), -1.5 + 0.1 * n, -0.5) for n in range(11)]
     rows += [("fan", begin, -2.0, -1.0), ("fan", begin + 60, 0.3, 0.6)]
     _of_version_1(place, rows)
-    history = HistoryRecorder("dev", place)
-    tell(history, begin + 60 * 60, [0.25])
+    history = HistoryRecorder(place)
+    hear(history, begin + 60 * 60, [0.25])
     found = dict(history.read("pump", "day")[1])
     assert found[begin].score_sum / 4 == pytest.approx((3.0 - 4.0) / 1.5)
     assert found[begin + 60 * 30].score_sum / 4 == pytest.approx((7.0 - 4.0) / 1.5)
@@ -164,5 +174,5 @@ def test_raw_scores_of_an_earlier_version_are_put_on_the_scale_and_marked(place)
     assert second.score_sum / 4 == pytest.approx(0.5)
     history.stop()
     # Once is enough.
-    again = dict(HistoryRecorder("dev", place).read("pump", "day")[1])
+    again = dict(HistoryRecorder(place).read("pump", "day")[1])
     assert again[begin].score_sum == found[begin].score_sum

@@ -7,6 +7,7 @@ import time
 
 import pytest
 from click.testing import CliRunner
+from support.told import give
 
 from agent.commands.why import why
 from agent.config.decide import DecideConfig
@@ -30,17 +31,17 @@ def score(at, value, **changes):
 
 @pytest.fixture
 def history(tmp_path):
-    return HistoryRecorder("dev", tmp_path / "history" / "history.db")
+    return HistoryRecorder(tmp_path / "history" / "history.db")
 
 
 def hear(history, values, **changes):
     for n, value in enumerate(values):
-        history.narrate("score", "pump", score(NOW + n, value, **changes))
+        give(history, "score", score(NOW + n, value, **changes))
 
 
 def operate(history, at, kind, **fields):
     data = {"event": kind, "time": utc(NOW + at), "operator": "", "note": "", "alarm_id": ""}
-    history.narrate("event", "pump", {"data": {**data, **fields}})
+    give(history, "event", {"data": {**data, **fields}})
 
 
 def asked(history, seconds=100):
@@ -66,7 +67,7 @@ def test_sound_below_the_threshold_sounded_healthy(history):
 def test_an_idle_machine_and_a_microphone_that_cannot_be_judged_are_told(history):
     hear(history, [5.0] * 60, state="idle", exceeded=False)
     for n in range(60, 100):
-        history.narrate("score", "pump", score(NOW + n, None, validity="clipped", state="unknown"))
+        give(history, "score", score(NOW + n, None, validity="clipped", state="unknown"))
     found = asked(history)
     assert found.idle_seconds == 60
     assert found.invalid == ("clipped",)
@@ -103,7 +104,7 @@ def test_events_outlive_a_restart_and_are_not_told_twice(history, tmp_path):
     operate(history, 5, "raised", alarm_id="a1")
     operate(history, 5, "raised", alarm_id="a1")
     asked(history)
-    again = HistoryRecorder("dev", tmp_path / "history" / "history.db")
+    again = HistoryRecorder(tmp_path / "history" / "history.db")
     assert len(again.why("pump", NOW, NOW + 100, DECIDE).events) == 1
 
 

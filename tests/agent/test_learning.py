@@ -108,7 +108,9 @@ def test_a_bundle_put_there_takes_over_and_judges_without_a_restart(running, tmp
     agent = running.agent
     put(tiny_bundle, tmp_path / "state" / "bundles" / "pump")
     until(lambda: isinstance(agent.pipelines[0], Pipeline))
-    until(lambda: agent.live.latest().get("pump", {}).get("alarm", {}).get("level") == "alarm")
+    until(
+        lambda: any(line["kind"] == "alarm" and line["level"] == "alarm" for line in told(tmp_path))
+    )
     assert agent.health()["machines"]["pump"]["missing"] == []
     assert agent.info()["machines"]["pump"]["rows"] == 5
     assert 'auscult_bundle_missing{machine="pump"} 0' in agent.exposition()

@@ -141,7 +141,9 @@ def test_a_machine_that_fails_begins_anew_while_the_other_is_listened_to(
         good, bad = agent.pipelines
         broken.set()
         until(lambda: bad.fault is not None)
-        told = agent.live.latest()["bad"]["sensor"]
+        lines = map(json.loads, (tmp_path / "told.jsonl").read_text().splitlines())
+        sensors = [line for line in lines if line["kind"] == "sensor" and line["machine"] == "bad"]
+        told = sensors[-1]
         assert told["status"] == "failure"
         assert "not listened to" in told["reason"]
         heard = good.counters.windows

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from support.bundles import FAULTY_HZ, RATE, tone, write
+from support.told import Listener, to
 
 from agent.bundle.manifest import Gate
 from agent.capture.source import open_source
@@ -16,42 +17,12 @@ from agent.config.agent import MachineConfig
 from agent.config.capture import ReplaySource
 from agent.config.decide import DecideConfig
 from agent.core.errors import AudioError, BundleError
-from agent.core.records import AlarmEvent, AudioBlock, Decision, Level, MachineState, Validity
+from agent.core.records import AudioBlock, Level, MachineState, Validity
 from agent.deploy.load import open_bundle
 from agent.pipeline.pipeline import Pipeline
 from agent.score.gate import IdleGate
 from agent.score.space import Space
-from agent.window.condition import SensorCondition
 from agent.window.queue import WindowQueue
-
-
-class Listener:
-    """A publisher that keeps what it is told."""
-
-    def __init__(self, delay: float = 0.0) -> None:
-        self.decisions: list[Decision] = []
-        self.firsts: list[bool] = []
-        self.events: list[AlarmEvent] = []
-        self.conditions: list[SensorCondition] = []
-        self.delay = delay
-
-    def start(self) -> None: ...
-
-    def tell(self, machine, event) -> None:
-        self.events.append(event)
-
-    def sensor(self, machine, condition) -> None:
-        self.conditions.append(condition)
-
-    def publish(self, machine, decision, *, first) -> None:
-        time.sleep(self.delay)
-        self.decisions.append(decision)
-        self.firsts.append(first)
-
-    def stop(self) -> None: ...
-
-    def state(self) -> str:
-        return ""
 
 
 class Feed:
@@ -120,7 +91,7 @@ def test_a_fault_in_a_replayed_stream_raises_and_clears_the_alarm(tmp_path, tiny
     )
     source = open_source(ReplaySource(paths=(str(tmp_path),), speed="max"), RATE)
     listener = Listener()
-    counters = finish(Pipeline(config, bundle, source, [listener]))
+    counters = finish(Pipeline(config, bundle, source, to(listener)))
     # 60 s, windows of 1 s every 0.5 s, none lost at full speed.
     assert counters.windows == 119
     assert counters.dropped == 0
@@ -144,7 +115,7 @@ def test_invalid_stretches_are_counted_not_scored(tiny_bundle, bundle):
     sound[100] = np.nan
     listener = Listener()
     counters = finish(
-        Pipeline(machine(tiny_bundle, hop_seconds=1), bundle, Feed(blocks(sound)), [listener])
+        Pipeline(machine(tiny_bundle, hop_seconds=1), bundle, Feed(blocks(sound)), to(listener))
     )
     assert dict(counters.invalid) == {"not_finite": 1, "silent": 3}
     scored = [decision.score.value is not None for decision in listener.decisions]
@@ -154,7 +125,7 @@ def test_invalid_stretches_are_counted_not_scored(tiny_bundle, bundle):
 def test_no_window_spans_a_gap(tiny_bundle, bundle):
     listener = Listener()
     feed = Feed(blocks(tone(4), gaps=(6,)))
-    finish(Pipeline(machine(tiny_bundle, hop_seconds=0.5), bundle, feed, [listener]))
+    finish(Pipeline(machine(tiny_bundle, hop_seconds=0.5), bundle, feed, to(listener)))
     starts = [decision.score.window.monotonic for decision in listener.decisions]
     assert starts == [0, 0.5, 1.5, 2, 2.5, 3]
 
@@ -163,7 +134,7 @@ def test_live_sound_drops_the_oldest_windows_and_counts_them(tiny_bundle, bundle
     feed = Feed(blocks(tone(100)), live=True, pause=0.001)
     listener = Listener(delay=0.03)
     config = machine(tiny_bundle, hop_seconds=0.5, queue_windows=4)
-    counters = finish(Pipeline(config, bundle, feed, [listener]))
+    counters = finish(Pipeline(config, bundle, feed, to(listener)))
     assert counters.dropped > 20
     assert counters.windows + counters.dropped == 199
     indices = [decision.score.window.index for decision in listener.decisions]
@@ -175,7 +146,7 @@ def test_replay_at_full_speed_waits_for_scoring(tiny_bundle, bundle):
     feed = Feed(blocks(tone(10)))
     listener = Listener(delay=0.05)
     pipeline = Pipeline(
-        machine(tiny_bundle, hop_seconds=0.5, queue_windows=2), bundle, feed, [listener]
+        machine(tiny_bundle, hop_seconds=0.5, queue_windows=2), bundle, feed, to(listener)
     )
     pipeline.start()
     time.sleep(0.2)
@@ -194,7 +165,7 @@ def finish_started(pipeline):
 
 def test_stop_ends_both_threads_at_once(tiny_bundle, bundle):
     feed = Feed(blocks(tone(1000)), pause=0.005)
-    pipeline = Pipeline(machine(tiny_bundle), bundle, feed, [])
+    pipeline = Pipeline(machine(tiny_bundle), bundle, feed, to())
     pipeline.start()
     time.sleep(0.3)
     began = time.monotonic()
@@ -206,12 +177,12 @@ def test_stop_ends_both_threads_at_once(tiny_bundle, bundle):
 
 def test_a_failing_publisher_silences_neither_scoring_nor_the_others(tiny_bundle, bundle, caplog):
     class Broken(Listener):
-        def publish(self, machine, decision, *, first):
+        def handle(self, telling):
             raise RuntimeError("broken")
 
     listener = Listener()
     counters = finish(
-        Pipeline(machine(tiny_bundle), bundle, Feed(blocks(tone(3))), [Broken(), listener])
+        Pipeline(machine(tiny_bundle), bundle, Feed(blocks(tone(3))), to(Broken(), listener))
     )
     assert len(listener.decisions) == counters.windows == 5
     assert "Broken failed" in caplog.text
@@ -228,7 +199,7 @@ def test_an_encoder_that_fails_for_good_ends_the_pipeline(tiny_bundle, bundle, m
         machine(tiny_bundle),
         bundle,
         Feed(blocks(tone(100))),
-        [listener],
+        to(listener),
         on_end=lambda: ends.append(1),
     )
     finish(pipeline)
@@ -249,7 +220,7 @@ def test_an_encoder_that_fails_once_costs_one_window(tiny_bundle, bundle, monkey
 
     monkeypatch.setattr(bundle.encoder, "encode", flaky)
     listener = Listener()
-    pipeline = Pipeline(machine(tiny_bundle), bundle, Feed(blocks(tone(4))), [listener])
+    pipeline = Pipeline(machine(tiny_bundle), bundle, Feed(blocks(tone(4))), to(listener))
     assert finish(pipeline).windows == 7
     assert pipeline.fault is None
     scored = [decision.score.value is not None for decision in listener.decisions]
@@ -261,7 +232,7 @@ def test_a_source_that_fails_is_a_fault(tiny_bundle, bundle):
         yield from blocks(tone(2))
         raise AudioError("gone")
 
-    pipeline = Pipeline(machine(tiny_bundle), bundle, Feed(bad()), [])
+    pipeline = Pipeline(machine(tiny_bundle), bundle, Feed(bad()), to())
     finish(pipeline)
     assert isinstance(pipeline.fault, AudioError)
 
@@ -292,7 +263,7 @@ def test_an_idle_machine_raises_nothing_and_its_state_is_told(tiny_bundle, bundl
             hop_seconds=0.5,
             decide=DecideConfig(raise_windows=1, of_windows=1, clear_windows=2, idle=idle_means),
         )
-        counters = finish(Pipeline(config, gated, Feed(blocks(sound)), [listener]))
+        counters = finish(Pipeline(config, gated, Feed(blocks(sound)), to(listener)))
         assert counters.idle == 11
     assert [event.kind.value for event in heard["suppress"].events] == []
     assert [event.kind.value for event in heard["ignore"].events] == ["raised", "cleared"]
@@ -335,7 +306,7 @@ def test_each_condition_of_a_microphone_is_told_by_a_real_stream(tiny_bundle, bu
         }
     }  # fmt: skip
     config = machine(tiny_bundle, hop_seconds=0.5, validity=validity)
-    finish(Pipeline(config, bundle, Feed(stream()), [listener]))
+    finish(Pipeline(config, bundle, Feed(stream()), to(listener)))
     told = [condition.status.value for condition in listener.conditions]
     assert told == [kind for kind, *_ in parts]
     assert all(one.reason for one in listener.conditions if one.status.value != "good")
@@ -352,7 +323,7 @@ def test_a_quiet_hall_is_an_idle_machine_and_no_fault_of_the_microphone(tiny_bun
     listener = Listener()
     config = machine(tiny_bundle, hop_seconds=0.25)
     gaps = {120 + 55, 440} if gap else ()
-    pipeline = Pipeline(config, bundle, Feed(blocks(sound, gaps=gaps)), [listener])
+    pipeline = Pipeline(config, bundle, Feed(blocks(sound, gaps=gaps)), to(listener))
     counters = finish(pipeline)
     assert not counters.raised
     assert not counters.exceeded
@@ -370,7 +341,7 @@ def test_a_fault_in_runs_between_quiet_is_raised(tiny_bundle, bundle):
     sound = np.concatenate([part for run in runs for part in (hall, run)])
     listener = Listener()
     config = machine(tiny_bundle, hop_seconds=0.25)
-    counters = finish(Pipeline(config, bundle, Feed(blocks(sound)), [listener]))
+    counters = finish(Pipeline(config, bundle, Feed(blocks(sound)), to(listener)))
     assert counters.raised == 1
     # The seventh run is the first that is faulty. 20 s of faulty sound are ten runs at the most.
     assert 6 * 23 + 20 <= counters.alarms[0].stream_seconds <= 16 * 23

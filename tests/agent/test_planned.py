@@ -21,7 +21,7 @@ from agent.core.records import EventKind, Level, MachineState, Score, Window
 from agent.decide.alarm import AlarmDecider
 from agent.history.store import Told
 from agent.history.why import explain_stretch
-from agent.publish.messages import event_message
+from agent.publish.messages import Stamp, event_message
 
 BERLIN = ZoneInfo("Europe/Berlin")
 SERVICE = {"name": "service", "days": ["sat"], "begin": "06:00", "end": "10:00",
@@ -147,7 +147,7 @@ def test_nothing_counts_then_and_it_is_told_as_planned():
     assert (kind, event.note, event.operator) == (EventKind.MUTED, "planned: service", "")
     assert event.status.planned == "service"
     assert event.status.muted_until_wall == wall("2026-11-28T10:00")
-    assert event_message("hall", "pump", event)["data"]["planned"] == "service"
+    assert event_message(Stamp("hall", "pump", 1e9), event)["data"]["planned"] == "service"
     ((kind, event),) = plant.to("2026-11-28T10:00:01")
     assert (kind, event.note) == (EventKind.UNMUTED, "planned maintenance is over: service")
     assert plant.status.muted_until_wall is None

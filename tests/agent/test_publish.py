@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.broker import Broker, Subscriber, free_port
+from support.told import tell
 
 from agent.config.publish import JsonlConfig, MqttConfig, TlsConfig
 from agent.core.errors import ConfigError
@@ -116,12 +117,12 @@ def test_topics_payloads_and_retention(broker, publisher_on):
     with Subscriber(broker.port) as live:
         publisher = publisher_on(broker.port)
         assert publisher.wait_connected(5)
-        publisher.publish("pump", decision(0), first=True)
-        publisher.publish("pump", decision(1, value=None), first=False)
-        publisher.tell("pump", raised(2, "a1"))
+        tell(publisher, decision(0))
+        tell(publisher, decision(1, value=None))
+        tell(publisher, raised(2, "a1"))
         live.wait("pump/event")
         live.wait("pump/alarm", lambda m: m["level"] == "alarm")
-        publisher.publish("pump", decision(3, Level.ALARM), first=False)
+        tell(publisher, decision(3, Level.ALARM))
         live.wait("pump/score", lambda m: m["window"] == 3)
         assert live.of("auscult/dev/status")[0]["status"] == "online"
         ok, invalid, _ = live.of("auscult/dev/pump/score")
@@ -161,7 +162,7 @@ def test_telemetry_waits_where_it_is_bounded_while_the_link_is_slow(broker, publ
             outbox.put_telemetry(MqttMessage("auscult/dev/pump/score", bytes(200_000), 0, False))
         time.sleep(1)
         assert len(outbox.telemetry) > 100
-        publisher.tell("pump", raised(1, "a1"))
+        tell(publisher, raised(1, "a1"))
         time.sleep(0.5)
         assert len(outbox.telemetry) > 100
     finally:
@@ -193,13 +194,13 @@ def test_clean_stop_says_offline_and_a_lost_agent_is_declared_lost(broker, publi
 def test_events_of_an_outage_arrive_in_order_once_it_ends(broker, publisher_on, caplog):
     publisher = publisher_on(broker.port, reconnect_max_seconds=1)
     assert publisher.wait_connected(5)
-    publisher.publish("pump", decision(0), first=True)
+    tell(publisher, decision(0))
     time.sleep(0.3)
     broker.stop()
     expected = []
     for n in range(30):
-        publisher.tell("pump", raised(2 * n, f"a{n}"))
-        publisher.tell("pump", cleared(2 * n + 1, f"a{n}"))
+        tell(publisher, raised(2 * n, f"a{n}"))
+        tell(publisher, cleared(2 * n + 1, f"a{n}"))
         expected += [f"a{n}-raised", f"a{n}-cleared"]
     time.sleep(1)
     assert "60 alarm events waiting" in publisher.state()
@@ -236,7 +237,7 @@ def test_no_event_is_lost_over_restarts_under_load(tmp_path, publisher_on):
 
         def load():
             for n in range(400):
-                publisher.tell("pump", raised(n, f"a{n}"))
+                tell(publisher, raised(n, f"a{n}"))
                 time.sleep(0.01)
 
         thread = threading.Thread(target=load)
@@ -264,6 +265,7 @@ RAISER = """
 import sys, time
 from pathlib import Path
 import tests_path  # noqa: F401
+from support.told import tell
 from test_publish import raised
 from agent.config.publish import MqttConfig
 from agent.publish.mqtt import MqttPublisher
@@ -273,7 +275,7 @@ config = MqttConfig(host="127.0.0.1", port=port, reconnect_max_seconds=1)
 publisher = MqttPublisher(config, "dev", ["pump"], folder)
 publisher.start()
 for n in range(first, first + 100_000):
-    publisher.tell("pump", raised(n, f"a{n}"))
+    tell(publisher, raised(n, f"a{n}"))
     print(n, flush=True)
     time.sleep(0.002)
 """
@@ -341,7 +343,7 @@ def test_an_event_that_the_broker_refuses_is_kept_until_it_is_let_in(
     with Broker(tmp_path / "broker", lines) as broker, Subscriber(broker.port) as live:
         publisher = publisher_on(broker.port, reconnect_max_seconds=1)
         assert publisher.wait_connected(5)
-        publisher.tell("pump", raised(0, "a"))
+        tell(publisher, raised(0, "a"))
         deadline = time.monotonic() + 5
         while "The alarm event is kept" not in caplog.text and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -361,8 +363,8 @@ def test_an_event_larger_than_the_broker_takes_holds_no_other_up(tmp_path, publi
     with Broker(tmp_path / "broker", lines) as broker, Subscriber(broker.port) as live:
         publisher = publisher_on(broker.port)
         assert publisher.wait_connected(5)
-        publisher.tell("pump", replace(raised(0, "a"), note="x" * 4000))
-        publisher.tell("pump", raised(1, "b"))
+        tell(publisher, replace(raised(0, "a"), note="x" * 4000))
+        tell(publisher, raised(1, "b"))
         live.wait("pump/event", lambda m: m["id"] == "b-raised")
         assert publisher.connections == 1
         assert publisher.outbox.pending_events() >= 1  # kept, should the limit be raised
@@ -380,8 +382,8 @@ def test_score_health_and_event_bear_their_mqtt_5_properties(broker, publisher_o
         publisher = publisher_on(broker.port, score_expiry_seconds=7)
         publisher.tell_about(dict, list)
         assert publisher.wait_connected(5)
-        publisher.tell("pump", raised(0, "a"))
-        publisher.publish("pump", decision(0), first=True)
+        tell(publisher, raised(0, "a"))
+        tell(publisher, decision(0))
         live.wait("event")
         live.wait("score")
         live.wait("health")
@@ -396,7 +398,7 @@ def test_an_absent_broker_costs_the_caller_nothing_and_the_log_a_line_a_step(pub
     publisher = publisher_on(free_port(), reconnect_max_seconds=2)
     began = time.monotonic()
     for n in range(1000):
-        publisher.publish("pump", decision(n), first=n == 0)
+        tell(publisher, decision(n))
     assert time.monotonic() - began < 1
     time.sleep(6)
     warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
@@ -410,7 +412,7 @@ def test_an_absent_broker_costs_the_caller_nothing_and_the_log_a_line_a_step(pub
 
 def test_stopping_with_undelivered_events_says_so(publisher_on, caplog):
     publisher = publisher_on(free_port())
-    publisher.tell("pump", raised(0, "a"))
+    tell(publisher, raised(0, "a"))
     publisher.stop()
     assert "1 alarm events were not delivered; they are kept for the next start" in caplog.text
 
@@ -437,13 +439,13 @@ def test_password_and_acl_of_a_real_broker(tmp_path, publisher_on, caplog):
         with Subscriber(broker.port, prepare=lambda c: c.username_pw_set("reader", "r")) as live:
             publisher = publisher_on(broker.port, username="agent", password_file=secret)
             assert publisher.wait_connected(5)
-            publisher.tell("pump", raised(0, "a"))
+            tell(publisher, raised(0, "a"))
             assert live.wait("dev/pump/event")["id"] == "a-raised"
         other = publisher_on(
             broker.port, username="agent", password_file=secret, prefix="elsewhere", client_id="o"
         )
         assert other.wait_connected(5)
-        other.tell("pump", raised(0, "b"))
+        tell(other, raised(0, "b"))
         deadline = time.monotonic() + 5
         while "refused by the broker" not in other.state() and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -603,7 +605,7 @@ def test_against_the_embedded_broker_that_speaks_3_1_1_only(publisher_on):
     try:
         publisher = publisher_on(port)
         assert publisher.wait_connected(10)
-        publisher.tell("pump", raised(0, "a"))
+        tell(publisher, raised(0, "a"))
         deadline = time.monotonic() + 5
         while publisher.outbox.pending_events() and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -619,12 +621,12 @@ def test_json_lines_hold_every_message_and_the_file_is_bounded(tmp_path):
     path = tmp_path / "log" / "out.jsonl"
     publisher = JsonlPublisher(JsonlConfig(path=path, max_bytes=10_000, backups=1), "dev", ["pump"])
     publisher.start()
-    publisher.publish("pump", decision(0), first=True)
-    publisher.tell("pump", raised(1, "a"))
+    tell(publisher, decision(0))
+    tell(publisher, raised(1, "a"))
     kinds = [json.loads(line)["kind"] for line in path.read_text().splitlines()]
     assert kinds == ["status", "score", "alarm", "alarm", "event"]
     for n in range(200):
-        publisher.publish("pump", decision(n), first=False)
+        tell(publisher, decision(n))
     publisher.stop()
     assert sorted(file.name for file in path.parent.iterdir()) == ["out.jsonl", "out.jsonl.1"]
     assert all(file.stat().st_size <= 10_000 for file in path.parent.iterdir())
@@ -647,7 +649,7 @@ def test_a_full_disk_loses_lines_but_nothing_else(tmp_path, caplog):
     publisher = JsonlPublisher(JsonlConfig(path=Path("/dev/full")), "dev", ["pump"])
     publisher.start()
     for n in range(3):
-        publisher.publish("pump", decision(n), first=False)
+        tell(publisher, decision(n))
     assert publisher.state().startswith("5 lines not written")
     assert caplog.text.count("cannot be written") == 1
     publisher.stop()

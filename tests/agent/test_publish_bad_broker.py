@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from support.bad_broker import BadBroker
 from support.broker import Broker, Subscriber
+from support.told import tell
 from test_publish import raised
 
 from agent.publish import held, suspicion
@@ -36,7 +37,7 @@ def test_acknowledgements_that_never_come_make_the_connection_anew(
         assert publisher.wait_connected(10)
         bad.drop_acknowledgements = True
         for n in range(30):  # more than may be under way
-            publisher.tell("pump", raised(n, f"a{n}"))
+            tell(publisher, raised(n, f"a{n}"))
         until(lambda: publisher.connections >= 2)
         assert "has not acknowledged a message for" in caplog.text
         bad.drop_acknowledgements = False
@@ -51,10 +52,10 @@ def test_an_event_that_ends_the_connection_is_shortened_and_holds_no_other_up(
         bad.largest = 900
         publisher = publisher_on(bad.port, version="3.1.1")
         publisher.start()
-        publisher.tell("pump", raised(0, "a"))
-        publisher.tell("pump", replace(raised(1, "b"), note="x" * 2000))
+        tell(publisher, raised(0, "a"))
+        tell(publisher, replace(raised(1, "b"), note="x" * 2000))
         for n in range(2, 30):
-            publisher.tell("pump", raised(n, f"c{n}"))
+            tell(publisher, raised(n, f"c{n}"))
         until(lambda: publisher.outbox.pending_events() == 0)
         events = alarms(live)
         assert len(events) == 30
@@ -73,8 +74,8 @@ def test_what_cannot_be_shortened_enough_is_set_aside(broker, publisher_on, capl
         bad.hang_up_on = b"poison"
         publisher = publisher_on(bad.port, version="3.1.1")
         publisher.start()
-        publisher.tell("pump", raised(0, "poison"))
-        publisher.tell("pump", raised(1, "b"))
+        tell(publisher, raised(0, "poison"))
+        tell(publisher, raised(1, "b"))
         live.wait("pump/event", lambda event: event["id"] == "b-raised", seconds=60)
         until(lambda: publisher.outbox.pending_events() == 1)  # kept
         assert "set aside and offered again later" in caplog.text
@@ -85,7 +86,7 @@ def test_a_state_that_ends_the_connection_is_left_out(broker, publisher_on, capl
         bad.hang_up_on = b"dev/pump/alarm"
         publisher = publisher_on(bad.port, version="3.1.1")
         publisher.start()
-        publisher.tell("pump", raised(0, "a"))
+        tell(publisher, raised(0, "a"))
         live.wait("pump/event", lambda event: event["id"] == "a-raised", seconds=60)
         until(lambda: "messages of that topic and size are left out" in caplog.text)
         connections = publisher.connections
@@ -101,7 +102,7 @@ def test_mqtt_5_is_tried_again_at_the_next_connection(broker, publisher_on, capl
         assert publisher.wait_connected(20)
         assert "no way to say that a message was refused" in caplog.text
         bad.hang_up_on = b"dev/pump/alarm"
-        publisher.tell("pump", raised(0, "a"))
+        tell(publisher, raised(0, "a"))
         until(lambda: publisher.connections >= 2)
         assert bad.versions[:3] == [5, 4, 5]
         # A CONNACK that comes late, but comes, is waited for.

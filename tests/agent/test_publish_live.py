@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+from support.told import tell
 
 from agent.bundle.events import BundleEvent, BundleEventKind
 from agent.config.publish import JsonlConfig
@@ -31,16 +32,16 @@ def swapped(number):
 
 @pytest.fixture
 def board():
-    return LiveBoard("dev", recent=8, events=3)
+    return LiveBoard(recent=8, events=3)
 
 
 def test_it_tells_what_the_json_lines_tell(board, tmp_path):
     lines = JsonlPublisher(JsonlConfig(path=tmp_path / "out.jsonl"), "dev", ["pump"])
     lines.start()
     for publisher in (lines, board):
-        publisher.publish("pump", decision(0), first=True)
-        publisher.tell_bundle("pump", swapped(1))
-        publisher.publish("pump", decision(1), first=False)
+        tell(publisher, decision(0))
+        tell(publisher, swapped(1))
+        tell(publisher, decision(1))
     lines.stop()
     written = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     told = [{"kind": one.kind, **one.message} for one in board.after(0)]
@@ -52,10 +53,10 @@ def test_it_tells_what_the_json_lines_tell(board, tmp_path):
 
 
 def test_a_slow_reader_sees_by_the_numbers_that_it_missed_something(board):
-    board.publish("pump", decision(0), first=True)
+    tell(board, decision(0))
     at = board.number
     for n in range(1, 20):
-        board.publish("pump", decision(n), first=False)
+        tell(board, decision(n))
     newer = board.after(at)
     assert [one.number for one in newer] == list(range(board.number - 7, board.number + 1))
     assert newer[0].number > at + 1
@@ -64,9 +65,9 @@ def test_a_slow_reader_sees_by_the_numbers_that_it_missed_something(board):
 
 def test_scores_do_not_push_out_events(board):
     for n in range(5):
-        board.tell_bundle("pump", swapped(n))
+        tell(board, swapped(n))
     for n in range(50):
-        board.publish("pump", decision(n), first=False)
+        tell(board, decision(n))
     assert [one.message["id"] for one in board.events()] == ["b2", "b3", "b4"]
 
 
@@ -76,7 +77,7 @@ def test_a_reader_waits_for_news_and_is_let_go_at_the_end(board):
     reader.start()
     time.sleep(0.05)
     assert not got
-    board.publish("pump", decision(0), first=False)
+    tell(board, decision(0))
     reader.join(5)
     assert got[0][0].kind == "score"
     last = threading.Thread(target=lambda: got.append(board.after(board.number, 10)))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from support.told import Listener, to
 
 from agent.bundle.events import BundleEvent, BundleEventKind
 from agent.core.counters import Counters
@@ -33,12 +35,12 @@ from agent.publish.device_payloads import MonthOfAlarms
 from agent.publish.drift import drift_event_message, drift_status_message
 from agent.publish.outbox import Outbox
 from agent.publish.proof import DeliveryProof
-from agent.publish.status_filter import StatusFilter
 from agent.publish.store import EventStore
 from agent.window.condition import ConditionStatus, SensorCondition
 from tools import messages as schemas
 
 WINDOW = Window(np.zeros(800, np.float32), 800, 7, 5.0, 1e9, Validity.VALID, "", "mic")
+STAMP = messages.Stamp("d", "pump", 1e9)
 SCALE = Scale(median=0.2, threshold=0.4, usual=0.3, severe=0.6)
 STATUS = AlarmStatus(
     Level.ALARM, 1e9, "a1", acknowledged=False, shelving=Shelving.TIMED, shelved_until_wall=1e9 + 60
@@ -78,38 +80,32 @@ def built(tmp_path, bundle):
         messages.status_message("d", "online", machines=["pump"], time=1e9, unjudged=["pump"]),
     )
     yield "info", info_message("d", {"pump": info, "fan": None}, ["ack"])
-    yield "score", messages.score_message("d", "pump", decision)
-    yield "alarm", messages.alarm_message("d", "pump", STATUS, time=1e9, score=None, scale=SCALE)
-    yield "event", messages.event_message("d", "pump", event())
+    yield "score", messages.score_message(STAMP, decision)
+    yield "alarm", messages.alarm_message(STAMP, event(scale=SCALE))
+    yield "event", messages.event_message(STAMP, event())
     yield (
         "event",
         messages.event_message(
-            "d", "pump", event(alarm_id="", kind=EventKind.MUTED, window=3, window_seconds=2.0)
+            STAMP, event(alarm_id="", kind=EventKind.MUTED, window=3, window_seconds=2.0)
         ),
     )
-    yield "sensor", messages.sensor_message("d", "pump", condition, time=1e9)
-    yield (
-        "drift",
-        messages.drift_message(
-            "d", "pump", time=1e9, active=True, exceeded=True, distance=2.0, threshold=1.0,
-            reference=0,
-        ),
-    )  # fmt: skip
+    yield "sensor", messages.sensor_message(STAMP, condition)
+    yield "drift", drift_status_message(STAMP, DriftStatus(1e9, True, True, 2.0, 1.0, 0))
     drifted = DriftStatus(1e9, True, True, 2.0, 1.0, 0, "w1", 1e9, "component 0 moved")
-    yield "drift", drift_status_message("d", "pump", drifted)
+    yield "drift", drift_status_message(STAMP, drifted)
     for kind in DriftEventKind:
         happened = DriftEvent(f"w1-{kind.value}", kind, 1e9, "w1", drifted, "ann", "new belt")
-        yield "drift_event", drift_event_message("d", "pump", happened)
+        yield "drift_event", drift_event_message(STAMP, happened)
     for kind in BundleEventKind:
         changed = BundleEvent("b1", kind, 1e9, "asked for", "a" * 64, "", "pump", 5, 0, 0.4)
-        yield "bundle_event", bundle_event_message("d", "pump", changed)
+        yield "bundle_event", bundle_event_message(STAMP, changed)
     none = BundleEvent("b2", BundleEventKind.REFUSED, 1e9, "cut short", "", "", "", 0, 0, None)
-    yield "bundle_event", bundle_event_message("d", "pump", none)
-    yield "probe_event", messages.probe_message("d", "pump", "p1", time=1e9)
+    yield "bundle_event", bundle_event_message(STAMP, none)
+    yield "probe_event", messages.probe_message(STAMP, "p1")
     why = Explanation(
         "louder at 3 kHz", (UnusualBand(2800, 3200, 9.5),), (NearHealthy("h1.wav", None, 0.2),)
     )
-    yield "event", messages.event_message("d", "pump", event(explanation=why))
+    yield "event", messages.event_message(STAMP, event(explanation=why))
     outbox = Outbox(EventStore(tmp_path, 1_000_000))
     yield (
         "health",
@@ -158,7 +154,7 @@ def test_health_counts_what_the_pipeline_counted(tmp_path):
 
 
 def test_a_cloud_event_has_what_the_specification_asks_for():
-    message = messages.event_message("d", "pump", event())
+    message = messages.event_message(STAMP, event())
     assert message["specversion"] == "1.0"
     assert message["type"] == "auscult.alarm.raised"
     assert (message["id"], message["source"], message["subject"]) == (
@@ -179,15 +175,23 @@ def test_a_number_that_is_not_json_is_refused():
 
 
 def test_an_alarm_is_news_when_it_differs_not_when_the_clocks_drift():
-    news = StatusFilter()
-    assert news.note("pump", STATUS)
-    assert not news.note("pump", STATUS)
-    later = AlarmStatus(
-        Level.ALARM, 1e9, "a1", False, shelving=Shelving.TIMED, shelved_until_wall=1e9 + 60.4
-    )
-    assert not news.note("pump", later)
-    assert news.note("fan", STATUS)
-    assert news.note("pump", AlarmStatus(Level.ALARM, 1e9, "a1", acknowledged=True))
+    listener = Listener()
+    broadcaster = to(listener)
+
+    def told(status):
+        before = len(listener.tellings)
+        window = Decision(
+            Score(WINDOW, 0.5), 0.4, exceeded=False, level=status.level, changed=False,
+            since_wall=1e9, status=status,
+        )  # fmt: skip
+        broadcaster.tell(window)
+        (telling,) = listener.tellings[before:]
+        return [kind.topic for kind, _ in telling.messages] == ["score", "alarm"]
+
+    assert told(STATUS)
+    assert not told(STATUS)
+    assert not told(replace(STATUS, shelved_until_wall=1e9 + 60.4))
+    assert told(AlarmStatus(Level.ALARM, 1e9, "a1", acknowledged=True))
     # The event that cleared it bears its id; the window after that brings no news.
-    assert news.note("pump", AlarmStatus(Level.NORMAL, 1e9, "a1", acknowledged=False))
-    assert not news.note("pump", AlarmStatus(Level.NORMAL, 1e9))
+    assert told(AlarmStatus(Level.NORMAL, 1e9, "a1", acknowledged=False))
+    assert not told(AlarmStatus(Level.NORMAL, 1e9))

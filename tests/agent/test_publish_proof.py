@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from support.broker import Broker, Subscriber
+from support.told import tell
 from test_publish import raised
 from test_publish_bad_broker import until
 
@@ -23,7 +24,7 @@ def test_a_topic_that_a_3_1_1_broker_denies_in_silence_is_found_and_loses_nothin
     with Broker(tmp_path / "strict", lines) as broker, Subscriber(broker.port) as live:
         publisher = publisher_on(broker.port, version="3.1.1")
         publisher.start()
-        publisher.tell("pump", raised(0, "a"))
+        tell(publisher, raised(0, "a"))
         until(lambda: publisher.sender.proof.denied == {"auscult/dev/pump/event"})
         assert "reaches nobody" in caplog.text
         assert publisher.outbox.pending_events() == 1
@@ -51,7 +52,7 @@ def test_where_nothing_can_be_read_back_it_is_said_that_nothing_is_proven(
             broker.port, prepare=lambda client: client.username_pw_set("reader")
         ) as live:
             publisher.start()
-            publisher.tell("pump", raised(0, "a"))
+            tell(publisher, raised(0, "a"))
             until(lambda: publisher.sender.proof.by == "none")
             assert "nobody can say whether alarms arrive" in caplog.text
             until(lambda: publisher.outbox.pending_events() == 0)
@@ -72,7 +73,7 @@ def test_what_comes_back_is_proven_and_is_no_command(broker, publisher_on):
         publisher.start()
         probe = live.wait("pump/event", lambda event: event["type"] == "auscult.delivery.probe")
         ProbeCloudEvent.model_validate(probe)
-        publisher.tell("pump", raised(0, "a"))
+        tell(publisher, raised(0, "a"))
         until(lambda: publisher.outbox.pending_events() == 0)
         until(lambda: publisher.sender.proof.by == "returned")
         live.client.publish("auscult/dev/request/ack", b"{}", qos=1)
@@ -84,7 +85,7 @@ def test_mqtt_5_needs_no_proof(broker, publisher_on):
     publisher = publisher_on(broker.port)
     with Subscriber(broker.port) as live:
         publisher.start()
-        publisher.tell("pump", raised(0, "a"))
+        tell(publisher, raised(0, "a"))
         live.wait("pump/event", lambda event: event["id"] == "a-raised")
         assert publisher.sender.proof.by == "broker"
         assert [event["type"] for event in live.of("event")] == ["auscult.alarm.raised"]

@@ -32,7 +32,7 @@ from agent.decide.service import AlarmService
 from agent.deploy.load import open_bundle
 from agent.explain.spectrum import measure_healthy
 from agent.machine.circumstances import Surroundings
-from agent.publish.messages import alarm_message, event_message
+from agent.publish.messages import Stamp, alarm_message, event_message
 from agent.publish.payloads import Alarm
 from agent.service import Agent
 
@@ -247,7 +247,7 @@ def test_messages_carry_it():
     plant = Plant()
     plant.context = (Circumstance("broker_away", "the broker has been away for 3 minutes", 180.0),)
     (raised,) = plant.hear(2.0, 2.0)
-    data = event_message("hall", "pump", raised)["data"]
+    data = event_message(Stamp("hall", "pump", 1e9), raised)["data"]
     assert data["reason"]["zone"] == "C"
     assert data["reason"]["bands"] == [{"low_hz": 90.0, "high_hz": 110.0, "decibels": 12.0}]
     assert data["reason"]["count"] == 1
@@ -255,8 +255,7 @@ def test_messages_carry_it():
         {"kind": "broker_away", "text": "the broker has been away for 3 minutes", "seconds": 180.0}
     ]
     assert "90-110 Hz +12 dB" in data["reason"]["text"]
-    status = plant.life.status
-    alarm = alarm_message("hall", "pump", status, time=plant.wall, score=2.0, scale=SCALE)
+    alarm = alarm_message(Stamp("hall", "pump", 1e9), raised)
     assert alarm["reason"] == data["reason"]
     assert alarm["context"] == data["context"]
     Alarm.model_validate_json(json.dumps(alarm))

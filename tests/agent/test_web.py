@@ -31,7 +31,9 @@ def running(tmp_path_factory, tiny_bundle):
     folder = tmp_path_factory.mktemp("page")
     path = page_config(folder, tiny_bundle, [(12, FAULTY_HZ)])
     with Running(path) as found:
-        until(lambda: found.agent.live.latest().get("pump", {}).get("alarm", {}).get("alarm_id"))
+        until(
+            lambda: found.agent.page.live.latest().get("pump", {}).get("alarm", {}).get("alarm_id")
+        )
         yield found
 
 
@@ -46,7 +48,7 @@ def test_the_state_is_what_mqtt_tells(client, running):
     score = found["machines"]["pump"]["score"]
     told = Score.model_validate_json(json.dumps(score))
     assert (told.threshold, told.raw_threshold) == (1.0, 0.05)
-    assert found["machines"]["pump"]["alarm"] == running.agent.live.latest()["pump"]["alarm"]
+    assert found["machines"]["pump"]["alarm"] == running.agent.page.live.latest()["pump"]["alarm"]
     assert found["events"][0]["message"]["type"] == "auscult.alarm.raised"
     health = client.get("/api/health").json()
     assert health["outbox"] is None
@@ -88,7 +90,9 @@ def test_nobody_watching_costs_nothing_and_the_last_viewer_ends_it(running, clie
 
 
 def test_history_has_the_scores_that_were_told(client, running):
-    scores = [told.message["score"] for told in running.agent.live.after(0) if told.kind == "score"]
+    scores = [
+        told.message["score"] for told in running.agent.page.live.after(0) if told.kind == "score"
+    ]
     found = client.get("/api/machines/pump/history", params={"range": "day"}).json()
     assert max(value for value in found["most"] if value is not None) >= max(scores) - 1e-6
     assert found["level"][-1] == "alarm"
@@ -110,8 +114,8 @@ def test_an_acknowledgement_is_carried_out_once_and_told(client, running):
     assert answer.json()["status"] == "ok"
     assert answer.json()["transaction"] == "t1"
     assert client.post("/api/commands/ack", json=body, headers=ACT).json() == answer.json()
-    assert running.agent.live.latest()["pump"]["alarm"]["acknowledged"] is True
-    kinds = [event.message["data"] for event in running.agent.live.events()]
+    assert running.agent.page.live.latest()["pump"]["alarm"]["acknowledged"] is True
+    kinds = [event.message["data"] for event in running.agent.page.live.events()]
     (told,) = [data for data in kinds if data["event"] == "acknowledged"]
     assert told["operator"] == "A. Meier"
     # Another alarm than the present one is refused, as over MQTT.

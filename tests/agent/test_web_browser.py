@@ -69,7 +69,7 @@ def test_an_alarm_is_seen_to_rise_heard_and_acknowledged(browser, running):
     find(browser, "#operator")[0].send_keys("A. Meier\t")
     click(browser, "[data-act=ack]")
     shown(browser, ".tile", "· acknowledged")
-    events = [told.message["data"] for told in running.agent.live.events()]
+    events = [told.message["data"] for told in running.agent.page.live.events()]
     (told,) = [data for data in events if data["event"] == "acknowledged"]
     assert told["operator"] == "A. Meier"
 
@@ -189,7 +189,7 @@ def test_a_louder_machine_is_named_and_the_moved_microphone_answered(browser, tm
         shown(browser, ".tile.good", "As taken anew", seconds=30)
         assert "dB taken off: A. Meier" in shown(browser, ".tile.good", "taken off").text
         until(lambda: found.agent.pipelines[0].counters.score is not None)
-        until(lambda: found.agent.live.latest()["pump"]["score"]["score"] < 1.0)
+        until(lambda: found.agent.page.live.latest()["pump"]["score"]["score"] < 1.0)
         click(browser, "[data-act=level-undo]")
         shown(browser, ".tile", "As in training")
 
@@ -208,7 +208,7 @@ def test_a_commissioned_machine_is_answered_and_goes_live(browser, tmp_path, tin
         assert find(browser, "[data-act=all-normal]") == []
         # A fault is heard, and no alarm told: it is listed, and answered.
         shown(browser, ".tile", "1 not answered", seconds=60)
-        assert found.agent.live.latest()["pump"]["alarm"]["level"] == "normal"
+        assert found.agent.page.live.latest()["pump"]["alarm"]["level"] == "normal"
         browser.get(f"{found.url}/#alarms/pump")
         shown(browser, "#alarms a", seconds=30)
         browser.get(f"{found.url}/#live/pump")
