@@ -127,7 +127,7 @@ def export_all(folder: Path, ways: tuple[str, ...]) -> None:
     """Write the graphs."""
     from dataclasses import replace
 
-    from export.embed import encoder_info
+    from export.encoder_info import encoder_info
     from export.onnx_graph import export_graph
     from export.quantize import quantize_weights
 

@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from trainer.drift.bands import band_statistics, plan_bands
+from agent.drift_fit.bands import band_statistics, plan_bands
+from agent.drift_fit.settings import BAND_SETTINGS, band_tolerance
 from trainer.drift.replay import replay
 from trainer.drift.sequence import Sequence, Step
-from trainer.drift.settings import BAND_SETTINGS, band_tolerance
 from trainer.synth.run_to_failure import AXES, HEALTHY, KINDS, LENGTH, RATE, run_to_failure
 
 EARLY, LATE, YOUNG = 0.2, 0.9, 0.1

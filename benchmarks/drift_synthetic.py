@@ -17,15 +17,15 @@ from pathlib import Path
 import numpy as np
 from scipy.signal import lfilter
 
-from trainer.drift.bands import band_statistics, plan_bands
-from trainer.drift.replay import replay
-from trainer.drift.sequence import Sequence, Step
-from trainer.drift.settings import (
+from agent.drift_fit.bands import band_statistics, plan_bands
+from agent.drift_fit.settings import (
     BAND_SETTINGS,
     EMBEDDING_SETTINGS,
     band_tolerance,
     embedding_tolerance,
 )
+from trainer.drift.replay import replay
+from trainer.drift.sequence import Sequence, Step
 
 RATE, LENGTH = 25600, 2560
 HEALTHY = {

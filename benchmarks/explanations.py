@@ -30,15 +30,15 @@ from agent.core.records import Samples
 from agent.encode.onnx import OnnxEncoder
 from agent.explain.spectrum import measure_healthy
 from agent.explain.unusual import UnusualMap, unusual_map
-from export.embed import encoder_info
+from agent.learn.patches import fit_patches
+from agent.recordings.load import load_machines
+from agent.recordings.model import Machine
+from agent.recordings.windows import healthy_windows
+from export.encoder_info import encoder_info
 from export.onnx_graph import OPSET, export_graph
-from export.parts.patches import fit_patches
 from trainer.encoder_config import EncoderConfig
 from trainer.encoders.base import Encoder
 from trainer.encoders.registry import build_encoder
-from trainer.recordings.load import load_machines
-from trainer.recordings.model import Machine
-from trainer.windows import healthy_windows
 
 SECONDS, BURST = 10.0, 1.5
 BANDS = ((300, 600), (800, 1400), (2000, 3000), (4500, 7000))

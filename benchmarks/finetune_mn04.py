@@ -21,12 +21,12 @@ import torch
 from rich.console import Console
 
 from agent.deploy.load import open_bundle
+from agent.recordings.load import load_machines
 from export.bundle import export_run
 from export.clips import score_tests
 from trainer.learn import train_machine
 from trainer.metrics.summary import summarize
 from trainer.preset import Preset
-from trainer.recordings.load import load_machines
 
 SECONDS = 12.0
 CLASSIFY = {

@@ -40,9 +40,10 @@ def measure(case: str) -> dict[str, object]:
     import numpy as np
     import torch
 
+    from agent.learn.embed import embed
     from export import storage
     from export.compare import window_ms
-    from export.embed import embed, encoder_info
+    from export.encoder_info import encoder_info
     from export.onnx_graph import OPSET, cosines, export_graph, verify_parity
     from export.quantize import quantize_weights
     from trainer.encoder_config import EncoderConfig

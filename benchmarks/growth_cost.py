@@ -28,11 +28,12 @@ from small_bundle import FEATURES, noise
 
 from agent.bundle.manifest import Row
 from agent.config.scorer_knn import KnnConfig
+from agent.learn.embed import embed
 from agent.score.bank import MemoryBank
 from agent.score.index import IndexPlan, build_index
 from agent.score.knn import KnnScorer
 from agent.score.normalize import fit_constants
-from export.embed import embed, encoder_info
+from export.encoder_info import encoder_info
 from export.onnx_graph import OPSET, export_graph
 from trainer.encoders.mn04 import Mn04
 

@@ -23,14 +23,14 @@ from view_choice import ALLOWED, SECONDS, embedded, family, figure
 
 from agent.bundle.manifest import Row
 from agent.calibrate.check import trusted
+from agent.recordings.load import load_machines
+from agent.recordings.model import Machine
 from agent.score.build import build_scorer, fit_state
 from agent.score.scorer import HealthySet
 from trainer.encoders.base import Encoder, placed
 from trainer.encoders.registry import build_encoder
 from trainer.metrics.bootstrap import bootstrap, interval
 from trainer.preset import Preset, load_preset
-from trainer.recordings.load import load_machines
-from trainer.recordings.model import Machine
 
 PRESETS = ("auscult_scratch", "auscult_small")
 FLOORS = ("log_mel", "loudness")

@@ -21,7 +21,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from export.embed import embed, encoder_info
+from agent.learn.embed import embed
+from export.encoder_info import encoder_info
 from export.onnx_graph import OPSET, cosines, export_graph
 from export.quantize import quantize_static
 from trainer.encoder_config import EncoderConfig

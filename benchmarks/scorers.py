@@ -30,6 +30,8 @@ from agent.capture.files import read_audio
 from agent.config.scorer import ScorerConfig
 from agent.config.threshold import ThresholdRule
 from agent.deploy.load import open_bundle
+from agent.recordings.load import load_machines
+from agent.recordings.model import Machine
 from agent.score.build import build_scorer
 from agent.score.scorer import HealthySet
 from agent.window.clip import clip_windows
@@ -40,8 +42,6 @@ from trainer.fit.densities import ScikitFitter
 from trainer.metrics.files import SectionScores
 from trainer.metrics.summary import summarize
 from trainer.preset import load_preset
-from trainer.recordings.load import load_machines
-from trainer.recordings.model import Machine
 
 KNN: dict[str, Any] = {"kind": "knn", "normalization": "none"}
 SCORERS: dict[str, dict[str, Any]] = {

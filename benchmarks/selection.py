@@ -33,6 +33,8 @@ from agent.capture.files import read_audio
 from agent.config.scorer import ScorerConfig
 from agent.config.scorer_density import CoveringConfig, OneClassConfig
 from agent.config.scorer_knn import KnnConfig
+from agent.recordings.load import load_machines
+from agent.recordings.model import Machine
 from agent.score.build import build_scorer, fit_state
 from agent.score.scorer import HealthySet
 from agent.window.clip import clip_windows
@@ -41,8 +43,6 @@ from trainer.encoders.base import Encoder
 from trainer.encoders.registry import build_encoder
 from trainer.fit.densities import ScikitFitter
 from trainer.metrics.auc import auc_scores
-from trainer.recordings.load import load_machines
-from trainer.recordings.model import Machine
 from trainer.selection.choose import describe
 from trainer.selection.judge import Heard, Listening, judge, listen
 from trainer.selection.usual import SCORERS

@@ -23,7 +23,8 @@ from agent.bundle.manifest import (
 from agent.bundle.seal import seal
 from agent.config.scorer_knn import KnnConfig
 from agent.core.storage import write_json
-from export.embed import embed, encoder_info
+from agent.learn.embed import embed
+from export.encoder_info import encoder_info
 from export.framed import write_parts
 from export.onnx_graph import OPSET, export_graph
 from export.quantize import quantize_static

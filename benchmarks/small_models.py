@@ -32,7 +32,7 @@ from agent.core.records import Window
 from agent.encode.frames import SharedFrames
 from agent.encode.onnx import OnnxEncoder
 from benchmarks.small_bundle import noise
-from export.embed import encoder_info
+from export.encoder_info import encoder_info
 from export.framed import write_parts
 from export.onnx_graph import OPSET, export_graph
 from export.quantize import quantize_static, quantize_weights

@@ -32,13 +32,13 @@ from agent.calibrate.limits import calibrate
 from agent.config.scorer_knn import KnnConfig
 from agent.config.threshold import ThresholdRule
 from agent.core.errors import AuscultError
+from agent.recordings.load import load_machines
+from agent.recordings.windows import healthy_windows
 from agent.score.build import build_scorer, fit_state, healthy_scores
 from agent.score.scorer import HealthySet
 from trainer.encoders.shape import SpectralShape
-from trainer.recordings.load import load_machines
 from trainer.synth.dataset import Counts, write_dataset
 from trainer.synth.design import design_machine
-from trainer.windows import healthy_windows
 
 RATES = (0.1, 0.05, 0.01)
 RULES = {

@@ -26,7 +26,8 @@ from rich.table import Table
 from small_bundle import FEATURES, noise
 
 from agent.capture.files import read_audio
-from export.embed import embed, encoder_info
+from agent.learn.embed import embed
+from export.encoder_info import encoder_info
 from export.onnx_graph import OPSET, cosines, export_graph
 from export.quantize import quantize_static
 from trainer.encoder_config import EncoderConfig

@@ -26,6 +26,8 @@ from agent.bundle.manifest import Row
 from agent.capture.files import read_audio
 from agent.config.scorer import FusionConfig, Part
 from agent.config.scorer_knn import KnnConfig
+from agent.recordings.load import load_machines
+from agent.recordings.model import Machine
 from agent.score.build import build_scorer, fit_state
 from agent.score.scorer import HealthySet
 from agent.window.clip import clip_windows
@@ -34,8 +36,6 @@ from trainer.encoders.base import Encoder
 from trainer.encoders.registry import build_encoder
 from trainer.metrics.auc import MAX_FPR, Split, harmonic_mean, split_clips
 from trainer.metrics.bootstrap import weighted_auc
-from trainer.recordings.load import load_machines
-from trainer.recordings.model import Machine
 
 SECONDS, HOP = 10.0, 5.0
 NEAR = KnnConfig(metric="euclidean", density_k=8)

@@ -15,18 +15,18 @@ from rich.progress import Progress
 
 from agent import __version__
 from agent.bundle.manifest import MANIFEST
+from agent.hygiene.record import HygieneRecord
+from agent.recordings.model import Machine
 from export.bundle import export_run
 from export.embedding_cache import EmbeddingCache
 from export.graph_cache import GraphCache
 from export.results import System, file_name
 from trainer.defaults import needed_weights
 from trainer.fit.classify import CHECKPOINT
-from trainer.hygiene.record import HygieneRecord
 from trainer.join import join_runs
 from trainer.learn import rescored, train_machine
 from trainer.members import recipes
 from trainer.preset import Preset
-from trainer.recordings.model import Machine
 from trainer.run import RUN
 
 

@@ -7,33 +7,38 @@ moves the bank and the device's embeddings alike.
 from __future__ import annotations
 
 import tempfile
-import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 
 from agent.bundle.manifest import (
-    DRIFT,
     ENCODER,
-    HEALTHY_SPECTRUM,
     EncoderInfo,
     Manifest,
 )
 from agent.bundle.seal import new_bundle, seal
 from agent.bundle.sign import load_private, sign_folder
 from agent.bundle.verify import read_manifest
-from agent.calibrate.limits import HealthyScores
 from agent.core.records import Matrix
 from agent.deploy.load import open_bundle
 from agent.deploy.opening import user_log
-from agent.drift.baseline import save_baseline
-from agent.explain.spectrum import measure_healthy
+from agent.learn.assemble import Material, assemble
+from agent.learn.detector import Detector, make_detector, write_files
+from agent.learn.draft import draft_manifest
+from agent.learn.embed import embed
+from agent.learn.places import spread
+from agent.learn.planted import faulty_windows
+from agent.learn.promise import heard_hours
+from agent.learn.rehearsal import Rehearsal
+from agent.learn.untypical import refuse_apart
+from agent.recordings.model import Machine
+from agent.verdict.advice import what_to_record
+from agent.verdict.verdict import Standing, Verdict, judge
 from export import storage
 from export.compare import (
     Comparison,
@@ -44,37 +49,21 @@ from export.compare import (
     similarity,
     window_ms,
 )
-from export.draft import draft_manifest
-from export.embed import encoder_info
 from export.embedding_cache import EmbeddingCache
+from export.encoder_info import encoder_info
 from export.framed import write_parts
 from export.graph_cache import GraphCache
 from export.onnx_graph import FloatGraph, export_graph, verify_parity
-from export.parity import write_parity
-from export.parts.detector import Detector, make_detector, still_windows, with_promise, write_files
-from export.parts.drift import FittedDrift, fit_drift
-from export.parts.exemplars import write_exemplars
-from export.parts.patches import fit_patches, write_patches
-from export.quantize import Quantized, quantize_static, quantize_weights, spread
-from export.untypical import refuse_apart
-from trainer.decisions.advice import what_to_record
-from trainer.decisions.planted import faulty_windows
-from trainer.decisions.promised import heard_hours
-from trainer.decisions.rehearsal import Rehearsal, summed_up
-from trainer.decisions.untypical import untypical_sources
-from trainer.decisions.verdict import Standing, Verdict, judge
-from trainer.learn import HEALTHY
+from export.origin import cutting_of, graph_facts, origin_of
+from export.quantize import Quantized, quantize_static, quantize_weights
+from trainer.fit.densities import ScikitFitter
 from trainer.preset import Preset
 from trainer.progress import progress_bar
-from trainer.recordings.model import Machine
-from trainer.run import RunRecord, load_run, unheard
-from trainer.windows import WindowSet, healthy_windows, source_name
+from trainer.run import load_run
 from trainer.zoo.catalogue import licence_of
 
 # Real windows held against torch, beside synthetic ones.
 _PARITY_WINDOWS = 8
-# Healthy windows whose levels are measured for explanations: more would not change their mean.
-_SPECTRUM_WINDOWS = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,23 +168,15 @@ def export_bundle(
     key = None if sign is None else load_private(sign)
     record, encoder = load_run(run)
     machine = record.to_machine(data)
-    preset = record.preset
+    preset, origin = record.preset, origin_of(record)
     with (
         new_bundle(out) as folder,
         tempfile.TemporaryDirectory(prefix="auscult-") as work,
         progress_bar(console) as progress,
     ):
-        windows = healthy_windows(
-            machine,
-            rate=encoder.sample_rate,
-            window_samples=encoder.window_samples,
-            hop_samples=round(preset.window.train_hop_seconds * encoder.sample_rate),
-            roles=HEALTHY,
-            clip_seconds=preset.window.clip_seconds,
-            channel=record.channel,
-            progress=progress,
-        )
-        still = still_windows(machine, record, encoder, progress)
+        cutting = cutting_of(record, encoder)
+        material = Material.gather(machine, cutting, progress)
+        windows, still = material.windows, material.still
         if graphs is None:
             graph = export_graph(encoder, Path(work) / "float.onnx")
         else:
@@ -212,33 +193,16 @@ def export_bundle(
         )
         exported = info.model_copy(update={"precision": "int8" if quantized else "float32"})
 
-        held = unheard(record)
-        odd = untypical_sources(record)
-        plain = make_detector(
-            graph.path,
-            info,
-            windows,
-            still,
-            preset,
-            progress,
-            unheard=held,
-            untypical=odd,
-            cache=cache,
-        )
-        final = plain
-        if quantized is not None:
-            final = make_detector(
-                target,
-                exported,
-                windows,
-                still,
-                preset,
-                progress,
-                unheard=held,
-                untypical=odd,
-                cache=cache,
-            )
-        refuse_apart(final.apart, record)
+        def detector(path: Path, what: EncoderInfo) -> Detector:
+            return make_detector(
+                path, what, windows, still, preset, progress, fitter=ScikitFitter(),
+                unheard=origin.unheard, untypical=origin.untypical,
+                embedder=embed if cache is None else cache.embed,
+            )  # fmt: skip
+
+        plain = detector(graph.path, info)
+        final = plain if quantized is None else detector(target, exported)
+        refuse_apart(final.apart, record.hygiene, record.machine)
         mean, least = similarity(plain.vectors, final.vectors, encoder.columns)
         one = windows.waveforms[:1]
         float_ms = window_ms(graph.path, info, one)
@@ -253,45 +217,15 @@ def export_bundle(
         )
         if quantized:
             refuse_cosine(comparison, preset.quantization)
-
-        rate, samples = exported.sample_rate, exported.window_samples
-        faulty = faulty_windows(machine, record, rate, samples, progress) if test else None
-        final = with_promise(target, final, windows, faulty, preset, progress)
-        drift = _fit_drift(record, machine, windows, final, progress)
-        rehearsal = summed_up(
-            HealthyScores(final.fitted.healthy_scores, windows.rows),
-            final.fitted.threshold, final.fitted.config.clip, machine, preset,
-            {*odd, *(one.source for one in final.apart)},
-        )  # fmt: skip
-        agree = rehearsal.agreement
-        draft = draft_manifest(
-            record, machine, windows, final, comparison, quantized, drift, encoder.views, agree
-        )
-        write_files(folder, final, windows, still)
         write_parts(encoder, target, exported, windows.waveforms)
-        if drift.baseline is not None:
-            save_baseline(drift.baseline, folder / DRIFT)
-        _write_spectrum(folder, windows, _heard(machine), exported, progress)
-        if sound:
-            write_exemplars(folder, windows, final.vectors, _heard(machine), exported.sample_rate)
-        if encoder.patch_grid is not None:
-            patches = fit_patches(
-                target,
-                exported,
-                encoder.patch_grid,
-                windows.waveforms,
-                windows.rows,
-                _heard(machine),
-                progress,
-            )
-            write_patches(folder, patches)
-        beside = final if quantized is None else plain
-        promised = {
-            **write_parity(folder, final, beside, windows.rows, mean),
-            "machine": machine_name or record.machine,
-            "counter": int(time.time()) if counter is None else counter,
-        }
-        manifest = seal(folder, draft.model_copy(update=promised))
+        done = assemble(
+            folder, material, origin,
+            graph_facts(encoder, preset, comparison, quantized),
+            final, plain,
+            faulty=faulty_windows(machine, cutting, progress) if test else None,
+            sound=sound, machine_name=machine_name, counter=counter, progress=progress,
+        )  # fmt: skip
+        manifest = done.manifest
         if test:
             plain_folder = None
             if quantized is not None:
@@ -299,24 +233,27 @@ def export_bundle(
                 plain_folder.mkdir()
                 storage.copy(graph.path, plain_folder / ENCODER)
                 write_files(plain_folder, plain, windows, still)
+                facts = graph_facts(encoder, preset, comparison, None)
                 seal(
-                    plain_folder, draft_manifest(record, machine, windows, plain, comparison, None)
+                    plain_folder,
+                    draft_manifest(origin, machine, windows, plain, facts.quantization),
                 )
             change = compare_tests(folder, plain_folder, machine, record, progress)
             if change is not None:
                 comparison = replace(comparison, test=change)
                 if quantized:
                     refuse_hmean(change, preset.quantization)
-                draft = draft_manifest(
-                    record, machine, windows, final, comparison, quantized, drift, encoder.views,
-                    agree,
-                )  # fmt: skip
-                manifest = seal(folder, draft.model_copy(update=promised))
+                facts = graph_facts(encoder, preset, comparison, quantized)
+                manifest = seal(
+                    folder, manifest.model_copy(update={"quantization": facts.quantization})
+                )
         if key is not None:
             sign_folder(folder, key)
         # What a device does first: nothing takes the bundle's name that it would refuse.
         open_bundle(folder).close()
         user_log().prove(read_manifest(folder).digest)
+    rehearsal = done.rehearsal
+    agree = rehearsal.agreement
     if agree is not None and agree.ruined:
         console.print(f"[bold red]{escape(agree.ruined)}[/bold red]", highlight=False)
     console.print(
@@ -363,47 +300,3 @@ def _quantize(
         return result
     storage.copy(graph.path, out)
     return None
-
-
-def _fit_drift(
-    record: RunRecord,
-    machine: Machine,
-    windows: WindowSet,
-    detector: Detector,
-    progress: Progress,
-) -> FittedDrift:
-    task = progress.add_task("drift baseline", total=1)
-    fitted = fit_drift(
-        detector.vectors,
-        windows.rows,
-        _heard(machine),
-        detector.info,
-        record.preset.drift,
-        machine=record.machine,
-        seed=record.seed,
-    )
-    progress.advance(task)
-    return fitted
-
-
-def _heard(machine: Machine) -> set[str]:
-    """The healthy recordings that sound as the device will hear the machine: not clean ones."""
-    heard = machine.of("normal") or machine.of(*HEALTHY)
-    return {source_name(machine.root, recording) for recording in heard}
-
-
-def _write_spectrum(
-    folder: Path,
-    windows: WindowSet,
-    sources: Collection[str],
-    info: EncoderInfo,
-    progress: Progress,
-) -> None:
-    """What explanations compare with."""
-    heard = [i for i, row in enumerate(windows.rows) if row.source in sources]
-    chosen = [heard[i] for i in spread(len(heard), _SPECTRUM_WINDOWS)]
-    task = progress.add_task("healthy spectrum", total=len(chosen))
-    measured = measure_healthy(
-        (windows.waveforms[i] for i in chosen), info.sample_rate, lambda: progress.advance(task)
-    )
-    np.save(folder / HEALTHY_SPECTRUM, measured.table(), allow_pickle=False)

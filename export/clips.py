@@ -14,9 +14,9 @@ from agent.core.text import plural
 from agent.deploy.load import Bundle
 from agent.offline.clips import score_clip
 from agent.offline.recording import OpenRecording
+from agent.recordings.model import Machine, Recording
 from export.results import Unscored
 from trainer.metrics.files import SectionScores
-from trainer.recordings.model import Machine, Recording
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,14 +15,15 @@ from agent.bundle.manifest import EncoderInfo
 from agent.core.records import Matrix
 from agent.deploy.load import open_bundle
 from agent.encode.onnx import OnnxEncoder
+from agent.learn.embed import THREADS
+from agent.recordings.model import Machine
+from agent.verdict.figures import DecisionFigures, decision_figures
 from export.clips import score_tests
-from export.embed import THREADS
 from export.onnx_graph import ExportError, cosines
-from trainer.decisions.figures import DecisionFigures, decision_figures, judged_clips
+from trainer.decisions.clips import judged_clips
 from trainer.metrics.auc import auc_scores, harmonic_mean
 from trainer.metrics.files import SectionScores
 from trainer.preset import QuantizationConfig
-from trainer.recordings.model import Machine
 from trainer.run import RunRecord
 
 _REMEDIES = (

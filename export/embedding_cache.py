@@ -19,9 +19,9 @@ from agent.core.records import Matrix
 from agent.core.storage import write_atomic
 from agent.deploy.load import Bundle
 from agent.encode.onnx import OnnxEncoder
+from agent.learn.embed import embed
+from agent.recordings.held import forget_mapped
 from export import storage
-from export.embed import embed
-from trainer.held import forget_mapped
 
 _DIGEST = hashlib.sha256().digest_size
 _AT_ONCE = 64  # windows
@@ -48,7 +48,7 @@ class EmbeddingCache:
         title: str,
         progress: Progress | None,
     ) -> Matrix:
-        """As `export.embed.embed`, computed only where it is not known."""
+        """As `agent.learn.embed.embed`, computed only where it is not known."""
         place = self.entry(graph_digest(graph), waveforms)
         found = self.read(place, len(waveforms), info.dim)
         if found is None:

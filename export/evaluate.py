@@ -20,17 +20,18 @@ from rich.progress import Progress, TaskID
 
 from agent.core.errors import AuscultError, ConfigError
 from agent.deploy.load import open_bundle
+from agent.recordings.model import ANOMALY, NORMAL, Machine
+from agent.verdict.figures import decision_figures
 from export.builder import BundleBuilder
 from export.clips import score_tests
 from export.results import Evaluation, Failure, Outcome, Precision, System, file_name
-from trainer.decisions.figures import decision_figures, judged_clips
+from trainer.decisions.clips import judged_clips
 from trainer.fusion.healthy import write_healthy
-from trainer.metrics.auc import ANOMALY, NORMAL, MetricsError
+from trainer.metrics.auc import MetricsError
 from trainer.metrics.files import SectionScores, write_scores
 from trainer.metrics.summary import MachineFigures, summarize
 from trainer.preset import Preset, load_preset, preset_names
 from trainer.progress import progress_bar
-from trainer.recordings.model import Machine
 
 FAULTS = "failures.log"
 # Encoders that are formulas alone.

@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import roc_curve
 
+from agent.recordings.model import ANOMALY, NORMAL, SOURCE, TARGET
 from export.results import Evaluation, Outcome, System, file_name
-from trainer.metrics.auc import ANOMALY, MAX_FPR, NORMAL, SOURCE, TARGET, UNKNOWN, split_clips
+from trainer.metrics.auc import MAX_FPR, UNKNOWN, split_clips
 from trainer.metrics.summary import MachineFigures
 
 # Told apart by people who do not see red and green alike (Okabe & Ito 2008).

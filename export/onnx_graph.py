@@ -26,7 +26,8 @@ from agent import __version__
 from agent.core.errors import AuscultError
 from agent.encode.frames import BOUNDARY
 from agent.encode.onnx import PATCHES
-from export.embed import embed, encoder_info
+from agent.learn.embed import embed
+from export.encoder_info import encoder_info
 from export.fused import fused
 from export.storage import check, save
 from trainer.encoders.base import Encoder

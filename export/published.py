@@ -9,6 +9,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from agent.recordings.model import Machine
 from export.results import Evaluation, System
 from export.wording import title
 from trainer.metrics.auc import harmonic_mean
@@ -16,7 +17,6 @@ from trainer.metrics.report import HEADINGS
 from trainer.published.dataset import likeness
 from trainer.published.records import ALL, MACHINES, PublishedSystem, PublishedTable
 from trainer.published.show import columns_of
-from trainer.recordings.model import Machine
 
 _NONE = "-"
 

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import onnx
 import onnx.shape_inference
 from onnxruntime.quantization import (
@@ -35,8 +34,9 @@ from rich.progress import Progress
 
 from agent.bundle.manifest import EncoderInfo
 from agent.core.records import Matrix
+from agent.learn.embed import embed
+from agent.learn.places import spread
 from export import storage
-from export.embed import embed
 from export.fused import DOMAIN, SCORES
 from export.onnx_graph import INPUT, ExportError, FloatGraph, cosines
 from export.positions import quantize_positions
@@ -350,12 +350,6 @@ def _by_harm(candidates: list[str], attempt: Any, progress: Progress | None) -> 
         if progress is not None and task is not None:
             progress.advance(task)
     return sorted(candidates, key=lambda name: cosine[name])
-
-
-def spread(count: int, wanted: int) -> list[int]:
-    """Up to `wanted` of `count` places, evenly spread."""
-    places = np.linspace(0, count - 1, min(count, wanted))
-    return [round(place) for place in places]
 
 
 def _finish(path: Path) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from agent.recordings.model import Machine
+from agent.verdict.figures import ASSUMPTION
+from agent.verdict.report import figures_json, verdict_json
 from export.results import Evaluation, Outcome, System
 from export.verdicts import Ruling, headline, rule
-from trainer.decisions.figures import ASSUMPTION
-from trainer.decisions.report import figures_json, verdict_json
 from trainer.metrics.report import machine_json
 from trainer.metrics.summary import FIGURES
-from trainer.recordings.model import Machine
 
 
 def evaluation_json(

@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from agent.core.errors import ConfigError
+from agent.recordings.model import Machine
+from agent.recordings.split import Cut, TimeSplit, parse_cut, split_by_time
 from export.results import Failure
-from trainer.recordings.model import Machine
-from trainer.recordings.split import Cut, TimeSplit, parse_cut, split_by_time
 
 DEFAULT_CUT = "0.5"
 

@@ -8,13 +8,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from agent.core.text import plural
+from agent.recordings.model import Machine
+from agent.verdict.report import daily_words, delay_words, share_words
+from agent.verdict.verdict import Level
 from export.results import Evaluation, Summary, System
 from export.verdicts import headline, rule_worst
 from export.wording import bounds, title
-from trainer.decisions.report import daily_words, delay_words, share_words
-from trainer.decisions.verdict import Level
 from trainer.metrics.summary import FIGURES, too_few
-from trainer.recordings.model import Machine
 
 _SHORT = {
     "auc_source": "AUC s",

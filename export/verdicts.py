@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agent.core.text import plural
+from agent.recordings.model import NORMAL, Machine, Recording
+from agent.verdict.advice import what_to_record
+from agent.verdict.figures import DecisionFigures, decision_figures
+from agent.verdict.report import COLUMNS, csv_rows
+from agent.verdict.verdict import Level, Standing, Verdict, judge
 from export.clips import clip_name
 from export.results import Evaluation, Outcome, System
-from trainer.decisions.advice import what_to_record
-from trainer.decisions.figures import DecisionFigures, decision_figures, judged_clips
-from trainer.decisions.report import COLUMNS, csv_rows
-from trainer.decisions.verdict import Level, Standing, Verdict, judge
-from trainer.metrics.auc import NORMAL
-from trainer.recordings.model import Machine, Recording
+from trainer.decisions.clips import judged_clips
 
 CSV_HEADINGS = ("system", "floor", "machine", "seed", "threshold", "verdict", *COLUMNS)
 

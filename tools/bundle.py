@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from agent.bundle.manifest import SCHEMA_VERSION, Manifest, Row
+from agent.learn.parity import FLOAT_LIMIT
 from agent.score.index import SEED
 from export.onnx_graph import OPSET
-from export.parity import FLOAT_LIMIT
 from tools.configuration import reference
 from tools.pages import write_or_check
 

@@ -15,19 +15,19 @@ from rich.progress import Progress
 
 from agent import __version__
 from agent.config.scorer import FusionConfig
+from agent.hygiene.record import HygieneRecord
+from agent.recordings.model import HEALTHY, Machine, Recording
+from agent.recordings.windows import healthy_windows
 from agent.score.fusion import check_columns
 from trainer.encoders.base import Encoder, placed
 from trainer.encoders.registry import build_encoder
 from trainer.fit.checkpoint import Checkpoints
 from trainer.fit.classify import CHECKPOINT, FitResult, fit_classifier
-from trainer.fit.material import HEALTHY as HEALTHY  # noqa: PLC0414
 from trainer.fit.material import gather_material
 from trainer.fit.reconstruct import fit_autoencoder
-from trainer.hygiene.record import HygieneRecord
 from trainer.join import join_runs
 from trainer.members import recipes
 from trainer.preset import Preset
-from trainer.recordings.model import Machine, Recording
 from trainer.run import (
     RUN,
     RecordingRecord,
@@ -40,7 +40,6 @@ from trainer.run import (
     save_run,
 )
 from trainer.selection.choose import choose
-from trainer.windows import healthy_windows
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

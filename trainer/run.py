@@ -18,11 +18,11 @@ from safetensors.torch import load_file, save_file
 from agent.core.errors import ConfigError
 from agent.core.schema import Strict, explain
 from agent.core.text import local_time
+from agent.hygiene.record import HygieneRecord
+from agent.recordings.model import Machine, Recording
 from trainer.encoders.base import Encoder
 from trainer.encoders.registry import build_encoder
-from trainer.hygiene.record import HygieneRecord
 from trainer.preset import Preset
-from trainer.recordings.model import Machine, Recording
 from trainer.selection.record import SelectionRecord
 
 RUN = "run.json"

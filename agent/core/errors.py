@@ -46,3 +46,7 @@ class BundleError(AuscultError):
 
 class DeliveryError(AuscultError):
     """A broker that cannot be reached or refuses us for good."""
+
+
+class LearnError(AuscultError):
+    """Recordings of which no bundle can be made that a device may rely on."""

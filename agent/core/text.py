@@ -74,3 +74,9 @@ def lasting(seconds: float) -> str:
         if seconds >= 2 * size or (word == "day" and seconds >= size):
             return plural(round(seconds / size), word)
     return f"{seconds:.0f} s"
+
+
+def natural_key(name: str) -> list[tuple[int, int, str]]:
+    """Sorts names as people number them: 2 before 10."""
+    parts = re.split(r"([0-9]+)", name)
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]

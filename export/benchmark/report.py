@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from agent.recordings.model import Machine
 from export.benchmark.summary import HEADINGS, Line, NotRun, lines, published, row
 from export.figures import draw_machine
 from export.report.beside import show_beside
@@ -12,7 +13,6 @@ from export.report.misses import show_worst
 from export.report.opening import open_with_verdict, show_verdicts
 from export.results import Evaluation
 from export.wording import percent_within, title
-from trainer.recordings.model import Machine
 from trainer.report.page import Page
 
 # Recordings of each kind shown of a machine.

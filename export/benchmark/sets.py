@@ -9,13 +9,13 @@ from pathlib import Path
 from rich.progress import Progress
 
 from agent.core.errors import AuscultError, ConfigError
+from agent.recordings.load import find_machines, load_machines
+from agent.recordings.model import Machine
+from agent.recordings.split import Cut, split_by_time
 from export.benchmark.truth import Truth, answer
 from export.evaluate import untestable
 from export.results import Failure
 from export.splitting import Divided
-from trainer.recordings.load import find_machines, load_machines
-from trainer.recordings.model import Machine
-from trainer.recordings.split import Cut, split_by_time
 
 _PARTS = ("dev_data", "eval_data")
 

@@ -12,10 +12,10 @@ from rich.markup import escape
 from rich.table import Table
 from scipy.stats import hmean
 
+from agent.recordings.model import Machine
 from export.results import Evaluation, Summary, System
 from export.results_json import evaluation_json
 from export.wording import percent, percent_within, title
-from trainer.recordings.model import Machine
 
 HEADINGS = ("official", "arithmetic", "harmonic", "seconds", "MB", "published")
 

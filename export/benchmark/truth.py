@@ -12,9 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
-from trainer.metrics.auc import ANOMALY, NORMAL, SOURCE, TARGET, UNKNOWN, MetricsError
+from agent.recordings.model import ANOMALY, NORMAL, SOURCE, TARGET, Machine, Recording
+from trainer.metrics.auc import UNKNOWN, MetricsError
 from trainer.metrics.names import ClipName, bare, parse_clip, read_key, read_rows
-from trainer.recordings.model import Machine, Recording
 
 # By machine and by clip (without folder and suffix).
 Truth: TypeAlias = dict[str, dict[str, ClipName]]

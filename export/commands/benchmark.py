@@ -104,6 +104,7 @@ def benchmark(
     from agent.core.cores import usable_cores
     from agent.core.errors import ConfigError
     from agent.core.storage import write_atomic, write_json
+    from agent.verdict.report import write_csv
     from export.benchmark.executor import Executor, Here, Processes, RayCluster, load_ray
     from export.benchmark.report import write_benchmark
     from export.benchmark.run import Settings, run_benchmark
@@ -117,7 +118,6 @@ def benchmark(
     from export.splitting import asked_cut
     from export.tables import decisions_table, headline_line, notes
     from export.verdicts import CSV_HEADINGS, csv_table
-    from trainer.decisions.report import write_csv
     from trainer.defaults import absent_weights
     from trainer.preset import load_preset, preset_names
     from trainer.progress import progress_bar

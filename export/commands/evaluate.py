@@ -105,6 +105,10 @@ def evaluate(
 
     from agent import __version__
     from agent.core.errors import AuscultError, ConfigError
+    from agent.hygiene.stage import inspect_machine
+    from agent.hygiene.tell import print_notes
+    from agent.recordings.load import find_machines, load_machines
+    from agent.verdict.report import write_csv
     from export.builder import BundleBuilder, needs_all
     from export.evaluate import Options, choose_systems
     from export.evaluate import evaluate as run
@@ -115,12 +119,8 @@ def evaluate(
     from export.splitting import asked_cut, divide
     from export.tables import decisions_table, headline_line, notes, results_tables
     from export.verdicts import CSV_HEADINGS, csv_table
-    from trainer.decisions.report import write_csv
     from trainer.defaults import default_preset
-    from trainer.hygiene.stage import inspect_machine
-    from trainer.hygiene.tell import print_notes
     from trainer.progress import progress_bar
-    from trainer.recordings.load import find_machines, load_machines
 
     if as_float and compare_float:
         raise click.UsageError("--float and --compare-float exclude each other.")

@@ -101,9 +101,9 @@ def export(
     from agent.calibrate.sight import hours_words, passing_words, sight_at
     from agent.core.storage import write_json
     from agent.tune.profile import read_profile
+    from agent.verdict.report import rehearsal_json, rehearsal_words
     from export.bundle import export_bundle
     from export.fits import judge_fit
-    from trainer.decisions.report import rehearsal_json, rehearsal_words
 
     console = Console()
     profile = None if device_path is None else read_profile(device_path)

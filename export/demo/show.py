@@ -16,6 +16,8 @@ from rich.markup import escape
 from agent.bundle.manifest import Manifest
 from agent.core.errors import AuscultError, ConfigError
 from agent.core.text import plural
+from agent.recordings.load import load_machines
+from agent.recordings.model import Machine
 from export.bundle import export_run
 from export.demo.agent_process import DEVICE, PREFIX, AgentProcess, write_config
 from export.demo.broker import EmbeddedBroker
@@ -27,8 +29,6 @@ from export.demo.subscriber import Subscriber
 from trainer.learn import train_machine
 from trainer.preset import Preset
 from trainer.progress import progress_bar
-from trainer.recordings.load import load_machines
-from trainer.recordings.model import Machine
 from trainer.synth import Counts, Fault, design_machine, write_dataset
 from trainer.synth.design import FaultKind
 

@@ -12,7 +12,7 @@ import soundfile
 from agent.capture.files import audio_info, read_audio
 from agent.core.errors import ConfigError
 from agent.core.records import Samples
-from trainer.recordings.model import Machine, Recording
+from agent.recordings.model import Machine, Recording
 from trainer.synth import Fault, MachineDesign, render, varying
 
 # Recordings are joined by fading over this long, seconds: a click is no sound of the machine.

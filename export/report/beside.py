@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from agent.recordings.model import Machine
 from export.published import beside, beside_rows
 from export.results import Evaluation
-from trainer.recordings.model import Machine
 from trainer.report.page import Page
 
 

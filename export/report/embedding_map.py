@@ -12,11 +12,10 @@ from agent.capture.files import read_audio
 from agent.core.errors import AudioError
 from agent.core.records import Matrix, Validity
 from agent.deploy.load import Bundle, open_bundle
+from agent.recordings.model import ANOMALY, Machine
 from agent.score.bank import prepare
 from agent.window.clip import clip_windows
 from agent.window.validity import assess
-from trainer.metrics.auc import ANOMALY
-from trainer.recordings.model import Machine
 from trainer.report.paint import FAULTY, HEALTHY, OTHER, draw, scatter
 
 # Recordings drawn: more make the picture no clearer and take their time.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.progress import Progress
 
+from agent.recordings.model import Machine
 from export.builder import BundleBuilder
 from export.figures import draw_machine
 from export.report.beside import show_beside
@@ -18,7 +19,6 @@ from export.verdicts import candidate
 from export.wording import bounds, percent, percent_within
 from trainer.metrics.report import HEADINGS
 from trainer.metrics.summary import FIGURES
-from trainer.recordings.model import Machine
 from trainer.report.page import Page
 from trainer.report.paint import draw, losses
 from trainer.run import load_record

@@ -10,10 +10,9 @@ import numpy.typing as npt
 
 from agent.capture.files import read_audio
 from agent.core.errors import AudioError
+from agent.recordings.model import ANOMALY, NORMAL, Machine
 from export.clips import clip_name
 from export.results import Outcome, System
-from trainer.metrics.auc import ANOMALY, NORMAL
-from trainer.recordings.model import Machine
 from trainer.report.page import Page, flac
 from trainer.report.paint import draw, spectrogram
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from agent.recordings.model import Machine
+from agent.verdict.figures import ASSUMPTION
 from export.figures import draw_system
 from export.results import Evaluation
 from export.verdicts import headline, rule_worst
 from export.wording import title
-from trainer.decisions.figures import ASSUMPTION
-from trainer.recordings.model import Machine
 from trainer.report.decisions import HEADINGS, domain_rows, first_numbers
 from trainer.report.page import Page
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from rich.progress import Progress
 
 from agent.core.errors import ConfigError
+from agent.recordings.load import load_machines
+from agent.recordings.model import Machine
 from export.evaluate import untestable
 from trainer.published.dataset import likeness
-from trainer.recordings.load import load_machines
-from trainer.recordings.model import Machine
 
 _PARTS = ("dev_data", "eval_data")
 

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 
+from agent.recordings.model import Machine
 from export.benchmark.cells import Cell, read_cell, write_cell
 from export.builder import BundleBuilder
 from export.evaluate import Options, evaluate_one, score_folder, told
@@ -25,7 +26,6 @@ from trainer.fusion.fuse import Fused, fuse
 from trainer.fusion.systems import ScoredSystem, find_systems
 from trainer.metrics.files import write_scores
 from trainer.progress import progress_bar
-from trainer.recordings.model import Machine
 
 
 @dataclass(frozen=True, slots=True)

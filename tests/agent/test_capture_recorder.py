@@ -19,7 +19,7 @@ from agent.capture.convert import Converter
 from agent.capture.recorder import Recorder
 from agent.core.errors import AudioError
 from agent.core.records import AudioBlock
-from trainer.recordings.plain import read_plain
+from agent.recordings.plain import read_plain
 
 # Sound is played and heard in real time here: on a machine busy with other tests it can come late.
 pytestmark = pytest.mark.flaky(reruns=2)

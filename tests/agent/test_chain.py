@@ -17,10 +17,10 @@ from agent.chain.stream import StreamMeter
 from agent.chain.watch import ChainWatch, chain_file
 from agent.core.records import Recorded, Validity, Window
 from agent.explain.spectrum import measure_healthy
+from agent.hygiene.measure import measure
 from agent.window.condition import ConditionStatus, SensorMonitor
 from agent.window.conditions import compare_conditions
 from agent.window.validity import assess
-from trainer.hygiene.measure import measure
 
 RATE = 16000
 

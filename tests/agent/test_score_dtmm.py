@@ -16,6 +16,7 @@ from agent.core.errors import ConfigError
 from agent.deploy.load import open_bundle
 from agent.drift.evolve import ProcessNoise, evolve
 from agent.drift.mixture import Mixture
+from agent.recordings.load import load_machines
 from agent.score.build import build_scorer, fit_state, healthy_scores
 from agent.score.dtmm import DtmmScorer
 from agent.score.fitter import WorkstationError
@@ -24,7 +25,6 @@ from export.bundle import export_bundle
 from trainer.fit.densities import ScikitFitter
 from trainer.learn import train_machine
 from trainer.preset import Preset
-from trainer.recordings.load import load_machines
 
 WIDE = {"noise_mean": 1e3, "noise_log_scale": 1e3, "noise_logit": 1.0}
 

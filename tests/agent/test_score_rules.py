@@ -14,10 +14,10 @@ from agent.calibrate.gamma import digamma, fit_gamma, gamma_quantile, lower_shar
 from agent.calibrate.limits import HealthyScores, calibrate, significance
 from agent.calibrate.rules import find_limit
 from agent.calibrate.tail import upper_quantile
+from agent.config.recipe import ThresholdConfig
 from agent.config.scorer_knn import KnnConfig
 from agent.config.threshold import ThresholdRule
 from agent.score.scorer import HealthySet
-from trainer.preset import ThresholdConfig
 
 
 def limit_of(values, kind, rate, **changes):

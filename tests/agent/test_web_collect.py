@@ -68,7 +68,7 @@ def test_a_recording_is_shown_stopped_kept_and_deleted(client):
 
 
 def test_collected_sound_is_heard_and_leaves_as_a_training_folder(client, session, tmp_path):
-    from trainer.recordings.plain import is_plain, read_plain
+    from agent.recordings.plain import is_plain, read_plain
 
     part = client.get(f"/api/collected/pump/{session}/0000.flac", headers={"Range": "bytes=0-3"})
     assert (part.status_code, part.content) == (206, b"fLaC")

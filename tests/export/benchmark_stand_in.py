@@ -13,11 +13,11 @@ import zlib
 import numpy as np
 
 import export.benchmark.run as running
+from agent.recordings.model import Machine
 from export.commands.benchmark import benchmark
 from export.results import Outcome
 from trainer.metrics.files import SectionScores
 from trainer.metrics.summary import summarize
-from trainer.recordings.model import Machine
 
 
 def scored(machine: Machine, *_rest: object) -> Outcome:

@@ -33,19 +33,20 @@ from agent.bundle.manifest import (
 from agent.bundle.seal import seal
 from agent.bundle.verify import read_manifest
 from agent.capture.files import read_audio
+from agent.config.recipe import WindowConfig
 from agent.config.scorer_knn import KnnConfig
 from agent.core.errors import AuscultError, BundleError, ConfigError
 from agent.deploy.load import open_bundle
 from agent.encode.processor import this_processor
 from agent.offline.clips import score_clip
+from agent.recordings.load import load_machines
 from export import bundle as bundling
 from export import compare as comparing
 from export import quantize
 from export.bundle import export_bundle, export_run
 from export.onnx_graph import ExportError
 from trainer.encoder_config import EncoderConfig
-from trainer.preset import Preset, QuantizationConfig, WindowConfig
-from trainer.recordings.load import load_machines
+from trainer.preset import Preset, QuantizationConfig
 from trainer.run import RecordingRecord, RunRecord
 
 HEALTHY = 12

@@ -10,15 +10,16 @@ from rich.console import Console
 from support.encoders import RATE, SmallEncoder
 
 from agent.bundle.manifest import DRIFT, HEALTHY_SPECTRUM, Row
+from agent.config.recipe import DriftConfig, WindowConfig
 from agent.deploy.load import open_bundle
 from agent.drift.monitor import DriftMonitor
+from agent.learn.drift import fit_drift, spaced
 from agent.machine.account import explain_window
+from agent.recordings.load import load_machines
 from export import bundle as bundling
 from export.bundle import export_bundle
-from export.parts.drift import fit_drift, spaced
 from trainer.encoder_config import EncoderConfig
-from trainer.preset import DriftConfig, Preset, QuantizationConfig, WindowConfig
-from trainer.recordings.load import load_machines
+from trainer.preset import Preset, QuantizationConfig
 from trainer.run import RecordingRecord, RunRecord
 
 

@@ -13,14 +13,15 @@ from support.encoders import RATE, SmallEncoder
 
 from agent.bundle.manifest import BANK, GATE, GATE_ROWS, ROWS
 from agent.config.decide import DecideConfig, FalseAlarms
+from agent.config.recipe import ThresholdConfig, WindowConfig
 from agent.core.errors import BundleError, ConfigError
 from agent.decide.thresholds import find_thresholds
 from agent.deploy.load import open_bundle
+from agent.recordings.load import load_machines
 from export import bundle as bundling
 from export.bundle import export_bundle
 from trainer.encoder_config import EncoderConfig
-from trainer.preset import Preset, QuantizationConfig, ThresholdConfig, WindowConfig
-from trainer.recordings.load import load_machines
+from trainer.preset import Preset, QuantizationConfig
 from trainer.run import RecordingRecord, RunRecord
 
 

@@ -14,11 +14,11 @@ from agent.bank.grow import make_version
 from agent.bank.sound import embed_sound, find_sound
 from agent.deploy.load import open_bundle
 from agent.deploy.versions import Versions, beside
+from agent.recordings.load import load_machines
 from export.bundle import export_run
 from tests.support.presets import SECONDS, shrunk
 from trainer.learn import train_machine
 from trainer.preset import load_preset
-from trainer.recordings.load import load_machines
 
 RATE = 16000
 RECORDINGS = 12

@@ -13,10 +13,10 @@ from scipy import signal
 
 from agent.capture.convert import Converter
 from agent.deploy.load import open_bundle
+from agent.recordings.load import load_machines
 from export.bundle import export_run
 from trainer.learn import train_machine
 from trainer.preset import load_preset
-from trainer.recordings.load import load_machines
 
 RATE, HEARD = 16000, 48000
 TRAINED, LATER = 20, 6

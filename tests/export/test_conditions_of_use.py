@@ -21,10 +21,10 @@ from agent.core.levels import LevelRange
 from agent.core.records import Activity, MachineState, Recorded, Validity
 from agent.deploy.load import open_bundle
 from agent.machine.scoring import WindowScorer
+from agent.recordings.model import Machine, Recording
 from agent.window.rolling import RollingWindow
 from export.clips import score_tests
 from trainer.drift.sequence import read_sequence
-from trainer.recordings.model import Machine, Recording
 
 
 @pytest.fixture(scope="module")

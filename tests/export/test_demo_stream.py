@@ -7,8 +7,8 @@ import pytest
 import soundfile
 
 from agent.core.errors import ConfigError
+from agent.recordings.model import Machine, Recording
 from export.demo.stream import FADE_SECONDS, join, splice_stream, synthesize_stream
-from trainer.recordings.model import Machine, Recording
 from trainer.synth import Fault, design_machine
 
 RATE = 16000

@@ -17,13 +17,13 @@ import soundfile
 
 from agent.capture.files import read_audio
 from agent.deploy.load import open_bundle
+from agent.recordings.load import load_machines
 from export.bundle import export_bundle
 from export.clips import score_tests
 from export.compare import sections_hmean
 from tests.support.presets import SECONDS, shrunk
 from trainer.learn import train_machine
 from trainer.preset import load_preset, preset_names
-from trainer.recordings.load import load_machines
 
 RATE = 16000
 ALWAYS = {"spectral_shape", "baseline_mahala", "knn_beats"}

@@ -8,8 +8,8 @@ import pytest
 from agent.bundle.exemplars import exemplar_sound, read_exemplars
 from agent.bundle.manifest import HEALTHY_SOUND, HEALTHY_SOUND_INDEX, Row
 from agent.core.errors import BundleError
-from export.parts.exemplars import MOST_BYTES, centres, write_exemplars
-from trainer.windows import WindowSet
+from agent.learn.exemplars import MOST_BYTES, centres, write_exemplars
+from agent.recordings.windows import WindowSet
 
 RATE = 8000
 STATES = ((1, 0, 0), (0, 1, 0), (0, 0, 1))

@@ -11,13 +11,13 @@ from click.testing import CliRunner
 
 from agent.core.errors import ConfigError
 from agent.deploy.load import open_bundle
+from agent.recordings.load import load_machines
 from export.commands.benchmark import benchmark
 from export.commands.demo import demo
 from export.commands.evaluate import evaluate
 from export.commands.export import export
 from trainer.learn import train_machine
 from trainer.preset import load_preset
-from trainer.recordings.load import load_machines
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from agent.core.records import AudioBlock
 from agent.encode.frames import BOUNDARY, SharedFrames
 from agent.encode.onnx import OnnxEncoder
 from agent.window.rolling import RollingWindow
-from export.embed import encoder_info
+from export.encoder_info import encoder_info
 from export.framed import CHUNK, LEAST_COSINE, write_parts
 from export.onnx_graph import INPUT, OPSET, cosines, export_graph
 from export.quantize import quantize_static

@@ -17,13 +17,13 @@ from agent.commands.score import score
 from agent.config.scorer import FusionConfig
 from agent.deploy.load import open_bundle
 from agent.offline.clips import score_clip
+from agent.recordings.load import load_machines
 from export.bundle import export_run
 from export.commands.evaluate import evaluate
 from trainer.commands.fuse import fuse
 from trainer.fusion.healthy import read_healthy
 from trainer.learn import train_machine
 from trainer.preset import Preset
-from trainer.recordings.load import load_machines
 
 RATE = 24000
 SECONDS = 2.0

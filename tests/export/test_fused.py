@@ -11,8 +11,9 @@ import onnx
 import pytest
 import torch
 
+from agent.learn.embed import embed
 from export import onnx_graph
-from export.embed import embed, encoder_info
+from export.encoder_info import encoder_info
 from export.fused import fused
 from export.onnx_graph import OPSET, cosines, export_graph
 from export.quantize import quantize_weights

@@ -6,8 +6,9 @@ import numpy as np
 import onnx
 import pytest
 
+from agent.learn.embed import embed
 from export import storage
-from export.embed import embed, encoder_info
+from export.encoder_info import encoder_info
 from export.onnx_graph import OPSET, ExportError, cosines, export_graph, verify_parity
 from export.quantize import quantize_static, quantize_weights
 from trainer.encoder_config import EncoderConfig

@@ -16,12 +16,12 @@ from safetensors.torch import load_file
 from agent.bundle.manifest import ENCODER
 from agent.commands.score import score
 from agent.core.errors import ConfigError
+from agent.recordings.load import load_machines
 from export.bundle import export_bundle
 from export.onnx_graph import export_graph
 from trainer.encoders.registry import build_encoder
 from trainer.learn import train_machine
 from trainer.preset import Preset
-from trainer.recordings.load import load_machines
 from trainer.run import load_run
 
 RATE = 16000

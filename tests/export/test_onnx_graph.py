@@ -8,7 +8,8 @@ import pytest
 import torch
 from support.encoders import SmallEncoder
 
-from export.embed import embed, encoder_info
+from agent.learn.embed import embed
+from export.encoder_info import encoder_info
 from export.onnx_graph import OPSET, ExportError, cosines, export_graph, verify_parity
 
 

@@ -18,10 +18,10 @@ from agent.commands.score import score
 from agent.core.errors import BundleError
 from agent.deploy.load import open_bundle
 from agent.machine.account import explain_window
+from agent.recordings.load import load_machines
 from export.bundle import export_bundle
 from trainer.learn import train_machine
 from trainer.preset import Preset
-from trainer.recordings.load import load_machines
 
 RATE = 16000
 SECONDS = 5.0

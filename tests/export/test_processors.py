@@ -10,8 +10,9 @@ from onnx import numpy_helper
 from support.encoders import SmallEncoder
 from support.processors import aarch64, embeddings, without_vnni
 
+from agent.learn.embed import embed
 from export import quantize
-from export.embed import embed, encoder_info
+from export.encoder_info import encoder_info
 from export.onnx_graph import ExportError, cosines, export_graph
 from export.quantize import quantize_static, quantize_weights
 from export.ranges import WEIGHT_LIMIT, largest_weight, saturates

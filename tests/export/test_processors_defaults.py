@@ -8,12 +8,12 @@ from support.processors import aarch64, embeddings, without_vnni
 
 from agent.capture.files import read_audio
 from agent.deploy.load import open_bundle
+from agent.learn.embed import embed
+from agent.recordings.load import load_machines
 from agent.window.clip import clip_windows
 from export.bundle import export_bundle
-from export.embed import embed
 from trainer.learn import train_machine
 from trainer.preset import load_preset
-from trainer.recordings.load import load_machines
 from trainer.synth.dataset import Counts, write_dataset
 from trainer.synth.design import design_machine
 

@@ -12,13 +12,13 @@ from agent.bundle.manifest import Row
 from agent.calibrate.fit import fit_scorer
 from agent.calibrate.sight import sight_at
 from agent.config.decide import DecideConfig, FalseAlarms
+from agent.config.recipe import ThresholdConfig
 from agent.config.scorer import KnnConfig
 from agent.config.threshold import AlarmPromise, ThresholdRule
 from agent.decide.thresholds import counting_of
+from agent.learn.planted import LEVELS_DB, plant, recorded_scores
+from agent.learn.promise import keep_promise
 from agent.score.scorer import HealthySet
-from export.promise import keep_promise
-from trainer.decisions.planted import LEVELS_DB, plant, recorded_scores
-from trainer.preset import ThresholdConfig
 
 RATE = 16_000
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agent.recordings.model import Machine, Recording
 from export.published import beside, beside_json, beside_rows, beside_table
 from export.results import Evaluation, Outcome, System
 from trainer.metrics.files import SectionScores
@@ -15,7 +16,6 @@ from trainer.metrics.summary import summarize
 from trainer.preset import load_preset
 from trainer.published.dataset import likeness
 from trainer.published.records import MACHINES, cells_of
-from trainer.recordings.model import Machine, Recording
 
 
 def _machine(name: str, *, train: int = 1000, extra: str = "noise") -> Machine:

@@ -7,9 +7,11 @@ import onnx
 import pytest
 from support.encoders import SmallEncoder
 
-from export.embed import embed, encoder_info
+from agent.learn.embed import embed
+from agent.learn.places import spread
+from export.encoder_info import encoder_info
 from export.onnx_graph import cosines, export_graph
-from export.quantize import quantize_static, quantize_weights, spread, weighted_nodes
+from export.quantize import quantize_static, quantize_weights, weighted_nodes
 
 
 def windows(count: int, seed: int = 0) -> np.ndarray:

@@ -22,12 +22,12 @@ from agent.config.scorer import ScorerConfig
 from agent.core.errors import BundleError
 from agent.deploy.load import open_bundle
 from agent.offline.clips import score_clip
+from agent.recordings.load import load_machines
 from export import bundle as bundling
 from export.bundle import export_bundle
 from export.onnx_graph import export_graph
 from trainer.learn import train_machine
 from trainer.preset import Preset
-from trainer.recordings.load import load_machines
 
 RATE = 16000
 SECONDS = 1.0

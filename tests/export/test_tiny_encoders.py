@@ -15,10 +15,10 @@ import soundfile
 
 from agent.capture.files import read_audio
 from agent.deploy.load import open_bundle
+from agent.recordings.load import load_machines
 from export.bundle import export_bundle
 from trainer.learn import train_machine
 from trainer.preset import Preset
-from trainer.recordings.load import load_machines
 
 RATE = 16000
 SECONDS = 2.0

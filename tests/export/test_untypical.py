@@ -9,16 +9,16 @@ import soundfile
 from agent.bundle.manifest import Row
 from agent.config.scorer import FusionConfig
 from agent.config.scorer_knn import KnnConfig
+from agent.core.errors import LearnError
 from agent.deploy.load import open_bundle
+from agent.hygiene.stage import inspect_machine
+from agent.learn.untypical import apart_recordings, scored_apart
 from agent.offline.clips import score_clip
+from agent.recordings.load import load_machines
 from agent.score.scorer import HealthySet
 from export.bundle import export_run
-from export.onnx_graph import ExportError
-from trainer.decisions.untypical import apart_recordings, scored_apart
-from trainer.hygiene.stage import inspect_machine
 from trainer.learn import train_machine
 from trainer.preset import load_preset, preset_names
-from trainer.recordings.load import load_machines
 
 RATE = 16000
 TIMES = np.arange(10 * RATE) / RATE
@@ -78,7 +78,7 @@ def test_the_threshold_is_that_of_the_others_and_faults_are_found(contaminated, 
 def test_what_was_not_decided_on_is_refused_at_export_too(contaminated, tmp_path):
     run = train(contaminated, tmp_path / "run", "refuse")
     with pytest.raises(
-        ExportError, match=r"(?s)99\.wav alone would set the threshold.*--untypical keep"
+        LearnError, match=r"(?s)99\.wav alone would set the threshold.*--untypical keep"
     ):
         export_run(run, tmp_path / "bundle", test=False)
     assert not (tmp_path / "bundle").exists()

@@ -22,7 +22,7 @@ from support.bundles import RATE, tone
 from agent.capture.files import audio_info, read_audio
 from agent.commands.score import score
 from agent.core.errors import AudioError, AuscultError
-from trainer.recordings.load import load_machines
+from agent.recordings.load import load_machines
 
 _LONGEST = 5.0  # of this process's own time, seconds
 _MEMORY = 300 * 2**20  # that one damaged file of a few kilobytes may cost, bytes

@@ -41,8 +41,8 @@ def machine(windows: int, *, seed: int, wear=0.0) -> np.ndarray:
 
 @cache
 def _fitted(bundle: Path, seed: int) -> Baseline:
-    from trainer.drift.fit import fit_baseline
-    from trainer.drift.settings import DriftSettings, embedding_tolerance
+    from agent.drift_fit.fit import fit_baseline
+    from agent.drift_fit.settings import DriftSettings, embedding_tolerance
 
     opened = open_bundle(bundle)
     features = opened.encoder.encode(machine(WINDOWS, seed=seed).reshape(-1, WINDOW))

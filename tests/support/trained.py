@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from agent.hygiene.stage import inspect_machine
+from agent.recordings.load import load_machines
 from export.bundle import export_run
-from trainer.hygiene.stage import inspect_machine
 from trainer.learn import train_machine
 from trainer.preset import load_preset
-from trainer.recordings.load import load_machines
 
 RATE = 16000
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from agent.bundle.facts import ConditionsInfo
-from trainer.decisions.agreement import agreement
-from trainer.decisions.figures import JudgedClip, decision_figures
+from agent.hygiene.bands import band_note
+from agent.verdict.agreement import agreement
+from agent.verdict.figures import JudgedClip, decision_figures
 from trainer.encoders.base import View
-from trainer.hygiene.bands import band_note
 
 
 def rehearsal(scores, above):

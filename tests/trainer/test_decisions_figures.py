@@ -7,15 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from trainer.decisions.figures import (
-    DailyRate,
-    JudgedClip,
-    Share,
-    decision_figures,
-    judged_clips,
-)
-from trainer.decisions.intervals import rate_interval, share_interval
-from trainer.decisions.report import COLUMNS, csv_rows, daily_words, delay_words, share_words
+from agent.verdict.figures import DailyRate, JudgedClip, Share, decision_figures
+from agent.verdict.intervals import rate_interval, share_interval
+from agent.verdict.report import COLUMNS, csv_rows, daily_words, delay_words, share_words
+from trainer.decisions.clips import judged_clips
 from trainer.metrics.files import SectionScores
 
 

@@ -12,9 +12,9 @@ from click.testing import CliRunner
 from agent.bundle.manifest import Row
 from agent.calibrate.limits import HealthyScores
 from agent.config.threshold import ThresholdRule
+from agent.learn.rehearsal import held_out_clips
+from agent.verdict.figures import decision_figures
 from trainer.commands.train import train
-from trainer.decisions.figures import decision_figures
-from trainer.decisions.rehearsal import held_out_clips
 
 RULE = ThresholdRule(false_alarm_rate=0.2)
 

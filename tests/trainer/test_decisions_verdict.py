@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from trainer.decisions.advice import what_to_record
-from trainer.decisions.figures import DecisionFigures, Share
-from trainer.decisions.verdict import LEVELS, Standing, Verdict, judge, worst
-from trainer.recordings.model import Machine, Recording
+from agent.recordings.model import Machine, Recording
+from agent.verdict.advice import what_to_record
+from agent.verdict.figures import DecisionFigures, Share
+from agent.verdict.verdict import LEVELS, Standing, Verdict, judge, worst
 
 
 def figures(found, faults, false, healthy, **domains) -> dict[str, DecisionFigures]:

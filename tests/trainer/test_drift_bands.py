@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trainer.drift.bands import band_statistics, plan_bands
+from agent.drift_fit.bands import band_statistics, plan_bands
 
 RATE, LENGTH = 25600, 2560
 

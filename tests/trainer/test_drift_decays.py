@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trainer.drift.bands import band_statistics, plan_bands
+from agent.drift_fit.bands import band_statistics, plan_bands
+from agent.drift_fit.settings import BAND_SETTINGS, band_tolerance
 from trainer.drift.replay import Replay, replay
 from trainer.drift.sequence import Sequence, Step
-from trainer.drift.settings import BAND_SETTINGS, band_tolerance
 from trainer.synth.run_to_failure import (
     AXES,
     HEALTHY,

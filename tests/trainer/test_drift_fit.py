@@ -7,12 +7,12 @@ import pytest
 
 from agent.drift.baseline import DriftError
 from agent.drift.monitor import DriftMonitor, block_distance
-from trainer.drift.bands import plan_bands
-from trainer.drift.fit import fit_baseline
-from trainer.drift.mixture_fit import LEAST_DOF, fit_mixture
-from trainer.drift.reduce import run_in, split
-from trainer.drift.settings import DriftSettings, band_tolerance, embedding_tolerance
-from trainer.drift.threshold import measure_wander
+from agent.drift_fit.bands import plan_bands
+from agent.drift_fit.fit import fit_baseline
+from agent.drift_fit.mixture_fit import LEAST_DOF, fit_mixture
+from agent.drift_fit.reduce import run_in, split
+from agent.drift_fit.settings import DriftSettings, band_tolerance, embedding_tolerance
+from agent.drift_fit.threshold import measure_wander
 
 WIDE = 12
 

@@ -9,14 +9,15 @@ import torch
 
 from agent.config.scorer import FusionConfig, place_columns
 from agent.core.errors import ConfigError
-from export.embed import embed, encoder_info
+from agent.learn.embed import embed
+from agent.recordings.model import Machine
+from export.encoder_info import encoder_info
 from export.onnx_graph import OPSET, export_graph, verify_parity
 from trainer.encoder_config import EncoderConfig
 from trainer.encoders.registry import build_encoder
 from trainer.encoders.resample import Resampler
 from trainer.learn import train_machine
 from trainer.preset import Preset
-from trainer.recordings.model import Machine
 
 SECONDS = 2.0
 

@@ -9,12 +9,12 @@ import torch
 
 from agent.bundle.manifest import Row
 from agent.core.errors import ConfigError
+from agent.recordings.load import load_machines
 from trainer.encoder_config import EncoderConfig
 from trainer.encoders.registry import build_encoder
 from trainer.fit.classes import plan_classes
 from trainer.fit.config import AugmentSettings, ClassSettings, TrainingConfig
 from trainer.fit.material import gather_material, hold_out
-from trainer.recordings.load import load_machines
 
 RATE = 16000
 

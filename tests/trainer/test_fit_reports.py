@@ -10,14 +10,14 @@ import soundfile
 import torch
 
 from agent.core.errors import ConfigError
+from agent.recordings.load import load_machines
+from agent.recordings.windows import healthy_windows
 from trainer.encoder_config import EncoderConfig
 from trainer.encoders.registry import build_encoder
 from trainer.fit.augment import mixture_of, random_of
 from trainer.fit.classify import fit_classifier
 from trainer.fit.config import TrainingConfig
 from trainer.fit.heads.arcface import ArcFace
-from trainer.recordings.load import load_machines
-from trainer.windows import healthy_windows
 
 RATE = 16000
 

@@ -9,10 +9,10 @@ import soundfile
 
 from agent.capture.files import read_audio
 from agent.core.errors import ConfigError
+from agent.recordings.held import HeldWindows, forget_mapped
+from agent.recordings.model import Machine, Recording
+from agent.recordings.windows import healthy_windows
 from agent.window.clip import clip_windows
-from trainer.held import HeldWindows, forget_mapped
-from trainer.recordings.model import Machine, Recording
-from trainer.windows import healthy_windows
 
 RATE = 16000
 WINDOW, HOP = 10 * RATE, 5 * RATE

@@ -13,12 +13,12 @@ import soxr
 from click.testing import CliRunner
 
 from agent.core.errors import AudioError
+from agent.hygiene.duplicates import find_twins
+from agent.hygiene.measure import measure
+from agent.hygiene.outliers import find_apart
+from agent.hygiene.stage import inspect_machine, refuse_untypical
+from agent.recordings.load import load_machines
 from trainer.commands.inspect import inspect as inspect_command
-from trainer.hygiene.duplicates import find_twins
-from trainer.hygiene.measure import measure
-from trainer.hygiene.outliers import find_apart
-from trainer.hygiene.stage import inspect_machine, refuse_untypical
-from trainer.recordings.load import load_machines
 
 RATE = 16000
 TIMES = np.arange(10 * RATE) / RATE

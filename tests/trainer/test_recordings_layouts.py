@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from agent.core.errors import ConfigError
-from trainer.recordings.dcase import is_dcase, parse_name, read_attributes, read_dcase
-from trainer.recordings.load import find_machines
-from trainer.recordings.plain import is_plain, read_plain
+from agent.recordings.dcase import is_dcase, parse_name, read_attributes, read_dcase
+from agent.recordings.load import find_machines
+from agent.recordings.plain import is_plain, read_plain
 
 
 def touch(folder, *names):

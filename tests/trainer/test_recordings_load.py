@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from agent.core.errors import AudioError, ConfigError
-from trainer.recordings.inspect import inspect_file
-from trainer.recordings.load import load_machines
-from trainer.recordings.summary import print_summary
+from agent.recordings.inspect import inspect_file
+from agent.recordings.load import load_machines
+from agent.recordings.summary import print_summary
 
 RATE = 8000
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from agent.core.errors import ConfigError
-from trainer.recordings.model import Machine, Recording
-from trainer.recordings.split import parse_cut, split_by_time
+from agent.recordings.model import Machine, Recording
+from agent.recordings.split import parse_cut, split_by_time
 
 ROOT = Path("/data/pump")
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from trainer.decisions.verdict import LEVELS, Verdict
+from agent.verdict.verdict import LEVELS, Verdict
 from trainer.report.page import TONES, Number, Page, flac
 from trainer.report.paint import draw, losses, loudest, spectrogram
 

@@ -13,13 +13,13 @@ from agent.bundle.manifest import Row
 from agent.config.scorer import FusionConfig
 from agent.config.scorer_knn import KnnConfig
 from agent.core.errors import ConfigError
+from agent.recordings.load import load_machines
 from agent.score.scorer import HealthySet
 from export.bundle import export_run
 from trainer.encoder_config import EncoderConfig
 from trainer.fit.densities import ScikitFitter
 from trainer.learn import train_machine
 from trainer.preset import Preset, load_preset
-from trainer.recordings.load import load_machines
 from trainer.run import load_run
 from trainer.selection.judge import Heard, judge
 from trainer.selection.pseudo import STRENGTHS, change_windows

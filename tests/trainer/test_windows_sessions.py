@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import soundfile
 
-from trainer.hygiene.stage import inspect_machine
-from trainer.recordings.load import load_machines
-from trainer.windows import healthy_windows
+from agent.hygiene.stage import inspect_machine
+from agent.recordings.load import load_machines
+from agent.recordings.windows import healthy_windows
 
 RATE = 16000
 

@@ -37,12 +37,12 @@ def inspect(
     from rich.markup import escape
 
     from agent.core.storage import write_json
+    from agent.hygiene.stage import inspect_machine
+    from agent.hygiene.tell import print_notes
+    from agent.recordings.load import load_machines
+    from agent.recordings.summary import print_summary
     from trainer.hygiene.page import write_page
-    from trainer.hygiene.stage import inspect_machine
-    from trainer.hygiene.tell import print_notes
     from trainer.progress import progress_bar
-    from trainer.recordings.load import load_machines
-    from trainer.recordings.summary import print_summary
 
     console = Console()
     console.width = console.width if console.is_terminal else max(console.width, 120)

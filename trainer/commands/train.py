@@ -13,7 +13,7 @@ from trainer.commands.options import SEEDS, channel_option, untypical_option, we
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trainer.recordings.model import Machine
+    from agent.recordings.model import Machine
 
 
 @click.command()
@@ -94,19 +94,20 @@ def train(
     from agent.core.errors import AuscultError
     from agent.core.interrupt import stopped_like_interrupt
     from agent.core.storage import write_json
-    from trainer.decisions.rehearsal import DECISIONS, rehearse
-    from trainer.decisions.report import rehearsal_json, rehearsal_words
+    from agent.hygiene.bands import band_note
+    from agent.hygiene.stage import inspect_machine, refuse_untypical
+    from agent.hygiene.tell import print_notes
+    from agent.learn.rehearsal import DECISIONS
+    from agent.recordings.load import load_machines
+    from agent.recordings.summary import print_summary
+    from agent.verdict.report import rehearsal_json, rehearsal_words
+    from trainer.decisions.rehearsal import rehearse
     from trainer.defaults import default_preset
     from trainer.fit.classify import CHECKPOINT
     from trainer.fit.engine import Placement, make_engine, under_torchrun
-    from trainer.hygiene.bands import band_note
-    from trainer.hygiene.stage import inspect_machine, refuse_untypical
-    from trainer.hygiene.tell import print_notes
     from trainer.learn import train_machine
     from trainer.preset import load_preset
     from trainer.progress import progress_bar
-    from trainer.recordings.load import load_machines
-    from trainer.recordings.summary import print_summary
     from trainer.report.training import write_report
     from trainer.run import load_run, refuse_present
     from trainer.selection.report import selection_table

@@ -1,1 +1,1 @@
-"""What a detector does at its threshold: counts, rates, intervals, and a verdict in plain words."""
+"""What a trained encoder would do at its threshold, before it is exported."""

@@ -1,1 +1,1 @@
-"""Fits the drift monitor's baseline, replays recorded sequences, compares with simple charts."""
+"""Replays recorded sequences through the drift monitor, and compares it with simple charts."""

@@ -17,8 +17,8 @@ from scipy.stats import ks_2samp
 from sklearn.covariance import LedoitWolf
 
 from agent.drift.mixture import Array
-from trainer.drift.fit import Fit
-from trainer.drift.median import distances, own_limit, rolling
+from agent.drift_fit.fit import Fit
+from agent.drift_fit.median import distances, own_limit, rolling
 
 _SIGMAS = 3.0
 _CUSUM_SLACK = 0.5

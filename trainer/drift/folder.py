@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +10,12 @@ from statistics import median
 
 from agent.capture.files import AudioInfo, audio_info
 from agent.core.errors import AudioError
-from agent.core.text import plural
+from agent.core.text import natural_key, plural
 from agent.drift.baseline import DriftError
-from trainer.recordings.dcase import is_dcase, read_dcase
-from trainer.recordings.model import Rejected
-from trainer.recordings.plain import is_plain, read_plain
-from trainer.recordings.walk import audio_files, subfolders
+from agent.recordings.dcase import is_dcase, read_dcase
+from agent.recordings.model import Rejected
+from agent.recordings.plain import is_plain, read_plain
+from agent.recordings.walk import audio_files, subfolders
 
 # One recording that broke off at its start would make every step as short as itself.
 _LEAST_SHARE = 0.1
@@ -114,12 +113,6 @@ def _header(file: Path) -> AudioInfo | Rejected:
 
 def _form(rate: int, channels: int) -> str:
     return f"{rate} Hz and {plural(channels, 'channel')}"
-
-
-def natural_key(name: str) -> list[tuple[int, int, str]]:
-    """Sorts names as people number them: 2 before 10."""
-    parts = re.split(r"([0-9]+)", name)
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
 
 
 def _is_machine(folder: Path) -> bool:

@@ -11,10 +11,10 @@ import numpy as np
 from agent.core.text import plural
 from agent.drift.baseline import DriftError
 from agent.drift.monitor import DriftMonitor, Reading
+from agent.drift_fit.fit import fit_baseline
+from agent.drift_fit.settings import DriftSettings
 from trainer.drift.charts import Trace, calibrate_charts, decide, run_charts
-from trainer.drift.fit import fit_baseline
 from trainer.drift.sequence import Sequence
-from trainer.drift.settings import DriftSettings
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -19,13 +19,8 @@ from agent.core.records import Matrix, Validity
 from agent.deploy.load import Bundle
 from agent.drift.baseline import DriftError
 from agent.drift.mixture import Array
-from agent.offline.recording import OpenRecording, open_recording, unfit_level
-from agent.window.clip import stream_windows
-from agent.window.conditions import compare_conditions
-from agent.window.validity import assess
-from trainer.drift.bands import band_statistics, plan_bands
-from trainer.drift.folder import choose_recordings, one_format
-from trainer.drift.settings import (
+from agent.drift_fit.bands import band_statistics, plan_bands
+from agent.drift_fit.settings import (
     BAND_SETTINGS,
     EMBEDDING_SETTINGS,
     DriftSettings,
@@ -33,7 +28,12 @@ from trainer.drift.settings import (
     band_tolerance,
     embedding_tolerance,
 )
-from trainer.recordings.model import Rejected
+from agent.offline.recording import OpenRecording, open_recording, unfit_level
+from agent.recordings.model import Rejected
+from agent.window.clip import stream_windows
+from agent.window.conditions import compare_conditions
+from agent.window.validity import assess
+from trainer.drift.folder import choose_recordings, one_format
 
 _SHAPE = "Save it with numpy.savez(file, x=x, t=t), x of shape (n, samples, channels), t of (n,)."
 

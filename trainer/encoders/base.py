@@ -9,19 +9,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor, nn
 
 from agent.config.scorer import ScorerConfig, place_columns
-
-
-@dataclass(frozen=True, slots=True)
-class PatchGrid:
-    """Where an encoder's patches lie.
-
-    Attributes:
-        hertz: Edges of their rows, Hz, ascending; one more than there are rows.
-        seconds: Length of a patch.
-    """
-
-    hertz: tuple[float, ...]
-    seconds: float
+from agent.explain.grid import PatchGrid
 
 
 @dataclass(frozen=True, slots=True)

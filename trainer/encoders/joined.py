@@ -8,7 +8,8 @@ from itertools import accumulate
 import torch
 from torch import Tensor, nn
 
-from trainer.encoders.base import Encoder, Framing, PatchGrid, View
+from agent.explain.grid import PatchGrid
+from trainer.encoders.base import Encoder, Framing, View
 from trainer.encoders.resample import Resampler
 
 

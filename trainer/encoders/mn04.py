@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from agent.core.errors import ConfigError
-from trainer.encoders.base import Encoder, Framing, PatchGrid, View
+from agent.explain.grid import PatchGrid
+from trainer.encoders.base import Encoder, Framing, View
 from trainer.encoders.spectrum import Spectrogram, mel_edges, mel_filters
 
 CHECKPOINT = "mn04_as_mAP_432.pt"

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from agent.bundle.manifest import Row
 from agent.core.text import plural
+from agent.recordings.held import forget_mapped
 from trainer.encoders.floors import MelStatistics
 from trainer.fit.config import ClassSettings
 from trainer.fit.perturb import NAMES, NONE
-from trainer.held import forget_mapped
 
 # Telling two or three conditions apart needs few features of the sound, and what the encoder does
 # not need it does not keep: below this many classes, distortions are added to the task.

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from agent.bundle.manifest import Row
 from agent.core.errors import AudioError, ConfigError
+from agent.recordings.held import forget_mapped
 from trainer.encoders.base import Encoder
 from trainer.fit.adapters import Tuning, leave_unused
 from trainer.fit.checkpoint import Checkpoints, Snapshot, TrainingState
@@ -32,7 +33,6 @@ from trainer.fit.loop import Curve, Loop
 from trainer.fit.material import Material, all_finite, hold_out, own_material
 from trainer.fit.objective import Objective
 from trainer.fit.task import ClassTask
-from trainer.held import forget_mapped
 from trainer.zoo.encoder import PretrainedEncoder
 
 if TYPE_CHECKING:

@@ -16,11 +16,11 @@ from sklearn.svm import OneClassSVM
 
 from agent.config.scorer_density import DtmmConfig, MixtureConfig, OneClassConfig
 from agent.core.records import Matrix
+from agent.drift_fit.mixture_fit import fit_mixture
+from agent.drift_fit.reduce import fit_reducer
+from agent.drift_fit.settings import DriftSettings, embedding_tolerance
 from agent.score.fitter import Evolving, Flags, Mixture, SupportVectors
 from agent.score.scorer import Floats, IntVector
-from trainer.drift.mixture_fit import fit_mixture
-from trainer.drift.reduce import fit_reducer
-from trainer.drift.settings import DriftSettings, embedding_tolerance
 
 # A component of fewer windows than this has no shape of its own.
 _WINDOWS_A_COMPONENT = 10

@@ -9,8 +9,8 @@ import torch
 from rich.progress import Progress
 
 from agent.core.records import Matrix
+from agent.recordings.held import forget_mapped
 from trainer.encoders.base import Encoder
-from trainer.held import forget_mapped
 
 _BATCH = 16
 

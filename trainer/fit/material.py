@@ -12,14 +12,12 @@ from torch import Tensor
 
 from agent.bundle.manifest import Row
 from agent.core.errors import AudioError, ConfigError
+from agent.recordings.held import HeldWindows, forget_mapped
+from agent.recordings.model import HEALTHY, Machine
+from agent.recordings.windows import WindowSet, healthy_windows, source_name
 from trainer.encoders.base import Encoder
 from trainer.fit.config import TrainingConfig
-from trainer.held import HeldWindows, forget_mapped
-from trainer.recordings.model import Machine
-from trainer.windows import WindowSet, healthy_windows, source_name
 
-# Healthy sound an encoder learns from. Idle and noise recordings never count as healthy.
-HEALTHY = ("normal", "clean")
 NOISE = "noise"
 _AT_ONCE = 64  # windows
 

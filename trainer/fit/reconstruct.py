@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from agent.bundle.manifest import Row
 from agent.core.errors import AudioError, ConfigError
+from agent.recordings.held import forget_mapped
 from trainer.encoders.base import Encoder
 from trainer.encoders.joined import Joined, Part
 from trainer.encoders.reconstructing import Autoencoder
@@ -20,7 +21,6 @@ from trainer.fit.config import TrainingConfig
 from trainer.fit.heads import Head, make_head
 from trainer.fit.loop import rate_factor
 from trainer.fit.material import all_finite, hold_out
-from trainer.held import forget_mapped
 
 _HEARD_AT_ONCE = 16  # windows whose spectra are computed together: bounds the memory
 _REPORT_EVERY = 50  # steps

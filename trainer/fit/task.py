@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from agent.recordings.held import forget_mapped
 from trainer.encoders.base import Encoder
 from trainer.fit.augment import (
     BATCH,
@@ -29,7 +30,6 @@ from trainer.fit.frontend import FrontEnds
 from trainer.fit.heads import Head
 from trainer.fit.heads.base import AdaptiveScale
 from trainer.fit.material import Material
-from trainer.held import forget_mapped
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -1,1 +1,1 @@
-"""What stands between reading recordings and learning from them: is this data fit, and for what?"""
+"""The page of what the hygiene stage found."""

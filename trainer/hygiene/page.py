@@ -13,11 +13,11 @@ from agent.capture.files import stream_audio
 from agent.core.errors import AudioError
 from agent.core.records import Samples
 from agent.core.text import plural
-from trainer.hygiene.measure import Measured
-from trainer.hygiene.outliers import FEWEST
+from agent.hygiene.measure import Measured
+from agent.hygiene.outliers import FEWEST
+from agent.hygiene.stage import REFUSED, Inspection
+from agent.recordings.model import Recording
 from trainer.hygiene.pictures import distances, levels
-from trainer.hygiene.stage import REFUSED, Inspection
-from trainer.recordings.model import Recording
 from trainer.report.page import Page, flac
 from trainer.report.paint import draw, loudest, spectrogram
 

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 
-from trainer.hygiene.measure import Measured
-from trainer.hygiene.shape import PIECE_SECONDS
+from agent.hygiene.measure import Measured
+from agent.hygiene.shape import PIECE_SECONDS
 from trainer.report.paint import FAULTY, HEALTHY, Painter
 
 

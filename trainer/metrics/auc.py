@@ -20,12 +20,9 @@ from scipy.stats import hmean
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from agent.core.errors import AuscultError
+from agent.recordings.model import ANOMALY, NORMAL, SOURCE, TARGET
 
 MAX_FPR = 0.1
-NORMAL = "normal"
-ANOMALY = "anomaly"
-SOURCE = "source"
-TARGET = "target"
 UNKNOWN = "unknown"
 
 

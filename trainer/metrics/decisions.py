@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from trainer.metrics.auc import ANOMALY
+from agent.recordings.model import ANOMALY
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from agent.capture.files import AUDIO_SUFFIXES
-from trainer.metrics.auc import ANOMALY, NORMAL, UNKNOWN, MetricsError
+from agent.recordings.model import ANOMALY, NORMAL
+from trainer.metrics.auc import UNKNOWN, MetricsError
 
 _CHALLENGE = re.compile(
     r"^section_(?P<section>\d+)_(?P<domain>source|target)_test_(?P<label>normal|anomaly)(?:_|$)"

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agent.core.text import plural
+from agent.recordings.model import Machine
 from trainer.published.records import MACHINES
-from trainer.recordings.model import Machine
 
 NAME = "DCASE 2025 development set"
 _SECTION = "00"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from trainer.decisions.figures import DecisionFigures
-from trainer.decisions.report import (
+from agent.verdict.figures import DecisionFigures
+from agent.verdict.report import (
     daily_amount,
     daily_words,
     delay_words,

@@ -17,7 +17,7 @@ import soundfile
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from agent.core.records import Samples
-from trainer.decisions.verdict import LEVELS, Verdict
+from agent.verdict.verdict import LEVELS, Verdict
 
 # How a verdict's level is coloured; only `good` is green.
 TONES: dict[str, str] = dict(zip(LEVELS, ("bad", "unknown", "usable", "good"), strict=True))

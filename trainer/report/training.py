@@ -10,9 +10,9 @@ import numpy as np
 from agent.capture.files import read_audio
 from agent.core.errors import AudioError
 from agent.core.records import Samples
-from trainer.decisions.figures import ASSUMPTION
-from trainer.decisions.rehearsal import Rehearsal
-from trainer.recordings.summary import short_note
+from agent.learn.rehearsal import Rehearsal
+from agent.recordings.summary import short_note
+from agent.verdict.figures import ASSUMPTION
 from trainer.report.decisions import domain_rows, first_numbers
 from trainer.report.page import Page, flac
 from trainer.report.paint import draw, histogram, losses, loudest, spectrogram

@@ -17,12 +17,12 @@ from pydantic import ValidationError
 from rich.progress import Progress
 
 from agent.config.scorer import FusionConfig, ScorerConfig
+from agent.recordings.model import Machine
 from trainer.encoder_config import EncoderConfig
 from trainer.encoders.base import Encoder, placed
 from trainer.encoders.registry import build_encoder
 from trainer.fit.densities import ScikitFitter
 from trainer.preset import Preset
-from trainer.recordings.model import Machine
 from trainer.selection.judge import Judged, Listening, displaceable, judge, listen
 from trainer.selection.record import JudgedRecord, SelectionRecord
 

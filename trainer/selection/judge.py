@@ -22,18 +22,17 @@ from agent.config.scorer import FusionConfig, ScorerConfig
 from agent.config.scorer_density import ValueConfig
 from agent.core.errors import AudioError
 from agent.core.records import Matrix
+from agent.recordings.held import forget_mapped
+from agent.recordings.model import HEALTHY, SOURCE, TARGET, Machine
+from agent.recordings.windows import healthy_windows
 from agent.score.build import healthy_scores
 from agent.score.fitter import Fitter
 from agent.score.normalize import group_ids
 from agent.score.scorer import Floats, HealthySet, IntVector, Vector
 from trainer.encoders.base import Encoder
-from trainer.fit.material import HEALTHY
-from trainer.held import forget_mapped
-from trainer.metrics.auc import MAX_FPR, SOURCE, TARGET
+from trainer.metrics.auc import MAX_FPR
 from trainer.metrics.bootstrap import harmonic_means, weighted_auc
-from trainer.recordings.model import Machine
 from trainer.selection.pseudo import STRENGTHS, change_windows
-from trainer.windows import healthy_windows
 
 # The kind of fault that is made from embeddings, not from sound: each moved away by so many times
 # its distance to the nearest of another recording (see `agent.calibrate.check`).

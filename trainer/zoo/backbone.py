@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from agent.core.errors import ConfigError
-from trainer.encoders.base import PatchGrid
+from agent.explain.grid import PatchGrid
 
 _LOG = logging.getLogger(__name__)
 

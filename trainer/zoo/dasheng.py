@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainer.encoders.base import PatchGrid
+from agent.explain.grid import PatchGrid
 from trainer.zoo.backbone import Architecture, Backbone, Hidden, Translation, translate
 from trainer.zoo.fbank import MelPower, decibels
 from trainer.zoo.vit import Block, key_mask, run_blocks

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from agent.core.errors import ConfigError
-from trainer.encoders.base import PatchGrid
+from agent.explain.grid import PatchGrid
 from trainer.zoo.backbone import Architecture, Backbone, Hidden, Translation, translate
 from trainer.zoo.fbank import KALDI_HOP, KaldiFbank, kaldi_frames, kaldi_grid
 from trainer.zoo.vit import Block, run_blocks, sincos

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from agent.core.errors import ConfigError
+from agent.explain.grid import PatchGrid
 from trainer.encoder_config import EncoderConfig
-from trainer.encoders.base import Encoder, PatchGrid
+from trainer.encoders.base import Encoder
 from trainer.zoo.backbone import Backbone, CheckpointError, Hidden, load_translation
 from trainer.zoo.checkpoints import read_checkpoint
 from trainer.zoo.families import FAMILIES, Family

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainer.encoders.base import PatchGrid
+from agent.explain.grid import PatchGrid
 from trainer.encoders.spectrum import Spectrogram, Spectrum, frame, mel_edges, mel_filters
 
 KALDI_FRAME = 400  # 25 ms at 16 kHz

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainer.encoders.base import PatchGrid
+from agent.explain.grid import PatchGrid
 from trainer.encoders.spectrum import mel_edges
 from trainer.zoo.backbone import Architecture, Backbone, Hidden, Translation, translate
 from trainer.zoo.fbank import FLOOR, MelPower

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainer.encoders.base import PatchGrid
+from agent.explain.grid import PatchGrid
 from trainer.zoo.backbone import Architecture, Backbone, Hidden, Translation, translate
 from trainer.zoo.fbank import MelPower, decibels
 from trainer.zoo.vit import attend, key_mask, run_blocks

@@ -1,0 +1,1 @@
+"""Fits the drift monitor's baseline to healthy features in time order."""

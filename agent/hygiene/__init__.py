@@ -1,0 +1,1 @@
+"""Whether recordings are fit to learn from: measured, twins and odd ones found, noted in words."""

@@ -1,0 +1,208 @@
+"""Healthy recordings cut into the windows that training and the memory bank are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from rich.progress import Progress
+
+from agent.bundle.manifest import Row
+from agent.capture.files import stream_audio
+from agent.core.errors import AudioError
+from agent.core.records import Samples, Validity
+from agent.recordings.held import HeldWindows
+from agent.recordings.model import Machine, Recording
+from agent.score.sessions import session_names
+from agent.window.clip import stream_windows
+from agent.window.validity import assess
+
+# With fewer recordings than this, a long one is split into several groups, so that leave-one-out
+# has something to compare with.
+_FEW_RECORDINGS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class WindowSet:
+    """Windows with their origin.
+
+    Attributes:
+        waveforms: float32, shape `(n, window_samples)`; of hours of sound it is mapped from a file
+            (`agent.recordings.held`).
+        rows: Origin of each.
+        invalid: Windows left out, by reason.
+    """
+
+    waveforms: npt.NDArray[np.float32]
+    rows: tuple[Row, ...]
+    invalid: dict[str, int]
+
+    @property
+    def groups(self) -> list[str]:
+        """Recording of each window."""
+        return [row.group for row in self.rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Cutting:
+    """How recordings are cut into windows.
+
+    Attributes:
+        rate: Rate of the windows, Hz.
+        window_samples: Their length, samples.
+        hop_samples: Their step, samples.
+        clip_seconds: Only so much of each recording, from its beginning; None for all of it.
+        channel: Channel of a multi-channel file; None averages.
+    """
+
+    rate: int
+    window_samples: int
+    hop_samples: int
+    clip_seconds: float | None = None
+    channel: int | None = None
+
+    def windows(
+        self, machine: Machine, roles: tuple[str, ...], progress: Progress | None = None
+    ) -> WindowSet:
+        """Windows of a machine's recordings in these roles; see `healthy_windows`.
+
+        Raises:
+            AudioError: No window could be judged.
+        """
+        return healthy_windows(
+            machine,
+            rate=self.rate,
+            window_samples=self.window_samples,
+            hop_samples=self.hop_samples,
+            roles=roles,
+            clip_seconds=self.clip_seconds,
+            channel=self.channel,
+            progress=progress,
+        )
+
+
+def healthy_windows(
+    machine: Machine,
+    *,
+    rate: int,
+    window_samples: int,
+    hop_samples: int,
+    roles: tuple[str, ...] = ("normal",),
+    clip_seconds: float | None = None,
+    channel: int | None = None,
+    progress: Progress | None = None,
+) -> WindowSet:
+    """Cut a machine's recordings.
+
+    A short recording is one group of leave-one-out. When there are few recordings, long ones are
+    split into blocks, and a window's length between two blocks is left out of the bank, so that
+    no two groups share a sample.
+
+    Args:
+        machine: Its recordings, inspected.
+        rate: Rate of the windows, Hz.
+        window_samples: Their length, samples.
+        hop_samples: Their step, samples.
+        roles: Which recordings.
+        clip_seconds: Only so much of each, from its beginning; None for all of it.
+        channel: Channel of a multi-channel file; None averages.
+        progress: Where to show progress.
+
+    Raises:
+        AudioError: No window could be judged.
+    """
+    recordings = machine.of(*roles)
+    sessions = session_names([source_name(machine.root, recording) for recording in recordings])
+    task = progress.add_task("reading recordings", total=len(recordings)) if progress else None
+    held = HeldWindows(window_samples)
+    rows: list[Row] = []
+    invalid: dict[str, int] = {}
+    few = len(recordings) < _FEW_RECORDINGS
+    for recording, session in zip(recordings, sessions, strict=True):
+        most = None if clip_seconds is None else round(clip_seconds * rate)
+
+        def heard(path: Path = recording.path, most: int | None = most) -> Iterator[Samples]:
+            return _beginning(stream_audio(path, rate=rate, channel=channel), most)
+
+        # Decoded twice rather than held: where the blocks lie, its whole length says.
+        length = sum(map(len, heard())) if few else 0
+        blocks = _blocks(length, window_samples)
+        cut = stream_windows(heard(), window_samples=window_samples, hop_samples=hop_samples)
+        for start, window in cut:
+            validity, reason = assess(window, rate, min_seconds=0.0)
+            if validity is not Validity.VALID:
+                invalid[reason or validity.value] = invalid.get(reason or validity.value, 0) + 1
+                continue
+            block = _block_of(start, start + window_samples, blocks)
+            if block is None:
+                continue
+            held.add(window)
+            rows.append(_row(machine.root, recording, session, start / rate, block, len(blocks)))
+        if progress and task is not None:
+            progress.advance(task)
+    if not rows:
+        raise AudioError(
+            "no window of the healthy recordings can be judged",
+            where=machine.root,
+            remedy=f"Record again; what was wrong: {invalid or 'no recordings'}.",
+        )
+    return WindowSet(held.matrix(), tuple(rows), invalid)
+
+
+def _beginning(blocks: Iterable[Samples], most: int | None) -> Iterator[Samples]:
+    """Blocks of sound, up to so many samples; all of them for None."""
+    left = most
+    for block in blocks:
+        part = block if left is None else block[:left]
+        if len(part):
+            yield part
+        if left is not None:
+            left -= len(part)
+            if left <= 0:
+                return
+
+
+def _blocks(samples: int, window: int) -> list[tuple[int, int]]:
+    """Split a long recording into stretches of at least three windows each, at most six."""
+    count = min(6, samples // (3 * window))
+    if count < 2:
+        return [(0, samples)]
+    edges = np.linspace(0, samples, count + 1).astype(int)
+    return [(int(a), int(b)) for a, b in pairwise(edges)]
+
+
+def _block_of(start: int, stop: int, blocks: list[tuple[int, int]]) -> int | None:
+    """The block that holds the window whole; None when it lies across two."""
+    if len(blocks) == 1:
+        return 0
+    for i, (first, last) in enumerate(blocks):
+        if first <= start and stop <= last:
+            return i
+    return None
+
+
+def source_name(root: Path, recording: Recording) -> str:
+    """A recording's name in a bundle: relative to the data folder."""
+    try:
+        return recording.path.relative_to(root).as_posix()
+    except ValueError:
+        return recording.path.name
+
+
+def _row(
+    root: Path, recording: Recording, session: str, start: float, block: int, blocks: int
+) -> Row:
+    source = source_name(root, recording)
+    return Row(
+        source=source,
+        start=round(start, 6),
+        group=source if blocks == 1 else f"{source}#{block}",
+        domain=recording.domain,
+        section=recording.section,
+        attributes=recording.attributes,
+        session=session,
+    )

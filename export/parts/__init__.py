@@ -1,1 +1,0 @@
-"""The parts of a bundle beside its encoder: drift baseline, patches, exemplars, detector."""
