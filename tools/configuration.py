@@ -43,7 +43,7 @@ def reference(schema: type[BaseModel], title: str) -> str:
             rows.append(
                 f"| `{name}` | {_type(model, name)} | {_default(field.get_default())} | {meaning} |"
             )
-            for inner in _models(field.annotation):
+            for inner in models_of(field.annotation):
                 if inner not in seen:
                     seen.add(inner)
                     waiting.append((f"{heading} / {name}{_kind(inner)}", inner))
@@ -97,10 +97,11 @@ def _default(value: Any) -> str:
     return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
 
 
-def _models(annotation: Any) -> list[type[BaseModel]]:
+def models_of(annotation: Any) -> list[type[BaseModel]]:
+    """The models that a field's type is made of."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [model for part in get_args(annotation) for model in _models(part)]
+    return [model for part in get_args(annotation) for model in models_of(part)]
 
 
 def _kind(model: type[BaseModel]) -> str:

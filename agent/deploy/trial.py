@@ -70,7 +70,7 @@ def try_in_child(copy: SealedCopy, inference: InferenceConfig, *, seconds: float
                     where=folder,
                     remedy="Repeat it (`reload`) when it has less.",
                 )
-            if _worked(child.pid) > seconds * max(1, inference.threads):
+            if cpu_seconds(child.pid) > seconds * max(1, inference.threads):
                 raise TrialError(
                     f"was not ready within {seconds:.0f} s of work when it was tried: its graph "
                     "may never end",
@@ -102,7 +102,7 @@ def try_in_child(copy: SealedCopy, inference: InferenceConfig, *, seconds: float
         )
 
 
-def _worked(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
     """Processor time that a process has taken, seconds; 0 when it is gone."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()

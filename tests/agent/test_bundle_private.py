@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -22,7 +23,7 @@ from agent.bundle.private import private_copy, remove_leftovers
 from agent.bundle.seal import seal, swap_names
 from agent.bundle.sign import load_private, make_keys, sign_folder
 from agent.bundle.verify import read_manifest, verify_bundle
-from agent.collect.retention import _sessions
+from agent.collect.retention import sessions_in_banks
 from agent.core.errors import AuscultError, BundleError
 from agent.deploy import load as loading
 from agent.deploy.load import open_bundle
@@ -146,11 +147,11 @@ def test_without_room_the_copy_is_made_elsewhere(copy, tmp_path, monkeypatch):
     usage = shutil.disk_usage
     monkeypatch.setattr(
         shutil, "disk_usage",
-        lambda place: usage(place)._replace(free=0) if "full" in str(place) else usage(place),
+        lambda place: SimpleNamespace(free=0) if "full" in str(place) else usage(place),
     )  # fmt: skip
     with private_copy(copy, tmp_path / "full") as held:
         assert held.folder.parent != tmp_path / "full"
-    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage("/")._replace(free=0))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
     with pytest.raises(BundleError, match=r"pump: cannot be copied.*has no room.*Make room"):
         open_bundle(copy)
 
@@ -331,4 +332,4 @@ def test_what_only_looks_at_a_bundles_rows_follows_no_link_either(copy, tmp_path
     )
     follow_bank(tmp_path / "evidence", copy)
     assert '"accepted": "1"' in (folder / "feedback.json").read_text()
-    assert list(_sessions(copy / "rows.json")) == []
+    assert sessions_in_banks([copy]) == set()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
+from pathlib import Path
 
 import pytest
 import yaml
@@ -18,7 +20,7 @@ from agent.cli import InstalledCommands
 from agent.config.encode import InferenceConfig
 from agent.core.errors import BundleError
 from agent.deploy import trial
-from agent.deploy.opening import OpeningLog, open_tried, user_log
+from agent.deploy.opening import OpeningLog, open_tried
 from agent.deploy.trust import Opening, TrustedBundle
 
 pytestmark = pytest.mark.real_trial
@@ -176,7 +178,7 @@ def test_a_command_tries_a_bundle_once_and_not_what_export_or_the_agent_opened(s
     for _ in range(2):
         assert CliRunner().invoke(InstalledCommands("auscult"), words).exit_code == 0
     assert len(tries) == 1
-    (user_log()._home / "proven.json").unlink()
+    (Path(os.environ["XDG_CACHE_HOME"]) / "auscult" / "proven.json").unlink()
     trusted(site).open_wanted().close()
     assert len(tries) == 2
     (site / "agent.yaml").write_text(
@@ -195,7 +197,7 @@ def test_a_command_tries_a_bundle_once_and_not_what_export_or_the_agent_opened(s
 
 
 def test_a_device_that_has_no_time_for_it_refuses_nothing_for_good(site, monkeypatch):
-    monkeypatch.setattr(trial, "_worked", lambda _: 0.0)
+    monkeypatch.setattr(trial, "cpu_seconds", lambda _: 0.0)
     never_ending(site / "pump")
     one = trusted(site, seconds=1.0)
     with pytest.raises(BundleError, match=r"could not be tried within 5 s.*too much else to do"):

@@ -147,7 +147,7 @@ def test_every_key_has_a_row_with_a_meaning():
         for name, field in waiting.pop().model_fields.items():
             assert field.description, name
             names.add(name)
-            waiting += docs._models(field.annotation)
+            waiting += docs.models_of(field.annotation)
     assert len(names) > 30
     for name in names:
         assert re.search(rf"^\| `{name}` \| [^|]+", page, re.MULTILINE), name

@@ -160,13 +160,13 @@ class Trainings:
         monkeypatch.setattr("export.builder.join_runs", lambda _p, _r, out, **_k: _leave(out))
         monkeypatch.setattr("export.builder.export_run", lambda *_a, **_k: None)
         monkeypatch.setattr("export.benchmark.report.write_benchmark", lambda *_a, **_k: None)
-        monkeypatch.setattr(running, "evaluate_one", self._evaluate)
+        monkeypatch.setattr(running, "evaluate_one", self.evaluate)
 
     def _train(self, machine, preset, out, *, others, **_rest) -> None:
         self.done.append((preset.name, machine.name, [other.name for other in others]))
         _leave(out)
 
-    def _evaluate(self, machine, system, seed, workshop, _options, progress):
+    def evaluate(self, machine, system, seed, workshop, _options, progress):
         workshop.bundle(machine, system, seed, progress)
         self.scored.append(f"{machine.name} {system.name}")
         return scored(machine)
@@ -209,7 +209,7 @@ def test_one_machine_asked_for_is_told_from_all_the_others(data, tmp_path, monke
 
 def test_killed_after_one_machine_the_shared_training_is_taken_up(data, tmp_path, monkeypatch):
     trained = Trainings(monkeypatch)
-    whole = trained._evaluate
+    whole = trained.evaluate
 
     def cut_off(machine, system, *rest):
         if (machine.name, system.name) == ("gearbox", "lbeats"):

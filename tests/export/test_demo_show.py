@@ -83,6 +83,11 @@ def test_someone_elses_folder_is_left_alone(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def wait_for(agent):
+    while not agent.ended():
+        time.sleep(0.1)
+
+
 def test_the_agent_s_failure_is_told_with_its_words(tmp_path):
     config = tmp_path / "agent.yaml"
     soundfile.write(tmp_path / "stream.wav", np.zeros(16000), 16000)
@@ -97,9 +102,8 @@ def test_the_agent_s_failure_is_told_with_its_words(tmp_path):
     )
     agent = AgentProcess(config, tmp_path / "agent.log")
     agent.start()
-    agent._process.wait(300)
     with pytest.raises(AuscultError, match=r"exit status 2.*nowhere"):
-        agent.ended()
+        wait_for(agent)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
