@@ -21,6 +21,7 @@ from agent.deploy.versions import version_folders
 from agent.evidence.disk import mark_seen
 from agent.evidence.privacy import SpeechRemover
 from agent.evidence.recorder import EvidenceRecorder
+from agent.evidence.ring import Clip
 from agent.evidence.write import EvidenceWriter
 from agent.machine.explain import Explainer
 from agent.machine.observers import PipelineObserver
@@ -188,6 +189,11 @@ class Extensions:
         recorder = EvidenceRecorder(self._config.device_name, machine, self._writer, remove)
         self._recorders[machine] = recorder
         return [*observers, recorder, Explainer(recorder.explained)]
+
+    def recent(self, machine: str, seconds: float) -> Clip | None:
+        """A machine's latest sound, as far as it is held for evidence; None without any."""
+        recorder = self._recorders.get(machine)
+        return None if recorder is None else recorder.latest(seconds)
 
     def acknowledged(self, machine: str, alarm_id: str) -> None:
         """An operator has seen an alarm: its evidence may go before that of others."""

@@ -212,7 +212,7 @@ class Agent:
                     lambda name, data, respond, client: requests.take(
                         name, data, respond=respond, origin=Origin("page", client)
                     ),
-                    self.choose_microphone, self.audit,
+                    self.choose_microphone, self.audit, self.extensions.recent,
                 )  # fmt: skip
 
     def info(self) -> Message:

@@ -110,6 +110,10 @@ class EvidenceRecorder:
         """Take a captured block."""
         self._ring.hear(block)
 
+    def latest(self, seconds: float) -> Clip | None:
+        """The latest sound, as far as it is held; None when there is none."""
+        return self._ring.latest(seconds)
+
     def judged(self, decision: Decision, rows: Sequence[Row]) -> str:
         """Take a decision; gives where the present alarm's evidence is kept, or nothing."""
         window = decision.score.window

@@ -84,6 +84,15 @@ class AudioRing:
             while self.held - len(self._blocks[0].samples) >= self._seconds * block.rate:
                 self.held -= len(self._blocks.popleft().samples)
 
+    def latest(self, seconds: float) -> Clip | None:
+        """The latest sound, as far as it is held; None when there is none."""
+        with self._lock:
+            last = self._blocks[-1] if self._blocks else None
+        if last is None:
+            return None
+        end = last.monotonic + len(last.samples) / last.rate
+        return self.cut(end - seconds, end)
+
     def cut(self, begin: float, end: float) -> Clip | None:
         """The sound between two moments, as far as it is still held.
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from agent.core.errors import AuscultError
 from agent.core.records import Matrix, Samples
 from agent.explain.unusual import UnusualMap
 
@@ -26,6 +27,7 @@ _RANGE_DB = 80.0
 _FFT_SECONDS = 0.064  # about 16 Hz apart: mains harmonics are told from each other
 # Few, and arrays written over: the device has little memory, and an alarm must find it free.
 _FRAMES_AT_ONCE = 64
+_SMALL = 5  # pixels to one of a thumbnail
 
 # Palette: the colours of sound, greys from paper to ink for frame and letters, the marks' colour.
 _COLOURS, _PAPER, _INK, _MARK = 239, 239, 254, 255
@@ -118,6 +120,32 @@ def spectrogram_png(
             image[_TOP : _TOP + HEIGHT, x : x + 2] = _MARK
     labels = [*_axes(image, seconds, rate / 2000.0), *_bar(image), (title, _LEFT, _TOP - 8, "ls")]
     return _png(image, labels)
+
+
+def thumbnail_png(picture: bytes) -> bytes:
+    """The plot of a picture of `spectrogram_png`, a fifth as wide, without axes.
+
+    Args:
+        picture: The PNG.
+
+    Raises:
+        AuscultError: It was not made by `spectrogram_png`, or is damaged.
+    """
+    from PIL import Image  # noqa: PLC0415 - loaded with the first picture
+
+    size = (_LEFT + WIDTH + _RIGHT, _TOP + HEIGHT + _BOTTOM)
+    try:
+        # Only as PNG, and of that size alone: a damaged file must not ask for memory.
+        with Image.open(io.BytesIO(picture), formats=("PNG",)) as whole:
+            if whole.size != size:
+                raise AuscultError(f"the picture is {whole.size} pixels large, should be {size}")
+            plot = whole.convert("RGB").crop((_LEFT, _TOP, _LEFT + WIDTH, _TOP + HEIGHT))
+    except (OSError, ValueError, SyntaxError) as fault:
+        raise AuscultError(f"the picture is damaged: {fault}") from fault
+    small = plot.resize((WIDTH // _SMALL, HEIGHT // _SMALL), Image.Resampling.BOX)
+    file = io.BytesIO()
+    small.quantize(64).save(file, format="PNG", optimize=True)
+    return file.getvalue()
 
 
 def _outline(

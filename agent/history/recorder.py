@@ -7,8 +7,10 @@ import sqlite3
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from agent.config.decide import DecideConfig
 from agent.core.clock import WALL_CLOCK, ClockQuality
@@ -21,6 +23,8 @@ from agent.publish.route import Promise
 from agent.publish.telling import Telling
 
 log = logging.getLogger(__name__)
+
+_Found = TypeVar("_Found")
 
 _FLUSH_SECONDS = 60.0
 _THIN_SECONDS = 600.0
@@ -124,13 +128,40 @@ class HistoryRecorder:
         if end is not None and end - wanted.seconds < now - 3600 and step == 1:
             step, by = 60, 60  # seconds are kept for the latest hour alone
         until = int(now if end is None else end) // by * by + by
-        try:
-            with self._disk:
-                self._flush()
-                points = self._file.read(machine, step, until - wanted.seconds, until, by)
-        except (OSError, sqlite3.Error) as fault:
-            raise AuscultError(f"the past cannot be read: {fault}") from fault
+        points = self._ask(
+            lambda file: file.read(machine, step, until - wanted.seconds, until, by)
+        )  # fmt: skip
         return Range(wanted.seconds, step, by), points
+
+    def trend(self, machine: str, seconds: int, by: int) -> list[tuple[int, Bucket]]:
+        """A machine's latest past in few points.
+
+        Args:
+            machine: The machine.
+            seconds: How much of it, a month at most.
+            by: Length of a point, whole minutes in seconds.
+
+        Raises:
+            AuscultError: The disk does not give it.
+        """
+        until = int(time.time()) // by * by + by
+        return self._ask(lambda file: file.read(machine, 60, until - seconds, until, by))
+
+    def last_told(self, machine: str) -> Told | None:
+        """A machine's latest event; None before the first.
+
+        Raises:
+            AuscultError: The disk does not give it.
+        """
+        return self._ask(lambda file: file.last_told(machine))
+
+    def ends(self, machine: str) -> dict[str, int]:
+        """When each of a machine's alarms was cleared, seconds since the epoch, by its id.
+
+        Raises:
+            AuscultError: The disk does not give it.
+        """
+        return self._ask(lambda file: file.ends(machine))
 
     def why(self, machine: str, begin: float, end: float, decide: DecideConfig) -> Reason:
         """What was heard in a stretch, and what held an alarm back.
@@ -144,10 +175,18 @@ class HistoryRecorder:
         Raises:
             AuscultError: The disk does not give it.
         """
+        return self._ask(lambda file: why_of(file, machine, begin, end, decide))
+
+    def _ask(self, read: Callable[[PastFile], _Found]) -> _Found:
+        """Read the file, with what waits written to it first.
+
+        Raises:
+            AuscultError: The disk does not give it.
+        """
         try:
             with self._disk:
                 self._flush()
-                return why_of(self._file, machine, begin, end, decide)
+                return read(self._file)
         except (OSError, sqlite3.Error) as fault:
             raise AuscultError(f"the past cannot be read: {fault}") from fault
 

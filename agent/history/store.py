@@ -141,6 +141,32 @@ class PastFile:
         )
         return [Told(*row) for row in rows]
 
+    def last_told(self, machine: str) -> Told | None:
+        """A machine's latest event; None before the first.
+
+        Raises:
+            OSError: The disk is gone.
+            sqlite3.Error: Likewise.
+        """
+        row = self._opened().execute(
+            "SELECT * FROM told WHERE machine = ? ORDER BY second DESC LIMIT 1", (machine,)
+        ).fetchone()  # fmt: skip
+        return None if row is None else Told(*row)
+
+    def ends(self, machine: str) -> dict[str, int]:
+        """When each of a machine's alarms was cleared, seconds since the epoch, by its id.
+
+        Raises:
+            OSError: The disk is gone.
+            sqlite3.Error: Likewise.
+        """
+        rows = self._opened().execute(
+            "SELECT alarm, max(second) FROM told WHERE machine = ? AND kind = 'cleared' "
+            "GROUP BY alarm",
+            (machine,),
+        )
+        return dict(rows.fetchall())
+
     def read(
         self, machine: str, step: int, begin: int, end: int, by: int
     ) -> list[tuple[int, Bucket]]:

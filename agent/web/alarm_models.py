@@ -19,7 +19,8 @@ class AlarmSummary(Strict):
     alarm_id: Annotated[str, Field(description="The alarm")]
     raised: Annotated[str, Field(description="When, ISO 8601 UTC")]
     cleared: Annotated[
-        str | None, Field(description="When it was cleared, where that is known; else null")
+        str | None,
+        Field(description="When it was cleared; null while it stands, or when that is not known"),
     ]
     score: Annotated[
         float | None,
@@ -41,10 +42,30 @@ class AlarmSummary(Strict):
     standing: Annotated[Alarm | None, Field(description="How it stands; null when it is over")]
 
 
+class AlarmQuery(Strict):
+    """Which alarms."""
+
+    machine: Annotated[str | None, Field(description="Of this machine; left out, of all")] = None
+    state: Annotated[
+        Literal["any", "standing", "unacknowledged", "unanswered", "answered", "over"],
+        Field(description="How they stand, or whether a person has answered them"),
+    ] = "any"
+    since: Annotated[
+        float | None,
+        Field(ge=0, le=1e11, description="Raised since, seconds since the epoch; left out, ever"),
+    ] = None
+
+
 class AlarmList(Strict):
     """The alarms known on this device, the latest first."""
 
     alarms: Annotated[list[AlarmSummary], Field(description="At most 500")]
+    standing: Annotated[
+        int,
+        Field(
+            ge=0, description="Machines in an alert or alarm that is not shelved, of all of them"
+        ),
+    ]
 
 
 class Neighbour(Strict):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 from collections.abc import Sequence
 from functools import partial
 from http import HTTPStatus
@@ -16,6 +17,7 @@ from starlette.responses import Response
 
 from agent.bundle.exemplars import exemplar_sound, read_exemplars
 from agent.collect.session import read_session, segment_of
+from agent.core.clock import utc
 from agent.core.errors import AuscultError, BundleError
 from agent.core.records import Samples
 from agent.evidence.record import (
@@ -28,14 +30,16 @@ from agent.evidence.record import (
     read_feedback,
     read_record,
 )
-from agent.evidence.spectrogram import spectrogram_png
+from agent.evidence.spectrogram import spectrogram_png, thumbnail_png
 from agent.publish.messages import Message, figures
 from agent.publish.payloads import Alarm
-from agent.web.alarm_models import AlarmDetail, AlarmList, AlarmSummary, Neighbour
+from agent.web.alarm_models import AlarmDetail, AlarmList, AlarmQuery, AlarmSummary, Neighbour
 from agent.web.backend import Backend
 from agent.web.endpoint import ApiError, Asked, Endpoint
 from agent.web.files import file_answer, folder_named, session_named, zip_answer
 from agent.web.now import known_machine
+
+log = logging.getLogger(__name__)
 
 _MOST = 500
 _BEGINS = frozenset({"alert", "raised"})
@@ -62,28 +66,41 @@ class AlarmDesk:
         near = f"{one}/neighbours/{{index}}"
         kept = partial(Endpoint, "GET", path_names=_NAMES)
         return (
-            Endpoint("GET", "/alarms", self._list, "The alarms known on this device", AlarmList),
+            Endpoint("GET", "/alarms", self._list, "The alarms known on this device", AlarmList,
+                     query=AlarmQuery),
             kept(one, self._detail, "All that is known of an alarm", AlarmDetail),
             kept(f"{one}/sound.flac", partial(self._file, SOUND, "audio/flac"),
                  "Its sound, also in ranges", "audio/flac"),
             kept(f"{one}/spectrogram.png", partial(self._file, PICTURE, "image/png"),
                  "Its spectrogram, unusual regions framed", "image/png"),
+            kept(f"{one}/thumbnail.png", self._thumbnail, "The same, small and without axes",
+                 "image/png"),
             kept(f"{one}/evidence.zip", self._zip, "All of it as a zip", "application/zip"),
             kept(f"{near}/sound.flac", self._near_sound, "Sound of a healthy neighbour, where it "
                  "was collected on this device", "audio/flac"),
             kept(f"{near}/spectrogram.png", self._near_picture, "Its spectrogram", "image/png"),
         )  # fmt: skip
 
-    def _list(self, _: Asked) -> AlarmList:
-        found = {
-            (one.machine, one.alarm_id): one
-            for machine in self._backend.machines
-            for one in self._kept(machine)
-        }
+    def _list(self, asked: Asked) -> AlarmList:
+        query: AlarmQuery = asked.query
+        wanted = [one for one in self._backend.machines if query.machine in {None, one}]
+        found = {(one.machine, one.alarm_id): one for name in wanted for one in self._kept(name)}
         for machine, one in self._told():
-            found.setdefault((machine, one.alarm_id), one)
+            if machine in wanted:
+                found.setdefault((machine, one.alarm_id), one)
         latest = sorted(found.values(), key=lambda one: one.raised, reverse=True)
-        return AlarmList(alarms=[self._as_it_stands(one) for one in latest[:_MOST]])
+        since = "" if query.since is None else utc(query.since)
+        shown = self._as_they_stand([one for one in latest if one.raised >= since])
+        return AlarmList(
+            alarms=[one for one in shown if _is(one, query.state)][:_MOST],
+            standing=self._standing(),
+        )
+
+    def _standing(self) -> int:
+        """How many machines are in an alert or alarm that is in view."""
+        latest = self._backend.live.latest()
+        alarms = [latest.get(name, {}).get("alarm") for name in self._backend.machines]
+        return sum(one is not None and stands(one) for one in alarms)
 
     def _detail(self, asked: Asked) -> AlarmDetail:
         machine, alarm = known_machine(self._backend, asked), asked.path["alarm"]
@@ -99,10 +116,10 @@ class AlarmDesk:
                          if (where, one.alarm_id) == (machine, alarm)), None)  # fmt: skip
             if told is None:
                 raise
-            return AlarmDetail(summary=self._as_it_stands(told), record=None, feedback=None,
+            return AlarmDetail(summary=self._as_they_stand([told])[0], record=None, feedback=None,
                                scores=[], neighbours=[], events=events)  # fmt: skip
         return AlarmDetail(
-            summary=self._as_it_stands(_summary(machine, record, feedback)),
+            summary=self._as_they_stand([_summary(machine, record, feedback)])[0],
             record=record,
             feedback=feedback,
             scores=[record.told_on.maybe(one.score) for one in record.windows],
@@ -112,6 +129,17 @@ class AlarmDesk:
 
     def _file(self, name: str, kind: str, asked: Asked) -> Response:
         return file_answer(self._folder(asked) / name, kind)
+
+    def _thumbnail(self, asked: Asked) -> Response:
+        place = self._folder(asked) / PICTURE
+        try:
+            picture = place.read_bytes()
+        except OSError as fault:
+            raise ApiError(HTTPStatus.NOT_FOUND, "that picture is not kept here") from fault
+        return Response(
+            thumbnail_png(picture), media_type="image/png",
+            headers={"cache-control": "private, max-age=60"},
+        )  # fmt: skip
 
     def _zip(self, asked: Asked) -> Response:
         folder = self._folder(asked)
@@ -200,13 +228,30 @@ class AlarmDesk:
                 found.append((told.machine, _of_event(told.machine, data)))
         return found
 
-    def _as_it_stands(self, one: AlarmSummary) -> AlarmSummary:
-        alarm = self._backend.live.latest().get(one.machine, {}).get("alarm")
-        if alarm is None or alarm["alarm_id"] != one.alarm_id:
-            return one
-        # As JSON, for its values are those of a message: plain text where models have enums.
-        standing = Alarm.model_validate_json(json.dumps(alarm))
-        return one.model_copy(update={"standing": standing})
+    def _as_they_stand(self, alarms: Sequence[AlarmSummary]) -> list[AlarmSummary]:
+        """With how each stands now, and with when those that are over were cleared."""
+        latest = self._backend.live.latest()
+        ends = {name: self._ends(name) for name in {one.machine for one in alarms}}
+        found = []
+        for one in alarms:
+            alarm = latest.get(one.machine, {}).get("alarm")
+            if alarm is not None and alarm["alarm_id"] == one.alarm_id:
+                # As JSON, for its values are those of a message: plain text where models have
+                # enums. What stands has not been cleared, whatever was heard meanwhile.
+                standing = Alarm.model_validate_json(json.dumps(alarm))
+                found.append(one.model_copy(update={"standing": standing, "cleared": None}))
+                continue
+            end = ends[one.machine].get(one.alarm_id)
+            found.append(one if end is None else one.model_copy(update={"cleared": utc(end)}))
+        return found
+
+    def _ends(self, machine: str) -> dict[str, int]:
+        """When alarms were cleared: also long after their sound was kept, or before a restart."""
+        try:
+            return self._backend.history.ends(machine)
+        except AuscultError as fault:
+            log.debug("%s", fault)
+            return {}
 
     def _neighbours(self, machine: str, record: EvidenceRecord) -> list[Neighbour]:
         near: list[tuple[str, float | None, float | None]] = []
@@ -258,6 +303,24 @@ class AlarmDesk:
         except (ApiError, AuscultError):
             return None
         return folder / name if name in files else None
+
+
+def stands(alarm: Message) -> bool:
+    """Whether an alarm, as its message has it, stands in view: it is not shelved."""
+    return bool(alarm["alarm_id"]) and alarm["shelving"] == "unshelved"
+
+
+def _is(one: AlarmSummary, state: str) -> bool:
+    """Whether an alarm is in a state that can be asked for."""
+    standing = one.standing
+    return {
+        "any": True,
+        "standing": standing is not None,
+        "unacknowledged": standing is not None and not standing.acknowledged,
+        "unanswered": one.verdict is None and not one.asked,
+        "answered": one.verdict is not None,
+        "over": standing is None and not one.asked,
+    }[state]
 
 
 def _flac(samples: Samples, rate: int) -> bytes:

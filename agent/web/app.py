@@ -28,6 +28,7 @@ from agent.web.guard import COOKIE, Guard, Sessions
 from agent.web.models import Login, Session, Told
 from agent.web.now import now_endpoints
 from agent.web.openapi import describe
+from agent.web.overview import overview_endpoints
 from agent.web.setup import SetupDesk
 from agent.web.stream import Stream
 
@@ -53,6 +54,7 @@ def endpoints_of(backend: Backend, sessions: Sessions) -> Sequence[Endpoint]:
             "POST", "/logout", partial(_logout, backend, sessions), "End the session", Session,
         ),
         *now_endpoints(backend),
+        *overview_endpoints(backend),
         *AlarmDesk(backend).endpoints(),
         *collect_endpoints(backend),
         *BankDesk(backend).endpoints(),

@@ -10,6 +10,7 @@ from agent.collect.collector import Collector
 from agent.config.agent import AgentConfig
 from agent.config.capture import MicrophoneSource
 from agent.core.errors import ConfigError
+from agent.evidence.ring import Clip
 from agent.history.recorder import HistoryRecorder
 from agent.publish.live import LiveBoard
 from agent.publish.messages import Message
@@ -81,6 +82,7 @@ class Page:
         ask: Callable[[str, bytes, Respond, str], None],
         choose: Callable[[str, MicrophoneSource], None],
         audit: AuditTrail,
+        recent: Callable[[str, float], Clip | None],
     ) -> None:
         """Begin to serve; see `Backend`.
 
@@ -103,6 +105,7 @@ class Page:
                 ask,
                 choose,
                 audit,
+                recent,
             )
         )
         self._server.start()

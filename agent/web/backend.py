@@ -11,6 +11,7 @@ from typing import Any
 from agent.collect.collector import Collector
 from agent.config.agent import AgentConfig
 from agent.config.capture import MicrophoneSource
+from agent.evidence.ring import Clip
 from agent.history.recorder import HistoryRecorder
 from agent.publish.live import LiveBoard
 from agent.publish.messages import Message
@@ -37,6 +38,7 @@ class Backend:
             browser's address.
         choose: Has a machine listen to another microphone, for good.
         audit: Is told of what is changed.
+        recent: A machine's latest sound, as far as it is held: so many seconds.
     """
 
     config: AgentConfig
@@ -49,6 +51,7 @@ class Backend:
     ask: Callable[[str, bytes, Respond, str], None]
     choose: Callable[[str, MicrophoneSource], None]
     audit: AuditTrail
+    recent: Callable[[str, float], Clip | None]
 
     @property
     def machines(self) -> tuple[str, ...]:

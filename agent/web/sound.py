@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -44,15 +44,19 @@ class Column:
 
 
 class SoundFeed:
-    """A tap that costs a comparison a block while nobody watches, and is computed once for all."""
+    """A tap that costs a comparison a block while nobody watches, and is computed once for all.
 
-    def __init__(self) -> None:
+    Args:
+        kept: Columns remembered.
+    """
+
+    def __init__(self, kept: int = _KEPT) -> None:
         self._lock = threading.Lock()
         self.watchers = 0
         self.pending: deque[AudioBlock] = deque()
         self._held = 0.0
         self._rest: Samples = np.empty(0, np.float32)
-        self._columns: deque[Column] = deque(maxlen=_KEPT)
+        self._columns: deque[Column] = deque(maxlen=kept)
         self._number = 0
 
     def hear(self, block: AudioBlock) -> None:
@@ -127,6 +131,20 @@ class SoundFeed:
                 )
             )
         self._rest = samples[whole * size :]
+
+
+def columns_of(samples: Samples, rate: int, wall: float) -> list[Column]:
+    """The columns of a stretch of sound, as `SoundFeed` makes them; all have the number 0.
+
+    Args:
+        samples: float32, shape `(n,)`, full scale 1.0.
+        rate: Samples a second.
+        wall: Of the first sample, seconds since the epoch.
+    """
+    feed = SoundFeed(kept=len(samples))
+    with feed.watch():
+        feed.hear(AudioBlock(samples, rate, 0.0, wall))
+        return [replace(column, number=0) for column in feed.after(0)]
 
 
 def band_bytes(samples: Samples) -> bytes:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from http import HTTPStatus
 from typing import Any
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -17,10 +18,11 @@ from starlette.types import Receive, Scope, Send
 from agent.publish.live import Told
 from agent.web.backend import Backend
 from agent.web.endpoint import problem
-from agent.web.sound import BANDS, COLUMN_SECONDS, FLOOR_DB, STEPS_PER_DB, Column
+from agent.web.sound import BANDS, COLUMN_SECONDS, FLOOR_DB, STEPS_PER_DB, Column, columns_of
 
 _STEP_SECONDS = 0.2
 _HEALTH_SECONDS = 5.0
+_PAST_SECONDS = 60.0  # as much as the page shows
 _VIEWERS = 12
 _MOST_AT_ONCE = 200
 
@@ -66,6 +68,8 @@ class Stream:
         column = 0 if feed is None else feed.number
         with contextlib.nullcontext() if feed is None else feed.watch():
             yield b"retry: 2000\n\n"
+            if sound and (past := await run_in_threadpool(self._past, sound)):
+                yield _event("sound", _heard(sound, past) | {"past": True})
             due = 0.0
             loop = asyncio.get_running_loop()
             while not self._stopping() and not self._backend.live.closed:
@@ -79,6 +83,11 @@ class Stream:
                 if out:
                     yield out
                 await asyncio.sleep(_STEP_SECONDS)
+
+    def _past(self, machine: str) -> list[Column]:
+        """The last minute of a machine's sound, as far as it is held."""
+        clip = self._backend.recent(machine, _PAST_SECONDS)
+        return [] if clip is None else columns_of(clip.samples, clip.rate, clip.wall)
 
     def _news(self, number: int) -> tuple[bytes, int]:
         """What was told since, and the number of the latest."""

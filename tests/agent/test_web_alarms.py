@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import zipfile
 from types import SimpleNamespace
 
@@ -18,6 +19,7 @@ from support.page import Running, page_config, until
 from agent.bundle.exemplars import Exemplar, Exemplars, HealthyWindow
 from agent.bundle.manifest import HEALTHY_SOUND, HEALTHY_SOUND_INDEX
 from agent.evidence.record import read_feedback
+from agent.history.store import Told
 from agent.web.alarms import AlarmDesk
 
 ACT = {"X-Auscult": "1"}
@@ -188,3 +190,63 @@ def test_two_who_look_at_once_do_not_disturb_each_other(tmp_path):
 
     desk._read[Folder()] = ((0, 0), None)
     assert desk._kept("pump") == []
+
+
+def test_the_inbox_is_filtered_by_machine_state_and_time(client, alarm):
+    def ids(**query):
+        answer = client.get("/api/alarms", params=query)
+        assert answer.status_code == 200, answer.text
+        return [one["alarm_id"] for one in answer.json()["alarms"]]
+
+    here = [alarm["alarm_id"]]
+    assert client.get("/api/alarms").json()["standing"] == 1
+    assert ids(machine="pump", state="standing") == here
+    assert ids(state="unacknowledged", since=0) == here
+    assert ids(machine="fan") == []
+    assert ids(since=4e9) == []
+    assert ids(state="over") == []
+    assert set(ids(state="answered") + ids(state="unanswered")) == set(here)
+    assert client.get("/api/alarms", params={"state": "loud"}).status_code == 422
+
+
+def test_a_thumbnail_is_the_picture_s_plot_and_small(client, alarm, running):
+    import matplotlib.image
+
+    base = f"/api/alarms/pump/{alarm['alarm_id']}"
+    small = client.get(f"{base}/thumbnail.png")
+    picture = matplotlib.image.imread(io.BytesIO(small.content), format="png")
+    assert picture.shape[:2] == (64, 180)
+    assert len(small.content) < 12_000
+    # A steady tone: the row of the loudest pixels is its frequency's, lowest at the bottom.
+    loud = np.argmax(picture[:, 120:170, :3].sum(axis=(1, 2)))
+    assert (63.5 - loud) / 64 * 4000 == pytest.approx(FAULTY_HZ, abs=80)
+    place = running.root / alarm["alarm_id"] / "spectrogram.png"
+    whole = place.read_bytes()
+    try:
+        for damaged in (b"", whole[:200], whole[:-2000], b"\x89PNG" + b"\0" * 50):
+            place.write_bytes(damaged)
+            assert client.get(f"{base}/thumbnail.png").status_code == 409
+    finally:
+        place.write_bytes(whole)
+
+
+def test_an_alarm_was_cleared_when_it_was_whatever_is_kept_of_its_sound(client, alarm, running):
+    """The sound of an alarm ends long before the alarm does, and a restart forgets events."""
+    page = running.agent.page
+    name = "0" * 32
+    folder = running.root / name
+    shutil.copytree(running.root / alarm["alarm_id"], folder)
+    record = json.loads((folder / "evidence.json").read_text())
+    (folder / "evidence.json").write_text(json.dumps({**record, "alarm_id": name}))
+    try:
+        before = client.get(f"/api/alarms/pump/{name}").json()["summary"]
+        assert (before["standing"], before["cleared"]) == (None, None)
+        event = Told("pump", 1_767_323_045, "cleared", alarm=name)  # 2026-01-02T03:04:05Z
+        page.history._file.tell([event])
+        after = client.get(f"/api/alarms/pump/{name}").json()["summary"]
+        assert after["cleared"].startswith("2026-01-02T03:04:05")
+        # What still stands has not been cleared.
+        assert client.get(f"/api/alarms/pump/{alarm['alarm_id']}").json()["summary"][
+            "cleared"] is None  # fmt: skip
+    finally:
+        shutil.rmtree(folder)

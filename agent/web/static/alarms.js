@@ -1,17 +1,17 @@
-// The alarms of a machine: the list, and one opened: picture, sound, neighbours, and what to do.
+// Alarms: the inbox, or one opened: picture, sound, neighbours, and what to do.
 
 import { alarmActions, ask } from "./actions.js";
 import { act, command, get } from "./api.js";
 import { el, moment, number } from "./dom.js";
 import { Graph } from "./graph.js";
-import { describeEvent, LEVELS } from "./words.js";
-
-const path = (one) => `alarms/${encodeURIComponent(one.machine)}/${encodeURIComponent(one.alarm_id)}`;
+import { Inbox, path } from "./inbox.js";
+import { describeEvent, standing } from "./words.js";
 
 export class AlarmsView {
-  constructor(feed, machine, rest) {
+  constructor(feed, machine, rest, asked) {
     this.feed = feed;
     this.machine = machine;
+    this.only = asked ? machine : ""; // a machine in the address: its alarms alone
     this.open = rest[0] || null;
     this.stopped = new AbortController();
   }
@@ -19,14 +19,19 @@ export class AlarmsView {
   show(root) {
     this.root = el("div", { class: "stackup" });
     root.append(this.root);
+    if (!this.open) {
+      this.inbox = new Inbox(this.feed, { machine: this.only });
+      return this.inbox.show(this.root);
+    }
     this.feed.addEventListener("told", ({ detail }) => {
       if (detail.machine === this.machine && (detail.kind === "event" || detail.kind === "alarm")) this.soon();
     }, { signal: this.stopped.signal });
-    this.draw();
+    return this.draw();
   }
 
   hide() {
     this.stopped.abort();
+    this.inbox?.hide();
     clearTimeout(this.timer);
   }
 
@@ -38,27 +43,10 @@ export class AlarmsView {
 
   async draw() {
     try {
-      if (this.open) await this.detail();
-      else await this.list();
+      await this.detail();
     } catch (fault) {
-      if (!this.stopped.signal.aborted) this.root.replaceChildren(el("p", { class: "card", role: "alert" }, fault.message, " ", el("a", { href: `#alarms/${encodeURIComponent(this.machine)}` }, "All alarms")));
+      if (!this.stopped.signal.aborted) this.root.replaceChildren(el("p", { class: "card", role: "alert" }, fault.message, " ", el("a", { href: "#alarms" }, "All alarms")));
     }
-  }
-
-  async list() {
-    const { alarms } = await get("alarms");
-    if (this.stopped.signal.aborted) return;
-    const mine = alarms.filter((one) => one.machine === this.machine);
-    const rows = mine.map((one) => el("tr", {},
-      cell("Raised", el("a", { href: `#${path(one)}` }, moment(one.raised))),
-      cell("How it stands", standing(one)),
-      cell("Score", `${number(one.score)}${one.zone ? ` · ${one.zone}` : ""}`, "number"),
-      cell("Why", one.text || "–"),
-      cell("Answered", one.verdict ? `${one.verdict}${one.accepted ? `, in version ${one.accepted}` : ""}` : "–")));
-    this.root.replaceChildren(el("section", { class: "card", "aria-labelledby": "h-alarms" }, el("header", {}, el("h2", { id: "h-alarms" }, "Alarms, the latest first")),
-      rows.length ? el("div", { class: "scroll" }, el("table", { class: "stack", id: "alarms" },
-        el("thead", {}, el("tr", {}, ["Raised", "How it stands", "Score · zone", "Why", "Answered"].map((title) => el("th", { scope: "col" }, title)))), el("tbody", {}, rows)))
-        : el("p", { class: "dim" }, "None: nothing has been heard that would be one.")));
   }
 
   async detail() {
@@ -80,7 +68,7 @@ export class AlarmsView {
     if (record && record.speech.length) facts.push(["Speech", `taken out: ${record.speech.map((one) => `${one.seconds.toFixed(1)} s at ${one.at.toFixed(1)} s`).join(", ")} (found by ${record.speech_by === "detector" ? "a detector" : "its rhythm"})`]);
     const list = el("dl", {}, facts.map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
     this.root.replaceChildren(
-      el("p", {}, el("a", { href: `#alarms/${encodeURIComponent(this.machine)}` }, "← All alarms")),
+      el("p", {}, el("a", { href: "#alarms" }, "← All alarms")),
       el("section", { class: "card", "aria-labelledby": "h-alarm" }, el("header", {}, el("h2", { id: "h-alarm" }, summary.asked ? "A window that was spoken of" : `Alarm of ${moment(summary.raised)}`), standing(summary)), buttons, list),
       record ? this.evidence(record, base, neighbours) : el("section", { class: "card" }, el("p", { class: "dim" }, "No sound of it is kept (evidence is off, the disk was too full, or it is older than what is kept).")),
       events.length ? el("section", { class: "card" }, el("header", {}, el("h2", {}, "What happened to it")), el("ul", { class: "list" }, events.map((message) => describeEvent({ message })))) : el("div", { hidden: true }),
@@ -129,15 +117,4 @@ function neighbour(near, base) {
   const instead = near.played === "likest" ? el("p", { class: "dim" }, `Recorded elsewhere. Played in its place: the likest healthy sound that the bundle carries, from ${near.likest}.`) : null;
   return el("div", {}, about, instead, el("img", { class: "picture", loading: "lazy", src: `${place}/spectrogram.png`, width: 1020, height: 394, alt: `Spectrogram of the healthy recording ${near.source}` }),
     el("audio", { controls: true, preload: "none", src: `${place}/sound.flac`, "aria-label": `Healthy sound: ${near.source}` }));
-}
-
-function standing(one) {
-  if (one.asked) return el("span", { class: "badge quiet" }, "a window");
-  if (!one.standing) return el("span", { class: "badge quiet" }, "over");
-  const level = LEVELS[one.standing.level];
-  return el("span", { class: `badge ${level.kind}` }, `${level.sign} ${level.words}, ${one.standing.acknowledged ? "acknowledged" : "not acknowledged"}`);
-}
-
-function cell(label, content, kind = "") {
-  return el("td", { "data-label": label, class: kind || null }, el("span", {}, content));
 }

@@ -6,22 +6,28 @@ import { CollectView } from "./collect.js";
 import { el, notice, text } from "./dom.js";
 import { Feed } from "./feed.js";
 import { LiveView } from "./live.js";
+import { OverviewView } from "./overview.js";
 import { SetupView } from "./setup.js";
-import { LEVELS } from "./words.js";
+import { alarmSound, soundSwitch } from "./ring.js";
+import { LEVELS, standsOut } from "./words.js";
 
-const PAGES = [["live", "Live", LiveView], ["alarms", "Alarms", AlarmsView], ["collect", "Collect", CollectView], ["setup", "Set up", SetupView]];
+// Name, words, view, and whether it is of one machine.
+const PAGES = [["overview", "Overview", OverviewView, false], ["live", "Live", LiveView, true], ["alarms", "Alarms", AlarmsView, false], ["collect", "Collect", CollectView, true], ["setup", "Set up", SetupView, true]];
 const feed = new Feed();
 const main = document.getElementById("main");
-let shown = null, locked = false;
+let shown = null, locked = false, title = "";
+
+const names = () => Object.keys(feed.state.machines);
 
 function place() {
   const [page, machine, ...rest] = location.hash.slice(1).split("/").map(decodeURIComponent);
-  const machines = Object.keys(feed.state.machines);
-  // Unless one is asked for, what is not judged yet comes first.
-  const lacking = machines.find((name) => lacks(name));
-  const here = machines.includes(machine) ? machine : (!page && lacking) || machines[0];
-  const known = PAGES.find(([name]) => name === page) || PAGES[!page && lacking ? 3 : 0];
-  return { page: known, machine: here, rest };
+  // Unless one is asked for: all of them, or with one machine that, and what is not judged first.
+  const lacking = names().find((name) => lacks(name)), several = names().length > 1;
+  const asked = names().includes(machine);
+  const here = asked ? machine : (!page && lacking) || names()[0];
+  const first = several ? "overview" : lacking ? "setup" : "live";
+  const known = PAGES.find(([name]) => name === page) || PAGES.find(([name]) => name === first);
+  return { page: known, machine: here, rest, asked };
 }
 
 function lacks(name) {
@@ -30,13 +36,26 @@ function lacks(name) {
 
 function show() {
   if (locked) return;
-  const { page, machine, rest } = place(), [name, title, View] = page;
+  const { page, machine, rest, asked } = place(), [name, words, View, single] = page;
   if (shown) shown.hide();
-  main.replaceChildren(machines(name, machine));
-  shown = new View(feed, machine, rest);
+  const about = single || rest.length ? machine : name === "alarms" ? "Alarms" : feed.device;
+  main.replaceChildren(heading(name, about, single ? machine : null));
+  shown = new View(feed, machine, rest, asked);
   shown.show(main);
-  document.title = `${title} · ${machine} · ${feed.device}`;
-  document.getElementById("pages").replaceChildren(...PAGES.map(([one, words]) => el("a", { href: `#${one}/${encodeURIComponent(machine)}`, "aria-current": one === name ? "page" : null }, words)));
+  title = [words, single || rest.length ? machine : "", feed.device].filter(Boolean).join(" · ");
+  document.getElementById("pages").replaceChildren(...PAGES.filter(([one]) => one !== "overview" || names().length > 1).map(([one, text_, , bound]) => el("a", { href: bound ? `#${one}/${encodeURIComponent(machine)}` : `#${one}`, "aria-current": one === name ? "page" : null },
+    text_, one === "alarms" ? el("span", { class: "count", id: "standing", hidden: true }) : null)));
+  count();
+}
+
+// What stands, in the title and at the page's name: seen from another tab, too.
+function count() {
+  const standing = names().filter((name) => standsOut(feed.state.machines[name].alarm)).length;
+  document.title = `${standing ? `(${standing}) ` : ""}${title}`;
+  const badge = document.getElementById("standing");
+  if (!badge) return;
+  badge.hidden = !standing;
+  badge.replaceChildren(String(standing), el("span", { class: "unseen" }, standing === 1 ? " machine in alarm or alert" : " machines in alarm or alert"));
 }
 
 function label(name) {
@@ -45,11 +64,11 @@ function label(name) {
   return `${level.sign} ${name}: ${level.words}`;
 }
 
-function machines(page, machine) {
-  const names = Object.keys(feed.state.machines), row = el("div", { class: "row" }, el("h1", {}, machine));
-  if (names.length > 1) {
+function heading(page, about, machine) {
+  const row = el("div", { class: "row" }, el("h1", {}, about));
+  if (machine && names().length > 1) {
     row.append(el("label", {}, "Machine", el("select", { onchange: (event) => { location.hash = `${page}/${encodeURIComponent(event.target.value)}`; } },
-      names.map((name) => el("option", { value: name, selected: name === machine }, label(name))))));
+      names().map((name) => el("option", { value: name, selected: name === machine }, label(name))))));
   }
   return row;
 }
@@ -90,10 +109,13 @@ feed.addEventListener("link", ({ detail: on }) => {
   // A stream that was turned away may mean that the session has ended.
   if (!on) get("session").then((session) => session.open || login()).catch(() => {});
 });
+feed.addEventListener("state", count);
 feed.addEventListener("told", ({ detail }) => {
+  if (detail.kind === "alarm") count();
   if (detail.kind === "alarm") for (const option of main.querySelectorAll("h1 + label option")) text(option, label(option.value));
   if (detail.kind === "event" && ["raised", "alert"].includes(detail.message.data.event)) {
     notice(`${detail.machine}: ${detail.message.data.event === "raised" ? "alarm" : "alert"}`, true);
+    alarmSound();
   }
 });
 window.addEventListener("locked", login);
@@ -106,4 +128,5 @@ document.getElementById("logout").addEventListener("click", act(async () => {
 const operator = document.getElementById("operator");
 operator.value = localStorage.getItem("operator") || "";
 operator.addEventListener("change", () => localStorage.setItem("operator", operator.value.trim()));
+soundSwitch(document.getElementById("ring"));
 begin().catch((fault) => notice(fault.message, true));

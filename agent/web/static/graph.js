@@ -1,6 +1,7 @@
 // A stretch of the past: a line in its band, a threshold, and strips for state and level.
 
 import { colour, fit, number, words } from "./dom.js";
+import { timeTicks } from "./ticks.js";
 
 const LEFT = 54, RIGHT = 10, TOP = 16, BOTTOM = 34;
 
@@ -78,7 +79,7 @@ export class Graph {
 
   summary() {
     const values = this.data ? this.data[this.keys.high || this.keys.middle].filter((value) => value !== null) : [];
-    this.readout.textContent = values.length ? `${values.length} points, highest ${number(Math.max(...values))}${this.unit}. Arrow keys read single points.` : "Nothing kept of this stretch yet.";
+    this.readout.textContent = values.length ? `${values.length} points, highest ${number(Math.max(...values))}${this.unit}. ${finger() ? "Touch it to read" : "Arrow keys read"} single points.` : "Nothing kept of this stretch yet.";
   }
 
   draw() {
@@ -115,12 +116,14 @@ export class Graph {
       line(pen, LEFT, y(value), right, y(value));
     }
     pen.textAlign = "center";
-    const marks = Math.max(2, Math.floor((right - LEFT) / 110));
-    for (let i = 0; i <= marks; i += 1) {
-      const time = data.begin + (span * i) / marks;
-      pen.textAlign = i === 0 ? "left" : i === marks ? "right" : "center";
-      pen.fillText(words.tick(time, span), x(time), height - 8);
+    const times = timeTicks(data.begin, data.end, Math.max(2, Math.floor((right - LEFT) / 90)));
+    for (const time of times) {
+      const words_ = words.tick(time, span), half = pen.measureText(words_).width / 2;
+      if (x(time) - half < 0 || x(time) + half > width) continue;
+      pen.fillText(words_, x(time), height - 8);
+      line(pen, x(time), bottom, x(time), bottom + 4);
     }
+    this.canvas.dataset.ticks = JSON.stringify(times);
     pen.textAlign = "left";
     if (steep) pen.fillText("logarithmic above the threshold", LEFT + 4, 7);
     const wide = Math.max(data.step * 2.5, span / 400);
@@ -204,6 +207,8 @@ export class Graph {
     });
   }
 }
+
+const finger = () => matchMedia("(pointer: coarse)").matches;
 
 function line(pen, x1, y1, x2, y2) {
   pen.beginPath();

@@ -5,7 +5,7 @@ import { alarmActions, commissionActions, driftActions, levelActions } from "./a
 import { el, moment, number, text } from "./dom.js";
 import { Graph } from "./graph.js";
 import { Meter, Spectrogram } from "./sound.js";
-import { describeEvent, learningWords, LEVELS, louder, SENSOR, signed, stateWords } from "./words.js";
+import { deliveryWords, describeEvent, learningWords, LEVELS, louder, SENSOR, signed, stateWords } from "./words.js";
 
 const SPANS = { hour: 3600, day: 86400, month: 31 * 86400, year: 366 * 86400 };
 
@@ -26,7 +26,7 @@ export class LiveView {
     const score = el("canvas", { class: "graph", id: "score", role: "application", "aria-label": "Score against threshold; arrow keys read it", "aria-describedby": "score-read" });
     const drift = el("canvas", { class: "graph small", id: "drift", role: "application", "aria-label": "Drift distance against threshold; arrow keys read it", "aria-describedby": "drift-read" });
     const scoreRead = el("output", { id: "score-read" }), driftRead = el("output", { id: "drift-read" });
-    this.tiles = { alarm: tile("Alarm", "wide"), state: tile("Machine"), sensor: tile("Microphone"), level: tile("Level"), delivery: tile("Delivery", "wide"), promise: tile("Promise", "wide"), drift: tile("Drift") };
+    this.tiles = { alarm: tile("Alarm", "wide lead"), state: tile("Machine"), sensor: tile("Microphone"), level: tile("Level", "wide"), delivery: tile("Delivery", "wide"), drift: tile("Drift", "wide lead"), promise: tile("Promise", "wide full") };
     this.ranges = Object.keys(SPANS).map((name) => el("button", { type: "button", "aria-pressed": String(name === this.range), onclick: () => this.choose(name) }, name[0].toUpperCase() + name.slice(1)));
     this.later = el("button", { type: "button", disabled: true, "aria-label": "Later", onclick: () => this.move(1) }, "Later →");
     this.events = el("ul", { class: "list", "aria-live": "polite", "aria-label": "What happened lately" });
@@ -71,7 +71,7 @@ export class LiveView {
 
   hear(heard) {
     if (heard.machine !== this.machine || document.hidden) return;
-    this.meter.take(heard);
+    if (!heard.past) this.meter.take(heard);
     this.spectrogram.take(heard);
   }
 
@@ -144,18 +144,8 @@ export class LiveView {
   }
 
   delivery() {
-    const health = this.feed.health;
-    if (!health) return this.tiles.delivery.say("quiet", "… Unknown", "");
-    if (!health.broker) return this.tiles.delivery.say("quiet", "○ No broker", "Messages stay on this device.");
-    const waiting = health.outbox.undelivered, unsaved = health.outbox.unsaved;
-    const about = [health.broker, waiting ? `${waiting} events wait on disk` : "nothing waits"];
-    if (unsaved) about.push(`${unsaved} in memory alone: the disk refuses them`);
-    if (health.outbox.refused) about.push(`${health.outbox.refused} refused`);
-    const denied = health.outbox.denied_topics;
-    if (denied.length) return this.tiles.delivery.say("alarm", "✖ Alarms do not arrive", `${health.broker} acknowledges and delivers to nobody: ${denied.join(", ")}. Its rules deny this user these topics.`);
-    if (health.outbox.proof === "none") about.push("nobody can say whether messages arrive: this user may not read its own topics");
-    const kind = unsaved ? "alarm" : health.connected ? "good" : "alert";
-    return this.tiles.delivery.say(kind, health.connected ? "✓ Connected" : "▲ Broker away", about.join(" · "));
+    const { kind, sign, words, about } = deliveryWords(this.feed.health);
+    this.tiles.delivery.say(kind, `${sign} ${words}`, about);
   }
 
   // What is promised of false alarms, what that costs, and what happened beside it.

@@ -20,8 +20,9 @@ export class Spectrogram {
 
   take(heard) {
     this.form = heard;
+    if (heard.past) this.columns = []; // all of the last minute, what is shown already too
     for (const column of heard.columns) {
-      this.columns.push({ time: column.time, bands: Uint8Array.from(atob(column.bands), (c) => c.charCodeAt(0)) });
+      if (!(column.time <= this.columns[this.columns.length - 1]?.time)) this.columns.push({ time: column.time, bands: Uint8Array.from(atob(column.bands), (c) => c.charCodeAt(0)) });
     }
     this.columns.splice(0, this.columns.length - Math.ceil(SECONDS / heard.seconds));
     const now = performance.now();

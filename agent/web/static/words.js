@@ -59,3 +59,28 @@ export function describeEvent(told) {
     el("span", { class: `badge ${KINDS[kind] || "quiet"}` }, kind.startsWith("level") ? kind.replaceAll("_", " ") : `${area} ${kind.replaceAll("_", " ")}`),
     el("span", { class: "dim" }, about.filter(Boolean).join(" · ")));
 }
+
+// Whether an alarm is in view and not over: what badge and title count.
+export const standsOut = (alarm) => Boolean(alarm?.alarm_id && alarm.shelving === "unshelved");
+
+export function standing(one) {
+  if (one.asked) return el("span", { class: "badge quiet" }, "a window");
+  if (!one.standing) return el("span", { class: "badge quiet" }, "over");
+  const { level, acknowledged, shelving, latched } = one.standing, known = LEVELS[level], shelved = shelving !== "unshelved";
+  return el("span", { class: `badge ${shelved ? "quiet" : known.kind}` }, `${known.sign} ${known.words}${latched ? ", sounds healthy again" : ""}, ${shelved ? "shelved" : acknowledged ? "acknowledged" : "not acknowledged"}`);
+}
+
+// How messages reach the broker, in few words; `about` says more.
+export function deliveryWords(health) {
+  if (!health) return { kind: "quiet", sign: "…", words: "Unknown", about: "" };
+  if (!health.broker) return { kind: "quiet", sign: "○", words: "No broker", about: "Messages stay on this device." };
+  const { undelivered, unsaved, refused, denied_topics: denied, proof } = health.outbox;
+  if (denied.length) return { kind: "alarm", sign: "✖", words: "Alarms do not arrive", about: `${health.broker} acknowledges and delivers to nobody: ${denied.join(", ")}. Its rules deny this user these topics.` };
+  const about = [health.broker, undelivered ? `${undelivered} events wait on disk` : "nothing waits"];
+  if (unsaved) about.push(`${unsaved} in memory alone: the disk refuses them`);
+  if (refused) about.push(`${refused} refused`);
+  if (proof === "none") about.push("nobody can say whether messages arrive: this user may not read its own topics");
+  return { kind: unsaved ? "alarm" : health.connected ? "good" : "alert", sign: health.connected ? "✓" : "▲", words: health.connected ? "Connected" : "Broker away", about: about.join(" · ") };
+}
+
+export const eventWords = ({ area, event }) => (event.startsWith("level") ? event : `${area} ${event}`).replaceAll("_", " ");
