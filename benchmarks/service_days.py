@@ -5,7 +5,8 @@
 Trains and exports each machine as a user would (`auscult train`, `auscult export`, all defaults),
 scores hours of sound that training never heard at the device's hop, and lets the agent's own
 decider judge, with the defaults of the configuration. The scores are kept in FOLDER, so that
-another rule of decision is tried in seconds (`--decide '{"raise_windows": 3, ...}'`). Real machines
+another rule of decision is tried in seconds (`--decide '{"raise_windows": 3, ...}'`); `--before`
+sets the rule of commit 4b3d144 beside (at a hop of 1 s, which it was made for). Recorded machines
 need $AUSCULT_SHARED; sentences need espeak-ng.
 """
 
@@ -25,7 +26,7 @@ import service_machines
 import service_sounds as sounds
 from rich.console import Console
 from rich.table import Table
-from service_scores import Scored, alarms, read, save, score_stream
+from service_scores import Scored, Told, before, judged, read, save, score_stream
 
 from agent.config.decide import DecideConfig
 from agent.deploy.load import open_bundle
@@ -79,32 +80,44 @@ class Counters:
     """What a rule of decision did on every machine."""
 
     def __init__(self) -> None:
-        self.days: dict[str, float] = defaultdict(float)
+        self.hours: dict[str, float] = defaultdict(float)
+        self.distinct: dict[str, float] = defaultdict(float)
         self.false: dict[str, int] = defaultdict(int)
         self.kinds: dict[str, list[float]] = defaultdict(lambda: [0.0, 0])
         self.passed: dict[str, list[int]] = defaultdict(list)
-        self.delays: dict[str, list[float | None]] = defaultdict(list)
+        self.levels: dict[str, list[int]] = defaultdict(list)
+        # By machine and strength; a delay is None where nothing was raised.
+        self.delays: dict[str, dict[str, list[float | None]]] = defaultdict(
+            lambda: defaultdict(list)
+        )
 
-    def add(self, machine: str, stream: Scored, alarms: list[tuple[float, float]]) -> None:
-        """Count a stream's alarms."""
+    def add(self, machine: str, stream: Scored, told: Told) -> None:
+        """Count what was told of a stream."""
         if stream.kind in {"healthy", "cycles"}:
-            self.days[machine] += stream.seconds / 86_400
-            self.false[machine] += len(alarms)
+            self.hours[machine] += stream.seconds / 3600
+            if stream.kind == "healthy":
+                self.distinct[machine] += stream.distinct / 3600
+            self.false[machine] += len(told.alarms)
             self.kinds[stream.kind][0] += stream.seconds / 3600
-            self.kinds[stream.kind][1] += len(alarms)
+            self.kinds[stream.kind][1] += len(told.alarms)
             return
         for event in stream.events:
             if stream.kind == "disturbed":
-                hit = [a for a, _ in alarms if event.start <= a <= event.end + AFTER]
+                hit = [a for a, _ in told.alarms if event.start <= a <= event.end + AFTER]
                 self.passed[event.what].append(bool(hit))
                 continue
-            after = [max(a, event.start) for a, b in alarms if b > event.start and a <= event.end]
+            after = [
+                max(a, event.start) for a, b in told.alarms if b > event.start and a <= event.end
+            ]
+            level = any(event.start < at <= event.end + AFTER for at in told.levels)
             if stream.kind == "changed":
                 self.passed[event.what].append(bool(after))
+                self.levels[event.what].append(level)
             else:
                 # One that stood before is a false one, and no detection.
                 fresh = [a - event.start for a in after if a > event.start]
-                self.delays[event.strength].append(min(fresh) if fresh else None)
+                self.delays[machine][event.strength].append(min(fresh) if fresh else None)
+                self.levels[event.strength].append(level and not fresh)
 
 
 def main() -> None:
@@ -114,9 +127,10 @@ def main() -> None:
     parser.add_argument("--preset", help="the default one when not given")
     parser.add_argument("--weights", type=Path, help="folder of pre-trained checkpoints")
     parser.add_argument("--synthetic", type=int, default=6, help="synthetic machines")
-    parser.add_argument("--hours", type=float, default=4.0, help="of each of them")
+    parser.add_argument("--hours", type=float, default=2.0, help="of each machine")
     parser.add_argument("--hop", type=float, default=1.0)
     parser.add_argument("--decide", default="{}", help="`decide` section as JSON")
+    parser.add_argument("--before", action="store_true", help="by the rule of 4b3d144 as well")
     parser.add_argument("--only", help="machines whose names contain this")
     parser.add_argument("--list", action="store_true", help="when alarms rose, by stream")
     parser.add_argument("--real", action="store_true", help="recorded machines alone")
@@ -129,7 +143,7 @@ def main() -> None:
         words += ("--weights", options.weights)
     decide = DecideConfig.model_validate(json.loads(options.decide))
     places = service_machines.machines(SHARED, options.synthetic, options.hours)
-    counters, began = Counters(), time.monotonic()
+    today, earlier, began = Counters(), Counters(), time.monotonic()
     for place in places:
         if options.real and place.name.split()[0] in {"fan", *FAMILIES}:
             continue
@@ -137,57 +151,77 @@ def main() -> None:
             continue
         path, folder = prepare(place, options.work, words, options.hop)
         bundle = open_bundle(path, threads=1)
+        rule = before(bundle)
         for stream in read(folder):
-            counters.add(place.name, stream, alarms(bundle, stream, decide, options.hop))
-        if options.list:
-            for stream in read(folder):
-                rose = alarms(bundle, stream, decide, options.hop)
-                print(f"  {stream.name}: {[(f'{a:.0f}', f'{b - a:.0f}') for a, b in rose]}")
+            told = judged(bundle, stream, decide, options.hop)
+            today.add(place.name, stream, told)
+            if options.before:
+                old = judged(bundle, stream, rule, options.hop, levels=False)
+                earlier.add(place.name, stream, old)
+            if options.list:
+                rose = [(f"{a:.0f}", f"{b - a:.0f}") for a, b in told.alarms]
+                print(f"  {stream.name}: {rose}, level {[f'{at:.0f}' for at in told.levels]}")
+        bundle.close()
         print(
-            f"{place.name}: {counters.false[place.name]} false in "
-            f"{24 * counters.days[place.name]:.2f} h, {time.monotonic() - began:.0f} s",
+            f"{place.name}: {today.false[place.name]} false in "
+            f"{today.hours[place.name]:.2f} h, {time.monotonic() - began:.0f} s",
             flush=True,
         )
-    show(counters)
+    show("today", today)
+    if options.before:
+        show("before (3 of 5 windows above the 1 % threshold)", earlier)
     if options.json:
-        options.json.write_text(json.dumps(vars(counters), indent=1))
+        both = {"today": vars(today), "before": vars(earlier)}
+        options.json.write_text(json.dumps(both, indent=1))
 
 
-def show(counters: Counters) -> None:
-    """Print the tables."""
-    console = Console(width=110)
-    table = Table(title="healthy sound, no event")
-    for name in ("machine", "hours", "false alarms", "a day (95 % at most)"):
-        table.add_column(name)
-    rows = [*counters.days.items(), ("all", sum(counters.days.values()))]
-    for machine, days in rows:
-        count = sum(counters.false.values()) if machine == "all" else counters.false[machine]
+def show(rule: str, counters: Counters) -> None:
+    """Print the tables of one rule."""
+    console = Console(width=120)
+    table = Table(title=f"healthy sound, no event: {rule}")
+    for name in ("machine", "hours", "different", "false", "a day", "at most (95 %)"):
+        table.add_column(name, justify="left" if name == "machine" else "right")
+    for machine in (*counters.hours, "all"):
+        one = [machine] if machine != "all" else list(counters.hours)
+        hours, false = sum(counters.hours[m] for m in one), sum(counters.false[m] for m in one)
+        different = sum(counters.distinct[m] for m in one)
         table.add_row(
-            machine,
-            f"{24 * days:.2f}",
-            str(count),
-            f"{count / days:.2g} ({upper(count) / days:.3g})",
-        )
+            machine, f"{hours:.2f}", f"{different:.2f}", str(false),
+            f"{24 * false / hours:.2g}", f"{24 * upper(false) / hours:.3g}",
+        )  # fmt: skip
     console.print(table)
     for kind, (hours, count) in counters.kinds.items():
         console.print(f"of it {kind}: {hours:.1f} h, {count:g} false alarms")
-    table = Table(title="sounds from elsewhere, gain and microphone")
-    for name in ("what", "times", "alarms"):
+    table = Table(title=f"sounds from elsewhere, gain and microphone: {rule}")
+    for name in ("what", "times", "alarms", "told as a change of level"):
         table.add_column(name)
     for what, hits in counters.passed.items():
-        table.add_row(what, str(len(hits)), str(sum(hits)))
+        table.add_row(what, str(len(hits)), str(sum(hits)), str(sum(counters.levels[what])))
     console.print(table)
-    table = Table(title="faults")
-    for name in ("strength", "faults", "raised", "within 20 s", "30 s", "90 s", "median delay"):
+    table = Table(title=f"faults: {rule}")
+    columns = ("machine", "strength", "faults", "raised", "within 20 s", "30 s", "90 s", "median")
+    for name in columns:
         table.add_column(name)
-    for strength, delays in sorted(counters.delays.items()):
-        known = [d for d in delays if d is not None]
-        table.add_row(
-            strength, str(len(delays)), str(len(known)),
-            *(str(sum(d <= most for d in known)) for most in (20, 30, 90)),
-            f"{np.median(known):.0f} s" if known else "-",
-        )  # fmt: skip
+    pooled: dict[str, list[float | None]] = defaultdict(list)
+    for machine, strengths in counters.delays.items():
+        for strength, delays in sorted(strengths.items()):
+            pooled[strength] += delays
+            table.add_row(machine, strength, *_recall(delays))
+    table.add_section()
+    for strength, delays in sorted(pooled.items()):
+        table.add_row("all", strength, *_recall(delays))
+        if level := sum(counters.levels[strength]):
+            table.add_row("", "  of the others, a change of level told", str(level))
     console.print(table)
+
+
+def _recall(delays: list[float | None]) -> tuple[str, ...]:
+    known = [d for d in delays if d is not None]
+    return (
+        str(len(delays)), str(len(known)),
+        *(str(sum(d <= most for d in known)) for most in (20, 30, 90)),
+        f"{np.median(known):.0f} s" if known else "-",
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -16,11 +16,14 @@ import service_sounds as sounds
 
 from agent.activity.cutter import RunningWindows
 from agent.activity.edges import Edges
+from agent.calibrate.rules import find_limit
 from agent.config.agent import MachineConfig
 from agent.config.decide import DecideConfig
+from agent.config.threshold import ThresholdRule
 from agent.core.records import (
     Activity,
     AudioBlock,
+    EventKind,
     Level,
     LevelChange,
     MachineState,
@@ -55,6 +58,8 @@ class Scored:
     events: tuple[sounds.Event, ...]
     restarts: tuple[float, ...]
     rows: np.ndarray
+    # Seconds of different sound; less than `seconds` where clips are repeated.
+    distinct: float
 
 
 def _row(judged: ScoredWindow) -> tuple[float, ...]:
@@ -106,6 +111,7 @@ def score_stream(bundle: Bundle, stream: sounds.Stream, hop: float) -> Scored:
     return Scored(
         stream.name, stream.kind, len(stream.sound) / sounds.RATE, stream.events, stream.restarts,
         np.array(rows, np.float64).reshape(-1, len(COLUMNS)),
+        len(stream.sound) / sounds.RATE if stream.distinct is None else stream.distinct,
     )  # fmt: skip
 
 
@@ -113,6 +119,7 @@ def save(one: Scored, path: Path) -> None:
     """Keep a stream's scores."""
     np.savez_compressed(
         path, name=one.name, kind=one.kind, seconds=one.seconds, rows=one.rows,
+        distinct=one.distinct,
         restarts=np.array(one.restarts, float), events=json.dumps([vars(e) for e in one.events]),
     )  # fmt: skip
 
@@ -125,28 +132,64 @@ def read(folder: Path) -> Iterator[Scored]:
         yield Scored(
             str(d["name"]), str(d["kind"]), float(d["seconds"]), events,
             tuple(float(at) for at in d["restarts"]), d["rows"],
+            float(d["distinct"] if "distinct" in d else d["seconds"]),
         )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the agent tells of a stream, seconds from its start.
+
+    Attributes:
+        alarms: (raised, cleared); infinity for one that stands.
+        levels: When a change of level alone was told.
+    """
+
+    alarms: list[tuple[float, float]]
+    levels: list[float]
 
 
 def alarms(
     bundle: Bundle, stream: Scored, decide: DecideConfig, hop: float
 ) -> list[tuple[float, float]]:
-    """When alarms rise and clear, by the agent's decider.
+    """When alarms rise and clear; see `judged`."""
+    return judged(bundle, stream, decide, hop).alarms
+
+
+def before(bundle: Bundle) -> DecideConfig:
+    """The rule of commit 4b3d144: 3 of the latest 5 windows above the 1 % threshold.
+
+    It knew of no change of level; `judged(..., levels=False)`.
+    """
+    assert bundle.healthy is not None
+    healthy, rows = bundle.healthy.known()
+    rule = ThresholdRule(kind="tail", false_alarm_rate=0.01)
+    groups, domains = [row.group for row in rows], [row.domain for row in rows]
+    limit = find_limit(healthy, groups, domains, rule).value
+    return DecideConfig(
+        threshold=limit, raise_windows=3, of_windows=5, clear_windows=10, alert=None
+    )
+
+
+def judged(
+    bundle: Bundle, stream: Scored, decide: DecideConfig, hop: float, *, levels: bool = True
+) -> Told:
+    """What the agent's decider tells of a stream.
 
     Args:
         bundle: What the scores are of: its thresholds and scale.
         stream: The scores.
         decide: When alarms are raised.
         hop: Step between windows, seconds.
-
-    Returns:
-        (raised, cleared) in seconds from the stream's start; infinity for one that stands.
+        levels: Whether changes of level are told apart.
     """
     config = MachineConfig(name="bench", hop_seconds=hop, decide=decide)
     terms = settings_of(config, bundle)
     seconds = bundle.manifest.window_seconds
     nothing = np.zeros(round(seconds * sounds.RATE), np.float32)
-    memory, found, begun = None, [], None
+    memory, begun = None, None
+    found: list[tuple[float, float]] = []
+    changes: list[float] = []
     restarts = [*stream.restarts, float("inf")]
     decider = None
     for number, row in enumerate(stream.rows):
@@ -168,15 +211,17 @@ def alarms(
             run_clock=run_clock if np.isfinite(run_clock) else None,
         )  # fmt: skip
         change = None
-        if np.isfinite(change_value):
+        if levels and np.isfinite(change_value):
             change = LevelChange(float(change_db), float(change_value), passing=bool(passing))
         decision = decider.decide(
             Score(window, float(value) if valid else None, level=change), _STATES[int(state)]
         )
+        if any(event.kind is EventKind.LEVEL for event in decision.events):
+            changes.append(float(end))
         standing = decision.level is Level.ALARM
         if standing and begun is None:
             begun = float(end)
         elif not standing and begun is not None:
             found.append((begun, float(end)))
             begun = None
-    return found if begun is None else [*found, (begun, float("inf"))]
+    return Told(found if begun is None else [*found, (begun, float("inf"))], changes)

@@ -47,6 +47,8 @@ class Stream:
     sound: np.ndarray
     events: tuple[Event, ...] = ()
     restarts: tuple[float, ...] = ()
+    # Seconds of it that are no repetition; None where all of it is new.
+    distinct: float | None = None
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,10 @@ CHANGES = ("gain +6 dB", "gain -6 dB", "gain +2 dB", "another microphone")
 def cycled(
     sound: np.ndarray, rng: np.random.Generator, on: float, off: float, seconds: float
 ) -> np.ndarray:
-    """A machine's sound in runs, faded in and out in half a second; between them a quiet hall."""
+    """A machine's sound in runs, faded in and out in half a second; between them a quiet hall.
+
+    The hall's noise fades out as a run fades in: the recording of a run holds its own hall.
+    """
     out = rng.standard_normal(int(seconds * RATE)).astype(np.float32)
     out *= 10 ** (-35 / 20) * np.sqrt(np.mean(sound**2))
     at, taken, ramp = 0, 0, RATE // 2
@@ -161,6 +166,9 @@ def cycled(
         if length > 2 * ramp:
             run[:ramp] *= fade
             run[-ramp:] *= fade[::-1]
+            out[at : at + ramp] *= fade[::-1]
+            out[at + length - ramp : at + length] *= fade
+            out[at + ramp : at + length - ramp] = 0.0
         out[at : at + length] += run
         taken += length
         at += length + int(off * rng.uniform(0.8, 1.2) * RATE)
