@@ -17,12 +17,12 @@ import service_sounds as sounds
 from agent.activity.cutter import RunningWindows
 from agent.activity.edges import Edges
 from agent.calibrate.rules import find_limit
+from agent.capture.convert import Converter
 from agent.config.agent import MachineConfig
 from agent.config.decide import DecideConfig
 from agent.config.threshold import ThresholdRule
 from agent.core.records import (
     Activity,
-    AudioBlock,
     EventKind,
     Level,
     LevelChange,
@@ -86,14 +86,14 @@ def score_stream(bundle: Bundle, stream: sounds.Stream, hop: float) -> Scored:
         hop: Step between windows, seconds.
     """
     encoder = bundle.manifest.encoder
-    if encoder.sample_rate != sounds.RATE:
-        raise SystemExit("only encoders at 16 kHz")
     config = MachineConfig(name="bench", hop_seconds=hop)
     terms = settings_of(config, bundle)
     rows: list[tuple[float, ...]] = []
     with tempfile.TemporaryDirectory() as state:
         starts = [0, *(int(at * sounds.RATE) for at in stream.restarts)]
         for first, last in zip(starts, [*starts[1:], len(stream.sound)], strict=True):
+            # As a microphone at 16 kHz is heard by an encoder at another rate.
+            convert = Converter(None, encoder.sample_rate, "bench")
             rolling = RollingWindow(encoder.window_samples, terms.hop_samples, encoder.sample_rate)
             edges = Edges(bundle.manifest.window_seconds, Path(state) / "edges.json")
             windows = RunningWindows(rolling, edges, terms.following)
@@ -104,9 +104,8 @@ def score_stream(bundle: Bundle, stream: sounds.Stream, hop: float) -> Scored:
             )
             for at in range(first, last, BLOCK):
                 clock = BEGIN + at / sounds.RATE
-                block = AudioBlock(
-                    stream.sound[at : min(at + BLOCK, last)], sounds.RATE, clock, clock
-                )
+                part = stream.sound[at : min(at + BLOCK, last), None]
+                block = convert(part, sounds.RATE, clock)
                 rows += [_row(judge.judge(window)) for window in windows.push(block)]
     return Scored(
         stream.name, stream.kind, len(stream.sound) / sounds.RATE, stream.events, stream.restarts,

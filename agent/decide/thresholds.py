@@ -16,6 +16,7 @@ from agent.config.decide import Amounts, DecideConfig, FalseAlarms
 from agent.config.threshold import ThresholdRule
 from agent.core.errors import ConfigError
 from agent.core.scale import Scale, measure_spread, scale_of
+from agent.score.sessions import one_session
 
 # Seconds of sound are drawn in so many windows at most.
 _FINEST = 60
@@ -37,6 +38,8 @@ class Thresholds:
         notes: What a person should know of how they were found.
         promise: What is promised, and what that costs, in words; empty where it isn't known.
         blind: What to do about a threshold beyond every known fault; empty while one is seen.
+        one_day: Why nothing is promised for other days than the recordings' own, in words; empty
+            where several are known, or when they were made is not.
     """
 
     alarm: float
@@ -46,6 +49,7 @@ class Thresholds:
     promise: tuple[str, ...] = ()
     blind: str = ""
     lasting: Amounts | None = None
+    one_day: str = ""
 
     @property
     def both(self) -> tuple[float, float | None]:
@@ -79,6 +83,9 @@ def find_thresholds(
         lasting = config.alert.escalation(config.clear_seconds, promised=promised)
     scale = scale_of(alarm, None if healthy is None else measure_spread(healthy.scores))
     promise, blind = _cost(config, manifest, alarm)
+    one_day = "" if healthy is None or config.threshold is not None else one_session(healthy.rows)
+    if one_day:
+        promise = (one_day, *promise)
     if promise and lasting is not None and alert is not None:
         still = (
             f"what stays above {min(alert, alarm):.4g} for {lasting.raise_after:g} of "
@@ -93,6 +100,7 @@ def find_thresholds(
         promise,
         blind,
         lasting,
+        one_day,
     )
 
 

@@ -34,6 +34,7 @@ from agent.doctor.promise import check_promise
 from agent.encode.providers import CPU
 from agent.machine.settings import adapted, suits
 from agent.request.roles import check_token
+from agent.score.sessions import OTHER_DAY
 from agent.window.condition import condition_file
 
 _LOW_BYTES = 500_000_000
@@ -275,6 +276,9 @@ def check_bundle(config: AgentConfig, machine: MachineConfig) -> tuple[Finding, 
         if trusted.doubt:
             remedy = "See that it is the bundle that is meant: docs/guide/growth.md#signatures"
             return Finding(name, Grade.WARN, f"{text}; it {trusted.doubt}", remedy), taken / step
+        if found.one_day and machine.commission is None:
+            remedy = OTHER_DAY[0].upper() + OTHER_DAY[1:]
+            return Finding(name, Grade.WARN, text, remedy), taken / step
         if caveat := manifest.threshold.caveat:
             remedy = f"Its threshold: {caveat}"
             return Finding(name, Grade.WARN, text, remedy), taken / step

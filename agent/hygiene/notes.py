@@ -15,7 +15,7 @@ from agent.hygiene.measure import Measured
 from agent.hygiene.record import NoteRecord
 from agent.recordings.model import Machine, Recording
 from agent.recordings.windows import source_name
-from agent.score.sessions import session_names, session_note
+from agent.score.sessions import one_session, session_names, session_note
 from agent.window.conditions import is_lossy
 
 # Band edges of one make of resampler or microphone lie within this of each other, as a share.
@@ -163,7 +163,8 @@ def _sessions(machine: Machine) -> list[NoteRecord]:
         for recording, name, session in zip(normal, names, session_names(names), strict=True)
     ]
     text = session_note(rows)
-    return [NoteRecord(kind="session", text=text)] if text else []
+    serious = bool(one_session(rows))
+    return [NoteRecord(kind="session", serious=serious, text=text)] if text else []
 
 
 def _edges(

@@ -24,6 +24,7 @@ from agent.core.text import plural
 from agent.decide.thresholds import counting_of
 from agent.recordings.windows import WindowSet
 from agent.score.scorer import HealthySet
+from agent.score.sessions import OTHER_DAY
 
 # Days in which one false alarm is promised, where the wanted promise would be blind.
 LADDER_DAYS = (7.0, 1.0, 1.0 / 24.0)
@@ -126,12 +127,19 @@ class Promised:
         threshold: Raw score above which a window is anomalous.
         seen: What becomes of known and planted faults.
         hours: Of healthy sound that it was found from.
+        one_day: Why nothing is promised for other days; empty where several are known.
     """
 
     promise: FalseAlarms
     threshold: float
     seen: Sight
     hours: float
+    one_day: str = ""
+
+    @property
+    def hollow(self) -> bool:
+        """Whether it says nothing of what a user would count on: any fault, or any other day."""
+        return self.seen.blind or bool(self.one_day)
 
     def words(self) -> str:
         """For people."""
@@ -139,6 +147,8 @@ class Promised:
             f"promise: {self.promise.words} of running",
             *passing_words(self.threshold, self.seen),
         ]
+        if self.one_day:
+            told.insert(0, f"ONE SESSION: {self.one_day}; {OTHER_DAY}")
         if self.seen.blind:
             told.insert(0, "BLIND: no known fault would raise an alarm; export promises less")
         return "; ".join([*told, hours_words(self.hours)])

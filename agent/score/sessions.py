@@ -21,6 +21,11 @@ GAP = timedelta(hours=4)
 _LONGEST = timedelta(hours=24)
 # A session is left out whole only if at least this share of the recordings remains, and so many.
 _REMAINING, _LEAST = 0.25, 4
+# What to do about recordings of a single session.
+OTHER_DAY = (
+    "record the machine on another day and train again, or let the bundle listen in shadow first "
+    "(`commission: {}` of the machine, docs/guide/commissioning.md)"
+)
 
 
 def session_names(names: Sequence[str]) -> list[str]:
@@ -88,17 +93,29 @@ def sessions_of(rows: Sequence[Row]) -> tuple[str, ...]:
     return tuple(sorted({row.session for unit, row in named if unit == f"session {row.session}"}))
 
 
+def one_session(rows: Sequence[Row]) -> str:
+    """When all recordings of a bank are of one session, what that means for a promise; else empty.
+
+    Where names tell no times nothing is known, and nothing is said.
+    """
+    names = {row.session for row in rows}
+    recordings = len({row.group for row in rows})
+    if len(names) != 1 or "" in names or recordings < 2:
+        return ""
+    return (
+        f"all {recordings} recordings are of one session (from {_told(names.pop())} on): nothing "
+        "is promised for other days, which may be above the threshold from their first minute on"
+    )
+
+
 def session_note(rows: Sequence[Row]) -> str:
     """What the sessions of a bank leave unknown, for people; empty where there are enough."""
     names = {row.session for row in rows}
     recordings = len({row.group for row in rows})
     if "" in names or recordings < 2:
         return ""
-    if len(names) == 1:
-        return (
-            f"all {recordings} recordings are of one session (from {_told(names.pop())} on): the "
-            "threshold knows nothing of other days; record the machine on another day too"
-        )
+    if one := one_session(rows):
+        return f"ONE SESSION: {one}; {OTHER_DAY}"
     left_out = sessions_of(rows)
     if not left_out:
         return (

@@ -148,7 +148,7 @@ def export(
         tell(f"[{colour}]{escape('; '.join(words))}[/{colour}]", highlight=False)
     told = "" if manifest.agreement is None else manifest.agreement.ruined  # before all else
     for note in (note for note in manifest.notes if note != told):
-        colour = "red" if note.startswith("BLIND") else "yellow"
+        colour = "red" if note.startswith(("BLIND", "ONE SESSION")) else "yellow"
         tell(f"[{colour}]note:[/{colour}] {escape(note)}", highlight=False)
     size = sum(record.size for record in manifest.files.values())
     tell(f"wrote {escape(str(out))} ({size / 1e6:.2f} MB)", highlight=False, soft_wrap=True)

@@ -12,11 +12,14 @@ from rich.console import Console
 from support.encoders import RATE, SmallEncoder
 
 from agent.bundle.manifest import BANK, GATE, GATE_ROWS, ROWS
+from agent.config.agent import AgentConfig
 from agent.config.decide import DecideConfig, FalseAlarms
 from agent.config.recipe import ThresholdConfig, WindowConfig
 from agent.core.errors import BundleError, ConfigError
 from agent.decide.thresholds import find_thresholds
 from agent.deploy.load import open_bundle
+from agent.doctor.examine import check_bundle
+from agent.doctor.finding import Grade
 from agent.recordings.load import load_machines
 from export import bundle as bundling
 from export.bundle import export_bundle
@@ -40,12 +43,12 @@ def hiss(seed, seconds=3):
 def export(tmp_path, monkeypatch):
     """Export recordings by role with the small encoder."""
 
-    def make(recordings, **threshold):
+    def make(recordings, stamp="", **threshold):
         root = tmp_path / "pump"
         for role, sounds in recordings.items():
             (root / role).mkdir(parents=True)
             for n, sound in enumerate(sounds):
-                soundfile.write(root / role / f"{n:02}.wav", sound, RATE)
+                soundfile.write(root / role / f"{stamp}{n:02}.wav", sound, RATE)
         (machine,) = load_machines(root)
         record = RunRecord(
             auscult_version="0",
@@ -147,3 +150,31 @@ def test_a_promise_in_days_sets_the_bundles_threshold_and_the_devices(export):
     without = find_thresholds(DecideConfig(), manifest, None, 1.0)
     assert without.alert is None
     assert "no alerts" in without.notes[0]
+
+
+def test_recordings_of_one_session_promise_nothing_of_other_days(export, tmp_path):
+    promise = FalseAlarms(at_most=1, per_days=30)
+    normal = {"normal": [hum(n) for n in range(16)]}
+    out = export(normal, stamp="20260302_2342", false_alarms=promise)
+    bundle = open_bundle(out)
+    bundle.close()
+    assert any(note.startswith("ONE SESSION: all 16") for note in bundle.manifest.notes)
+    found = find_thresholds(DecideConfig(), bundle.manifest, bundle.healthy, 1.0)
+    assert "nothing is promised for other days" in found.one_day
+    assert found.promise[0] == found.one_day
+    # Found at the place itself, it is of other days.
+    by_hand = DecideConfig(threshold=found.alarm)
+    assert not find_thresholds(by_hand, bundle.manifest, bundle.healthy, 1.0).one_day
+
+    def told(**machine):
+        machine = {"name": "pump", "bundle": str(out), **machine}
+        config = AgentConfig.model_validate(
+            {"state_dir": tmp_path / "state", "machines": [machine]}, context={"base": tmp_path}
+        )
+        return check_bundle(config, config.machines[0])[0]
+
+    finding = told()
+    assert finding.grade is Grade.WARN
+    assert "all 16 recordings are of one session" in finding.text
+    assert "another day" in finding.remedy
+    assert "another day" not in told(commission={}).remedy

@@ -219,7 +219,7 @@ def train(
         console.print(escape(rehearsal_words(rehearsal.figures)), highlight=False)
         console.print(f"verdict: {escape(rehearsal.ruling.text())}", highlight=False)
     if rehearsal is not None and rehearsal.promised is not None:
-        colour = "red" if rehearsal.promised.seen.blind else "default"
+        colour = "red" if rehearsal.promised.hollow else "default"
         console.print(f"[{colour}]{escape(rehearsal.promised.words())}[/{colour}]", highlight=False)
     console.print(f"trained {record.machine} with {recipe.name} in {record.seconds:.0f} s: {out}")
     if report is not None:

@@ -13,6 +13,7 @@ from agent.learn.promise import Promised, heard_hours, window_rule
 from agent.recordings.windows import WindowSet
 from agent.score.build import build_scorer
 from agent.score.scorer import HealthySet
+from agent.score.sessions import one_session
 from trainer.encoders.base import Encoder
 from trainer.fit.embed import embed_windows
 from trainer.preset import Preset
@@ -59,5 +60,9 @@ def look_ahead(
     recorded = () if faulty is None else recorded_scores(score(faulty.waveforms), faulty.groups)
     info = SightInfo(planted=tuple(median_scores(score(planted), what)), recorded=recorded)
     return Promised(
-        asked, threshold.value, sight_at(threshold.value, info), heard_hours(windows, seconds)
+        asked,
+        threshold.value,
+        sight_at(threshold.value, info),
+        heard_hours(windows, seconds),
+        one_session(healthy.rows),
     )
