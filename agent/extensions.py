@@ -180,7 +180,7 @@ class Extensions:
         self.swapper.begin_anew(machine)
 
     def observers(self, machine: str) -> Sequence[PipelineObserver]:
-        """Those who listen in on a machine."""
+        """The observers that listen in on a machine."""
         observers: list[PipelineObserver] = [self._collector.observers[machine]]
         if not self._config.evidence.enabled:
             return [*observers, Explainer()]

@@ -145,7 +145,7 @@ def export_bundle(
     cache: EmbeddingCache | None = None,
     graphs: GraphCache | None = None,
 ) -> Exported:
-    """As `export_run`, and give the comparison too.
+    """Make a bundle, as `export_run`, and give the comparison too.
 
     Args:
         run: The run folder.

@@ -88,7 +88,7 @@ def score_tests(
 
 
 def clip_name(machine: Machine, recording: Recording) -> str:
-    """Its name in result files: the challenge's own, or the path that tells a plain label."""
+    """A clip's name in result files: the challenge's own, or the path that tells a plain label."""
     if recording.section:
         return recording.path.name
     return recording.path.relative_to(machine.root).as_posix()

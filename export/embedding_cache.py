@@ -48,7 +48,7 @@ class EmbeddingCache:
         title: str,
         progress: Progress | None,
     ) -> Matrix:
-        """As `agent.learn.embed.embed`, computed only where it is not known."""
+        """Embeddings (`agent.learn.embed.embed`), computed only where it is not known."""
         place = self.entry(graph_digest(graph), waveforms)
         found = self.read(place, len(waveforms), info.dim)
         if found is None:

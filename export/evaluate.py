@@ -104,7 +104,7 @@ def choose_systems(
 
 
 def _offered(preset: Preset, precisions: Sequence[Precision]) -> Sequence[Precision]:
-    """Those asked for that a preset can be exported in, at least one."""
+    """The precisions asked for that a preset can be exported in, at least one."""
     if preset.quantization.mode == "none":
         return ("float32",)
     return precisions[:1] if preset.floor else precisions

@@ -6,7 +6,7 @@ from export.results import Summary, System
 
 
 def title(system: System) -> str:
-    """Its name, and whether it is a floor or a mean over seeds."""
+    """A system's name, and whether it is a floor or a mean over seeds."""
     floor = " (floor)" if system.preset.floor else ""
     seeds = f", {len(system.seeds)} seeds" if len(system.seeds) > 1 else ""
     return f"{system.name}{floor}{seeds}"

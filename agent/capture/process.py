@@ -66,7 +66,7 @@ class ProcessSource:
 
     @property
     def live(self) -> bool:
-        """As configured: whether sound goes on whether or not anybody keeps up."""
+        """Whether sound goes on whether or not anybody keeps up."""
         return self._config.live
 
     def start(self) -> None:

@@ -42,7 +42,7 @@ class SegmentFile:
 
     @property
     def seconds(self) -> float:
-        """Its length so far."""
+        """Length of the sound written so far."""
         return self._frames / self._rate
 
     def write(self, piece: Samples) -> None:

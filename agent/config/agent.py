@@ -212,7 +212,7 @@ class AgentConfig(Strict):
         return machine.bundle or self.state_path / "bundles" / machine.name
 
     def bundle_at(self, name: str) -> Path:
-        """The same, by the machine's name.
+        """Where the bundle of the machine of a name is, or will be.
 
         Raises:
             StopIteration: There is none of that name.

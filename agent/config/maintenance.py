@@ -78,7 +78,7 @@ class MaintenanceConfig(Strict):
         return None if self.zone is None else ZoneInfo(self.zone)
 
     def near(self, wall: float) -> list[Planned]:
-        """Its occurrences that are not over, and begin within eight days.
+        """Occurrences of the plan that are not over, and begin within eight days.
 
         Args:
             wall: Now, seconds since the epoch.

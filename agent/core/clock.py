@@ -108,7 +108,7 @@ class WallClock:
 
     @property
     def quality(self) -> ClockQuality:
-        """As the latest look found it; from any thread."""
+        """The clock's quality, as the latest look found it; from any thread."""
         jumped = self._jumped_at
         if jumped is not None and self._steady() - jumped < _RECENT_SECONDS:
             return ClockQuality.JUMPED

@@ -85,7 +85,7 @@ class Scale:
         return (raw - self.median) / (self.threshold - self.median)
 
     def maybe(self, raw: float | None) -> float | None:
-        """The same; None of None."""
+        """A raw score on the scale; None when there is no score."""
         return None if raw is None else self.of(raw)
 
     def zone(self, raw: float) -> Zone:

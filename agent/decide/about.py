@@ -38,7 +38,7 @@ class AlarmAbout(AlarmLog):
         bands: Sequence[UnusualBand],
         context: Sequence[Circumstance] = (),
     ) -> None:
-        """It is known why the alarm was raised just now.
+        """Take why the alarm was raised just now.
 
         Args:
             zone: Severity zone of the window that did.

@@ -90,7 +90,7 @@ class AlarmStateMachine(AlarmAbout):
         )
 
     def at(self, monotonic: float, wall: float) -> None:
-        """It is so late now: shelving and muting may end, a reminder fall due.
+        """Let time pass up to now: shelving and muting may end, a reminder fall due.
 
         Args:
             monotonic: Now, seconds; a time before the last one counts as the last one.
@@ -206,7 +206,7 @@ class AlarmStateMachine(AlarmAbout):
         self._end_mute(operator, note)
 
     def reconsidered(self, news: News, context: Sequence[Circumstance] = ()) -> None:
-        """It was looked at what the standing alarm is about: an acknowledged one may speak again.
+        """Take what has become of the standing alarm's reason: an acknowledged one may speak again.
 
         Args:
             news: What has become of its reason.

@@ -58,7 +58,7 @@ class TrialEncoder(OnnxEncoder):
         return self.encoder.info
 
     def start(self) -> None:
-        """It is started."""
+        """Start of an encoder that was started before: nothing is done."""
 
     def encode(self, waveforms: Matrix) -> Matrix:
         """Embed a batch of windows, and remember whether that went well."""
@@ -191,7 +191,7 @@ class BundleSwapper:
         return self.uses[machine].bundle
 
     def judging(self, machine: str) -> Bundle | None:
-        """The same as it is to judge: on trial, while it is on trial."""
+        """The bundle that judges a machine: on trial as long as its trial lasts; None without."""
         use = self.uses[machine]
         if use.bundle is None or use.trial is None:
             return use.bundle

@@ -42,7 +42,7 @@ _CACHES = ("trt_engine_cache_path", "trt_timing_cache_path")
 def choose_providers(
     wanted: Sequence[str], there: Sequence[str], *, where: Path
 ) -> tuple[str, ...]:
-    """Those of the wanted that are there, in their order.
+    """The wanted execution providers that are there, in the order wanted.
 
     Args:
         wanted: The preferred first.

@@ -139,7 +139,7 @@ class HealthySpectrum:
     cell_spread: Floats
 
     def table(self) -> Matrix:
-        """As it is kept: float32 `(bands, 8)`, columns as in `COLUMNS`."""
+        """The spectrum as a table for a bundle: float32 `(bands, 8)`, columns as in `COLUMNS`."""
         hertz = self.grid.hertz
         found: Matrix = np.stack(
             [

@@ -1,4 +1,4 @@
-"""The same sound in two recordings: copied, converted, re-encoded, re-levelled, shifted, re-cut.
+"""Recordings that hold the same sound: copied, converted, re-encoded, re-levelled, shifted, re-cut.
 
 A copy of a training recording is its own nearest neighbour at no distance, so healthy scores come
 out far too small; in the test set it is found healthy whatever the detector is worth. Copies are

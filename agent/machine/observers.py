@@ -1,4 +1,4 @@
-"""Those who listen in on a pipeline without being a stage of it: evidence and collection.
+"""Observers, which listen in on a pipeline without being a stage of it: evidence and collection.
 
 They hear sound and decisions, and may say why a window raised an alarm (`Explaining`).
 """

@@ -17,7 +17,7 @@ class Standing(Protocol):
 
     @property
     def status(self) -> AlarmStatus:
-        """As it stands."""
+        """The alarm as it stands."""
         ...
 
 
@@ -26,7 +26,7 @@ class Following(Protocol):
 
     @property
     def status(self) -> DriftStatus | None:
-        """As it stands; None when it is not followed, or not evaluated yet."""
+        """Drift as it stands; None when it is not followed, or not evaluated yet."""
         ...
 
 
@@ -40,22 +40,22 @@ class Machine(Protocol):
 
     @property
     def counters(self) -> Counters:
-        """Its counts."""
+        """Counts of the machine's windows and alarms."""
         ...
 
     @property
     def sensor(self) -> SensorCondition:
-        """Its microphone's condition."""
+        """Condition of the machine's microphone."""
         ...
 
     @property
     def alarm(self) -> Standing:
-        """Its alarm; AuscultError before it is listened to."""
+        """The machine's alarm; AuscultError before it is listened to."""
         ...
 
     @property
     def drift(self) -> Following:
-        """Its drift; AuscultError before it is listened to."""
+        """The machine's drift; AuscultError before it is listened to."""
         ...
 
     @property

@@ -37,12 +37,12 @@ class Watched(Protocol):
 
     @property
     def counters(self) -> Counters:
-        """Its counts."""
+        """Counts of the machine's windows."""
         ...
 
     @property
     def sensor(self) -> SensorCondition:
-        """Its microphone's condition."""
+        """Condition of the machine's microphone."""
         ...
 
     @property

@@ -40,7 +40,7 @@ class OpenRecording:
         self._channels = ChannelMeter(info.rate)
 
     def blocks(self) -> Iterator[Samples]:
-        """Its sound at the encoder's rate, float32 `(n,)` each.
+        """The recording's sound at the encoder's rate, float32 `(n,)` each.
 
         Raises:
             AudioError: It has no such channel, or cannot be decoded.

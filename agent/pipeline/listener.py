@@ -288,6 +288,6 @@ class Listener(ABC):
             self._tell_condition(condition)
 
     def give_up(self, fault: Exception) -> None:
-        """It could not be started: its fault is told, and it has ended."""
+        """Tell that the machine could not be started, and count it as ended."""
         self._fail(fault)
         self._ended.set()

@@ -43,7 +43,7 @@ class Startable(Failing, Protocol):
         ...
 
     def give_up(self, fault: Exception) -> None:
-        """It could not be started."""
+        """Take that the machine could not be started, and why."""
         ...
 
 

@@ -342,7 +342,7 @@ class Pipeline(Listener):
         return decision
 
     def _go_live(self) -> None:
-        """Its alarms are told from the next window on; a warning that stands, stands."""
+        """The machine's alarms are told from the next window on; a warning that stands, stands."""
         self._shadow = None
         bundle = self._judge.bundle
         self._terms = terms = self._terms_of(bundle)

@@ -40,7 +40,7 @@ class Listening(Protocol):
 
     @property
     def counters(self) -> Counters:
-        """Its counts."""
+        """Counts of the machine's windows."""
         ...
 
     @property
@@ -82,7 +82,7 @@ class Opened(Protocol):
 
     @property
     def path(self) -> Path:
-        """Its folder."""
+        """Folder of the bundle."""
         ...
 
     @property

@@ -46,7 +46,7 @@ class ConsolePublisher:
         self._sensors: dict[str, ConditionStatus] = {}
 
     def start(self) -> None:
-        """Nothing to begin."""
+        """Begin: the log is open already."""
 
     def handle(self, telling: Telling) -> None:
         """Log what happened."""
@@ -123,7 +123,7 @@ class ConsolePublisher:
             self._invalid[machine] = (before[0] if before else window, window.validity)
 
     def stop(self) -> None:
-        """Nothing to finish."""
+        """End: every line has been written."""
 
     def state(self) -> str:
         """Machines that cannot be judged at present."""

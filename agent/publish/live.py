@@ -55,7 +55,7 @@ class LiveBoard:
         self._closed = False
 
     def start(self) -> None:
-        """Nothing to begin."""
+        """Begin: readers may come at any time."""
 
     def handle(self, telling: Telling) -> None:
         """Take each message."""
@@ -115,5 +115,5 @@ class LiveBoard:
             self._changed.notify_all()
 
     def state(self) -> str:
-        """Nothing to say."""
+        """What is amiss; never anything."""
         return ""

@@ -34,7 +34,7 @@ class Requests(Protocol):
 
     @property
     def commands(self) -> Sequence[str]:
-        """Those that can be carried out."""
+        """Names of the commands that can be carried out."""
         ...
 
     def take(self, command: str, payload: bytes, *, retained: bool) -> None:
@@ -125,7 +125,7 @@ class MqttPublisher:
         return outbox_health(self.outbox, self.refused, self.sender.proof)
 
     def delivery(self) -> Delivery:
-        """The same, for who watches the agent."""
+        """How delivery goes, as the metrics and the watchdog read it."""
         health = self.outbox_health()
         return Delivery(
             connected=self.wait_connected(0.0),

@@ -221,7 +221,7 @@ class Outbox:
         return self.store.undelivered
 
     def waiting(self) -> int:
-        """Those of them that the broker has not answered, not even by refusing them for now."""
+        """Events that the broker has not answered, not even by refusing them for now."""
         held = self._refused.keys() | self._aside.keys()
         return self.store.undelivered - len(held) - len(self._acknowledged)
 

@@ -194,7 +194,7 @@ class EventStore:
 
     @property
     def unsaved(self) -> int:
-        """Those of them that are in memory alone."""
+        """Events that are in memory alone."""
         return len(self._unsaved)
 
     def recall(self, key: str) -> str | None:

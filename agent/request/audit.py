@@ -118,7 +118,7 @@ class AuditTrail:
         return Path(f"{self.path}.{number}") if number else self.path
 
     def read(self) -> Iterator[AuditEntry]:
-        """Its lines, the oldest first; one that was cut short is passed over."""
+        """The trail's lines, the oldest first; one that was cut short is passed over."""
         for number in range(BACKUPS, -1, -1):
             try:
                 lines = self._backup(number).read_bytes().splitlines()

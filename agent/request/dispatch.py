@@ -93,7 +93,7 @@ class Dispatcher:
 
     @property
     def commands(self) -> Sequence[str]:
-        """Those that can be carried out."""
+        """Names of the commands that can be carried out."""
         return sorted(self._handlers)
 
     def start(self) -> None:
@@ -287,6 +287,6 @@ def _no_constant(name: str) -> Any:
 
 
 def _transaction(data: Any) -> str | None:
-    """That of a request that may be wrong otherwise, so that its sender knows the answer."""
+    """Transaction of a request, however wrong the rest is: by it the sender knows the answer."""
     found = data.get("transaction") if isinstance(data, dict) else None
     return found if isinstance(found, str) and _PRINTABLE.fullmatch(found) else None

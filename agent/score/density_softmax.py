@@ -141,7 +141,7 @@ class DensitySoftmaxScorer:
         self._usual = take(state, "readings", (2, 2))
 
     def start(self) -> None:
-        """Nothing to prepare."""
+        """Ready as it was built: there is no index to make."""
 
     def score(self, embeddings: Matrix) -> tuple[Vector, IntVector]:
         """Scores, float32 `(m,)`."""

@@ -109,7 +109,7 @@ class DtmmScorer:
         self._noise = ProcessNoise(config.noise_mean, config.noise_log_scale, config.noise_logit)
 
     def start(self) -> None:
-        """Nothing to prepare."""
+        """Ready as it was built: there is no index to make."""
 
     def score(self, embeddings: Matrix) -> tuple[Vector, IntVector]:
         """Distances, float32 `(m,)`."""

@@ -274,7 +274,10 @@ def fusion_left_out(
     queries: Sequence[Matrix],
     fitter: Fitter | None = None,
 ) -> list[Vector]:
-    """As `methods.left_out`; what makes parts comparable leaves the recordings out as well."""
+    """Scores of the recordings left out, as `methods.left_out` gives them.
+
+    What makes parts comparable leaves the recordings out as well.
+    """
     # The windows' own scores are needed whatever is asked: they make the parts comparable.
     own = [healthy.vectors, *queries]
     parts = _parts_left_out(healthy, config, own, fitter)

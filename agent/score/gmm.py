@@ -67,7 +67,7 @@ class MixtureScorer:
         ]
 
     def start(self) -> None:
-        """Nothing to prepare."""
+        """Ready as it was built: there is no index to make."""
 
     def score(self, embeddings: Matrix) -> tuple[Vector, IntVector]:
         """Negative log densities, float32 `(m,)`."""

@@ -47,7 +47,7 @@ class IndexPlan:
     usable: bool = True
 
     def array(self) -> Matrix:
-        """As a bundle keeps it, `(5,)`."""
+        """The settings as a bundle keeps them, `(5,)`."""
         numbers = (self.links, self.weighed, self.ef, self.recall, self.usable)
         return np.array(numbers, dtype=np.float32)
 

@@ -100,7 +100,7 @@ class MahalanobisScorer:
         self._whites = take(state, "whitening", (count, size, size)).astype(np.float32)
 
     def start(self) -> None:
-        """Nothing to prepare."""
+        """Ready as it was built: there is no index to make."""
 
     def score(self, embeddings: Matrix) -> tuple[Vector, IntVector]:
         """Distances, float32 `(m,)`, in standard deviations times sqrt(d) or so."""

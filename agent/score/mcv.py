@@ -62,7 +62,7 @@ class CoveringScorer:
             raise StateError("radius", "should be above 0")
 
     def start(self) -> None:
-        """Nothing to prepare."""
+        """Ready as it was built: there is no index to make."""
 
     def score(self, embeddings: Matrix) -> tuple[Vector, IntVector]:
         """Scores, float32 `(m,)`."""

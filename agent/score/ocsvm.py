@@ -60,7 +60,7 @@ class OneClassScorer:
         self._log_rho = float(np.log(rho))
 
     def start(self) -> None:
-        """Nothing to prepare."""
+        """Ready as it was built: there is no index to make."""
 
     def score(self, embeddings: Matrix) -> tuple[Vector, IntVector]:
         """Scores, float32 `(m,)`: above 0 is outside the machine's boundary."""

@@ -65,7 +65,7 @@ class StateError(AuscultError):
         )
 
     def of_part(self, part: str) -> StateError:
-        """The same fault, of an array of a fusion's part."""
+        """This fault, told of an array of a fusion's part."""
         return StateError(f"{part}.{self.name}", self._what)
 
 

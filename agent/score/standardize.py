@@ -49,7 +49,7 @@ class Standard:
 
     @property
     def state(self) -> State:
-        """Its arrays, float32."""
+        """Arrays of the standardisation for a bundle, float32."""
         return {CENTRE: self.centre.astype(np.float32), AXES: self.axes.astype(np.float32)}
 
 

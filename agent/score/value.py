@@ -26,7 +26,7 @@ class ValueScorer:
         self._column = config.column
 
     def start(self) -> None:
-        """Nothing to prepare."""
+        """Ready as it was built: there is no index to make."""
 
     def score(self, embeddings: Matrix) -> tuple[Vector, IntVector]:
         """The column, as it is; float32 `(m,)`."""

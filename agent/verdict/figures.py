@@ -21,7 +21,7 @@ ASSUMPTION = (
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """So many of so many, with the exact 95 % interval of the share.
+    """A share, so many of so many, with its exact 95 % interval of the share.
 
     Attributes:
         hits: How many.

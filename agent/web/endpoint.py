@@ -85,7 +85,7 @@ class Endpoint:
     path_names: dict[str, str] = field(default_factory=dict)
 
     def route(self) -> Route:
-        """As Starlette wants it."""
+        """The operation as a route of Starlette."""
         return Route(f"/api{self.path}", self._serve, methods=[self.method])
 
     async def _serve(self, request: Request) -> Response:

@@ -198,7 +198,7 @@ def benchmark_json(
     about: dict[str, Any],
     machines: Sequence[Machine] = (),
 ) -> dict[str, Any]:
-    """As `auscult evaluate` writes it, with means over machines, cost, and what was not run."""
+    """The evaluation as JSON, with means over machines, cost, and what was not run beside it."""
     found = evaluation_json(evaluation, about, machines)
     for line in lines(evaluation):
         found["presets"][line.system.name].update(

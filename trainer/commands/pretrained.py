@@ -215,7 +215,7 @@ def _inspect(file: Path) -> dict[str, Any]:
 
 
 def _inspect_mn04(file: Path, tensors: int) -> dict[str, Any]:
-    """The same for EfficientAT's mn04, whose own reader checks every tensor."""
+    """What a file of EfficientAT's mn04 holds; its own reader checks every tensor."""
     from trainer.encoders.mn04 import Mn04
     from trainer.zoo.catalogue import find
     from trainer.zoo.identify import sha256

@@ -33,7 +33,7 @@ class View:
     high_hz: float | None = None
 
     def moved(self, columns: int) -> View:
-        """The same view in an embedding with so many columns before it."""
+        """This view in an embedding with so many columns before it."""
         return replace(self, start=self.start + columns, stop=self.stop + columns)
 
 
@@ -115,7 +115,7 @@ class Encoder(nn.Module, ABC):
 
     @property
     def framing(self) -> Framing | None:
-        """Its front end, when overlapping windows can share frames; None when they cannot."""
+        """The front end, when overlapping windows can share frames; None when they cannot."""
         return None
 
     def with_patches(self, waveform: Tensor) -> tuple[Tensor, Tensor]:

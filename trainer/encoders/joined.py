@@ -142,7 +142,7 @@ class Joined(Encoder):
 
     @property
     def views(self) -> tuple[View, ...]:
-        """Those of every part, unless bringing parts to unit length has changed what they are."""
+        """Views of every part, unless bringing parts to unit length has changed what they are."""
         if any(part.unit for part in self._parts()):
             return ()
         return tuple(
@@ -169,13 +169,13 @@ class Joined(Encoder):
 
     @property
     def patch_grid(self) -> PatchGrid | None:
-        """That of the first part that has one."""
+        """The patches' places of the first part that has any."""
         grids = (part.patch_grid for part in self._parts())
         return next((grid for grid in grids if grid is not None), None)
 
     @property
     def framing(self) -> Framing | None:
-        """That of the first part that has one; the others embed whole windows."""
+        """The front end of the first part that has one; the others embed whole windows."""
         framings = (part.framing for part in self._parts())
         return next((framing for framing in framings if framing is not None), None)
 
@@ -198,7 +198,7 @@ class Joined(Encoder):
         return tuple(torch.cat(part.branches(waveform), dim=1) for part in self._parts())
 
     def members(self) -> Sequence[Encoder]:
-        """This one, or the parts that have something to train."""
+        """This encoder, or the parts that have something to train."""
         if self.together:
             return (self,)
         return [part for part in self._parts() if any(True for _ in part.parameters())]

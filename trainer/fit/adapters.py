@@ -56,7 +56,7 @@ class SplitQkv(nn.Module):
             self.add_module(name, part)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """As the fused projection: `(..., width)` to `(..., 3 width)`."""
+        """Query, key and value of tokens in one: `(..., width)` to `(..., 3 width)`."""
         return torch.cat([part(tokens) for part in self.children()], dim=-1)
 
     def join(self) -> nn.Linear:

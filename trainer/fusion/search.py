@@ -259,7 +259,7 @@ class _Judge:
 
 
 def _areas(split: Split, fused: Floats, counts: Floats, wanted: Objective) -> list[Floats]:
-    """Those of AUC source, AUC target, pAUC that are wanted and exist, each `(sets, choices)`."""
+    """Areas (AUC source, AUC target, pAUC) wanted that exist, each `(sets, choices)`."""
     full = ((split.source, 1.0), (split.target, 1.0)) if wanted != "pauc" else ()
     partial = ((~split.anomalous, MAX_FPR),) if wanted != "auc" else ()
     found = []

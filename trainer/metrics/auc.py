@@ -51,7 +51,7 @@ class DomainAuc:
     ap: float
 
     def values(self) -> tuple[float, ...]:
-        """Those of the three areas that exist, in the order source, target, pAUC."""
+        """The areas that exist, in the order source, target, pAUC."""
         return tuple(
             value for value in (self.auc_source, self.auc_target, self.pauc) if value is not None
         )

@@ -40,7 +40,7 @@ class Resamples:
     pauc: Floats
 
     def values(self) -> tuple[Floats, ...]:
-        """Those that exist, in the order of `DomainAuc.values`."""
+        """The areas that exist, in the order of `DomainAuc.values`."""
         return tuple(
             value for value in (self.auc_source, self.auc_target, self.pauc) if value is not None
         )

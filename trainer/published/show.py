@@ -47,7 +47,7 @@ def published_tables(preset: str) -> Iterator[tuple[str, Table]]:
 
 
 def published_json(preset: str) -> list[dict[str, object]]:
-    """The same for a JSON file."""
+    """The published figures of a preset, for a JSON file."""
     return [
         {
             "report": number,

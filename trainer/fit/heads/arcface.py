@@ -83,7 +83,7 @@ class ArcFace(Head):
 
 
 class NoisyArcMix(ArcFace):
-    """As ArcFace, but a mixture gets its margin on its first target alone.
+    """ArcFace in which a mixture gets its margin on its first target alone.
 
     With labels y_a and y_b and share l: l CE(z, y_a) + (1 - l) CE(z, y_b), where only z's entry
     y_a has the margin. The second label is then told apart without one, as noise would be.
