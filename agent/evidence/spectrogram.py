@@ -27,6 +27,7 @@ _RANGE_DB = 80.0
 _FFT_SECONDS = 0.064  # about 16 Hz apart: mains harmonics are told from each other
 # Few, and arrays written over: the device has little memory, and an alarm must find it free.
 _FRAMES_AT_ONCE = 64
+_PAUSE = 2  # cells
 _SMALL = 5  # pixels to one of a thumbnail
 
 # Palette: the colours of sound, greys from paper to ink for frame and letters, the marks' colour.
@@ -152,19 +153,31 @@ def _outline(
     image: Pixels, unusual: UnusualMap, start: float, seconds: float, nyquist: float
 ) -> None:
     """Draw a line around the cells that are marked; cells that touch share one."""
-    cells, bands = unusual.marked.shape
+    marked = _tidy(unusual.marked)
+    cells, bands = marked.shape
     places = (np.arange(WIDTH) + 0.5) / WIDTH * seconds - start
     # The last cell reaches to the end of what it was measured on.
     covered = (places >= 0) & (places < (cells + 1) * unusual.cell_seconds)
     columns = np.clip(places / unusual.cell_seconds, 0, cells - 1).astype(int)
     rows = np.searchsorted(unusual.hertz, (np.arange(HEIGHT) + 0.5) / HEIGHT * nyquist) - 1
     heard = (rows >= 0) & (rows < bands)
-    inside = unusual.marked[columns][:, np.clip(rows, 0, bands - 1)].T & heard[:, None] & covered
+    inside = marked[columns][:, np.clip(rows, 0, bands - 1)].T & heard[:, None] & covered
     padded = np.pad(inside[::-1], 1)
     core = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     line = padded[1:-1, 1:-1] & ~core
     plot = image[_TOP : _TOP + HEIGHT, _LEFT : _LEFT + WIDTH]
     plot[line] = _MARK
+
+
+def _tidy(marked: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Marks a person can follow: what pauses for a cell or two goes on."""
+    padded = np.pad(marked, ((_PAUSE, _PAUSE), (0, 0)))
+    before = np.logical_or.reduce([padded[n : n + len(marked)] for n in range(_PAUSE + 1)])
+    after = np.logical_or.reduce(
+        [padded[_PAUSE + n : _PAUSE + n + len(marked)] for n in range(_PAUSE + 1)]
+    )
+    tidied: npt.NDArray[np.bool_] = before & after
+    return tidied
 
 
 def _stretch(table: Matrix) -> Matrix:

@@ -9,7 +9,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from agent.evidence.record import PICTURE, RECORD, SOUND, EvidenceRecord
 from agent.evidence.ring import Clip
 from agent.evidence.spectrogram import spectrogram_png
 from agent.explain.spectrum import HealthySpectrum
+from agent.explain.spoilt import joined, spoilt, without
 from agent.explain.unusual import UnusualMap, unusual_map
 
 log = logging.getLogger(__name__)
@@ -223,6 +224,10 @@ def write_evidence(job: Job) -> None:
         # As it was judged: an operator may have said that the microphone hears louder now.
         gain = np.float32(10.0 ** (-record.level_offset_db / 20.0))
         found = unusual_map(gain * clip.samples, job.spectrum)
+    if found is not None:
+        lost = [gap.at for gap in record.lost]
+        nothing = joined((*spoilt(clip.samples, clip.rate, lost), *_unjudged(record)))
+        found = without(found, nothing, start)
     picture = spectrogram_png(
         clip.samples,
         clip.rate,
@@ -233,6 +238,24 @@ def write_evidence(job: Job) -> None:
     )
     _replace(job.folder / PICTURE, picture)
     _replace(job.folder / RECORD, (record.model_dump_json(indent=1) + "\n").encode())
+
+
+def _unjudged(record: EvidenceRecord) -> Iterator[tuple[float, float]]:
+    """Stretches that lie in windows which could not be judged, and in no valid one."""
+    judged = [(one.start, one.start + one.seconds) for one in record.windows
+              if one.validity == "valid"]  # fmt: skip
+    for one in record.windows:
+        if one.validity == "valid":
+            continue
+        at, end = one.start, one.start + one.seconds
+        for begin, stop in joined(judged):
+            if begin > at:
+                yield at, min(begin, end)
+            at = max(at, stop)
+            if at >= end:
+                break
+        if at < end:
+            yield at, end
 
 
 def write_flac(path: Path, samples: Samples, rate: int) -> None:

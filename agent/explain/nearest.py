@@ -27,7 +27,10 @@ def nearest_healthy(
     window_seconds: float,
     count: int = TOLD,
 ) -> tuple[NearHealthy, ...]:
-    """The nearest healthy windows, the nearest first; of overlapping ones only the nearest.
+    """The nearest healthy windows of different recordings, the nearest first.
+
+    Several that lie in one recording say little more than one. Where there are fewer recordings
+    than are asked for, others of them follow that overlap none.
 
     Found exactly, in the measure that the scorer compares windows by, whether or not the scorer
     itself looks at neighbours.
@@ -48,18 +51,21 @@ def nearest_healthy(
             for i in range(0, len(bank), _ROWS_AT_ONCE)
         ]
     )
+    order = [int(place) for place in np.argsort(apart, kind="stable")]
     found: list[int] = []
-    for place in np.argsort(apart, kind="stable"):
-        row = bank.rows[place]
-        overlaps = any(
-            bank.rows[other].source == row.source
-            and abs(bank.rows[other].start - row.start) < window_seconds
-            for other in found
-        )
-        if not overlaps:
-            found.append(int(place))
-        if len(found) == count:
-            break
+    for spread in (True, False):
+        for place in order:
+            if len(found) == count:
+                break
+            row = bank.rows[place]
+            taken = any(
+                bank.rows[other].source == row.source
+                and (spread or abs(bank.rows[other].start - row.start) < window_seconds)
+                for other in found
+            )
+            if not taken:
+                found.append(place)
+    found.sort(key=lambda place: float(apart[place]))
     return tuple(
         NearHealthy(
             source=bank.rows[place].source,

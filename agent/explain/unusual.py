@@ -86,7 +86,9 @@ def unusual_map(samples: Samples, healthy: HealthySpectrum) -> UnusualMap:
     return UnusualMap(deviations, grid.hertz, grid.cell_seconds)
 
 
-def unusual_bands(samples: Samples, healthy: HealthySpectrum) -> tuple[Finding, ...]:
+def unusual_bands(
+    samples: Samples, healthy: HealthySpectrum, leave_out: npt.NDArray[np.bool_] | None = None
+) -> tuple[Finding, ...]:
     """The bands of a window that deviate most, the strangest first, at most three.
 
     A band is compared by its mean level, and by the level of its loud moments where those tell
@@ -95,8 +97,12 @@ def unusual_bands(samples: Samples, healthy: HealthySpectrum) -> tuple[Finding, 
     Args:
         samples: A window, float32 `(n,)`, at the spectrum's rate.
         healthy: What to compare with.
+        leave_out: Cells that say nothing of the machine, `(cells,)`; all count when all would go.
     """
-    level, peak = summary(cell_levels(samples, healthy.grid))
+    cells = cell_levels(samples, healthy.grid)
+    if leave_out is not None and not leave_out.all():
+        cells = cells[~leave_out]
+    level, peak = summary(cells)
     mean = (level - healthy.level) / healthy.level_spread
     loud = (peak - healthy.peak) / healthy.peak_spread
     moments = np.abs(loud) > _MOMENTS * np.maximum(np.abs(mean), 1.0)

@@ -15,6 +15,7 @@ from agent.deploy.load import Bundle
 from agent.explain.nearest import nearest_healthy
 from agent.explain.regions import unusual_regions, words
 from agent.explain.spectrum import HealthySpectrum
+from agent.explain.spoilt import cells_within, spoilt, without
 from agent.explain.unusual import NAMED_FROM, Finding, UnusualMap, unusual_bands, unusual_map
 
 log = logging.getLogger(__name__)
@@ -51,14 +52,19 @@ def explain_window(bundle: Bundle, samples: Samples, vector: npt.NDArray[np.floa
         vector, bundle.bank, manifest.scorer, window_seconds=manifest.window_seconds
     )
     findings: tuple[Finding, ...] = ()
-    if spectrum is not None:
-        findings = unusual_bands(samples, spectrum)
+    says_nothing = spoilt(samples, manifest.encoder.sample_rate)
+    by_levels = None if spectrum is None else unusual_map(samples, spectrum)
+    if spectrum is not None and by_levels is not None:
+        left_out = cells_within(says_nothing, len(by_levels.deviations), by_levels.cell_seconds)
+        findings = unusual_bands(samples, spectrum, left_out)
     # A band that does not stand out is told of in words, not listed as unusual.
     named = tuple(found for found in findings if abs(found.deviations) >= NAMED_FROM)
     found_map = _patch_map(bundle, samples)
     by_patches = found_map is not None
-    if found_map is None and spectrum is not None:
-        found_map = unusual_map(samples, spectrum)
+    if found_map is None:
+        found_map = by_levels
+    if found_map is not None:
+        found_map = without(found_map, says_nothing)
     regions = () if found_map is None else unusual_regions(found_map)
     told = (_bands(findings, named), _strangest(regions), _near(nearest))
     explanation = Explanation(

@@ -29,6 +29,7 @@ from agent.evidence.recorder import EvidenceRecorder
 from agent.evidence.write import EvidenceWriter
 from agent.explain.nearest import nearest_healthy
 from agent.explain.spectrum import Grid, HealthySpectrum, cell_levels, measure_healthy
+from agent.explain.spoilt import cells_within, spoilt, without
 from agent.explain.unusual import unusual_bands, unusual_map
 from agent.machine.account import explain_window
 from agent.machine.explain import Explainer
@@ -175,8 +176,69 @@ def test_the_nearest_windows_whatever_the_scorer(config):
     assert (found[0].source, found[0].start) == ("1624.wav", 15.0)
     assert found[0].attributes == {"speed": "8123"}
     assert found[0].distance < 3e-3 < found[1].distance <= found[2].distance
-    # The windows that overlap it are as good as the same sound.
-    assert not [near for near in found[1:] if near.source == "1624.wav" and near.start in (10, 20)]
+    # Another window of the same recording says little more.
+    assert len({near.source for near in found}) == 3
+    of_two = HealthySet(vectors[8120:8130], rows[8120:8130])
+    few = nearest_healthy(query, of_two, config, window_seconds=10.0)
+    # Of two recordings, a third window follows that overlaps none.
+    assert len(few) == 3
+    assert {near.source for near in few} == {"1624.wav", "1625.wav"}
+    assert not [near for near in few[1:] if near.source == "1624.wav" and near.start in (10, 20)]
+
+
+def dropout(sound):
+    sound[3 * SR : 3 * SR + SR // 3] = 0.0
+
+
+def stuck(sound):
+    sound[3 * SR : 3 * SR + SR // 3] = 0.3
+
+
+def click(sound):
+    sound[3 * SR + 500 : 3 * SR + 502] = 0.9, -0.8
+
+
+def not_finite(sound):
+    sound[3 * SR : 3 * SR + SR // 3] = np.nan
+
+
+@pytest.mark.parametrize("fault", [dropout, stuck, click, not_finite])
+def test_what_the_wire_does_is_no_evidence_and_what_the_machine_does_is(healthy, fault):
+    sound = with_tone(machine(91), 2300, 14, healthy, 6.0, 8.0)
+    plain = unusual_map(sound, healthy).marked.any(axis=1)
+    fault(sound)
+    bare = unusual_map(sound, healthy)
+    place = int(3.02 / bare.cell_seconds)
+    assert bare.marked[place - 2 : place + 3].any()  # it was framed
+    stretches = spoilt(sound, SR)
+    assert len(stretches) == 1
+    begin, end = stretches[0]
+    assert 2.9 < begin < 3.04 < end < 3.5
+    found = without(bare, stretches).marked.any(axis=1)
+    assert not found[place - 3 : place + 4].any()
+    assert (found[place + 4 :] == plain[place + 4 :]).all()  # the tone is, still
+    assert found[int(6.5 / bare.cell_seconds) : int(7.5 / bare.cell_seconds)].all()
+    left_out = cells_within(stretches, len(bare.deviations), bare.cell_seconds)
+    first = unusual_bands(sound, healthy, left_out)[0]
+    assert first.band.low_hz <= 2300 <= first.band.high_hz
+
+
+def test_a_knock_rings_and_is_evidence(healthy):
+    sound = machine(92)
+    time = np.arange(SR // 5) / SR
+    for at in (2.0, 4.5, 7.0):
+        ring = 0.4 * np.exp(-time / 0.012) * np.sin(2 * np.pi * 3100 * time)
+        sound[round(at * SR) : round(at * SR) + len(time)] += ring.astype(np.float32)
+    assert spoilt(sound, SR) == ()
+    assert unusual_map(sound, healthy).marked.any()
+
+
+def test_healthy_sound_is_not_spoilt_and_many_clicks_are_somebodys_business():
+    assert all(spoilt(machine(seed), SR) == () for seed in range(100, 110))
+    sound = machine(93)
+    sound[800::1600] = 0.9  # ten a second: a relay, a spark
+    assert spoilt(sound, SR) == ()
+    assert spoilt(machine(94), SR, lost=[4.0]) == ((pytest.approx(3.968), pytest.approx(4.032)),)
 
 
 @pytest.fixture
