@@ -26,6 +26,7 @@ TRAIN := $(VENV)/.installed-train
 DEV := $(VENV)/.installed-dev
 SYSTEM := $(VENV)/.system-packages
 BROWSER := $(VENV)/.browser
+HOME_ASSISTANT := .home-assistant
 # What fixes the environment: when one of these changes, it is installed anew.
 LOCKED := pyproject.toml constraints.txt $(wildcard packaging/requirements-*.txt)
 # Every package is held against the digests in packaging/ (hash-checking mode of pip); then auscult itself is
@@ -42,7 +43,7 @@ TORCH := $(shell sed -n 's/^\(torch==[^ ;]*\).*/\1/p' constraints.txt)
 # second broker, and boot a systemd.
 SYSTEM_PACKAGES := mosquitto mosquitto-clients libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins systemd-container ffmpeg openssl
 
-.PHONY: help venv wheel demo docs site test test-all test-faults test-attack test-fuzz test-soak bench check-device lint format lock check-python check-compiler clean
+.PHONY: help venv wheel demo docs site test test-all test-faults test-attack test-fuzz test-soak home-assistant bench check-device lint format lock check-python check-compiler clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -122,6 +123,15 @@ test: lint $(SYSTEM) ## What CI runs: lint, then every test that takes seconds
 
 test-all: lint $(BROWSER) ## The same, with the tests that take minutes
 	PATH="$$PATH:/usr/sbin" $(BIN)/python -m pytest
+
+home-assistant: $(HOME_ASSISTANT)/.installed ## Home Assistant's own core, which tests/system/test_home_assistant.py runs (Python 3.13; 500 MB)
+
+# In an environment of its own: it wants another Python, and other versions, than auscult.
+$(HOME_ASSISTANT)/.installed:
+	@command -v python3.13 >/dev/null || { echo "Home Assistant needs Python 3.13" >&2; exit 1; }
+	@python3.13 -m venv $(HOME_ASSISTANT)
+	@$(HOME_ASSISTANT)/bin/python -m pip --disable-pip-version-check install -qq homeassistant==2025.1.4 paho-mqtt==1.6.1
+	@touch $@
 
 test-faults: $(DEV) $(SYSTEM) ## Broker outages, kill -9, unplugging, full disk, clock, damage: nothing may be lost (10 minutes)
 	PATH="$$PATH:/usr/sbin" PYTHONPATH=tests $(BIN)/python -m faults.campaign $(FAULTS)

@@ -41,6 +41,7 @@ class Extensions:
         restart: Begins a machine anew with a bundle whose windows are others, or without any.
         changed: Told of each machine whose bundle changed.
         tell: Takes what happens to a machine's bundle; must not wait, but for the disk.
+        pictured: Takes the picture (PNG) of a machine's alarm; must neither wait nor raise.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Extensions:
         restart: Callable[[str, Bundle | None], None],
         changed: Callable[[str, Bundle | None], None],
         tell: Callable[[str, BundleEvent], None],
+        pictured: Callable[[str, bytes], None] = lambda _machine, _picture: None,
     ) -> None:
         self._config = config
         self._tell = tell
@@ -61,7 +63,7 @@ class Extensions:
             trial_windows=config.bundles.trial_windows,
             changed=changed,
         )
-        self._writer = EvidenceWriter(state / "evidence", config.evidence)
+        self._writer = EvidenceWriter(state / "evidence", config.evidence, pictured=pictured)
         self._collector = Collector(
             state,
             config.device_name,

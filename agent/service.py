@@ -69,8 +69,9 @@ class Agent:
         self._wake = threading.Event()
         self._stopping = False
         self.extensions = Extensions(
-            config, self._listener, self._begin_anew, self._bundle_changed, self._tell_bundle
-        )
+            config, self._listener, self._begin_anew, self._bundle_changed, self._tell_bundle,
+            self._pictured,
+        )  # fmt: skip
         self._plant = signals_of({one.name: one.running for one in config.machines})
         self._commissions = commissions_of(config, self.extensions.commissioned)
         self._broker: MqttPublisher | None = None
@@ -381,6 +382,10 @@ class Agent:
 
     def _tell_bundle(self, machine: str, event: BundleEvent) -> None:
         self._broadcaster(machine).tell(event)
+
+    def _pictured(self, machine: str, png: bytes) -> None:
+        if self._broker is not None:
+            self._broker.picture(machine, png)
 
     def _broadcaster(self, machine: str) -> Broadcaster:
         return Broadcaster(self.config.device_name, machine, self._publishers)

@@ -26,6 +26,7 @@ PAYLOADS: Mapping[str, type[Strict]] = {
     **{kind.name: kind.model for kind in KINDS},
     "probe_event": cloud_events.ProbeCloudEvent,
     **{f"request.{command}": model for command, model in COMMANDS.items()},
+    "severity": payloads.Severity,
     "response": payloads.Response,
 }
 

@@ -46,6 +46,23 @@ class HomeAssistantConfig(Strict):
             description="First level of Home Assistant's discovery topics",
         ),
     ] = "homeassistant"
+    page_url: Annotated[
+        str | None,
+        Field(
+            pattern=spelt(r"^https?://\S+$", "an address that begins with http:// or https://"),
+            description="Address at which people reach this device's page, which Home Assistant "
+            "links to from its devices; null for no link",
+        ),
+    ] = None
+    pause_minutes: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=1440,
+            description="How long its switches *shelve* and *mute* last, minutes; at most "
+            "`decide.shelve_max_seconds` of each machine",
+        ),
+    ] = 60.0
 
 
 class MqttConfig(Strict):

@@ -74,6 +74,8 @@ class EvidenceWriter:
         root: `evidence/` in the state directory.
         config: What may be kept.
         clock: Tells how good the clock is: by a wrong one nothing is too old.
+        pictured: Takes a machine's name and the picture (PNG) of its alarm, as it is written;
+            must neither wait nor raise.
     """
 
     def __init__(
@@ -81,7 +83,9 @@ class EvidenceWriter:
         root: Path,
         config: EvidenceConfig,
         clock: Callable[[], ClockQuality] = lambda: WALL_CLOCK.quality,
+        pictured: Callable[[str, bytes], None] = lambda _machine, _picture: None,
     ) -> None:
+        self._pictured = pictured
         self._clock = clock
         self.root = root
         self.config = config
@@ -171,7 +175,7 @@ class EvidenceWriter:
             return
         more = job.record.complete or job.record.explanation is not None
         if more or not (job.folder / RECORD).exists():
-            write_evidence(job)
+            self._pictured(job.record.machine, write_evidence(job))
             self.written += 1
             if self._clock() is not ClockQuality.SYNCHRONISED:
                 self._undated.add(job.folder)
@@ -206,8 +210,11 @@ class EvidenceWriter:
         log.warning("evidence of alarm %s not kept: %s (%d so far)", folder.name, why, self.skipped)
 
 
-def write_evidence(job: Job) -> None:
+def write_evidence(job: Job) -> bytes:
     """Write sound, picture and record, the record last; earlier ones are replaced one by one.
+
+    Returns:
+        The picture, a PNG.
 
     Raises:
         OSError: The disk is full or gone.
@@ -238,6 +245,7 @@ def write_evidence(job: Job) -> None:
     )
     _replace(job.folder / PICTURE, picture)
     _replace(job.folder / RECORD, (record.model_dump_json(indent=1) + "\n").encode())
+    return picture
 
 
 def _unjudged(record: EvidenceRecord) -> Iterator[tuple[float, float]]:

@@ -13,14 +13,16 @@ from agent.config.publish import MqttConfig
 from agent.core.text import plural
 from agent.monitor.observed import Delivery
 from agent.publish.about import Listening, health_message, info_message, outbox_health
-from agent.publish.announce import Announcement
 from agent.publish.device_payloads import BundleInfo, OutboxHealth
+from agent.publish.discovery.announce import Announcement
+from agent.publish.discovery.messages import discovery_messages
+from agent.publish.discovery.throttle import ScoreThrottle
 from agent.publish.followed import FollowedDrift
-from agent.publish.home_assistant import discovery_message
 from agent.publish.messages import Message
 from agent.publish.mqtt_message import MqttMessage
 from agent.publish.outbox import Outbox
-from agent.publish.route import DRIFT, HEALTH, INFO, RESPONSE, Route
+from agent.publish.payloads import Severity
+from agent.publish.route import DRIFT, HEALTH, INFO, RESPONSE, SCORE, SEVERITY, Route
 from agent.publish.sender import Hooks, Sender
 from agent.publish.store import EventStore
 from agent.publish.telling import Telling
@@ -76,9 +78,8 @@ class MqttPublisher:
         self._drifting = drifting
         self._topics = Topics(config, device, self._machines, unjudged)
         self.outbox = Outbox(EventStore(folder, config.outbox_max_bytes))
-        self._announcement = Announcement(
-            config.home_assistant, device, self.outbox, self._discovery
-        )
+        self._announcement = Announcement(self.outbox, self._discovery, self._pictures)
+        self._throttle = ScoreThrottle() if config.home_assistant.enabled else None
         self._followed = FollowedDrift(self.outbox, self._topics, drifting)
         self.sender = Sender(
             config,
@@ -179,6 +180,13 @@ class MqttPublisher:
             if kind.route is DRIFT:
                 self._followed.told(telling.machine)
             self._put(kind.route, message, telling.machine)
+            if kind.route is SCORE and self._throttle is not None:
+                self._severity(self._throttle, telling.machine, message)
+
+    def picture(self, machine: str, png: bytes) -> None:
+        """Queue what a machine's latest alarm looks like, for Home Assistant."""
+        if self._config.home_assistant.enabled:
+            self.outbox.put_state(self._topics.picture(machine, png))
 
     def respond(self, command: str, message: Message) -> None:
         """Queue the answer to a command."""
@@ -237,15 +245,25 @@ class MqttPublisher:
     def _put(self, way: Route, message: Message, below: str = "") -> None:
         self.outbox.put(self._topics.message(way, message, below), way.promise)
 
-    def _discovery(self, removed: Mapping[str, str]) -> Message:
-        return discovery_message(
+    def _severity(self, throttle: ScoreThrottle, machine: str, score: Message) -> None:
+        if throttle.due(machine, score, time.monotonic()):
+            told = {field: score[field] for field in Severity.model_fields}
+            self._put(SEVERITY, told, machine)
+
+    def _discovery(self) -> Mapping[str, Message]:
+        if not self._config.home_assistant.enabled:
+            return {}
+        return discovery_messages(
+            self._config.home_assistant,
             self._topics.base,
             self._device,
             self._machines,
             drifting=self._drifting(),
             commands=self._commands(),
-            removed=removed,
         )
+
+    def _pictures(self) -> list[str]:
+        return [self._topics.picture(machine, b"").topic for machine in self._machines]
 
     def _commands(self) -> Sequence[str]:
         return () if self._requests is None else self._requests.commands

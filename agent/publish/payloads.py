@@ -98,6 +98,22 @@ class Score(_Place):
     inference_seconds: Annotated[float, Field(ge=0, description="What encoding it took, seconds")]
 
 
+class Severity(Strict):
+    """The score at the pace of a home's database; with `mqtt.home_assistant.enabled` alone.
+
+    At a change of zone, or of the score by 0.1; else once a minute.
+    """
+
+    device: Device
+    machine: Machine
+    time: Annotated[Time, Field(description="End of the window")]
+    score: Annotated[
+        float | None,
+        Field(description="Score of the window, as in `score`; null when it could not be judged"),
+    ]
+    zone: OfZone
+
+
 class UnusualBand(Strict):
     """A range of frequencies that does not sound as it should."""
 

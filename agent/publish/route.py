@@ -48,6 +48,10 @@ def _health_expiry(config: MqttConfig) -> int:
     return max(1, round(3 * config.health_seconds))
 
 
+def _severity_expiry(_config: MqttConfig) -> int:
+    return 180  # told once a minute at least: for a Home Assistant that starts in between
+
+
 # Of the device.
 STATUS = Route("status", Promise.STATE, qos=1, retain=True)
 INFO = Route("info", Promise.STATE, qos=1, retain=True)
@@ -55,6 +59,9 @@ HEALTH = Route("health", Promise.TELEMETRY, qos=0, retain=True, expiry=_health_e
 RESPONSE = Route("response", Promise.REPLY, qos=1, retain=False)
 # Of a machine.
 SCORE = Route("score", Promise.TELEMETRY, qos=0, retain=False, expiry=_score_expiry)
+# Of Home Assistant's alone: the score at its pace, and what the latest alarm looks like.
+SEVERITY = Route("severity", Promise.TELEMETRY, qos=0, retain=True, expiry=_severity_expiry)
+PICTURE = Route("picture", Promise.STATE, qos=1, retain=True, content_type="image/png")
 ALARM = Route("alarm", Promise.STATE, qos=1, retain=True)
 SENSOR = Route("sensor", Promise.STATE, qos=1, retain=True)
 DRIFT = Route("drift", Promise.STATE, qos=1, retain=True)

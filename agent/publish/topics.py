@@ -75,6 +75,11 @@ class Topics:
             content_type=way.content_type,
         )
 
+    def picture(self, machine: str, png: bytes) -> MqttMessage:
+        """What a machine's latest alarm looks like, as a PNG."""
+        message = self.message(route.PICTURE, {}, machine)
+        return replace(message, payload=png)
+
     def no_drift(self, machine: str) -> MqttMessage:
         """Nothing at all, which removes what the broker retained of a machine's drift."""
         return MqttMessage(f"{self.base}/{machine}/drift", b"", qos=1, retain=True)

@@ -315,7 +315,7 @@ machines:
             warning = event["data"]["warning_id"]
             state = live.wait("pump/drift", lambda m: m["active"])
             assert state["warning_id"] == warning
-            assert "pump_drift" in json.dumps(live.wait("auscult_dev/config"))
+            assert "drift" in live.wait("auscult_dev/pump/config")["components"]
             request = {"transaction": "t1", "machine": "pump", "warning_id": "another"}
             topic = "auscult/dev/request/drift_accept"
             live.publish(topic, request)

@@ -259,13 +259,13 @@ def test_a_changed_bundle_is_told_over_mqtt_and_home_assistant_follows(tmp_path,
         add_baseline(tmp_path / "pump", tmp_path / "drifting")
 
         def components():
-            return heard.of("config")[-1]["components"]
+            return heard.of("pump/config")[-1]["components"]
 
-        until(lambda: heard.of("config") and heard.of("info"))
-        assert "pump_drift" not in components()
+        until(lambda: heard.of("pump/config") and heard.of("info"))
+        assert "drift" not in components()
         (tmp_path / "pump").rename(tmp_path / "plain")
         (tmp_path / "drifting").rename(tmp_path / "pump")
-        until(lambda: "pump_drift" in components())
+        until(lambda: "drift" in components())
         second = read_manifest(tmp_path / "pump").digest
         (event,) = [one for one in heard.of("event") if one["type"] == "auscult.bundle.swapped"]
         assert (event["data"]["old_digest"], event["data"]["new_digest"]) == (first, second)
@@ -273,9 +273,9 @@ def test_a_changed_bundle_is_told_over_mqtt_and_home_assistant_follows(tmp_path,
         (tmp_path / "pump").rename(tmp_path / "drifting")
         (tmp_path / "plain").rename(tmp_path / "pump")
         # First taken back with nothing but its platform, as Home Assistant asks, then left out.
-        until(lambda: "pump_drift" not in components())
-        assert any(one["components"].get("pump_drift") == {"platform": "binary_sensor"}
-                   for one in heard.of("config"))  # fmt: skip
+        until(lambda: "drift" not in components())
+        assert any(one["components"].get("drift") == {"platform": "binary_sensor"}
+                   for one in heard.of("pump/config"))  # fmt: skip
 
 
 def test_machines_of_one_encoder_share_its_session_also_after_a_change(tmp_path, plant, run):

@@ -108,8 +108,13 @@ class Subscriber:
         *,
         prepare=lambda client: None,
         session: str = "",
+        raw: bool = False,
     ) -> None:
-        """With a `session`, the broker keeps what comes while the connection is away."""
+        """With a `session`, the broker keeps what comes while the connection is away.
+
+        Payloads are read as JSON; `raw` leaves them as bytes.
+        """
+        self._decode = bytes if raw else _decode
         self.messages: list[tuple[str, dict, bool]] = []
         self._new = threading.Condition()
         self._ready = threading.Event()
@@ -128,7 +133,7 @@ class Subscriber:
 
     def _on_message(self, _client, _data, message) -> None:
         with self._new:
-            self.messages.append((message.topic, _decode(message.payload), message.retain))
+            self.messages.append((message.topic, self._decode(message.payload), message.retain))
             self._new.notify_all()
 
     def __enter__(self):
