@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 from agent.bundle.manifest import SCHEMA_VERSION, Manifest, Row
+from agent.config.scorer import ScorerConfig
 from agent.learn.parity import FLOAT_LIMIT
 from agent.score.index import SEED
 from export.onnx_graph import OPSET
-from tools.configuration import reference
+from tools.configuration import models_of, reference
 from tools.pages import write_or_check
 
 PAGE = Path(__file__).parent.parent / "docs" / "reference" / "bundle.md"
@@ -69,6 +71,10 @@ _SCORERS = {
             "|", "\\|"
         ),
     ),
+    "dtmm": (
+        "`center`, `scale` (d), `axes` (p, d), `logits` (k), `means`, `log_scales` (k, p), `dof`",
+        "nats between the healthy mixture and what the `frames` of x make of it (agent/drift)",
+    ),
     "mcv": ("`center` (d), `radius` (1)", "(1 - cos(x, center)) / 2 / radius"),
     "value": ("none", "the `column` of x"),
     "fusion": (
@@ -76,6 +82,13 @@ _SCORERS = {
         "of the parts' scores, see `normalize` and `combine`",
     ),
 }
+
+# A new scorer is refused here until its arrays are told of; k-NN has its own words below.
+_KINDS = [get_args(model.model_fields["kind"].annotation)[0] for model in models_of(ScorerConfig)]
+
+_SCORER_ROWS = "\n".join(
+    f"| `{kind}` | {' | '.join(_SCORERS[kind])} |" for kind in _KINDS if kind != "knn"
+)
 
 _HEAD = f"""\
 # Format of a bundle
@@ -102,7 +115,7 @@ The others need no bank to score; it stays for the idle gate, for explanations a
 
 | kind | files `scorer.<name>.npy` | score |
 | --- | --- | --- |
-{chr(10).join(f"| `{kind}` | {files} | {score} |" for kind, (files, score) in _SCORERS.items())}
+{_SCORER_ROWS}
 
 A projection is `center` (d), `scale` (r), and, where directions were chosen, `basis` (d, r) and
 `rest` (2): z = (x - center) basis / scale, and the length of what that leaves over, less `rest[0]`,
