@@ -21,6 +21,7 @@ from agent.bank.draft import Draft, GrowthError
 from agent.bank.probation import KnownAlarm, Verdict, try_alarms
 from agent.bank.rise import MAX_RISE, check_rise
 from agent.bank.sound import ANSWERED
+from agent.bundle.facts import SightInfo
 from agent.bundle.files import is_index_file, is_state_file
 from agent.bundle.manifest import (
     BANK,
@@ -39,6 +40,7 @@ from agent.bundle.seal import seal
 from agent.bundle.verify import Head
 from agent.calibrate.fit import FittedScorer, fit_scorer
 from agent.calibrate.limits import scale_info
+from agent.calibrate.sight import rescored
 from agent.config.scorer_knn import KnnConfig
 from agent.config.threshold import ThresholdRule
 from agent.core.errors import AuscultError, BundleError
@@ -57,6 +59,10 @@ from agent.score.space import space_of
 
 # What a grown bundle makes anew, beside its scorer; every other file is its parent's.
 _REMADE = frozenset({BANK, ROWS, HEALTHY_SCORES, GATE, GATE_ROWS})
+_NO_FAULTS = (
+    "what faults score with the new bank is not known: this bundle was exported without their "
+    "embeddings. Export it again with `auscult export` to be told what its threshold lets pass"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +145,8 @@ def make_version(
             remedy="Take out the recordings that sound like them; or, if these alarms were false, "
             f"repeat with {' '.join(f'--force {alarm}' for alarm in refused)}.",
         )
+    # On the axis of the new bank: what is said of them is held against its threshold.
+    sight = None if parent.sight is None else rescored(parent.sight, bundle.faults, scorer)
     tell("writing")
     origin = parent.growth.origin if parent.growth else parent.digest
     with (
@@ -154,7 +162,9 @@ def make_version(
             removed=draft.removed,
             forced=tuple(sorted(set(silenced) & set(forced))),
         )
-        manifest = _manifest(parent, draft, fitted, growth, None if gate is None else gate.config)
+        manifest = _manifest(
+            parent, draft, fitted, growth, None if gate is None else gate.config, sight
+        )
         _write(folder, copy.folder, parent.files, draft, fitted)
         if parent.parity is not None:
             # The embeddings that its graphs must give stay; what the new bank scores for them not.
@@ -165,7 +175,8 @@ def make_version(
         sign(folder, seal(folder, manifest).digest)
         # What the agent does first: nothing becomes a version that it would refuse.
         digest = _as_written(folder, draft, scorer)
-    notes = tuple(text for text in (note, gate_note, *fitted.notes) if text)
+    untold = _NO_FAULTS if bundle.faults is None and parent.sight != sight else ""
+    notes = tuple(text for text in (note, gate_note, untold, *fitted.notes) if text)
     return Report(
         number, len(draft.rows), draft.added, draft.removed, parent.threshold, fitted.threshold,
         rise, novel or 0.0, tuple(verdicts), notes, digest,
@@ -262,7 +273,12 @@ def _finds_itself(draft: Draft) -> None:
 
 
 def _manifest(
-    parent: Manifest, draft: Draft, fitted: FittedScorer, growth: BankVersion, gate: Gate | None
+    parent: Manifest,
+    draft: Draft,
+    fitted: FittedScorer,
+    growth: BankVersion,
+    gate: Gate | None,
+    sight: SightInfo | None,
 ) -> Manifest:
     trained = parent.trained_on.model_copy(update={"level_dbfs": draft.level_dbfs})
     return parent.model_copy(
@@ -273,6 +289,7 @@ def _manifest(
             "scorer": fitted.config,
             "threshold": fitted.threshold,
             "scale": scale_info(fitted.threshold, fitted.healthy_scores),
+            "sight": sight,
             "trained_on": trained,
             "growth": growth,
             "gate": gate,

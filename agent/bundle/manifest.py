@@ -27,6 +27,8 @@ SHA-256; nothing in it is ever unpickled.
     encoder.float.onnx  beside an INT8 encoder, the float32 graph that it was made of
     parity.*.npy        embeddings and scores that the graphs must give on every device
                         (agent/deploy/parity.py)
+    faults.npy          embeddings of the faults that `sight` tells the scores of, float32 (faults,
+                        dim), planted ones before recorded ones; not in older bundles
     manifest.sig        Ed25519 signature of manifest.json, when it was exported with --sign
 """
 
@@ -79,6 +81,8 @@ HEALTHY_SOUND_INDEX = "healthy_sound.json"
 # Of parity windows: what the exported graph gives, and what its float form gives.
 PARITY_FILES = ("parity.embeddings.npy", "parity.scores.npy")
 FLOAT_PARITY_FILES = ("parity.float.embeddings.npy", "parity.float.scores.npy")
+# Embeddings of the faults that `sight` tells the scores of, planted ones before recorded ones.
+FAULTS = "faults.npy"
 SIGNATURE = "manifest.sig"
 
 

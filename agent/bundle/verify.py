@@ -19,6 +19,7 @@ from agent.bundle.manifest import (
     DRIFT,
     ENCODER,
     ENCODER_DATA,
+    FAULTS,
     FLOAT_ENCODER,
     FLOAT_PARITY_FILES,
     FRAMES,
@@ -62,6 +63,7 @@ _KNOWN = {
     FLOAT_ENCODER,
     *PARITY_FILES,
     *FLOAT_PARITY_FILES,
+    FAULTS,
 }
 # A plain name inside the folder: nothing that could lead out of it.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")

@@ -3,7 +3,8 @@
 A threshold that keeps a strict promise may lie beyond every score that a fault could give. Export
 therefore plants simple faults in healthy windows (a tone, a band of noise, knocks, each at some
 level below or as loud as the machine), scores them through the graph, and keeps their median
-scores, so that the device can say of any threshold what passes below it.
+scores, so that the device can say of any threshold what passes below it. The embeddings of the
+windows that score so are kept as well: a grown bank scores them anew.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agent.bundle.facts import PlantedFault, SightInfo
+from agent.core.records import Matrix
 from agent.core.text import plural
+from agent.score.scorer import Scorer
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,28 @@ def sight_at(threshold: float, info: SightInfo) -> Sight:
         )
     known = bool(info.planted or info.recorded)
     return Sight(known and not seen, "; ".join(parts))
+
+
+def rescored(info: SightInfo, vectors: Matrix | None, scorer: Scorer) -> SightInfo:
+    """What the same faults score with another scorer: its raw scores are on an axis of its own.
+
+    Args:
+        info: What export found.
+        vectors: Embeddings of the faults, planted ones before recorded ones, float32
+            `(faults, dim)`; None of a bundle that was exported without.
+        scorer: Started.
+
+    Returns:
+        The same promise; no faults where their embeddings are not at hand.
+    """
+    if vectors is None or not len(vectors):
+        return info.model_copy(update={"planted": (), "recorded": ()})
+    scores = [float(score) for score in scorer.score(vectors)[0]]
+    planted = tuple(
+        fault.model_copy(update={"score": score})
+        for fault, score in zip(info.planted, scores, strict=False)
+    )
+    return info.model_copy(update={"planted": planted, "recorded": tuple(scores[len(planted) :])})
 
 
 def passing_words(threshold: float, seen: Sight) -> list[str]:

@@ -19,6 +19,7 @@ from agent.bundle.manifest import (
     BODY,
     DRIFT,
     ENCODER,
+    FAULTS,
     FRAMES,
     GATE,
     HEALTHY_SCORES,
@@ -70,6 +71,8 @@ class Bundle:
         spectrum: What healthy sound is like, for explanations; None when it was exported without.
         patches: The same as the encoder sees it; None of an encoder without patches.
         parity: How its answers here agree with those at export; None of older bundles.
+        faults: Embeddings of the faults that its manifest tells scores of, float32
+            `(faults, dim)`; None when it was exported without.
     """
 
     manifest: Manifest
@@ -86,6 +89,7 @@ class Bundle:
     spectrum: HealthySpectrum | None = None
     patches: HealthyPatches | None = None
     parity: Parity | None = None
+    faults: Matrix | None = None
 
     @property
     def rows(self) -> Sequence[Row]:
@@ -220,6 +224,7 @@ def load(
         spectrum=_spectrum(path, manifest),
         patches=_patches(path, manifest),
         parity=parity,
+        faults=_faults(path, manifest),
     )
 
 
@@ -332,6 +337,21 @@ def _patches(path: Path, manifest: Manifest) -> HealthyPatches | None:
         return HealthyPatches.of(*(_load(path / name) for name in PATCH_FILES))
     except (ValueError, AttributeError) as fault:
         raise BundleError(str(fault), where=path / PATCH_FILES[0], remedy=COPY_AGAIN) from fault
+
+
+def _faults(path: Path, manifest: Manifest) -> Matrix | None:
+    sight = manifest.sight
+    if FAULTS not in manifest.files or sight is None:
+        return None
+    found = _array(path / FAULTS, manifest.encoder.dim, "(faults, encoder.dim)")
+    told = len(sight.planted) + len(sight.recorded)
+    if len(found) != told:
+        raise BundleError(
+            f"holds {len(found)} faults where the manifest tells of {told}",
+            where=path / FAULTS,
+            remedy=COPY_AGAIN,
+        )
+    return found
 
 
 def _array(path: Path, columns: int, shape: str) -> Matrix:

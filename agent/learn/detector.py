@@ -15,6 +15,7 @@ from agent.activity.still import StillFrames, fit_still
 from agent.bundle.facts import SightInfo
 from agent.bundle.manifest import (
     BANK,
+    FAULTS,
     GATE,
     GATE_ROWS,
     HEALTHY_SCORES,
@@ -60,6 +61,7 @@ class Detector:
     still_note: str = ""
     apart: tuple[ScoredApart, ...] = ()
     sight: SightInfo | None = None
+    faults: Matrix | None = None
 
 
 class Embedder(Protocol):
@@ -172,13 +174,13 @@ def with_promise(
     """
     healthy = HealthySet(detector.vectors, windows.rows)
     info, fitted = detector.info, detector.fitted
-    sight = measure_sight(graph, info, fitted, healthy, windows, faulty, progress)
+    sight, faults = measure_sight(graph, info, fitted, healthy, windows, faulty, progress)
     rule, wanted = window_rule(recipe), recipe.threshold.false_alarms
     if wanted is None:
-        return replace(detector, sight=sight)
+        return replace(detector, sight=sight, faults=faults)
     seconds = info.window_samples / info.sample_rate
     fitted, sight = keep_promise(fitted, healthy, rule, wanted, sight, seconds)
-    return replace(detector, fitted=fitted, sight=sight)
+    return replace(detector, fitted=fitted, sight=sight, faults=faults)
 
 
 def _embedded(
@@ -210,6 +212,8 @@ def write_files(
     np.save(folder / BANK, detector.vectors, allow_pickle=False)
     np.save(folder / HEALTHY_SCORES, detector.fitted.healthy_scores, allow_pickle=False)
     write_json(folder / ROWS, [row.model_dump(mode="json") for row in windows.rows])
+    if detector.faults is not None and np.isfinite(detector.faults).all():
+        np.save(folder / FAULTS, detector.faults, allow_pickle=False)
     fitted = detector.fitted
     write_scorer(folder, fitted.config, HealthySet(detector.vectors, windows.rows), fitted.state)
     if detector.still is not None:

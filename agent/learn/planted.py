@@ -114,14 +114,32 @@ def median_scores(scores: Sequence[float], what: Sequence[tuple[str, float]]) ->
     ]
 
 
+def median_windows(scores: Sequence[float], what: Sequence[tuple[str, float]]) -> list[int]:
+    """Of each kind and level, in the order of `median_scores`, the window nearest that score."""
+    found: dict[tuple[str, float], list[int]] = {}
+    for place, key in enumerate(what):
+        found.setdefault(key, []).append(place)
+    values = np.array(scores, np.float64)
+    return [
+        places[int(np.argmin(np.abs(values[places] - np.median(values[places]))))]
+        for places in found.values()
+    ]
+
+
 def recorded_scores(scores: Sequence[float], groups: Sequence[str]) -> tuple[float, ...]:
     """Score of each faulty recording that enough of it reaches to raise an alarm."""
+    return tuple(float(scores[place]) for place in recorded_windows(scores, groups))
+
+
+def recorded_windows(scores: Sequence[float], groups: Sequence[str]) -> list[int]:
+    """The window of each faulty recording whose score enough of it reaches to raise an alarm."""
     amounts = DecideConfig().amounts
     share = amounts.raise_after / amounts.within
     of = np.array(groups)
     values = np.array(scores, np.float64)
     found = []
     for group in dict.fromkeys(groups):
-        falling = np.sort(values[of == group])[::-1]
-        found.append(float(falling[math.ceil(share * len(falling) - 1e-9) - 1]))
-    return tuple(found)
+        own = np.flatnonzero(of == group)
+        falling = own[np.argsort(-values[own], kind="stable")]
+        found.append(int(falling[math.ceil(share * len(falling) - 1e-9) - 1]))
+    return found

@@ -22,6 +22,7 @@ from pydantic import TypeAdapter
 from agent.bundle.manifest import Threshold
 from agent.calibrate.fit import FittedScorer, fit_scorer
 from agent.calibrate.limits import HealthyScores, significance
+from agent.calibrate.sight import rescored
 from agent.config.scorer import FusionConfig, ScorerConfig
 from agent.config.threshold import ThresholdRule
 from agent.core.errors import AuscultError, BundleError
@@ -123,16 +124,17 @@ def level_free(bundle: Bundle, cache: Path | None = None) -> Bundle:
     healthy = HealthyScores(learnt.scores, bundle.bank.rows)
     rule = learnt.threshold.rule
     notes = (*bundle.manifest.notes, *((learnt.note,) if learnt.note else ()))
+    heard = LevelFreeScorer(scorer, columns)
     sight = bundle.manifest.sight
     if sight is not None:
         # What faults scored at export is on the axis of the scorer that hears level.
-        sight = sight.model_copy(update={"planted": (), "recorded": ()})
+        sight = rescored(sight, bundle.faults, heard)
     manifest = bundle.manifest.model_copy(
         update={"threshold": learnt.threshold, "notes": notes, "sight": sight}
     )
     return replace(
         bundle,
-        scorer=LevelFreeScorer(scorer, columns),
+        scorer=heard,
         healthy=healthy,
         manifest=manifest,
         significance=None if rule is None else significance(healthy, rule, learnt.config.clip),

@@ -16,8 +16,11 @@ from agent.bank.draft import GrowthError, draft_add, draft_compact, draft_remove
 from agent.bank.grow import make_version
 from agent.bank.probation import known_alarms
 from agent.bank.sound import embed_sound, find_sound
-from agent.bundle.manifest import ENCODER, MANIFEST
+from agent.bundle.facts import PlantedFault, SightInfo
+from agent.bundle.manifest import ENCODER, FAULTS, MANIFEST
+from agent.bundle.seal import seal
 from agent.bundle.verify import read_manifest
+from agent.calibrate.sight import sight_at
 from agent.core.errors import AuscultError, BundleError
 from agent.deploy.load import open_bundle
 from agent.deploy.versions import Versions, active_bundle, beside
@@ -88,6 +91,50 @@ def test_healthy_sound_joins_a_version_beside_the_untouched_original(
     assert manifest.growth.origin == read_manifest(bundle_path).digest
     assert manifest.threshold.healthy_windows == 25
     assert (grown / ENCODER).stat().st_ino != (bundle_path / ENCODER).stat().st_ino
+
+
+def with_faults(path, hertz, *, kept=True):
+    """A bundle that tells what faults score: the first planted, the others recorded."""
+    bundle = open_bundle(path)
+    try:
+        size = bundle.manifest.encoder.window_samples
+        vectors = bundle.encoder.encode(np.stack([tone(2, one)[:size] for one in hertz]))
+        first, *others = (float(score) for score in bundle.scorer.score(vectors)[0])
+    finally:
+        bundle.close()
+    if kept:
+        np.save(path / FAULTS, vectors)
+    told = SightInfo(
+        planted=(PlantedFault(kind="a tone", level_db=0.0, score=first),), recorded=tuple(others)
+    )
+    seal(path, bundle.manifest.model_copy(update={"sight": told, "files": {}, "digest": ""}))
+    return told, vectors
+
+
+def test_what_faults_score_is_told_on_the_grown_banks_own_axis(bundle_path, versions, new_sound):
+    before, vectors = with_faults(bundle_path, [NEW_HZ, NEW_HZ, FAULTY_HZ])
+    add(bundle_path, versions, new_sound)
+    grown = open_bundle(versions.path(1))
+    try:
+        sight, threshold = grown.manifest.sight, grown.manifest.threshold.value
+        scores, _ = grown.scorer.score(vectors)
+        assert np.array_equal(grown.faults, vectors)
+    finally:
+        grown.close()
+    assert (sight.planted[0].score, *sight.recorded) == pytest.approx(scores.tolist(), abs=1e-4)
+    # What is healthy by now was a fault before; the other is one still.
+    assert before.recorded[0] > threshold >= sight.recorded[0]
+    assert "of 2 recorded faults 1 would raise an alarm" in sight_at(threshold, sight).text
+
+
+def test_nothing_is_told_of_faults_where_their_embeddings_were_not_kept(
+    bundle_path, versions, new_sound
+):
+    with_faults(bundle_path, [NEW_HZ, FAULTY_HZ], kept=False)
+    report = add(bundle_path, versions, new_sound)
+    sight = read_manifest(versions.path(1)).sight
+    assert sight == SightInfo()
+    assert any("exported without their embeddings" in note for note in report.notes)
 
 
 def test_rollback_and_rollforward(bundle_path, versions, new_sound, tmp_path):

@@ -187,12 +187,20 @@ def test_faults_scored_with_level_are_not_held_against_the_threshold_without_it(
         planted=(PlantedFault(kind="a tone", level_db=0.0, score=-1e9),),
         recorded=(-1e9, 1e9),
     )
-    heard = replace(bundle, manifest=bundle.manifest.model_copy(update={"sight": sight}))
+    heard = replace(
+        bundle, manifest=bundle.manifest.model_copy(update={"sight": sight}), faults=None
+    )
     free = level_free(heard, tmp_path)
     found = sight_at(free.manifest.threshold.value, free.manifest.sight)
     assert not found.blind
     assert not found.text
     assert free.manifest.sight.kept == FalseAlarms()
+    # Where they are known by their embeddings, they are scored without level as well.
+    vectors = np.asarray(bundle.bank.vectors[:3])
+    free = level_free(replace(heard, faults=vectors), tmp_path)
+    told = free.manifest.sight
+    scores, _ = free.scorer.score(vectors)
+    assert [told.planted[0].score, *told.recorded] == pytest.approx(scores.tolist())
 
 
 def test_what_is_learnt_without_level_is_kept_and_learnt_again_when_damaged(

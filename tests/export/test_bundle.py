@@ -18,6 +18,7 @@ from support.processors import without_vnni
 from agent.bundle.manifest import (
     BANK,
     ENCODER,
+    FAULTS,
     FLOAT_ENCODER,
     FLOAT_PARITY_FILES,
     HEALTHY_SCORES,
@@ -143,7 +144,7 @@ def test_bundle_opens_and_tells_faulty_from_healthy(exported, data):
     assert {path.name for path in out.iterdir()} == {
         MANIFEST, ENCODER, BANK, ROW_CONSTANTS, INDEX, ROWS, HEALTHY_SCORES,
         HEALTHY_SPECTRUM, HEALTHY_SOUND, HEALTHY_SOUND_INDEX,
-        FLOAT_ENCODER, *PARITY_FILES, *FLOAT_PARITY_FILES,
+        FLOAT_ENCODER, *PARITY_FILES, *FLOAT_PARITY_FILES, FAULTS,
     }  # fmt: skip
     bundle = open_bundle(out)
     try:
@@ -159,6 +160,23 @@ def test_bundle_opens_and_tells_faulty_from_healthy(exported, data):
         assert min(scores["anomaly"]) > bundle.manifest.threshold.clip_value
     finally:
         bundle.close()
+
+
+def test_known_faults_are_kept_as_the_windows_that_score_so(exported):
+    out, done = exported
+    sight = done.manifest.sight
+    assert len(sight.planted) == 9
+    assert len(sight.recorded) > 1
+    bundle = open_bundle(out)
+    try:
+        scores, _ = bundle.scorer.score(bundle.faults)
+    finally:
+        bundle.close()
+    recorded = scores[len(sight.planted) :]
+    assert recorded == pytest.approx(sight.recorded, rel=1e-3, abs=1e-3)
+    # Each is one of twelve, and its told score the median of those.
+    planted = [fault.score for fault in sight.planted]
+    assert np.corrcoef(scores[: len(planted)], planted)[0, 1] > 0.9
 
 
 def test_bank_holds_the_exported_graphs_embeddings_of_healthy_windows_only(exported, data):
