@@ -46,8 +46,8 @@ _FILES = {
     "where there was nothing to compare with.",
     "drift.json": "What the drift monitor compares with (docs/guide/drift.md), if it was fitted: a "
     "reducer and a mixture as decimal numbers.",
-    "faults.npy": "Embeddings of the faults whose scores `sight` tells, float32 `(faults, dim)`: of "
-    "each planted one the window nearest its median score, then of each recorded one the window "
+    "faults.npy": "Embeddings of the faults whose scores `sight` tells, float32 `(faults, dim)`: "
+    "of each planted one the window nearest its median score, then of each recorded one the window "
     "that two thirds of it reach. A grown bank scores them anew. Absent from older bundles.",
     "healthy_sound.flac": "A few healthy windows in a row (FLAC, 16 bits), for people to hear "
     "beside an alarm; nothing is judged by them. Absent with `auscult export --no-sound`.",
