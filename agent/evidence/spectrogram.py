@@ -27,7 +27,7 @@ _RANGE_DB = 80.0
 _FFT_SECONDS = 0.064  # about 16 Hz apart: mains harmonics are told from each other
 # Few, and arrays written over: the device has little memory, and an alarm must find it free.
 _FRAMES_AT_ONCE = 64
-_PAUSE = 2  # cells
+_PAUSE = 5  # cells
 _SMALL = 5  # pixels to one of a thumbnail
 
 # Palette: the colours of sound, greys from paper to ink for frame and letters, the marks' colour.
@@ -170,7 +170,7 @@ def _outline(
 
 
 def _tidy(marked: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Marks a person can follow: what pauses for a cell or two goes on."""
+    """Marks a person can follow: what pauses for a second goes on."""
     padded = np.pad(marked, ((_PAUSE, _PAUSE), (0, 0)))
     before = np.logical_or.reduce([padded[n : n + len(marked)] for n in range(_PAUSE + 1)])
     after = np.logical_or.reduce(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import time
 
+import httpx
 import pytest
 import yaml
 from support.browser import click, find, open_browser, shown
@@ -93,20 +95,52 @@ def test_the_past_is_read_by_keyboard(browser, running):
 def test_an_alarm_is_opened_played_and_answered(browser, running):
     until(lambda: list((running.agent.config.state_path / "evidence/pump").glob("*/evidence.json")))
     browser.get(f"{running.url}/#alarms/pump")
+    operator = shown(browser, "#operator")
+    operator.clear()
+    operator.send_keys("A. Meier\t")
     browser.refresh()
     click(browser, "#alarms a")
     shown(browser, "h2", "What was heard")
-    until(lambda: browser.execute_script(
-        "return document.querySelector('img.picture').naturalWidth") > 500)  # fmt: skip
+    # The upright line lies where the alarm was raised, on axes of the page's own.
+    until(lambda: find(browser, "canvas.plot[data-drawn]"))
+    until(lambda: colours(browser, "canvas.plot") > 20)
     seconds = until(lambda: browser.execute_script(
         "return document.querySelector('audio').duration"))  # fmt: skip
     assert seconds > 2
     click(browser, "[data-act=normal]")
     click(browser, "dialog[open] button.main")
     shown(browser, "dd", "normal by A. Meier")
+    # The second step is there at once, and says how it went.
+    click(browser, "[data-act=join]", "Add its sound")
+    shown(browser, "dl dd", "in the bank since version")
+    assert not find(browser, "#join-job")
     browser.get(f"{running.url}/#collect/pump")
-    shown(browser, "#job ~ p button", "Add its windows")  # until it joins the bank
+    shown(browser, "#job", "adding 0 sessions and 1 alarm")
     assert "[object" not in find(browser, "main")[0].text
+
+
+def test_why_there_was_no_alarm_is_answered_for_a_stretch(browser, running):
+    browser.get(f"{running.url}/#live/pump")
+    browser.refresh()
+    click(browser, "[data-act=why]")
+    shown(browser, "#why-facts", "where 1 is the threshold")
+    points = until(lambda: int(find(browser, "#why-score")[0].get_attribute("data-points") or 0))
+    assert points > 3
+    # A stretch in which nothing was heard: said, and not called healthy.
+    browser.get(f"{running.url}/#why/pump/1700000000/1700000600")
+    shown(browser, ".verdict", "Nothing was heard")
+    assert "0 s of 600 s" in shown(browser, "#why-facts", "Heard").text
+    # What an operator asked for is named, with the time of here.
+    now = time.time()
+    ask = {"transaction": "m1", "machine": "pump", "seconds": 60, "operator": "B. Nowak",
+           "comment": "new bearing"}  # fmt: skip
+    answer = httpx.post(f"{running.url}/api/commands/mute", json=ask, headers={"X-Auscult": "1"})
+    assert answer.status_code == 200, answer.text
+    browser.get(f"{running.url}/#why/pump/{now - 30:.0f}/{now + 5:.0f}")
+    held = shown(browser, "#why-held li", "muted by B. Nowak (new bearing)").text
+    assert not re.search(r"\dT\d\d:", held)
+    undo = {**ask, "transaction": "m2", "seconds": 0}
+    httpx.post(f"{running.url}/api/commands/mute", json=undo, headers={"X-Auscult": "1"})
 
 
 def test_sound_is_collected_listed_and_deleted(browser, running):
@@ -136,7 +170,7 @@ def test_sound_is_collected_listed_and_deleted(browser, running):
 
 
 @pytest.mark.parametrize("width", [360, 768, 1280])
-@pytest.mark.parametrize("page", ["live", "alarms", "collect"])
+@pytest.mark.parametrize("page", ["live", "alarms", "why", "collect"])
 def test_nothing_is_wider_than_the_screen_and_all_is_named(browser, running, page, width):
     browser.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride",

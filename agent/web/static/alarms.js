@@ -1,10 +1,12 @@
 // Alarms: the inbox, or one opened: picture, sound, neighbours, and what to do.
 
 import { alarmActions, ask } from "./actions.js";
-import { act, command, get } from "./api.js";
-import { el, moment, number } from "./dom.js";
+import { command, get } from "./api.js";
+import { JoinCard } from "./bank.js";
+import { el, length, moment, number } from "./dom.js";
 import { Graph } from "./graph.js";
 import { Inbox, path } from "./inbox.js";
+import { LEGEND, Picture } from "./picture.js";
 import { describeEvent, standing } from "./words.js";
 
 export class AlarmsView {
@@ -32,6 +34,7 @@ export class AlarmsView {
   hide() {
     this.stopped.abort();
     this.inbox?.hide();
+    this.join?.stop();
     clearTimeout(this.timer);
   }
 
@@ -61,15 +64,19 @@ export class AlarmsView {
       record && !(feedback && feedback.accepted) ? [["normal", "That was normal"], ["anomalous", "That was real"]].map(([verdict, words]) =>
         el("button", { type: "button", "aria-pressed": String(answered === verdict), "data-act": verdict, onclick: () => this.answer(verdict, words) }, words)) : [],
       record ? el("a", { class: "button", href: `${base}/evidence.zip`, download: "" }, "Export (zip)") : []);
-    const facts = [["Raised", moment(summary.raised)], ["Cleared", summary.cleared ? moment(summary.cleared) : summary.standing ? "stands" : "not while its sound was kept"],
+    const facts = [["Stood", stood(summary)],
       ["Score", `${number(summary.score)}${summary.zone ? `, zone ${summary.zone}` : ""} (1 is the threshold; raw ${number(summary.raw_score)} of ${number(summary.raw_threshold)})`], ["Why", summary.text || "not known"], ["Id", summary.alarm_id]];
     if (feedback) facts.push(["Answered", `${feedback.verdict}${feedback.by ? ` by ${feedback.by}` : ""}${feedback.comment ? `: “${feedback.comment}”` : ""}${feedback.accepted ? `; in the bank since version ${feedback.accepted}` : ""}`]);
     if (record && record.lost.length) facts.push(["Lost sound", record.lost.map((gap) => `${gap.seconds.toFixed(1)} s at ${gap.at.toFixed(1)} s`).join(", ")]);
     if (record && record.speech.length) facts.push(["Speech", `taken out: ${record.speech.map((one) => `${one.seconds.toFixed(1)} s at ${one.at.toFixed(1)} s`).join(", ")} (found by ${record.speech_by === "detector" ? "a detector" : "its rhythm"})`]);
+    const waits = feedback?.verdict === "normal" && !feedback.accepted && record?.windows.some((one) => one.whole && one.score !== null);
+    this.join?.stop();
+    this.join = waits ? new JoinCard(this.machine, this.open, () => this.draw()) : null;
     const list = el("dl", {}, facts.map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
     this.root.replaceChildren(
       el("p", {}, el("a", { href: "#alarms" }, "← All alarms")),
       el("section", { class: "card", "aria-labelledby": "h-alarm" }, el("header", {}, el("h2", { id: "h-alarm" }, summary.asked ? "A window that was spoken of" : `Alarm of ${moment(summary.raised)}`), standing(summary)), buttons, list),
+      this.join ? this.join.node : el("div", { hidden: true }),
       record ? this.evidence(record, base, neighbours) : el("section", { class: "card" }, el("p", { class: "dim" }, "No sound of it is kept (evidence is off, the disk was too full, or it is older than what is kept).")),
       events.length ? el("section", { class: "card" }, el("header", {}, el("h2", {}, "What happened to it")), el("ul", { class: "list" }, events.map((message) => describeEvent({ message })))) : el("div", { hidden: true }),
     );
@@ -84,13 +91,14 @@ export class AlarmsView {
     this.read = el("output", { id: "clip-read" });
     return el("div", { class: "two" },
       el("section", { class: "card", "aria-labelledby": "h-sound" }, el("header", {}, el("h2", { id: "h-sound" }, "What was heard")),
-        el("img", { class: "picture", src: `${base}/spectrogram.png${stamp}`, width: 1020, height: 394, alt: `Spectrogram of ${record.seconds.toFixed(0)} seconds; the alarm was raised at ${record.raised_at.toFixed(1)} s. ${says}` }),
-        el("p", { class: "dim" }, `The upright line: raised at ${record.raised_at.toFixed(1)} s.`, record.unusual ? " What differs from healthy sound is framed, where cells of it stand out." : " This bundle has no healthy spectrum to frame regions with.", record.complete ? "" : " More is being recorded."),
+        new Picture({ src: `${base}/spectrogram.png${stamp}`, seconds: record.seconds, rate: record.rate, start: Date.parse(record.sound_start) / 1000, mark: record.raised_at,
+          alt: `Spectrogram of ${record.seconds.toFixed(0)} seconds; the alarm was raised ${record.raised_at.toFixed(1)} s from its start. ${says}` }).node,
+        el("p", { class: "dim" }, `Upright line: the alarm was raised. ${record.unusual ? "Framed: what is new against healthy sound; dropouts, clicks and lost sound are not" : "This bundle has no healthy spectrum to frame regions with"}; ${LEGEND}.`, record.complete ? "" : " More is being recorded."),
         says ? el("p", {}, says) : record.unusual ? el("p", { class: "dim" }, "No band stands out by itself.") : null,
         record.sound === "none" ? el("p", { class: "dim" }, "No sound is kept of alarms (evidence.sound is none).")
           : el("audio", { controls: true, preload: "metadata", src: `${base}/sound.flac${stamp}`, "aria-label": "The sound of the alarm" }), this.canvas, this.read),
       el("section", { class: "card", "aria-labelledby": "h-near" }, el("header", {}, el("h2", { id: "h-near" }, "The nearest healthy sound")),
-        neighbours.length ? neighbours.map((near) => neighbour(near, base)) : el("p", { class: "dim" }, "Not known: this bundle's scorer has no nearest recording.")));
+        neighbours.length ? neighbours.map((near, i) => neighbour(near, base, record, neighbours.slice(0, i))) : el("p", { class: "dim" }, "Not known: this bundle's scorer has no nearest recording.")));
   }
 
   graph(record, scores) {
@@ -102,19 +110,31 @@ export class AlarmsView {
 
   answer(verdict, words) {
     const comment = el("input", { maxlength: 1000, name: "comment" });
-    ask(words, verdict === "normal" ? "Its sound then waits to join the memory bank (page “Collect”)." : "It is then held against every change of the bank: none may silence it.",
+    ask(words, verdict === "normal" ? "Step 1 of 2. Its sound can join the memory bank then, at once if you like." : "It is then held against every change of the bank: none may silence it.",
       [el("label", {}, "Comment", comment)], async () => {
         await command("feedback", this.machine, { alarm_id: this.open, verdict, comment: comment.value });
         await this.draw();
+        this.join?.node.scrollIntoView({ block: "center" });
+        this.join?.button.focus();
       }, words);
   }
 }
 
-function neighbour(near, base) {
+function neighbour(near, base, record, before) {
   const place = `${base}/neighbours/${near.index}`;
-  const about = el("p", {}, el("strong", {}, near.source), near.start === null ? "" : ` at ${near.start} s`, near.distance === null ? "" : ` · distance ${number(near.distance)}`);
+  const about = el("h3", {}, near.source, el("span", { class: "dim" }, near.start === null ? "" : ` at ${near.start} s`, near.distance === null ? "" : ` · distance ${number(near.distance)}`));
   if (!near.here) return el("div", {}, about, el("p", { class: "dim" }, "Recorded elsewhere, and this bundle carries no sound like it: listen to it on the workstation, in the training folder."));
+  // The bundle carries few windows: the likest of several may be one and the same.
+  if (near.likest && before.some((one) => (one.likest || one.source) === near.likest)) return el("div", {}, about, el("p", { class: "dim" }, `Recorded elsewhere; the likest sound that the bundle carries is the one above, from ${near.likest}.`));
   const instead = near.played === "likest" ? el("p", { class: "dim" }, `Recorded elsewhere. Played in its place: the likest healthy sound that the bundle carries, from ${near.likest}.`) : null;
-  return el("div", {}, about, instead, el("img", { class: "picture", loading: "lazy", src: `${place}/spectrogram.png`, width: 1020, height: 394, alt: `Spectrogram of the healthy recording ${near.source}` }),
-    el("audio", { controls: true, preload: "none", src: `${place}/sound.flac`, "aria-label": `Healthy sound: ${near.source}` }));
+  return el("div", {}, about, instead, new Picture({ src: `${place}/spectrogram.png`, seconds: record.windows[record.windows.length - 1].seconds, rate: record.rate, alt: `Spectrogram of the healthy recording ${near.likest || near.source}` }).node,
+    el("audio", { controls: true, preload: "none", src: `${place}/sound.flac`, "aria-label": `Healthy sound: ${near.likest || near.source}` }));
+}
+
+// From when to when, said once.
+function stood({ raised, cleared, standing: now, asked }) {
+  if (asked) return `a window of ${moment(raised)}`;
+  if (now) return `since ${moment(raised)}${now.latched ? "; it sounds healthy again and waits to be acknowledged" : "; it stands"}`;
+  if (!cleared) return `from ${moment(raised)}; when it ended is not known`;
+  return `${moment(raised)} to ${moment(cleared)} (${length((Date.parse(cleared) - Date.parse(raised)) / 1000)})`;
 }

@@ -9,10 +9,11 @@ import { LiveView } from "./live.js";
 import { OverviewView } from "./overview.js";
 import { SetupView } from "./setup.js";
 import { alarmSound, soundSwitch } from "./ring.js";
+import { WhyView } from "./why.js";
 import { LEVELS, standsOut } from "./words.js";
 
 // Name, words, view, and whether it is of one machine.
-const PAGES = [["overview", "Overview", OverviewView, false], ["live", "Live", LiveView, true], ["alarms", "Alarms", AlarmsView, false], ["collect", "Collect", CollectView, true], ["setup", "Set up", SetupView, true]];
+const PAGES = [["overview", "Overview", OverviewView, false], ["live", "Live", LiveView, true], ["alarms", "Alarms", AlarmsView, false], ["why", "Why?", WhyView, true], ["collect", "Collect", CollectView, true], ["setup", "Set up", SetupView, true]];
 const feed = new Feed();
 const main = document.getElementById("main");
 let shown = null, locked = false, title = "";
@@ -38,7 +39,7 @@ function show() {
   if (locked) return;
   const { page, machine, rest, asked } = place(), [name, words, View, single] = page;
   if (shown) shown.hide();
-  const about = single || rest.length ? machine : name === "alarms" ? "Alarms" : feed.device;
+  const about = single || (rest.length && asked) ? machine : name === "alarms" ? "Alarms" : feed.device;
   main.replaceChildren(heading(name, about, single ? machine : null));
   shown = new View(feed, machine, rest, asked);
   shown.show(main);

@@ -137,12 +137,7 @@ export class CollectView {
   }
 
   join(sessions, alarms) {
-    const force = el("input", { name: "force" });
-    ask("Add to the bank", "A new version is calculated, checked against all known alarms, and taken into use; the present one stays to go back to.",
-      [el("label", {}, "Ids of known alarms that it may silence (leave empty unless it was refused for them)", force)], async () => {
-        await send(`banks/${this.place}/add`, { sessions, alarms, force: force.value.split(/[\s,]+/).filter(Boolean) });
-        await this.draw();
-      }, "Add");
+    askJoin(this.machine, sessions, alarms, () => this.draw());
   }
 
   banks({ versions, pending, job, bundle, report }) {
@@ -152,7 +147,7 @@ export class CollectView {
     const waiting = pending.map((one) => el("p", {}, `Alarm of ${moment(one.raised)} was called normal${one.by ? ` by ${one.by}` : ""}${one.comment ? `: “${one.comment}”` : ""} `, el("button", { type: "button", disabled: busy, onclick: () => this.join([], [one.alarm_id]) }, "Add its windows")));
     this.bank.replaceChildren(el("header", {}, el("h2", { id: "h-bank" }, "Memory bank"),
       versions.some((one) => one.chosen && one.version) ? el("button", { type: "button", id: "rollback", disabled: busy, onclick: act(() => send(`banks/${this.place}/rollback`, undefined).then(() => this.draw()).then(() => "Gone back.")) }, "Roll back") : null),
-    el("p", { role: "status", id: "job" }, job ? el("span", { class: `badge ${{ working: "quiet", done: "good", refused: "alarm" }[job.state]}` }, `${{ working: "…", done: "✓", refused: "✖" }[job.state]} ${job.state}`) : "", job ? ` ${job.doing}${job.text ? `: ${job.text}` : ""}` : ""),
+    el("p", { role: "status", id: "job" }, jobWords(job)),
     ...waiting, el("div", { class: "scroll" }, el("table", { class: "stack", id: "versions" }, el("thead", {}, el("tr", {}, ["Version", "Created", "Threshold", "Change", ""].map((title) => el("th", { scope: "col" }, title)))), el("tbody", {}, rows))),
     el("p", { class: "dim" }, "Bundle as exported: ", el("code", {}, bundle)),
     ...(report ? [el("details", { id: "report" }, el("summary", {}, `Follows report ${report.number}, ${report.system}${report.title ? `: ${report.title}` : ""}`),

@@ -14,9 +14,13 @@ export class Graph {
     this.unit = unit;
     this.data = null;
     this.cursor = null;
+    this.picked = null; // seconds since the epoch: the point that was touched last, or read by keyboard
     canvas.tabIndex = 0;
     canvas.addEventListener("pointermove", (event) => this.point(event.offsetX));
-    canvas.addEventListener("pointerdown", (event) => this.point(event.offsetX));
+    canvas.addEventListener("pointerdown", (event) => {
+      this.point(event.offsetX);
+      this.picked = this.cursor === null ? null : this.data.time[this.cursor];
+    });
     canvas.addEventListener("pointerleave", () => this.look(null));
     canvas.addEventListener("keydown", (event) => this.key(event));
     canvas.addEventListener("blur", () => this.look(null));
@@ -51,6 +55,7 @@ export class Graph {
     if (to === undefined) return;
     event.preventDefault();
     this.look(Math.max(0, Math.min(count - 1, to)));
+    this.picked = this.cursor === null ? null : this.data.time[this.cursor];
   }
 
   point(x) {

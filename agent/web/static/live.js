@@ -39,7 +39,8 @@ export class LiveView {
       el("section", { class: "card", "aria-labelledby": "h-score" },
         el("header", {}, el("h2", { id: "h-score" }, "Score against threshold"),
           el("div", { class: "row", role: "group", "aria-label": "Stretch shown" }, this.ranges),
-          el("div", { class: "row" }, el("button", { type: "button", onclick: () => this.move(-1) }, "← Earlier"), this.later)),
+          el("div", { class: "row" }, el("button", { type: "button", onclick: () => this.move(-1) }, "← Earlier"), this.later,
+            el("button", { type: "button", "data-act": "why", onclick: () => this.why() }, "Why no alarm?"))),
         score, scoreRead,
         el("ul", { class: "legend" }, el("li", {}, "line: mean score; band: least to largest; 0 is the median of healthy sound"), el("li", {}, "dashed: 1, the alarm threshold"), el("li", {}, "strips below: alarm (tall), alert (low); then idle (full), not judged (hatched)"))),
       this.driftCard,
@@ -175,6 +176,13 @@ export class LiveView {
     const end = (this.end === null ? now : this.end) + (way * span) / 2;
     this.end = end >= now ? null : end;
     this.past();
+  }
+
+  // Of the stretch that is shown, or of the point that is read in it.
+  why() {
+    const data = this.scores.data, at = this.scores.picked, end = this.end ?? Date.now() / 1000;
+    const [from, to] = data && at !== null && at >= data.begin ? [at - 60, at + data.step + 60] : [end - SPANS[this.range], end];
+    location.hash = `why/${encodeURIComponent(this.machine)}/${Math.round(from)}/${Math.round(to)}`;
   }
 
   async past() {
