@@ -35,6 +35,8 @@ class Reason:
         invalid: Why windows could not be judged.
         level: Highest level.
         events: What was told in it, the oldest first, in words.
+        held: What an operator had asked for that reaches into it: muting and shelving, in words.
+        verdict: Why there was no alarm, in a sentence without its full stop.
         text: All of it in a few sentences.
     """
 
@@ -49,6 +51,8 @@ class Reason:
     invalid: tuple[str, ...]
     level: str
     events: tuple[str, ...]
+    held: tuple[str, ...]
+    verdict: str
     text: str
 
 
@@ -106,7 +110,8 @@ def explain_stretch(
         parts.append("Nothing was above the threshold: it sounded healthy")
     return Reason(
         begin, end, heard, judged, idle, total.exceeded * share, total.score_max, evidence, invalid,
-        level, tuple(event.words for event in inside), ". ".join(parts) + ".",
+        level, tuple(event.words for event in inside), tuple(held), parts[-1],
+        ". ".join(parts) + ".",
     )  # fmt: skip
 
 

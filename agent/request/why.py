@@ -25,6 +25,10 @@ def why_handler(history: HistoryRecorder, decide: Mapping[str, DecideConfig]) ->
         end = time.time() if fields["end"] is None else fields["end"]
         found = history.why(name, fields["begin"], end, decide[name])
         # The rest in text: an answer over MQTT has a bound.
-        return asdict(found) | {"events": list(found.events[-50:]), "invalid": list(found.invalid)}
+        return asdict(found) | {
+            "events": list(found.events[-50:]),
+            "invalid": list(found.invalid),
+            "held": list(found.held),
+        }
 
     return why

@@ -2,6 +2,7 @@
 
 import { ask } from "./actions.js";
 import { act, command, get, send } from "./api.js";
+import { askJoin, jobWords } from "./bank.js";
 import { bytes, el, length, moment, notice, number, text } from "./dom.js";
 import { Meter } from "./sound.js";
 import { learningWords, stateWords } from "./words.js";

@@ -72,13 +72,12 @@ export class WhyView {
   }
 
   say(found) {
-    const sentences = here(found.text).split(/\.\s+/).map((one) => one.replace(/\.$/, "")).filter(Boolean);
-    const verdict = sentences.pop(), asked = found.end - found.begin;
+    const asked = found.end - found.begin;
     const facts = [["Heard", share(found.heard_seconds, asked)], ["Judged", share(found.judged_seconds, asked)], ["Idle", found.idle_seconds ? `${share(found.idle_seconds, asked)}: counts neither way` : "never"],
       ["Not judged", found.invalid.length ? found.invalid.map((one) => one.replaceAll("_", " ")).join(", ") : "nothing"],
       ["Highest score", found.most === null ? "nothing was scored" : `${number(found.most)}, where 1 is the threshold`],
       ["Above it", found.exceeded_seconds ? `${span(found.exceeded_seconds)}, at most ${span(found.evidence_seconds)} close together` : "never"], ["Level", found.level]];
-    this.answer.replaceChildren(el("p", { class: "verdict" }, verdict, "."), el("ul", { id: "why-held" }, sentences.filter((one) => !TOLD.test(one)).map((one) => el("li", {}, one, "."))),
+    this.answer.replaceChildren(el("p", { class: "verdict" }, here(found.verdict), "."), el("ul", { id: "why-held" }, found.held.map((one) => el("li", {}, here(one), "."))),
       el("dl", { id: "why-facts" }, facts.map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)])));
     this.happened.hidden = !found.events.length;
     this.events.replaceChildren(...found.events.map((one) => el("li", {}, here(one))));
@@ -88,9 +87,6 @@ export class WhyView {
 
 // The device says times in UTC; people here have their own.
 const here = (words) => words.replace(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, (iso) => moment(iso));
-
-// What the table below it says, too.
-const TOLD = /^\d+ of \d+ s were heard|^The highest score was/;
 
 const span = (seconds) => (seconds < 3600 ? `${Math.round(seconds)} s` : length(seconds));
 
