@@ -27,6 +27,7 @@ from agent.monitor.metrics import exposition
 from agent.monitor.server import MetricsServer
 from agent.monitor.systemd import Notifier
 from agent.monitor.watchdog import WatchdogFeeder
+from agent.notify.publisher import NotificationPublisher
 from agent.pipeline.listen_only import HOP_SECONDS, WINDOW_SECONDS, ListenOnly
 from agent.pipeline.mending import Mending, start_all
 from agent.pipeline.pipeline import Pipeline
@@ -179,6 +180,9 @@ class Agent:
             broker.tell_about(self.bundle_infos, lambda: self.pipelines or None)
             broker.listen_to(self._requests)
             publishers.append(broker)
+        if self.config.notify is not None:
+            folder = self.config.state_path / "notify"
+            publishers.append(NotificationPublisher(self.config.notify, device, folder))
         if self.page is not None:
             publishers.append(self.page.history)
         self._broker = broker

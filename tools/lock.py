@@ -18,7 +18,7 @@ HERE = ROOT / "packaging"
 # Newest releases that still run on Python 3.10 (JetPack 6), and a PyTorch known to export well.
 PINS = ("torch==2.13.0", "onnxruntime==1.23.2", "numpy==2.2.6")
 EXTRAS = {
-    "agent": ("web", "sign"),
+    "agent": ("web", "sign", "notify"),
     "train": ("train",),
     "dev": ("dev",),
     "fuzz": ("fuzz",),

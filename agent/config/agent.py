@@ -26,6 +26,7 @@ from agent.config.evidence import EvidenceConfig
 from agent.config.foreign import ForeignConfig
 from agent.config.maintenance import MaintenanceConfig
 from agent.config.monitor import MetricsConfig
+from agent.config.notify import NotifyConfig
 from agent.config.publish import JsonlConfig, MqttConfig, short_jsonl
 from agent.config.running import RunningConfig
 from agent.config.web import WebConfig
@@ -166,6 +167,10 @@ class AgentConfig(Strict):
     commands: Annotated[CommandsConfig, Field(description="Who may have what done over MQTT")] = (
         CommandsConfig()
     )
+    notify: Annotated[
+        NotifyConfig | None,
+        Field(description="Who is notified by e-mail, message or webhook; null for nobody"),
+    ] = None
     metrics: Annotated[
         MetricsConfig | None,
         Field(description="Counts for Prometheus over HTTP (`{}` for the defaults); null for none"),

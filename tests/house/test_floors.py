@@ -18,7 +18,7 @@ FLOORS = (
     ("chain", "decide", "deploy", "drift_fit", "recordings"),
     ("foreign", "hygiene", "level", "tune", "verdict"),
     ("learn", "machine", "publish"),
-    ("evidence", "history", "offline"),
+    ("evidence", "history", "notify", "offline"),
     ("request",),
     ("collect", "commission"),
     ("bank", "pipeline"),

@@ -1,0 +1,1 @@
+"""Notifications by e-mail, message or webhook, through Apprise: what is told, when, and to whom."""
