@@ -24,6 +24,7 @@ from agent.bundle.manifest import (
 from agent.bundle.seal import new_bundle, seal
 from agent.bundle.sign import load_private, sign_folder
 from agent.bundle.verify import read_manifest
+from agent.core.progress import progress_bar
 from agent.core.records import Matrix
 from agent.deploy.load import open_bundle
 from agent.deploy.opening import user_log
@@ -58,7 +59,6 @@ from export.origin import cutting_of, graph_facts, origin_of
 from export.quantize import Quantized, quantize_static, quantize_weights
 from trainer.fit.densities import ScikitFitter
 from trainer.preset import Preset
-from trainer.progress import progress_bar
 from trainer.run import load_run
 from trainer.zoo.catalogue import licence_of
 

@@ -19,6 +19,7 @@ from rich.markup import escape
 from rich.progress import Progress, TaskID
 
 from agent.core.errors import AuscultError, ConfigError
+from agent.core.progress import progress_bar
 from agent.deploy.load import open_bundle
 from agent.recordings.model import ANOMALY, NORMAL, Machine
 from agent.verdict.figures import decision_figures
@@ -31,7 +32,6 @@ from trainer.metrics.auc import MetricsError
 from trainer.metrics.files import SectionScores, write_scores
 from trainer.metrics.summary import MachineFigures, summarize
 from trainer.preset import Preset, load_preset, preset_names
-from trainer.progress import progress_bar
 
 FAULTS = "failures.log"
 # Encoders that are formulas alone.

@@ -6,7 +6,8 @@ as OpenSSL writes and reads them; the private one stays on the workstation, devi
     manifest.sig    {"algorithm": "ed25519", "key": first 16 hex digits of the public key's SHA-256,
                      "signature": base64 of the signature of  CONTEXT + bytes of manifest.json}
 
-Versions grown on a device are signed by its own key, under another context (`device_key.py`).
+Versions grown on a device, and bundles learnt there, are signed by its own key, each under another
+context (`device_key.py`).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from agent.core.storage import write_json
 # What is signed for auscult's manifests can be taken for nothing else.
 CONTEXT = b"auscult bundle manifest v1\0"
 GROWN = b"auscult grown bundle manifest v1\0"
+LEARNT = b"auscult learnt bundle manifest v1\0"
 _LIMIT = 4096  # bytes of a key or signature file
 _INSTALL = "Install it: pip install 'auscult[sign]'."
 

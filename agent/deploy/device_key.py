@@ -1,10 +1,11 @@
 """The device's own key, which signs what is grown on it, and who vouches for a folder.
 
-The site's key (`bundles.public_key`) signs exports and never leaves the workstation. A version that
-was grown on the device is signed by a key that was made there and stays in the agent's state:
+The site's key (`bundles.public_key`) signs exports and never leaves the workstation. What was
+learnt on the device, a bundle as a whole (`auscult learn`) or a version of one, is signed by a key
+that was made there and stays in the agent's state:
 
-    <state_dir>/device.key        Ed25519, PEM, 0600: signs versions
-    <state_dir>/device.key.pub    its public half, which versions are checked with
+    <state_dir>/device.key        Ed25519, PEM, 0600: signs what was learnt here
+    <state_dir>/device.key.pub    its public half, which that is checked with
 
 The signed manifest of a version names the export it grew from and the bundle it was made of, so a
 version is of use beside that export alone.
@@ -16,12 +17,14 @@ import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from agent.bundle.manifest import SIGNATURE
 from agent.bundle.plain import held_folder
 from agent.bundle.sign import (
     CONTEXT,
     GROWN,
+    LEARNT,
     SigningError,
     load_private,
     load_public,
@@ -29,7 +32,6 @@ from agent.bundle.sign import (
     public_half,
     sign_folder,
     signed_by,
-    verify_folder,
     verify_head,
 )
 from agent.bundle.verify import Head, read_head, read_manifest
@@ -122,7 +124,7 @@ class Vouching:
         """
         exported = head if folder == original else _head(original)
         site = load_public(self.public_key)
-        verify_head(exported, site, CONTEXT, original)
+        self._vouch_original(exported, site, original)
         if folder == original:
             return
         if not grew_from(head.manifest, exported.manifest):
@@ -152,6 +154,16 @@ class Vouching:
                 remedy=_SIGN,
             ) from fault
 
+    def _vouch_original(self, head: Head, site: Any, original: Path) -> None:
+        """A bundle is signed by the site, or was learnt here and is signed by this device."""
+        public = _public(self.state)
+        if public.exists():
+            own = load_public(public)
+            if signed_by(head, own):
+                verify_head(head, own, LEARNT, original)
+                return
+        verify_head(head, site, CONTEXT, original)
+
     def sign(self, folder: Path, digest: str) -> None:
         """Sign a version with the device's key, which is made where there is none.
 
@@ -177,8 +189,9 @@ class Vouching:
         """
         versions, signed = Versions(original, self.state / "bank" / machine), []
         try:
-            verify_folder(original, load_public(self.public_key))
-            exported = read_manifest(original)
+            exported_head = _head(original)
+            self._vouch_original(exported_head, load_public(self.public_key), original)
+            exported = exported_head.manifest
             for number in versions.numbers():
                 folder = versions.path(number)
                 if (folder / SIGNATURE).exists():

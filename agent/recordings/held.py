@@ -81,7 +81,7 @@ class HeldWindows:
     def _to_file(self) -> None:
         try:
             # Closed once it is mapped.
-            self._file = tempfile.TemporaryFile(dir=_place(), prefix="auscult-")  # noqa: SIM115
+            self._file = tempfile.TemporaryFile(dir=holding_place(), prefix="auscult-")  # noqa: SIM115
         except OSError as fault:
             raise _full(fault) from fault
         self._write(self._parts)
@@ -106,7 +106,7 @@ def forget_mapped() -> None:
             mapped.madvise(mmap.MADV_DONTNEED)
 
 
-def _place() -> str:
+def holding_place() -> str:
     """Where large temporary files lie: as the user says by TMPDIR, else on a disk."""
     named = os.environ.get("TMPDIR")
     if named:
@@ -117,6 +117,6 @@ def _place() -> str:
 def _full(fault: OSError) -> ConfigError:
     return ConfigError(
         f"the windows of the recordings cannot be kept there: {fault.strerror or fault}",
-        where=Path(_place()),
+        where=Path(holding_place()),
         remedy="Make room, or name another folder in the environment's TMPDIR.",
     )

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 
+from agent.core.progress import progress_bar
 from agent.recordings.model import Machine
 from export.benchmark.cells import Cell, read_cell, write_cell
 from export.benchmark.executor import Executor
@@ -20,7 +21,6 @@ from export.embedding_cache import EmbeddingCache
 from export.evaluate import Options, evaluate_one, progress_line, told
 from export.graph_cache import GraphCache
 from export.results import Evaluation, Failure, System
-from trainer.progress import progress_bar
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,6 +103,7 @@ def benchmark(
     from agent import __version__
     from agent.core.cores import usable_cores
     from agent.core.errors import ConfigError
+    from agent.core.progress import progress_bar
     from agent.core.storage import write_atomic, write_json
     from agent.verdict.report import write_csv
     from export.benchmark.executor import Executor, Here, Processes, RayCluster, load_ray
@@ -120,7 +121,6 @@ def benchmark(
     from export.verdicts import CSV_HEADINGS, csv_table
     from trainer.defaults import absent_weights
     from trainer.preset import load_preset, preset_names
-    from trainer.progress import progress_bar
 
     if address is not None and jobs > 1:
         raise click.UsageError("--jobs and --ray exclude each other.")

@@ -105,6 +105,7 @@ def evaluate(
 
     from agent import __version__
     from agent.core.errors import AuscultError, ConfigError
+    from agent.core.progress import progress_bar
     from agent.hygiene.stage import inspect_machine
     from agent.hygiene.tell import print_notes
     from agent.recordings.load import find_machines, load_machines
@@ -120,7 +121,6 @@ def evaluate(
     from export.tables import decisions_table, headline_line, notes, results_tables
     from export.verdicts import CSV_HEADINGS, csv_table
     from trainer.defaults import default_preset
-    from trainer.progress import progress_bar
 
     if as_float and compare_float:
         raise click.UsageError("--float and --compare-float exclude each other.")

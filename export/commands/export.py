@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.core.text import plural
-
 if TYPE_CHECKING:
     from export.compare import Comparison
 
@@ -98,10 +96,10 @@ def export(
     from rich.console import Console
     from rich.markup import escape
 
-    from agent.calibrate.sight import hours_words, passing_words, sight_at
     from agent.core.storage import write_json
+    from agent.learn.report import told
     from agent.tune.profile import read_profile
-    from agent.verdict.report import rehearsal_json, rehearsal_words
+    from agent.verdict.report import rehearsal_json
     from export.bundle import export_bundle
     from export.fits import judge_fit
 
@@ -120,36 +118,9 @@ def export(
         console=console,
     )
     manifest = done.manifest
-    limit = manifest.threshold
-    tell = console.print
-    tell(
-        f"threshold {limit.value:.4g} for a window: {limit.false_alarm_rate:.3g} of healthy "
-        f"windows are expected above it ({plural(limit.healthy_windows, 'window')} of "
-        f"{plural(limit.healthy_recordings, 'recording')}; {escape(limit.method)}). By the same "
-        "rule a "
-        f"recording as a whole is compared with {limit.clip_value:.4g}",
-        highlight=False,
-    )
-    rehearsal = done.rehearsal
-    if rehearsal.clips:
-        tell(escape(rehearsal_words(rehearsal.figures)), highlight=False)
-    verdict = done.tested or (rehearsal.ruling if rehearsal.clips else None)
-    if verdict is not None:
-        where = "the test recordings" if done.tested else "the healthy recordings, each left out"
-        tell(f"verdict on {where}: {escape(verdict.text())}", highlight=False)
-    if manifest.sight is not None:
-        seen = sight_at(limit.value, manifest.sight)
-        kept = manifest.sight.kept
-        words = [] if kept is None else [f"promise: {kept.words} of running"]
-        words += passing_words(limit.value, seen)
-        if kept is not None and done.healthy_hours:
-            words.append(hours_words(done.healthy_hours))
-        colour = "red" if seen.blind else "default"
-        tell(f"[{colour}]{escape('; '.join(words))}[/{colour}]", highlight=False)
-    told = "" if manifest.agreement is None else manifest.agreement.ruined  # before all else
-    for note in (note for note in manifest.notes if note != told):
-        colour = "red" if note.startswith(("BLIND", "ONE SESSION")) else "yellow"
-        tell(f"[{colour}]note:[/{colour}] {escape(note)}", highlight=False)
+    limit, rehearsal, tell = manifest.threshold, done.rehearsal, console.print
+    for colour, line in told(manifest, rehearsal, done.healthy_hours, done.tested):
+        tell(f"[{colour}]{escape(line)}[/{colour}]", highlight=False)
     size = sum(record.size for record in manifest.files.values())
     tell(f"wrote {escape(str(out))} ({size / 1e6:.2f} MB)", highlight=False, soft_wrap=True)
     fit = judge_fit(out, manifest, profile)

@@ -100,6 +100,7 @@ def reproduce(
 
     from agent import __version__
     from agent.core.errors import ConfigError
+    from agent.core.progress import progress_bar
     from agent.core.storage import write_atomic
     from export.builder import BundleBuilder
     from export.evaluate import Options
@@ -114,7 +115,6 @@ def reproduce(
     from export.results_json import evaluation_json
     from export.tables import notes, results_tables
     from trainer.defaults import absent_weights
-    from trainer.progress import progress_bar
 
     if (made_up or epochs is not None) and not rehearse:
         raise click.UsageError("--made-up and --epochs are of a rehearsal: give --rehearse.")

@@ -15,6 +15,7 @@ from rich.markup import escape
 
 from agent.bundle.manifest import Manifest
 from agent.core.errors import AuscultError, ConfigError
+from agent.core.progress import progress_bar
 from agent.core.text import plural
 from agent.recordings.load import load_machines
 from agent.recordings.model import Machine
@@ -28,7 +29,6 @@ from export.demo.stream import Stream, splice_stream, synthesize_stream
 from export.demo.subscriber import Subscriber
 from trainer.learn import train_machine
 from trainer.preset import Preset
-from trainer.progress import progress_bar
 from trainer.synth import Counts, Fault, design_machine, write_dataset
 from trainer.synth.design import FaultKind
 

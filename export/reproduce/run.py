@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 
+from agent.core.progress import progress_bar
 from agent.recordings.model import Machine
 from export.benchmark.cells import Cell, read_cell, write_cell
 from export.builder import BundleBuilder
@@ -25,7 +26,6 @@ from export.results import Evaluation, Failure, Outcome, Precision, System, file
 from trainer.fusion.fuse import Fused, fuse
 from trainer.fusion.systems import ScoredSystem, find_systems
 from trainer.metrics.files import write_scores
-from trainer.progress import progress_bar
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,13 +36,13 @@ def inspect(
     from rich.console import Console
     from rich.markup import escape
 
+    from agent.core.progress import progress_bar
     from agent.core.storage import write_json
     from agent.hygiene.stage import inspect_machine
     from agent.hygiene.tell import print_notes
     from agent.recordings.load import load_machines
     from agent.recordings.summary import print_summary
     from trainer.hygiene.page import write_page
-    from trainer.progress import progress_bar
 
     console = Console()
     console.width = console.width if console.is_terminal else max(console.width, 120)

@@ -54,9 +54,9 @@ def presets(names: tuple[str, ...], measure: bool, json_path: Path | None) -> No
     """
     from rich.console import Console
 
+    from agent.core.progress import progress_bar
     from trainer.defaults import needed_weights
     from trainer.preset import load_preset, preset_names
-    from trainer.progress import progress_bar
     from trainer.published.follow import report_info
     from trainer.published.show import published_json
 

@@ -93,6 +93,7 @@ def train(
 
     from agent.core.errors import AuscultError
     from agent.core.interrupt import stopped_like_interrupt
+    from agent.core.progress import progress_bar
     from agent.core.storage import write_json
     from agent.hygiene.bands import band_note
     from agent.hygiene.stage import inspect_machine, refuse_untypical
@@ -107,7 +108,6 @@ def train(
     from trainer.fit.engine import Placement, make_engine, under_torchrun
     from trainer.learn import train_machine
     from trainer.preset import load_preset
-    from trainer.progress import progress_bar
     from trainer.report.training import write_report
     from trainer.run import load_run, refuse_present
     from trainer.selection.report import selection_table

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
-from typing import Any
+from typing import IO, Any
 
 from rich.console import Console
 from rich.progress import (
@@ -18,6 +19,7 @@ from rich.progress import (
 
 # Off a terminal, a stage under way says so again after this, seconds.
 _AGAIN_SECONDS = 60.0
+_LINE_SECONDS = 0.5
 
 
 class Stages(Progress):
@@ -85,3 +87,38 @@ def progress_bar(console: Console) -> Progress:
     if not console.is_terminal:
         return Stages(console)
     return Progress(*columns, console=console, transient=True)
+
+
+class JsonLines(Progress):
+    """Progress as JSON lines, for a program that shows it: step, how much is done, of how much.
+
+    Args:
+        file: Where to write lines.
+    """
+
+    def __init__(self, file: IO[str]) -> None:
+        super().__init__(console=Console(quiet=True), disable=True)
+        self._file = file
+        self._last = 0.0
+
+    def add_task(self, description: str, *args: Any, **fields: Any) -> TaskID:
+        """Begin a stage."""
+        task = super().add_task(description, *args, **fields)
+        self._say(task, at_once=True)
+        return task
+
+    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+        """Go on with a stage."""
+        super().advance(task_id, advance)
+        self._say(task_id)
+
+    def _say(self, task_id: TaskID, *, at_once: bool = False) -> None:
+        now = time.monotonic()
+        if not at_once and now - self._last < _LINE_SECONDS:
+            return
+        self._last = now
+        task = next((one for one in self.tasks if one.id == task_id), None)
+        if task is not None:
+            line = {"step": task.description, "done": task.completed, "of": task.total}
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()

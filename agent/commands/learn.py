@@ -1,0 +1,221 @@
+"""`auscult learn`: from healthy sound to a bundle, on the device, with nothing to train."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from agent.core.text import shown
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from agent.config.agent import AgentConfig
+    from agent.learn.learn import Learnt, Signing
+    from agent.recordings.model import Machine
+
+# Of the processor, what the running agent leaves.
+_NICE = 15
+
+
+@click.command(short_help="Make a bundle of healthy sound, on the device.")
+@click.argument("data", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),
+    help="The agent's configuration: learn from what it has collected, and put the bundle where "
+    "it takes it up.",
+)
+@click.option("--machine", help="Machine to learn.  [default: the only one]")
+@click.option(
+    "--out", metavar="BUNDLE", type=click.Path(path_type=Path),
+    help="Folder of the bundle; an earlier bundle there is replaced.  [default: with --config, "
+    "where the agent takes it up]",
+)  # fmt: skip
+@click.option(
+    "--preset", help="Preset whose encoder comes with auscult.  [default: auscult_scratch]"
+)
+@click.option(
+    "--encoder-from", metavar="BUNDLE", type=click.Path(path_type=Path),
+    help="Take encoder and recipe of this bundle, such as one that was exported for another "
+    "machine with auscult_small.",
+)  # fmt: skip
+@click.option(
+    "--untypical",
+    type=click.Choice(["refuse", "leave-out", "keep"]),
+    default="refuse",
+    show_default=True,
+    help="Healthy recordings unlike all others: refuse to learn, leave them out, or learn from "
+    "them but let none set the threshold.",
+)
+@click.option(
+    "--channel", type=click.IntRange(min=0), help="Channel, from 0.  [default: average of all]"
+)
+@click.option(
+    "--sign", "key", metavar="KEY", type=click.Path(path_type=Path, dir_okay=False),
+    help="Sign the bundle with this private key.  [default: with --config, the device's own, where "
+    "it takes only signed bundles]",
+)  # fmt: skip
+@click.option(
+    "--sound/--no-sound", default=True, show_default=True,
+    help="Put a few healthy windows into the bundle as sound (4 MB at most), to be heard beside an "
+    "alarm.",
+)  # fmt: skip
+@click.option(
+    "--json", "json_path", metavar="FILE", is_flag=False, flag_value="-",
+    type=click.Path(path_type=Path),
+    help="Print the report as JSON, or write it to FILE.",
+)  # fmt: skip
+@click.option("--progress-lines", is_flag=True, hidden=True)
+def learn(
+    data: Path | None,
+    config_path: Path | None,
+    machine: str | None,
+    out: Path | None,
+    preset: str | None,
+    encoder_from: Path | None,
+    untypical: str,
+    channel: int | None,
+    key: Path | None,
+    json_path: Path | None,
+    *,
+    sound: bool,
+    progress_lines: bool,
+) -> None:
+    r"""Make a bundle of healthy sound with an encoder that comes with auscult.
+
+    DATA is a folder with `normal/` (and, if you have them, `idle/`, `noise/`), as `auscult record`
+    fills it; with --config it is what the agent has collected. Nothing is trained and no
+    workstation is needed: the bundle is what `auscult train` and `auscult export` make of the same
+    recordings with the same preset.
+
+    \b
+      auscult learn pump7 --out pump7.bundle
+      auscult learn --config agent.yaml --machine pump7
+    """
+    from rich.console import Console
+
+    from agent.config.agent import load_config
+    from agent.core.interrupt import stopped_like_interrupt
+    from agent.learn.encoders import DEFAULT, encoder_of, shipped_encoder
+    from agent.learn.learn import learn as learn_bundle
+
+    if (data is None) == (config_path is None):
+        raise click.UsageError("give either DATA, a folder of recordings, or --config")
+    if preset is not None and encoder_from is not None:
+        raise click.UsageError("give either --preset or --encoder-from")
+    if data is not None and out is None:
+        raise click.UsageError("--out is needed: the folder of the bundle")
+    encoder = encoder_of(encoder_from) if encoder_from else shipped_encoder(preset or DEFAULT)
+    config = None if config_path is None else load_config(config_path)
+    name = None if config is None else _machine(config, machine)
+    signing = _signing(config, key)
+    os.nice(_NICE)
+    console = Console(stderr=True, quiet=progress_lines)
+    with stopped_like_interrupt(), _shown(console, lines=progress_lines) as progress:
+        learnt_from = _recordings(data, machine, config, name, channel, progress)
+        place = out or (config.bundle_at(name) if config and name else None)
+        assert place is not None
+        done = learn_bundle(
+            learnt_from, encoder, place, progress,
+            channel=channel, untypical=untypical,  # type: ignore[arg-type]  # click's choice
+            signing=signing, machine_name=name, sound=sound,
+        )  # fmt: skip
+    _tell(done, place, json_path, lines=progress_lines, deployed=out is None)
+
+
+def _machine(config: AgentConfig, name: str | None) -> str:
+    names = [one.name for one in config.machines]
+    if name is None and len(names) == 1:
+        return names[0]
+    if name not in names:
+        told = "--machine is needed" if name is None else f"there is no machine '{name}'"
+        raise click.UsageError(f"{told}: the configuration has {', '.join(names)}")
+    return name
+
+
+def _signing(config: AgentConfig | None, key: Path | None) -> Signing | None:
+    """The key to sign with: the one named, or the device's own where only signed ones are taken."""
+    from agent.bundle.sign import LEARNT, load_private
+    from agent.deploy.device_key import device_key, ensure_device_key
+    from agent.learn.learn import Signing
+
+    if key is not None:
+        return Signing(load_private(key))
+    if config is None or config.bundles.public_key is None:
+        return None
+    ensure_device_key(config.state_path)
+    return Signing(load_private(device_key(config.state_path)), LEARNT)
+
+
+def _recordings(
+    data: Path | None,
+    machine: str | None,
+    config: AgentConfig | None,
+    name: str | None,
+    channel: int | None,
+    progress: Progress,
+) -> Machine:
+    from agent.collect.machine import collected_machine
+    from agent.core.errors import ConfigError
+    from agent.recordings.load import load_machines
+
+    if config is not None and name is not None:
+        return collected_machine(config.state_path / "collected", name, progress)
+    assert data is not None
+    found = load_machines(data, (machine,) if machine else (), channel=channel, progress=progress)
+    if len(found) > 1:
+        raise ConfigError(
+            f"holds {len(found)} machines: {', '.join(one.name for one in found)}",
+            where=data,
+            remedy="A bundle is for one machine: choose it with --machine.",
+        )
+    return found[0]
+
+
+def _shown(console: Console, *, lines: bool) -> Progress:
+    from agent.core.progress import JsonLines, progress_bar
+
+    return JsonLines(sys.stdout) if lines else progress_bar(console)
+
+
+def _tell(
+    done: Learnt, place: Path, json_path: Path | None, *, lines: bool, deployed: bool
+) -> None:
+    import json
+
+    from rich.console import Console
+    from rich.markup import escape
+
+    from agent.core.storage import write_json
+    from agent.hygiene.tell import print_notes
+    from agent.learn.report import report_data, told
+
+    data = {"bundle": str(place), **report_data(done)}
+    if lines:
+        click.echo(json.dumps({"report": data}))
+        return
+    printed = json_path is not None and str(json_path) == "-"
+    console = Console(stderr=printed)
+    agree = done.manifest.agreement
+    if agree is not None and agree.ruined:
+        console.print(f"[bold red]{escape(agree.ruined)}[/]", highlight=False)
+    print_notes(done.inspection, console, everything=False)
+    for colour, line in told(done.manifest, done.rehearsal, done.healthy_hours):
+        console.print(f"[{colour}]{escape(line)}[/{colour}]", highlight=False)
+    size = sum(record.size for record in done.manifest.files.values())
+    console.print(
+        f"wrote {escape(shown(place))} ({size / 1e6:.2f} MB)", highlight=False, soft_wrap=True
+    )
+    if deployed:
+        console.print("the running agent takes it up within a minute", highlight=False)
+    if printed:
+        click.echo(json.dumps(data, indent=1))
+    elif json_path is not None:
+        write_json(json_path, data)
