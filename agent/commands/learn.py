@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,15 +11,11 @@ import click
 from agent.core.text import shown
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.progress import Progress
 
     from agent.config.agent import AgentConfig
-    from agent.learn.learn import Learnt, Signing
+    from agent.learn.learn import Learnt
     from agent.recordings.model import Machine
-
-# Of the processor, what the running agent leaves.
-_NICE = 15
 
 
 @click.command(short_help="Make a bundle of healthy sound, on the device.")
@@ -72,7 +67,6 @@ _NICE = 15
     type=click.Path(path_type=Path),
     help="Print the report as JSON, or write it to FILE.",
 )  # fmt: skip
-@click.option("--progress-lines", is_flag=True, hidden=True)
 def learn(
     data: Path | None,
     config_path: Path | None,
@@ -86,7 +80,6 @@ def learn(
     json_path: Path | None,
     *,
     sound: bool,
-    progress_lines: bool,
 ) -> None:
     r"""Make a bundle of healthy sound with an encoder that comes with auscult.
 
@@ -101,9 +94,13 @@ def learn(
     """
     from rich.console import Console
 
+    from agent.bundle.sign import load_private
+    from agent.collect.learning import NICENESS, device_signing, learn_collected
     from agent.config.agent import load_config
     from agent.core.interrupt import stopped_like_interrupt
+    from agent.core.progress import progress_bar
     from agent.learn.encoders import DEFAULT, encoder_of, shipped_encoder
+    from agent.learn.learn import Signing
     from agent.learn.learn import learn as learn_bundle
 
     if (data is None) == (config_path is None):
@@ -112,22 +109,34 @@ def learn(
         raise click.UsageError("give either --preset or --encoder-from")
     if data is not None and out is None:
         raise click.UsageError("--out is needed: the folder of the bundle")
+    if config_path is not None and channel is not None:
+        raise click.UsageError("--channel is for DATA: what was collected is of one channel")
     encoder = encoder_of(encoder_from) if encoder_from else shipped_encoder(preset or DEFAULT)
-    config = None if config_path is None else load_config(config_path)
-    name = None if config is None else _machine(config, machine)
-    signing = _signing(config, key)
-    os.nice(_NICE)
-    console = Console(stderr=True, quiet=progress_lines)
-    with stopped_like_interrupt(), _shown(console, lines=progress_lines) as progress:
-        learnt_from = _recordings(data, machine, config, name, channel, progress)
-        place = out or (config.bundle_at(name) if config and name else None)
-        assert place is not None
-        done = learn_bundle(
-            learnt_from, encoder, place, progress,
-            channel=channel, untypical=untypical,  # type: ignore[arg-type]  # click's choice
-            signing=signing, machine_name=name, sound=sound,
-        )  # fmt: skip
-    _tell(done, place, json_path, lines=progress_lines, deployed=out is None)
+    signing = None if key is None else Signing(load_private(key))
+    os.nice(NICENESS)
+    console = Console(stderr=True)
+    with stopped_like_interrupt(), progress_bar(console) as progress:
+        if config_path is not None:
+            config = load_config(config_path)
+            name = _machine(config, machine)
+            place = out or config.bundle_at(name)
+            if signing is None and config.bundles.public_key is not None:
+                signing = device_signing(config.state_path)
+            done = learn_collected(
+                config.state_path, name, place, encoder, progress,
+                untypical=untypical,  # type: ignore[arg-type]  # click's choice
+                signing=signing, sound=sound,
+            )  # fmt: skip
+        else:
+            assert data is not None
+            assert out is not None
+            place = out
+            done = learn_bundle(
+                _recordings(data, machine, channel, progress), encoder, place, progress,
+                channel=channel, untypical=untypical,  # type: ignore[arg-type]  # click's choice
+                signing=signing, sound=sound,
+            )  # fmt: skip
+    _tell(done, place, json_path, deployed=config_path is not None and out is None)
 
 
 def _machine(config: AgentConfig, name: str | None) -> str:
@@ -140,35 +149,12 @@ def _machine(config: AgentConfig, name: str | None) -> str:
     return name
 
 
-def _signing(config: AgentConfig | None, key: Path | None) -> Signing | None:
-    """The key to sign with: the one named, or the device's own where only signed ones are taken."""
-    from agent.bundle.sign import LEARNT, load_private
-    from agent.deploy.device_key import device_key, ensure_device_key
-    from agent.learn.learn import Signing
-
-    if key is not None:
-        return Signing(load_private(key))
-    if config is None or config.bundles.public_key is None:
-        return None
-    ensure_device_key(config.state_path)
-    return Signing(load_private(device_key(config.state_path)), LEARNT)
-
-
 def _recordings(
-    data: Path | None,
-    machine: str | None,
-    config: AgentConfig | None,
-    name: str | None,
-    channel: int | None,
-    progress: Progress,
+    data: Path, machine: str | None, channel: int | None, progress: Progress
 ) -> Machine:
-    from agent.collect.machine import collected_machine
     from agent.core.errors import ConfigError
     from agent.recordings.load import load_machines
 
-    if config is not None and name is not None:
-        return collected_machine(config.state_path / "collected", name, progress)
-    assert data is not None
     found = load_machines(data, (machine,) if machine else (), channel=channel, progress=progress)
     if len(found) > 1:
         raise ConfigError(
@@ -179,15 +165,7 @@ def _recordings(
     return found[0]
 
 
-def _shown(console: Console, *, lines: bool) -> Progress:
-    from agent.core.progress import JsonLines, progress_bar
-
-    return JsonLines(sys.stdout) if lines else progress_bar(console)
-
-
-def _tell(
-    done: Learnt, place: Path, json_path: Path | None, *, lines: bool, deployed: bool
-) -> None:
+def _tell(done: Learnt, place: Path, json_path: Path | None, *, deployed: bool) -> None:
     import json
 
     from rich.console import Console
@@ -198,9 +176,6 @@ def _tell(
     from agent.learn.report import report_data, told
 
     data = {"bundle": str(place), **report_data(done)}
-    if lines:
-        click.echo(json.dumps({"report": data}))
-        return
     printed = json_path is not None and str(json_path) == "-"
     console = Console(stderr=printed)
     agree = done.manifest.agreement

@@ -76,8 +76,12 @@ def run(config_path: Path, jsonl: Path | None, log_level: str, *, check: bool) -
 
         for machine in config.machines:
             source, place = config.source_of(machine), config.bundle_of(machine)
-            heard = "no microphone is chosen yet" if source is None else check_source(source)
-            click.echo(f"{machine.name}: {heard}")
+            found = None if source is None else check_source(source)
+            click.echo(
+                f"{machine.name}: {'no microphone is chosen yet' if found is None else found.text}"
+            )
+            if found is not None and found.doubt:
+                click.echo(f"{machine.name}: {found.doubt}. {found.remedy}", err=True)
             if machine.bundle is None and not place.is_dir():
                 click.echo(f"{machine.name}: no bundle yet; heard, not judged. It goes to {place}")
         click.echo(f"{config_path}: configuration, bundles and sources are in order")

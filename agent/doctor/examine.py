@@ -299,13 +299,16 @@ def check_microphone(config: AgentConfig, machine: MachineConfig) -> Finding:
     kind = "microphone" if isinstance(source, MicrophoneSource) else "source"
     name = f"{kind} of {machine.name}"
     try:
-        return Finding(name, Grade.OK, check_source(source))
+        found = check_source(source)
     except AudioError as fault:
         return _failed(name, fault)
     except OSError as fault:  # PortAudio's library is not installed
         return Finding(
             name, Grade.FAIL, str(fault), "Install PortAudio: apt-get install libportaudio2"
         )
+    if found.doubt:
+        return Finding(name, Grade.WARN, f"{found.text}: {found.doubt}", found.remedy)
+    return Finding(name, Grade.OK, found.text)
 
 
 def _failed(name: str, fault: AuscultError) -> Finding:

@@ -25,6 +25,7 @@ from agent.web.banks import BankDesk
 from agent.web.collected import collect_endpoints
 from agent.web.endpoint import Asked, Endpoint, problem
 from agent.web.guard import COOKIE, Guard, Sessions
+from agent.web.learning import LearnDesk
 from agent.web.models import Login, Session, Told
 from agent.web.now import now_endpoints
 from agent.web.openapi import describe
@@ -59,6 +60,7 @@ def endpoints_of(backend: Backend, sessions: Sessions) -> Sequence[Endpoint]:
         *collect_endpoints(backend),
         *BankDesk(backend).endpoints(),
         *SetupDesk(backend).endpoints(),
+        *LearnDesk(backend).endpoints(),
     )  # fmt: skip
 
 

@@ -23,6 +23,14 @@ from trainer.learn import train_machine
 from trainer.preset import load_preset
 
 
+@pytest.fixture(scope="module", autouse=True)
+def at_once():
+    """The command yields to listening; this process must not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("agent.collect.learning.NICENESS", 0)
+        yield
+
+
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
     """The same recordings: trained and exported, and learnt."""

@@ -3,6 +3,7 @@
 import { act, get, send } from "./api.js";
 import { CollectView } from "./collect.js";
 import { el, text } from "./dom.js";
+import { LearnCard } from "./learn.js";
 import { Spectrogram } from "./sound.js";
 
 export class SetupView {
@@ -21,6 +22,8 @@ export class SetupView {
     root.append(el("section", { class: "card", "aria-labelledby": "h-setup" }, el("h2", { id: "h-setup" }, "Set this machine up"), this.steps), this.ears,
       el("section", { class: "card", "aria-labelledby": "h-hear" }, el("h2", { id: "h-hear" }, "What the microphone hears"), picture));
     this.spectrogram = new Spectrogram(picture);
+    this.learn = new LearnCard(this.machine, this.stopped.signal);
+    root.append(this.learn.node);
     this.collect = new CollectView(this.feed, this.machine);
     this.collect.show(root);
     const on = (name, work) => this.feed.addEventListener(name, (event) => work(event.detail), { signal: this.stopped.signal });
@@ -57,8 +60,9 @@ export class SetupView {
       [found.source !== null, "Choose the microphone", found.source || "below: tap, clap or speak beside one, and see its level move"],
       [hears, "See that it hears", hears ? (health.validity === "valid" ? "sound fit to learn from" : health.reason) : sensor?.reason || "waiting for sound"],
       [sound >= 600 || !found.missing.includes("bundle"), "Record healthy sound", sound ? `${Math.round(sound / 60)} min so far; ${sound < 600 ? "ten minutes at least, an hour over several days and loads is better" : "more days and loads make it better"}` : "ten minutes at least, while it runs in good order"],
-      [!found.missing.includes("bundle"), "Train it on a workstation, and put the bundle on this device", found.missing.includes("bundle") ? "download the training folder and follow the commands below; the bundle is taken up by itself" : "a bundle judges this machine"],
+      [!found.missing.includes("bundle"), "Learn it", found.missing.includes("bundle") ? "here, with the button below; or on a workstation: download the training folder and follow the commands. The bundle is taken up by itself" : "a bundle judges this machine"],
     ];
+    this.learn.offer(sound);
     const key = JSON.stringify(steps);
     if (key === this.known) return undefined;
     this.known = key;

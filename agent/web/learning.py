@@ -1,0 +1,124 @@
+"""Learning on the page: `auscult learn` in a process of its own that yields to listening.
+
+The bundle is put where the machine's is taken up, by one rename; the running agent tries it and
+takes it up between two windows, with commissioning where that is configured.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
+from functools import partial
+from http import HTTPStatus
+from typing import Any
+
+from agent.core.child import running
+from agent.web.backend import Backend
+from agent.web.endpoint import ApiError, Asked, Endpoint
+from agent.web.learning_models import Learning, LearnOrder
+from agent.web.now import known_machine
+
+log = logging.getLogger(__name__)
+
+_NAMES = {"machine": "Name of the machine"}
+_TEXT, _NOTES = 2000, 12
+
+
+class LearnDesk:
+    """Learns one machine at a time from what was collected of it.
+
+    Args:
+        backend: The agent.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._lock = threading.Lock()
+        self._known: dict[str, Learning] = {}
+        self._child: subprocess.Popen[str] | None = None
+
+    def endpoints(self) -> Sequence[Endpoint]:
+        """Of learning."""
+        told = partial(Endpoint, answer=Learning, path_names=_NAMES)
+        return (
+            told("GET", "/machines/{machine}/learning", self._show,
+                 "How far learning from the collected sound is"),
+            told("POST", "/machines/{machine}/learning", self._begin,
+                 "Learn a bundle from the collected sound, on this device, and take it up",
+                 body=LearnOrder),
+        )  # fmt: skip
+
+    def _show(self, asked: Asked) -> Learning:
+        machine = known_machine(self._backend, asked)
+        return self._known.get(machine, Learning(machine=machine))
+
+    def _begin(self, asked: Asked) -> Learning:
+        machine, config = known_machine(self._backend, asked), self._backend.config
+        own = next(one for one in config.machines if one.name == machine)
+        with self._lock:
+            if self._child is not None and self._child.poll() is None:
+                raise ApiError(
+                    HTTPStatus.CONFLICT, "a machine is being learnt already; wait for it"
+                )
+            begun = Learning(
+                machine=machine, state="running", step="starting",
+                commissioned=own.commission is not None,
+            )  # fmt: skip
+            child = self._child = subprocess.Popen(  # noqa: S603 - our own code
+                running("agent.collect.learning", "learn_here"),
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            )  # fmt: skip
+            self._known[machine] = begun
+        task = {
+            "state": str(config.state_path.absolute()),
+            "machine": machine,
+            "out": str(config.bundle_of(own).absolute()),
+            "untypical": asked.body.untypical,
+            "signed": config.bundles.public_key is not None,
+        }
+        threading.Thread(
+            target=self._follow, args=(begun, child, task), name="learn", daemon=True
+        ).start()
+        log.info("%s: learning from what was collected was begun on the page", machine)
+        return begun
+
+    def _follow(
+        self, begun: Learning, child: subprocess.Popen[str], task: Mapping[str, Any]
+    ) -> None:
+        """Hear how far the child is, until it ends; it ends when this process does."""
+        assert child.stdin is not None
+        assert child.stdout is not None
+        last: dict[str, Any] = {}
+        with contextlib.suppress(OSError):
+            child.stdin.write(json.dumps(task) + "\n")
+            child.stdin.flush()
+            for line in child.stdout:
+                last = json.loads(line)
+                if "step" in last:
+                    self._known[begun.machine] = begun.model_copy(update=last)
+        code = child.wait()
+        with contextlib.suppress(OSError):
+            child.stdin.close()
+        self._known[begun.machine] = _outcome(begun, last, code)
+
+
+def _outcome(begun: Learning, last: Mapping[str, Any], code: int) -> Learning:
+    """What is told at the end."""
+    machine = begun.machine
+    if "report" in last:
+        report = last["report"]
+        verdict = report["healthy"]["verdict"]["text"] if report["healthy"] else ""
+        log.info("%s: learnt from what was collected: bundle %s", machine, report["digest"][:12])
+        update = {
+            "state": "done", "step": "", "text": verdict[:_TEXT],
+            "notes": [line[:_TEXT] for line in last["told"][:_NOTES]],
+        }  # fmt: skip
+    else:
+        text = str(last.get("failed") or f"it ended with code {code}, for want of memory perhaps")
+        log.warning("%s: nothing was learnt: %s", machine, text)
+        update = {"state": "failed", "step": "", "text": text[:_TEXT]}
+    return begun.model_copy(update=update)
