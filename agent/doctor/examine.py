@@ -29,6 +29,7 @@ from agent.doctor.broker import check_broker
 from agent.doctor.finding import Finding, Grade
 from agent.doctor.level import check_level
 from agent.doctor.maintenance import check_maintenance
+from agent.doctor.notify import check_notify
 from agent.doctor.page import check_page
 from agent.doctor.promise import check_promise
 from agent.encode.providers import CPU
@@ -99,6 +100,8 @@ def examine(path: Path) -> Iterator[Finding]:
     yield from check_page(config.web)
     if config.commands.token_file is not None:
         yield check_operators_token(config.commands)
+    if config.notify is not None:
+        yield from check_notify(config.notify)
     if config.mqtt is None:
         yield Finding("broker", Grade.WARN, "none is configured: alarms are only logged")
     else:

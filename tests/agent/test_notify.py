@@ -21,6 +21,7 @@ from agent.core.errors import ConfigError
 from agent.core.reasons import Reason, UnusualBand
 from agent.core.records import AlarmEvent, AlarmStatus, EventKind, Level
 from agent.core.scale import Scale
+from agent.doctor.notify import check_notify
 from agent.notify.publisher import NotificationPublisher
 from agent.notify.send import send
 from agent.window.condition import ConditionStatus, SensorCondition
@@ -319,3 +320,24 @@ def test_the_agents_own_thread_sends_it(hook, tmp_path):
     assert arrived.wait(60)
     notifier.stop()
     assert [one["title"] for one in hook.got] == ["pump: alarm"]
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "said"),
+    [
+        ("json://127.0.0.1:9/\n", 0o600, ("ok", "1 address, not tried")),
+        ("json://127.0.0.1:9/\n", 0o644, ("warn", "every user of this device can read it")),
+        (
+            "json://127.0.0.1:9/\npigeon://roof\n",
+            0o600,
+            ("fail", "address 2: Apprise does not know"),
+        ),
+        ("\n", 0o600, ("fail", "no address is in it")),
+    ],
+)
+def test_the_doctor_looks_at_the_addresses_without_sending(tmp_path, text, mode, said):
+    path = tmp_path / "urls"
+    path.write_text(text)
+    path.chmod(mode)
+    (finding,) = check_notify(NotifyConfig(urls_file=path))
+    assert (finding.grade.value, said[1] in finding.text) == (said[0], True)
