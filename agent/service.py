@@ -17,6 +17,7 @@ from agent.config.agent import AgentConfig, MachineConfig
 from agent.config.capture import MicrophoneSource
 from agent.config.chosen import choose_microphone
 from agent.core.clock import WALL_CLOCK, utc
+from agent.core.cloud_event import Message
 from agent.core.errors import AuscultError, ConfigError
 from agent.decide.service import AlarmService
 from agent.deploy.load import Bundle
@@ -36,7 +37,6 @@ from agent.publish.broadcaster import Broadcaster
 from agent.publish.console import ConsolePublisher
 from agent.publish.device_payloads import BundleInfo
 from agent.publish.jsonl import JsonlPublisher
-from agent.publish.messages import Message
 from agent.publish.mqtt import MqttPublisher
 from agent.publish.telling import Publisher
 from agent.request.alarms import alarm_handlers

@@ -6,7 +6,7 @@ import inspect
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 from pydantic_core import PydanticUndefined
 
 from agent.config.agent import AgentConfig
@@ -38,7 +38,7 @@ def reference(schema: type[BaseModel], title: str) -> str:
     while waiting:
         heading, model = waiting.pop(0)
         rows = ["| Key | Type | Default | Meaning |", "| --- | --- | --- | --- |"]
-        for name, field in model.model_fields.items():
+        for name, field in model.__pydantic_fields__.items():
             meaning = (field.description or "").replace("|", "\\|")
             rows.append(
                 f"| `{name}` | {_type(model, name)} | {_default(field.get_default())} | {meaning} |"
@@ -53,7 +53,7 @@ def reference(schema: type[BaseModel], title: str) -> str:
 
 
 def _type(model: type[BaseModel], name: str) -> str:
-    schema = model.model_json_schema()["properties"][name]
+    schema = TypeAdapter(model).json_schema()["properties"][name]
     return _words(schema).replace("|", "\\|")
 
 
@@ -99,13 +99,13 @@ def _default(value: Any) -> str:
 
 def models_of(annotation: Any) -> list[type[BaseModel]]:
     """The models that a field's type is made of."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    if isinstance(annotation, type) and hasattr(annotation, "__pydantic_fields__"):
         return [annotation]
     return [model for part in get_args(annotation) for model in models_of(part)]
 
 
 def _kind(model: type[BaseModel]) -> str:
-    field = model.model_fields.get("kind")
+    field = model.__pydantic_fields__.get("kind")
     names = () if field is None else get_args(field.annotation)
     return f" (`{names[0]}`)" if names else ""
 

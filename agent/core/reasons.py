@@ -3,97 +3,110 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
 
 from agent.core.scale import Zone
 
 
-@dataclass(frozen=True, slots=True)
+def _without_defaults(schema: dict[str, Any]) -> None:
+    """What is published leaves nothing out: a default is of no interest there."""
+    for found in schema["properties"].values():
+        found.pop("default", None)
+
+
+# These go out with events as they are: a field that nobody knows is an error.
+_STRICT = ConfigDict(
+    extra="forbid",
+    json_schema_serialization_defaults_required=True,
+    json_schema_extra=_without_defaults,
+)
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
 class UnusualBand:
-    """A range of frequencies that does not sound as it should.
+    """A range of frequencies that does not sound as it should."""
 
-    Attributes:
-        low_hz: Where it begins.
-        high_hz: Where it ends.
-        decibels: How much louder it is than healthy sound, dB; negative when quieter.
-    """
-
-    low_hz: float
-    high_hz: float
-    decibels: float
+    low_hz: Annotated[float, Field(ge=0, description="Where it begins, Hz")]
+    high_hz: Annotated[float, Field(ge=0, description="Where it ends, Hz")]
+    decibels: Annotated[
+        float, Field(description="How much louder than healthy sound, dB; negative when quieter")
+    ]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=_STRICT)
 class NearHealthy:
-    """A healthy window that an anomalous one was compared with.
+    """A healthy window that it was compared with."""
 
-    Attributes:
-        source: Recording it was cut from.
-        start: Where in that recording, seconds; None when it was kept as a vector alone.
-        distance: Of the embeddings: (1 - cos) / 2, or L2, as the bundle's scorer measures.
-        domain: Its domain.
-        attributes: Operating conditions it was recorded under.
-    """
-
-    source: str
-    start: float | None
-    distance: float
-    domain: str = "unknown"
-    attributes: Mapping[str, str] = field(default_factory=dict)
+    source: Annotated[str, Field(description="Recording it was cut from")]
+    start: Annotated[
+        float | None, Field(description="Where in that recording, seconds; null when not known")
+    ]
+    distance: Annotated[
+        float, Field(description="Of the embeddings: (1 - cos) / 2, or L2, as the scorer measures")
+    ]
+    domain: Annotated[str, Field(description="Its domain: source, target or unknown")] = "unknown"
+    attributes: Annotated[
+        Mapping[str, str], Field(description="Operating conditions it was recorded under")
+    ] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=_STRICT)
 class UnusualRegion:
-    """A place in time and frequency that is unusual.
+    """When and where the window is unusual."""
 
-    Attributes:
-        start: In the window, seconds.
-        end: Likewise.
-        low_hz: Its lowest frequency.
-        high_hz: Its highest.
-        deviations: Of its strangest cell, in healthy standard deviations.
-    """
-
-    start: float
-    end: float
-    low_hz: float
-    high_hz: float
-    deviations: float
+    start: Annotated[float, Field(ge=0, description="In the window, seconds")]
+    end: Annotated[float, Field(ge=0, description="Likewise")]
+    low_hz: Annotated[float, Field(ge=0, description="Its lowest frequency, Hz")]
+    high_hz: Annotated[float, Field(ge=0, description="Its highest, Hz")]
+    deviations: Annotated[
+        float, Field(description="Of its strangest place, in healthy standard deviations")
+    ]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=_STRICT)
 class Explanation:
-    """Why a window was judged anomalous.
+    """Why a window was judged anomalous."""
 
-    Attributes:
-        text: In a sentence.
-        bands: What is unusual, the most unusual first.
-        nearest: The healthy windows that are nearest, the nearest first.
-        regions: When and where the window is unusual, the strangest first.
-    """
+    text: Annotated[str, Field(description="In a sentence")]
+    bands: Annotated[
+        tuple[UnusualBand, ...], Field(description="What is unusual, the most unusual first")
+    ] = ()
+    nearest: Annotated[
+        tuple[NearHealthy, ...],
+        Field(description="The nearest healthy windows, the nearest first"),
+    ] = ()
+    regions: Annotated[
+        tuple[UnusualRegion, ...],
+        Field(
+            description="When and where it is unusual, the strangest first, three at most: to the "
+            "encoder itself where it has patches, else by levels"
+        ),
+    ] = ()
 
-    text: str
-    bands: tuple[UnusualBand, ...] = ()
-    nearest: tuple[NearHealthy, ...] = ()
-    regions: tuple[UnusualRegion, ...] = ()
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=_STRICT)
 class Circumstance:
-    """Something else that was so while an alarm was raised: not its reason, but worth knowing.
+    """Something else that was so at that time: not the reason, but worth knowing."""
 
-    Attributes:
-        kind: What: `started`, `idle`, `broker_away`, `speech`...
-        text: In a few words: `started 40 s ago`.
-        seconds: For how long, or how long ago, seconds; None where that is not known.
-    """
+    kind: Annotated[
+        str,
+        Field(
+            description="What: `lasting` (weak, but for long), `started` (the machine), `idle`, "
+            "`short_runs`, `agent_started`, "
+            "`not_judged`, `maintenance`, `level`, `broker_away`, and kinds that later versions add"
+        ),
+    ]
+    text: Annotated[str, Field(description="In words")]
+    seconds: Annotated[
+        float | None, Field(description="For how long or how long ago, seconds; null where unknown")
+    ] = None
 
-    kind: str
-    text: str
-    seconds: float | None = None
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=_STRICT)
 class Reason:
     """What an alarm is about, as it was told last.
 

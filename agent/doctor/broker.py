@@ -11,11 +11,11 @@ from typing import Any
 
 from agent.config.publish import MqttConfig
 from agent.core.clock import utc
+from agent.core.cloud_event import encode
 from agent.core.errors import AuscultError, DeliveryError
 from agent.core.text import plural
 from agent.doctor.finding import Finding, Grade
 from agent.publish.connection import Connection
-from agent.publish.messages import encode
 from agent.publish.mqtt_message import MqttMessage
 from agent.publish.payloads import Response
 from agent.publish.topics import Topics

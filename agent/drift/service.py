@@ -7,7 +7,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -167,7 +167,9 @@ class DriftService:
             if status is None:
                 raise DriftError("there is no drift warning to accept")
             monitor.accept(operator, note)
-            self._status = replace(status, active=False, warning_id="", since_wall=None)
+            self._status = status.model_copy(
+                update={"active": False, "warning_id": "", "since_wall": None}
+            )
             event = self._event(
                 DriftEventKind.ACCEPTED, time.time(), status.warning_id, operator.strip(), note
             )
@@ -199,8 +201,8 @@ class DriftService:
         status = self._status
         if status is None or not status.active:
             return ()
-        self._status = replace(
-            status, wall=time.time(), active=False, warning_id="", since_wall=None
+        self._status = status.model_copy(
+            update={"wall": time.time(), "active": False, "warning_id": "", "since_wall": None}
         )
         return (
             self._event(DriftEventKind.CLEARED, self._status.wall, status.warning_id, note=why),
@@ -241,7 +243,10 @@ class DriftService:
     ) -> DriftEvent:
         assert self._status is not None
         name = f"{warning}-{kind.value}"
-        return DriftEvent(name, kind, wall, warning, self._status, operator, note)
+        return DriftEvent(
+            id=name, kind=kind, wall=wall, warning_id=warning, status=self._status,
+            operator=operator, note=note,
+        )  # fmt: skip
 
     def _hand_over(self, events: tuple[DriftEvent, ...], *, save: bool = False) -> None:
         """Save events with the state that brought them about, tell them, strike them off."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from agent.core.cloud_event import Message
 from agent.core.records import Level, MachineState, Validity
-from agent.publish.messages import Message
 
 # Steps kept, seconds: how finely the latest hour, the latest month and the years are kept.
 STEPS = (1, 60, 3600)

@@ -14,11 +14,11 @@ from typing import TypeVar
 
 from agent.config.decide import DecideConfig
 from agent.core.clock import WALL_CLOCK, ClockQuality
+from agent.core.cloud_event import Message
 from agent.core.errors import AuscultError
 from agent.history.bucket import STEPS, Bucket, bucket_of, second_of
 from agent.history.store import Key, PastFile, Told
 from agent.history.why import Reason, why_of
-from agent.publish.messages import Message
 from agent.publish.route import Promise
 from agent.publish.telling import Telling
 

@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 from agent import __version__
 from agent.bundle.manifest import Manifest, Row
 from agent.core.clock import WALL_CLOCK, utc
+from agent.core.cloud_event import Message
 from agent.core.counters import Counters
 from agent.level.baseline import LevelBaseline
 from agent.publish.device_payloads import (
@@ -23,7 +24,6 @@ from agent.publish.device_payloads import (
     MonthOfAlarms,
     OutboxHealth,
 )
-from agent.publish.messages import Message
 from agent.publish.outbox import Outbox
 from agent.publish.proof import DeliveryProof
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from agent.core.clock import WALL_CLOCK
+from agent.core.cloud_event import Message, Stamp
 from agent.publish.kinds import KINDS, Kind
-from agent.publish.messages import Message, Stamp
 from agent.publish.telling import Publisher, Telling
 
 log = logging.getLogger(__name__)

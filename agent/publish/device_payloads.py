@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from agent.core.fields import Clock, Count, Device, Time
 from agent.core.records import Validity
 from agent.core.schema import Strict
-from agent.publish.fields import Clock, Count, Device, Time
 from agent.publish.proof import Proof
 
 

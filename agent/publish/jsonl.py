@@ -11,7 +11,8 @@ from io import BufferedWriter
 from pathlib import Path
 
 from agent.config.publish import JsonlConfig
-from agent.publish.messages import Message, encode, status_message
+from agent.core.cloud_event import Message, encode
+from agent.publish.messages import status_message
 from agent.publish.telling import Telling
 
 log = logging.getLogger(__name__)

@@ -10,22 +10,28 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from agent.bundle.events import BundleEvent
+from agent.bundle.events import (
+    BundleCloudEvent,
+    BundleEvent,
+    bundle_event_line,
+    bundle_event_message,
+)
+from agent.core.cloud_event import Message, Stamp
 from agent.core.records import AlarmEvent, Decision
 from agent.core.schema import Strict
-from agent.drift.events import DriftEvent, DriftStatus
-from agent.publish import payloads, route
-from agent.publish.bundle import bundle_event_line, bundle_event_message
-from agent.publish.cloud_events import BundleCloudEvent, CloudEvent, DriftCloudEvent
-from agent.publish.drift import (
+from agent.drift.events import (
+    Drift,
+    DriftCloudEvent,
+    DriftEvent,
+    DriftStatus,
     drift_event_line,
     drift_event_message,
     drift_status_line,
     drift_status_message,
 )
+from agent.publish import payloads, route
+from agent.publish.cloud_events import CloudEvent
 from agent.publish.messages import (
-    Message,
-    Stamp,
     alarm_message,
     event_message,
     score_message,
@@ -88,7 +94,7 @@ KINDS: tuple[Kind, ...] = (
         news=sensor_news,
     ),
     Kind(
-        "drift", route.DRIFT, (DriftStatus,), payloads.Drift, drift_status_message,
+        "drift", route.DRIFT, (DriftStatus,), Drift, drift_status_message,
         history=True, line=drift_status_line,
     ),
 )  # fmt: skip

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from agent.publish.messages import Message
+from agent.core.cloud_event import Message
 from agent.publish.route import Promise
 from agent.publish.telling import Telling
 

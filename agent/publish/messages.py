@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Protocol, TypeAlias
+from dataclasses import replace
 
 from agent import __version__
-from agent.core.clock import ClockQuality, utc
+from agent.core.clock import utc
+from agent.core.cloud_event import Message, Stamp, enveloped
 from agent.core.reasons import Reason
 from agent.core.records import AlarmEvent, AlarmStatus, Decision, Level, Window
 from agent.core.scale import Scale, scale_of
@@ -17,43 +16,12 @@ from agent.decide.reason import reason_words
 from agent.publish.cloud_events import (
     AlarmEventData,
     CloudEvent,
-    CloudEventBase,
-    Explanation,
     ProbeCloudEvent,
     ProbeEventData,
 )
 from agent.publish.device_payloads import Status
 from agent.publish.payloads import Alarm, Score, Sensor
 from agent.window.condition import SensorCondition
-
-Message: TypeAlias = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Stamp:
-    """What every message about a machine begins with.
-
-    Attributes:
-        device: This device's name.
-        machine: The machine.
-        time: Now, seconds since the epoch.
-        clock: Whether its times can be believed; unless somebody vouches for them, they cannot.
-    """
-
-    device: str
-    machine: str
-    time: float
-    clock: ClockQuality = ClockQuality.UNSYNCHRONISED
-
-
-def encode(message: Message) -> bytes:
-    """A message as UTF-8 JSON on one line.
-
-    Raises:
-        ValueError: It holds NaN or infinity, which are not JSON.
-    """
-    text = json.dumps(message, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.encode()
 
 
 def score_message(stamp: Stamp, decision: Decision) -> Message:
@@ -139,7 +107,7 @@ def status_of(told: Decision | AlarmEvent) -> AlarmStatus:
 
 def event_message(stamp: Stamp, event: AlarmEvent) -> Message:
     """Something that happened to the alarm (`<machine>/event`)."""
-    none, why = event.window is None, event.explanation
+    none = event.window is None
     about_level = event.level_change_db is not None
     level = {"level_change_db": _tenths(event.level_change_db)} if about_level else {}
     data = AlarmEventData(
@@ -159,51 +127,9 @@ def event_message(stamp: Stamp, event: AlarmEvent) -> Message:
         operator=event.operator,
         note=event.note,
         evidence=event.evidence,
-        explanation=None if why is None else Explanation.model_validate(asdict(why)),
+        explanation=event.explanation,
     )
     return enveloped(CloudEvent, event.id, f"auscult.alarm.{event.kind.value}", data)
-
-
-class Placed(Protocol):
-    """The data of an event: whatever it is, it happened to a machine of a device at a time."""
-
-    @property
-    def device(self) -> str: ...
-    @property
-    def machine(self) -> str: ...
-    @property
-    def time(self) -> str: ...
-
-
-def enveloped(
-    envelope: type[CloudEventBase],
-    event_id: str,
-    kind: str,
-    data: Placed,
-) -> Message:
-    """What happened, as the CloudEvent that tells it (CloudEvents 1.0, JSON format).
-
-    Args:
-        envelope: Its model.
-        event_id: The same however often it is delivered.
-        kind: Its type, such as `auscult.alarm.raised`.
-        data: What happened.
-    """
-    event = envelope.model_validate(
-        {
-            "specversion": "1.0",
-            "id": event_id,
-            "source": f"/auscult/{data.device}",
-            "type": kind,
-            "subject": data.machine,
-            "time": data.time,
-            "datacontenttype": "application/json",
-            "sequence": None,  # the outbox numbers what it sends
-            "shortened": None,
-            "data": data,
-        }
-    )
-    return _message(event)
 
 
 def probe_message(stamp: Stamp, event_id: str) -> Message:
@@ -278,7 +204,7 @@ def standing(status: AlarmStatus) -> Message:
         "level_change_db": _tenths(status.level_change_db),
         "planned": status.planned,
         "reason": _reason(status.reason),
-        "context": [] if status.reason is None else [asdict(c) for c in status.reason.context],
+        "context": () if status.reason is None else status.reason.context,
     }
 
 
@@ -288,7 +214,7 @@ def _reason(reason: Reason | None) -> Message | None:
     return {
         "text": reason_words(reason),
         "zone": reason.zone,
-        "bands": [asdict(band) for band in reason.bands],
+        "bands": reason.bands,
         "count": reason.count,
         "since": utc(reason.since_wall),
         "new": list(reason.new),

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from agent.activity.plant import PlantSignal
 from agent.config.publish import MqttConfig
+from agent.core.cloud_event import Message
 from agent.core.text import plural
 from agent.monitor.observed import Delivery
 from agent.publish.about import Listening, health_message, info_message, outbox_health
@@ -18,7 +19,6 @@ from agent.publish.discovery.announce import Announcement
 from agent.publish.discovery.messages import discovery_messages
 from agent.publish.discovery.throttle import ScoreThrottle
 from agent.publish.followed import FollowedDrift
-from agent.publish.messages import Message
 from agent.publish.mqtt_message import MqttMessage
 from agent.publish.outbox import Outbox
 from agent.publish.payloads import Severity

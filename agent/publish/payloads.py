@@ -11,9 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from agent.core.records import Level, MachineState, Shelving, Validity
-from agent.core.schema import Strict
-from agent.publish.fields import (
+from agent.core.fields import (
     Clock,
     Count,
     Device,
@@ -24,6 +22,9 @@ from agent.publish.fields import (
     RawThreshold,
     Time,
 )
+from agent.core.reasons import Circumstance, UnusualBand
+from agent.core.records import Level, MachineState, Shelving, Validity
+from agent.core.schema import Strict
 from agent.window.condition import ConditionStatus
 
 
@@ -114,40 +115,13 @@ class Severity(Strict):
     zone: OfZone
 
 
-class UnusualBand(Strict):
-    """A range of frequencies that does not sound as it should."""
-
-    low_hz: Annotated[float, Field(ge=0, description="Where it begins, Hz")]
-    high_hz: Annotated[float, Field(ge=0, description="Where it ends, Hz")]
-    decibels: Annotated[
-        float, Field(description="How much louder than healthy sound, dB; negative when quieter")
-    ]
-
-
-class Circumstance(Strict):
-    """Something else that was so at that time: not the reason, but worth knowing."""
-
-    kind: Annotated[
-        str,
-        Field(
-            description="What: `lasting` (weak, but for long), `started` (the machine), `idle`, "
-            "`short_runs`, `agent_started`, "
-            "`not_judged`, `maintenance`, `level`, `broker_away`, and kinds that later versions add"
-        ),
-    ]
-    text: Annotated[str, Field(description="In words")]
-    seconds: Annotated[
-        float | None, Field(description="For how long or how long ago, seconds; null where unknown")
-    ]
-
-
 class Reason(Strict):
     """What the alarm is about, as it was told last."""
 
     text: Annotated[str, Field(description="All of it in a line, with the context")]
     zone: OfZone
     bands: Annotated[
-        list[UnusualBand], Field(description="What stands out, the most unusual first")
+        tuple[UnusualBand, ...], Field(description="What stands out, the most unusual first")
     ]
     count: Annotated[
         Count,
@@ -202,7 +176,7 @@ class Standing(Strict):
     ]
     reason: Annotated[Reason | None, Field(description="What the alarm is about; null when normal")]
     context: Annotated[
-        list[Circumstance],
+        tuple[Circumstance, ...],
         Field(description="What else was so when it was told last; empty when nothing was"),
     ]
     level_change_db: Annotated[
@@ -245,35 +219,6 @@ class Sensor(Strict):
     ]
     reason: Annotated[str, Field(description="Why, in words; empty when good")]
     since: Annotated[Time, Field(description="Since when")]
-
-
-class Drifted(Strict):
-    """How drift stands."""
-
-    device: Device
-    machine: Machine
-    time: Annotated[Time, Field(description="End of the newest window evaluated")]
-    active: Annotated[bool, Field(description="Whether a warning stands")]
-    exceeded: Annotated[bool, Field(description="Whether this evaluation was above the threshold")]
-    distance: Annotated[
-        float, Field(ge=0, description="Distance to the nearest normal state, nats")
-    ]
-    threshold: Annotated[float, Field(ge=0, description="The distance that counts as drift, nats")]
-    reference: Annotated[int, Field(ge=0, description="Nearest normal state; 0 is the baseline")]
-    since: Annotated[
-        Time | None, Field(description="When the warning was raised; null when none stands")
-    ]
-    movement: Annotated[
-        str, Field(description="What moved, in words; empty unless the threshold was exceeded")
-    ]
-
-
-class Drift(Drifted):
-    """Whether the machine's sound has moved away from what it was, slowly or for good."""
-
-    warning_id: Annotated[
-        str | None, Field(description="The standing warning; null when none stands")
-    ]
 
 
 class Response(Strict):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from agent.core.cloud_event import Message
 from agent.publish.kinds import Kind
-from agent.publish.messages import Message
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,9 @@ from dataclasses import replace
 
 from agent.config.publish import MqttConfig
 from agent.core.clock import WALL_CLOCK
+from agent.core.cloud_event import Message, Stamp, encode
 from agent.publish import route
-from agent.publish.messages import Message, Stamp, encode, probe_message, status_message
+from agent.publish.messages import probe_message, status_message
 from agent.publish.mqtt_message import MqttMessage
 from agent.publish.route import Promise, Route
 

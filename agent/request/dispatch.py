@@ -16,10 +16,10 @@ from pydantic import ValidationError
 
 from agent.config.commands import CommandsConfig
 from agent.core.clock import utc
+from agent.core.cloud_event import Message, encode
 from agent.core.errors import AuscultError, ConfigError
 from agent.core.schema import explain
 from agent.core.text import visible
-from agent.publish.messages import Message, encode
 from agent.publish.payloads import Response
 from agent.request.audit import AuditTrail, entry_of
 from agent.request.commands import COMMANDS, Handler, Request

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from agent.core.fields import Limit, OfZone, RawScore, RawThreshold
 from agent.core.schema import Strict
 from agent.evidence.record import EvidenceRecord, Feedback
-from agent.publish.fields import Limit, OfZone, RawScore, RawThreshold
 from agent.publish.payloads import Alarm
 
 

@@ -18,6 +18,7 @@ from starlette.responses import Response
 from agent.bundle.exemplars import exemplar_sound, read_exemplars
 from agent.collect.session import read_session, segment_of
 from agent.core.clock import utc
+from agent.core.cloud_event import Message
 from agent.core.errors import AuscultError, BundleError
 from agent.core.records import Samples
 from agent.evidence.record import (
@@ -31,7 +32,7 @@ from agent.evidence.record import (
     read_record,
 )
 from agent.evidence.spectrogram import spectrogram_png, thumbnail_png
-from agent.publish.messages import Message, figures
+from agent.publish.messages import figures
 from agent.publish.payloads import Alarm
 from agent.web.alarm_models import AlarmDetail, AlarmList, AlarmQuery, AlarmSummary, Neighbour
 from agent.web.backend import Backend

@@ -9,11 +9,11 @@ from typing import Protocol
 from agent.collect.collector import Collector
 from agent.config.agent import AgentConfig
 from agent.config.capture import MicrophoneSource
+from agent.core.cloud_event import Message
 from agent.core.errors import ConfigError
 from agent.evidence.ring import Clip
 from agent.history.recorder import HistoryRecorder
 from agent.publish.live import LiveBoard
-from agent.publish.messages import Message
 from agent.request.audit import AuditTrail
 from agent.request.dispatch import Respond
 from agent.web.backend import Backend

@@ -11,10 +11,10 @@ from typing import Any
 from agent.collect.collector import Collector
 from agent.config.agent import AgentConfig
 from agent.config.capture import MicrophoneSource
+from agent.core.cloud_event import Message
 from agent.evidence.ring import Clip
 from agent.history.recorder import HistoryRecorder
 from agent.publish.live import LiveBoard
-from agent.publish.messages import Message
 from agent.request.audit import AuditTrail
 from agent.request.dispatch import Respond
 from agent.web.sound import SoundFeed

@@ -6,10 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from agent.core.fields import Clock, Count, Device, Time
 from agent.core.schema import Strict
+from agent.drift.events import Drift
 from agent.publish.device_payloads import LevelHandling, MachineHealth, OutboxHealth
-from agent.publish.fields import Clock, Count, Device, Time
-from agent.publish.payloads import Alarm, Drift, Score, Sensor
+from agent.publish.payloads import Alarm, Score, Sensor
 
 
 class Problem(Strict):

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
+from agent.core.fields import Time
 from agent.core.schema import Strict
-from agent.publish.fields import Time
 
 
 class LastEvent(Strict):

@@ -431,7 +431,7 @@ def test_a_refused_bundle_that_cannot_be_read_is_told_without_its_digest(site, r
     with pytest.raises(BundleError):
         swapper.reload("pump")
     (event,) = swapper.told
-    assert (event.kind.value, event.new_digest) == ("refused", "")
+    assert (event.kind.value, event.new_digest) == ("refused", None)
     assert MANIFEST in event.reason
 
 

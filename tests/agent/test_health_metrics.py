@@ -72,7 +72,18 @@ def pipeline(name="pump", level=Level.ALARM):
         counters=counters,
         sensor=SensorCondition(ConditionStatus.GOOD, "", 0.0),
         alarm=SimpleNamespace(status=AlarmStatus(level, 0.0, level_change_db=6.0)),
-        drift=SimpleNamespace(status=DriftStatus(1e9, True, True, 2.5, 1.5, 0, "w1", 1e9)),
+        drift=SimpleNamespace(
+            status=DriftStatus(
+                wall=1e9,
+                active=True,
+                exceeded=True,
+                distance=2.5,
+                threshold=1.5,
+                reference=0,
+                warning_id="w1",
+                since_wall=1e9,
+            )
+        ),
         waiting=2,
         faults=lambda: {"overruns": 4},
     )

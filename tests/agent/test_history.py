@@ -77,9 +77,14 @@ def test_windows_that_cannot_be_judged_leave_a_reason_and_no_score(place):
 def test_what_happens_to_drift_is_no_event_of_an_alarm(place, caplog):
     """Both are cleared, and only an alarm has an `alarm_id`."""
     history = HistoryRecorder(place)
-    status = DriftStatus(time.time(), False, False, 0.5, 1.0, 0)
+    status = DriftStatus(
+        wall=time.time(), active=False, exceeded=False, distance=0.5, threshold=1.0, reference=0
+    )
     for kind in DriftEventKind:
-        tell(history, DriftEvent(f"w1-{kind.value}", kind, status.wall, "w1", status))
+        event = DriftEvent(
+            id=f"w1-{kind.value}", kind=kind, wall=status.wall, warning_id="w1", status=status
+        )
+        tell(history, event)
     assert "failed" not in caplog.text
     assert history.read("pump", "hour")[1] == []
 

@@ -16,12 +16,13 @@ from pydantic import ValidationError
 from agent.config.agent import load_config
 from agent.config.decide import DecideConfig
 from agent.config.maintenance import MaintenanceConfig, Schedule
+from agent.core.cloud_event import Stamp
 from agent.core.errors import ConfigError
 from agent.core.records import EventKind, Level, MachineState, Score, Window
 from agent.decide.alarm import AlarmDecider
 from agent.history.store import Told
 from agent.history.why import explain_stretch
-from agent.publish.messages import Stamp, event_message
+from agent.publish.messages import event_message
 
 BERLIN = ZoneInfo("Europe/Berlin")
 SERVICE = {"name": "service", "days": ["sat"], "begin": "06:00", "end": "10:00",

@@ -21,6 +21,8 @@ from support.broker import Broker, Subscriber, free_port
 from support.told import tell
 
 from agent.config.publish import JsonlConfig, MqttConfig, TlsConfig
+from agent.core.clock import utc
+from agent.core.cloud_event import encode
 from agent.core.errors import ConfigError
 from agent.core.records import (
     AlarmEvent,
@@ -34,7 +36,6 @@ from agent.core.records import (
     Window,
 )
 from agent.core.scale import Scale
-from agent.publish import messages
 from agent.publish.jsonl import JsonlPublisher
 from agent.publish.mqtt import MqttPublisher
 from agent.publish.mqtt_message import MqttMessage
@@ -141,7 +142,7 @@ def test_topics_payloads_and_retention(broker, publisher_on):
         (event,) = live.of("pump/event")
         data = event["data"]
         assert (data["event"], event["id"], data["alarm_id"]) == ("raised", "a1-raised", "a1")
-        assert event["time"] == messages.utc(1e9 + 3)
+        assert event["time"] == utc(1e9 + 3)
     with Subscriber(broker.port) as late:
         late.wait("dev/pump/alarm")
         late.wait("dev/status")
@@ -657,4 +658,4 @@ def test_a_full_disk_loses_lines_but_nothing_else(tmp_path, caplog):
 
 def test_a_number_that_is_not_json_is_refused():
     with pytest.raises(ValueError, match="not JSON compliant"):
-        messages.encode({"score": float("nan")})
+        encode({"score": float("nan")})

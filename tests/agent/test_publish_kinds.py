@@ -17,6 +17,7 @@ from support.told import to
 from agent.bundle.events import BundleEvent, BundleEventKind
 from agent.config.publish import HomeAssistantConfig, JsonlConfig, MqttConfig
 from agent.core.clock import WALL_CLOCK, ClockQuality
+from agent.core.cloud_event import CloudEventBase, enveloped
 from agent.core.reasons import (
     Circumstance,
     Explanation,
@@ -43,18 +44,16 @@ from agent.drift.events import DriftEvent, DriftEventKind, DriftStatus
 from agent.history.recorder import HistoryRecorder
 from agent.publish import route
 from agent.publish.broadcaster import Broadcaster
-from agent.publish.cloud_events import CloudEventBase
 from agent.publish.console import ConsolePublisher
 from agent.publish.jsonl import JsonlPublisher
 from agent.publish.kinds import KINDS, Kind
 from agent.publish.live import LiveBoard
-from agent.publish.messages import enveloped
 from agent.publish.mqtt import MqttPublisher
 from agent.publish.outbox import Outbox
 from agent.window.condition import ConditionStatus, SensorCondition
 from tools import messages as schemas
 
-PUBLISH = Path(route.__file__).parent
+AGENT = Path(route.__file__).parent.parent
 #: Recorded before there was a table: what a broker got must not change.
 RECORDED = Path(__file__).parent.parent / "fixtures" / "told" / "mqtt.jsonl"
 SCALE = Scale(median=0.2, threshold=0.4, usual=0.3, severe=0.9)
@@ -68,7 +67,10 @@ REASON = Reason(
     (Circumstance("started", "started 40 s ago", 40.0),),
 )  # fmt: skip
 ALARM = AlarmStatus(Level.ALARM, 1e9 + 8, "a1", False, reason=REASON)
-DRIFT = DriftStatus(1e9, True, True, 2.0, 1.0, 0, "w1", 1e9, "component 0 moved")
+DRIFT = DriftStatus(
+    wall=1e9, active=True, exceeded=True, distance=2.0, threshold=1.0, reference=0,
+    warning_id="w1", since_wall=1e9, movement="component 0 moved",
+)  # fmt: skip
 
 
 def decided(index, level=Level.NORMAL, value=0.5, status=None):
@@ -106,12 +108,25 @@ HAPPENED = (
     decided(7, Level.ALARM, status=ALARM),
     decided(8, Level.ALARM, status=replace(ALARM, shelving=Shelving.TIMED, shelved_until_wall=1e9)),
     event(EventKind.LEVEL, 9, level_change_db=3.27),
-    DriftStatus(1e9, False, False, 0.2, 1.0, 0),
+    DriftStatus(
+        wall=1e9, active=False, exceeded=False, distance=0.2, threshold=1.0, reference=0
+    ),
     DRIFT,
-    DriftEvent("w1-warned", DriftEventKind.WARNED, 1e9, "w1", DRIFT),
-    DriftEvent("w1-accepted", DriftEventKind.ACCEPTED, 1e9, "w1", DRIFT, "ann", "new belt"),
-    BundleEvent("b1", BundleEventKind.SWAPPED, 1e9, "asked for", "a" * 64, "b", "pump", 5, 0, 0.4),
-    BundleEvent("b2", BundleEventKind.REFUSED, 1e9, "cut short", "", "", "", 0, 0, None),
+    DriftEvent(
+        id="w1-warned", kind=DriftEventKind.WARNED, wall=1e9, warning_id="w1", status=DRIFT
+    ),
+    DriftEvent(
+        id="w1-accepted", kind=DriftEventKind.ACCEPTED, wall=1e9, warning_id="w1", status=DRIFT,
+        operator="ann", note="new belt",
+    ),
+    BundleEvent(
+        id="b1", kind=BundleEventKind.SWAPPED, wall=1e9, reason="asked for", old_digest="a" * 64,
+        new_digest="b", bundle="pump", rows=5, version=0, threshold=0.4,
+    ),
+    BundleEvent(
+        id="b2", kind=BundleEventKind.REFUSED, wall=1e9, reason="cut short", old_digest="",
+        new_digest="", bundle="", rows=0, version=0, threshold=None,
+    ),
 )  # fmt: skip
 
 
@@ -229,14 +244,16 @@ def test_every_kind_has_a_schema():
     assert {kind.name: kind.model for kind in KINDS}.items() <= schemas.PAYLOADS.items()
 
 
-@pytest.mark.parametrize("record", ["BundleEvent", "DriftEvent"])
-def test_an_event_is_known_to_its_own_file_and_to_the_table_alone(record):
+@pytest.mark.parametrize("event", ["bundle", "drift"])
+def test_an_event_is_known_to_its_own_file_and_to_the_table_alone(event):
+    """What turns it into a message and into a line of the log: nobody else makes or reads that."""
+    own = {f"{event}_event_message", f"{event}_event_line", f"{event.title()}CloudEvent"}
     naming = {
-        path.name
-        for path in PUBLISH.glob("*.py")
-        if re.search(rf"\b{record}\b", path.read_text(encoding="utf-8"))
+        str(path.relative_to(AGENT))
+        for path in AGENT.rglob("*.py")
+        if own & set(re.findall(r"\w+", path.read_text(encoding="utf-8")))
     }
-    assert naming == {"kinds.py", f"{record.removesuffix('Event').lower()}.py"}
+    assert naming == {f"{event}/events.py", "publish/kinds.py"}
 
 
 def test_a_message_that_cannot_be_made_silences_no_other(monkeypatch, tmp_path, caplog):

@@ -26,8 +26,9 @@ def decision(index):
 
 def swapped(number):
     return BundleEvent(
-        f"b{number}", BundleEventKind.SWAPPED, 1e9, "asked for", "a", "b", "pump", 5, 0, 0.4
-    )
+        id=f"b{number}", kind=BundleEventKind.SWAPPED, wall=1e9, reason="asked for",
+        old_digest="a", new_digest="b", bundle="pump", rows=5, version=0, threshold=0.4,
+    )  # fmt: skip
 
 
 @pytest.fixture

@@ -11,7 +11,9 @@ import pytest
 from pydantic import ValidationError
 from support.told import Listener, to
 
-from agent.bundle.events import BundleEvent, BundleEventKind
+from agent.bundle.events import BundleEvent, BundleEventKind, bundle_event_message
+from agent.core.clock import utc
+from agent.core.cloud_event import Stamp, encode
 from agent.core.counters import Counters
 from agent.core.reasons import Explanation, NearHealthy, UnusualBand
 from agent.core.records import (
@@ -27,12 +29,16 @@ from agent.core.records import (
 )
 from agent.core.scale import Scale
 from agent.deploy.load import open_bundle
-from agent.drift.events import DriftEvent, DriftEventKind, DriftStatus
+from agent.drift.events import (
+    DriftEvent,
+    DriftEventKind,
+    DriftStatus,
+    drift_event_message,
+    drift_status_message,
+)
 from agent.publish import messages
 from agent.publish.about import bundle_info, health_message, info_message, level_of
-from agent.publish.bundle import bundle_event_message
 from agent.publish.device_payloads import MonthOfAlarms
-from agent.publish.drift import drift_event_message, drift_status_message
 from agent.publish.outbox import Outbox
 from agent.publish.proof import DeliveryProof
 from agent.publish.store import EventStore
@@ -40,7 +46,7 @@ from agent.window.condition import ConditionStatus, SensorCondition
 from tools import messages as schemas
 
 WINDOW = Window(np.zeros(800, np.float32), 800, 7, 5.0, 1e9, Validity.VALID, "", "mic")
-STAMP = messages.Stamp("d", "pump", 1e9)
+STAMP = Stamp("d", "pump", 1e9)
 SCALE = Scale(median=0.2, threshold=0.4, usual=0.3, severe=0.6)
 STATUS = AlarmStatus(
     Level.ALARM, 1e9, "a1", acknowledged=False, shelving=Shelving.TIMED, shelved_until_wall=1e9 + 60
@@ -53,6 +59,26 @@ def event(**changes):
         "status": STATUS, "previous": Level.NORMAL, "threshold": 0.4,
     }  # fmt: skip
     return AlarmEvent(**{**fields, **changes})
+
+
+def drifted(**changes):
+    return DriftStatus(
+        **{
+            "wall": 1e9, "active": True, "exceeded": True, "distance": 2.0, "threshold": 1.0,
+            "reference": 0, "warning_id": "w1", "since_wall": 1e9, "movement": "component 0 moved",
+            **changes,
+        }
+    )  # fmt: skip
+
+
+def swapped(**changes):
+    return BundleEvent(
+        **{
+            "id": "b1", "kind": BundleEventKind.SWAPPED, "wall": 1e9, "reason": "asked for",
+            "old_digest": "a" * 64, "new_digest": "b" * 64, "bundle": "pump", "rows": 5,
+            "version": 0, "threshold": 0.4, **changes,
+        }
+    )  # fmt: skip
 
 
 class Listening:
@@ -90,16 +116,18 @@ def built(tmp_path, bundle):
         ),
     )
     yield "sensor", messages.sensor_message(STAMP, condition)
-    yield "drift", drift_status_message(STAMP, DriftStatus(1e9, True, True, 2.0, 1.0, 0))
-    drifted = DriftStatus(1e9, True, True, 2.0, 1.0, 0, "w1", 1e9, "component 0 moved")
-    yield "drift", drift_status_message(STAMP, drifted)
+    yield "drift", drift_status_message(STAMP, drifted(warning_id="", since_wall=None, movement=""))
+    yield "drift", drift_status_message(STAMP, drifted())
     for kind in DriftEventKind:
-        happened = DriftEvent(f"w1-{kind.value}", kind, 1e9, "w1", drifted, "ann", "new belt")
+        happened = DriftEvent(
+            id=f"w1-{kind.value}", kind=kind, wall=1e9, warning_id="w1", status=drifted(),
+            operator="ann", note="new belt",
+        )  # fmt: skip
         yield "drift_event", drift_event_message(STAMP, happened)
     for kind in BundleEventKind:
-        changed = BundleEvent("b1", kind, 1e9, "asked for", "a" * 64, "", "pump", 5, 0, 0.4)
+        changed = swapped(kind=kind)
         yield "bundle_event", bundle_event_message(STAMP, changed)
-    none = BundleEvent("b2", BundleEventKind.REFUSED, 1e9, "cut short", "", "", "", 0, 0, None)
+    none = swapped(kind=BundleEventKind.REFUSED, new_digest="", bundle="", rows=0, threshold=None)
     yield "bundle_event", bundle_event_message(STAMP, none)
     yield "probe_event", messages.probe_message(STAMP, "p1")
     why = Explanation(
@@ -125,7 +153,7 @@ def test_real_messages_are_what_the_schemas_say(tmp_path, tiny_bundle):
     names = set()
     for name, message in built(tmp_path, tiny_bundle):
         names.add(name)
-        data = json.loads(messages.encode(message))
+        data = json.loads(encode(message))
         schemas.PAYLOADS[name].model_validate(data)
         # Nothing is left out, and nothing is said that the schema does not know.
         schema = schemas.schema(name)
@@ -162,7 +190,7 @@ def test_a_cloud_event_has_what_the_specification_asks_for():
         "/auscult/d",
         "pump",
     )
-    assert message["data"]["shelved_until"] == messages.utc(1e9 + 60)
+    assert message["data"]["shelved_until"] == utc(1e9 + 60)
 
 
 def test_the_schemas_and_the_page_are_not_stale():
@@ -171,7 +199,7 @@ def test_the_schemas_and_the_page_are_not_stale():
 
 def test_a_number_that_is_not_json_is_refused():
     with pytest.raises(ValueError, match="not JSON compliant"):
-        messages.encode({"score": math.nan})
+        encode({"score": math.nan})
 
 
 def test_an_alarm_is_news_when_it_differs_not_when_the_clocks_drift():

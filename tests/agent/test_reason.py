@@ -13,6 +13,7 @@ from agent.bundle.manifest import HEALTHY_SPECTRUM
 from agent.bundle.seal import seal
 from agent.config.agent import load_config
 from agent.config.decide import DecideConfig
+from agent.core.cloud_event import Stamp
 from agent.core.reasons import Circumstance, Explanation, Reason, UnusualBand
 from agent.core.records import (
     AlarmStatus,
@@ -32,7 +33,7 @@ from agent.decide.service import AlarmService
 from agent.deploy.load import open_bundle
 from agent.explain.spectrum import measure_healthy
 from agent.machine.circumstances import Surroundings
-from agent.publish.messages import Stamp, alarm_message, event_message
+from agent.publish.messages import alarm_message, event_message
 from agent.publish.payloads import Alarm
 from agent.service import Agent
 

@@ -15,10 +15,10 @@ from support.broker import Broker, Subscriber
 
 from agent.config.decide import DecideConfig
 from agent.config.publish import MqttConfig
+from agent.core.cloud_event import encode
 from agent.core.errors import AuscultError
 from agent.decide.alarm import AlarmDecider
 from agent.decide.service import AlarmService
-from agent.publish.messages import encode
 from agent.publish.mqtt import MqttPublisher
 from agent.publish.payloads import Response
 from agent.request.alarms import alarm_handlers

@@ -16,12 +16,12 @@ from support.bundles import tone, write
 from agent.cli import InstalledCommands
 from agent.config.agent import load_config
 from agent.config.commands import CommandsConfig
+from agent.core.cloud_event import encode
 from agent.core.errors import AuscultError, ConfigError
 from agent.core.logs import JournalFormatter, SafeFormatter
 from agent.core.text import redacted, visible
 from agent.doctor.examine import check_operators_token
 from agent.doctor.finding import Finding, Grade
-from agent.publish.messages import encode
 from agent.request import audit as auditing
 from agent.request.audit import AuditTrail, entry_of
 from agent.request.commands import COMMANDS

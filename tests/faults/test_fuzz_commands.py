@@ -14,11 +14,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from agent.config.decide import DecideConfig
+from agent.core.cloud_event import encode
 from agent.core.records import MachineState, Score, Window
 from agent.decide.alarm import AlarmDecider
 from agent.decide.service import AlarmService
 from agent.decide.state import AlarmFile
-from agent.publish.messages import encode
 from agent.publish.payloads import Response
 from agent.request.alarms import alarm_handlers
 from agent.request.commands import COMMANDS

@@ -6,8 +6,8 @@ import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
+from agent.core.cloud_event import Message, encode
 from agent.publish.discovery.messages import platforms, removing
-from agent.publish.messages import Message, encode
 from agent.publish.mqtt_message import MqttMessage
 from agent.publish.outbox import Outbox
 

@@ -7,10 +7,10 @@ from collections.abc import Collection
 
 from agent.bundle.events import BundleEventKind
 from agent.config.publish import HomeAssistantConfig
+from agent.core.cloud_event import Message
 from agent.core.records import EventKind, Level
 from agent.core.scale import Zone
 from agent.drift.events import DriftEventKind
-from agent.publish.messages import Message
 from agent.window.condition import ConditionStatus
 
 # A sensor that has not been told anything for so long is shown as unavailable, seconds. The score

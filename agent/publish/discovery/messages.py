@@ -11,8 +11,8 @@ from collections.abc import Collection, Mapping, Sequence
 
 from agent import __version__
 from agent.config.publish import HomeAssistantConfig
+from agent.core.cloud_event import Message
 from agent.publish.discovery.entities import agent_entities, machine_entities, online
-from agent.publish.messages import Message
 
 _UNFIT = re.compile(r"[^A-Za-z0-9_-]")
 

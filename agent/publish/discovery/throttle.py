@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.publish.messages import Message
+from agent.core.cloud_event import Message
 
 _CHANGE = 0.1
 _SECONDS = 60.0
