@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Protocol
 
 from agent.config.decide import Amounts
 from agent.core.reasons import Circumstance, Explanation, UnusualBand
@@ -21,19 +20,11 @@ from agent.core.records import (
 )
 from agent.core.scale import Scale, Zone
 from agent.decide.alarm import AlarmDecider
-from agent.decide.memory import AlarmMemory
 from agent.decide.reason import ReasonWatch
+from agent.decide.state import AlarmFile
 from agent.decide.state_machine import AlarmStateMachine
 
 _RAISING = frozenset({EventKind.ALERT, EventKind.RAISED})
-
-
-class Keeping(Protocol):
-    """Where the alarm's memory outlives the process; `agent.decide.state.AlarmFile`."""
-
-    def save(self, memory: AlarmMemory) -> bool:
-        """Write it if it says anything new; never raises."""
-        ...
 
 
 class AlarmService:
@@ -52,7 +43,7 @@ class AlarmService:
         self,
         decider: AlarmDecider,
         tell: Callable[[AlarmEvent], None],
-        file: Keeping | None = None,
+        file: AlarmFile | None = None,
     ) -> None:
         self._decider = decider
         self._tell = tell

@@ -11,7 +11,7 @@ from agent.config.agent import AgentConfig, MachineConfig
 from agent.config.decide import FalseAlarms
 from agent.core.text import plural
 from agent.doctor.finding import Finding, Grade
-from agent.evidence.answers import false_in, months
+from agent.evidence.answers import false_in, month_words, months
 
 _MONTHS = 3
 _DAYS = 30.0
@@ -26,7 +26,7 @@ def check_promise(config: AgentConfig, machine: MachineConfig) -> Finding | None
     if not found:
         return None
     name = f"alarms of {machine.name}"
-    text = "; ".join(month.words for month in found[:_MONTHS])
+    text = "; ".join(map(month_words, found[:_MONTHS]))
     promise = _promise(config, machine)
     if promise is None:
         return Finding(name, Grade.OK, f"{text}; no number of false alarms is promised")

@@ -3,41 +3,24 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from agent.core.errors import AuscultError
 from agent.core.text import plural
 from agent.evidence.record import RECORD, read_feedback, read_record
+from agent.publish.device_payloads import MonthOfAlarms
 
 _FRESH_SECONDS = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Month:
-    """A machine's alarms of one month, as far as their evidence is still kept.
-
-    Attributes:
-        month: `2026-11`, UTC.
-        alarms: Raised.
-        healthy: Of them, answered `normal`: false ones.
-        unanswered: Nobody has said what they were.
-    """
-
-    month: str
-    alarms: int
-    healthy: int
-    unanswered: int
-
-    @property
-    def words(self) -> str:
-        """`2026-11: 3 alarms, 1 answered healthy, 2 not answered`."""
-        text = f"{self.month}: {plural(self.alarms, 'alarm')}, {self.healthy} answered healthy"
-        return f"{text}, {self.unanswered} not answered" if self.unanswered else text
+def month_words(month: MonthOfAlarms) -> str:
+    """`2026-11: 3 alarms, 1 answered healthy, 2 not answered`."""
+    text = f"{month.month}: {plural(month.alarms, 'alarm')}, {month.healthy} answered healthy"
+    return f"{text}, {month.unanswered} not answered" if month.unanswered else text
 
 
-def months(root: Path) -> list[Month]:
+def months(root: Path) -> list[MonthOfAlarms]:
     """A machine's alarms by month, the latest first.
 
     Args:
@@ -47,7 +30,12 @@ def months(root: Path) -> list[Month]:
     for raised, verdict in _answers(root):
         found.setdefault(f"{raised:%Y-%m}", []).append(verdict)
     return [
-        Month(month, len(verdicts), verdicts.count("normal"), verdicts.count(""))
+        MonthOfAlarms(
+            month=month,
+            alarms=len(verdicts),
+            healthy=verdicts.count("normal"),
+            unanswered=verdicts.count(""),
+        )
         for month, verdicts in sorted(found.items(), reverse=True)
     ]
 
@@ -73,10 +61,10 @@ class Answers:
 
     def __init__(self, root: Path | None) -> None:
         self._root = root
-        self._read: tuple[float, list[Month]] | None = None
+        self._read: tuple[float, list[MonthOfAlarms]] | None = None
 
     @property
-    def months(self) -> list[Month]:
+    def months(self) -> list[MonthOfAlarms]:
         """The latest first; at most a minute old."""
         now, known = time.monotonic(), self._read
         if self._root is None:

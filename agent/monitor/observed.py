@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from agent.core.counters import Counters
 from agent.core.records import AlarmStatus
-from agent.drift.events import DriftStatus
+from agent.drift.service import DriftService
 from agent.window.condition import SensorCondition
 
 
@@ -21,17 +21,8 @@ class Standing(Protocol):
         ...
 
 
-class Following(Protocol):
-    """A machine's drift; `DriftService`."""
-
-    @property
-    def status(self) -> DriftStatus | None:
-        """Drift as it stands; None when it is not followed, or not evaluated yet."""
-        ...
-
-
 class Machine(Protocol):
-    """A machine's path from sound to decision; `Pipeline`."""
+    """A machine's path from sound to decision, as it is watched: a `Listener`, floors above."""
 
     @property
     def name(self) -> str:
@@ -54,13 +45,38 @@ class Machine(Protocol):
         ...
 
     @property
-    def drift(self) -> Following:
-        """The machine's drift; AuscultError before it is listened to."""
+    def drift(self) -> DriftService:
+        """Its drift; AuscultError before it is listened to."""
         ...
 
     @property
     def waiting(self) -> int:
         """Windows captured that wait to be judged."""
+        ...
+
+    @property
+    def attempts(self) -> int:
+        """How often opening its microphone failed so far."""
+        ...
+
+    @property
+    def ended(self) -> bool:
+        """Whether its sound is over."""
+        ...
+
+    @property
+    def expected(self) -> bool:
+        """Whether windows are to come: not while nobody has chosen its microphone."""
+        ...
+
+    @property
+    def missing(self) -> Sequence[str]:
+        """What it lacks to judge the machine: `bundle`, `microphone`."""
+        ...
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """What people should know of how it is listened to."""
         ...
 
     def faults(self) -> Mapping[str, int]:

@@ -10,12 +10,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from typing import Protocol
 
-from agent.core.counters import Counters
 from agent.core.text import plural
+from agent.monitor.observed import Machine
 from agent.monitor.systemd import Notifier
-from agent.window.condition import ConditionStatus, SensorCondition
+from agent.window.condition import ConditionStatus
 
 log = logging.getLogger(__name__)
 
@@ -25,45 +24,6 @@ _STEPS = 4
 _ATTEMPTS = 1.5
 # How often the watchdog is fed while no machine has a microphone yet, seconds.
 _IDLE_SECONDS = 1.0
-
-
-class Watched(Protocol):
-    """A machine's path from sound to decision; `Pipeline`."""
-
-    @property
-    def name(self) -> str:
-        """The machine."""
-        ...
-
-    @property
-    def counters(self) -> Counters:
-        """Counts of the machine's windows."""
-        ...
-
-    @property
-    def sensor(self) -> SensorCondition:
-        """Condition of the machine's microphone."""
-        ...
-
-    @property
-    def attempts(self) -> int:
-        """How often opening its microphone failed so far."""
-        ...
-
-    @property
-    def ended(self) -> bool:
-        """Whether its sound is over."""
-        ...
-
-    @property
-    def expected(self) -> bool:
-        """Whether windows are to come: not while nobody has chosen its microphone."""
-        ...
-
-    @property
-    def missing(self) -> Sequence[str]:
-        """What it lacks to judge the machine."""
-        ...
 
 
 class WatchdogFeeder:
@@ -103,7 +63,7 @@ class WatchdogFeeder:
             log.info("the watchdog is told to wait %.0f s in place of %.0f s", needed, allowed)
             self._notifier.be_patient(needed)
 
-    def look(self, machines: Sequence[Watched]) -> None:
+    def look(self, machines: Sequence[Machine]) -> None:
         """Feed the watchdog if a round is complete; call often."""
         counts = {
             machine.name: machine.counters.windows for machine in machines if machine.expected
@@ -132,7 +92,7 @@ class WatchdogFeeder:
         """The agent is about to end."""
         self._notifier.stopping()
 
-    def _excused(self, machine: Watched) -> bool:
+    def _excused(self, machine: Machine) -> bool:
         if machine.ended or not machine.expected:
             return True
         failing = machine.sensor.status is ConditionStatus.FAILURE
@@ -144,7 +104,7 @@ class WatchdogFeeder:
         return failing and machine.name not in self._failed_early
 
     @staticmethod
-    def _words(counts: dict[str, int], excused: set[str], machines: Sequence[Watched]) -> str:
+    def _words(counts: dict[str, int], excused: set[str], machines: Sequence[Machine]) -> str:
         text = f"{plural(len(machines), 'machine')}, {plural(sum(counts.values()), 'window')}"
         mute = sorted(excused & counts.keys())
         text += f"; no sound from {', '.join(mute)}" if mute else ""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 from agent.capture.microphone import AudioHungError
 from agent.core.errors import AuscultError
+from agent.pipeline.listener import Listener
 
 log = logging.getLogger(__name__)
 
@@ -16,38 +16,7 @@ FIRST_SECONDS = 5.0
 MOST_SECONDS = 300.0
 
 
-class Failing(Protocol):
-    """One machine's path from sound to decision, as far as its faults are concerned."""
-
-    @property
-    def name(self) -> str:
-        """The machine."""
-        ...
-
-    @property
-    def fault(self) -> Exception | None:
-        """What ended it; None while all is well."""
-        ...
-
-    @property
-    def live(self) -> bool:
-        """Whether its sound goes on whether or not anybody keeps up."""
-        ...
-
-
-class Startable(Failing, Protocol):
-    """One that has not begun yet."""
-
-    def start(self) -> None:
-        """Begin to listen."""
-        ...
-
-    def give_up(self, fault: Exception) -> None:
-        """Take that the machine could not be started, and why."""
-        ...
-
-
-def start_all(machines: Sequence[Startable]) -> None:
+def start_all(machines: Sequence[Listener]) -> None:
     """Start every machine's pipeline; one that cannot be is told, and costs that machine alone.
 
     Raises:
@@ -76,7 +45,7 @@ class Mending:
         # Of each that failed: when it begins anew, and the wait before that.
         self._again: dict[str, tuple[float, float]] = {}
 
-    def look(self, machines: Sequence[Failing]) -> bool:
+    def look(self, machines: Sequence[Listener]) -> bool:
         """Mend what failed and is due.
 
         Returns:

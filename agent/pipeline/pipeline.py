@@ -265,14 +265,9 @@ class Pipeline(Listener):
         return ((), "") if terms is None else (terms.thresholds.promise, terms.thresholds.blind)
 
     @property
-    def months(self) -> tuple[MonthOfAlarms, ...]:
+    def months(self) -> Sequence[MonthOfAlarms]:
         """What became of its alarms, by month, the latest first."""
-        return tuple(
-            MonthOfAlarms(
-                month=one.month, alarms=one.alarms, healthy=one.healthy, unanswered=one.unanswered
-            )
-            for one in self._answers.months
-        )
+        return self._answers.months
 
     @property
     def remarks(self) -> tuple[str, ...]:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Literal, Protocol
 
 from agent import __version__
-from agent.bundle.manifest import Manifest, Row
 from agent.core.clock import WALL_CLOCK, utc
 from agent.core.cloud_event import Message
-from agent.core.counters import Counters
-from agent.level.baseline import LevelBaseline
+from agent.deploy.load import Bundle
+from agent.level.machine import MachineLevel
+from agent.monitor.observed import Machine
 from agent.publish.device_payloads import (
     BundleInfo,
     Health,
@@ -30,74 +29,17 @@ from agent.publish.proof import DeliveryProof
 _MOST_MONTHS = 12
 
 
-class Listening(Protocol):
-    """One machine's path from sound to decision, as far as its health is concerned; `Pipeline`."""
-
-    @property
-    def name(self) -> str:
-        """The machine."""
-        ...
-
-    @property
-    def counters(self) -> Counters:
-        """Counts of the machine's windows."""
-        ...
-
-    @property
-    def missing(self) -> Sequence[str]:
-        """What it lacks to judge the machine: `bundle`, `microphone`."""
-        ...
-
-    @property
-    def remarks(self) -> Sequence[str]:
-        """What people should know of how it is listened to."""
-        ...
+class Listening(Machine, Protocol):
+    """One machine's path from sound to decision, as far as its health is told."""
 
     @property
     def months(self) -> Sequence[MonthOfAlarms]:
         """What became of its alarms, by month, the latest first."""
         ...
 
-    def faults(self) -> Mapping[str, int]:
-        """Troubles of its source."""
-        ...
-
-
-class Leveled(Protocol):
-    """A machine's level; `agent.level.machine.MachineLevel`."""
-
-    @property
-    def held(self) -> LevelBaseline | None:
-        """The operator's answer that holds."""
-        ...
-
-    @property
-    def note(self) -> str:
-        """Why level is not judged as configured."""
-        ...
-
-
-class Opened(Protocol):
-    """A bundle in use; `agent.deploy.load.Bundle`."""
-
-    @property
-    def path(self) -> Path:
-        """Folder of the bundle."""
-        ...
-
-    @property
-    def manifest(self) -> Manifest:
-        """What it says of itself."""
-        ...
-
-    @property
-    def rows(self) -> Sequence[Row]:
-        """Where each row of its memory bank came from."""
-        ...
-
 
 def bundle_info(
-    bundle: Opened, level: LevelHandling, promise: Sequence[str] = (), blind: str = ""
+    bundle: Bundle, level: LevelHandling, promise: Sequence[str] = (), blind: str = ""
 ) -> BundleInfo:
     """What `info` tells of a bundle.
 
@@ -128,7 +70,7 @@ def bundle_info(
     )
 
 
-def level_of(mode: Literal["judge", "ignore"], level: Leveled | None) -> LevelHandling:
+def level_of(mode: Literal["judge", "ignore"], level: MachineLevel | None) -> LevelHandling:
     """What `info` tells of a machine's level.
 
     Args:
