@@ -40,6 +40,7 @@ from agent.core.records import Matrix
 from agent.core.schema import explain
 from agent.deploy.parity import Parity, agreeing_encoder
 from agent.drift.baseline import Baseline, DriftError, load_baseline
+from agent.encode.frames import Encoder
 from agent.encode.onnx import OnnxEncoder
 from agent.explain.patches import HealthyPatches
 from agent.explain.spectrum import HealthySpectrum
@@ -76,7 +77,7 @@ class Bundle:
     """
 
     manifest: Manifest
-    encoder: OnnxEncoder
+    encoder: Encoder
     scorer: Scorer
     bank: HealthySet
     path: Path

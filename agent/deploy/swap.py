@@ -17,14 +17,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from agent.bundle.manifest import ENCODER, MANIFEST
+from agent.bundle.manifest import ENCODER, MANIFEST, EncoderInfo
 from agent.core.errors import AuscultError
 from agent.core.records import Matrix, Samples
 from agent.deploy.ledger import BundleLedger
 from agent.deploy.load import Bundle
 from agent.deploy.trust import TrustedBundle
-from agent.encode.frames import FrameLayout, Frames
-from agent.encode.onnx import OnnxEncoder
+from agent.encode.frames import Encoder, FrameLayout, Frames
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +38,7 @@ class Judge(Protocol):
         ...
 
 
-class TrialEncoder(OnnxEncoder):
+class TrialEncoder:
     """An encoder whose first windows are watched.
 
     Args:
@@ -47,13 +46,13 @@ class TrialEncoder(OnnxEncoder):
         windows: How many windows the trial takes.
     """
 
-    def __init__(self, encoder: OnnxEncoder, windows: int) -> None:
+    def __init__(self, encoder: Encoder, windows: int) -> None:
         self.encoder = encoder
         self.left = windows
         self.failed = ""
 
     @property
-    def info(self) -> Any:
+    def info(self) -> EncoderInfo:
         """What the graph takes and gives."""
         return self.encoder.info
 

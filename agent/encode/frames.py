@@ -17,6 +17,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from agent.bundle.manifest import EncoderInfo
 from agent.core.records import Matrix, Samples, Window
 
 # Name of the tensor between them, which has the frames along its last axis.
@@ -68,15 +69,34 @@ class FrameLayout:
         return found
 
 
-class FramedEncoder(Protocol):
-    """What makes frames of chunks, and embeddings of frames."""
+class Encoder(Protocol):
+    """Makes embeddings of windows, whole or of their frames; `OnnxEncoder`, or one on trial."""
+
+    @property
+    def info(self) -> EncoderInfo:
+        """What the graph takes and gives."""
+        ...
 
     @property
     def layout(self) -> FrameLayout | None:
         """How its frames lie; None when it cannot be run so."""
+        ...
+
+    def start(self) -> None:
+        """Load the graph."""
+        ...
+
+    def stop(self) -> None:
+        """Free the session."""
+        ...
 
     def encode(self, waveforms: Matrix) -> Matrix:
         """Embed whole windows."""
+        ...
+
+    def patches(self, waveform: Matrix) -> Matrix | None:
+        """What it makes of each place of a window; None when it does not tell."""
+        ...
 
     def frames(self, chunks: Matrix) -> Frames:
         """Frames of chunks `(n, samples)`, the frames along the last axis."""
@@ -87,7 +107,7 @@ class FramedEncoder(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Last:
-    encoder: FramedEncoder
+    encoder: Encoder
     window: Window
     frames: Frames
 
@@ -98,7 +118,7 @@ class SharedFrames:
     def __init__(self) -> None:
         self._last: _Last | None = None
 
-    def encode(self, encoder: FramedEncoder, window: Window) -> Matrix:
+    def encode(self, encoder: Encoder, window: Window) -> Matrix:
         """Embed a window.
 
         Args:
@@ -119,7 +139,7 @@ class SharedFrames:
         self._last = _Last(encoder, window, frames)
         return vector  # type: ignore[no-any-return]
 
-    def _frames(self, encoder: FramedEncoder, layout: FrameLayout, window: Window) -> Frames:
+    def _frames(self, encoder: Encoder, layout: FrameLayout, window: Window) -> Frames:
         samples = window.samples
         moved = self._moved(encoder, window)
         fresh = layout.count if moved is None else moved // layout.hop
@@ -139,7 +159,7 @@ class SharedFrames:
             result[0, ..., start:stop] = chunk[..., start - at : stop - at]
         return result
 
-    def _moved(self, encoder: FramedEncoder, window: Window) -> int | None:
+    def _moved(self, encoder: Encoder, window: Window) -> int | None:
         """Samples from the last window to this one; None when they don't overlap."""
         last = self._last
         if last is None or last.encoder is not encoder or last.window.step != window.step:
