@@ -22,6 +22,7 @@ from agent.config.commands import CommandsConfig
 from agent.core.clock import kernel_synchronised
 from agent.core.errors import AudioError, AuscultError
 from agent.core.said import read_said
+from agent.core.secret_file import open_to_all
 from agent.core.text import plural
 from agent.decide.thresholds import find_thresholds
 from agent.deploy.trust import Opening, TrustedBundle
@@ -218,10 +219,10 @@ def check_operators_token(config: CommandsConfig) -> Finding:
     assert place is not None
     try:
         check_token(config)
-        open_to_all = bool(place.stat().st_mode & 0o007)
+        for_all = open_to_all(place)
     except AuscultError as fault:
         return _failed(name, fault)
-    if open_to_all:
+    if for_all:
         return Finding(
             name, Grade.WARN, f"{place}: every user of this device can read it",
             f"chmod 600 {place}",

@@ -11,6 +11,7 @@ from http.client import HTTPConnection, HTTPException
 
 from agent.config.web import WebConfig
 from agent.core.errors import AuscultError
+from agent.core.secret_file import open_to_all
 from agent.doctor.finding import Finding, Grade
 from agent.web.password import read_password
 
@@ -62,12 +63,12 @@ def _password(config: WebConfig) -> Finding:
     before, log.disabled = log.disabled, True  # what it warns of is told here
     try:
         read_password(config.password_file)
-        open_to_all = bool(config.password_file.stat().st_mode & 0o007)
+        for_all = open_to_all(config.password_file)
     except AuscultError as fault:
         return Finding(name, Grade.FAIL, f"{fault.where}: {fault.problem}", fault.remedy)
     finally:
         log.disabled = before
-    if open_to_all:
+    if for_all:
         return Finding(
             name, Grade.WARN, f"{config.password_file}: every user of this device can read it",
             f"chmod 600 {config.password_file}",

@@ -9,6 +9,7 @@ import paho.mqtt.client as paho
 
 from agent.config.publish import MqttConfig
 from agent.core.errors import ConfigError
+from agent.core.secret_file import open_to_all, read_secret
 
 log = logging.getLogger(__name__)
 
@@ -23,18 +24,10 @@ def read_password(config: MqttConfig) -> str | None:
     if path is None:
         return None
     remedy = "Put the password on its first line, readable by the agent's user only (chmod 600)."
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as fault:
-        raise ConfigError(
-            f"the password file cannot be read: {fault.strerror}", where=path, remedy=remedy
-        ) from fault
-    except UnicodeDecodeError as fault:
-        raise ConfigError("the password file is not UTF-8", where=path, remedy=remedy) from fault
-    password = text.splitlines()[0] if text else ""
+    password = read_secret(path, "the password file", remedy=remedy)
     if not password:
         raise ConfigError("the password file's first line is empty", where=path, remedy=remedy)
-    if path.stat().st_mode & 0o007:
+    if open_to_all(path):
         log.warning("%s: every user of this device can read the password (chmod 600)", path)
     return password
 

@@ -19,8 +19,9 @@ from pathlib import Path
 
 from agent.config.commands import CommandsConfig
 from agent.core.errors import AuscultError, ConfigError
+from agent.core.secret_file import read_secret
 
-_SHORTEST, _LONGEST = 16, 1024
+_SHORTEST = 16
 
 
 class Role(str, Enum):
@@ -120,19 +121,12 @@ def check_token(config: CommandsConfig) -> None:
 
 def _token(path: Path) -> bytes:
     """Read anew each time: it may have been exchanged."""
-    try:
-        with path.open("rb") as file:
-            token = file.readline(_LONGEST).strip()
-    except OSError as fault:
-        raise ConfigError(
-            f"the token cannot be read: {fault.strerror}",
-            where=path,
-            remedy="Check `commands.token_file`, and that the agent's user may read it.",
-        ) from fault
+    remedy = "Check `commands.token_file`, and that the agent's user may read it."
+    token = read_secret(path, "the token", remedy=remedy).strip()
     if len(token) < _SHORTEST:
         raise ConfigError(
             f"the token has {len(token)} characters, fewer than {_SHORTEST}",
             where=path,
             remedy="Make one: openssl rand -hex 24.",
         )
-    return token
+    return token.encode()

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 from agent.core.errors import ConfigError
+from agent.core.secret_file import open_to_all, read_secret
 
 log = logging.getLogger(__name__)
 
@@ -21,19 +22,11 @@ def read_password(path: Path | None) -> str | None:
     if path is None:
         return None
     remedy = "Put the password on its first line, readable by the agent's user only (chmod 600)."
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as fault:
-        raise ConfigError(
-            f"the page's password file cannot be read: {fault.strerror}", where=path, remedy=remedy
-        ) from fault
-    except UnicodeDecodeError as fault:
-        raise ConfigError("the password file is not UTF-8", where=path, remedy=remedy) from fault
-    password = text.splitlines()[0].strip() if text.strip() else ""
+    password = read_secret(path, "the page's password file", remedy=remedy).strip()
     if len(password) < _SHORTEST:
         raise ConfigError(
             f"the page's password has fewer than {_SHORTEST} characters", where=path, remedy=remedy
         )
-    if path.stat().st_mode & 0o007:
+    if open_to_all(path):
         log.warning("%s: every user of this device can read the password (chmod 600)", path)
     return password
