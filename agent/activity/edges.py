@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from pydantic import Field, FiniteFloat, ValidationError
+from pydantic import Field, FiniteFloat
 
 from agent.activity.levels import FRAME_SECONDS
-from agent.core.errors import AuscultError
 from agent.core.records import Matrix
 from agent.core.schema import Strict
-from agent.core.storage import write_atomic
+from agent.core.state_file import StateFile
 
 log = logging.getLogger(__name__)
 
@@ -58,9 +57,8 @@ class Edges:
 
     def __init__(self, most_seconds: float, path: Path | None = None) -> None:
         self._most = most_seconds
-        self._path = path
-        self._memory = EdgeMemory() if path is None else _load(path)
-        self._failing = False
+        self._file = None if path is None else _file(path)
+        self._memory = (None if self._file is None else self._file.load()) or EdgeMemory()
 
     @property
     def start_seconds(self) -> float | None:
@@ -89,8 +87,9 @@ class Edges:
         )
         # A machine that starts each minute for years need not write each time.
         few = len(self._memory.starts) <= _FEWEST
-        if few or before != (self.start_seconds, self.stop_seconds):
-            self._save()
+        changed = few or before != (self.start_seconds, self.stop_seconds)
+        if changed and self._file is not None:
+            self._file.save(self._memory)
 
     def _bounded(self, taken: Sequence[float]) -> float | None:
         if len(taken) < _FEWEST:
@@ -98,17 +97,6 @@ class Edges:
         # The slowest but one, once there are enough: one run may have been spoilt from outside.
         slowest = sorted(taken)[-1 if len(taken) < _RUNS // 2 else -2]
         return min(self._most, slowest + _MARGIN_SECONDS)
-
-    def _save(self) -> None:
-        if self._path is None:
-            return
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(self._path, self._memory.model_dump_json().encode() + b"\n")
-        except (OSError, AuscultError) as fault:
-            if not self._failing:
-                log.warning("%s: starts and stops are not saved: %s", self._path, fault)
-            self._failing = True
 
 
 def settled_after(levels: Matrix) -> float:
@@ -130,11 +118,7 @@ def settled_after(levels: Matrix) -> float:
     return float(FRAME_SECONDS * (both[0] if len(both) else begin))
 
 
-def _load(path: Path) -> EdgeMemory:
-    try:
-        return EdgeMemory.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return EdgeMemory()
-    except (OSError, ValidationError) as fault:
-        log.warning("%s: cannot be used, starts and stops are learnt anew: %s", path, fault)
-        return EdgeMemory()
+def _file(path: Path) -> StateFile[EdgeMemory]:
+    return StateFile(
+        path, EdgeMemory, what="how long starts and stops take", otherwise="it is learnt anew"
+    )

@@ -7,7 +7,6 @@ exchanged while the agent was not running is told at its next start.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 import uuid
@@ -15,15 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from agent.bundle.events import BundleEvent, BundleEventKind
-from agent.core.errors import AuscultError
 from agent.core.schema import Strict
-from agent.core.storage import write_json
+from agent.core.state_file import StateFile
 from agent.deploy.load import Bundle
-
-log = logging.getLogger(__name__)
 
 _REASON_LENGTH = 500
 
@@ -49,7 +45,9 @@ class BundleLedger:
     """
 
     def __init__(self, path: Path, tell: Callable[[BundleEvent], None]) -> None:
-        self._path = path
+        self._file = StateFile(
+            path, LedgerMemory, what="which bundle is in use", otherwise="no change is claimed"
+        )
         self._tell = tell
         self._memory = LedgerMemory()
         self._lock = threading.Lock()
@@ -66,7 +64,7 @@ class BundleLedger:
             doubt: Why the one in use may not have been meant to be; empty without a reason.
         """
         with self._lock:
-            self._memory = _read(self._path)
+            self._memory = self._file.load() or LedgerMemory()
             before = self._memory.digest
             self._hand_over(self._memory.untold, bundle)
             if bundle is not None and before and before != bundle.manifest.digest:
@@ -125,11 +123,7 @@ class BundleLedger:
 
     def _save(self, memory: LedgerMemory) -> None:
         self._memory = memory
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(self._path, memory.model_dump(mode="json"))
-        except (OSError, AuscultError) as fault:
-            log.warning("which bundle is in use is not saved: %s", fault)
+        self._file.save(memory)
 
 
 def _digest(bundle: Bundle | None) -> str:
@@ -152,13 +146,3 @@ def _event(
         version=growth.version if growth else 0,
         threshold=None if present is None else present.manifest.threshold.value,
     )
-
-
-def _read(path: Path) -> LedgerMemory:
-    """What an earlier run left; nothing when it cannot be used: then no change is claimed."""
-    try:
-        return LedgerMemory.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as fault:
-        if not isinstance(fault, FileNotFoundError):
-            log.warning("%s: cannot be used: %s", path, fault)
-        return LedgerMemory()

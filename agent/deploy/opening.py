@@ -24,9 +24,8 @@ from agent.bundle.private import SealedCopy, private_copy
 from agent.bundle.verify import Head
 from agent.config.bundle import BundlesConfig
 from agent.config.encode import InferenceConfig
-from agent.core.errors import AuscultError
 from agent.core.schema import Strict
-from agent.core.storage import write_json
+from agent.core.state_file import State, StateFile
 from agent.deploy.load import Bundle, load
 from agent.deploy.trial import try_in_child
 
@@ -165,7 +164,7 @@ class OpeningLog:
         """Leave word of what is opened, for the next start should this process end."""
         before = self._begun()
         times = before.times + 1 if before is not None and before.digest == digest else 1
-        self._write(OPENING, _Begun(digest=digest, boot=_boot(), times=times))
+        self._file(OPENING, _Begun).save(_Begun(digest=digest, boot=_boot(), times=times))
         try:
             yield
         finally:
@@ -173,27 +172,19 @@ class OpeningLog:
                 (self._home / OPENING).unlink(missing_ok=True)
 
     def _begun(self) -> _Begun | None:
-        try:
-            return _Begun.model_validate_json((self._home / OPENING).read_bytes())
-        except (OSError, ValueError):
-            return None
+        return self._file(OPENING, _Begun).load()
 
     def _read(self, name: str) -> tuple[str, ...]:
-        try:
-            return _Digests.model_validate_json((self._home / name).read_bytes()).digests
-        except (OSError, ValueError):
-            return ()
+        return (self._file(name, _Digests).load() or _Digests()).digests
 
     def _add(self, name: str, digest: str) -> None:
         kept = [one for one in self._read(name) if one != digest]
-        self._write(name, _Digests(digests=(*kept, digest)[-_KEPT:]))
+        self._file(name, _Digests).save(_Digests(digests=(*kept, digest)[-_KEPT:]))
 
-    def _write(self, name: str, value: Strict) -> None:
-        try:
-            self._home.mkdir(parents=True, exist_ok=True)
-            write_json(self._home / name, value.model_dump())
-        except (OSError, AuscultError) as fault:
-            log.warning("%s", fault)
+    def _file(self, name: str, model: type[State]) -> StateFile[State]:
+        return StateFile(
+            self._home / name, model, what="what bundles did", otherwise="that is forgotten"
+        )
 
 
 def _boot() -> str:
