@@ -15,6 +15,7 @@ import numpy as np
 from rich.progress import Progress
 
 from agent.bundle.manifest import ENCODER, EncoderInfo
+from agent.bundle.seal import file_record
 from agent.core.records import Matrix
 from agent.core.storage import write_atomic
 from agent.deploy.load import Bundle
@@ -110,10 +111,5 @@ class CachedEncoder(OnnxEncoder):
 
 def graph_digest(path: Path) -> str:
     """SHA-256 of an exported graph, with its tensors when they lie beside it."""
-    digest = hashlib.sha256()
-    for part in (path, storage.data_file(path)):
-        if part.is_file():
-            with part.open("rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
-    return digest.hexdigest()
+    parts = filter(Path.is_file, (path, storage.data_file(path)))
+    return hashlib.sha256("".join(file_record(part).sha256 for part in parts).encode()).hexdigest()

@@ -71,8 +71,6 @@ class Door:
         self.most = most
         self._of_client = of_client
         self._in: Counter[str] = Counter()
-        #: How many were turned away so far.
-        self.refused = 0
 
     @property
     def inside(self) -> int:
@@ -84,7 +82,6 @@ class Door:
         bucket = bucket_of(address)
         crowd = self._of_client is not None and not is_local(address)
         if self.inside >= self.most or (crowd and self._in[bucket] >= (self._of_client or 0)):
-            self.refused += 1
             log.warning(
                 "web: no room for another connection (from %s): %d are open", address, self.inside
             )

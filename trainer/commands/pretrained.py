@@ -166,13 +166,13 @@ def _inspect_or_tell(file: Path) -> dict[str, Any]:
 
 def _inspect(file: Path) -> dict[str, Any]:
     """Check one file and tell what was found."""
+    from agent.bundle.seal import file_record
     from trainer.zoo.checkpoints import read_checkpoint
     from trainer.zoo.fetch import recorded
     from trainer.zoo.identify import check as check_checkpoint
-    from trainer.zoo.identify import sha256
 
     known = recorded(file)
-    if known and file.is_file() and (digest := sha256(file)) != known:
+    if known and file.is_file() and (digest := file_record(file).sha256) != known:
         click.echo(f"{file}: HAS CHANGED since it was downloaded")
         fault = f"its SHA-256 is {digest}, but {known} was recorded when it was downloaded"
         click.echo(f"  {fault}. Fetch it again.")
@@ -216,12 +216,12 @@ def _inspect(file: Path) -> dict[str, Any]:
 
 def _inspect_mn04(file: Path, tensors: int) -> dict[str, Any]:
     """What a file of EfficientAT's mn04 holds; its own reader checks every tensor."""
+    from agent.bundle.seal import file_record
     from trainer.encoders.mn04 import Mn04
     from trainer.zoo.catalogue import find
-    from trainer.zoo.identify import sha256
 
     Mn04(window_seconds=10.0).load_published(file)
-    digest, entry = sha256(file), find("mn04_as_mAP_432")
+    digest, entry = file_record(file).sha256, find("mn04_as_mAP_432")
     assert entry is not None
     same = "the published one" if digest == entry.sha256 else "not the published one's"
     click.echo(f"{file}: EfficientAT mn04\n  {tensors} tensors, whole\n  SHA-256 {digest}, {same}")

@@ -12,9 +12,9 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urljoin, urlsplit
 
 from agent import __version__
+from agent.bundle.seal import file_record
 from agent.core.errors import AuscultError
 from trainer.zoo.catalogue import Published
-from trainer.zoo.identify import sha256
 
 _BLOCK = 1 << 18
 _PATIENCE = 30.0  # seconds without a byte
@@ -88,7 +88,7 @@ def fetch(entry: Published, folder: Path, *, url: str = "", watch: Watch | None 
         ) from fault
     except OSError as fault:
         raise FetchError(f"cannot be written: {fault.strerror}", where=target) from fault
-    digest = sha256(target)
+    digest = file_record(target).sha256
     if entry.sha256 and digest != entry.sha256:
         target.rename(target.with_name(target.name + ".wrong"))
         raise FetchError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from agent.bundle.seal import file_record
 from trainer.zoo.backbone import Architecture, Backbone, CheckpointError, compare
 from trainer.zoo.checkpoints import Checkpoint
 from trainer.zoo.families import FAMILIES, Family
@@ -134,7 +134,7 @@ def check(checkpoint: Checkpoint) -> Report:
         ignored=translation.ignored,
         unknown=translation.unexpected,
         faults=tuple(faults),
-        sha256=sha256(checkpoint.path),
+        sha256=file_record(checkpoint.path).sha256,
     )
 
 
@@ -147,12 +147,3 @@ def skeleton(family: Family, architecture: Architecture) -> Backbone:
     """A model of any size without values."""
     with torch.device("meta"):
         return family.build(architecture, _WINDOW)
-
-
-def sha256(path: Path) -> str:
-    """Digest of a file's bytes, hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
