@@ -21,7 +21,7 @@ from agent.bank.draft import Draft, GrowthError
 from agent.bank.probation import KnownAlarm, Verdict, try_alarms
 from agent.bank.rise import MAX_RISE, check_rise
 from agent.bank.sound import ANSWERED
-from agent.bundle.facts import SightInfo
+from agent.bundle.facts import BankVersion, SightInfo
 from agent.bundle.files import is_index_file, is_state_file
 from agent.bundle.manifest import (
     BANK,
@@ -30,7 +30,6 @@ from agent.bundle.manifest import (
     HEALTHY_SCORES,
     ROWS,
     SCHEMA_VERSION,
-    BankVersion,
     Gate,
     Manifest,
     Threshold,

@@ -1,6 +1,6 @@
 """What a manifest says beyond graph and threshold: views, parity, processor, level, scale, origin.
 
-All of these came with schema version 3 and may be absent: older bundles know none of them.
+All of these may be absent, and all but `BankVersion` came with schema version 3.
 """
 
 from __future__ import annotations
@@ -245,3 +245,17 @@ class ConditionsInfo(Strict):
         tuple[float, float] | None,
         Field(description="Shortest and longest recording, seconds; null when not known"),
     ] = None
+
+
+class BankVersion(Strict):
+    """How a memory bank came to differ from the exported one (`auscult bank`)."""
+
+    version: Annotated[int, Field(ge=1, description="Number of this version, from 1")]
+    origin: Annotated[str, Field(description="`digest` of the exported bundle it grew from")]
+    parent: Annotated[str, Field(description="`digest` of the bundle it was made of")]
+    change: Annotated[str, Field(description="What was done, in words")]
+    added: Annotated[int, Field(ge=0, description="Rows that are not in its parent")] = 0
+    removed: Annotated[int, Field(ge=0, description="Rows of its parent that it lacks")] = 0
+    forced: Annotated[
+        tuple[str, ...], Field(description="Known alarms that a person let it silence, by id")
+    ] = ()

@@ -42,6 +42,7 @@ from pydantic import Field
 
 from agent.bundle.facts import (
     AgreementInfo,
+    BankVersion,
     ConditionsInfo,
     LevelInfo,
     ParityInfo,
@@ -246,20 +247,6 @@ class Quantization(Strict):
         float | None,
         Field(description="Test harmonic mean, exported minus float32; null untested"),
     ] = None
-
-
-class BankVersion(Strict):
-    """How a memory bank came to differ from the exported one (`auscult bank`)."""
-
-    version: Annotated[int, Field(ge=1, description="Number of this version, from 1")]
-    origin: Annotated[str, Field(description="`digest` of the exported bundle it grew from")]
-    parent: Annotated[str, Field(description="`digest` of the bundle it was made of")]
-    change: Annotated[str, Field(description="What was done, in words")]
-    added: Annotated[int, Field(ge=0, description="Rows that are not in its parent")] = 0
-    removed: Annotated[int, Field(ge=0, description="Rows of its parent that it lacks")] = 0
-    forced: Annotated[
-        tuple[str, ...], Field(description="Known alarms that a person let it silence, by id")
-    ] = ()
 
 
 class Manifest(Strict):

@@ -1,8 +1,8 @@
 """What one stage hands to the next: small frozen records, each with its place in time.
 
-    capture --AudioBlock--> window --Window--> encode --Embedding--> score --Score--> decide
-                                                                                        |
-                                                                publish <--Decision-----+
+    capture --AudioBlock--> window --Window--> encode --vector--> score --Score--> decide
+                                                                                     |
+                                                                publish <--Decision--+
 
 Two clocks travel with the sound. `monotonic` never jumps and measures durations; `wall` is what a
 person reads on an alarm. Both are seconds (float), both refer to the **first** sample of the
@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.core.foreign import ForeignSound
+from agent.core.level_change import LevelChange
 from agent.core.reasons import Circumstance, Explanation, Reason
 from agent.core.scale import Scale
 
@@ -174,36 +175,6 @@ class Window:
     def end_monotonic(self) -> float:
         """Monotonic time just after the last sample, seconds."""
         return self.monotonic + self.seconds
-
-
-@dataclass(frozen=True, slots=True)
-class Embedding:
-    """A valid window as a vector.
-
-    Attributes:
-        window: The window it was made from.
-        vector: float32, shape `(dim,)`.
-        inference_seconds: What the encoder took.
-    """
-
-    window: Window
-    vector: npt.NDArray[np.float32]
-    inference_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class LevelChange:
-    """Healthy sound at another level: what a window would be without the change.
-
-    Attributes:
-        decibels: How much louder it is heard than healthy sound, dB; negative when quieter.
-        value: Its raw score with that undone, at most the threshold.
-        passing: The level changed within the window, or on the way back.
-    """
-
-    decibels: float
-    value: float
-    passing: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from agent.core.records import LevelChange, Window
+from agent.core.level_change import LevelChange
+from agent.core.records import Window
 
 # Hops of 0.1 s do not add up to whole seconds.
 _ROUNDING = 1e-3

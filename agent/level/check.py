@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.core.errors import AuscultError
-from agent.core.records import LevelChange, Matrix, Samples
+from agent.core.level_change import LevelChange
+from agent.core.records import Matrix, Samples
 from agent.level.reference import LevelReference
 from agent.level.step import find_step, undo
 from agent.window.validity import level_dbfs

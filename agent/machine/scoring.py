@@ -14,7 +14,7 @@ import numpy.typing as npt
 from agent.core.errors import AuscultError, BundleError
 from agent.core.foreign import ForeignSound
 from agent.core.levels import LevelRange
-from agent.core.records import Activity, Embedding, MachineState, Score, Validity, Window
+from agent.core.records import Activity, MachineState, Score, Validity, Window
 from agent.deploy.load import Bundle
 from agent.drift.service import Heard
 from agent.encode.frames import SharedFrames
@@ -147,13 +147,13 @@ class WindowScorer:
             bundle = self._bundle
             began = time.perf_counter()
             vector = self._frames.encode(bundle.encoder, window)
-            embedding = Embedding(window, vector, time.perf_counter() - began)
-            (value,), (neighbour,) = bundle.scorer.score(embedding.vector[None])
+            took = time.perf_counter() - began
+            (value,), (neighbour,) = bundle.scorer.score(vector[None])
             if not np.isfinite(value):
                 # Nothing is above a NaN: taken for a score, it would be silence for ever.
                 return _unjudged(window, "the encoder gave no finite number for it", bundle)
             idle = window.activity is Activity.STILL or (
-                bundle.gate is not None and bool(bundle.gate.idle(embedding.vector[None])[0])
+                bundle.gate is not None and bool(bundle.gate.idle(vector[None])[0])
             )
             level = None
             if self.level is not None and not idle and window.activity is not Activity.CHANGING:
@@ -174,9 +174,8 @@ class WindowScorer:
         p_value = None
         if bundle.significance is not None:
             p_value = float(bundle.significance.windows(value))
-        taken = embedding.inference_seconds
         score = Score(
-            window, float(value), nearest, taken, p_value, level, offset, varies, foreign
+            window, float(value), nearest, took, p_value, level, offset, varies, foreign
         )  # fmt: skip
         state = MachineState.RUNNING
         if idle:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from agent.config.decide import AlertConfig, Amounts, DecideConfig
+from agent.core.level_change import LevelChange
 from agent.core.reasons import Reason
-from agent.core.records import EventKind, Level, LevelChange, MachineState, Score, Validity, Window
+from agent.core.records import EventKind, Level, MachineState, Score, Validity, Window
 from agent.core.scale import Scale, Zone
 from agent.decide.alarm import AlarmDecider
 from agent.decide.memory import AlarmMemory
