@@ -12,6 +12,7 @@ from agent.core.reasons import Explanation
 from agent.core.records import AlarmEvent, Decision
 from agent.decide.alarm import AlarmDecider
 from agent.decide.service import AlarmService
+from agent.decide.thresholds import Thresholds
 from agent.machine.scoring import ScoredWindow
 from agent.machine.settings import MachineSettings
 
@@ -37,10 +38,11 @@ def warning_config(decide: DecideConfig, commission: CommissionConfig) -> Decide
     )
 
 
-def warning_thresholds(terms: MachineSettings, commission: CommissionConfig) -> tuple[float, float]:
-    """Raw thresholds of that: of its alarm, which none reaches, and of its warning."""
+def warning_thresholds(terms: MachineSettings, commission: CommissionConfig) -> Thresholds:
+    """Thresholds of that: of its alarm, which none reaches, and of its warning."""
     scale = terms.thresholds.scale
-    return _NEVER, scale.median + commission.strong * (scale.threshold - scale.median)
+    strong = scale.median + commission.strong * (scale.threshold - scale.median)
+    return replace(terms.thresholds, alarm=_NEVER, alert=strong, lasting=None)
 
 
 class ShadowAlarm:
@@ -75,10 +77,8 @@ class ShadowAlarm:
 
     def use(self, terms: MachineSettings) -> None:
         """Judge by others from now on."""
-        self._terms, found = terms, terms.thresholds
-        self._keeper.use_thresholds(
-            found.alarm, found.alert, terms.overlap_seconds, found.scale, found.lasting
-        )  # fmt: skip
+        self._terms = terms
+        self._keeper.use_thresholds(terms.thresholds, terms.overlap_seconds)
 
     def decide(
         self,

@@ -30,7 +30,7 @@ def _kind(value: Any) -> Any:
     return getattr(value, "kind", None)
 
 
-PartScorer: TypeAlias = Annotated[
+_Part: TypeAlias = (
     Annotated[KnnConfig, Tag("knn")]
     | Annotated[MahalanobisConfig, Tag("mahalanobis")]
     | Annotated[DensitySoftmaxConfig, Tag("density_softmax")]
@@ -38,9 +38,9 @@ PartScorer: TypeAlias = Annotated[
     | Annotated[OneClassConfig, Tag("ocsvm")]
     | Annotated[CoveringConfig, Tag("mcv")]
     | Annotated[DtmmConfig, Tag("dtmm")]
-    | Annotated[ValueConfig, Tag("value")],
-    Discriminator(_kind),
-]
+    | Annotated[ValueConfig, Tag("value")]
+)
+PartScorer: TypeAlias = Annotated[_Part, Discriminator(_kind)]
 
 
 class Part(Strict):
@@ -145,16 +145,7 @@ class FusionConfig(Common):
 
 
 ScorerConfig: TypeAlias = Annotated[
-    Annotated[KnnConfig, Tag("knn")]
-    | Annotated[MahalanobisConfig, Tag("mahalanobis")]
-    | Annotated[DensitySoftmaxConfig, Tag("density_softmax")]
-    | Annotated[MixtureConfig, Tag("gmm")]
-    | Annotated[OneClassConfig, Tag("ocsvm")]
-    | Annotated[CoveringConfig, Tag("mcv")]
-    | Annotated[DtmmConfig, Tag("dtmm")]
-    | Annotated[ValueConfig, Tag("value")]
-    | Annotated[FusionConfig, Tag("fusion")],
-    Discriminator(_kind),
+    _Part | Annotated[FusionConfig, Tag("fusion")], Discriminator(_kind)
 ]
 
 

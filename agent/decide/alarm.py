@@ -16,6 +16,7 @@ from agent.decide.level import LevelWatch
 from agent.decide.log import new_alarm_id
 from agent.decide.memory import AlarmMemory
 from agent.decide.state_machine import AlarmStateMachine
+from agent.decide.thresholds import Thresholds
 
 # Windows older than this many of the stretches that raise an alarm are no evidence any more.
 _FORGET_STRETCHES = 10
@@ -97,18 +98,11 @@ class AlarmDecider:
             }
         )
 
-    def use_thresholds(
-        self,
-        threshold: float,
-        alert_threshold: float | None,
-        overlap_seconds: float = 0.0,
-        scale: Scale | None = None,
-        lasting: Amounts | None = None,
-    ) -> None:
+    def use_thresholds(self, found: Thresholds, overlap_seconds: float = 0.0) -> None:
         """Judge by others from now on; evidence by the old ones is dropped, the alarm stays."""
-        self._overlap, self._scale = overlap_seconds, scale
+        self._overlap, self._scale = overlap_seconds, found.scale
         self._waiting.clear()
-        self._set(threshold, alert_threshold, lasting, self.memory())
+        self._set(found.alarm, found.alert, found.lasting, self.memory())
 
     def decide(self, score: Score, state: MachineState = MachineState.RUNNING) -> Decision:
         """Take the next window's score into account.

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from agent.config.decide import Amounts
 from agent.core.reasons import Circumstance, Explanation, UnusualBand
 from agent.core.records import (
     AlarmEvent,
@@ -18,11 +17,12 @@ from agent.core.records import (
     MachineState,
     Score,
 )
-from agent.core.scale import Scale, Zone
+from agent.core.scale import Zone
 from agent.decide.alarm import AlarmDecider
 from agent.decide.reason import ReasonWatch
 from agent.decide.state import AlarmFile
 from agent.decide.state_machine import AlarmStateMachine
+from agent.decide.thresholds import Thresholds
 
 _RAISING = frozenset({EventKind.ALERT, EventKind.RAISED})
 
@@ -166,19 +166,10 @@ class AlarmService:
         with self._lock:
             self._hand_over(self._decider.tick(time.monotonic(), time.time()))
 
-    def use_thresholds(
-        self,
-        threshold: float,
-        alert_threshold: float | None,
-        overlap_seconds: float = 0.0,
-        scale: Scale | None = None,
-        lasting: Amounts | None = None,
-    ) -> None:
+    def use_thresholds(self, found: Thresholds, overlap_seconds: float = 0.0) -> None:
         """Judge by others from now on; the alarm stays. See `AlarmDecider`."""
         with self._lock:
-            self._decider.use_thresholds(
-                threshold, alert_threshold, overlap_seconds, scale, lasting
-            )
+            self._decider.use_thresholds(found, overlap_seconds)
 
     def acknowledge(self, *, alarm_id: str = "", operator: str = "", note: str = "") -> AlarmStatus:
         """An operator has seen the alarm; see `AlarmStateMachine.acknowledge`."""

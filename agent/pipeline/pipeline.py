@@ -14,7 +14,6 @@ from agent.chain.watch import ChainWatch, chain_file
 from agent.commission.listening import ShadowAlarm, warning_config, warning_thresholds
 from agent.commission.shadow import Commission
 from agent.config.agent import MachineConfig
-from agent.config.decide import Amounts
 from agent.config.maintenance import Schedule
 from agent.core.errors import AuscultError
 from agent.core.reasons import Circumstance, Explanation, UnusualBand
@@ -22,6 +21,7 @@ from agent.core.records import AlarmEvent, Decision, EventKind, MachineState, Va
 from agent.decide.alarm import AlarmDecider
 from agent.decide.service import AlarmService
 from agent.decide.state import AlarmFile
+from agent.decide.thresholds import Thresholds
 from agent.deploy.load import Bundle
 from agent.drift.follower import DriftFollower
 from agent.drift.memory import DriftFile
@@ -137,15 +137,15 @@ class Pipeline(Listener):
                 "%s: %s %s stood when the agent ended, and stands",
                 self.name, memory.level.value, memory.alarm_id,
             )  # fmt: skip
-        config, (alarm, alert, lasting) = self._config.decide, self._limits(terms)
+        config, found = self._config.decide, self._thresholds(terms)
         if self._shadow is not None and self.commission is not None:
             config = warning_config(config, self.commission.config)
         decider = AlarmDecider(
             config,
-            alarm,
-            alert_threshold=alert,
-            lasting=lasting,
-            scale=terms.thresholds.scale,
+            found.alarm,
+            alert_threshold=found.alert,
+            lasting=found.lasting,
+            scale=found.scale,
             hop_seconds=terms.hop_seconds,
             overlap_seconds=terms.overlap_seconds,
             memory=memory,
@@ -154,12 +154,11 @@ class Pipeline(Listener):
         )
         return AlarmService(decider, self._tell, file)
 
-    def _limits(self, terms: MachineSettings) -> tuple[float, float | None, Amounts | None]:
-        """Thresholds of the alarm that the world sees, and how much weak sound makes one."""
+    def _thresholds(self, terms: MachineSettings) -> Thresholds:
+        """Those of the alarm that the world sees."""
         if self._shadow is not None and self.commission is not None:
-            return (*warning_thresholds(terms, self.commission.config), None)
-        found = terms.thresholds
-        return found.alarm, found.alert, found.lasting
+            return warning_thresholds(terms, self.commission.config)
+        return terms.thresholds
 
     def _terms_of(self, bundle: Bundle) -> MachineSettings:
         """What a bundle means here, by the threshold that was found at commissioning if any."""
@@ -235,10 +234,7 @@ class Pipeline(Listener):
             if self._shadow is not None:
                 self._shadow.use(terms)
             if self._keeper is not None:
-                alarm, alert, lasting = self._limits(terms)
-                self._keeper.use_thresholds(
-                    alarm, alert, terms.overlap_seconds, terms.thresholds.scale, lasting
-                )
+                self._keeper.use_thresholds(self._thresholds(terms), terms.overlap_seconds)
 
         previous = self._judge.use(bundle, judge_anew)
         if self._drift is not None:

@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 
 from agent.config.decide import DecideConfig
 from agent.core.records import EventKind, Level, MachineState, Score, Shelving, Validity, Window
+from agent.core.scale import scale_of
 from agent.decide.alarm import AlarmDecider
 from agent.decide.memory import AlarmMemory
 from agent.decide.service import AlarmService
 from agent.decide.state_machine import CommandError
+from agent.decide.thresholds import Thresholds
 
 SAMPLES = np.zeros(8000, np.float32)
 RISING = {EventKind.ALERT, EventKind.RAISED, EventKind.REALARM}
@@ -429,11 +431,11 @@ def test_shelving_survives_a_restart_whatever_the_clock_does(jump, left):
 def test_other_thresholds_keep_the_alarm_and_drop_the_evidence():
     story = Story(alert=None)
     story.windows(LOUD)
-    story.decider.use_thresholds(4.0, None)
+    story.decider.use_thresholds(Thresholds(4.0, None, scale_of(4.0, None)))
     story.windows(LOUD)
     assert story.life.status.level is Level.NORMAL
     story.windows(LOUD)
-    story.decider.use_thresholds(10.0, None)
+    story.decider.use_thresholds(Thresholds(10.0, None, scale_of(10.0, None)))
     assert story.life.status.level is Level.ALARM
     story.windows(LOUD, LOUD)
     assert story.kinds() == ["raised", "cleared"]
