@@ -40,6 +40,7 @@ from agent.publish import messages
 from agent.publish.about import bundle_info, health_message, info_message, level_of
 from agent.publish.device_payloads import MonthOfAlarms
 from agent.publish.outbox import Outbox
+from agent.publish.payloads import Severity
 from agent.publish.proof import DeliveryProof
 from agent.publish.store import EventStore
 from agent.window.condition import ConditionStatus, SensorCondition
@@ -106,7 +107,9 @@ def built(tmp_path, bundle):
         messages.status_message("d", "online", machines=["pump"], time=1e9, unjudged=["pump"]),
     )
     yield "info", info_message("d", {"pump": info, "fan": None}, ["ack"])
-    yield "score", messages.score_message(STAMP, decision)
+    score = messages.score_message(STAMP, decision)
+    yield "score", score
+    yield "severity", {field: score[field] for field in Severity.model_fields}
     yield "alarm", messages.alarm_message(STAMP, event(scale=SCALE))
     yield "event", messages.event_message(STAMP, event())
     yield (
