@@ -9,10 +9,10 @@ from typing import Any
 from agent.bundle.events import BundleEvent, BundleEventKind
 from agent.config.notify import Occasion
 from agent.core.clock import utc
+from agent.core.cloud_event import Message
 from agent.core.records import AlarmEvent, EventKind, Level
 from agent.core.text import local_time
 from agent.drift.events import DriftEvent, DriftEventKind
-from agent.publish.messages import Message
 from agent.publish.telling import Telling
 from agent.window.condition import ConditionStatus, SensorCondition
 

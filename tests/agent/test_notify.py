@@ -29,6 +29,10 @@ from agent.window.condition import ConditionStatus, SensorCondition
 NOON = datetime(2026, 11, 29, 12, tzinfo=timezone.utc).timestamp()
 REASON = Reason(None, (UnusualBand(2800.0, 3200.0, 9.5),), 1, NOON, ("the tone",), ())
 SCALE = Scale(median=0.2, threshold=0.4, usual=0.3, severe=0.9)
+REFUSED = BundleEvent(
+    id="b", kind=BundleEventKind.REFUSED, wall=NOON, reason="cut short", old_digest="",
+    new_digest=None, bundle="", rows=0, version=0, threshold=None,
+)  # fmt: skip
 
 
 def event(kind=EventKind.RAISED, alarm="a1", wall=NOON, score=0.5):
@@ -100,7 +104,7 @@ def test_what_is_not_asked_for_is_not_told(make, sent):
         event(EventKind.ACKNOWLEDGED),
         event(EventKind.LEVEL),
         SensorCondition(ConditionStatus.FAILURE, "silent", NOON),
-        BundleEvent("b", BundleEventKind.REFUSED, NOON, "cut short", "", "", "", 0, 0, None),
+        REFUSED,
     ):
         tell(notifier, happened)
     notifier.turn()
@@ -112,7 +116,7 @@ def test_a_dead_microphone_and_a_refused_bundle_are_told(make, sent):
     tell(notifier, SensorCondition(ConditionStatus.FAILURE, "no sound at all", NOON))
     tell(
         notifier,
-        BundleEvent("b", BundleEventKind.REFUSED, NOON, "cut short", "", "", "", 0, 0, None),
+        REFUSED,
     )
     tell(notifier, SensorCondition(ConditionStatus.MAINTENANCE_REQUIRED, "hum", NOON))
     notifier.turn()
