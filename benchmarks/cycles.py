@@ -1,6 +1,7 @@
 """Machines that cycle, in the agent: what is told of healthy and of faulty short runs.
 
     python benchmarks/cycles.py --out FOLDER [--seeds 1,2] [--on 15] [--off 45] [--minutes 60]
+        [--kinds healthy bearing ...]
 
 Each seed is another synthetic fan (`trainer.synth`), trained on recordings that hold neither its
 starts nor its stops. It is then heard through `auscult run` (defaults, a replay as fast as it goes)
@@ -127,6 +128,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--severity", type=float, default=1.0)
     parser.add_argument("--quiet", action="store_true")
+    parser.add_argument("--kinds", nargs="+", default=["healthy", "bearing", "imbalance", "belt"])
     args = parser.parse_args()
     for seed in map(int, args.seeds.split(",")):
         design = design_machine(seed)
@@ -136,7 +138,7 @@ def main() -> None:
             site = design.sites[0]
             quiet = replace(site, noise_db=site.noise_db - 30.0)
             design = replace(design, sites=(quiet, design.sites[1]))
-        for kind in ("healthy", "bearing", "imbalance", "belt"):
+        for kind in args.kinds:
             name = f"{kind}-{args.on:g}-{args.off:g}{'-quiet' if args.quiet else ''}"
             stream = folder / name
             if not stream.is_dir():
