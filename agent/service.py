@@ -5,31 +5,28 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from agent.activity.plant import signals_of
 from agent.bundle.events import BundleEvent
 from agent.capture.probe import check_paths
-from agent.capture.source import as_trained, open_source
 from agent.capture.supervise import attempt_seconds
 from agent.commission.requests import commission_handler, commissions_of
-from agent.config.agent import AgentConfig, MachineConfig
-from agent.config.capture import MicrophoneSource
-from agent.config.chosen import choose_microphone
+from agent.config.agent import AgentConfig
 from agent.core.clock import WALL_CLOCK, utc
 from agent.core.cloud_event import Message
-from agent.core.errors import AuscultError, ConfigError
+from agent.core.errors import ConfigError
 from agent.decide.service import AlarmService
 from agent.deploy.load import Bundle
 from agent.drift.service import DriftService
 from agent.extensions import Extensions
-from agent.machine.circumstances import Surroundings, away_for
+from agent.listeners import Listeners, Listening
+from agent.machine.circumstances import away_for
 from agent.monitor.metrics import exposition
 from agent.monitor.server import MetricsServer
 from agent.monitor.systemd import Notifier
 from agent.monitor.watchdog import WatchdogFeeder
 from agent.notify.publisher import NotificationPublisher
-from agent.pipeline.listen_only import HOP_SECONDS, WINDOW_SECONDS, ListenOnly
 from agent.pipeline.mending import Mending, start_all
 from agent.pipeline.pipeline import Pipeline
 from agent.publish.about import bundle_info, info_message, level_of, machine_health
@@ -70,14 +67,15 @@ class Agent:
         self._wake = threading.Event()
         self._stopping = False
         self.extensions = Extensions(
-            config, self._listener, self._begin_anew, self._bundle_changed, self._tell_bundle,
-            self._pictured,
+            config,
+            lambda name: self.listeners.named(name),  # noqa: PLW0108 - made below
+            lambda name, bundle: self.listeners.begin_anew(name, bundle),  # noqa: PLW0108
+            self._bundle_changed, self._tell_bundle, self._pictured,
         )  # fmt: skip
         self._plant = signals_of({one.name: one.running for one in config.machines})
         self._commissions = commissions_of(config, self.extensions.commissioned)
         self._broker: MqttPublisher | None = None
         self._mending = Mending(self.extensions.begin_anew)
-        self._changing = 0  # machines being begun anew
         self._publishers: list[Publisher] = []
         self._requests: Dispatcher | None = None
         self._vigil = WatchdogFeeder(Notifier())
@@ -88,7 +86,10 @@ class Agent:
         self._began = time.monotonic()
         #: The device's own page, when there is one.
         self.page = Page(config) if config.web.enabled else None
-        self.pipelines: list[Pipeline | ListenOnly] = []
+        self.listeners = Listeners(
+            config, self.extensions, self._broadcaster, self._wake.set, self._broker_away,
+            self._plant, self._commissions, {} if self.page is None else self.page.sounds,
+        )  # fmt: skip
         #: Who carries out which command; registered before `start`.
         self.handlers: dict[str, Handler] = {}
 
@@ -163,7 +164,7 @@ class Agent:
         if broker is not None or self.page is not None:
             self.handlers.update(alarm_handlers(self.answer_alarm, self.extensions.acknowledged))
             self.handlers.update(drift_handlers(self._drift))
-            self.handlers.update(level_handlers(self._level, self._bundle_changed))
+            self.handlers.update(level_handlers(self.listeners.judging, self._bundle_changed))
             if self._commissions:
                 answer = self.extensions.handlers()["feedback"]
                 self.handlers["commission"] = commission_handler(self._commissions, answer)
@@ -190,15 +191,12 @@ class Agent:
             publisher.start()
             self._publishers.append(publisher)
         self.extensions.start()
-        self.pipelines = [
-            self._pipeline(machine, self.extensions.judging(machine.name))
-            for machine in self.config.machines
-        ]
+        self.listeners.make()
         if broker is not None and not all(pipeline.live for pipeline in self.pipelines):
             broker.wait_connected(_BROKER_SECONDS)
         machines = self.config.machines
         self._vigil.begin(
-            max(self._step(machine) for machine in machines),
+            max(self.listeners.step(machine) for machine in machines),
             max(attempt_seconds(self.config.source_of(machine)) for machine in machines),
         )
         start_all(self.pipelines)
@@ -217,7 +215,7 @@ class Agent:
                     lambda name, data, respond, client: requests.take(
                         name, data, respond=respond, origin=Origin("page", client)
                     ),
-                    self.choose_microphone, self.audit, self.extensions.recent,
+                    self.listeners.choose_microphone, self.audit, self.extensions.recent,
                 )  # fmt: skip
 
     def info(self) -> Message:
@@ -274,111 +272,21 @@ class Agent:
             keeping=self.extensions.keeping(),
         )
 
-    def _listener(self, machine: str) -> Pipeline | ListenOnly:
-        return next(pipeline for pipeline in self.pipelines if pipeline.name == machine)
-
-    def _step(self, machine: MachineConfig) -> float:
-        """Longest time to the next window while all is well, seconds."""
-        bundle = self.extensions.bundle(machine.name)
-        if bundle is None:
-            return WINDOW_SECONDS + HOP_SECONDS
-        manifest = bundle.manifest
-        return manifest.window_seconds + (machine.hop_seconds or manifest.hop_seconds)
+    @property
+    def pipelines(self) -> Sequence[Listening]:
+        """What listens to each machine, in the order of the configuration; none before `start`."""
+        return self.listeners.all
 
     def answer_alarm(self, machine: str) -> AlarmService:
-        return self._listener(machine).alarm
+        return self.listeners.named(machine).alarm
 
     def _drift(self, machine: str) -> DriftService:
-        return self._listener(machine).drift
-
-    def _level(self, machine: str) -> Pipeline:
-        listener = self._listener(machine)
-        if not isinstance(listener, Pipeline):
-            raise AuscultError(
-                f"'{machine}' is not judged yet, so it has no level to take anew",
-                remedy="It needs a bundle and a microphone first; see `auscult doctor`.",
-            )
-        return listener
-
-    def _pipeline(self, machine: MachineConfig, bundle: Bundle | None) -> Pipeline | ListenOnly:
-        """What listens to a machine: a learner as long as it has no bundle, or no microphone."""
-        config = self.config.source_of(machine)
-        rate = self.config.collect.rate
-        if bundle is not None:
-            rate = bundle.manifest.encoder.sample_rate
-        if bundle is not None and config is not None:
-            config = as_trained(config, bundle.manifest.conditions)
-        source = None if config is None else open_source(config, rate)
-        page = () if self.page is None else (self.page.sounds[machine.name],)
-        if bundle is None or source is None:
-            collecting = self.extensions.collector.observers[machine.name]
-            return ListenOnly(
-                machine, source, rate, self._broadcaster(machine.name), self._wake.set,
-                observers=(collecting, *page), bundle=bundle is not None,
-                refusal=self.extensions.refusal(machine.name),
-            )  # fmt: skip
-        return Pipeline(
-            machine,
-            bundle,
-            source,
-            self._broadcaster(machine.name),
-            on_end=self._wake.set,
-            state=self.config.state_path / "state",
-            observers=(
-                *self.extensions.observers(machine.name),
-                Surroundings(self._broker_away),
-                *page,
-            ),
-            plant=self._plant.get(machine.name),
-            commission=self._commissions.get(machine.name),
-        )
+        return self.listeners.named(machine).drift
 
     def _broker_away(self) -> float | None:
         """For how long the broker has been away, seconds; None while it is there, or is none."""
         broker = self._broker
         return None if broker is None else away_for(broker.away_since)
-
-    def _begin_anew(self, name: str, bundle: Bundle | None) -> None:
-        """The machine is listened to in another way: its pipeline ends and a new one begins."""
-        old = self._listener(name)
-        machine = next(one for one in self.config.machines if one.name == name)
-        self._changing += 1
-        try:
-            old.stop()
-            old.join(_STOP_SECONDS)
-            new = self._pipeline(machine, bundle)
-            self.pipelines[self.pipelines.index(old)] = new
-            try:
-                new.start()
-            except Exception as fault:
-                new.give_up(fault)
-                raise
-        finally:
-            self._changing -= 1
-
-    def choose_microphone(self, name: str, source: MicrophoneSource) -> None:
-        """Listen to a machine through another microphone from now on, also after a restart.
-
-        Args:
-            name: The machine, whose configuration names no source.
-            source: The microphone.
-
-        Raises:
-            ConfigError: Its configuration names one, or the choice cannot be kept.
-            AuscultError: It is being recorded from, or cannot be listened to so.
-        """
-        machine = next(one for one in self.config.machines if one.name == name)
-        if machine.source is not None:
-            raise ConfigError(
-                f"the configuration says what '{name}' listens to, so it cannot be chosen here",
-                remedy="Change its `source` there, or take it out to choose it on the page.",
-            )
-        recording = self.extensions.collector.observers[name].recording
-        if recording is not None and not recording.done:
-            raise AuscultError(f"'{name}' is being recorded from", remedy="Stop that first.")
-        choose_microphone(self.config.state_path, name, source)
-        log.info("%s: microphone chosen: %s", name, source.device or "the default one")
-        self.extensions.begin_anew(name)
 
     def _bundle_changed(self, machine: str, bundle: Bundle | None = None) -> None:  # noqa: ARG002
         if self._broker is not None:
@@ -410,7 +318,7 @@ class Agent:
             self._vigil.look(self.pipelines)
             if not self._mending.look(self.pipelines):
                 return
-            if not self._changing and all(pipeline.ended for pipeline in self.pipelines):
+            if not self.listeners.changing and all(pipeline.ended for pipeline in self.pipelines):
                 return
             if time.monotonic() >= due:
                 due += self.config.heartbeat_seconds

@@ -267,7 +267,9 @@ def test_without_a_microphone_it_waits_for_one_to_be_chosen(tmp_path, monkeypatc
     with Running(path) as found:
         assert found.agent.health()["machines"]["pump"]["missing"] == ["microphone", "bundle"]
         assert not opened
-        found.agent.choose_microphone("pump", MicrophoneSource(device="hw:CARD=USB,DEV=0"))
+        found.agent.listeners.choose_microphone(
+            "pump", MicrophoneSource(device="hw:CARD=USB,DEV=0")
+        )
         assert found.agent.pipelines[0].missing == ("bundle",)
     (chosen,) = opened
     assert chosen.device == "hw:CARD=USB,DEV=0"
@@ -298,7 +300,7 @@ def test_systemd_is_told_that_it_is_ready_and_what_is_missing(
 
 def test_a_choice_never_outdoes_the_configuration(left_alone):
     with pytest.raises(ConfigError, match="the configuration says"):
-        left_alone.agent.choose_microphone("pump", MicrophoneSource(device="other"))
+        left_alone.agent.listeners.choose_microphone("pump", MicrophoneSource(device="other"))
 
 
 def test_a_damaged_choice_is_told_and_asked_for_again(tmp_path, caplog):

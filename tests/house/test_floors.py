@@ -23,6 +23,7 @@ FLOORS = (
     ("collect", "commission"),
     ("bank", "pipeline"),
     ("extensions", "web"),
+    ("listeners",),
     ("backup", "doctor", "service"),
     ("commands",),
 )
