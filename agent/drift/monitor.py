@@ -17,7 +17,7 @@ import numpy as np
 from agent.drift.baseline import Baseline, DriftError, MixtureRecord
 from agent.drift.chart import MedianChart
 from agent.drift.divergence import Divergence, matched_bound
-from agent.drift.evolve import evolve, evolved_distance
+from agent.drift.evolve import evolve
 from agent.drift.mixture import Array, Mixture
 from agent.drift.movement import Movement, describe
 from agent.drift.state import MAX_REFERENCES, Following, MonitorState, Reference
@@ -311,25 +311,6 @@ class DriftMonitor:
             references=[*self._state.references[:-1], renewed],
             following=again,
         )
-
-
-def block_distance(baseline: Baseline, features: Array) -> float:
-    """Distance of one set of windows from the baseline: a recording's anomaly score.
-
-    Args:
-        baseline: The healthy machine.
-        features: The recording's windows, shape `(n, D)`; rows that are not finite are left out.
-
-    Returns:
-        KL bound of the mixture the windows make to the baseline's, nats; larger is stranger.
-
-    Raises:
-        DriftError: No window can be judged.
-    """
-    kept = features[np.isfinite(features).all(axis=1)].astype(np.float64)
-    if not len(kept):
-        raise DriftError("no window of the recording can be judged", remedy="Check the recording.")
-    return evolved_distance(baseline.mixture, baseline.reducer.reduce(kept), baseline.noise)
 
 
 def _check(state: MonitorState, baseline: Baseline) -> None:

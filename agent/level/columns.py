@@ -65,8 +65,3 @@ def level_columns(manifest: Manifest) -> LevelColumns | None:
             if view.name == LOUDNESS and view.stop - view.start == 1:
                 loudness = view.start
     return None if loudness is None else LevelColumns(bearing, loudness)
-
-
-def knows_level(manifest: Manifest) -> bool:
-    """Whether a bundle says which of its columns bear level."""
-    return bool(manifest.views)

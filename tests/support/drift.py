@@ -12,6 +12,7 @@ from agent.bundle.manifest import DRIFT, DriftInfo
 from agent.bundle.seal import seal
 from agent.deploy.load import open_bundle
 from agent.drift.baseline import Baseline, save_baseline
+from agent.drift.evolve import evolved_distance
 from support.bundles import DIM, HEALTHY_HZ, RATE, WINDOW
 
 WINDOWS = 96
@@ -77,3 +78,9 @@ def add_baseline(bundle: Path, folder: Path, *, seed: int = 0) -> Path:
     threshold = opened.manifest.threshold.model_copy(update={"value": 99.0})
     seal(folder, opened.manifest.model_copy(update={"drift": info, "threshold": threshold}))
     return folder
+
+
+def block_distance(baseline: Baseline, features: np.ndarray) -> float:
+    """KL bound of the mixture that windows `(n, D)` make to the baseline's, nats."""
+    reduced = baseline.reducer.reduce(features.astype(np.float64))
+    return evolved_distance(baseline.mixture, reduced, baseline.noise)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from support.drift import block_distance
 
 from agent.drift.baseline import DriftError
-from agent.drift.monitor import DriftMonitor, block_distance
+from agent.drift.monitor import DriftMonitor
 from agent.drift_fit.bands import plan_bands
 from agent.drift_fit.fit import fit_baseline
 from agent.drift_fit.mixture_fit import LEAST_DOF, fit_mixture
