@@ -261,7 +261,7 @@ def test_without_a_microphone_it_waits_for_one_to_be_chosen(tmp_path, monkeypatc
 
     opened = []
     monkeypatch.setattr(
-        "agent.service.open_source", lambda config, rate: opened.append(config) or Silence()
+        "agent.listeners.open_source", lambda config, rate: opened.append(config) or Silence()
     )
     path = config_of(tmp_path, {})
     with Running(path) as found:

@@ -55,7 +55,8 @@ def running(tmp_path, monkeypatch):
     monkeypatch.setattr("agent.web.setup._inputs", lambda: INPUTS)
     opened = []
     monkeypatch.setattr(
-        "agent.service.open_source", lambda config, rate: opened.append((config, rate)) or Silent()
+        "agent.listeners.open_source",
+        lambda config, rate: opened.append((config, rate)) or Silent(),
     )
     path = tmp_path / "agent.yaml"
     machines = [{"name": "pump"}, {"name": "fan", "source": "microphone:Board"}]
