@@ -28,6 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
@@ -141,6 +142,8 @@ def window_rate(per_second: float, counting: Counting, correlation: Correlation)
     return min(_solve(target, counting, Correlation(share, seconds)) for share in _UNMEASURED)
 
 
+# Export and evaluation ask the same again and again: for each scorer, rehearsal and machine.
+@lru_cache(maxsize=64)
 def _solve(target: float, counting: Counting, correlation: Correlation) -> float:
     past = _Past(counting, correlation)
     low = min(target * counting.raise_windows, _HIGHEST_RATE)
