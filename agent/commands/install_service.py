@@ -58,6 +58,7 @@ def install_service(
         Installation,
         out_of_reach,
         own_command,
+        packaged,
         render,
         write_unit,
     )
@@ -87,8 +88,12 @@ def install_service(
             remedy="Install below /opt and configure below /etc/auscult, or give --user",
         )
     target = unit_dir / unit
-    new = write_unit(target, text, force=force)
-    click.echo(f"{target}: {'written' if new else 'is as it should be'}")
+    theirs = None if target.exists() else packaged(unit, text)
+    if theirs is not None:
+        click.echo(f"{theirs}: came with the package, and is as it should be")
+    else:
+        new = write_unit(target, text, force=force)
+        click.echo(f"{target}: {'written' if new else 'is as it should be'}")
     if not no_enable:
         _systemctl("daemon-reload")
         _systemctl("enable", "--quiet", service)

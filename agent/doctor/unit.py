@@ -24,6 +24,8 @@ _PLACES = (
 )
 # Settings that only newer versions know; older ones would warn at every start.
 _SINCE = {"RestartSteps": 254, "RestartMaxDelaySec": 254}
+# Where a package of the distribution puts its units.
+PACKAGED = Path("/lib/systemd/system")
 _MARK = re.compile(
     r"\A# Written by `auscult install-service`, sha256 of the rest: ([0-9a-f]{64})\n"
 )
@@ -79,7 +81,9 @@ def render(name: str, installation: Installation) -> str:
         elif key == "LoadCredential":
             secret = value.partition(":")[0]
             value = f"{secret}:{installation.config.parent / (secret + own)}"
-        elif installation.user is not None and key == "DynamicUser":
+        elif installation.user is not None and (
+            key == "DynamicUser" or line.startswith("Environment=HOME=")
+        ):
             continue
         elif installation.user is not None and key == "User":
             value = installation.user
@@ -169,6 +173,21 @@ def write_unit(path: Path, text: str, *, force: bool) -> bool:
             remedy="Run it as root (sudo), or see what it would write with --dry-run",
         ) from fault
     return True
+
+
+def packaged(name: str, text: str) -> Path | None:
+    """The unit that a package has brought and that is as `render` would write it; None without.
+
+    Args:
+        name: `PLAIN` or `TEMPLATE`.
+        text: What `render` gives.
+    """
+    place = PACKAGED / name
+    try:
+        same = place.read_text(encoding="utf-8") == text.partition("\n")[2]
+    except OSError:
+        return None
+    return place if same else None
 
 
 def _text(name: str) -> str:

@@ -83,10 +83,16 @@ def test_the_template_differs_where_it_must():
     }
 
     def rest(lines):
-        return [one for one in lines if one[:1] != "#" and one.partition("=")[0] not in keys]
+        return [
+            one
+            for one in lines
+            if one[:1] != "#"
+            and one.partition("=")[0] not in keys
+            and not one.startswith("Environment=HOME=")
+        ]
 
     assert rest(plain) == rest(template)
-    assert sum("%i" in line for line in template) == len(keys) + 2  # three credentials
+    assert sum("%i" in line for line in template) == len(keys) + 3  # three credentials, the home
 
 
 def test_paths_and_user_are_those_of_this_installation():
@@ -98,6 +104,12 @@ def test_paths_and_user_are_those_of_this_installation():
     assert "User=maint\n" in text
     assert "DynamicUser" not in text
     assert "ProtectHome=read-only" in text
+
+
+def test_a_user_of_systemd_s_making_has_a_home_and_an_existing_one_keeps_theirs():
+    assert "Environment=HOME=/var/lib/auscult\n" in render(PLAIN, installed())
+    assert "Environment=HOME=/var/lib/auscult-%i\n" in render(TEMPLATE, installed())
+    assert "HOME=" not in render(PLAIN, installed(user="me"))
 
 
 def test_surroundings_are_the_service_s_without_its_running():
@@ -158,6 +170,29 @@ def test_dry_run_shows_the_unit_and_writes_nothing(tmp_path):
     done = CliRunner().invoke(install_service, [*command, "--no-enable"])
     assert isinstance(done.exception, AuscultError)
     assert list(units.iterdir()) == []
+
+
+def test_a_unit_that_a_package_has_brought_is_not_written_again(tmp_path, monkeypatch):
+    own, theirs = tmp_path / "own", tmp_path / "theirs"
+    own.mkdir()
+    theirs.mkdir()
+    config = tmp_path / "agent.yaml"
+    config.write_text("machines: [{name: pump}]\n")
+    monkeypatch.setattr("agent.doctor.unit.PACKAGED", theirs)
+    words = ["--config", str(config), "--user", "root", "--no-enable", "--unit-dir", str(own)]
+    monkeypatch.setattr("agent.doctor.unit._PRIVATE", ())
+    shown = CliRunner().invoke(install_service, [*words, "--dry-run"]).stdout
+    (theirs / PLAIN).write_text(shown.partition("\n")[2])
+
+    done = CliRunner().invoke(install_service, words)
+    assert done.exit_code == 0, done.output
+    assert f"{theirs / PLAIN}: came with the package" in done.output
+    assert list(own.iterdir()) == []
+
+    # Another one (of an older version, for another user) is not what was asked for.
+    (theirs / PLAIN).write_text("[Service]\n")
+    assert CliRunner().invoke(install_service, words).exit_code == 0
+    assert [path.name for path in own.iterdir()] == [PLAIN]
 
 
 def test_an_instance_is_called_as_its_configuration(tmp_path):
