@@ -48,6 +48,8 @@ class Machine:
     read them, and /opt/auscult is a virtual environment made of them.
     """
 
+    lower: Path = Path("/")
+
     def __init__(self, folder: Path) -> None:
         need_systemd()
         self._folder = folder
@@ -60,7 +62,7 @@ class Machine:
             place.mkdir(parents=True)
         mounted = subprocess.run(
             ["mount", "-t", "overlay", "overlay", "-o",
-             f"lowerdir=/,upperdir={upper},workdir={work}", self.root],
+             f"lowerdir={self.lower},upperdir={upper},workdir={work}", self.root],
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         if mounted.returncode:
@@ -100,18 +102,28 @@ class Machine:
 
     def boot(self) -> None:
         """Start; returns when systemd has."""
-        (packages,) = site.getsitepackages()
         self._log = (self._folder / "console.log").open("ab")
         self._nspawn = subprocess.Popen(
-            ["systemd-nspawn", "-b", "-q", "-D", self.root, f"--machine=auscult-{os.getpid()}",
-             "--private-network", "--register=no", "--keep-unit",
+            ["systemd-nspawn", "-b", "-q", "-D", self.root, f"--machine={self._name()}",
+             "--register=no", "--keep-unit",
              # As on a device: whether the clock is right may be asked (not set).
-             "--system-call-filter=@clock",
-             f"--bind-ro={sys.base_prefix}:/opt/python", f"--bind-ro={packages}:/opt/packages",
-             f"--bind-ro={ROOT}:/opt/source"],
+             "--system-call-filter=@clock", *self._surroundings()],
             stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
         )  # fmt: skip
         wait_for(self._up, 60)
+
+    def _name(self) -> str:
+        return f"auscult-{os.getpid()}"
+
+    def _surroundings(self) -> list[str]:
+        """Arguments of systemd-nspawn: the network, and what of this machine is seen inside."""
+        (packages,) = site.getsitepackages()
+        return [
+            "--private-network",
+            f"--bind-ro={sys.base_prefix}:/opt/python",
+            f"--bind-ro={packages}:/opt/packages",
+            f"--bind-ro={ROOT}:/opt/source",
+        ]
 
     def _up(self) -> bool:
         assert self._nspawn is not None
@@ -129,11 +141,11 @@ class Machine:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         return children[0] if children else ""
 
-    def run(self, *words: str, check: bool = True) -> str:
+    def run(self, *words: str, check: bool = True, seconds: float = 60) -> str:
         """Run a command inside; its stdout."""
         done = subprocess.run(
             ["nsenter", "-t", self._leader(), "-m", "-u", "-i", "-n", "-p", "-r", "-w", *words],
-            capture_output=True, text=True, timeout=60, check=False,
+            capture_output=True, text=True, timeout=seconds, check=False,
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
         )  # fmt: skip
         assert not check or done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
