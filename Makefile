@@ -41,9 +41,11 @@ export HNSWLIB_NO_NATIVE := 1
 TORCH := $(shell sed -n 's/^\(torch==[^ ;]*\).*/\1/p' constraints.txt)
 # Not needed to run auscult: the tests listen through a virtual microphone and a
 # second broker, and boot a systemd.
-SYSTEM_PACKAGES := mosquitto mosquitto-clients libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins systemd-container ffmpeg openssl
+SYSTEM_PACKAGES := mosquitto mosquitto-clients libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins systemd-container ffmpeg openssl prometheus
+# For the slow tests that install auscult on a bare Debian, as a package and as a container.
+INSTALL_PACKAGES := debootstrap slirp4netns debhelper dpkg-dev python3-venv python3-dev lintian buildah
 
-.PHONY: help venv wheel demo docs site test test-all test-faults test-attack test-fuzz test-soak home-assistant bench check-device lint format lock check-python check-compiler clean
+.PHONY: help venv wheel demo docs site test test-all test-faults test-attack test-fuzz test-soak home-assistant bench check-device lint format lock deb check-python check-compiler clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -83,7 +85,7 @@ $(DEV): $(LOCKED) $(MADE) | check-compiler
 
 # As root with apt-get, fetch what is missing; anywhere else the tests that need it skip and say so.
 $(SYSTEM): $(MADE)
-	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! { PATH="$$PATH:/usr/sbin" command -v mosquitto && command -v mosquitto_sub && command -v ffmpeg && command -v openssl && command -v pulseaudio && command -v pactl && command -v systemd-nspawn; } >/dev/null; then \
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! { PATH="$$PATH:/usr/sbin" command -v mosquitto && command -v mosquitto_sub && command -v ffmpeg && command -v openssl && command -v pulseaudio && command -v pactl && command -v systemd-nspawn && command -v promtool; } >/dev/null; then \
 	  echo "Installing system packages for the tests: $(SYSTEM_PACKAGES)"; \
 	  { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $(SYSTEM_PACKAGES); } >/dev/null 2>&1 \
 	  || echo "They could not be installed: tests that need them will be skipped." >&2; \
@@ -95,6 +97,10 @@ $(BROWSER): $(SYSTEM)
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! { command -v chromium && command -v chromedriver; } >/dev/null; then \
 	  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium chromium-driver >/dev/null 2>&1 \
 	  || echo "No Chromium could be installed: the page will not be tested in a browser." >&2; \
+	fi
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! { PATH="$$PATH:/usr/sbin" command -v debootstrap && command -v slirp4netns && command -v dh && command -v lintian && command -v buildah; } >/dev/null; then \
+	  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $(INSTALL_PACKAGES) >/dev/null 2>&1 \
+	  || echo "Not installed: $(INSTALL_PACKAGES). Installing on a bare Debian will not be tested." >&2; \
 	fi
 	@touch $@
 
@@ -167,6 +173,9 @@ wheel: $(DEV) ## A wheel in dist/, and the bill of materials of what it needs on
 	@$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --mc-type application --output-reproducible \
 	  -o dist/auscult.cdx.json packaging/requirements-agent.txt
 	@ls dist
+
+deb: ## A package for the Debian or Ubuntu this runs on, in dist/ (docs/guide/installing.md)
+	@packaging/deb/build.sh
 
 clean: ## Remove what was made here, .venv included
 	rm -rf $(VENV) auscult-demo build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis
