@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from foreign_faults import FAULTS
 from scipy import signal
 from service_sounds import RATE, SENTENCES, joined
 
 from agent.capture.files import read_audio
 
 SECONDS = 90.0
+FAULTY_SECONDS = 115.0
 FAULT_AT = 20.0  # a faulty slot is healthy before
+FAULT_DB = (4.0,)  # of faults that resemble sounds from elsewhere, over the machine
 EVENT_AT = 30.0
 SNR_DB = (-6.0, 10.0)
 
@@ -215,7 +218,17 @@ KINDS: tuple[Kind, ...] = (
 
 @dataclass(frozen=True)
 class Slot:
-    """A stretch of sound: `background` healthy or faulty; `kind` empty without mixture."""
+    """A stretch of sound.
+
+    Attributes:
+        background: healthy, faulty, or alike: with a fault that resembles a sound from elsewhere.
+        kind: What is laid over it, or the fault it is alike for; empty without mixture.
+        label: What `ignore` calls that.
+        snr_db: So loud over the machine.
+        start: When it begins, seconds.
+        end: When it ends.
+        sound: float32 at 16 kHz.
+    """
 
     background: str
     kind: str
@@ -244,7 +257,7 @@ def _stream(clips: Sequence[np.ndarray], seconds: float, rng: np.random.Generato
 def slots(
     healthy: Sequence[np.ndarray], faulty: Sequence[np.ndarray], esc10: Path, seed: int
 ) -> list[Slot]:
-    """All slots of a machine: each kind over healthy and over faulty sound.
+    """All slots of a machine: each kind over healthy and over faulty sound, and faults like them.
 
     Without mixture there are three of healthy sound, and all of faulty.
     """
@@ -255,14 +268,26 @@ def slots(
         extra = kind.make(rng, esc10)
         start, end = EVENT_AT, EVENT_AT + len(extra) / RATE
         well = _stream(healthy, SECONDS, rng)
-        ill = joined([_stream(healthy, FAULT_AT, rng), _stream(faulty, SECONDS - FAULT_AT, rng)])
+        sick = _stream(faulty, FAULTY_SECONDS - FAULT_AT, rng)
+        ill = joined([_stream(healthy, FAULT_AT, rng), sick])
         rms = float(np.sqrt(np.mean(well**2)))
         for background, sound in (("healthy", well), ("faulty", ill)):
             if background == "faulty" or number < 3:
                 found.append(Slot(background, "", "", snr, start, end, sound))
-            mixed = sound.copy()
-            first = int(EVENT_AT * RATE)
-            mixed[first : first + len(extra)] += extra * rms * 10 ** (snr / 20)
-            mixed = np.clip(mixed, -1, 1).astype(np.float32)
+            mixed = _laid(sound, extra, EVENT_AT, rms, snr)
             found.append(Slot(background, kind.name, kind.label, snr, start, end, mixed))
+    for number, (name, make) in enumerate(FAULTS.items()):
+        for snr in FAULT_DB:
+            rng = np.random.default_rng([seed, 100 + number, int(snr)])
+            well = _stream(healthy, FAULTY_SECONDS, rng)
+            rms = float(np.sqrt(np.mean(well**2)))
+            sound = _laid(well, make(rng, FAULTY_SECONDS - FAULT_AT), FAULT_AT, rms, snr)
+            found.append(Slot("alike", name, "", snr, FAULT_AT, FAULTY_SECONDS, sound))
     return found
+
+
+def _laid(sound: np.ndarray, extra: np.ndarray, at: float, rms: float, snr: float) -> np.ndarray:
+    mixed, first = sound.copy(), int(at * RATE)
+    stop = min(len(mixed), first + len(extra))
+    mixed[first:stop] += extra[: stop - first] * rms * 10 ** (snr / 20)
+    return np.clip(mixed, -1, 1).astype(np.float32)

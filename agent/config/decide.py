@@ -13,6 +13,9 @@ from agent.core.schema import Strict
 # The counts of windows that the keys of an older configuration leave out.
 _RAISE_WINDOWS, _OF_WINDOWS, _CLEAR_WINDOWS = 3, 5, 10
 _ALERT_RAISE_WINDOWS, _ALERT_OF_WINDOWS = 20, 30
+# Stretches of sound where the configuration does not say: of an alarm, in seconds and as a multiple
+# of what must be strange; of an alert that becomes one.
+_OF_SECONDS, _OF, _ESCALATE_OF = 60.0, 1.5, 1.25
 _PAIRS = (("raise_seconds", "raise_windows"), ("of_seconds", "of_windows"))
 
 
@@ -35,6 +38,12 @@ class Amounts:
     in_windows: bool = False
     passing_after: float = 0.0
     passing_within: float | None = None
+
+    @property
+    def words(self) -> str:
+        """`45 of 60 s of sound`."""
+        what = "windows" if self.in_windows else "s of sound"
+        return f"{self.raise_after:g} of {self.within:g} {what}"
 
 
 def _n_of_m(what: str, raised: float, of: float) -> None:
@@ -114,10 +123,11 @@ class AlertConfig(Strict):
         FiniteFloat | None,
         Field(
             gt=0,
-            description="So many of those seconds make it an alarm: a weak fault that stays. Only "
-            "where the alert's threshold is found for a promise, unless this is given; null never",
+            description="So many seconds above it, of a quarter more (of_seconds at most), make it "
+            "an alarm: a weak fault that stays. Only where the alert's threshold is found for a "
+            "promise, unless this is given; null never",
         ),
-    ] = 75.0
+    ] = 64.0
     raise_windows: Annotated[
         int | None,
         Field(ge=1, description="Count windows in place of seconds: so many (20 if left out)..."),
@@ -152,7 +162,10 @@ class AlertConfig(Strict):
         counted = self.raise_windows is not None or self.of_windows is not None
         if seconds is None or counted or not (promised or asked) or seconds > self.of_seconds:
             return None
-        return Amounts(max(seconds, self.raise_seconds), self.of_seconds, clear_after)
+        within = min(self.of_seconds, _ESCALATE_OF * seconds)
+        return Amounts(
+            max(seconds, self.raise_seconds), max(within, self.raise_seconds), clear_after
+        )
 
     def amounts(self, clear_after: float) -> Amounts:
         """How much evidence raises the alert; what clears it is the alarm's."""
@@ -192,10 +205,23 @@ class DecideConfig(Strict):
             description="Seconds of anomalous sound that raise the alarm, each counted once "
             "however many windows it is in...",
         ),
-    ] = 20.0
+    ] = 45.0
     of_seconds: Annotated[
-        FiniteFloat, Field(gt=0, description="...among so many of the latest valid sound")
-    ] = 30.0
+        FiniteFloat | None,
+        Field(
+            gt=0,
+            description="...among so many of the latest valid sound; null for 60, or half as much "
+            "again as `raise_seconds` where that is given",
+        ),
+    ] = None
+    pause_seconds: Annotated[
+        FiniteFloat,
+        Field(
+            ge=0,
+            description="What is heard again after the machine stood still has not passed: a pause "
+            "counts as the sound after it, so many seconds of it at most",
+        ),
+    ] = 10.0
     passing_seconds: Annotated[
         FiniteFloat | None,
         Field(
@@ -306,15 +332,13 @@ class DecideConfig(Strict):
         """How much evidence raises and clears the alarm."""
         raised, of, clear = self.raise_windows, self.of_windows, self.clear_windows
         if raised is None and of is None and clear is None:
-            passing = self.passing_seconds
+            passing, within = self.passing_seconds, self._of_seconds
             return Amounts(
                 self.raise_seconds,
-                self.of_seconds,
+                within,
                 self.clear_seconds,
                 passing_after=0.0 if passing is None else max(passing, self.raise_seconds),
-                passing_within=(
-                    None if passing is None else max(self.passing_of_seconds, self.of_seconds)
-                ),
+                passing_within=(None if passing is None else max(self.passing_of_seconds, within)),
             )
         raised = _RAISE_WINDOWS if raised is None else raised
         return Amounts(
@@ -323,6 +347,13 @@ class DecideConfig(Strict):
             _CLEAR_WINDOWS if clear is None else clear,
             in_windows=True,
         )
+
+    @property
+    def _of_seconds(self) -> float:
+        if self.of_seconds is not None:
+            return self.of_seconds
+        given = "raise_seconds" in self.model_fields_set
+        return _OF * self.raise_seconds if given else _OF_SECONDS
 
     @property
     def alert_amounts(self) -> Amounts | None:

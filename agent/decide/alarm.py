@@ -73,7 +73,7 @@ class AlarmDecider:
         self._scale = scale
         self._waiting: deque[Heard] = deque()
         self._idle_end: float | None = None
-        self._counted: float | None = None  # end of the latest window that was counted
+        self._counted: Heard | None = None  # the latest window that was counted
         self.life = AlarmStateMachine(config, memory, new_id, schedule)
         self._level = LevelWatch(None if memory is None else memory.level_change)
         self._set(threshold, alert_threshold, lasting, memory or AlarmMemory())
@@ -206,11 +206,16 @@ class AlarmDecider:
         self._waiting.clear()
 
     def _new_sound(self, heard: Heard) -> float:
-        """Seconds of a window that were in none counted before; one after a pause is new whole."""
-        before, self._counted = self._counted, heard.monotonic
+        """Seconds of a window that were in none counted before; one after a pause is new whole.
+
+        What is heard before and after the machine stood still has lasted, not passed.
+        """
+        before, self._counted = self._counted, heard
         if before is None:
             return min(self._hop, heard.seconds)
-        return min(max(heard.monotonic - before, 0.0), heard.seconds)
+        running = max(heard.monotonic - before.monotonic, 0.0)
+        stood_still = max(heard.ended - before.ended - running, 0.0)
+        return min(running, heard.seconds) + min(stood_still, self._config.pause_seconds)
 
     def _forget(self) -> None:
         self._waiting.clear()

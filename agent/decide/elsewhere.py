@@ -13,7 +13,7 @@ from agent.core.foreign import ForeignKind, ForeignSound
 from agent.core.records import Score
 
 #: A sound that is recognised no more is waited for so long, seconds since it was first.
-GOES_ON = 45.0
+GOES_ON = 30.0
 
 
 class ForeignHold:

@@ -33,6 +33,7 @@ class Heard:
         p_value: Conformal p-value of the score; None without one.
         level: The change of level without which it would be healthy; None otherwise.
         varies: What is strange in it comes and goes within it.
+        ended: Monotonic time of its end by a clock that never stands still.
     """
 
     value: float
@@ -44,6 +45,7 @@ class Heard:
     p_value: float | None = None
     level: LevelChange | None = None
     varies: bool = False
+    ended: float = 0.0
 
     @property
     def counted(self) -> float:
@@ -80,6 +82,7 @@ class Heard:
             p_value,
             level,
             varies,
+            window.end_monotonic,
         )
 
 

@@ -123,8 +123,9 @@ def _cost(config: DecideConfig, manifest: Manifest, alarm: float) -> tuple[tuple
     words = []
     if promised is not None and own and not _as_promised(config.amounts):
         words.append(
-            f"the bundle's promise ({promised.words}) is for alarms of 20 of 30 s of sound, and "
-            "decide asks for other evidence: give decide.false_alarms to have it kept"
+            f"the bundle's promise ({promised.words}) is for alarms of "
+            f"{DecideConfig().amounts.words}, and decide asks for other evidence: give "
+            "decide.false_alarms to have it kept"
         )
     elif promised is not None:
         words.append(f"promise: {promised.words} of running")

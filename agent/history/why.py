@@ -80,7 +80,8 @@ def explain_stretch(
     total = Bucket()
     for _, bucket in points:
         total.join(bucket)
-    within = decide.of_seconds if not decide.amounts.in_windows else decide.amounts.within * share
+    amounts = decide.amounts
+    within = amounts.within * (share if amounts.in_windows else 1.0)
     evidence = _most_within(points, step, share, max(within, step))
     invalid = tuple(dict.fromkeys(bucket.invalid for _, bucket in points if bucket.invalid))
     inside = [event for event in told if event.second >= begin]

@@ -91,7 +91,8 @@ def test_the_alarm_says_what_it_stands_on():
 
 
 def test_only_a_promised_threshold_escalates_unless_it_is_asked_for():
-    assert AlertConfig().escalation(30.0, promised=True) == LASTING
+    assert AlertConfig().escalation(30.0, promised=True) == Amounts(64.0, 80.0, 30.0)
+    assert AlertConfig(escalate_seconds=75.0).escalation(30.0, promised=True) == LASTING
     assert AlertConfig().escalation(30.0, promised=False) is None
     asked = AlertConfig(threshold=3.0, escalate_seconds=80.0)
     assert asked.escalation(30.0, promised=False) == Amounts(80.0, 90.0, 30.0)

@@ -54,7 +54,7 @@ def test_too_little_evidence_is_told_in_seconds(history):
     assert (found.heard_seconds, found.judged_seconds) == (100, 100)
     assert found.exceeded_seconds == found.evidence_seconds == 12
     assert (
-        "at most 12 s within 30 s were above the threshold, and an alarm takes 20 s" in found.text
+        "at most 12 s within 60 s were above the threshold, and an alarm takes 45 s" in found.text
     )
     assert "highest score was 3.00" in found.text
 

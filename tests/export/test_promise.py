@@ -117,9 +117,9 @@ def test_planted_faults_have_the_levels_they_say():
         assert 20 * np.log10(extra) == pytest.approx(level, abs=0.5)
 
 
-def test_a_recording_raises_when_two_thirds_of_its_windows_exceed():
-    scores = [1.0, 5.0, 5.0, 1.0, 1.0, 5.0]
-    low, high = sorted(recorded_scores(scores, ["a"] * 3 + ["b"] * 3))
+def test_a_recording_raises_when_three_quarters_of_its_windows_exceed():
+    scores = [1.0, 5.0, 5.0, 5.0, 1.0, 1.0, 5.0, 5.0]
+    low, high = sorted(recorded_scores(scores, ["a"] * 4 + ["b"] * 4))
     assert (low, high) == (1.0, 5.0)
 
 
