@@ -11,6 +11,7 @@ from importlib.metadata import entry_points
 import click
 
 from agent import __version__
+from agent.core.command_list import GROUPS, LISTED, SHOWN
 from agent.core.errors import AuscultError
 from agent.core.interrupt import wait_for_imports
 
@@ -32,11 +33,14 @@ TRAIN_EXTRA = {
 }
 
 
+_ELSEWHERE = "Others"
+
+
 class InstalledCommands(click.Group):
     """A group whose commands are this environment's `auscult.commands` entry points.
 
-    A command's module is imported only when it is run or its help line shown; the agent's own
-    process therefore holds the agent's code alone.
+    A command's module is imported only when it is run; the agent's own process therefore holds the
+    agent's code alone, and the list of commands is there at once.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
@@ -48,8 +52,31 @@ class InstalledCommands(click.Group):
         for point in entry_points(group=GROUP, name=cmd_name):
             command = point.load()
             assert isinstance(command, click.Command)
+            if cmd_name in LISTED and not command.epilog:
+                command.epilog = f"Example: auscult {LISTED[cmd_name].example}"
             return command
         return None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands by what they are for, without loading them."""
+        left = dict.fromkeys(self.list_commands(ctx))
+        for title, group in GROUPS.items():
+            rows = [(name, one.help) for name, one in group.items() if name in left]
+            for name, _ in rows:
+                del left[name]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+                    shown = next(one.example for name, one in group.items() if name in SHOWN)
+                    formatter.write_text(f"e.g. auscult {shown}")
+        rows = []
+        for name in left:  # another package's
+            command = self.get_command(ctx, name)
+            if command is not None and not command.hidden:
+                rows.append((name, command.get_short_help_str(80)))
+        if rows:
+            with formatter.section(_ELSEWHERE):
+                formatter.write_dl(rows)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

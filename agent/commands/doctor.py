@@ -12,6 +12,7 @@ from typing import NoReturn
 import click
 
 from agent.commands.options import config_option
+from agent.core.program import next_command
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
@@ -48,6 +49,8 @@ def doctor(config_path: Path, service: str | None, *, as_json: bool) -> None:
         click.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
     elif failed:
         click.echo(f"{failed} of {len(findings)} checks failed")
+    elif service is None:
+        click.echo(next_command("run", "--config", config_path))
     if failed:
         sys.exit(1)
 

@@ -16,7 +16,9 @@ def keygen(private: Path) -> None:
     devices and name it in their `bundles.public_key`: they then open no other bundles.
     """
     from agent.bundle.sign import make_keys
+    from agent.core.program import next_command
 
     public = private.with_name(private.name + ".pub")
     name = make_keys(private, public)
     click.echo(f"wrote {private} (keep it secret) and {public}, fingerprint {name}")
+    click.echo(next_command("export", "RUN", "--out", "NAME.bundle", "--sign", private))

@@ -136,7 +136,7 @@ def learn(
                 channel=channel, untypical=untypical,  # type: ignore[arg-type]  # click's choice
                 signing=signing, sound=sound,
             )  # fmt: skip
-    _tell(done, place, json_path, deployed=config_path is not None and out is None)
+    _tell(done, place, json_path, None if out else config_path)
 
 
 def _machine(config: AgentConfig, name: str | None) -> str:
@@ -165,12 +165,13 @@ def _recordings(
     return found[0]
 
 
-def _tell(done: Learnt, place: Path, json_path: Path | None, *, deployed: bool) -> None:
+def _tell(done: Learnt, place: Path, json_path: Path | None, config_path: Path | None) -> None:
     import json
 
     from rich.console import Console
     from rich.markup import escape
 
+    from agent.core.program import next_command
     from agent.core.storage import write_json
     from agent.hygiene.tell import print_notes
     from agent.learn.report import report_data, told
@@ -188,8 +189,19 @@ def _tell(done: Learnt, place: Path, json_path: Path | None, *, deployed: bool) 
     console.print(
         f"wrote {escape(shown(place))} ({size / 1e6:.2f} MB)", highlight=False, soft_wrap=True
     )
-    if deployed:
+    if config_path is not None:
         console.print("the running agent takes it up within a minute", highlight=False)
+        console.print(
+            next_command("doctor", "--config", config_path), highlight=False, soft_wrap=True
+        )
+    else:
+        console.print(
+            next_command("score", "--bundle", place, "FILE..."), highlight=False, soft_wrap=True
+        )
+        console.print(
+            next_command("init", "--machine", done.manifest.machine, "--bundle", place),
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
     if printed:
         click.echo(json.dumps(data, indent=1))
     elif json_path is not None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agent.core.program import next_command
 from agent.core.text import plural
 
 if TYPE_CHECKING:
@@ -102,6 +103,8 @@ def record(
             _tell(recorder.take)
     if recorder.take.seconds < seconds - 1:
         raise click.Abort
+    machine = out.absolute().name
+    click.echo(next_command("learn", out, "--out", f"{machine}.bundle"), err=True)
 
 
 @contextmanager

@@ -126,7 +126,7 @@ def training_commands(machine: str, place: str, *, sudo: bool) -> list[str]:
         place: Where its bundle goes on the device.
         sudo: Only root may write there: the agent is a service.
     """
-    run, bundle = f"run-{machine}", f"bundle-{machine}"
+    run, bundle = f"run-{machine}", f"{machine}.bundle"
     parent, root = os.path.dirname(place), "sudo " if sudo else ""  # noqa: PTH120 - the device's path
     there = (
         f"{root}mkdir -p {shlex.quote(parent)} && "

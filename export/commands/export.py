@@ -96,6 +96,7 @@ def export(
     from rich.console import Console
     from rich.markup import escape
 
+    from agent.core.program import next_command
     from agent.core.storage import write_json
     from agent.learn.report import told
     from agent.tune.profile import read_profile
@@ -131,9 +132,7 @@ def export(
             "or train a smaller preset (`auscult presets`)",
             highlight=False,
         )
-    tell(
-        f"next: auscult score --bundle {escape(str(out))} FILE...", highlight=False, soft_wrap=True
-    )
+    tell(escape(next_command("score", "--bundle", out, "FILE...")), highlight=False, soft_wrap=True)
     if json_path is not None:
         figures = {
             "bundle": str(out),

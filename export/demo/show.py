@@ -45,7 +45,7 @@ NEXT_STEPS = """\
 # 1. Record the healthy machine: some minutes at every load, as WAV or FLAC, into my-fan/normal/
 # 2. Train, and export a bundle
 auscult train my-fan --out runs/my-fan
-auscult export runs/my-fan --out bundles/my-fan
+auscult export runs/my-fan --out my-fan.bundle
 # 3. On the device: name the bundle, the microphone and your broker in agent.yaml, then
 auscult run --config agent.yaml"""
 

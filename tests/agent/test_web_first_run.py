@@ -194,7 +194,7 @@ def _download_train_and_put_back(browser, device, folder):
                 typed = typed.replace("auscult", shlex.join(CLI), 1)
             subprocess.run(["bash", "-ec", typed], cwd=folder, env=env, check=True)
     finally:
-        subprocess.run(["rm", "-rf", f"/tmp/bundle-{NAME}"], check=True)
+        subprocess.run(["rm", "-rf", f"/tmp/{NAME}.bundle"], check=True)
 
 
 def _hear_its_healthy_neighbour(browser, device):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from agent.core.program import next_command
 from agent.core.text import plural, shown
 from trainer.commands.options import SEEDS, channel_option, untypical_option, weights_option
 
@@ -224,7 +225,8 @@ def train(
     console.print(f"trained {record.machine} with {recipe.name} in {record.seconds:.0f} s: {out}")
     if report is not None:
         console.print(f"look and listen: {report}", highlight=False)
-    console.print(f"next: auscult export {out} --out {out}-bundle", highlight=False)
+    told = next_command("export", out, "--out", f"{record.machine}.bundle")
+    console.print(escape(told), highlight=False, soft_wrap=True)
     if record.best_epochs:
         epochs = ", ".join(map(str, record.best_epochs))
         console.print(

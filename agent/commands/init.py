@@ -1,0 +1,204 @@
+"""`auscult init`: a first agent.yaml, by asking."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command(short_help="Write a first agent.yaml, by asking.")
+@click.option(
+    "--config", "config_path", type=click.Path(path_type=Path), default="agent.yaml",
+    show_default=True, help="The configuration to write.",
+)  # fmt: skip
+@click.option("--device", help="Name of this device in messages.  [default: its host name]")
+@click.option(
+    "--machine", "machines", multiple=True, help="A machine's name; several may be given."
+)
+@click.option(
+    "--microphone", "microphones", multiple=True,
+    help="Its microphone, as `auscult devices` names it, one for each machine in order. Left out, "
+    "it is chosen on the page.",
+)  # fmt: skip
+@click.option(
+    "--bundle", "bundles", multiple=True, type=click.Path(path_type=Path),
+    help="Its bundle, one for each machine in order. Left out, it is learnt here.",
+)  # fmt: skip
+@click.option("--broker", help="Host of the MQTT broker, or HOST:PORT.")
+@click.option("--page/--no-page", default=None, help="Serve the device's own page.")
+@click.option(
+    "--commission/--no-commission", default=None,
+    help="Let a new bundle listen in shadow for two days before its first alarm.",
+)  # fmt: skip
+@click.option("--yes", is_flag=True, help="Ask nothing: what is not given takes its default.")
+@click.option("--force", is_flag=True, help="Replace a configuration that is there.")
+def init(
+    config_path: Path,
+    device: str | None,
+    machines: tuple[str, ...],
+    microphones: tuple[str, ...],
+    bundles: tuple[Path, ...],
+    broker: str | None,
+    page: bool | None,
+    commission: bool | None,
+    *,
+    yes: bool,
+    force: bool,
+) -> None:
+    """Ask what there is, and write a configuration that `auscult run` takes.
+
+    Without a terminal nothing is asked, as with --yes. What it writes is checked first; every
+    further key is in docs/reference/configuration.md.
+    """
+    from agent.config.agent import AgentConfig
+    from agent.core.errors import ConfigError
+    from agent.core.program import next_command
+    from agent.core.storage import write_atomic
+
+    if config_path.exists() and not force:
+        raise ConfigError(
+            "is there already",
+            where=config_path,
+            remedy="Give another --config, or replace it with --force.",
+        )
+    if not yes and _asks():
+        device = device or click.prompt("Name of this device in messages", _host())
+        machines = machines or (click.prompt("Name of the machine to listen to", "machine-1"),)
+        if not microphones:
+            microphones = _microphones(len(machines))
+        if broker is None:
+            broker = click.prompt("MQTT broker, HOST or HOST:PORT (empty for none)", "").strip()
+        if page is None:
+            page = click.confirm("Serve the device's own page?", default=True)
+        if commission is None:
+            commission = click.confirm(
+                "Let a new bundle listen in shadow for two days before its first alarm?",
+                default=True,
+            )
+    machines = machines or ("machine-1",)
+    for kind, given in (("--microphone", microphones), ("--bundle", bundles)):
+        if given and len(given) != len(machines):
+            raise click.UsageError(f"give one {kind} for each --machine, in their order")
+    chosen = {
+        "device": device or "",
+        "machines": [
+            _machine(
+                name,
+                microphones[n] if microphones else "",
+                bundles[n] if bundles else None,
+                shadow=bool(commission),
+            )
+            for n, name in enumerate(machines)
+        ],
+        "mqtt": _broker(broker) if broker else None,
+        # Without a microphone or a bundle somebody has to see to it.
+        "page": page if page is not None else not (microphones and bundles),
+    }
+    text = _yaml(chosen)
+    _check(text, AgentConfig)
+    write_atomic(config_path, text.encode())
+    click.echo(f"wrote {config_path}")
+    click.echo(next_command("doctor", "--config", config_path))
+
+
+def _asks() -> bool:
+    return sys.stdin.isatty()
+
+
+def _host() -> str:
+    from agent.config.agent import AgentConfig
+
+    return AgentConfig.model_validate({"machines": [{"name": "x"}]}).device_name
+
+
+def _microphones(count: int) -> tuple[str, ...]:
+    """Ask for the microphone, of those that there are."""
+    from agent.capture import portaudio
+    from agent.core.errors import AudioError
+
+    if count > 1:
+        return ()
+    try:
+        inputs = portaudio.inputs()
+    except (AudioError, OSError) as fault:
+        click.echo(f"microphones cannot be listed: {fault}", err=True)
+        return ()
+    if not inputs:
+        click.echo("no microphone is connected; it can be chosen on the page later", err=True)
+        return ()
+    for number, one in enumerate(inputs, 1):
+        click.echo(f"  {number}  {one.name}  ({one.id})", err=True)
+    picked = click.prompt(
+        "Microphone (0: choose it on the page later)", 1, type=click.IntRange(0, len(inputs))
+    )
+    return (inputs[picked - 1].id,) if picked else ()
+
+
+def _machine(name: str, microphone: str, bundle: Path | None, *, shadow: bool) -> dict[str, Any]:
+    found: dict[str, Any] = {"name": name}
+    if bundle is not None:
+        found["bundle"] = str(bundle)
+    if microphone:
+        found["source"] = {"kind": "microphone", "device": microphone}
+    if shadow:
+        found["commission"] = {}
+    return found
+
+
+def _broker(text: str) -> dict[str, Any]:
+    host, _, port = text.rpartition(":")
+    if re.fullmatch(r"[0-9]+", port) and host and not (host.count(":") and host[-1] != "]"):
+        return {"host": host.strip("[]"), "port": int(port)}
+    return {"host": text.strip("[]")}
+
+
+def _yaml(chosen: dict[str, Any]) -> str:
+    import yaml
+
+    def flow(data: Any) -> str:
+        text = yaml.safe_dump(data, default_flow_style=True, width=10_000, allow_unicode=True)
+        return text.strip().removesuffix("\n...")
+
+    lines = ["# Written by `auscult init`; every key: docs/reference/configuration.md."]
+    if chosen["device"]:
+        lines.append(f"device: {flow(chosen['device'])}")
+    lines.append("machines:")
+    for machine in chosen["machines"]:
+        lines.append(f"  - name: {flow(machine['name'])}")
+        if "source" in machine:
+            lines.append(f"    source: {flow(machine['source'])}")
+        else:
+            lines.append("    # source: left out, the microphone is chosen on the page")
+        if "bundle" in machine:
+            lines.append(f"    bundle: {flow(machine['bundle'])}")
+        else:
+            lines.append("    # bundle: left out, it is learnt here (`auscult learn`, or the page)")
+        if "commission" in machine:
+            lines.append("    commission: {}          # two days in shadow before its first alarm")
+    if chosen["mqtt"]:
+        lines.append(f"mqtt: {flow(chosen['mqtt'])}")
+    if chosen["page"]:
+        lines.append("web: {enabled: true}        # http://127.0.0.1:8765/")
+    return "\n".join(lines) + "\n"
+
+
+def _check(text: str, model: Any) -> None:
+    """Hold what would be written to the schema.
+
+    Raises:
+        ConfigError: A name or an address does not do.
+    """
+    import yaml
+    from pydantic import ValidationError
+
+    from agent.core.errors import ConfigError
+    from agent.core.schema import explain
+
+    try:
+        model.model_validate(yaml.safe_load(text))
+    except ValidationError as fault:
+        raise ConfigError(explain(fault), remedy="Nothing was written.") from fault
