@@ -16,7 +16,20 @@ _HEAD = """\
 # Commands
 
 Every command has `--help`. This page is generated from the commands by `make docs`; change their
-help texts.
+help texts. `auscult init` writes a first configuration.
+
+What means the same everywhere:
+
+- `--config FILE`: the agent's configuration; left out, `agent.yaml` of the working folder, else
+  `/etc/auscult/agent.yaml`.
+- `--json [FILE]`: what the command found, as JSON: in FILE too, or alone (or with `-`) on the
+  standard output in place of what is printed for people. Where arguments follow, write `--json -`.
+- Codes: 0 well, 1 found wanting, 2 a fault that is named on the standard error stream, 130 Ctrl-C.
+
+Completion of commands and options, for good in `~/.bashrc` (`~/.zshrc`; for fish
+`_AUSCULT_COMPLETE=fish_source auscult > ~/.config/fish/completions/auscult.fish`):
+
+    eval "$(_AUSCULT_COMPLETE=bash_source auscult)"      # zsh: zsh_source
 """
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.commands.options import config_option
+from agent.commands.options import config_option, json_option, write_given_text
 
 if TYPE_CHECKING:
     from agent.request.audit import AuditEntry
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 )
 @click.option("--machine", help="Of this machine alone.")
 @click.option("--refused", is_flag=True, help="Only those that were not carried out.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+@json_option("Them, an object a line,")
 def audit(
-    config_path: Path, last: int, machine: str | None, *, refused: bool, as_json: bool
+    config_path: Path, last: int, machine: str | None, json_path: Path | None, *, refused: bool
 ) -> None:
     """List the commands that came over MQTT and from the page, the latest last.
 
@@ -46,10 +46,12 @@ def audit(
         and not (refused and entry.outcome == "done")
     )
     found = deque(wanted, maxlen=last)
-    if not found and not as_json:
+    if not found:
         click.echo(f"no command is in {trail.path}", err=True)
     for entry in found:
-        click.echo(entry.model_dump_json(exclude_defaults=True) if as_json else _line(entry))
+        click.echo(_line(entry))
+    lines = [entry.model_dump_json(exclude_defaults=True) + "\n" for entry in found]
+    write_given_text(json_path, "".join(lines))
 
 
 def _line(entry: AuditEntry) -> str:

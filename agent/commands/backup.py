@@ -11,7 +11,7 @@ from agent.commands.options import config_option
 
 @click.command(short_help="Save a device's work (state, key, grown banks, answers) to a file.")
 @click.argument("target", metavar="FILE", type=click.Path(path_type=Path))
-@config_option(installed=True)
+@config_option()
 @click.option(
     "--with-sound",
     is_flag=True,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agent.commands.options import found_config, json_option
 from agent.core.text import plural
 
 if TYPE_CHECKING:
@@ -43,8 +44,7 @@ def _which(command: Callable[..., None]) -> Callable[..., None]:
 def _checks(command: Callable[..., None]) -> Callable[..., None]:
     """The options of every change."""
     for option in (
-        click.option("--json", "json_path", type=click.Path(path_type=Path),
-                     help="Also write what it did here."),
+        json_option("What it did"),
         click.option("--no-use", is_flag=True, help="Make the version, but do not use it yet."),
         click.option("--max-rise", type=click.FloatRange(min=0), default=0.5, show_default=True,
                      help="By how much the threshold may rise, as a share of its height over "
@@ -251,6 +251,8 @@ def _place(options: dict[str, Any], *, current: bool = True) -> Place:
     from agent.config.agent import load_config
 
     bundle, config = options["bundle_path"], options["config_path"]
+    if bundle is None and config is None:
+        config = found_config()
     if (bundle is None) == (config is None):
         raise click.UsageError("give either --bundle or --config")
     evidence = options.get("evidence")

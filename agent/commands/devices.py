@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from agent.commands.options import json_option, write_given
 from agent.core.text import plural
 
 if TYPE_CHECKING:
@@ -21,12 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="List microphones, with their levels.")
-@click.option(
-    "--json",
-    "json_path",
-    type=click.Path(path_type=Path, allow_dash=True),
-    help="Write the list to this file as JSON ('-' for stdout, in place of the table).",
-)
+@json_option("The list")
 @click.option("--once", is_flag=True, help="Measure each once, also at a terminal.")
 def devices(json_path: Path | None, *, once: bool) -> None:
     """List the inputs there are: name, what to write as a source's `device`, channels, rate, level.
@@ -36,16 +31,12 @@ def devices(json_path: Path | None, *, once: bool) -> None:
     from agent.capture import portaudio
 
     inputs = portaudio.inputs()
-    quiet = json_path is not None and str(json_path) == "-"
     if sys.stdout.isatty() and not once and json_path is None and inputs:
         _watch(inputs)
         return
     found = [_probe(device) for device in inputs]
-    if not quiet:
-        _print(inputs, found)
-    if json_path is not None:
-        text = json.dumps([_record(*pair) for pair in zip(inputs, found, strict=True)], indent=1)
-        _write(json_path, text + "\n")
+    _print(inputs, found)
+    write_given(json_path, [_record(*pair) for pair in zip(inputs, found, strict=True)])
 
 
 def _probe(device: InputDevice) -> Found:
@@ -126,17 +117,3 @@ def _record(device: InputDevice, heard: Found) -> dict[str, Any]:
         ],
         "error": heard if isinstance(heard, str) else None,
     }
-
-
-def _write(path: Path, text: str) -> None:
-    from agent.core.errors import ConfigError
-
-    if str(path) == "-":
-        click.echo(text, nl=False)
-        return
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as fault:
-        raise ConfigError(
-            f"cannot be written: {fault.strerror}", where=path, remedy="Give another --json FILE."
-        ) from fault

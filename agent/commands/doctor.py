@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from dataclasses import asdict
@@ -11,43 +10,41 @@ from typing import NoReturn
 
 import click
 
-from agent.commands.options import config_option
+from agent.commands.options import config_option, json_option, write_given, write_given_text
 from agent.core.program import next_command
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
 @click.command(short_help="Check microphone, bundle, broker, disk, clock and permissions.")
-@config_option(installed=True)
+@config_option()
 @click.option(
     "--service",
     metavar="UNIT",
     help="Check as this service's user, with its rights (`auscult`, `auscult@NAME`); needs root.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
-def doctor(config_path: Path, service: str | None, *, as_json: bool) -> None:
+@json_option("The findings")
+def doctor(config_path: Path, service: str | None, json_path: Path | None) -> None:
     """Check everything that the agent needs, and say what to mend.
 
     Permissions are judged for who asks: with --service, for an installed service. A running agent
     may hold its microphone; stop it first. Ends with code 1 when something must be mended.
     """
     if service is not None:
-        _as_service(service, config_path.absolute(), as_json=as_json)
+        _as_service(service, config_path.absolute(), json_path)
     from agent.doctor.examine import examine
     from agent.doctor.finding import Grade
 
     findings = []
     for finding in examine(config_path):
         findings.append(finding)
-        if not as_json:
-            word = click.style(f"{finding.grade.value.upper():4}", fg=_COLOURS[finding.grade.value])
-            click.echo(f"{word}  {finding.name}: {finding.text}")
-            if finding.remedy:
-                click.echo(f"      -> {finding.remedy}")
+        word = click.style(f"{finding.grade.value.upper():4}", fg=_COLOURS[finding.grade.value])
+        click.echo(f"{word}  {finding.name}: {finding.text}")
+        if finding.remedy:
+            click.echo(f"      -> {finding.remedy}")
     failed = sum(finding.grade is Grade.FAIL for finding in findings)
-    if as_json:
-        click.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
-    elif failed:
+    write_given(json_path, [asdict(finding) for finding in findings])
+    if failed:
         click.echo(f"{failed} of {len(findings)} checks failed")
     elif service is None:
         click.echo(next_command("run", "--config", config_path))
@@ -55,7 +52,7 @@ def doctor(config_path: Path, service: str | None, *, as_json: bool) -> None:
         sys.exit(1)
 
 
-def _as_service(service: str, config_path: Path, *, as_json: bool) -> NoReturn:
+def _as_service(service: str, config_path: Path, json_path: Path | None) -> NoReturn:
     """Run this very command again, in the surroundings that systemd gives to the service."""
     from agent.core.errors import AuscultError
     from agent.doctor.unit import own_command, surroundings
@@ -73,9 +70,10 @@ def _as_service(service: str, config_path: Path, *, as_json: bool) -> NoReturn:
         f"--property={line}" for line in surroundings(unit.stdout, name.partition("@")[2])
     ]
     words = [*own_command(), "doctor", "--config", str(config_path)]
-    words += ["--json"] if as_json else []
+    words += [] if json_path is None else ["--json", "-"]
     done = subprocess.run(  # noqa: S603 - the unit's own settings
         ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", *properties, *words],  # noqa: S607
-        check=False,
-    )
+        check=False, text=True, stdout=None if json_path is None else subprocess.PIPE,
+    )  # fmt: skip
+    write_given_text(json_path, done.stdout or "")
     sys.exit(done.returncode)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from agent.commands.options import found_config, json_option, write_given
 from agent.core.text import shown
 
 if TYPE_CHECKING:
@@ -62,11 +63,7 @@ if TYPE_CHECKING:
     help="Put a few healthy windows into the bundle as sound (4 MB at most), to be heard beside an "
     "alarm.",
 )  # fmt: skip
-@click.option(
-    "--json", "json_path", metavar="FILE", is_flag=False, flag_value="-",
-    type=click.Path(path_type=Path),
-    help="Print the report as JSON, or write it to FILE.",
-)  # fmt: skip
+@json_option("The report")
 def learn(
     data: Path | None,
     config_path: Path | None,
@@ -103,6 +100,8 @@ def learn(
     from agent.learn.learn import Signing
     from agent.learn.learn import learn as learn_bundle
 
+    if data is None and config_path is None:
+        config_path = found_config()
     if (data is None) == (config_path is None):
         raise click.UsageError("give either DATA, a folder of recordings, or --config")
     if preset is not None and encoder_from is not None:
@@ -166,19 +165,15 @@ def _recordings(
 
 
 def _tell(done: Learnt, place: Path, json_path: Path | None, config_path: Path | None) -> None:
-    import json
-
     from rich.console import Console
     from rich.markup import escape
 
     from agent.core.program import next_command
-    from agent.core.storage import write_json
     from agent.hygiene.tell import print_notes
     from agent.learn.report import report_data, told
 
     data = {"bundle": str(place), **report_data(done)}
-    printed = json_path is not None and str(json_path) == "-"
-    console = Console(stderr=printed)
+    console = Console()
     agree = done.manifest.agreement
     if agree is not None and agree.ruined:
         console.print(f"[bold red]{escape(agree.ruined)}[/]", highlight=False)
@@ -202,7 +197,4 @@ def _tell(done: Learnt, place: Path, json_path: Path | None, config_path: Path |
             next_command("init", "--machine", done.manifest.machine, "--bundle", place),
             highlight=False, soft_wrap=True,
         )  # fmt: skip
-    if printed:
-        click.echo(json.dumps(data, indent=1))
-    elif json_path is not None:
-        write_json(json_path, data)
+    write_given(json_path, data)

@@ -11,9 +11,7 @@ from agent.commands.options import config_option
 
 @click.command(short_help="Put a backup in place, on this device or a new one.")
 @click.argument("archive", metavar="FILE", type=click.Path(path_type=Path, exists=True))
-@config_option(
-    "The agent's configuration; the backup's is put there if there is none.", installed=True
-)
+@config_option("The agent's configuration; the backup's is put there if there is none.")
 @click.option(
     "--force",
     is_flag=True,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from functools import partial
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agent.commands.options import json_option, write_given
 from agent.core.text import plural, shown, visible
 
 if TYPE_CHECKING:
@@ -29,12 +29,7 @@ if TYPE_CHECKING:
 @click.argument(
     "files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE..."
 )
-@click.option(
-    "--json",
-    "json_path",
-    type=click.Path(path_type=Path, allow_dash=True),
-    help="Write the scores to this file as JSON ('-' for stdout, in place of the table).",
-)
+@json_option("The scores")
 @click.option(
     "--hop",
     type=click.FloatRange(min=0, min_open=True),
@@ -85,13 +80,11 @@ def score(
 
     vouch = partial(_vouched, bundle_path, public_key)
     bundle = open_tried(bundle_path, threads=threads, vouch=vouch)
-    quiet = json_path is not None and str(json_path) == "-"
     results = []
     for file in _expand(files):
         result = _score_file(bundle, file, hop, channel, idle_gate, explain=explain)
         results.append(result)
-        if not quiet:
-            _print(result)
+        _print(result)
     raw, rarity = bundle.manifest.threshold, bundle.significance
     document = {
         "bundle": shown(bundle_path),
@@ -108,12 +101,7 @@ def score(
         "files": results,
     }
     bundle.close()
-    if json_path is not None:
-        text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        if quiet:
-            click.echo(text, nl=False)
-        else:
-            _write(json_path, text)
+    write_given(json_path, document)
     bad = sum(result["error"] is not None for result in results)
     if bad:
         click.echo(
@@ -277,14 +265,3 @@ def _because(window: dict[str, Any]) -> str:
     if window["validity"] == "valid":
         return str(window["reason"])
     return f"{window['validity']}: {window['reason']}"
-
-
-def _write(path: Path, text: str) -> None:
-    from agent.core.errors import ConfigError
-
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as fault:
-        raise ConfigError(
-            f"cannot be written: {fault.strerror}", where=path, remedy="Give another --json FILE."
-        ) from fault

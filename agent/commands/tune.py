@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from agent.commands.options import found_config, json_option, write_given
 from agent.core.text import plural
 
 if TYPE_CHECKING:
@@ -22,21 +22,27 @@ if TYPE_CHECKING:
     "--config",
     "config_path",
     type=click.Path(path_type=Path),
-    help="The agent's configuration; its bundles are measured.",
+    help="The agent's configuration; its bundles are measured.  [default: agent.yaml here, else "
+    "/etc/auscult/agent.yaml]",
 )
 @click.option(
     "--windows", type=click.IntRange(3, 1000), default=20, show_default=True,
     help="Windows judged with each settings.",
 )  # fmt: skip
 @click.option("--write", is_flag=True, help="Write them into --config; else they are shown.")
-@click.option("--json", "as_json", is_flag=True, help="Print the measurements as JSON.")
+@json_option("The measurements")
 @click.option(
     "--profile", "profile_path", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False),
     help="Write what this device can do into FILE, for `auscult export --device` on the "
     "workstation; needs no --config.",
 )  # fmt: skip
 def tune(
-    config_path: Path | None, windows: int, *, write: bool, as_json: bool, profile_path: Path | None
+    config_path: Path | None,
+    windows: int,
+    json_path: Path | None,
+    profile_path: Path | None,
+    *,
+    write: bool,
 ) -> None:
     """Try threads, spinning, memory and execution providers with the bundles that --config names.
 
@@ -56,14 +62,16 @@ def tune(
     if profile_path is not None:
         profile = measure_profile()
         write_profile(profile_path, profile)
-        click.echo(f"{profile_path}: {profile.device}", err=as_json)
+        click.echo(f"{profile_path}: {profile.device}")
         if config_path is None:
             return
+    config_path = config_path or found_config()
     if config_path is None:
         raise click.UsageError("Give --config, the agent's configuration (or --profile alone).")
     config = load_config(config_path)
     works = _works(config)
     device = device_class()
+    as_json = json_path is not None
     if not as_json:
         click.echo(f"{device}; {sum(work.per_second for work in works):.2g} windows a second")
     trials = list(_trials(config, works, windows, quiet=as_json))
@@ -80,7 +88,7 @@ def tune(
     ]
     text = replaced(config_path.read_text(encoding="utf-8"), section(chosen.inference, remarks))
     if as_json:
-        click.echo(json.dumps(_report(device, trials, chosen), indent=1))
+        write_given(json_path, _report(device, trials, chosen))
     else:
         click.echo(f"chosen: {_words(chosen)}")
         if chosen.load > KEEPING_UP:
@@ -91,7 +99,7 @@ def tune(
         click.echo(difference(config_path, text))
     if write or (not as_json and _asked()):
         write_config(config_path, text, chosen.inference)
-        click.echo(f"{config_path}: written; restart the agent to use it", err=as_json)
+        click.echo(f"{config_path}: written; restart the agent to use it")
     elif not as_json:
         click.echo(f"{config_path}: unchanged; `--write` writes them")
 

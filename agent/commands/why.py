@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from agent.commands.options import config_option
+from agent.commands.options import config_option, json_option, write_given
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
@@ -35,14 +35,15 @@ def _moment(_: click.Context, param: click.Parameter, value: str) -> float:
     help="From: ISO 8601, or -90m, -2h, -1d from now.",
 )  # fmt: skip
 @click.option("--to", "end", default="now", show_default=True, callback=_moment, help="Up to.")
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
-def why(config_path: Path, machine: str | None, begin: float, end: float, *, as_json: bool) -> None:
+@json_option("It")
+def why(
+    config_path: Path, machine: str | None, begin: float, end: float, json_path: Path | None
+) -> None:
     """Say what was heard of a machine in a stretch of time, and what held an alarm back.
 
     It was idle, muted, shelved, could not be judged, or evidence did not suffice. Seconds are kept
     for an hour, minutes for a month, hours for years; the running agent writes once a minute.
     """
-    import json
     import sqlite3
     from dataclasses import asdict
 
@@ -77,9 +78,7 @@ def why(config_path: Path, machine: str | None, begin: float, end: float, *, as_
         raise AuscultError(f"the past cannot be read: {fault}", where=path) from fault
     finally:
         file.close()
-    if as_json:
-        click.echo(json.dumps(asdict(found), indent=1))
-        return
+    write_given(json_path, asdict(found))
     click.echo(f"{name}: {found.text}")
     for event in found.events:
         click.echo(f"  {event}")

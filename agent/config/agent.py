@@ -271,7 +271,7 @@ def load_config(path: Path) -> AgentConfig:
         raise ConfigError(
             "there is no such configuration file",
             where=path,
-            remedy="Start from configs/agent.yaml; every key: docs/reference/configuration.md.",
+            remedy="`auscult init` writes one; every key: docs/reference/configuration.md.",
         ) from fault
     except OSError as fault:
         raise ConfigError(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from agent.commands.options import json_option
 from trainer.commands.options import (
     SEEDS,
     channel_option,
@@ -36,13 +37,7 @@ from trainer.commands.options import (
     show_default="0",
     help="Repeat it to train with several seeds: the table shows mean and standard deviation.",
 )
-@click.option(
-    "--json",
-    "json_path",
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Also write results.json here.",
-)
+@json_option("The results")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),

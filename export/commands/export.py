@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agent.commands.options import json_option
+
 if TYPE_CHECKING:
     from export.compare import Comparison
 
@@ -67,13 +69,7 @@ if TYPE_CHECKING:
     help="What the device can do, from `auscult tune --profile FILE` there: tells whether the "
     "bundle is one for it.",
 )
-@click.option(
-    "--json",
-    "json_path",
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Also write the figures here.",
-)
+@json_option("The figures")
 def export(
     run: Path,
     out: Path,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from agent.commands.options import json_option
 from agent.core.text import plural
 from trainer.commands.options import SEEDS
 
@@ -23,13 +24,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Leading share of the sequence that is known to be normal.",
 )
-@click.option(
-    "--json",
-    "json_path",
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Write distances, threshold and warnings here (and the picture beside it, as .png).",
-)
+@json_option("Distances, threshold and warnings")
 @click.option(
     "--out",
     "out",

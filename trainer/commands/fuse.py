@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from agent.commands.options import json_option
 from trainer.commands.options import SEEDS, resamples_option
 
 
@@ -59,13 +60,7 @@ from trainer.commands.options import SEEDS, resamples_option
     type=click.Path(path_type=Path, file_okay=False),
     help="Write the fused result files, fusion.json and fusion.yaml into this folder.",
 )
-@click.option(
-    "--json",
-    "json_path",
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Also write fusion.json here.",
-)
+@json_option("The fusion")
 @click.option(
     "--repeats",
     type=click.IntRange(min=2),

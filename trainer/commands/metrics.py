@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from agent.commands.options import json_option
 from trainer.commands.options import SEEDS, resamples_option
 
 
@@ -19,13 +20,7 @@ from trainer.commands.options import SEEDS, resamples_option
     help="Real names of an evaluation set with anonymous ones: a line with the machine's name, "
     "then lines `anonymous,real`.",
 )
-@click.option(
-    "--json",
-    "json_path",
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Also write the figures here, as fractions.",
-)
+@json_option("The figures, as fractions,")
 @resamples_option
 @click.option("--seed", type=SEEDS, default=0, show_default=True)
 def metrics(

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agent.commands.options import json_option, write_given
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -40,13 +42,7 @@ _THOUSAND, _MILLION = 1_000, 1_000_000
     help="Also time one window of each on this machine: torch, float32, two threads, with random "
     "values in place of trained ones. The largest take gigabytes of memory.",
 )
-@click.option(
-    "--json",
-    "json_path",
-    metavar="FILE",
-    type=click.Path(path_type=Path, allow_dash=True),
-    help="Also write them to this file as JSON ('-' for stdout, in place of the list).",
-)
+@json_option("They")
 def presets(names: tuple[str, ...], measure: bool, json_path: Path | None) -> None:
     """List the presets: encoder, length, checkpoint it needs, scorer, published figures.
 
@@ -75,8 +71,7 @@ def presets(names: tuple[str, ...], measure: bool, json_path: Path | None) -> No
                 "follows": None if follows is None else follows.model_dump(mode="json"),
                 "figures": published_json(preset.name),
             }
-    as_json = json_path is not None and str(json_path) == "-"
-    console = Console(quiet=as_json)
+    console = Console()
     if not console.is_terminal:
         console.width = max(console.width, _WIDE)
     if names:
@@ -92,12 +87,7 @@ def presets(names: tuple[str, ...], measure: bool, json_path: Path | None) -> No
     data["presets"] = {
         preset.name: preset.model_dump(mode="json") | facts[preset.name] for preset in chosen
     }
-    text = json.dumps(data, indent=1) + "\n"
-    if as_json:
-        click.echo(text, nl=False)
-    else:
-        json_path.parent.mkdir(parents=True, exist_ok=True)
-        json_path.write_text(text, encoding="utf-8")
+    write_given(json_path, data)
 
 
 def list_presets(

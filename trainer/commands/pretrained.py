@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agent.commands.options import json_option
+
 if TYPE_CHECKING:
     from trainer.zoo.catalogue import Published
 
@@ -19,9 +21,7 @@ def pretrained() -> None:
 
 
 @pretrained.command("list")
-@click.option(
-    "--json", "json_path", type=click.Path(path_type=Path), help="Also write it to this file."
-)
+@json_option("It")
 def list_(json_path: Path | None) -> None:
     """List the published checkpoints: encoder, licence, length, source."""
     from dataclasses import asdict
@@ -55,9 +55,7 @@ def list_(json_path: Path | None) -> None:
 
 @pretrained.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--json", "json_path", type=click.Path(path_type=Path), help="Also write it to this file."
-)
+@json_option("It")
 def check(files: tuple[Path, ...], json_path: Path | None) -> None:
     """Say what FILES are, and whether each is whole. Ends with 1 when one is not.
 
