@@ -231,7 +231,7 @@ class HistoryRecorder:
         told = Told(
             machine, second_of(data["time"]), data["event"], data["operator"],
             data["note"] or ("" if reason is None else reason["text"]),
-            data["alarm_id"],
+            data["alarm_id"] or "",
         )  # fmt: skip
         with self._lock:
             self._events.append(told)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import httpx
 import numpy as np
@@ -62,6 +63,23 @@ def test_the_stream_begins_with_the_minute_that_was_just_heard(running):
     assert len(times) >= 25
     assert np.allclose(np.diff(times), COLUMN_SECONDS, atol=0.02)
     assert 0 <= heard["columns"][0]["time"] - times[-1] < 2
+
+
+def test_a_muting_while_all_is_normal_is_remembered_as_what_held_an_alarm_back(running):
+    """It has no alarm's id, and was lost: a question about that time was answered "healthy"."""
+    act, now = {"X-Auscult": "1"}, time.time()
+    ask = {"transaction": "o1", "machine": "press", "seconds": 60, "operator": "B. Nowak",
+           "comment": "new bearing"}  # fmt: skip
+    muted = httpx.post(f"{running.url}/api/commands/mute", json=ask, headers=act)
+    assert muted.status_code == 200, muted.text
+    stretch = {"transaction": "o2", "machine": "press", "begin": now - 30, "end": now + 5}
+    found = httpx.post(f"{running.url}/api/commands/why", json=stretch, headers=act).json()[
+        "result"
+    ]
+    assert found["held"][0].startswith("It was muted by B. Nowak (new bearing) from ")
+    assert found["verdict"]
+    back = {"transaction": "o3", "machine": "press", "seconds": 0}
+    httpx.post(f"{running.url}/api/commands/mute", json=back, headers=act)
 
 
 def test_columns_of_a_stretch_are_those_that_are_told_live():
