@@ -16,6 +16,7 @@ from agent.core.errors import AuscultError, ConfigError
 from agent.deploy.load import Bundle
 from agent.extensions import Extensions
 from agent.machine.circumstances import Surroundings
+from agent.machine.days import SoundDays
 from agent.pipeline.listen_only import HOP_SECONDS, WINDOW_SECONDS, ListenOnly
 from agent.pipeline.pipeline import Pipeline
 from agent.publish.broadcaster import Broadcaster
@@ -94,6 +95,11 @@ class Listeners:
                 remedy="It needs a bundle and a microphone first; see `auscult doctor`.",
             )
         return listener
+
+    def days(self, machine: str) -> SoundDays | None:
+        """How a machine's spectrum changes over days; None while it is not judged."""
+        listener = self.named(machine)
+        return listener.days if isinstance(listener, Pipeline) else None
 
     def step(self, machine: MachineConfig) -> float:
         """Longest time to the next window while all is well, seconds."""

@@ -215,7 +215,8 @@ class Agent:
                     lambda name, data, respond, client: requests.take(
                         name, data, respond=respond, origin=Origin("page", client)
                     ),
-                    self.listeners.choose_microphone, self.audit, self.extensions.recent,
+                    self.listeners.choose_microphone, self.audit, self.listeners.days,
+                    self.extensions.recent,
                 )  # fmt: skip
 
     def info(self) -> Message:

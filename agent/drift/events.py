@@ -11,9 +11,19 @@ from pydantic import Field
 from agent.core.clock import utc
 from agent.core.cloud_event import CloudEventBase, Message, Stamp, enveloped
 from agent.core.fields import Clock, Device, Machine, Time
+from agent.core.reasons import UnusualBand
 from agent.core.schema import Strict
 
-_MOVEMENT = "What moved, in words; empty unless the threshold was exceeded"
+_MOVEMENT = (
+    "What has changed, in Hz and dB, and since when; empty unless the threshold was exceeded"
+)
+_Bands = Annotated[
+    tuple[UnusualBand, ...],
+    Field(
+        description="The bands that have changed for good against healthy (or accepted) sound; "
+        "empty unless the threshold was exceeded, or when none stands out"
+    ),
+]
 
 
 class DriftEventKind(str, Enum):
@@ -49,6 +59,7 @@ class DriftStatus(DriftFigures):
         float | None, Field(description="When it was raised, likewise; null when none stands")
     ] = None
     movement: Annotated[str, Field(description=_MOVEMENT)] = ""
+    bands: _Bands = ()
 
 
 class DriftEvent(Strict):
@@ -76,6 +87,7 @@ class Drifted(DriftFigures, _Headed):
         Time | None, Field(description="When the warning was raised; null when none stands")
     ]
     movement: Annotated[str, Field(description=_MOVEMENT)]
+    bands: _Bands
 
 
 class Drift(Drifted):

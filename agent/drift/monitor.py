@@ -142,6 +142,11 @@ class DriftMonitor:
         self._update(windows=windows, since_evaluation=0 if due else since, following=follow)
         return self._evaluate() if due else None
 
+    @property
+    def states(self) -> int:
+        """How many normal states there are: the baseline, and what operators accepted."""
+        return len(self._references)
+
     def accept(self, operator: str, note: str = "") -> None:
         """Confirm that the present change is healthy, and follow it.
 

@@ -72,8 +72,10 @@ class Movement:
         )
         if self.residual > 1.5:
             text += f"; variation outside the healthy axes x{self.residual:.1f}"
-        told = ", ".join(f"{move.name} {move.change:+.2g} {move.unit}" for move in self.features)
-        return f"{text}; most along {told}"
+        # A number of an embedding says nothing to anybody.
+        named = [move for move in self.features if move.unit]
+        told = ", ".join(f"{move.name} {move.change:+.2g} {move.unit}" for move in named)
+        return f"{text}; most along {told}" if told else text
 
 
 def describe(

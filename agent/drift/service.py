@@ -8,10 +8,12 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from agent.core.reasons import UnusualBand
 from agent.core.records import Window
 from agent.drift.baseline import Baseline, DriftError
 from agent.drift.events import DriftEvent, DriftEventKind, DriftStatus
@@ -24,7 +26,28 @@ log = logging.getLogger(__name__)
 # Between events the state is saved so often, seconds: a crash costs the monitor at most this much
 # of what it heard, and a memory card is written to a few megabytes a day.
 _SAVE_SECONDS = 600.0
+# Of a warning that has ended: text and number say so.
+_OVER = {"active": False, "exceeded": False, "warning_id": "", "since_wall": None,
+         "movement": "", "bands": ()}  # fmt: skip
+#: Of drift that the spectrum's bands do not tell.
+NO_BAND = "no band of its spectrum stands out: its sound has changed in shape or rhythm"
 _SLACK_SECONDS = 1e-3  # of a window's time within its step
+
+
+class Spectrum(Protocol):
+    """Knows in Hz and dB how a machine's sound has changed; `agent.machine.days.SoundDays`."""
+
+    def bands(self) -> tuple[UnusualBand, ...]:
+        """What has changed, the most changed first."""
+        ...
+
+    def words(self) -> str:
+        """The same for a person; empty when no band has changed."""
+        ...
+
+    def accept(self) -> None:
+        """Take how it sounds now for how it should."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,15 +76,18 @@ class DriftService:
         tell: Takes the state after each evaluation, and each event; must not wait (for an event,
             for the disk alone), nor call back.
         file: Where all of it is kept; None for nowhere.
+        spectrum: Says what has changed in Hz and dB; None when nothing does.
     """
 
     def __init__(
         self,
         tell: Callable[[DriftStatus | DriftEvent], None],
         file: DriftFile | None = None,
+        spectrum: Spectrum | None = None,
     ) -> None:
         self._tell = tell
         self._file = file
+        self._spectrum = spectrum
         self._lock = threading.Lock()
         self._monitor: DriftMonitor | None = None
         self._step = 0.0
@@ -167,9 +193,12 @@ class DriftService:
             if status is None:
                 raise DriftError("there is no drift warning to accept")
             monitor.accept(operator, note)
+            # How it sounds now is a normal state itself: it is no distance away from that.
             self._status = status.model_copy(
-                update={"active": False, "warning_id": "", "since_wall": None}
+                update={**_OVER, "distance": 0.0, "reference": monitor.states - 1}
             )
+            if self._spectrum is not None:
+                self._spectrum.accept()
             event = self._event(
                 DriftEventKind.ACCEPTED, time.time(), status.warning_id, operator.strip(), note
             )
@@ -201,9 +230,7 @@ class DriftService:
         status = self._status
         if status is None or not status.active:
             return ()
-        self._status = status.model_copy(
-            update={"wall": time.time(), "active": False, "warning_id": "", "since_wall": None}
-        )
+        self._status = status.model_copy(update={**_OVER, "wall": time.time()})
         return (
             self._event(DriftEventKind.CLEARED, self._status.wall, status.warning_id, note=why),
         )
@@ -217,10 +244,13 @@ class DriftService:
             kept = before if standing and before is not None else None
             warning = kept.warning_id if kept else uuid.uuid4().hex
             since = kept.since_wall if kept else wall
-        movement = "" if reading.movement is None else reading.movement.sentence()
-        if reading.chart is not None and reading.chart > 1:
-            beyond = f"rolling median at {reading.chart:.2g} of its limit"
-            movement = f"{beyond}; {movement}" if movement else beyond
+        movement = ""
+        bands: tuple[UnusualBand, ...] = ()
+        if reading.exceeded:
+            movement = NO_BAND if self._spectrum is None else self._spectrum.words() or NO_BAND
+            bands = () if self._spectrum is None else self._spectrum.bands()
+        if reading.movement is not None:
+            log.debug("drift: %s", reading.movement.sentence())
         self._status = DriftStatus(
             wall=wall,
             active=reading.active,
@@ -231,6 +261,7 @@ class DriftService:
             warning_id=warning,
             since_wall=since,
             movement=movement,
+            bands=bands,
         )
         if reading.active and not standing:
             return (self._event(DriftEventKind.WARNED, wall, warning),)

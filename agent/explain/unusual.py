@@ -21,6 +21,8 @@ _CORE, _ADDED = 0.5, 0.25
 # Loud moments tell more than the mean when they are so much more unusual.
 _MOMENTS = 1.5
 _TOLD = 3
+# A mean of many windows is steadier than one: fewer deviations count, and so many dB.
+_LASTING_FROM, _LASTING_DB = 2.0, 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,32 @@ def unusual_bands(
         found.append(Finding(band, float(strange[top]), bool(moments[top])))
     found.sort(key=lambda finding: -abs(finding.deviations))
     return tuple(found[:_TOLD])
+
+
+def bands_between(
+    levels: Floats, base: Floats, spread: Floats, edges: Floats
+) -> tuple[UnusualBand, ...]:
+    """The bands whose lasting level has changed, the most changed first, at most three.
+
+    Args:
+        levels: Mean level of each band over many windows, dB, `(bands,)`.
+        base: What it was, dB, `(bands,)`.
+        spread: Healthy standard deviation from window to window, dB, `(bands,)`.
+        edges: Of the bands, Hz, `(bands + 1,)`.
+    """
+    change = levels - base
+    strange = np.where(np.abs(change) >= _LASTING_DB, change / spread, 0.0)
+    sign = np.where(np.abs(strange) >= _LASTING_FROM, np.sign(strange), 0.0)
+    places = [0, *(np.flatnonzero(np.diff(sign)) + 1).tolist(), len(sign)]
+    found = []
+    for first, last in pairwise(places):
+        if sign[first]:
+            run = np.arange(first, last)
+            top = run[np.argmax(np.abs(change[run]))]
+            core = run[np.abs(change[run]) >= _CORE * abs(change[top])]
+            low, high = float(edges[core[0]]), float(edges[core[-1] + 1])
+            found.append(UnusualBand(low, high, round(float(change[top]), 1)))
+    return tuple(sorted(found, key=lambda band: -abs(band.decibels))[:_TOLD])
 
 
 def _runs(strange: Floats) -> list[tuple[int, int]]:

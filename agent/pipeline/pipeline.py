@@ -30,6 +30,7 @@ from agent.evidence.answers import Answers
 from agent.foreign.ear import ForeignEar
 from agent.level.baseline import LevelBaseline, LevelFile, level_file
 from agent.level.machine import MachineLevel
+from agent.machine.days import SoundDays
 from agent.machine.observers import PipelineObserver
 from agent.machine.scoring import ScoredWindow, WindowScorer
 from agent.machine.settings import MachineSettings, settings_of
@@ -88,6 +89,8 @@ class Pipeline(Listener):
         self._keeper: AlarmService | None = None
         self._drift: DriftService | None = None
         self._follower = DriftFollower(config.name)
+        #: How its spectrum changes over days.
+        self.days = SoundDays(None)
         evidence = None if state is None else state.parent / "evidence" / config.name
         self._answers = Answers(evidence)
         answers = LevelFile(None if state is None else level_file(state, config.name))
@@ -124,7 +127,8 @@ class Pipeline(Listener):
         self._keeper = self._take_up_alarm(terms, state)
         self._keeper.resume()
         file = None if state is None else DriftFile(state / "drift" / f"{self.name}.json")
-        self._drift = DriftService(self._told.tell, file)
+        self.days = SoundDays(None if state is None else state / "days" / f"{self.name}.json")
+        self._drift = DriftService(self._told.tell, file, self.days)
         self._drift.resume(self._judge.bundle.drift, terms.drift_seconds)
         self._listen()
 
@@ -293,6 +297,8 @@ class Pipeline(Listener):
         if judged.vector is not None and decision.state is MachineState.RUNNING and not worked_on:
             manifest = judged.bundle.manifest
             self._chain.take(found, judged.bundle.spectrum, manifest.conditions)
+            if not decision.held:
+                self.days.take(found, judged.bundle.spectrum, judged.score.offset_db)
             if judged.level_dbfs is not None:
                 loud = judged.level_dbfs
                 self.level.hear(judged.vector, loud, found.monotonic, found.end_monotonic)
@@ -350,6 +356,7 @@ class Pipeline(Listener):
     def _close(self) -> None:
         if self._drift is not None:
             self._drift.close()
+            self.days.close()
         self._chain.close()
         if self.commission is not None:
             self.commission.close()

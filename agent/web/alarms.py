@@ -158,12 +158,12 @@ class AlarmDesk:
         for near in self._neighbours(machine, record):
             # What healthy sound it was compared with, as far as that is here.
             with contextlib.suppress(ApiError):
-                sound = _flac(*self._near_of(machine, record, near))
+                sound = flac(*self._near_of(machine, record, near))
                 members.append((f"{alarm}/healthy-{near.index}.flac", sound))
         return zip_answer(members, f"{machine}-{alarm}.zip")
 
     def _near_sound(self, asked: Asked) -> Response:
-        return Response(_flac(*self._near(asked)), media_type="audio/flac")
+        return Response(flac(*self._near(asked)), media_type="audio/flac")
 
     def _near_picture(self, asked: Asked) -> Response:
         samples, rate = self._near(asked)
@@ -324,7 +324,13 @@ def _is(one: AlarmSummary, state: str) -> bool:
     }[state]
 
 
-def _flac(samples: Samples, rate: int) -> bytes:
+def flac(samples: Samples, rate: int) -> bytes:
+    """Sound as 24-bit FLAC.
+
+    Args:
+        samples: float32, shape `(n,)`, full scale 1.0.
+        rate: Samples a second.
+    """
     file = io.BytesIO()
     soundfile.write(file, samples, rate, format="FLAC", subtype="PCM_24")
     return file.getvalue()

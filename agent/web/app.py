@@ -23,6 +23,7 @@ from agent.web.alarms import AlarmDesk
 from agent.web.backend import Backend
 from agent.web.banks import BankDesk
 from agent.web.collected import collect_endpoints
+from agent.web.drifting import drift_endpoints
 from agent.web.endpoint import Asked, Endpoint, problem
 from agent.web.guard import COOKIE, Guard, Sessions
 from agent.web.learning import LearnDesk
@@ -56,6 +57,7 @@ def endpoints_of(backend: Backend, sessions: Sessions) -> Sequence[Endpoint]:
         ),
         *now_endpoints(backend),
         *overview_endpoints(backend),
+        *drift_endpoints(backend),
         *AlarmDesk(backend).endpoints(),
         *collect_endpoints(backend),
         *BankDesk(backend).endpoints(),

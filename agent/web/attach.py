@@ -13,6 +13,7 @@ from agent.core.cloud_event import Message
 from agent.core.errors import ConfigError
 from agent.evidence.ring import Clip
 from agent.history.recorder import HistoryRecorder
+from agent.machine.days import SoundDays
 from agent.publish.live import LiveBoard
 from agent.request.audit import AuditTrail
 from agent.request.dispatch import Respond
@@ -82,6 +83,7 @@ class Page:
         ask: Callable[[str, bytes, Respond, str], None],
         choose: Callable[[str, MicrophoneSource], None],
         audit: AuditTrail,
+        days: Callable[[str], SoundDays | None],
         recent: Callable[[str, float], Clip | None],
     ) -> None:
         """Begin to serve; see `Backend`.
@@ -105,6 +107,7 @@ class Page:
                 ask,
                 choose,
                 audit,
+                days,
                 recent,
             )
         )

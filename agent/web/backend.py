@@ -14,6 +14,7 @@ from agent.config.capture import MicrophoneSource
 from agent.core.cloud_event import Message
 from agent.evidence.ring import Clip
 from agent.history.recorder import HistoryRecorder
+from agent.machine.days import SoundDays
 from agent.publish.live import LiveBoard
 from agent.request.audit import AuditTrail
 from agent.request.dispatch import Respond
@@ -38,6 +39,7 @@ class Backend:
             browser's address.
         choose: Has a machine listen to another microphone, for good.
         audit: Is told of what is changed.
+        days: How a machine's spectrum changes over days; None while it is not judged.
         recent: A machine's latest sound, as far as it is held: so many seconds.
     """
 
@@ -51,6 +53,7 @@ class Backend:
     ask: Callable[[str, bytes, Respond, str], None]
     choose: Callable[[str, MicrophoneSource], None]
     audit: AuditTrail
+    days: Callable[[str], SoundDays | None]
     recent: Callable[[str, float], Clip | None]
 
     @property

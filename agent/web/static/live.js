@@ -5,6 +5,7 @@ import { alarmActions, commissionActions, driftActions, levelActions } from "./a
 import { el, moment, number, text } from "./dom.js";
 import { Graph } from "./graph.js";
 import { Meter, Spectrogram } from "./sound.js";
+import { Spectra } from "./spectra.js";
 import { deliveryWords, describeEvent, learningWords, LEVELS, louder, SENSOR, signed, stateWords } from "./words.js";
 
 const SPANS = { hour: 3600, day: 86400, month: 31 * 86400, year: 366 * 86400 };
@@ -30,9 +31,10 @@ export class LiveView {
     this.ranges = Object.keys(SPANS).map((name) => el("button", { type: "button", "aria-pressed": String(name === this.range), onclick: () => this.choose(name) }, name[0].toUpperCase() + name.slice(1)));
     this.later = el("button", { type: "button", disabled: true, "aria-label": "Later", onclick: () => this.move(1) }, "Later →");
     this.events = el("ul", { class: "list", "aria-live": "polite", "aria-label": "What happened lately" });
+    this.spectra = new Spectra(this.machine);
     this.driftCard = el("section", { class: "card", "aria-labelledby": "h-drift" },
       el("header", {}, el("h2", { id: "h-drift" }, "Drift of the sound")), drift, driftRead,
-      el("ul", { class: "legend" }, el("li", {}, "line: distance to the nearest normal state, nats"), el("li", {}, "dashed: threshold")));
+      el("ul", { class: "legend" }, el("li", {}, "line: distance to the nearest normal state, nats"), el("li", {}, "dashed: threshold")), this.spectra.node);
     root.append(
       el("div", { class: "tiles" }, Object.values(this.tiles).map((one) => one.node)),
       el("section", { class: "card", "aria-labelledby": "h-sound" }, el("header", {}, el("h2", { id: "h-sound" }, "What the microphone hears"), level), meter, picture),
@@ -197,6 +199,7 @@ export class LiveView {
       if (!found.time.length) Object.assign(found, { end: this.end ?? Date.now() / 1000, begin: (this.end ?? Date.now() / 1000) - SPANS[this.range] });
       this.scores.show(found);
       this.drifts.show(structuredClone(found));
+      if (this.now.drift) await this.spectra.load(this.stopped.signal);
     } catch (fault) {
       text(this.scores.readout, fault.message);
     }

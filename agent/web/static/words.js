@@ -51,7 +51,7 @@ export function describeEvent(told) {
     if (data.score !== null) about.push(`score ${number(data.score)}${data.zone ? `, zone ${data.zone}` : ""}`);
     if (["raised", "alert", "realarm"].includes(kind) && data.reason) about.push(data.reason.text);
     if (data.explanation) about.push(data.explanation.text);
-  } else if (area === "drift") about.push(data.movement || `${number(data.distance)} of ${number(data.threshold)} nats`);
+  } else if (area === "drift") about.push(data.movement || (kind === "accepted" ? "how it sounds now is healthy, too" : `${number(data.distance)} of ${number(data.threshold)} nats`));
   else about.push(data.bundle ? `${data.bundle}, version ${data.version}, ${data.rows} rows` : "no bundle in use", data.reason);
   if (data.operator) about.push(`by ${data.operator}`);
   if (data.note) about.push(`“${data.note}”`);
