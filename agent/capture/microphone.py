@@ -79,19 +79,10 @@ class Microphone:
 
     def _supervised(self) -> Iterator[AudioBlock]:
         backoff = self._backoff
-        again, ever = False, False
+        again = False
         while not self._stop.is_set():
-            heard = False
             try:
-                for block in self.listen(again=again):
-                    if not heard:
-                        heard = True
-                        backoff.mended()
-                        self._faults["reopened"] += ever
-                        yield replace(block, gap_before=ever or block.gap_before)
-                        ever = True
-                    else:
-                        yield block
+                yield from backoff.joined(self.listen(again=again), self._faults)
             except portaudio.PausedError as pause:
                 backoff.pause(str(pause))
             except AudioHungError:

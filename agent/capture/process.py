@@ -99,20 +99,10 @@ class ProcessSource:
             AudioError: Not live, and it failed.
         """
         backoff = self._backoff
-        ever = False
         while not self._stop.is_set():
-            heard = False
             try:
-                for block in self._listen():
-                    if not heard:
-                        heard = True
-                        backoff.mended()
-                        self._faults["reopened"] += ever
-                        yield replace(block, gap_before=ever or block.gap_before)
-                        ever = True
-                    else:
-                        yield block
-            except AudioError as fault:
+                yield from backoff.joined(self._listen(), self._faults)
+            except AudioError as fault:  # noqa: PERF203 - each opening may fail
                 over = isinstance(fault, _EndedError) and fault.good
                 if over and (self._path == "-" or not self.live):
                     return

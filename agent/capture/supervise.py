@@ -5,8 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from agent.config.capture import AnySource, ReplaySource
+from agent.core.records import AudioBlock
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +33,26 @@ class Backoff:
         self._wait = min(_FIRST_SECONDS, most)
         self._since: float | None = None  # when it failed
         self._problem = ""
+        self._ever = False  # sound has come before
         self.failures = 0  # how often it failed so far: grows as long as it is tried again
+
+    def joined(self, blocks: Iterable[AudioBlock], faults: Counter[str]) -> Iterator[AudioBlock]:
+        """The sound of one opening; where it is not the first one, sound was lost before it.
+
+        Args:
+            blocks: As the source gives them.
+            faults: Where the openings after the first are counted, as `reopened`.
+        """
+        begun = False
+        for block in blocks:
+            if begun:
+                yield block
+                continue
+            begun = True
+            self.mended()
+            faults["reopened"] += self._ever
+            yield replace(block, gap_before=self._ever or block.gap_before)
+            self._ever = True
 
     def mended(self) -> None:
         """Sound came."""
