@@ -76,7 +76,7 @@ class Options:
     fault: FaultKind = "bearing"
     severity: float = 0.8
     healthy_seconds: float = 180.0
-    faulty_seconds: float = 60.0
+    faulty_seconds: float = 120.0
 
 
 @dataclass(slots=True)
