@@ -24,6 +24,8 @@ from agent.learn.report import report_data, told
 
 # Of the processor and the disk, what listening leaves.
 NICENESS = 15
+# Lines that the page shows.
+_KEPT = ("promise: ", "note: ")
 
 
 def device_signing(state: Path) -> Signing:
@@ -92,8 +94,10 @@ def learn_here() -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    lines = [line for _, line in told(done.manifest, done.rehearsal, done.healthy_hours)]
-    answer = {"report": report_data(done), "told": lines}
+    lines = (line for _, line in told(done.manifest, done.rehearsal, done.healthy_hours))
+    # The verdict stands in the report, and numbers are for the terminal.
+    kept = [line.removeprefix("note: ") for line in lines if line.startswith(_KEPT)]
+    answer = {"report": report_data(done), "told": kept}
     print(json.dumps(answer), flush=True)  # noqa: T201 - for the page
     return 0
 

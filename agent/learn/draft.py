@@ -119,7 +119,7 @@ def draft_manifest(
         trained_on=_trained_on(origin, machine, windows),
         level=_level(windows),
         quantization=quantization,
-        notes=(*told, *origin.notes, *notes),
+        notes=tuple(dict.fromkeys((*told, *origin.notes, *notes))),
         gate=detector.gate,
         still=None if detector.still is None else detector.still.config,
         drift=drift.info,

@@ -6,6 +6,7 @@ import httpx
 import pytest
 import yaml
 from support import healthy
+from support.browser import open_browser, photograph, shown
 from support.page import Running, until
 
 from agent.bundle.verify import read_manifest
@@ -70,3 +71,21 @@ def test_why_nothing_was_learnt_is_told(client, tmp_path):
     assert "no usable healthy sound of 'fan'" in found["text"]
     assert not (tmp_path / "state" / "bundles" / "fan").exists()
     assert client.post(PLACE, json={"untypical": "perhaps"}).status_code == 422
+
+
+@pytest.mark.slow
+def test_learn_now_is_pressed_in_a_browser(client):
+    browser = open_browser()
+    try:
+        browser.get(f"{str(client.base_url).removesuffix('/api/')}/#setup/pump")
+        button = shown(browser, "#learn", "Learn now", seconds=20)
+        until(button.is_enabled, 30)
+        photograph(browser, "learn-1")
+        button.click()
+        shown(browser, ".card progress", seconds=30)
+        shown(browser, ".card [role=status]", "Learnt: raises", seconds=240)
+        photograph(browser, "learn-2")
+        shown(browser, ".steps li.done", "Learn it", seconds=60)
+        assert [one for one in browser.get_log("browser") if one["level"] == "SEVERE"] == []
+    finally:
+        browser.quit()

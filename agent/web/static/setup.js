@@ -23,9 +23,9 @@ export class SetupView {
       el("section", { class: "card", "aria-labelledby": "h-hear" }, el("h2", { id: "h-hear" }, "What the microphone hears"), picture));
     this.spectrogram = new Spectrogram(picture);
     this.learn = new LearnCard(this.machine, this.stopped.signal);
-    root.append(this.learn.node);
     this.collect = new CollectView(this.feed, this.machine);
     this.collect.show(root);
+    root.insertBefore(this.learn.node, root.lastElementChild); // before the way by a workstation
     const on = (name, work) => this.feed.addEventListener(name, (event) => work(event.detail), { signal: this.stopped.signal });
     on("sound", (heard) => heard.machine === this.machine && !document.hidden && this.spectrogram.take(heard));
     on("health", () => this.draw());
