@@ -222,6 +222,15 @@ class DecideConfig(Strict):
             "counts as the sound after it, so many seconds of it at most",
         ),
     ] = 10.0
+    strong_seconds: Annotated[
+        FiniteFloat | None,
+        Field(
+            gt=0,
+            description="Strong sound (zone D, and twice as far from healthy sound as the "
+            "threshold) raises the alarm after so many seconds of half as many again, where it is "
+            "there all the time and nothing from elsewhere is recognised in it; null for never",
+        ),
+    ] = 20.0
     passing_seconds: Annotated[
         FiniteFloat | None,
         Field(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection
+from dataclasses import replace
 
 from agent.config.decide import Amounts, DecideConfig
 from agent.config.maintenance import Schedule
@@ -21,6 +22,10 @@ from agent.decide.thresholds import Thresholds
 # Windows older than this many of the stretches that raise an alarm are no evidence any more.
 _FORGET_STRETCHES = 10
 _FORGET_AT_LEAST = 60.0
+# Strong sound lies so many times as far from the healthy median as the threshold, at least: of
+# sounds from elsewhere 7 of 228 raise then, 10 if zone D were enough, 2 without it.
+_STRONG = 2.0
+_STRONG_OF = 1.5
 
 
 class AlarmDecider:
@@ -68,6 +73,7 @@ class AlarmDecider:
     ) -> None:
         self._config = config
         self._elsewhere = ForeignHold(ignore)
+        self._recognised = ForeignHold(tuple(ForeignKind))
         self._hop = hop_seconds
         self._overlap = overlap_seconds
         self._scale = scale
@@ -95,6 +101,7 @@ class AlarmDecider:
                 "alarm_active": self._alarm.active,
                 "alert_active": self._alert is not None and self._alert.active,
                 "lasting_active": self._lasting is not None and self._lasting.active,
+                "strong_active": self._strong is not None and self._strong.active,
             }
         )
 
@@ -132,7 +139,10 @@ class AlarmDecider:
         elif value is not None and (ignored := self._elsewhere.holds(score, self._lowest)):
             held = held_words(ignored)
         elif value is not None:
-            heard = Heard.of(window, value, score.p_value, score.level, varies=score.varies)
+            known = bool(self._recognised.holds(score, self._lowest))
+            heard = Heard.of(
+                window, value, score.p_value, score.level, varies=score.varies, recognised=known
+            )
             exceeded = heard.counted > self.threshold
             self._waiting.append(heard)
             self._count(heard.monotonic)
@@ -185,11 +195,15 @@ class AlarmDecider:
             # One that the microphone's failure kept waiting may be too old by now.
             waited = now - self._overlap - heard.monotonic
             seconds = self._new_sound(heard)
-            for evidence in (self._alarm, self._alert, self._lasting):
+            for evidence, value in (
+                (self._alarm, heard.counted),
+                (self._strong, heard.counted if self._strongly else heard.strongly_counted),
+                (self._alert, heard.weakly_counted),
+                (self._lasting, heard.weakly_counted),
+            ):
                 if evidence is not None and waited <= evidence.rule.forget_seconds:
-                    strong = evidence is self._alarm
                     evidence.observe(
-                        heard.counted if strong else heard.weakly_counted,
+                        value,
                         heard.monotonic,
                         seconds,
                         varies=heard.varies,
@@ -221,8 +235,9 @@ class AlarmDecider:
         self._waiting.clear()
         self._counted = None
         self._elsewhere.forget()
+        self._recognised.forget()
         self._level.forget()
-        for evidence in (self._alarm, self._alert, self._lasting):
+        for evidence in (self._alarm, self._strong, self._alert, self._lasting):
             if evidence is not None:
                 evidence.forget()
 
@@ -230,7 +245,7 @@ class AlarmDecider:
     def weak(self) -> str:
         """What an alarm stands on, in words, where that is weak sound that stays; else empty."""
         lasting = self._lasting
-        if lasting is None or not lasting.active or self._alarm.active:
+        if lasting is None or not lasting.active or self._alarm.active or self._strongly:
             return ""
         level = ""
         if self._scale is not None:
@@ -241,8 +256,17 @@ class AlarmDecider:
             f"{rule.within:g} s"
         )
 
+    @property
+    def _strongly(self) -> bool:
+        """Whether strong sound has raised the alarm, and nothing has cleared it."""
+        return self._strong is not None and self._strong.active
+
     def _condition(self) -> Level:
-        if self._alarm.active or (self._lasting is not None and self._lasting.active):
+        if (
+            self._alarm.active
+            or self._strongly
+            or (self._lasting is not None and self._lasting.active)
+        ):
             return Level.ALARM
         return Level.ALERT if self._alert is not None and self._alert.active else Level.NORMAL
 
@@ -251,6 +275,7 @@ class AlarmDecider:
     ) -> None:
         config = self._config
         self._alarm = Evidence(self._rule(alarm, config.amounts), active=memory.alarm_active)
+        self._strong = self._strong_evidence(alarm, active=memory.strong_active)
         self._alert: Evidence | None = None
         self._lasting: Evidence | None = None
         if alert is not None and lasting is not None:
@@ -260,6 +285,16 @@ class AlarmDecider:
             # Above the alarm's, an alert would never come first.
             rule = self._rule(min(alert, alarm), config.alert_amounts)
             self._alert = Evidence(rule, active=memory.alert_active)
+
+    def _strong_evidence(self, alarm: float, *, active: bool) -> Evidence | None:
+        """Of sound that is strong enough to be told sooner; None where nothing says what is."""
+        amounts, seconds, scale = self._config.amounts, self._config.strong_seconds, self._scale
+        if seconds is None or scale is None or amounts.in_windows or seconds >= amounts.raise_after:
+            return None
+        rule = self._rule(alarm, Amounts(seconds, _STRONG_OF * seconds, amounts.clear_after))
+        strong = max(scale.severe, scale.median + _STRONG * (alarm - scale.median))
+        # It is over when the alarm would be: what falls below this alone is still a fault.
+        return Evidence(replace(rule, threshold=strong), active=active)
 
     def _rule(self, threshold: float, amounts: Amounts) -> Rule:
         config = self._config

@@ -34,6 +34,7 @@ class Heard:
         level: The change of level without which it would be healthy; None otherwise.
         varies: What is strange in it comes and goes within it.
         ended: Monotonic time of its end by a clock that never stands still.
+        recognised: A sound from elsewhere is recognised in it, or was and goes on.
     """
 
     value: float
@@ -46,6 +47,12 @@ class Heard:
     level: LevelChange | None = None
     varies: bool = False
     ended: float = 0.0
+    recognised: bool = False
+
+    @property
+    def strongly_counted(self) -> float:
+        """The score that speaks for a strong fault: steady, and of nothing known from elsewhere."""
+        return float("-inf") if self.varies or self.recognised else self.counted
 
     @property
     def counted(self) -> float:
@@ -70,6 +77,7 @@ class Heard:
         level: LevelChange | None = None,
         *,
         varies: bool = False,
+        recognised: bool = False,
     ) -> Heard:
         """What is remembered of a window."""
         return cls(
@@ -83,6 +91,7 @@ class Heard:
             level,
             varies,
             window.end_monotonic,
+            recognised,
         )
 
 

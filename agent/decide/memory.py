@@ -58,6 +58,9 @@ class AlarmMemory(Strict):
     lasting_active: Annotated[
         bool, Field(description="The condition for an alarm of weak sound that stays holds")
     ] = False
+    strong_active: Annotated[
+        bool, Field(description="The condition for an alarm of strong sound holds")
+    ] = False
     shelving: Annotated[Shelving, Field(description="Whether it is out of view")] = (
         Shelving.UNSHELVED
     )
@@ -109,6 +112,6 @@ class AlarmMemory(Strict):
     @property
     def condition(self) -> Level:
         """What the evidence said last."""
-        if self.alarm_active or self.lasting_active:
+        if self.alarm_active or self.lasting_active or self.strong_active:
             return Level.ALARM
         return Level.ALERT if self.alert_active else Level.NORMAL

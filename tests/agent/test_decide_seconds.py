@@ -7,7 +7,9 @@ import pytest
 from pydantic import ValidationError
 
 from agent.config.decide import DecideConfig
+from agent.core.foreign import ForeignKind, ForeignSound
 from agent.core.records import EventKind, Level, Score, Validity, Window
+from agent.core.scale import Scale
 from agent.decide.alarm import AlarmDecider
 
 RATE, SECONDS = 100, 10.0
@@ -112,3 +114,36 @@ def test_a_configuration_that_gives_seconds_alone_keeps_its_stretch():
     """It was written when that was 30 s for 20."""
     assert DecideConfig(raise_seconds=20).amounts.within == 30
     assert (DecideConfig().amounts.raise_after, DecideConfig().amounts.within) == (45, 60)
+
+
+SCALE = Scale(median=0.0, threshold=1.0, usual=0.5, severe=1.6)
+
+
+def strongly(values, *, config=None, **changes):
+    """When alarms began and ended, at a hop of 1 s; `changes` are of each window's score."""
+    decider = AlarmDecider(config or DecideConfig(alert=None), 1.0, scale=SCALE)
+    found = []
+    for index, value in enumerate(values):
+        window = Window(SAMPLES, RATE, index, 5e6 + index, 1e9 + index, Validity.VALID)
+        decision = decider.decide(Score(window, value, **changes))
+        found += [(event.kind.value, index + 1) for event in decision.events]
+    return found
+
+
+def test_a_strong_fault_is_raised_after_twenty_seconds_and_a_moderate_one_after_45():
+    assert strongly([0.2] * 60 + [3.0] * 100)[0] == ("raised", 60 + 20)
+    assert strongly([0.2] * 60 + [1.9] * 100)[0] == ("raised", 60 + 45)
+    never = DecideConfig(alert=None, strong_seconds=None)
+    assert strongly([0.2] * 60 + [3.0] * 100, config=never)[0] == ("raised", 60 + 45)
+
+
+def test_strong_sound_from_elsewhere_or_that_comes_and_goes_takes_the_longer_measure():
+    rain = (ForeignSound(ForeignKind.RAIN, 0.9, "tagger"),)
+    assert strongly([0.2] * 60 + [9.0] * 40 + [0.2] * 60, foreign=rain) == []
+    assert strongly([0.2] * 60 + [9.0] * 40 + [0.2] * 60, varies=True) == []
+    assert strongly([0.2] * 60 + [9.0] * 100, varies=True)[0] == ("raised", 60 + 45)
+
+
+def test_a_strong_fault_that_becomes_moderate_is_still_one():
+    values = [0.2] * 60 + [3.0] * 22 + [1.2] * 100 + [0.2] * 60
+    assert strongly(values) == [("raised", 80), ("cleared", 60 + 22 + 100 + 30)]
