@@ -19,6 +19,7 @@ from support.nspawn import ROOT, wait_for
 
 RECIPE = ROOT / "packaging" / "container"
 COMPOSE = RECIPE / "compose.yaml"
+_BASE = "docker.io/library/debian:12-slim"
 
 
 def test_every_file_that_compose_binds_is_there():
@@ -82,25 +83,30 @@ def store(tmp_path_factory):
     """With the image `auscult`, as `podman build` in README's place would make it."""
     if os.geteuid() != 0 or shutil.which("buildah") is None:
         pytest.skip("buildah is not installed (apt-get install buildah), or this is not root")
-    folder = tmp_path_factory.mktemp("images")
+    # $AUSCULT_IMAGES keeps them for the next time, with what did not change.
+    kept = os.environ.get("AUSCULT_IMAGES")
+    folder = Path(kept) if kept else tmp_path_factory.mktemp("images")
     store = Store(folder)
-    # No registry is needed: the base that the recipe names is made of a bare Debian.
-    base = store("from", "scratch")
-    store("add", "-q", base, bare_root(folder), "/", seconds=600)
-    store("commit", "-q", base, "docker.io/library/debian:12-slim", seconds=600)
-    store("rm", base)
+    if _BASE not in store("images", "--format={{.Name}}:{{.Tag}}"):
+        # No registry is needed: the base that the recipe names is made of a bare Debian.
+        base = store("from", "scratch")
+        store("add", "-q", base, bare_root(folder), "/", seconds=600)
+        store("commit", "-q", base, _BASE, seconds=600)
+        store("rm", base)
     settings, binds = pip_settings()
     (folder / "pip.conf").write_text(settings)
     binds = {str(folder / "pip.conf"): "/etc/pip.conf", **binds}
     store(
         "build", "--isolation=chroot", "--network=host", "--pull-never",
+        *(["--layers"] if kept else []),
         *(f"--volume={here}:{inside}:ro" for here, inside in binds.items()),
         "-t", "auscult", "-f", RECIPE / "Containerfile", ROOT,
         seconds=2400,
     )  # fmt: skip
     yield store
     store("rm", "--all")
-    store("rmi", "--all", "--force")
+    if not kept:
+        store("rmi", "--all", "--force")
 
 
 _CONFIG = """\
