@@ -47,6 +47,13 @@ class WebConfig(Strict):
             "and `localhost`; others are refused"
         ),
     ] = ()
+    listen: Annotated[
+        bool,
+        Field(
+            description="Whoever is let in may listen to the microphones live; never where "
+            "`evidence` keeps no sound, or takes speech out of it. Each listening is in the audit"
+        ),
+    ] = False
     session_hours: Annotated[
         float, Field(gt=0, le=8760, description="How long a browser stays logged in, hours")
     ] = 12.0

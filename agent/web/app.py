@@ -27,6 +27,7 @@ from agent.web.drifting import drift_endpoints
 from agent.web.endpoint import Asked, Endpoint, problem
 from agent.web.guard import COOKIE, Guard, Sessions
 from agent.web.learning import LearnDesk
+from agent.web.listening import listen_endpoints
 from agent.web.models import Login, Session, Told
 from agent.web.now import now_endpoints
 from agent.web.openapi import describe
@@ -41,7 +42,9 @@ _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]{1,100}){1,8}/?")
 STATIC = Path(__file__).parent / "static"
 
 
-def endpoints_of(backend: Backend, sessions: Sessions) -> Sequence[Endpoint]:
+def endpoints_of(
+    backend: Backend, sessions: Sessions, stopping: Callable[[], bool] = lambda: False
+) -> Sequence[Endpoint]:
     """Every operation of the API."""
     return (
         Endpoint(
@@ -58,6 +61,7 @@ def endpoints_of(backend: Backend, sessions: Sessions) -> Sequence[Endpoint]:
         *now_endpoints(backend),
         *overview_endpoints(backend),
         *drift_endpoints(backend),
+        *listen_endpoints(backend, stopping),
         *AlarmDesk(backend).endpoints(),
         *collect_endpoints(backend),
         *BankDesk(backend).endpoints(),
@@ -78,7 +82,7 @@ def build_app(
     """
     config = backend.config.web
     sessions = Sessions(password, 3600.0 * config.session_hours)
-    endpoints = endpoints_of(backend, sessions)
+    endpoints = endpoints_of(backend, sessions, stopping)
     description = describe(endpoints, [Told])
     stream = Stream(backend, stopping)
 

@@ -20,6 +20,8 @@ BANDS = 96
 FLOOR_DB, STEPS_PER_DB = -120.0, 2.0
 _PENDING_SECONDS = 4.0
 _KEPT = 64
+# Who listens to one machine at once, and blocks that one may be behind: some seconds.
+_EARS, _EAR_BLOCKS = 3, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +59,16 @@ class SoundFeed:
         self._held = 0.0
         self._rest: Samples = np.empty(0, np.float32)
         self._columns: deque[Column] = deque(maxlen=kept)
+        self._ears: list[deque[bytes]] = []
+        #: Samples a second of what was heard last; 0 before.
+        self.rate = 0
         self._number = 0
 
     def hear(self, block: AudioBlock) -> None:
         """Take a captured block, when somebody watches."""
+        self.rate = block.rate
+        if self._ears:
+            self._play(block)
         if not self.watchers or len(block.samples) == 0:
             return
         kept = AudioBlock(
@@ -73,6 +81,32 @@ class SoundFeed:
             while self._held > _PENDING_SECONDS and len(self.pending) > 1:
                 old = self.pending.popleft()
                 self._held -= len(old.samples) / old.rate
+
+    def _play(self, block: AudioBlock) -> None:
+        """Hand a block on to who listens; of one that is too slow the oldest goes."""
+        whole = np.clip(np.nan_to_num(block.samples), -1.0, 1.0) * 32767.0
+        data = whole.astype("<i2").tobytes()
+        with self._lock:
+            for ear in self._ears:
+                ear.append(data)
+
+    @contextmanager
+    def listen(self) -> Iterator[deque[bytes]]:
+        """Somebody listens: blocks of 16-bit samples (little endian), to be taken from the left.
+
+        Raises:
+            BlockingIOError: As many as may listen do.
+        """
+        ear: deque[bytes] = deque(maxlen=_EAR_BLOCKS)
+        with self._lock:
+            if len(self._ears) >= _EARS:
+                raise BlockingIOError
+            self._ears.append(ear)
+        try:
+            yield ear
+        finally:
+            with self._lock:
+                self._ears = [one for one in self._ears if one is not ear]
 
     def judged(self, decision: Decision, rows: Sequence[Row]) -> str:  # noqa: ARG002
         """Decisions are no matter of sound."""

@@ -133,7 +133,7 @@ export class CollectView {
     });
     this.sessions.replaceChildren(el("header", {}, el("h2", { id: "h-sessions" }, "Collected sound"), el("span", { class: "dim" }, `${bytes(free)} free`),
       rows.length ? el("a", { class: "button", href: `api/collected/${this.place}/training.zip`, download: "" }, "Download as training folder (zip)") : null),
-    rows.length ? el("div", { class: "scroll" }, el("table", { class: "stack", id: "sessions" }, el("thead", {}, el("tr", {}, ["Choose", "Started", "Label", "Kept", "Level", "Listen", ""].map((title) => el("th", { scope: "col" }, title)))), el("tbody", {}, rows))) : el("p", { class: "dim" }, "Nothing yet. Record the healthy machine on several days, at every load."),
+    rows.length ? el("div", { class: "scroll" }, el("table", { class: "stack", id: "sessions" }, el("thead", {}, el("tr", {}, ["Choose", "Started", "Label", "Kept", "Level", "Listen", ""].map((title) => el("th", { scope: "col" }, title || el("span", { class: "unseen" }, "Action"))))), el("tbody", {}, rows))) : el("p", { class: "dim" }, "Nothing yet. Record the healthy machine on several days, at every load."),
     rows.length && !this.learning ? add : "");
   }
 
@@ -149,14 +149,14 @@ export class CollectView {
     this.bank.replaceChildren(el("header", {}, el("h2", { id: "h-bank" }, "Memory bank"),
       versions.some((one) => one.chosen && one.version) ? el("button", { type: "button", id: "rollback", disabled: busy, onclick: act(() => send(`banks/${this.place}/rollback`, undefined).then(() => this.draw()).then(() => "Gone back.")) }, "Roll back") : null),
     el("p", { role: "status", id: "job" }, jobWords(job)),
-    ...waiting, el("div", { class: "scroll" }, el("table", { class: "stack", id: "versions" }, el("thead", {}, el("tr", {}, ["Version", "Created", "Threshold", "Change", ""].map((title) => el("th", { scope: "col" }, title)))), el("tbody", {}, rows))),
+    ...waiting, el("div", { class: "scroll" }, el("table", { class: "stack", id: "versions" }, el("thead", {}, el("tr", {}, ["Version", "Created", "Threshold", "Change", ""].map((title) => el("th", { scope: "col" }, title || el("span", { class: "unseen" }, "Action"))))), el("tbody", {}, rows))),
     el("p", { class: "dim" }, "Bundle as exported: ", el("code", {}, bundle)),
     ...(report ? [el("details", { id: "report" }, el("summary", {}, `Follows report ${report.number}, ${report.system}${report.title ? `: ${report.title}` : ""}`),
       [["Otherwise than the report", report.deviations], ["The report does not say", report.chosen]].filter(([, texts]) => texts.length).map(([title, texts]) => el("div", {}, el("h3", {}, title), el("ul", {}, texts.map((text) => el("li", {}, text))))))] : []));
   }
 
   loop() {
-    this.commands = el("pre", { tabindex: 0, "aria-label": "Commands for the workstation" });
+    this.commands = el("pre", { tabindex: 0, role: "region", "aria-label": "Commands for the workstation" });
     return el("section", { class: "card", "aria-labelledby": "h-loop" }, el("header", {}, el("h2", { id: "h-loop" }, "Train on a workstation"),
       el("button", { type: "button", onclick: act(async () => {
         await navigator.clipboard.writeText(this.commands.textContent);

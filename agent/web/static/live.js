@@ -4,6 +4,7 @@ import { get } from "./api.js";
 import { alarmActions, commissionActions, driftActions, levelActions } from "./actions.js";
 import { el, moment, number, text } from "./dom.js";
 import { Graph } from "./graph.js";
+import { Listening } from "./listen.js";
 import { Meter, Spectrogram } from "./sound.js";
 import { Spectra } from "./spectra.js";
 import { deliveryWords, describeEvent, learningWords, LEVELS, louder, SENSOR, signed, stateWords } from "./words.js";
@@ -32,12 +33,13 @@ export class LiveView {
     this.later = el("button", { type: "button", disabled: true, "aria-label": "Later", onclick: () => this.move(1) }, "Later →");
     this.events = el("ul", { class: "list", "aria-live": "polite", "aria-label": "What happened lately" });
     this.spectra = new Spectra(this.machine);
+    this.listening = new Listening(this.machine);
     this.driftCard = el("section", { class: "card", "aria-labelledby": "h-drift" },
       el("header", {}, el("h2", { id: "h-drift" }, "Drift of the sound")), drift, driftRead,
       el("ul", { class: "legend" }, el("li", {}, "line: distance to the nearest normal state, nats"), el("li", {}, "dashed: threshold")), this.spectra.node);
     root.append(
       el("div", { class: "tiles" }, Object.values(this.tiles).map((one) => one.node)),
-      el("section", { class: "card", "aria-labelledby": "h-sound" }, el("header", {}, el("h2", { id: "h-sound" }, "What the microphone hears"), level), meter, picture),
+      el("section", { class: "card", "aria-labelledby": "h-sound" }, el("header", {}, el("h2", { id: "h-sound" }, "What the microphone hears"), level, this.listening.button), meter, picture),
       el("section", { class: "card", "aria-labelledby": "h-score" },
         el("header", {}, el("h2", { id: "h-score" }, "Score against threshold"),
           el("div", { class: "row", role: "group", "aria-label": "Stretch shown" }, this.ranges),
@@ -68,6 +70,7 @@ export class LiveView {
 
   hide() {
     this.stopped.abort();
+    this.listening.stop();
     clearInterval(this.refresh);
     this.feed.hear(null);
   }
