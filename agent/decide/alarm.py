@@ -18,6 +18,7 @@ from agent.decide.log import new_alarm_id
 from agent.decide.memory import AlarmMemory
 from agent.decide.state_machine import AlarmStateMachine
 from agent.decide.thresholds import Thresholds
+from agent.window.validity import level_dbfs
 
 # Windows older than this many of the stretches that raise an alarm are no evidence any more.
 _FORGET_STRETCHES = 10
@@ -140,9 +141,11 @@ class AlarmDecider:
             held = held_words(ignored)
         elif value is not None:
             known = bool(self._recognised.holds(score, self._lowest))
+            watched = score.level is not None or self._level.standing is not None
             heard = Heard.of(
-                window, value, score.p_value, score.level, varies=score.varies, recognised=known
-            )
+                window, value, score.p_value, score.level, varies=score.varies, recognised=known,
+                level_dbfs=level_dbfs(window.samples) if watched else None,
+            )  # fmt: skip
             exceeded = heard.counted > self.threshold
             self._waiting.append(heard)
             self._count(heard.monotonic)

@@ -34,6 +34,7 @@ class Heard:
         level: The change of level without which it would be healthy; None otherwise.
         varies: What is strange in it comes and goes within it.
         ended: Monotonic time of its end by a clock that never stands still.
+        level_dbfs: How loud it is, where that matters, dBFS; else None.
         recognised: A sound from elsewhere is recognised in it, or was and goes on.
     """
 
@@ -48,6 +49,7 @@ class Heard:
     varies: bool = False
     ended: float = 0.0
     recognised: bool = False
+    level_dbfs: float | None = None
 
     @property
     def strongly_counted(self) -> float:
@@ -78,6 +80,7 @@ class Heard:
         *,
         varies: bool = False,
         recognised: bool = False,
+        level_dbfs: float | None = None,
     ) -> Heard:
         """What is remembered of a window."""
         return cls(
@@ -92,6 +95,7 @@ class Heard:
             varies,
             window.end_monotonic,
             recognised,
+            level_dbfs,
         )
 
 

@@ -14,6 +14,7 @@ _LENGTHS, _LEAST_SECONDS = 2.0, 10.0
 _SHARE = 2 / 3
 # Windows longer ago than this many such stretches say nothing any more.
 _FORGET_STRETCHES = 5.0
+_KEPT = 60
 
 
 class LevelWatch:
@@ -27,6 +28,7 @@ class LevelWatch:
         #: The change that stands, dB; None without one.
         self.standing = standing
         self._recent: deque[tuple[float, float | None]] = deque()
+        self._changed: deque[float] = deque(maxlen=_KEPT)  # levels of windows with a change, dBFS
 
     def observe(self, heard: Heard, *, quiet: bool) -> bool:
         """Take a window into account.
@@ -42,9 +44,11 @@ class LevelWatch:
         if self._recent and heard.monotonic - self._recent[-1][0] > _FORGET_STRETCHES * stretch:
             self._recent.clear()
         change = heard.level
-        told = 0.0 if quiet else None
+        told = 0.0 if quiet and not self._as_changed(heard) else None
         if change is not None and not change.passing:
             told = change.decibels
+            if heard.level_dbfs is not None:
+                self._changed.append(heard.level_dbfs)
         self._recent.append((heard.monotonic, told))
         # One more than fills the stretch, so that it is known to be full.
         while len(self._recent) > 1 and heard.monotonic - self._recent[1][0] >= stretch:
@@ -61,6 +65,17 @@ class LevelWatch:
         """Somebody has said what it is: it stands no more."""
         self.standing = None
         self._recent.clear()
+        self._changed.clear()
+
+    def _as_changed(self, heard: Heard) -> bool:
+        """Whether a window that is healthy as it is, is still as loud as the change that stands.
+
+        A change that makes some windows exceed leaves others just below: they are not back.
+        """
+        if self.standing is None or not self._changed or heard.level_dbfs is None:
+            return False
+        back = heard.level_dbfs - float(np.median(self._changed))
+        return abs(back) < abs(self.standing) / 2 or (back > 0) == (self.standing > 0)
 
     def _begins(self) -> bool:
         changed = [one for _, one in self._recent if one]
@@ -76,4 +91,5 @@ class LevelWatch:
         if any(one != 0.0 for _, one in self._recent):
             return False
         self.standing = None
+        self._changed.clear()
         return True
