@@ -54,7 +54,8 @@ from agent.window.condition import ConditionStatus, SensorCondition
 from tools import messages as schemas
 
 AGENT = Path(route.__file__).parent.parent
-#: Recorded before there was a table: what a broker got must not change.
+MQTT_PAGE = AGENT.parent / "docs" / "reference" / "mqtt.md"
+#: Recorded before there was a table; what is meant to be new (drift's `bands`) was added by hand.
 RECORDED = Path(__file__).parent.parent / "fixtures" / "told" / "mqtt.jsonl"
 SCALE = Scale(median=0.2, threshold=0.4, usual=0.3, severe=0.9)
 WHY = Explanation(
@@ -242,6 +243,17 @@ def test_a_row_is_all_that_a_new_kind_of_event_needs(monkeypatch, tmp_path, capl
 
 def test_every_kind_has_a_schema():
     assert {kind.name: kind.model for kind in KINDS}.items() <= schemas.PAYLOADS.items()
+
+
+def test_the_page_says_how_surely_each_topic_goes_out():
+    row = re.compile(r"^\| `<prefix>/<device>/([^`]+)` \| ([01]) \| (yes|no)\b", re.MULTILINE)
+    said = {
+        re.sub(r"<machine>/|/<command>", "", topic): (int(qos), retained == "yes")
+        for topic, qos, retained in row.findall(MQTT_PAGE.read_text(encoding="utf-8"))
+    }
+    ways = [way for way in vars(route).values() if isinstance(way, route.Route)]
+
+    assert said == {way.topic: (way.qos, way.retain) for way in ways}
 
 
 @pytest.mark.parametrize("event", ["bundle", "drift"])
