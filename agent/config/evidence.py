@@ -38,7 +38,7 @@ class EvidenceConfig(Strict):
             description="Sound kept from before the alarm, up to the end of the window that raised "
             "it, seconds; held in memory at all times (64 kB a second at 16 kHz)",
         ),
-    ] = 30.0
+    ] = 60.0
     during_seconds: Annotated[
         float,
         Field(ge=0, le=600, description="Sound kept from then on while the alarm lasts, seconds"),
