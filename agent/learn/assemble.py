@@ -36,6 +36,7 @@ from agent.learn.parity import write_parity
 from agent.learn.patches import fit_patches, write_patches
 from agent.learn.places import spread
 from agent.learn.rehearsal import Rehearsal, summed_up
+from agent.recordings.held import forget_mapped
 from agent.recordings.model import HEALTHY, Machine
 from agent.recordings.windows import Cutting, WindowSet, source_name
 
@@ -204,7 +205,11 @@ def _write_spectrum(
     heard: Sequence[int] = [i for i, row in enumerate(windows.rows) if row.source in sources]
     chosen = [heard[i] for i in spread(len(heard), _SPECTRUM_WINDOWS)]
     task = progress.add_task("healthy spectrum", total=len(chosen))
-    measured = measure_healthy(
-        (windows.waveforms[i] for i in chosen), info.sample_rate, lambda: progress.advance(task)
-    )
+
+    def told() -> None:
+        progress.advance(task)
+        forget_mapped()
+
+    waveforms = (windows.waveforms[i] for i in chosen)
+    measured = measure_healthy(waveforms, info.sample_rate, told)
     np.save(folder / HEALTHY_SPECTRUM, measured.table(), allow_pickle=False)

@@ -34,6 +34,7 @@ from agent.learn.embed import embed
 from agent.learn.promise import keep_promise, window_rule
 from agent.learn.sight import measure_sight
 from agent.learn.untypical import ScoredApart, counted
+from agent.recordings.held import forget_mapped
 from agent.recordings.model import Machine
 from agent.recordings.windows import Cutting, WindowSet
 from agent.score.build import write_scorer
@@ -149,6 +150,7 @@ def make_detector(
     frames, frames_note = fit_still(
         still.waveforms, still.groups, windows.waveforms, windows.groups, info.sample_rate
     )
+    forget_mapped()
     return Detector(
         graph, info, vectors, fitted, gate_vectors, gate, note, frames, frames_note, apart
     )  # fmt: skip

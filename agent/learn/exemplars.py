@@ -12,6 +12,7 @@ from agent.bundle.exemplars import Exemplar, Exemplars, HealthyWindow
 from agent.bundle.manifest import HEALTHY_SOUND, HEALTHY_SOUND_INDEX
 from agent.core.records import Matrix
 from agent.core.storage import write_json
+from agent.recordings.held import forget_mapped
 from agent.recordings.windows import WindowSet
 from agent.score.bank import distances, prepare
 from agent.score.prototypes import coreset
@@ -42,6 +43,7 @@ def write_exemplars(
     count = min(max(_FEWEST, MOST_BYTES // (_SAMPLE_BYTES * length)), _MOST, len(heard))
     chosen, nearest = centres(vectors[heard], count)
     sound = np.concatenate([windows.waveforms[heard[i]] for i in chosen])
+    forget_mapped()
     soundfile.write(
         folder / HEALTHY_SOUND, np.clip(sound, -1.0, 1.0), rate, format="FLAC", subtype="PCM_16"
     )

@@ -81,7 +81,7 @@ def learn(
 ) -> Learnt:
     """Make a bundle of a machine's recordings; nothing is trained, and torch is not needed.
 
-    What takes memory does not grow with the sound: windows are held in a file beyond 64 MB.
+    Windows are held in a file beyond 64 MB; what is touched of it is let go after each step.
 
     Args:
         machine: Its recordings, opened and judged.

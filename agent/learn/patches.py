@@ -16,6 +16,7 @@ from agent.explain.grid import PatchGrid
 from agent.explain.patches import HealthyPatches, nearest, reduce, whole
 from agent.learn.embed import THREADS
 from agent.learn.places import spread
+from agent.recordings.held import forget_mapped
 
 # Healthy windows looked at, and patches of each row of frequencies that are chosen from.
 _WINDOWS = 100
@@ -134,6 +135,7 @@ def _patches(
             one = encoder.patches(waveforms[place])
             assert one is not None
             found.append(one[:times])
+            forget_mapped()
             progress.advance(task)
     finally:
         encoder.stop()
