@@ -83,6 +83,12 @@ def test_every_layout_has_figures_and_a_bad_machine_is_told(done, data) -> None:
     assert "http://" not in page.replace("http://www.w3.org", "")
 
 
+@pytest.fixture
+def no_pictures(monkeypatch) -> None:
+    """The page takes seconds to draw; `test_every_layout_has_figures` looks at it."""
+    monkeypatch.setattr("export.benchmark.report.write_benchmark", lambda *_a, **_k: None)
+
+
 def test_2020_has_a_section_for_each_id_and_no_domains(data) -> None:
     fan = next(m for m in find_benchmark(data, ["fan"]).machines)
     assert {r.section for r in fan.recordings} == {"00", "02"}
@@ -102,6 +108,7 @@ def test_2021_keeps_test_domains_in_folders_of_their_own(tmp_path) -> None:
     assert len(pump.of("test")) == 8
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_killed_it_goes_on_and_only_what_changed_is_done_again(data, tmp_path, monkeypatch) -> None:
     calls: list[str] = []
     real = running.evaluate_one
@@ -137,6 +144,7 @@ def test_killed_it_goes_on_and_only_what_changed_is_done_again(data, tmp_path, m
     assert calls[3:] == ["valve loudness"]
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_cached_embeddings_are_taken_and_damaged_ones_are_not(data, tmp_path, monkeypatch) -> None:
     import export.embedding_cache as caching
 

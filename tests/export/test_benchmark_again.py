@@ -126,6 +126,7 @@ def test_systems_of_one_training_are_one_piece_of_work(data, tmp_path, monkeypat
 
 
 def test_after_a_change_only_what_changed_is_embedded(data, tmp_path, monkeypatch):
+    monkeypatch.setattr("export.benchmark.report.write_benchmark", lambda *_a, **_k: None)
     made: list[int] = []
     write = EmbeddingCache.write
     monkeypatch.setattr(

@@ -85,40 +85,65 @@ def learn(data, kind, training):
     )
 
 
-def listen(tmp_path, heard):
-    """Scores of the agent's windows, in order."""
-    (tmp_path / "agent.yaml").write_text(
-        "device: dev\nmachines:\n- name: fan\n  bundle: bundle\n"
+def listen(root, heard, kinds):
+    """Scores of the windows of one agent with a machine for every kind, in order, by kind."""
+    machines = "".join(
+        f"- name: {kind}\n  bundle: {kind}\n"
         f"  source: {{kind: replay, paths: [{heard}], speed: max}}\n"
+        for kind in kinds
     )
-    config, out = tmp_path / "agent.yaml", tmp_path / "out.jsonl"
+    config, out = root / "agent.yaml", root / "out.jsonl"
+    config.write_text(f"device: dev\nmachines:\n{machines}")
     done = subprocess.run(
         [sys.executable, "-m", "agent.cli", "run", "--config", config, "--jsonl", out],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in out.read_text().splitlines()]
-    return [line["raw_score"] for line in lines if line["kind"] == "score"]
+    return {
+        kind: [
+            one["raw_score"] for one in lines if one["kind"] == "score" and one["machine"] == kind
+        ]
+        for kind in kinds
+    }
 
 
-@pytest.mark.parametrize(
-    "training", ["frozen", "full", pytest.param("lora", marks=pytest.mark.slow)]
+# Every kind once in `make test`, every kind in every way in `make test-all`.
+WAYS = {
+    "once": {kind: "full" if kind in {"beats", "dasheng"} else "frozen" for kind in SIZES},
+    **{training: dict.fromkeys(SIZES, training) for training in TRAININGS},
+}
+
+
+@pytest.fixture(
+    scope="module",
+    params=["once", *(pytest.param(one, marks=pytest.mark.slow) for one in TRAININGS)],
 )
-@pytest.mark.parametrize("kind", sorted(SIZES))
-def test_trained_exported_and_run_by_the_agent(tmp_path, data, heard, kind, training):
+def made(request, tmp_path_factory, data, heard):
+    """A bundle of each kind, and what one agent says with all of them: a process costs seconds."""
+    root = tmp_path_factory.mktemp(request.param)
     (machine,) = load_machines(data)
-    record = train_machine(machine, learn(data, kind, TRAININGS[training]), tmp_path / "run")
-    assert bool(record.losses) == (training != "frozen")
-    exported = export_bundle(tmp_path / "run", tmp_path / "bundle")
-    assert exported.manifest.encoder.precision == "int8"
-    assert exported.manifest.quantization.int8_nodes > 0
-    assert exported.manifest.quantization.torch_cosine_min > 0.999
+    exported = {}
+    for kind, training in sorted(WAYS[request.param].items()):
+        preset = learn(data, kind, TRAININGS[training])
+        record = train_machine(machine, preset, root / "runs" / kind)
+        assert bool(record.losses) == (training != "frozen")
+        exported[kind] = export_bundle(root / "runs" / kind, root / kind)
+    return root, exported, listen(root, heard, sorted(SIZES))
 
-    scores = listen(tmp_path, heard)
-    bundle = open_bundle(tmp_path / "bundle")
+
+@pytest.mark.parametrize("kind", sorted(SIZES))
+def test_trained_exported_and_run_by_the_agent(made, heard, kind):
+    root, exported, told = made
+    manifest, scores = exported[kind].manifest, told[kind]
+    assert manifest.encoder.precision == "int8"
+    assert manifest.quantization.int8_nodes > 0
+    assert manifest.quantization.torch_cosine_min > 0.999
+
+    bundle = open_bundle(root / kind)
     try:
         samples = read_audio(heard, rate=bundle.manifest.encoder.sample_rate)
         windows = samples[: len(scores) * bundle.manifest.encoder.window_samples]
