@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 import pytest
 import yaml
-from support.browser import click, find, open_browser, shown, sized
+from support.browser import click, find, open_browser, shown, sized, violations
 from support.bundles import FAULTY_HZ, tone, write
 from support.page import Running, page_config, until
 
@@ -163,3 +163,25 @@ def test_times_are_marked_where_a_clock_on_the_wall_has_marks(browser, running):
     assert all(one[4] % 15 == 0 for one in minute)
     assert [one[3:] for one in narrow] == [one[3:] for one in narrow if one[3] % 30 == 0]
     assert all(2 <= len(one) <= 10 for one in found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_is_accessible(browser, running, scheme):
+    (alarm,) = httpx.get(f"{running.url}/api/alarms").json()["alarms"]
+    pages = ["overview", "live/pump", "alarms", f"alarms/pump/{alarm['alarm_id']}", "why/pump",
+             "collect/pump", "setup/pump"]  # fmt: skip
+    media = [{"name": "prefers-color-scheme", "value": scheme}]
+    try:
+        for width in (390, 1280):
+            sized(browser, width)
+            for page in pages:
+                browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
+                browser.get("about:blank")
+                browser.get(f"{running.url}/#{page}")
+                shown(browser, ".link.on", "connected")
+                shown(browser, "main h2")
+                assert violations(browser) == [], (page, width)
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+        sized(browser, 0)

@@ -98,3 +98,18 @@ def photograph(browser, name: str) -> None:
         Path(folder).mkdir(parents=True, exist_ok=True)
         browser.save_screenshot(str(Path(folder) / f"{name}-{word}.png"))
     sized(browser, 0)
+
+
+def violations(browser) -> list[str]:
+    """What axe-core finds amiss with the page shown; skips without $AUSCULT_AXE.
+
+    `npm pack axe-core` and unpack it; $AUSCULT_AXE is its `axe.min.js`.
+    """
+    place = os.environ.get("AUSCULT_AXE")
+    if not place:
+        pytest.skip("needs axe-core: npm pack axe-core, and its axe.min.js as $AUSCULT_AXE")
+    browser.execute_script(Path(place).read_text())
+    found = browser.execute_async_script(
+        "axe.run(document, {resultTypes: ['violations']}).then(arguments[0])"
+    )
+    return [f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in found["violations"]]
