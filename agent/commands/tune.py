@@ -71,10 +71,8 @@ def tune(
     config = load_config(config_path)
     works = _works(config)
     device = device_class()
-    as_json = json_path is not None
-    if not as_json:
-        click.echo(f"{device}; {sum(work.per_second for work in works):.2g} windows a second")
-    trials = list(_trials(config, works, windows, quiet=as_json))
+    click.echo(f"{device}; {sum(work.per_second for work in works):.2g} windows a second")
+    trials = list(_trials(config, works, windows))
     try:
         chosen = best(trials)
     except ValueError as fault:
@@ -87,20 +85,18 @@ def tune(
         f"{chosen.cost.wall_ms:.1f} ms and {chosen.cost.cpu_ms:.1f} ms of processor a window",
     ]
     text = replaced(config_path.read_text(encoding="utf-8"), section(chosen.inference, remarks))
-    if as_json:
-        write_given(json_path, _report(device, trials, chosen))
-    else:
-        click.echo(f"chosen: {_words(chosen)}")
-        if chosen.load > KEEPING_UP:
-            click.echo(
-                f"windows take {chosen.load:.0%} of the time there is: listen with a longer "
-                "`hop_seconds`, or export a smaller preset", err=True,
-            )  # fmt: skip
-        click.echo(difference(config_path, text))
-    if write or (not as_json and _asked()):
+    write_given(json_path, _report(device, trials, chosen))
+    click.echo(f"chosen: {_words(chosen)}")
+    if chosen.load > KEEPING_UP:
+        click.echo(
+            f"windows take {chosen.load:.0%} of the time there is: listen with a longer "
+            "`hop_seconds`, or export a smaller preset", err=True,
+        )  # fmt: skip
+    click.echo(difference(config_path, text))
+    if write or (json_path is None and _asked()):
         write_config(config_path, text, chosen.inference)
         click.echo(f"{config_path}: written; restart the agent to use it")
-    elif not as_json:
+    else:
         click.echo(f"{config_path}: unchanged; `--write` writes them")
 
 
@@ -130,7 +126,7 @@ def _works(config: AgentConfig) -> list[Work]:
     return list(found.values())
 
 
-def _trials(config: AgentConfig, works: list[Work], windows: int, *, quiet: bool) -> list[Trial]:
+def _trials(config: AgentConfig, works: list[Work], windows: int) -> list[Trial]:
     import onnxruntime
 
     from agent.config.encode import InferenceConfig
@@ -150,8 +146,7 @@ def _trials(config: AgentConfig, works: list[Work], windows: int, *, quiet: bool
     found = []
     for trial in explore(config.inference, lists, usable_cores(), attempt):
         found.append(trial)
-        if not quiet:
-            click.echo(f"  {_words(trial)}")
+        click.echo(f"  {_words(trial)}")
     return found
 
 
