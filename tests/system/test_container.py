@@ -158,7 +158,9 @@ def test_it_listens_alarms_ends_in_order_and_takes_up_again(store, tmp_path):
             return subprocess.Popen(
                 store.words(
                     "run", "--isolation=chroot", "--network=host",
-                    f"--volume={etc}:/etc/auscult:ro", f"--volume={state}:/var/lib/auscult", box,
+                    f"--volume={etc}:/etc/auscult:ro",
+                    # Beside the declared volume, over which buildah (unlike podman) may lay its own.
+                    f"--volume={state}:/state", "--env=STATE_DIRECTORY=/state", box,
                     "--", *settings["Entrypoint"], *settings["Cmd"],
                 ),
                 stdout=file, stderr=file,
