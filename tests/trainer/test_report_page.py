@@ -119,3 +119,33 @@ def test_a_sentence_that_begins_with_a_number_is_no_number():
     html = page.html()
     assert '<th class="number">count</th>' in html
     assert '<th class="number">what</th>' not in html
+
+
+def test_a_picture_lets_the_page_s_ground_through_and_reads_on_light_and_dark():
+    """On a dark page the demo's plots were white."""
+    import io
+
+    import matplotlib.colors
+    import matplotlib.image
+
+    from trainer.report.paint import INK, LINE, draw, losses
+
+    bare, paper = (
+        matplotlib.image.imread(
+            io.BytesIO(draw((4, 2), losses([3, 2, 1]), paper=one)), format="png"
+        )
+        for one in (False, True)
+    )
+    assert bare[0, 0, 3] == 0
+    assert (bare[..., 3] < 0.5).mean() > 0.7
+    assert paper[0, 0].tolist() == [1, 1, 1, 1]
+
+    def luminance(colour):
+        parts = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
+                 for c in matplotlib.colors.to_rgb(colour)]  # fmt: skip
+        return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+    for ink in (INK, LINE):
+        for ground in ("#ffffff", "#16181b"):
+            low, high = sorted((luminance(ink), luminance(ground)))
+            assert (high + 0.05) / (low + 0.05) > 3.9, (ink, ground)

@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -14,7 +15,16 @@ from matplotlib.ticker import MaxNLocator
 from agent.core.records import Matrix, Samples
 
 # Told apart by people who do not see red and green alike (Okabe & Ito 2008).
-HEALTHY, FAULTY, OTHER, LINE = "#0072B2", "#D55E00", "#56B4E9", "#444444"
+HEALTHY, FAULTY, OTHER, LINE = "#0072B2", "#D55E00", "#56B4E9", "#747b82"
+# Letters and axes that read on a white page and on a dark one.
+INK = "#747b82"
+_BARE = {
+    **dict.fromkeys(
+        ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK
+    ),
+    "legend.facecolor": "none",
+    "legend.framealpha": 0.0,
+}
 _DPI = 110
 _FRAME, _STEP = 1024, 256
 # dB shown below the loudest point.
@@ -23,21 +33,24 @@ _SHOWN = 60
 Painter = Callable[[Axes], None]
 
 
-def draw(size: tuple[float, float], *painters: Painter) -> bytes:
+def draw(size: tuple[float, float], *painters: Painter, paper: bool = False) -> bytes:
     """A PNG of panels below each other, each painted by one function.
 
     Args:
         size: Width and height, inches.
         painters: One a panel, from the top.
+        paper: On white, for a file of its own; else on nothing, so that a page's own ground, light
+            or dark, shows through.
     """
-    figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
-    FigureCanvasAgg(figure)
-    for axes, paint in zip(
-        figure.subplots(len(painters), 1, squeeze=False)[:, 0], painters, strict=True
-    ):
-        paint(axes)
     target = io.BytesIO()
-    figure.savefig(target, format="png")
+    with rc_context({} if paper else _BARE):
+        figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
+        FigureCanvasAgg(figure)
+        for axes, paint in zip(
+            figure.subplots(len(painters), 1, squeeze=False)[:, 0], painters, strict=True
+        ):
+            paint(axes)
+        figure.savefig(target, format="png", transparent=not paper)
     return target.getvalue()
 
 
