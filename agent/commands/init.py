@@ -65,11 +65,11 @@ def init(
             where=config_path,
             remedy="Give another --config, or replace it with --force.",
         )
-    if not yes and _asks():
+    if not yes and at_terminal():
         device = device or click.prompt("Name of this device in messages", _host())
         machines = machines or (click.prompt("Name of the machine to listen to", "machine-1"),)
         if not microphones:
-            microphones = _microphones(len(machines))
+            microphones = free_microphones(len(machines))
         if broker is None:
             broker = click.prompt("MQTT broker, HOST or HOST:PORT (empty for none)", "").strip()
         if page is None:
@@ -105,7 +105,7 @@ def init(
     click.echo(next_command("doctor", "--config", config_path))
 
 
-def _asks() -> bool:
+def at_terminal() -> bool:
     return sys.stdin.isatty()
 
 
@@ -115,7 +115,7 @@ def _host() -> str:
     return AgentConfig.model_validate({"machines": [{"name": "x"}]}).device_name
 
 
-def _microphones(count: int) -> tuple[str, ...]:
+def free_microphones(count: int) -> tuple[str, ...]:
     """Ask for the microphone, of those that there are."""
     from agent.capture import portaudio
     from agent.core.errors import AudioError

@@ -63,8 +63,8 @@ def test_brokers(tmp_path, given, host, port):
 
 
 def test_answers_at_a_terminal(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_asks", lambda: True)
-    monkeypatch.setattr(module, "_microphones", lambda count: ("hw:CARD=A,DEV=0",) * count)
+    monkeypatch.setattr(module, "at_terminal", lambda: True)
+    monkeypatch.setattr(module, "free_microphones", lambda count: ("hw:CARD=A,DEV=0",) * count)
 
     run("--config", tmp_path / "a.yaml", typed="hall-9\npump\nbroker\nn\ny\n")
 

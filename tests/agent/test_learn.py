@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -212,7 +213,7 @@ def test_what_the_trainer_refuses_is_refused(tmp_path, broken, told):
 
 
 def test_a_disk_too_small_for_the_windows_is_named(data, tmp_path, monkeypatch):
-    full = shutil._ntuple_diskusage(10**9, 10**9 - 10**6, 10**6)
+    full = SimpleNamespace(total=10**9, used=10**9 - 10**6, free=10**6)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
 
     with pytest.raises(AuscultError, match="TMPDIR"):
