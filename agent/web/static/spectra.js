@@ -13,8 +13,8 @@ export class Spectra {
     this.place = `machines/${encodeURIComponent(machine)}/drift`;
     this.found = null;
     this.said = el("p", { id: "drift-bands" });
-    this.canvas = el("canvas", { class: "graph small", role: "img", id: "spectra" });
-    this.days = el("canvas", { class: "graph small", role: "img", id: "drift-days" });
+    this.canvas = el("canvas", { class: "graph small", role: "img", id: "spectra", "aria-label": "Level by frequency, healthy and now" });
+    this.days = el("canvas", { class: "graph small", role: "img", id: "drift-days", "aria-label": "Change of each band over the days" });
     this.sounds = el("div", { class: "two" });
     this.dayPart = el("div", {}, el("h3", {}, "Bands over the days"), this.days, el("ul", { class: "legend" }, el("li", {}, "warm: louder than healthy; cold: quieter; full colour from 10 dB on")));
     this.node = el("div", { class: "stackup", hidden: true }, this.said, el("h3", {}, "Spectrum then and now"), this.canvas,
