@@ -100,6 +100,7 @@ class Extensions:
                 partial(adapted, machine, self._config.state_path),
                 self._config.bundles.trial_seconds, remember=not strict,
                 allow_older=self._config.bundles.allow_older,
+                accept_learnt=self._config.bundles.accept_learnt,
             )  # fmt: skip
             trusted = TrustedBundle(
                 self._config.bundle_of(machine), self._config.state_path, machine.name, opening

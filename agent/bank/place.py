@@ -162,7 +162,9 @@ def place_of_machine(
     original = config.bundle_of(machine)
     vouching = None
     if config.bundles.public_key is not None:
-        vouching = Vouching(config.bundles.public_key, config.state_path)
+        vouching = Vouching(
+            config.bundles.public_key, config.state_path, config.bundles.accept_learnt
+        )
         # Nothing may be grown from, or shown of, a bundle that the agent would not open.
         vouching.check(original, original)
     folders = version_folders(config.state_path, machine.name, original)

@@ -94,8 +94,10 @@ def learn(
     from agent.bundle.sign import load_private
     from agent.collect.learning import NICENESS, device_signing, learn_collected
     from agent.config.agent import load_config
+    from agent.core.errors import ConfigError
     from agent.core.interrupt import stopped_like_interrupt
     from agent.core.progress import progress_bar
+    from agent.deploy.device_key import ACCEPT_LEARNT
     from agent.learn.encoders import DEFAULT, encoder_of, shipped_encoder
     from agent.learn.learn import Signing
     from agent.learn.learn import learn as learn_bundle
@@ -120,6 +122,12 @@ def learn(
             name = _machine(config, machine)
             place = out or config.bundle_at(name)
             if signing is None and config.bundles.public_key is not None:
+                if not config.bundles.accept_learnt:
+                    raise ConfigError(
+                        "this device takes only bundles that the site signed",
+                        where=config_path,
+                        remedy=f"{ACCEPT_LEARNT} Or sign it with the site's key: --sign KEY.",
+                    )
                 signing = device_signing(config.state_path)
             done = learn_collected(
                 config.state_path, name, place, encoder, progress,

@@ -20,6 +20,14 @@ class BundlesConfig(Strict):
             "its other half are opened; needs the package of `auscult[sign]`. null opens any"
         ),
     ] = None
+    accept_learnt: Annotated[
+        bool,
+        Field(
+            description="With `public_key`: also take up bundles that were learnt on this device "
+            "(`auscult learn`, or on the page), which its own key signs. Whoever may log in to the "
+            "page then decides what is healthy"
+        ),
+    ] = False
     allow_older: Annotated[
         bool,
         Field(

@@ -41,6 +41,7 @@ from agent.deploy.versions import Versions, grew_from
 log = logging.getLogger(__name__)
 
 DEVICE_KEY = "device.key"
+ACCEPT_LEARNT = "Set `bundles.accept_learnt: true` to take what is learnt here, too."
 _SIGN = "If you vouch for it: `auscult bank sign --config AGENT.yaml NUMBER`; else grow it anew."
 
 
@@ -92,10 +93,12 @@ class Vouching:
     Attributes:
         public_key: PEM of the key that exports must be signed with.
         state: The agent's state directory, where the device's own key is.
+        learnt: Bundles learnt on this device are taken too, by its own key.
     """
 
     public_key: Path
     state: Path
+    learnt: bool = False
 
     def check(self, folder: Path, original: Path) -> None:
         """Hold a bundle, or a version of it, to the keys.
@@ -157,11 +160,15 @@ class Vouching:
     def _vouch_original(self, head: Head, site: Any, original: Path) -> None:
         """A bundle is signed by the site, or was learnt here and is signed by this device."""
         public = _public(self.state)
-        if public.exists():
-            own = load_public(public)
-            if signed_by(head, own):
-                verify_head(head, own, LEARNT, original)
-                return
+        if public.exists() and signed_by(head, own := load_public(public)):
+            if not self.learnt:
+                raise BundleError(
+                    "was learnt on this device, which takes only bundles that the site signed",
+                    where=original,
+                    remedy=ACCEPT_LEARNT,
+                )
+            verify_head(head, own, LEARNT, original)
+            return
         verify_head(head, site, CONTEXT, original)
 
     def sign(self, folder: Path, digest: str) -> None:

@@ -44,6 +44,7 @@ class Opening:
             for so long at most; 0 for none.
         remember: Leave word of what is opened, for the next start; for the agent alone.
         allow_older: Take up older bundles, and other machines', of a signed setup too.
+        accept_learnt: Take up bundles learnt on this device in a signed setup too.
     """
 
     inference: InferenceConfig = field(default_factory=InferenceConfig)
@@ -53,6 +54,7 @@ class Opening:
     trial_seconds: float = 0.0
     remember: bool = False
     allow_older: bool = False
+    accept_learnt: bool = False
 
 
 class TrustedBundle:
@@ -179,7 +181,9 @@ class TrustedBundle:
     def _vouch(self, folder: Path, original: Path, head: Head) -> None:
         """Hold what was read of a bundle to the keys."""
         if self._opening.public_key is not None:
-            Vouching(self._opening.public_key, self._state).vouch(head, folder, original)
+            Vouching(self._opening.public_key, self._state, self._opening.accept_learnt).vouch(
+                head, folder, original
+            )
 
     def _meant(self, copy: SealedCopy, *, allow: bool) -> None:
         """Is it this machine's, and no older than what was taken up before?"""

@@ -248,7 +248,7 @@ def check_bundle(config: AgentConfig, machine: MachineConfig) -> tuple[Finding, 
     opening = Opening(
         inference, config.bundles.public_key, partial(suits, machine),
         partial(adapted, machine, config.state_path), config.bundles.trial_seconds,
-        allow_older=config.bundles.allow_older,
+        allow_older=config.bundles.allow_older, accept_learnt=config.bundles.accept_learnt,
     )  # fmt: skip
     trusted = TrustedBundle(place, config.state_path, machine.name, opening)
     try:

@@ -17,6 +17,7 @@ from http import HTTPStatus
 from typing import Any
 
 from agent.core.child import running
+from agent.deploy.device_key import ACCEPT_LEARNT
 from agent.web.backend import Backend
 from agent.web.endpoint import ApiError, Asked, Endpoint
 from agent.web.learning_models import Learning, LearnOrder
@@ -59,6 +60,11 @@ class LearnDesk:
     def _begin(self, asked: Asked) -> Learning:
         machine, config = known_machine(self._backend, asked), self._backend.config
         own = next(one for one in config.machines if one.name == machine)
+        if config.bundles.public_key is not None and not config.bundles.accept_learnt:
+            raise ApiError(
+                HTTPStatus.CONFLICT,
+                f"this device takes only bundles that the site signed. {ACCEPT_LEARNT}",
+            )
         with self._lock:
             if self._child is not None and self._child.poll() is None:
                 raise ApiError(

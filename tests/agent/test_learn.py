@@ -126,6 +126,19 @@ def test_what_was_collected_is_learnt_where_the_agent_takes_it_up(tmp_path):
     assert "takes it up" in done.output
 
 
+def test_a_device_of_signed_bundles_learns_nothing_unless_that_is_allowed(tmp_path):
+    healthy.collected(tmp_path / "state", "pump")
+    config = tmp_path / "agent.yaml"
+    settings = {
+        "state_dir": "state", "bundles": {"public_key": "site.pub"}, "machines": [{"name": "pump"}],
+    }  # fmt: skip
+    config.write_text(yaml.safe_dump(settings))
+    done = CliRunner().invoke(learn, ["--config", str(config)])
+    assert done.exit_code
+    assert "accept_learnt" in str(done.exception.remedy)
+    assert not (tmp_path / "state" / "bundles" / "pump").exists()
+
+
 def test_where_only_signed_bundles_are_taken_the_devices_own_key_signs(tmp_path):
     sign = pytest.importorskip("agent.bundle.sign")
     pytest.importorskip("cryptography")
@@ -133,17 +146,19 @@ def test_where_only_signed_bundles_are_taken_the_devices_own_key_signs(tmp_path)
     healthy.collected(tmp_path / "state", "pump", 5)
     config = tmp_path / "agent.yaml"
     settings = {
-        "state_dir": "state", "bundles": {"public_key": "site.pub"}, "machines": [{"name": "pump"}],
+        "state_dir": "state", "bundles": {"public_key": "site.pub", "accept_learnt": True}, "machines": [{"name": "pump"}],
     }  # fmt: skip
     config.write_text(yaml.safe_dump(settings))
 
     run("--config", config)
 
     bundle = tmp_path / "state" / "bundles" / "pump"
-    here = Vouching(tmp_path / "site.pub", tmp_path / "state")
+    here = Vouching(tmp_path / "site.pub", tmp_path / "state", learnt=True)
     here.check(bundle, bundle)
+    with pytest.raises(BundleError, match="only bundles that the site signed"):
+        Vouching(tmp_path / "site.pub", tmp_path / "state").check(bundle, bundle)
     with pytest.raises(BundleError, match="was signed with key"):
-        Vouching(tmp_path / "site.pub", tmp_path / "elsewhere").check(bundle, bundle)
+        Vouching(tmp_path / "site.pub", tmp_path / "elsewhere", learnt=True).check(bundle, bundle)
     # A version's signature is none for a bundle as a whole.
     here.sign(bundle, read_manifest(bundle).digest)
     with pytest.raises(BundleError, match="does not fit"):
