@@ -78,16 +78,12 @@ def learn(
     *,
     sound: bool,
 ) -> None:
-    r"""Make a bundle of healthy sound with an encoder that comes with auscult.
+    """Make a bundle of healthy sound with an encoder that comes with auscult.
 
     DATA is a folder with `normal/` (and, if you have them, `idle/`, `noise/`), as `auscult record`
     fills it; with --config it is what the agent has collected. Nothing is trained and no
     workstation is needed: the bundle is what `auscult train` and `auscult export` make of the same
     recordings with the same preset.
-
-    \b
-      auscult learn pump7 --out pump7.bundle
-      auscult learn --config agent.yaml --machine pump7
     """
     from rich.console import Console
 

@@ -15,6 +15,7 @@ from rich.markup import escape
 
 from agent.bundle.manifest import Manifest
 from agent.core.errors import AuscultError, ConfigError
+from agent.core.program import program
 from agent.core.progress import progress_bar
 from agent.core.text import plural
 from agent.recordings.load import load_machines
@@ -40,14 +41,6 @@ _SILENCE_SECONDS = 60.0
 # After the agent's end, its last messages may still be on their way.
 _LINGER_SECONDS = 2.0
 SYNTHETIC = Counts(train_source=72, train_target=0, test_normal=8, test_anomaly=9)
-
-NEXT_STEPS = """\
-# 1. Record the healthy machine: some minutes at every load, as WAV or FLAC, into my-fan/normal/
-# 2. Train, and export a bundle
-auscult train my-fan --out runs/my-fan
-auscult export runs/my-fan --out my-fan.bundle
-# 3. On the device: name the bundle, the microphone and your broker in agent.yaml, then
-auscult run --config agent.yaml"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +148,7 @@ def show(options: Options, console: Console) -> Outcome:
                 manifest=manifest,
                 bundle_bytes=_size(bundle),
                 steps=tuple(clock.steps),
-                next_steps=NEXT_STEPS,
+                next_steps=next_steps(),
             ),
         )
     _tell(outcome, manifest, page, picture, console)
@@ -276,7 +269,20 @@ def _tell(
         )
     console.print(f"    report: {page}\n    picture: {picture}", highlight=False)
     console.print("\n[bold]With your machine:[/]")
-    console.print(NEXT_STEPS, highlight=False, markup=False)
+    console.print(next_steps(), highlight=False, markup=False)
+
+
+def next_steps() -> str:
+    """What to type with a machine of one's own, with the path of this environment where needed."""
+    auscult = program()
+    return f"""\
+# 1. Record the healthy machine: some minutes at every load, as WAV or FLAC, into my-fan/normal/
+{auscult} record --label healthy --seconds 1200 --out my-fan
+# 2. Learn it
+{auscult} learn my-fan --out my-fan.bundle
+# 3. Write a first agent.yaml: the bundle, the microphone, your broker; then listen
+{auscult} init
+{auscult} run --config agent.yaml"""
 
 
 def _prepare(out: Path) -> Path:

@@ -100,3 +100,11 @@ def test_the_next_command_is_one_that_can_be_typed(tmp_path, monkeypatch):
     (other / "auscult").touch(mode=0o755)
     monkeypatch.setenv("PATH", str(other))
     assert program() == f"'{script}'"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_commands_help_shows_no_mark_of_its_own_making(name):
+    """Click's `\\b` in a raw docstring is printed as it stands, and runs lines together."""
+    done = CliRunner().invoke(load(name), ["--help"])
+    assert done.exit_code == 0
+    assert "\\b" not in done.output
