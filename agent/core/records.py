@@ -195,6 +195,7 @@ class Score:
         varies: What is strange in a window that exceeds comes and goes within it, more than healthy
             sound does: a vehicle that passes, speech, a door.
         foreign: Sounds from elsewhere that are heard in a window that exceeds.
+        level_dbfs: How loud it is, dBFS; None of an idle machine's, or where it was not measured.
     """
 
     window: Window
@@ -206,6 +207,7 @@ class Score:
     offset_db: float = 0.0
     varies: bool = False
     foreign: tuple[ForeignSound, ...] = ()
+    level_dbfs: float | None = None
 
     @property
     def counted(self) -> float | None:

@@ -175,7 +175,7 @@ class WindowScorer:
         if bundle.significance is not None:
             p_value = float(bundle.significance.windows(value))
         score = Score(
-            window, float(value), nearest, took, p_value, level, offset, varies, foreign
+            window, float(value), nearest, took, p_value, level, offset, varies, foreign, loud
         )  # fmt: skip
         state = MachineState.RUNNING
         if idle:

@@ -9,6 +9,7 @@ from agent.config.decide import DecideConfig
 from agent.core.level_change import LevelChange
 from agent.core.records import Score, Validity, Window
 from agent.decide.alarm import AlarmDecider
+from agent.window.validity import level_dbfs
 
 RATE, SECONDS = 100, 10.0
 NOISE = np.random.default_rng(0).standard_normal(int(RATE * SECONDS)).astype(np.float32)
@@ -24,7 +25,9 @@ def told(*stretches, memory=None):
                 amplitude * NOISE, RATE, index, 5e6 + index, 1e9 + index, Validity.VALID
             )
             level = None if change is None else LevelChange(change, 0.5)
-            decision = decider.decide(Score(window, value, level=level))
+            decision = decider.decide(
+                Score(window, value, level=level, level_dbfs=level_dbfs(window.samples))
+            )
             found += [(event.kind.value, index) for event in decision.events]
             index += 1
     return found, decider
