@@ -218,7 +218,7 @@ def _hear_its_healthy_neighbour(browser, device):
         30,
     )
     assert len(sounds) >= 2
-    picture = shown(browser, "img[alt^='Spectrogram of the healthy']")
+    picture = shown(browser, "canvas[aria-label^='Spectrogram of the healthy']")
     browser.execute_script("arguments[0].scrollIntoView()", picture)
-    until(lambda: browser.execute_script("return arguments[0].naturalWidth", picture) > 500)
+    until(lambda: browser.execute_script("return arguments[0].dataset.drawn", picture))
     photograph(browser, "6-compared")
