@@ -51,7 +51,7 @@ def test_it_detects_and_says_so(shown):
     words = " ".join(done.stdout.split())
     assert "ALARM raised" in words
     assert re.search(r"raised \d+ s \(\d+ windows\) after the fault began", words)
-    assert "auscult export runs/my-fan" in words
+    assert "auscult learn my-fan --out my-fan.bundle" in words
     assert "\x1b" not in done.stdout  # plain lines: this is no terminal
 
 
