@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from agent.config.time_zone import TimeZone
 from agent.core.schema import Strict
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -48,21 +49,9 @@ class MaintenanceConfig(Strict):
         ),
     ]
     zone: Annotated[
-        str | None,
+        TimeZone | None,
         Field(description="Time zone of these, such as Europe/Berlin; null for the device's own"),
     ] = None
-
-    @field_validator("zone")
-    @classmethod
-    def _known(cls, value: str | None) -> str | None:
-        if value is not None:
-            try:
-                ZoneInfo(value)
-            except (ZoneInfoNotFoundError, ValueError, OSError) as fault:
-                raise ValueError(
-                    f"there is no time zone {value!r}: give one such as Europe/Berlin"
-                ) from fault
-        return value
 
     @model_validator(mode="after")
     def _possible(self) -> MaintenanceConfig:

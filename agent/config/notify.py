@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from datetime import time
 from typing import Annotated, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
+from agent.config.time_zone import TimeZone
 from agent.core.paths import FilePath
 from agent.core.schema import Strict, spelt
 
@@ -25,25 +25,13 @@ class QuietHours(Strict):
         Field(pattern=_CLOCK, description="Up to, the next day's where it is not after `begin`"),
     ]
     zone: Annotated[
-        str | None,
+        TimeZone | None,
         Field(description="Time zone, such as Europe/Berlin; null for the device's own"),
     ] = None
     except_zones: Annotated[
         tuple[Literal["A", "B", "C", "D"], ...],
         Field(description="Alarms in these severity zones are told at once all the same"),
     ] = ("D",)
-
-    @field_validator("zone")
-    @classmethod
-    def _known(cls, value: str | None) -> str | None:
-        if value is not None:
-            try:
-                ZoneInfo(value)
-            except (ZoneInfoNotFoundError, ValueError, OSError) as fault:
-                raise ValueError(
-                    f"there is no time zone {value!r}: give one such as Europe/Berlin"
-                ) from fault
-        return value
 
     @model_validator(mode="after")
     def _some(self) -> QuietHours:
