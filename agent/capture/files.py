@@ -232,6 +232,38 @@ def stream_audio(
         )
 
 
+def read_stretch(
+    path: str | Path, start: float, seconds: float, *, rate: int, channel: int | None = None
+) -> Samples:
+    """Read a part of a file, with no more of it in memory than that.
+
+    Args:
+        path: The file.
+        start: Where it begins, seconds.
+        seconds: How long it is at most: less where the file ends.
+        rate: As for `read_audio`.
+        channel: As for `read_audio`.
+
+    Returns:
+        float32, shape `(n,)`; empty beyond the end.
+
+    Raises:
+        AudioError: As `read_frames`.
+    """
+    skip, want = round(start * rate), round(seconds * rate)
+    parts: list[Samples] = []
+    for block in stream_audio(path, rate=rate, channel=channel):
+        if skip >= len(block):
+            skip -= len(block)
+            continue
+        parts.append(block[skip : skip + want])
+        want -= len(parts[-1])
+        skip = 0
+        if want <= 0:
+            break
+    return np.concatenate(parts) if parts else np.empty(0, np.float32)
+
+
 def _by_ffmpeg(path: Path) -> bool:
     """Whether a file is for ffmpeg: by its suffix."""
     return path.suffix.lower() in PHONE_SUFFIXES

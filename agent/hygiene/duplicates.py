@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from agent.capture.files import stream_audio
+from agent.capture.files import read_stretch
 from agent.core.errors import AudioError
 from agent.hygiene.fingerprint import RATE, STEP
 from agent.hygiene.measure import Measured
@@ -156,18 +156,7 @@ def _compare(
 
 def _stretch(path: Path, start: float, seconds: float, channel: int | None) -> Sound:
     """Mono sound of a file from `start` on, at `RATE`."""
-    skip, want = round(start * RATE), round(seconds * RATE)
-    parts = []
-    for block in stream_audio(path, rate=RATE, channel=channel):
-        if skip >= len(block):
-            skip -= len(block)
-            continue
-        parts.append(block[skip : skip + want])
-        want -= len(parts[-1])
-        skip = 0
-        if want <= 0:
-            break
-    return np.concatenate(parts).astype(np.float64) if parts else np.empty(0)
+    return read_stretch(path, start, seconds, rate=RATE, channel=channel).astype(np.float64)
 
 
 def _agreement(a: Sound, b: Sound) -> tuple[float, float, int]:

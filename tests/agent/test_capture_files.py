@@ -9,7 +9,7 @@ import pytest
 import soundfile
 import soxr
 
-from agent.capture.files import audio_info, is_audio, read_audio
+from agent.capture.files import audio_info, is_audio, read_audio, read_stretch
 from agent.capture.headers import read_header
 from agent.core.errors import AudioError
 
@@ -202,3 +202,12 @@ def test_what_has_no_sound_in_it_lacks_none(tmp_path, data):
     (tmp_path / "a.wav").write_bytes(data)
     header = read_header(tmp_path / "a.wav")
     assert header is None or header.missing_share == 0
+
+
+@pytest.mark.parametrize(("start", "seconds"), [(0.0, 1.0), (0.5, 2.0), (2.5, 5.0), (9.0, 1.0)])
+def test_a_stretch_is_that_part_of_the_file_and_ends_with_it(tmp_path, start, seconds):
+    path = tmp_path / "a.wav"
+    sound = np.random.default_rng(0).uniform(-0.5, 0.5, 3 * 8000).astype(np.float32)
+    soundfile.write(path, sound, 8000, subtype="FLOAT")
+    wanted = sound[int(8000 * start) : int(8000 * (start + seconds))]
+    assert np.array_equal(read_stretch(path, start, seconds, rate=8000), wanted)

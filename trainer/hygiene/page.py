@@ -9,7 +9,7 @@ from statistics import median
 
 import numpy as np
 
-from agent.capture.files import stream_audio
+from agent.capture.files import read_stretch
 from agent.core.errors import AudioError
 from agent.core.records import Samples
 from agent.core.text import plural
@@ -180,21 +180,10 @@ def _untypical(page: Page, one: Inspection, channel: int | None) -> None:
 
 
 def _sound(recording: Recording, start: float, channel: int | None) -> Samples:
-    skip, want = round(start * _RATE), round(_SECONDS * _RATE)
-    parts: list[Samples] = []
     try:
-        for block in stream_audio(recording.path, rate=_RATE, channel=channel):
-            if skip >= len(block):
-                skip -= len(block)
-                continue
-            parts.append(block[skip : skip + want])
-            want -= len(parts[-1])
-            skip = 0
-            if want <= 0:
-                break
+        return read_stretch(recording.path, start, _SECONDS, rate=_RATE, channel=channel)
     except AudioError:
         return np.empty(0, np.float32)
-    return np.concatenate(parts) if parts else np.empty(0, np.float32)
 
 
 def _player(sound: Samples) -> bytes:
