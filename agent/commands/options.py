@@ -26,7 +26,7 @@ def default_config() -> Path:
 
 
 def found_config() -> Path | None:
-    """The same, where there is one."""
+    """The configuration that a command takes when none is named; None where there is none."""
     found = default_config()
     return found if found.is_file() else None
 

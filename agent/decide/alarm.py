@@ -288,7 +288,7 @@ class AlarmDecider:
             self._alert = Evidence(rule, active=memory.alert_active)
 
     def _strong_evidence(self, alarm: float, *, active: bool) -> Evidence | None:
-        """Of sound that is strong enough to be told sooner; None where nothing says what is."""
+        """Evidence for a strong fault, which is told sooner; None without a scale."""
         amounts, seconds, scale = self._config.amounts, self._config.strong_seconds, self._scale
         if seconds is None or scale is None or amounts.in_windows or seconds >= amounts.raise_after:
             return None

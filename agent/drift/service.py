@@ -42,7 +42,7 @@ class Spectrum(Protocol):
         ...
 
     def words(self) -> str:
-        """The same for a person; empty when no band has changed."""
+        """The changed bands in words, for people; empty when none has changed."""
         ...
 
     def accept(self) -> None:

@@ -64,7 +64,7 @@ def joined(stretches: Iterable[Stretch]) -> tuple[Stretch, ...]:
 def cells_within(
     stretches: Sequence[Stretch], count: int, cell_seconds: float
 ) -> npt.NDArray[np.bool_]:
-    """Which of so many cells a stretch reaches into, shape `(count,)`."""
+    """Mask of the cells in time that a stretch reaches into, shape `(count,)`."""
     found = np.zeros(count, bool)
     for begin, end in stretches:
         # The last cell may be longer than the others.

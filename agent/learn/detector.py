@@ -66,7 +66,7 @@ class Detector:
 
 
 class Embedder(Protocol):
-    """As `agent.learn.embed.embed`; one that keeps what it computed, for instance."""
+    """Computes embeddings of windows, with the arguments of `agent.learn.embed.embed`."""
 
     def __call__(
         self,

@@ -1,4 +1,4 @@
-"""Which of many windows stand for all of them."""
+"""Chooses a few windows that represent many."""
 
 from __future__ import annotations
 

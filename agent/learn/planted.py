@@ -115,7 +115,7 @@ def median_scores(scores: Sequence[float], what: Sequence[tuple[str, float]]) ->
 
 
 def median_windows(scores: Sequence[float], what: Sequence[tuple[str, float]]) -> list[int]:
-    """Of each kind and level, in the order of `median_scores`, the window nearest that score."""
+    """Windows that score nearest the median of their kind and level, in `median_scores`' order."""
     found: dict[tuple[str, float], list[int]] = {}
     for place, key in enumerate(what):
         found.setdefault(key, []).append(place)

@@ -100,7 +100,7 @@ class SoundDays:
         return bands_between(present, base, healthy.level_spread, healthy.grid.hertz)
 
     def words(self) -> str:
-        """The same for a person: `2.8-3.5 kHz +13 dB since 2026-11-12`; empty when nothing has."""
+        """What has changed, in words: `2.8-3.5 kHz +13 dB since 2026-11-12`; empty for nothing."""
         found = self.bands()
         if not found:
             return ""

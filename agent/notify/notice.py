@@ -47,7 +47,7 @@ class Notice:
     due: float = 0.0
 
     def encode(self) -> bytes:
-        """As it is stored."""
+        """The notice as JSON, for the store."""
         return json.dumps(asdict(self)).encode()
 
     @classmethod

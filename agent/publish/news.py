@@ -1,4 +1,4 @@
-"""Which states are worth telling: those that differ from what was told last."""
+"""Filters that tell a state only when it differs from the one told last."""
 
 from __future__ import annotations
 

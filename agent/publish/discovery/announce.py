@@ -26,8 +26,8 @@ class Announcement:
     Assistant too. A note is forgotten when the broker has acknowledged the removal. What a machine
     tells may change with its bundle: `renew`.
 
-    Up to version 0.2 the machines' entities belonged to the agent's own device. They move, in three
-    steps that each wait for the broker: let go, take back, announce.
+    In earlier versions the machines' entities belonged to the agent's own device. They move in
+    three steps that each wait for the broker: let go, take back, announce.
 
     Args:
         outbox: Takes the messages; its store keeps the note.

@@ -245,7 +245,7 @@ def _request(machine: str, more: str = "") -> str:
 
 
 def _event_template() -> str:
-    """Of a CloudEvent, what an automation asks for; of a kind that is not listed, nothing."""
+    """Template that turns a CloudEvent into an event entity's; unlisted kinds give nothing."""
     return (
         "{% set kind = value_json.type.replace('auscult.', '', 1) %}"
         f"{{% if kind in {_EVENTS} %}}"
@@ -260,7 +260,7 @@ def _event_template() -> str:
 
 
 def _bundle_template(machine: str) -> str:
-    """Which bundle judges the machine, as a version: when it was made, and its identity."""
+    """Template for the version of the bundle in use: when it was made, and its digest."""
     return (
         f"{{% set one = value_json.machines.get({json.dumps(machine)}) %}}"
         "{% if one %}"
