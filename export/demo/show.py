@@ -269,7 +269,7 @@ def _tell(
         )
     console.print(f"    report: {page}\n    picture: {picture}", highlight=False)
     console.print("\n[bold]With your machine:[/]")
-    console.print(next_steps(), highlight=False, markup=False)
+    console.print(next_steps(), highlight=False, markup=False, soft_wrap=True)
 
 
 def next_steps() -> str:

@@ -52,6 +52,8 @@ def test_it_detects_and_says_so(shown):
     assert "ALARM raised" in words
     assert re.search(r"raised \d+ s \(\d+ windows\) after the fault began", words)
     assert "auscult learn my-fan --out my-fan.bundle" in words
+    # A command that is to be copied is on a line of its own, whole.
+    assert any(line.endswith("--seconds 1200 --out my-fan") for line in done.stdout.splitlines())
     assert "\x1b" not in done.stdout  # plain lines: this is no terminal
 
 
