@@ -80,7 +80,7 @@ $(TRAIN): $(LOCKED) $(MADE) | check-compiler
 
 $(DEV): $(LOCKED) $(MADE) | check-compiler
 	@echo "Installing auscult with its development packages into $(VENV) (packaging/requirements-*.txt)"
-	$(call install,agent train dev)
+	$(call install,agent train plant dev)
 	@touch $@ $(TRAIN)
 
 # As root with apt-get, fetch what is missing; anywhere else the tests that need it skip and say so.
@@ -146,7 +146,7 @@ test-attack: $(DEV) $(SYSTEM) ## Signing, commands, page, delivery attacked on a
 	PATH="$$PATH:/usr/sbin" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m attack -p no:cacheprovider -q tests/attack $(ATTACK)
 
 test-fuzz: $(DEV) ## Fuzz every parser that outsiders reach, a minute each (FUZZ: --seconds, targets); goes on where it was
-	@$(PIP) $(HASHED) $(foreach kind,agent train dev fuzz,-r packaging/requirements-$(kind).txt)
+	@$(PIP) $(HASHED) $(foreach kind,agent train plant dev fuzz,-r packaging/requirements-$(kind).txt)
 	@$(BIN)/python -m tests.faults.fuzz --state fuzz-state $(FUZZ)
 
 test-soak: $(DEV) $(SYSTEM) ## 7 days of windows as fast as possible: nothing may grow (20 minutes or so)
@@ -168,7 +168,7 @@ lock: $(MADE) ## Choose all versions anew: constraints.txt, packaging/requiremen
 	@$(BIN)/python -m tools.lock
 
 wheel: $(DEV) ## A wheel in dist/, and the bill of materials of what it needs on a device (CycloneDX)
-	@$(PIP) $(HASHED) $(foreach kind,agent train dev release,-r packaging/requirements-$(kind).txt)
+	@$(PIP) $(HASHED) $(foreach kind,agent train plant dev release,-r packaging/requirements-$(kind).txt)
 	@rm -rf dist && $(BIN)/python -m pip wheel -qq --no-deps --no-build-isolation -w dist .
 	@$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --mc-type application --output-reproducible \
 	  -o dist/auscult.cdx.json packaging/requirements-agent.txt

@@ -31,6 +31,12 @@ TRAIN_EXTRA = {
     "peft",
     "tensorboard",
 }
+# The same of other extras, by module.
+EXTRAS = {
+    **dict.fromkeys(("alembic", "jinja2", "psycopg", "pyarrow", "sqlalchemy"), "plant"),
+    "ray": "ray",
+    "google": "sparkplug",
+}
 
 
 _ELSEWHERE = "Others"
@@ -120,11 +126,16 @@ def main() -> None:
         click.echo(f"auscult: {fault}", err=True)
         sys.exit(2)
     except ModuleNotFoundError as fault:
-        if (fault.name or "").partition(".")[0] not in TRAIN_EXTRA:
+        package = (fault.name or "").partition(".")[0]
+        if package in TRAIN_EXTRA:
+            remedy = "Install the workstation's packages: pip install 'auscult[train]'"
+        elif package in EXTRAS:
+            remedy = f"Install it: pip install 'auscult[{EXTRAS[package]}]'"
+        else:
             raise
         click.echo(
             f"auscult: this command needs the package '{fault.name}', which the agent's install "
-            "leaves out. Install the workstation's packages: pip install 'auscult[train]'",
+            f"leaves out. {remedy}",
             err=True,
         )
         sys.exit(2)

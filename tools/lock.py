@@ -1,8 +1,8 @@
 """Chooses versions anew and writes constraints.txt and the hashed requirements (`make lock`).
 
 Each requirements file holds what the one before lacks, with the digests of every file of that
-version: those of the agent on a device, of training, of PyTorch with what it brings along (another
-build of it may come from elsewhere), of development, and of building.
+version: those of the agent on a device, of training, of a plant, of PyTorch with what it brings
+along (another build of it may come from elsewhere), of development, and of building.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ PINS = ("torch==2.13.0", "onnxruntime==1.23.2", "numpy==2.2.6")
 EXTRAS = {
     "agent": ("web", "sign", "notify"),
     "train": ("train",),
+    "plant": ("plant", "ray", "sparkplug"),
     "dev": ("dev",),
     "fuzz": ("fuzz",),
     "release": ("release",),

@@ -109,7 +109,10 @@ GROUPS: dict[str, dict[str, Listed]] = {
             "reproduce 003 DATA",
         ),
     },
+    "Many machines": {
+        "plant": Listed("Learn, roll out and watch the machines of a plant.", "plant --help"),
+    },
 }
 # Whose examples the list shows, one a group.
-SHOWN = frozenset({"record", "why", "train"})
+SHOWN = frozenset({"record", "why", "train", "plant"})
 LISTED = {name: one for group in GROUPS.values() for name, one in group.items()}

@@ -18,7 +18,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 tree=$work/auscult-$version
 mkdir -p "$tree"
-cp -r agent trainer export configs systemd packaging pyproject.toml README.md LICENSE "$tree"
+cp -r agent trainer export plant configs systemd packaging pyproject.toml README.md LICENSE "$tree"
 cp -r packaging/deb "$tree/debian"
 find "$tree" -name __pycache__ -type d -prune -exec rm -rf {} +
 # AUSCULT_DEB_REVISION: the same version, built again.

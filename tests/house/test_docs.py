@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 _READMES = [
     path
-    for folder in ("agent", "trainer", "export", "tests")
+    for folder in ("agent", "trainer", "export", "plant", "tests")
     for path in (ROOT / folder).rglob("README.md")
 ]
 PAGES = sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md"), *_READMES])
@@ -69,7 +69,7 @@ def test_every_page_is_in_the_site_once():
 
 def test_code_names_pages_that_there_are():
     named = {}
-    for folder in ("agent", "trainer", "export", "tools", "benchmarks", "configs"):
+    for folder in ("agent", "trainer", "export", "plant", "tools", "benchmarks", "configs"):
         for path in (ROOT / folder).rglob("*"):
             if path.suffix in {".py", ".yaml"}:
                 for page in re.findall(r"(?<![\w/.])docs/[\w/-]+\.md", path.read_text("utf-8")):

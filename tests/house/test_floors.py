@@ -1,6 +1,8 @@
 """The floor plan of the house: which room may import which, from the ground up."""
 
 import ast
+import subprocess
+import sys
 from collections import defaultdict
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -32,6 +34,30 @@ PACKAGES = {
     "agent": {"agent"},
     "trainer": {"agent", "trainer"},
     "export": {"agent", "trainer", "export"},
+    "plant": {"agent", "plant"},
+}
+# Of the agent, the plant knows what is said over MQTT and the ground floor that says it; it learns by
+# the command line, and nothing of the agent's own runs in it.
+PLANT_MAY_IMPORT = {
+    "agent.__version__": "told to clients",
+    "agent.bundle.events": "schemas of messages",
+    "agent.core.cloud_event": "schemas of messages",
+    "agent.core.errors": "what `auscult` turns into words",
+    "agent.core.fields": "schemas of messages",
+    "agent.core.levels": "schemas of messages",
+    "agent.core.progress": "how long work is shown",
+    "agent.core.program": "the commands that it runs, and names next",
+    "agent.core.schema": "how YAML is checked, and faults are told",
+    "agent.core.secret_file": "secrets come from files",
+    "agent.core.storage": "files that are whole or not there",
+    "agent.core.text": "how times and numbers are shown",
+    "agent.drift.events": "schemas of messages",
+    "agent.publish.cloud_events": "schemas of messages",
+    "agent.publish.device_payloads": "schemas of messages",
+    "agent.publish.kinds": "schemas of messages, and their topics",
+    "agent.publish.payloads": "schemas of messages",
+    "agent.publish.route": "topics",
+    "agent.request.commands": "schemas of commands",
 }
 
 
@@ -91,7 +117,7 @@ def test_no_folders_import_each_other_in_a_circle():
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_packages_import_one_way(package):
-    ours = {"agent", "trainer", "export", "tools", "tests", "benchmarks"}
+    ours = {"agent", "trainer", "export", "plant", "tools", "tests", "benchmarks"}
     wrong = [
         f"{path.relative_to(ROOT)}: {name}"
         for path in (ROOT / package).rglob("*.py")
@@ -100,3 +126,27 @@ def test_packages_import_one_way(package):
     ]
 
     assert not wrong
+
+
+def test_the_plant_imports_messages_of_the_agent_alone():
+    wrong = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in (ROOT / "plant").rglob("*.py")
+        for name in _imports(path)
+        if name.split(".")[0] == "agent" and name not in PLANT_MAY_IMPORT
+    ]
+
+    assert not wrong, "\n".join(wrong)
+
+
+def test_messages_bring_no_part_of_the_agent_that_listens():
+    """Whatever the plant may import loads neither sound, nor graphs, nor the trainer."""
+    modules = [name for name in PLANT_MAY_IMPORT if not name.endswith("__version__")]
+    code = (
+        f"import importlib, sys\nfor name in {modules!r}: importlib.import_module(name)\n"
+        "print(*{name.partition('.')[0] for name in sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    heavy = {"torch", "onnxruntime", "sounddevice", "soundfile", "hnswlib", "trainer", "export"}
+    assert not heavy & set(done.stdout.split())

@@ -34,7 +34,7 @@ def deb(tmp_path_factory) -> Path:
     if "VERSION_CODENAME=bookworm\n" not in Path("/etc/os-release").read_text():
         pytest.skip("the package is built where it is for: on Debian 12")
     tree = tmp_path_factory.mktemp("source")
-    for name in ("agent", "trainer", "export", "configs", "systemd", "packaging"):
+    for name in ("agent", "trainer", "export", "plant", "configs", "systemd", "packaging"):
         shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md"):
         shutil.copy(ROOT / name, tree)

@@ -35,7 +35,7 @@ def wheel(tmp_path_factory):
 
 def tracked() -> list[str]:
     listed = subprocess.run(
-        ["git", "-C", ROOT, "ls-files", "agent", "trainer", "export", "configs", "systemd"],
+        ["git", "-C", ROOT, "ls-files", "agent", "trainer", "export", "plant", "configs", "systemd"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     if listed.returncode:
@@ -61,7 +61,7 @@ def test_its_metadata_name_the_extras_and_the_command(wheel):
         (metadata,) = (n for n in archive.namelist() if n.endswith("dist-info/METADATA"))
         (entries,) = (n for n in archive.namelist() if n.endswith("entry_points.txt"))
         text, commands = archive.read(metadata).decode(), archive.read(entries).decode()
-    for extra in ("train", "web", "sign"):
+    for extra in ("train", "web", "sign", "plant", "ray", "sparkplug"):
         assert f"Provides-Extra: {extra}\n" in text
     needed = [line for line in text.splitlines() if line.startswith("Requires-Dist:")]
     assert not any("torch" in line and "extra ==" not in line for line in needed)
@@ -99,10 +99,10 @@ def auscult(place: Path, *words: object, seconds: float = 120, **env: str) -> st
 @pytest.mark.slow
 def test_it_is_the_wheel_that_is_tried(place):
     told = subprocess.run(
-        [place / "venv/bin/python", "-c", "import agent, trainer, export; print(agent.__file__, trainer.__file__, export.__file__)"],
+        [place / "venv/bin/python", "-c", "import agent, trainer, export, plant; print(agent.__file__, trainer.__file__, export.__file__, plant.__file__)"],
         cwd=place / "work", capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
-    assert told.count(str(place)) == 3
+    assert told.count(str(place)) == 4
     assert str(ROOT) not in told
 
 

@@ -1,0 +1,1 @@
+"""Many machines: learnt together, rolled out to their devices, watched on one page."""

@@ -1,0 +1,1 @@
+"""`auscult plant` and its subcommands, each loaded when it is run."""

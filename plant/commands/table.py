@@ -1,0 +1,22 @@
+"""The subcommands of `auscult plant`: where each is, and what its help says in a line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A subcommand, known without being loaded.
+
+    Attributes:
+        where: Its `click` command, as `module:name`.
+        help: What it does, in a line; its own short help.
+    """
+
+    where: str
+    help: str
+
+
+#: In the order in which one comes to them.
+COMMANDS: dict[str, Row] = {}

@@ -1,0 +1,1 @@
+"""Learns every machine of a plant by the command line, here or on a Ray cluster."""
