@@ -18,7 +18,7 @@ from agent.calibrate.rate import Counting, measure_correlation, window_rate
 from agent.config.scorer import ScorerConfig
 from agent.config.scorer_density import CoveringConfig
 from agent.config.threshold import ThresholdRule
-from agent.score.build import fit_state, healthy_scores
+from agent.score.build import fit_scored
 from agent.score.fitter import Fitter
 from agent.score.neighbours import plan_notes
 from agent.score.scorer import HealthySet, State, Vector
@@ -70,11 +70,10 @@ def fit_scorer(
         AuscultError: There are fewer than two healthy recordings.
     """
     used, note = trusted(healthy, config, fitter)
-    (scores,) = healthy_scores(healthy, used, fitter)
+    state, scores = fit_scored(healthy, used, fitter)
     if uncounted is not None:
         scores = np.where(uncounted, np.float32(np.nan), scores)
     threshold = threshold_of(healthy, used, rule, scores, window_seconds)
-    state = fit_state(healthy, used, fitter)
     told = (note, threshold.caveat, session_note(healthy.rows), *plan_notes(state))
     return FittedScorer(used, state, scores, threshold, tuple(text for text in told if text))
 

@@ -15,7 +15,14 @@ from agent.config.scorer import FusionConfig, ScorerConfig
 from agent.core.errors import BundleError
 from agent.core.records import Matrix
 from agent.score.fitter import Fitter
-from agent.score.fusion import FusionScorer, build_fusion, fit_fusion, fusion_left_out
+from agent.score.fusion import (
+    FusionScorer,
+    build_fusion,
+    fit_fusion,
+    fusion_left_out,
+    joined_left_out,
+    parts_left_out,
+)
 from agent.score.index import write_index
 from agent.score.knn import KnnScorer
 from agent.score.methods import build_method, fit_method, left_out
@@ -38,6 +45,23 @@ def fit_state(healthy: HealthySet, config: ScorerConfig, fitter: Fitter | None =
     if isinstance(config, FusionConfig):
         return fit_fusion(healthy, config, fitter)
     return fit_method(healthy, config, fitter)
+
+
+def fit_scored(
+    healthy: HealthySet, config: ScorerConfig, fitter: Fitter | None = None
+) -> tuple[State, Vector]:
+    """What `fit_state` and `healthy_scores` give, without doing twice what both need.
+
+    Raises:
+        WorkstationError: The scorer takes a fitter and there is none.
+        ConfigError: It judges columns that there are not.
+    """
+    if isinstance(config, FusionConfig):
+        parts = parts_left_out(healthy, config, fitter)
+        (scores,) = joined_left_out(healthy, config, [(own, own) for own in parts])
+        return fit_fusion(healthy, config, fitter, scores=parts), scores
+    (scores,) = left_out(healthy, config, [healthy.vectors], fitter)
+    return fit_method(healthy, config, fitter), scores
 
 
 def build_scorer(

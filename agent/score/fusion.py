@@ -202,15 +202,28 @@ class FusionScorer:
         return value, best
 
 
-def fit_fusion(healthy: HealthySet, config: FusionConfig, fitter: Fitter | None = None) -> State:
+def fit_fusion(
+    healthy: HealthySet,
+    config: FusionConfig,
+    fitter: Fitter | None = None,
+    *,
+    scores: Sequence[Vector] | None = None,
+) -> State:
     """Learn every part's arrays, named `<part>.<array>`.
+
+    Args:
+        healthy: Healthy windows.
+        config: The fusion.
+        fitter: Fits what takes a workstation.
+        scores: `parts_left_out` of the windows themselves, where that is known.
 
     Raises:
         WorkstationError: A part takes a fitter and there is none.
         ConfigError: A part judges columns that there are not.
     """
     state = {}
-    scores = _parts_left_out(healthy, config, [healthy.vectors], fitter)
+    if scores is None:
+        scores = parts_left_out(healthy, config, fitter)
     for place, part in enumerate(config.parts):
         own, standard = prepared(healthy, part)
         learnt = dict(fit_method(own, part.scorer, fitter))
@@ -219,7 +232,7 @@ def fit_fusion(healthy: HealthySet, config: FusionConfig, fitter: Fitter | None 
         if part.fades_at is not None:
             learnt[WEIGHT] = np.array([_faded(healthy, part)], np.float32)
         state.update({f"{place}.{name}": array for name, array in learnt.items()})
-        known = scores[place][0]
+        known = scores[place]
         known = known[np.isfinite(known)]
         # With one recording there is nothing to compare; the scorer is refused a threshold later.
         state[f"{place}.{HEALTHY}"] = np.sort(known) if len(known) else np.zeros(1, np.float32)
@@ -279,8 +292,36 @@ def fusion_left_out(
     What makes parts comparable leaves the recordings out as well.
     """
     # The windows' own scores are needed whatever is asked: they make the parts comparable.
-    own = [healthy.vectors, *queries]
-    parts = _parts_left_out(healthy, config, own, fitter)
+    others = [query for query in queries if query is not healthy.vectors]
+    parts = _parts_left_out(healthy, config, [healthy.vectors, *others], fitter)
+    places = iter(range(1, len(others) + 1))
+    at = [0 if query is healthy.vectors else next(places) for query in queries]
+    return joined_left_out(
+        healthy, config, [[scores[place] for place in (0, *at)] for scores in parts]
+    )
+
+
+def parts_left_out(
+    healthy: HealthySet, config: FusionConfig, fitter: Fitter | None = None
+) -> list[Vector]:
+    """Scores of the windows by each part, float32 `(n,)`, with their recordings left out."""
+    return [scores for (scores,) in _parts_left_out(healthy, config, [healthy.vectors], fitter)]
+
+
+def joined_left_out(
+    healthy: HealthySet, config: FusionConfig, parts: Sequence[Sequence[Vector]]
+) -> list[Vector]:
+    """Scores of the recordings left out, of those by each part.
+
+    Args:
+        healthy: Healthy windows.
+        config: The fusion.
+        parts: Of each part the windows' own scores, then those of each set of queries.
+
+    Returns:
+        For each set of queries float32 `(n,)`.
+    """
+    queries = parts[0][1:]
     found: list[Vector] = [np.full(len(healthy), np.nan, np.float32) for _ in queries]
     weights = np.array([_faded(healthy, part) for part in config.parts])
     for outside in folds(healthy):

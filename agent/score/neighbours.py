@@ -15,7 +15,7 @@ from agent.score.bank import MemoryBank
 from agent.score.fitter import Fitter
 from agent.score.index import IndexPlan, choose_plan
 from agent.score.knn import EXACT_UP_TO, KnnScorer
-from agent.score.normalize import leave_one_out
+from agent.score.left_out import leave_one_out_each
 from agent.score.prototypes import is_plain, prepare_bank
 from agent.score.scorer import (
     HealthySet,
@@ -125,10 +125,7 @@ def neighbours_left_out(
     sessions = bool(sessions_of(healthy.rows))
     plain = is_plain(config) and config.banks == "joint" and config.domain_scale == "none"
     if plain and not sessions:
-        return [
-            leave_one_out(healthy.vectors, healthy.groups, config, queries=query)
-            for query in queries
-        ]
+        return leave_one_out_each(healthy.vectors, healthy.groups, config, queries)
     found: list[Vector] = [np.full(len(healthy), np.nan, np.float32) for _ in queries]
     count = _FOLDS if len(healthy) <= _MANY_ROWS else _FEW_FOLDS
     for outside in folds(healthy, count, left_out_with(healthy.rows)):

@@ -122,7 +122,8 @@ def varmin_slope(nearest: Vector, partner: IntVector, b: Vector) -> float:
     return float(np.clip(covariance / float(np.var(there)), 0.0, 1.0))
 
 
-def _constants(b: Vector, config: KnnConfig, slope: float) -> Matrix:
+def row_constants(b: Vector, config: KnnConfig, slope: float) -> Matrix:
+    """Weight and offset of rows of density `b`, float32 `(n, 2)`; `slope` is that of `varmin`."""
     constants = np.zeros((len(b), 2), dtype=np.float32)
     constants[:, WEIGHT] = 1.0
     if config.normalization == "ldn_ratio":
@@ -170,7 +171,7 @@ def fit_constants(
 def _joint(vectors: Matrix, groups: Sequence[str], config: KnnConfig) -> Matrix:
     ids = group_ids(groups)
     if config.normalization == "none" or len(np.unique(ids)) < 2:
-        return _constants(
+        return row_constants(
             np.zeros(len(vectors), np.float32),
             config.model_copy(update={"normalization": "none"}),
             0.0,
@@ -178,7 +179,7 @@ def _joint(vectors: Matrix, groups: Sequence[str], config: KnnConfig) -> Matrix:
     ready = prepare(vectors, config.metric)
     found = nearest_groups(ready, ids, config.metric, config.density_k)
     b = density(found.distances, config.density_k)
-    return _constants(b, config, varmin_slope(found.distances[:, 0], found.partner, b))
+    return row_constants(b, config, varmin_slope(found.distances[:, 0], found.partner, b))
 
 
 def _usual(vectors: Matrix, groups: Sequence[str], constants: Matrix, config: KnnConfig) -> float:
@@ -193,54 +194,6 @@ def _usual(vectors: Matrix, groups: Sequence[str], constants: Matrix, config: Kn
     known = nearest[np.isfinite(nearest)]
     middle = float(np.median(known)) if len(known) else 0.0
     return middle if middle > 0.0 else 1.0
-
-
-def leave_one_out(
-    vectors: Matrix,
-    groups: Sequence[str],
-    config: KnnConfig,
-    *,
-    queries: Matrix | None = None,
-) -> Vector:
-    """Score every healthy row as if its whole recording had never been heard.
-
-    The left-out recording is missing both from the bank and from the densities of the rows that
-    remain, so the scores are what a new healthy recording would get.
-
-    Args:
-        vectors: float32, shape `(n, dim)`.
-        groups: Group (recording) of each row.
-        config: Scorer.
-        queries: Embeddings to score in the rows' stead, float32 `(n, dim)`; the rows when None.
-
-    Returns:
-        float32, shape `(n,)`; NaN where no other group exists.
-    """
-    ready = prepare(vectors, config.metric)
-    asked = ready if queries is None else prepare(queries, config.metric)
-    ids = group_ids(groups)
-    scores = np.full(len(ready), np.nan, dtype=np.float32)
-    if len(np.unique(ids)) < 2:
-        return scores
-    # One more neighbour than is averaged: any one group may be the one left out.
-    found = nearest_groups(ready, ids, config.metric, config.density_k + 1)
-    b_all = density(found.distances, config.density_k)
-    slope = varmin_slope(found.distances[:, 0], found.partner, b_all)
-    for group in np.unique(ids):
-        inside, outside = np.flatnonzero(ids == group), np.flatnonzero(ids != group)
-        b = b_all
-        touched = (found.groups == group).any(axis=1)
-        if config.normalization != "none" and touched.any():
-            left = np.where(found.groups[touched] == group, np.inf, found.distances[touched])
-            b = b_all.copy()
-            b[touched] = density(np.sort(left, axis=1), config.density_k)
-        constants = _constants(b, config, slope)[outside]
-        others, k = ready[outside], min(config.k, len(outside))
-        for part in blocks(len(inside), len(outside)):
-            table = distances(asked[inside[part]], others, config.metric)
-            table = table * constants[None, :, WEIGHT] - constants[None, :, OFFSET]
-            scores[inside[part]] = nearest_k(table, k, config)
-    return scores
 
 
 def nearest_k(table: Matrix, k: int, config: KnnConfig) -> Vector:

@@ -10,9 +10,10 @@ from agent.config.scorer import FusionConfig, Part
 from agent.config.scorer_density import MahalanobisConfig, ValueConfig
 from agent.config.scorer_knn import KnnConfig
 from agent.core.errors import ConfigError
-from agent.score.build import build_scorer, fit_state, healthy_scores
+from agent.score import fusion as fusion_module
+from agent.score.build import build_scorer, fit_scored, fit_state, healthy_scores
 from agent.score.fusion import FusionScorer, Judge, Surprise, combine, normalizer
-from agent.score.normalize import leave_one_out
+from agent.score.left_out import leave_one_out
 from agent.score.scorer import HealthySet
 
 TWO = (
@@ -105,6 +106,43 @@ def test_parts_are_made_comparable_by_left_out_scores():
     (scores,) = healthy_scores(healthy, config)
     fresh = fused(config, healthy, rng.normal(size=(400, 6)))
     assert abs(np.median(scores) - np.median(fresh)) < 0.4
+    both, again = fit_scored(healthy, config)
+    np.testing.assert_array_equal(again, scores)
+    assert both.keys() == state.keys()
+    for name, array in state.items():
+        np.testing.assert_array_equal(both[name], array)
+
+
+def test_parts_are_left_out_once_whoever_asks(monkeypatch):
+    rng = np.random.default_rng(3)
+    healthy = healthy_set(rng.normal(size=(40, 6)))
+    knn = KnnConfig(metric="euclidean", normalization="varmin", density_k=4)
+    config = FusionConfig(
+        parts=(
+            Part(columns=(0, 3), scorer=knn, standardize="robust"),
+            Part(columns=(3, 6), scorer=knn, standardize="whiten"),
+        )
+    )
+    asked = []
+    original = fusion_module.by_folds
+
+    def counted(*args, **settings):
+        asked.append(len(args[1]))
+        return original(*args, **settings)
+
+    monkeypatch.setattr(fusion_module, "by_folds", counted)
+    _, scores = fit_scored(healthy, config)
+    assert asked == [1, 1]
+
+    displaced = np.float32(healthy.vectors + 1.0)
+    own, moved, once_more = healthy_scores(
+        healthy, config, queries=[healthy.vectors, displaced, healthy.vectors]
+    )
+
+    assert asked == [1, 1, 2, 2]
+    np.testing.assert_array_equal(own, scores)
+    np.testing.assert_array_equal(once_more, scores)
+    assert not np.allclose(moved, scores)
 
 
 def test_the_nearest_row_is_that_of_the_part_that_decided():

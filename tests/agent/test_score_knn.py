@@ -14,15 +14,18 @@ from agent.bundle.manifest import Row
 from agent.config.scorer_knn import KnnConfig
 from agent.score import bank as bank_module
 from agent.score import knn as knn_module
-from agent.score.bank import MemoryBank, prepare
+from agent.score.bank import MemoryBank, distances, prepare
 from agent.score.index import write_index
 from agent.score.knn import KnnScorer
+from agent.score.left_out import leave_one_out, leave_one_out_each
 from agent.score.normalize import (
     density,
     fit_constants,
     group_ids,
-    leave_one_out,
     nearest_groups,
+    nearest_k,
+    row_constants,
+    varmin_slope,
 )
 
 
@@ -135,6 +138,49 @@ def test_leave_one_out_equals_removing_the_recording(seed, normalization, metric
     assert fast == pytest.approx(
         reference_leave_one_out(vectors, groups, config), rel=1e-3, abs=1e-5
     )
+
+
+def searched_anew(vectors, groups, config, queries):
+    """Every recording searched by itself, its neighbours' densities found without it."""
+    ready, asked = prepare(vectors, config.metric), prepare(queries, config.metric)
+    ids, most = group_ids(groups), config.density_k
+    found = nearest_groups(ready, ids, config.metric, most + 1)
+    slope = varmin_slope(found.distances[:, 0], found.partner, density(found.distances, most))
+    scores = np.full(len(vectors), np.nan, np.float32)
+    for group in np.unique(ids):
+        without = np.where(found.groups == group, np.inf, found.distances)
+        b = density(found.distances, most)
+        touched = (found.groups == group).any(axis=1)
+        if touched.any():
+            b[touched] = density(np.sort(without[touched], axis=1), most)
+        rest = ids != group
+        table = distances(asked[~rest], ready[rest], config.metric)
+        constants = row_constants(b, config, slope)[rest]
+        table = table * constants[:, 0] - constants[:, 1]
+        scores[~rest] = nearest_k(table, min(config.k, rest.sum()), config)
+    return scores
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    normalization=st.sampled_from(["none", "varmin", "ldn_ratio"]),
+    metric=st.sampled_from(["cosine", "euclidean"]),
+    k=st.integers(1, 30),
+)
+def test_one_matrix_gives_what_a_search_for_each_recording_gives(seed, normalization, metric, k):
+    rng = np.random.default_rng(seed)
+    vectors = np.float32(rng.normal(size=(30, 5)) + rng.normal(size=5))
+    groups = [f"g{g}" for g in rng.integers(0, rng.integers(2, 14), size=30)]
+    if len(set(groups)) < 2:
+        return
+    config = KnnConfig(normalization=normalization, metric=metric, k=k, density_k=3)
+    others = np.float32(vectors + rng.normal(size=vectors.shape))
+
+    own, moved = leave_one_out_each(vectors, groups, config, [vectors, others])
+
+    assert own == pytest.approx(searched_anew(vectors, groups, config, vectors), abs=1e-5)
+    assert moved == pytest.approx(searched_anew(vectors, groups, config, others), abs=1e-5)
 
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
