@@ -19,10 +19,20 @@ from typing import BinaryIO
 from agent.bundle.manifest import FileRecord
 from agent.core.errors import BundleError
 
-COPY_AGAIN = "The bundle was altered or cut short: copy it again, or export it again."
 #: Most bytes that `rows.json` may have.
 ROWS_LIMIT = 256 << 20
 _BLOCK = 1 << 20
+
+
+def altered(problem: str, where: Path) -> BundleError:
+    """The fault of a bundle that is not what was exported, with its remedy.
+
+    Args:
+        problem: What is wrong.
+        where: The file at fault.
+    """
+    remedy = "The bundle was altered or cut short: copy it again, or export it again."
+    return BundleError(problem, where=where, remedy=remedy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +65,13 @@ class Folder:
         try:
             with os.fdopen(os.open(name, flags, dir_fd=self.handle), "rb", _BLOCK) as file:
                 if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                    raise BundleError("is no plain file", where=place, remedy=COPY_AGAIN)
+                    raise altered("is no plain file", place)
                 yield file
         except FileNotFoundError:
             raise
         except OSError as fault:
             if fault.errno == errno.ELOOP:
-                raise BundleError(
-                    "is a link, and a bundle has none", where=place, remedy=COPY_AGAIN
-                ) from fault
+                raise altered("is a link, and a bundle has none", place) from fault
             raise BundleError(f"cannot be read: {fault.strerror}", where=place) from fault
 
     def read(self, name: str, limit: int) -> bytes:
@@ -80,10 +88,8 @@ class Folder:
         with self.opened(name) as file:
             data = file.read(limit + 1)
         if len(data) > limit:
-            raise BundleError(
-                f"is far too large for what it is (above {limit // 2**20} MiB)",
-                where=self.path / name,
-                remedy=COPY_AGAIN,
+            raise altered(
+                f"is far too large for what it is (above {limit // 2**20} MiB)", self.path / name
             )
         return data
 
@@ -105,24 +111,16 @@ class Folder:
             with self.opened(name) as file:
                 size = os.fstat(file.fileno()).st_size
                 if size != record.size:
-                    raise BundleError(
-                        f"has {size} bytes where the manifest says {record.size}",
-                        where=place,
-                        remedy=COPY_AGAIN,
-                    )
+                    raise altered(f"has {size} bytes where the manifest says {record.size}", place)
                 while left and (block := file.read(min(_BLOCK, left))):
                     digest.update(block)
                     take(block)
                     left -= len(block)
         except FileNotFoundError as fault:
-            raise BundleError(
-                "is missing from the bundle", where=place, remedy=COPY_AGAIN
-            ) from fault
+            raise altered("is missing from the bundle", place) from fault
         if left or digest.hexdigest() != record.sha256:
-            raise BundleError(
-                "is not the file that was exported (its SHA-256 differs from the manifest's)",
-                where=place,
-                remedy=COPY_AGAIN,
+            raise altered(
+                "is not the file that was exported (its SHA-256 differs from the manifest's)", place
             )
 
 
@@ -177,11 +175,7 @@ def sealed_bytes(path: Path, name: str, record: FileRecord, limit: int) -> bytes
         BundleError: It is missing, no plain file, altered, or larger.
     """
     if record.size > limit:
-        raise BundleError(
-            f"is far too large for what it is ({record.size} bytes)",
-            where=path / name,
-            remedy=COPY_AGAIN,
-        )
+        raise altered(f"is far too large for what it is ({record.size} bytes)", path / name)
     blocks: list[bytes] = []
     with held_folder(path) as folder:
         folder.hold(name, record, blocks.append)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from agent.bundle.graph import external_files
 from agent.bundle.manifest import MANIFEST, SIGNATURE, FileRecord, Manifest
-from agent.bundle.plain import COPY_AGAIN, ROWS_LIMIT, Folder, held_folder
+from agent.bundle.plain import ROWS_LIMIT, Folder, altered, held_folder
 from agent.bundle.verify import Head, read_head, tell_others
 from agent.core.errors import AuscultError, BundleError
 from agent.core.text import shown
@@ -150,18 +150,16 @@ def _named_as(private: Path, path: Path) -> Iterator[None]:
 
 def _bounded(manifest: Manifest, path: Path) -> None:
     if len(manifest.files) > _MOST_FILES:
-        raise BundleError(
+        raise altered(
             f"files: lists {len(manifest.files)} files, a bundle has at most {_MOST_FILES}",
-            where=path / MANIFEST,
-            remedy=COPY_AGAIN,
+            path / MANIFEST,
         )
     for name, record in manifest.files.items():
         most = _MOST.get(Path(name).suffix, _MOST_OTHERWISE)
         if record.size > most:
-            raise BundleError(
+            raise altered(
                 f"has {record.size / 1e9:.1f} GB where {most / 1e9:.1f} GB are the most",
-                where=path / name,
-                remedy=COPY_AGAIN,
+                path / name,
             )
 
 

@@ -39,7 +39,7 @@ from agent.bundle.manifest import (
     Manifest,
     digest_of,
 )
-from agent.bundle.plain import COPY_AGAIN, Folder, held_folder
+from agent.bundle.plain import Folder, altered, held_folder
 from agent.core.errors import BundleError
 from agent.core.schema import explain
 
@@ -141,7 +141,7 @@ def _manifest(text: bytes, place: Path) -> Manifest:
     try:
         data = json.loads(text, object_pairs_hook=_each_once)
     except (ValueError, RecursionError) as fault:
-        raise BundleError(f"is not JSON: {fault}", where=place, remedy=COPY_AGAIN) from fault
+        raise altered(f"is not JSON: {fault}", place) from fault
     version = data.get("schema_version") if isinstance(data, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise BundleError(
@@ -152,13 +152,9 @@ def _manifest(text: bytes, place: Path) -> Manifest:
     try:
         manifest = Manifest.model_validate(data)
     except ValidationError as fault:
-        raise BundleError(explain(fault), where=place, remedy=COPY_AGAIN) from fault
+        raise altered(explain(fault), place) from fault
     if digest_of(data) != manifest.digest:
-        raise BundleError(
-            "is not the manifest that was exported (its digest differs)",
-            where=place,
-            remedy=COPY_AGAIN,
-        )
+        raise altered("is not the manifest that was exported (its digest differs)", place)
     _check(manifest, place)
     return manifest
 
@@ -183,7 +179,7 @@ def _check(manifest: Manifest, place: Path) -> None:
             )
     absent = [name for name in REQUIRED if name not in manifest.files]
     if absent:
-        raise BundleError(f"files: lists no {', '.join(absent)}", where=place, remedy=COPY_AGAIN)
+        raise altered(f"files: lists no {', '.join(absent)}", place)
     # JSON as Python reads it may hold NaN, and nothing is ever above a NaN: no alarm would come.
     for field, value in (
         ("threshold.value", manifest.threshold.value),
@@ -193,32 +189,27 @@ def _check(manifest: Manifest, place: Path) -> None:
         ("clip_hop_seconds", manifest.clip_hop_seconds),
     ):
         if not math.isfinite(value):
-            raise BundleError(f"{field}: is {value}", where=place, remedy=COPY_AGAIN)
+            raise altered(f"{field}: is {value}", place)
     try:
         json.dumps([manifest.scorer.model_dump()], allow_nan=False)
     except ValueError as fault:
-        raise BundleError(
-            "scorer: holds a number that is not finite", where=place, remedy=COPY_AGAIN
-        ) from fault
+        raise altered("scorer: holds a number that is not finite", place) from fault
     graphs = [] if manifest.float_encoder is None else [manifest.float_encoder]
     named = list(graphs)
     for graph in () if manifest.parity is None else manifest.parity.graphs:
         named += [graph.graph, graph.embeddings, graph.scores]
         graphs.append(graph.graph)
     if lacking := [name for name in named if name not in manifest.files]:
-        raise BundleError(f"files: lists no {', '.join(lacking)}", where=place, remedy=COPY_AGAIN)
+        raise altered(f"files: lists no {', '.join(lacking)}", place)
     for name in graphs:
         if not name.endswith(".onnx"):  # another ending, and it is read as another format
-            raise BundleError(
-                f"'{name}' is not the name of a graph", where=place, remedy=COPY_AGAIN
-            )
+            raise altered(f"'{name}' is not the name of a graph", place)
     samples = manifest.window_seconds * manifest.encoder.sample_rate
     if abs(samples - manifest.encoder.window_samples) > 1:
-        raise BundleError(
+        raise altered(
             f"encoder.window_samples: {manifest.encoder.window_samples} is not window_seconds "
             f"{manifest.window_seconds:g} at {manifest.encoder.sample_rate} Hz",
-            where=place,
-            remedy=COPY_AGAIN,
+            place,
         )
 
 

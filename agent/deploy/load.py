@@ -31,7 +31,7 @@ from agent.bundle.manifest import (
     Manifest,
     Row,
 )
-from agent.bundle.plain import COPY_AGAIN
+from agent.bundle.plain import altered
 from agent.bundle.private import SealedCopy, private_copy
 from agent.calibrate.limits import HealthyScores, Significance, significance
 from agent.config.encode import InferenceConfig
@@ -189,11 +189,10 @@ def load(
     vectors = _array(path / BANK, manifest.encoder.dim, "(rows, encoder.dim)")
     rows = _rows(path / ROWS)
     if not len(vectors) == len(rows) > 0:
-        raise BundleError(
+        raise altered(
             f"{BANK} and {ROWS} hold {len(vectors)} and {len(rows)} rows: not the same number, or "
             "none",
-            where=path,
-            remedy=COPY_AGAIN,
+            path,
         )
     bank, state = HealthySet(vectors, rows), read_state(path, manifest.files)
     scorer = _scorer(path, manifest, bank, state)
@@ -240,7 +239,7 @@ def _scorer(path: Path, manifest: Manifest, bank: HealthySet, state: State) -> S
     except BundleError:  # an index, which names itself
         raise
     except AuscultError as fault:
-        raise BundleError(fault.problem, where=path, remedy=COPY_AGAIN) from fault
+        raise altered(fault.problem, path) from fault
     except (ValueError, RuntimeError) as fault:
         raise BundleError(f"the scorer cannot be used: {fault}", where=path) from fault
     return scorer
@@ -253,9 +252,7 @@ def _healthy(path: Path, manifest: Manifest, rows: tuple[Row, ...]) -> HealthySc
     scores = _load(place)
     # NaN is allowed: what could not be scored for want of other recordings.
     if getattr(scores, "dtype", None) != np.float32 or scores.shape != (len(rows),):
-        raise BundleError(
-            f"should hold float32 ({len(rows)},), one score a row", where=place, remedy=COPY_AGAIN
-        )
+        raise altered(f"should hold float32 ({len(rows)},), one score a row", place)
     return HealthyScores(scores, rows)
 
 
@@ -264,15 +261,11 @@ def _gate(path: Path, manifest: Manifest, scorer: Scorer, bank: HealthySet) -> I
     if config is None:
         return None
     if GATE not in manifest.files or not math.isfinite(config.margin + config.reach):
-        raise BundleError(
-            f"gate: needs {GATE} and finite numbers", where=path / MANIFEST, remedy=COPY_AGAIN
-        )
+        raise altered(f"gate: needs {GATE} and finite numbers", path / MANIFEST)
     vectors = _array(path / GATE, manifest.encoder.dim, "(rows, encoder.dim)")
     if len(vectors) != config.rows:
-        raise BundleError(
-            f"holds {len(vectors)} rows where the manifest says {config.rows}",
-            where=path / GATE,
-            remedy=COPY_AGAIN,
+        raise altered(
+            f"holds {len(vectors)} rows where the manifest says {config.rows}", path / GATE
         )
     space = space_of(manifest.scorer, bank.vectors)
     # A nearest-neighbour scorer has prepared its bank already: shared, not copied.
@@ -287,14 +280,12 @@ def _still(path: Path, manifest: Manifest) -> StillGate | None:
     if not set(STILL_FILES) <= set(manifest.files) or not math.isfinite(
         config.margin + config.reach
     ):
-        raise BundleError(
-            f"still: needs {' and '.join(STILL_FILES)} and finite numbers",
-            where=path / MANIFEST,
-            remedy=COPY_AGAIN,
+        raise altered(
+            f"still: needs {' and '.join(STILL_FILES)} and finite numbers", path / MANIFEST
         )
     still, running = (_array(path / name, BANDS, "(half seconds, bands)") for name in STILL_FILES)
     if not len(still) or not len(running):
-        raise BundleError("holds no half second", where=path / STILL_FILES[0], remedy=COPY_AGAIN)
+        raise altered("holds no half second", path / STILL_FILES[0])
     return StillGate(StillFrames(still, running, config))
 
 
@@ -303,20 +294,17 @@ def _drift(path: Path, manifest: Manifest) -> Baseline | None:
         return None
     place = path / DRIFT
     if DRIFT not in manifest.files or not math.isfinite(manifest.drift.step_seconds):
-        raise BundleError(
-            f"drift: needs {DRIFT} and finite numbers", where=path / MANIFEST, remedy=COPY_AGAIN
-        )
+        raise altered(f"drift: needs {DRIFT} and finite numbers", path / MANIFEST)
     try:
         baseline = load_baseline(place)
     except DriftError as fault:
-        raise BundleError(fault.problem, where=place, remedy=COPY_AGAIN) from fault
+        raise altered(fault.problem, place) from fault
     features, threshold = len(baseline.record.features), baseline.record.threshold
     if features != manifest.encoder.dim or not math.isfinite(threshold):
-        raise BundleError(
+        raise altered(
             f"is of {features} features and threshold {threshold:g}, where the encoder gives "
             f"{manifest.encoder.dim}",
-            where=place,
-            remedy=COPY_AGAIN,
+            place,
         )
     return baseline
 
@@ -328,7 +316,7 @@ def _spectrum(path: Path, manifest: Manifest) -> HealthySpectrum | None:
     try:
         return HealthySpectrum.of(_load(place), manifest.encoder.sample_rate)
     except (ValueError, AttributeError) as fault:
-        raise BundleError(str(fault), where=place, remedy=COPY_AGAIN) from fault
+        raise altered(str(fault), place) from fault
 
 
 def _patches(path: Path, manifest: Manifest) -> HealthyPatches | None:
@@ -337,7 +325,7 @@ def _patches(path: Path, manifest: Manifest) -> HealthyPatches | None:
     try:
         return HealthyPatches.of(*(_load(path / name) for name in PATCH_FILES))
     except (ValueError, AttributeError) as fault:
-        raise BundleError(str(fault), where=path / PATCH_FILES[0], remedy=COPY_AGAIN) from fault
+        raise altered(str(fault), path / PATCH_FILES[0]) from fault
 
 
 def _faults(path: Path, manifest: Manifest) -> Matrix | None:
@@ -347,10 +335,8 @@ def _faults(path: Path, manifest: Manifest) -> Matrix | None:
     found = _array(path / FAULTS, manifest.encoder.dim, "(faults, encoder.dim)")
     told = len(sight.planted) + len(sight.recorded)
     if len(found) != told:
-        raise BundleError(
-            f"holds {len(found)} faults where the manifest tells of {told}",
-            where=path / FAULTS,
-            remedy=COPY_AGAIN,
+        raise altered(
+            f"holds {len(found)} faults where the manifest tells of {told}", path / FAULTS
         )
     return found
 
@@ -393,6 +379,6 @@ def _rows(path: Path) -> tuple[Row, ...]:
     try:
         return _ROWS.validate_json(path.read_bytes())
     except ValidationError as fault:
-        raise BundleError(explain(fault), where=path, remedy=COPY_AGAIN) from fault
+        raise altered(explain(fault), path) from fault
     except OSError as fault:
         raise BundleError(f"cannot be read: {fault.strerror}", where=path) from fault
