@@ -57,8 +57,10 @@ class Edges:
 
     def __init__(self, most_seconds: float, path: Path | None = None) -> None:
         self._most = most_seconds
-        self._file = None if path is None else _file(path)
-        self._memory = (None if self._file is None else self._file.load()) or EdgeMemory()
+        self._file = StateFile(
+            path, EdgeMemory, what="how long starts and stops take", otherwise="it is learnt anew"
+        )
+        self._memory = self._file.load_or_new()
 
     @property
     def start_seconds(self) -> float | None:
@@ -87,8 +89,7 @@ class Edges:
         )
         # A machine that starts each minute for years need not write each time.
         few = len(self._memory.starts) <= _FEWEST
-        changed = few or before != (self.start_seconds, self.stop_seconds)
-        if changed and self._file is not None:
+        if few or before != (self.start_seconds, self.stop_seconds):
             self._file.save(self._memory)
 
     def _bounded(self, taken: Sequence[float]) -> float | None:
@@ -116,9 +117,3 @@ def settled_after(levels: Matrix) -> float:
     inside = apart[: begin + 1] <= allowed
     both = np.flatnonzero(inside[:-1] & inside[1:])
     return float(FRAME_SECONDS * (both[0] if len(both) else begin))
-
-
-def _file(path: Path) -> StateFile[EdgeMemory]:
-    return StateFile(
-        path, EdgeMemory, what="how long starts and stops take", otherwise="it is learnt anew"
-    )

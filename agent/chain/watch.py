@@ -65,8 +65,10 @@ class ChainWatch:
 
     def __init__(self, machine: str, path: Path | None = None) -> None:
         self._machine = machine
-        self._file = None if path is None else _state(path)
-        self._past = None if self._file is None else self._file.load()
+        self._file = StateFile(
+            path, ChainPast, what="what a microphone heard so far", otherwise="its past begins anew"
+        )
+        self._past = self._file.load()
         self._present: deque[tuple[Floats, float]] = deque(maxlen=_PRESENT)
         self._end = float("-inf")
         self._meter: StreamMeter | None = None
@@ -109,7 +111,8 @@ class ChainWatch:
 
     def close(self) -> None:
         """Keep the past."""
-        self._save()
+        if self._past is not None:
+            self._file.save(self._past)
 
     def _begin(self, healthy: HealthySpectrum | None, trained: ConditionsInfo | None) -> None:
         """Compare with another bundle from now on: what differed from the last one's is over."""
@@ -144,7 +147,7 @@ class ChainWatch:
             }
         )
         if self._past.windows % _SAVED_EVERY == 0 or self._past.windows == _PAST:
-            self._save()
+            self.close()
 
     def _judge(self, rate: int) -> None:
         past = self._past
@@ -195,10 +198,6 @@ class ChainWatch:
         if told and told != self.differences:
             log.warning("%s: heard otherwise than in training: %s", self._machine, "; ".join(told))
         self.differences = told
-
-    def _save(self) -> None:
-        if self._file is not None and self._past is not None:
-            self._file.save(self._past)
 
 
 def _form(recorded: Recorded, trained: ConditionsInfo | None) -> tuple[str, ...]:
@@ -262,12 +261,3 @@ def _mains_lines(count: int, rate: int) -> tuple[npt.NDArray[np.intp], ...]:
 def chain_file(state: Path, machine: str) -> Path:
     """Where a machine's past is kept, in the folder of the agent's `state`."""
     return state / "chain" / f"{machine}.json"
-
-
-def _state(path: Path) -> StateFile[ChainPast]:
-    return StateFile(
-        path,
-        ChainPast,
-        what="what a microphone heard so far",
-        otherwise="its past begins anew",
-    )

@@ -77,7 +77,7 @@ def commission(
     assert asked is not None
     place, evidence = commission_file(config.state_path, meant.name), config.state_path / "evidence"
     file = commission_state(place)
-    memory = file.load() or CommissionMemory()
+    memory = file.load_or_new()
     feedback = feedback_handler(evidence)
     waiting = [
         one.alarm.alarm_id

@@ -66,11 +66,12 @@ class Commission:
         tell: Callable[[str, str], None],
     ) -> None:
         self.machine, self.config = machine, config
-        self._file = commission_state(commission_file(state, machine))
+        self._path = commission_file(state, machine)
+        self._file = commission_state(self._path)
         self._evidence = state / "evidence"
         self._tell = tell
         self._lock = threading.RLock()
-        self._memory = self._file.load() or CommissionMemory()
+        self._memory = self._file.load_or_new()
         self._saved = time.monotonic()
         self._last: float | None = None  # end of the latest window, on its run clock
         self._since = 0.0  # running sound since a score was kept, seconds
@@ -209,7 +210,7 @@ class Commission:
 
     def _read_ask(self) -> None:
         """What `auscult commission` asks of a running agent."""
-        place = ask_file(self._file.path)
+        place = ask_file(self._path)
         try:
             action, _, by = place.read_text().strip().partition(" ")
             place.unlink()

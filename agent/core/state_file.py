@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from agent.core.errors import AuscultError
 from agent.core.schema import explain
-from agent.core.storage import write_atomic
+from agent.core.storage import make_parents, write_atomic
 
 log = logging.getLogger(__name__)
 
@@ -22,13 +22,13 @@ class StateFile(Generic[State]):
     """A state on disk, whole or not at all. Not thread-safe: each has one owner.
 
     Args:
-        path: The file; its folder is made when needed.
+        path: The file; its folder is made when needed. None for nowhere: nothing is kept.
         model: What it holds.
         what: It in words, for the log: `the alarm's state`.
         otherwise: What happens without it, for the log: `the alarm begins at normal`.
     """
 
-    def __init__(self, path: Path, model: type[State], *, what: str, otherwise: str) -> None:
+    def __init__(self, path: Path | None, model: type[State], *, what: str, otherwise: str) -> None:
         self.path = path
         self._model, self._what, self._otherwise = model, what, otherwise
         self._failing = False
@@ -39,6 +39,8 @@ class StateFile(Generic[State]):
         A file that cannot be understood is moved aside, for people to look at. Fields that only a
         newer auscult knows are passed over: a step back keeps the rest.
         """
+        if self.path is None:
+            return None
         try:
             data = self.path.read_bytes()
         except FileNotFoundError:
@@ -53,6 +55,10 @@ class StateFile(Generic[State]):
             if found is None:
                 self.set_aside(explain(fault))
             return found
+
+    def load_or_new(self) -> State:
+        """What an earlier run left; else the state that everything begins with."""
+        return self.load() or self._model()
 
     def _without_unknown(self, data: bytes, fault: ValidationError) -> State | None:
         """The state without fields that are unknown here; None when they are not all its fault."""
@@ -81,6 +87,8 @@ class StateFile(Generic[State]):
         Args:
             problem: Why it cannot be used.
         """
+        if self.path is None:
+            return
         aside = self.path.with_name(self.path.name + ".damaged")
         log.warning(
             "%s: cannot be used (%s): %s, the file is kept as %s",
@@ -95,17 +103,18 @@ class StateFile(Generic[State]):
         """Write it.
 
         Raises:
-            OSError: Its folder cannot be made.
             AuscultError: It cannot be written.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.path is None:
+            return
+        make_parents(self.path)
         write_atomic(self.path, state.model_dump_json(indent=1).encode() + b"\n")
 
     def save(self, state: State) -> bool:
         """Write it; a fault of the disk is logged once, until it is over. Whether it is on disk."""
         try:
             self.write(state)
-        except (OSError, AuscultError) as fault:
+        except AuscultError as fault:
             if not self._failing:
                 log.warning("%s is not saved, and will be tried again: %s", self._what, fault)
             self._failing = True

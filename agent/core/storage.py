@@ -29,7 +29,7 @@ def write_atomic(path: Path, data: bytes) -> None:
             os.fchmod(stream.fileno(), 0o644)  # mkstemp's 0600 would lock out the service's user
             os.fsync(stream.fileno())
         Path(name).replace(path)
-        sync_folder(path.parent)
+        sync(path.parent)
     except OSError as fault:
         Path(name).unlink(missing_ok=True)
         raise unwritable(path, fault) from fault
@@ -65,9 +65,21 @@ def begin_private(path: Path) -> None:
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
-def sync_folder(folder: Path) -> None:
-    """Force a folder's entries (its files' names) to the disk."""
-    handle = os.open(folder, os.O_RDONLY)
+def make_parents(path: Path) -> None:
+    """Make the folders that a file is to be in.
+
+    Raises:
+        BundleError: They cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise unwritable(path, fault) from fault
+
+
+def sync(path: Path) -> None:
+    """Force a file's bytes, or a folder's entries (its files' names), to the disk."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

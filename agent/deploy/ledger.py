@@ -64,7 +64,7 @@ class BundleLedger:
             doubt: Why the one in use may not have been meant to be; empty without a reason.
         """
         with self._lock:
-            self._memory = self._file.load() or LedgerMemory()
+            self._memory = self._file.load_or_new()
             before = self._memory.digest
             self._hand_over(self._memory.untold, bundle)
             if bundle is not None and before and before != bundle.manifest.digest:

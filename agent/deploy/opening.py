@@ -175,7 +175,7 @@ class OpeningLog:
         return self._file(OPENING, _Begun).load()
 
     def _read(self, name: str) -> tuple[str, ...]:
-        return (self._file(name, _Digests).load() or _Digests()).digests
+        return self._file(name, _Digests).load_or_new().digests
 
     def _add(self, name: str, digest: str) -> None:
         kept = [one for one in self._read(name) if one != digest]

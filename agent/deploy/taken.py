@@ -75,7 +75,7 @@ class Taken:
 
     def _known(self) -> _Memory:
         if self._memory is None:
-            self._memory = self._file.load() or _Memory()
+            self._memory = self._file.load_or_new()
         return self._memory
 
 

@@ -39,34 +39,15 @@ class DriftMemory(Strict):
     ] = ()
 
 
-class DriftFile:
+def drift_file(path: Path | None) -> StateFile[DriftMemory]:
     """One machine's drift on disk.
 
-    A fault of the disk is logged once and tried again with every save: the monitor goes on.
-
     Args:
-        path: The file; its folder is made when needed.
+        path: The file; None for nowhere.
     """
-
-    def __init__(self, path: Path) -> None:
-        self._file = StateFile(
-            path,
-            DriftMemory,
-            what="drift's state",
-            otherwise="drift begins anew, accepted changes are forgotten",
-        )
-
-    def load(self) -> DriftMemory:
-        """What an earlier run left; an empty one when there is nothing that can be used.
-
-        A file that cannot be understood is moved aside, for people to look at.
-        """
-        return self._file.load() or DriftMemory()
-
-    def set_aside(self, problem: str) -> None:
-        """Keep the file under another name; drift begins anew."""
-        self._file.set_aside(problem)
-
-    def save(self, memory: DriftMemory) -> None:
-        """Write it; never raises."""
-        self._file.save(memory)
+    return StateFile(
+        path,
+        DriftMemory,
+        what="drift's state",
+        otherwise="drift begins anew, accepted changes are forgotten",
+    )

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -17,7 +18,7 @@ from agent.core.reasons import UnusualBand
 from agent.core.records import Window
 from agent.drift.baseline import Baseline, DriftError
 from agent.drift.events import DriftEvent, DriftEventKind, DriftStatus
-from agent.drift.memory import KEPT, DriftFile, DriftMemory
+from agent.drift.memory import KEPT, DriftMemory, drift_file
 from agent.drift.monitor import DriftMonitor, Reading
 from agent.drift.state import MonitorState
 
@@ -75,18 +76,18 @@ class DriftService:
     Args:
         tell: Takes the state after each evaluation, and each event; must not wait (for an event,
             for the disk alone), nor call back.
-        file: Where all of it is kept; None for nowhere.
+        path: File that all of it is kept in; None for nowhere.
         spectrum: Says what has changed in Hz and dB; None when nothing does.
     """
 
     def __init__(
         self,
         tell: Callable[[DriftStatus | DriftEvent], None],
-        file: DriftFile | None = None,
+        path: Path | None = None,
         spectrum: Spectrum | None = None,
     ) -> None:
         self._tell = tell
-        self._file = file
+        self._file = drift_file(path)
         self._spectrum = spectrum
         self._lock = threading.Lock()
         self._monitor: DriftMonitor | None = None
@@ -111,7 +112,7 @@ class DriftService:
             step_seconds: Step between the windows to take.
         """
         with self._lock:
-            memory = DriftMemory() if self._file is None else self._file.load()
+            memory = self._file.load_or_new()
             self._others = {state.baseline: state for state in memory.monitors}
             self._status, self._untold = memory.status, memory.untold
             same = baseline is not None and baseline.digest == memory.baseline
@@ -220,8 +221,7 @@ class DriftService:
         try:
             self._monitor = DriftMonitor(baseline, state)
         except DriftError as fault:
-            if self._file is not None:
-                self._file.set_aside(fault.problem)
+            self._file.set_aside(fault.problem)
             self._monitor = DriftMonitor(baseline)
 
     def _withdraw(self, why: str) -> tuple[DriftEvent, ...]:
@@ -292,8 +292,6 @@ class DriftService:
 
     def _save(self) -> None:
         self._saved = time.monotonic()
-        if self._file is None:
-            return
         monitor = self._monitor
         present = () if monitor is None else (monitor.state(),)
         others = tuple(self._others.values())[-(KEPT - len(present)) :]

@@ -79,18 +79,13 @@ class LevelFile:
 
     def __init__(self, path: Path | None) -> None:
         self._memory = LevelMemory()
-        self._file = (
-            None
-            if path is None
-            else StateFile(
-                path, LevelMemory, what="the level's state", otherwise="no level is taken off"
-            )
+        self._file = StateFile(
+            path, LevelMemory, what="the level's state", otherwise="no level is taken off"
         )
 
     def load(self) -> None:
         """Take up what an earlier run left; a file that cannot be used is moved aside and told."""
-        if self._file is not None:
-            self._memory = self._file.load() or LevelMemory()
+        self._memory = self._file.load_or_new()
 
     def holding(self, origin: str) -> LevelBaseline | None:
         """The answer that holds for a bundle of that origin."""
@@ -135,13 +130,7 @@ class LevelFile:
         return gone
 
     def _write(self, memory: LevelMemory) -> None:
-        if self._file is not None:
-            try:
-                self._file.write(memory)
-            except OSError as fault:
-                raise AuscultError(
-                    f"cannot be written: {fault.strerror}", where=self._file.path
-                ) from fault
+        self._file.write(memory)
         self._memory = memory
 
 

@@ -61,10 +61,10 @@ class SoundDays:
 
     def __init__(self, path: Path | None) -> None:
         self._lock = threading.Lock()
-        self._file = None if path is None else StateFile(
+        self._file = StateFile(
             path, DaysMemory, what="the spectrum of days", otherwise="its days begin anew"
-        )  # fmt: skip
-        self._memory = (None if self._file is None else self._file.load()) or DaysMemory()
+        )
+        self._memory = self._file.load_or_new()
         self._healthy: HealthySpectrum | None = None
         self._latest: deque[Floats] = deque(maxlen=_PRESENT)
         self._due = 0.0
@@ -128,10 +128,9 @@ class SoundDays:
     def close(self) -> None:
         """Write it down."""
         self._saved = time.monotonic()
-        if self._file is not None:
-            with self._lock:
-                memory = self._memory
-            self._file.save(memory)
+        with self._lock:
+            memory = self._memory
+        self._file.save(memory)
 
     def _compare_with(self, healthy: HealthySpectrum) -> None:
         """Another bundle is in use, or the agent has begun: what was accepted is of one alone."""

@@ -24,7 +24,6 @@ from agent.decide.state import AlarmFile
 from agent.decide.thresholds import Thresholds
 from agent.deploy.load import Bundle
 from agent.drift.follower import DriftFollower
-from agent.drift.memory import DriftFile
 from agent.drift.service import DriftService
 from agent.evidence.answers import Answers
 from agent.foreign.ear import ForeignEar
@@ -126,9 +125,9 @@ class Pipeline(Listener):
             self.commission.begin(bundle)
         self._keeper = self._take_up_alarm(terms, state)
         self._keeper.resume()
-        file = None if state is None else DriftFile(state / "drift" / f"{self.name}.json")
+        drift = None if state is None else state / "drift" / f"{self.name}.json"
         self.days = SoundDays(None if state is None else state / "days" / f"{self.name}.json")
-        self._drift = DriftService(self._told.tell, file, self.days)
+        self._drift = DriftService(self._told.tell, drift, self.days)
         self._drift.resume(self._judge.bundle.drift, terms.drift_seconds)
         self._listen()
 

@@ -27,7 +27,6 @@ from agent.deploy.load import open_bundle
 from agent.deploy.versions import Versions, beside
 from agent.drift.baseline import DriftError
 from agent.drift.events import DriftEvent
-from agent.drift.memory import DriftFile
 from agent.drift.service import DriftService, Heard
 from agent.pipeline.pipeline import Pipeline
 
@@ -253,7 +252,7 @@ def test_a_crash_while_telling_tells_it_again_with_the_same_id(bundle, tmp_path)
         if told:
             raise CrashError
 
-    keeper = DriftService(die, DriftFile(tmp_path / "pump.json"))
+    keeper = DriftService(die, tmp_path / "pump.json")
     keeper.resume(bundle.drift, 1.0)
 
     def listen():
@@ -264,7 +263,7 @@ def test_a_crash_while_telling_tells_it_again_with_the_same_id(bundle, tmp_path)
     with pytest.raises(CrashError):
         listen()
     for _ in range(2):
-        again = DriftService(keep, DriftFile(tmp_path / "pump.json"))
+        again = DriftService(keep, tmp_path / "pump.json")
         again.resume(bundle.drift, 1.0)
         assert again.status.active
     assert len(told) == 2

@@ -306,9 +306,9 @@ def _plant_seeds(_: Path) -> Sequence[bytes]:
 
 def _state(folder: Path) -> Run:
     from agent.decide.state import AlarmFile
-    from agent.drift.memory import DriftFile
+    from agent.drift.memory import drift_file
 
-    files = AlarmFile(folder / "pump.json"), DriftFile(folder / "drift.json")
+    files = AlarmFile(folder / "pump.json"), drift_file(folder / "drift.json")
 
     def run(data: bytes) -> None:
         for file, name in zip(files, ("pump.json", "drift.json"), strict=True):
