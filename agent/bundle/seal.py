@@ -20,7 +20,7 @@ from pathlib import Path
 
 from agent.bundle.manifest import MANIFEST, SIGNATURE, FileRecord, Manifest, digest_of
 from agent.core.errors import BundleError
-from agent.core.storage import sync_folder, unwritable, write_json
+from agent.core.storage import sync, unwritable, write_json
 
 _BLOCK = 1 << 20
 _AT_FDCWD = -100  # linux/fcntl.h: paths are relative to the working directory
@@ -75,7 +75,7 @@ def seal(folder: Path, draft: Manifest) -> Manifest:
                 where=path,
                 remedy="Move it elsewhere and seal again.",
             )
-        _sync_file(path)
+        sync(path)
         files[path.name] = file_record(path)
     unsigned = draft.model_copy(update={"files": files})
     digest = digest_of(unsigned.model_dump(mode="json"))
@@ -104,7 +104,7 @@ def new_bundle(out: Path) -> Iterator[Path]:
     try:
         draft.chmod(0o755)
         yield draft
-        sync_folder(draft)
+        sync(draft)
         _put_in_place(draft, out)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -147,7 +147,7 @@ def _put_in_place(draft: Path, out: Path) -> None:
                 aside.rename(out)
                 raise
             shutil.rmtree(aside, ignore_errors=True)
-        sync_folder(out.parent)
+        sync(out.parent)
     except OSError as fault:
         raise unwritable(out, fault) from fault
 
@@ -168,11 +168,3 @@ def swap_names(one: Path, other: Path) -> bool:
     if code in {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP}:
         return False
     raise OSError(code, os.strerror(code), str(other))
-
-
-def _sync_file(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import soundfile
 from agent.collect.session import Segment
 from agent.core.clock import utc
 from agent.core.records import Samples
-from agent.core.storage import begin_private
+from agent.core.storage import begin_private, sync
 
 _DRAFT = ".segment.flac"
 
@@ -69,8 +68,7 @@ class SegmentFile:
         if soundfile.info(str(draft)).frames != self._frames:
             draft.unlink()
             raise OSError(errno.ENOSPC, "it was not written in full", str(draft))
-        with draft.open("rb") as written:
-            os.fsync(written.fileno())
+        sync(draft)
         draft.replace(self._folder / name)
         level = 10.0 * float(np.log10(max(self._power / self._frames, 1e-20)))
         return Segment(

@@ -25,7 +25,7 @@ from agent.bundle.manifest import BODY, ENCODER, ENCODER_DATA, FLOAT_ENCODER, FR
 from agent.bundle.seal import new_bundle
 from agent.bundle.verify import read_manifest
 from agent.core.errors import BundleError
-from agent.core.storage import sync_folder
+from agent.core.storage import sync
 
 CURRENT = "current"
 _NUMBER = re.compile(r"\d{4,9}")
@@ -138,7 +138,7 @@ class Versions:
                 draft.symlink_to(f"{number:04d}")
                 draft.replace(link)
             if self.folder.is_dir():
-                sync_folder(self.folder)
+                sync(self.folder)
         except OSError as fault:
             raise BundleError(
                 f"cannot be changed: {fault.strerror}",

@@ -21,7 +21,7 @@ from agent.core.clock import WALL_CLOCK, ClockQuality
 from agent.core.errors import AuscultError
 from agent.core.memory import give_back
 from agent.core.records import Samples
-from agent.core.storage import begin_private, make_private
+from agent.core.storage import begin_private, make_private, sync
 from agent.core.text import plural
 from agent.evidence.disk import has_room, prune
 from agent.evidence.record import PICTURE, RECORD, SOUND, EvidenceRecord
@@ -282,8 +282,7 @@ def write_flac(path: Path, samples: Samples, rate: int) -> None:
     try:
         begin_private(path)
         soundfile.write(str(path), clean, rate, format="FLAC", subtype="PCM_24")
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
+        sync(path)
         # libsndfile is silent about some short writes.
         short = soundfile.info(str(path)).frames != len(clean)
     except BaseException:

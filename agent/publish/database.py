@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import logging
-import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from io import TextIOWrapper
 from pathlib import Path
 
 from agent.core.errors import ConfigError
+from agent.core.storage import sync
 from agent.publish.mqtt_message import MqttMessage
 from agent.publish.row import COLUMNS, RowError, message_of
 
@@ -80,7 +80,7 @@ def open_database(path: Path, *, check: bool) -> sqlite3.Connection:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
-        _begin(db)
+        _begin(db, path)
         if check:
             _check(db)
     except BaseException as fault:
@@ -92,7 +92,7 @@ def open_database(path: Path, *, check: bool) -> sqlite3.Connection:
     return db
 
 
-def _begin(db: sqlite3.Connection) -> None:
+def _begin(db: sqlite3.Connection, path: Path) -> None:
     """Make the tables of a new file; refuse one that holds something else."""
     ((version,),) = db.execute("PRAGMA user_version").fetchall()
     if version == 0:
@@ -100,7 +100,7 @@ def _begin(db: sqlite3.Connection) -> None:
         if tables:
             raise DamagedError("it is a database of something else")
         db.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}COMMIT;")
-        _sync_folder(db)
+        sync(path.parent)  # a new file must still be there after a power cut
     elif version != _VERSION:
         raise DamagedError(f"its layout is {version}, this auscult knows {_VERSION}")
     db.execute(
@@ -120,16 +120,6 @@ def _check(db: sqlite3.Connection) -> None:
     ((verdict,), *_) = db.execute("PRAGMA integrity_check(1)").fetchall()
     if verdict != "ok":
         raise DamagedError(" ".join(verdict.split()))
-
-
-def _sync_folder(db: sqlite3.Connection) -> None:
-    """A new file must still be there after a power cut."""
-    ((_, _, name),) = db.execute("PRAGMA database_list").fetchall()
-    folder = os.open(Path(name).parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def is_damage(fault: BaseException) -> bool:

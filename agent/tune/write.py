@@ -13,7 +13,7 @@ from pathlib import Path
 from agent.config.agent import load_config
 from agent.config.encode import InferenceConfig
 from agent.core.errors import ConfigError
-from agent.core.storage import sync_folder
+from agent.core.storage import sync
 
 _MARK = "# Measured by `auscult tune`"
 _KEY = re.compile(r"""(?:inference|'inference'|"inference")\s*:""")
@@ -107,7 +107,7 @@ def write_config(path: Path, text: str, inference: InferenceConfig) -> None:
             owner = place.stat()
             os.chown(draft, owner.st_uid, owner.st_gid)
         draft.replace(place)
-        sync_folder(place.parent)
+        sync(place.parent)
     except OSError as fault:
         raise _unwritable(path, fault) from fault
     finally:
