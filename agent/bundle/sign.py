@@ -16,6 +16,7 @@ import base64
 import hashlib
 import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,7 +24,7 @@ from pydantic import Field, ValidationError
 
 from agent.bundle.manifest import SIGNATURE, digest_of
 from agent.bundle.plain import held_folder
-from agent.bundle.verify import Head, manifest_text, signature_text
+from agent.bundle.verify import Head, manifest_text
 from agent.core.errors import AuscultError, BundleError
 from agent.core.schema import Strict, explain, spelt
 from agent.core.storage import write_json
@@ -81,11 +82,8 @@ def make_keys(private: Path, public: Path) -> str:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    shown = key.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
     _create(private, secret, 0o600)
-    _create(public, shown, 0o644)
+    public_half(private, public)
     return fingerprint(key.public_key())
 
 
@@ -110,23 +108,18 @@ def load_private(path: Path) -> Any:
         SigningError: It is not an unencrypted Ed25519 private key in PEM.
     """
     serialization, ed25519 = _cryptography()
-    key = _load(path, lambda data: serialization.load_pem_private_key(data, None), "private")
-    if not isinstance(key, ed25519.Ed25519PrivateKey):
-        raise SigningError("is not an Ed25519 key", where=path, remedy="Use `auscult keygen`.")
-    return key
+    parse = partial(serialization.load_pem_private_key, password=None)
+    return _load(path, parse, "private", ed25519.Ed25519PrivateKey)
 
 
 def load_public(path: Path) -> Any:
-    """Read a public key for `verify_folder`.
+    """Read a public key for `verify_head`.
 
     Raises:
         SigningError: It is not an Ed25519 public key in PEM.
     """
     serialization, ed25519 = _cryptography()
-    key = _load(path, serialization.load_pem_public_key, "public")
-    if not isinstance(key, ed25519.Ed25519PublicKey):
-        raise SigningError("is not an Ed25519 key", where=path, remedy="Use `auscult keygen`.")
-    return key
+    return _load(path, serialization.load_pem_public_key, "public", ed25519.Ed25519PublicKey)
 
 
 def public_half(private: Path, public: Path) -> None:
@@ -182,25 +175,10 @@ def signed_by(head: Head, key: Any) -> bool:
         return False
 
 
-def verify_folder(folder: Path, key: Any, context: bytes = CONTEXT) -> None:
+def verify_head(head: Head, key: Any, context: bytes, folder: Path) -> None:
     """Check that a bundle's manifest was signed with a key's private half.
 
     Checks the signature alone: `verify_bundle` holds the files to the manifest.
-
-    Args:
-        folder: The bundle.
-        key: From `load_public`.
-        context: What it must have been signed as.
-
-    Raises:
-        BundleError: There is no signature, or it is not that key's, or not of this manifest.
-    """
-    with held_folder(folder) as held:
-        _verify(manifest_text(held), signature_text(held), key, context, folder)
-
-
-def verify_head(head: Head, key: Any, context: bytes, folder: Path) -> None:
-    """Check the signature of a manifest that was read.
 
     Args:
         head: The manifest and its signature.
@@ -209,22 +187,18 @@ def verify_head(head: Head, key: Any, context: bytes, folder: Path) -> None:
         folder: Where it was read, for messages.
 
     Raises:
-        BundleError: As `verify_folder`.
+        BundleError: There is no signature, or it is not that key's, or not of this manifest.
     """
-    _verify(head.text, head.signature, key, context, folder)
-
-
-def _verify(text: bytes, data: bytes | None, key: Any, context: bytes, folder: Path) -> None:
     from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - an optional package
 
     place = folder / SIGNATURE
     remedy = "Export it with `--sign KEY` and the key whose public half this device holds."
-    if data is None:
+    if head.signature is None:
         raise BundleError(
             "is not signed, and this device takes only signed bundles", where=folder, remedy=remedy
         )
     try:
-        signature = Signature.model_validate_json(data)
+        signature = Signature.model_validate_json(head.signature)
         raw = base64.b64decode(signature.signature, validate=True)
     except ValidationError as fault:
         raise BundleError(
@@ -239,18 +213,18 @@ def _verify(text: bytes, data: bytes | None, key: Any, context: bytes, folder: P
             remedy=remedy,
         )
     try:
-        key.verify(raw, context + text)
+        key.verify(raw, context + head.text)
     except InvalidSignature as fault:
         raise BundleError(
             "does not fit the manifest: one of the two was altered", where=place, remedy=remedy
         ) from fault
 
 
-def _load(path: Path, parse: Any, which: str) -> Any:
+def _load(path: Path, parse: Any, which: str, kind: type) -> Any:
     try:
         with path.open("rb") as file:
             data = file.read(_LIMIT)
-        return parse(data)
+        key = parse(data)
     except OSError as fault:
         raise SigningError(
             f"cannot be read: {fault.strerror}",
@@ -263,6 +237,9 @@ def _load(path: Path, parse: Any, which: str) -> Any:
             where=path,
             remedy="Make a pair with `auscult keygen`.",
         ) from fault
+    if not isinstance(key, kind):
+        raise SigningError("is not an Ed25519 key", where=path, remedy="Use `auscult keygen`.")
+    return key
 
 
 def _cryptography() -> tuple[Any, Any]:

@@ -12,17 +12,19 @@ import pytest
 pytest.importorskip("cryptography")
 
 from agent.bundle.manifest import MANIFEST, SIGNATURE
+from agent.bundle.plain import held_folder
 from agent.bundle.seal import seal
 from agent.bundle.sign import (
+    CONTEXT,
     SigningError,
     fingerprint,
     load_private,
     load_public,
     make_keys,
     sign_folder,
-    verify_folder,
+    verify_head,
 )
-from agent.bundle.verify import verify_bundle
+from agent.bundle.verify import Head, signature_text, verify_bundle
 from agent.core.errors import BundleError
 
 
@@ -39,8 +41,15 @@ def signed(tmp_path, tiny_bundle, keys):
     return folder
 
 
+def verify(folder, key):
+    """The signature alone: the manifest need not be one."""
+    with held_folder(folder) as held:
+        head = Head(None, (folder / MANIFEST).read_bytes(), signature_text(held))
+    verify_head(head, key, CONTEXT, folder)
+
+
 def test_a_signed_bundle_is_accepted_and_still_whole(signed, keys):
-    verify_folder(signed, keys[1])
+    verify(signed, keys[1])
     verify_bundle(signed)
 
 
@@ -58,24 +67,24 @@ def test_every_byte_of_the_manifest_is_signed(signed, keys):
         bad[at] ^= 1
         (signed / MANIFEST).write_bytes(bytes(bad))
         with pytest.raises(BundleError, match="does not fit"):
-            verify_folder(signed, keys[1])
+            verify(signed, keys[1])
 
 
 def test_another_key_no_signature_and_a_new_seal_are_refused(signed, keys, tmp_path):
     make_keys(tmp_path / "b.key", tmp_path / "b.pub")
     with pytest.raises(BundleError, match="this device trusts"):
-        verify_folder(signed, load_public(tmp_path / "b.pub"))
+        verify(signed, load_public(tmp_path / "b.pub"))
     # A forged name does not help.
     data = json.loads((signed / SIGNATURE).read_text())
     other = load_public(tmp_path / "b.pub")
     (signed / SIGNATURE).write_text(json.dumps({**data, "key": fingerprint(other)}))
     with pytest.raises(BundleError, match="does not fit"):
-        verify_folder(signed, other)
+        verify(signed, other)
     # Sealing again makes another manifest: its old signature must not stay.
     seal(signed, verify_bundle(signed).model_copy(update={"notes": ("changed",)}))
     assert not (signed / SIGNATURE).exists()
     with pytest.raises(BundleError, match="not signed"):
-        verify_folder(signed, keys[1])
+        verify(signed, keys[1])
 
 
 @pytest.mark.parametrize(
@@ -90,14 +99,14 @@ def test_another_key_no_signature_and_a_new_seal_are_refused(signed, keys, tmp_p
 def test_damaged_signatures_are_named(signed, keys, content):
     (signed / SIGNATURE).write_bytes(content)
     with pytest.raises(BundleError, match=r"manifest\.sig"):
-        verify_folder(signed, keys[1])
+        verify(signed, keys[1])
 
 
 def test_a_short_signature_is_refused(signed, keys):
     data = json.loads((signed / SIGNATURE).read_text())
     (signed / SIGNATURE).write_text(json.dumps({**data, "signature": "AAAA"}))
     with pytest.raises(BundleError, match="does not fit"):
-        verify_folder(signed, keys[1])
+        verify(signed, keys[1])
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", b"-----BEGIN PUBLIC KEY-----\n"])
@@ -119,7 +128,7 @@ def test_without_the_package_the_remedy_is_named(tmp_path, monkeypatch):
 def test_what_was_exchanged_after_it_was_looked_at_is_not_signed(signed, keys):
     looked_at = verify_bundle(signed)
     sign_folder(signed, keys[0], digest=looked_at.digest)
-    verify_folder(signed, keys[1])
+    verify(signed, keys[1])
     seal(signed, looked_at.model_copy(update={"notes": ("exchanged",)}))
     with pytest.raises(BundleError, match="was exchanged just now"):
         sign_folder(signed, keys[0], digest=looked_at.digest)

@@ -67,7 +67,9 @@ def test_run_that_is_none_is_named(tmp_path):
 
 def test_signs_what_a_device_with_the_public_key_opens(run, tmp_path):
     pytest.importorskip("cryptography")
-    from agent.bundle.sign import load_public, verify_folder
+    from agent.bundle.plain import held_folder
+    from agent.bundle.sign import CONTEXT, load_public, verify_head
+    from agent.bundle.verify import read_head
     from agent.commands.keygen import keygen
 
     key = tmp_path / "site.key"
@@ -76,7 +78,8 @@ def test_signs_what_a_device_with_the_public_key_opens(run, tmp_path):
     options = [str(run), "--float", "--no-test", "--sign", str(key)]
     result = CliRunner().invoke(export, [*options, "--out", str(tmp_path / "b")])
     assert result.exit_code == 0, result.output
-    verify_folder(tmp_path / "b", load_public(tmp_path / "site.key.pub"))
+    with held_folder(tmp_path / "b") as folder:
+        verify_head(read_head(folder), load_public(tmp_path / "site.key.pub"), CONTEXT, folder.path)
     absent = CliRunner().invoke(export, [*options[:-1], "none", "--out", str(tmp_path / "c")])
     assert "none: cannot be read" in str(absent.exception)
     assert not (tmp_path / "c").exists()
