@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from agent.collect.recording import Order, Recording, discard_empty
+from agent.collect.recording import Recording, discard_empty
 from agent.collect.schedule import Schedule, Schedules
 from agent.collect.session import summary
 from agent.collect.spool import CollectAnswer, CollectOrder, Spool
@@ -94,7 +94,7 @@ class Collector:
                 self._close(machine, recording)
         self._spool.leave()
 
-    def begin(self, order: Order) -> Recording:
+    def begin(self, order: CollectOrder) -> Recording:
         """Begin a session.
 
         Raises:
@@ -159,7 +159,7 @@ class Collector:
             entry = self._schedules.add(at, fields.get("times") or _DAYS, order)
             log.info("%s: schedule %s: %s", order.machine, entry.name, _words(entry))
             return {"schedule": entry.name, "at": entry.at, "times": entry.times}
-        recording = self.begin(_order(order))
+        recording = self.begin(order)
         place = recording.folder.relative_to(self._root.parent)
         answer = {"session": recording.session, "folder": place.as_posix()}
         doubt = self.observers[order.machine].remark()
@@ -252,7 +252,7 @@ class Collector:
         try:
             if isinstance(order, AuscultError):
                 raise order
-            recording = self.begin(_order(order))
+            recording = self.begin(order)
         except AuscultError as fault:
             return CollectAnswer(status="refused", message=str(fault))
         self._names[order.machine] = name
@@ -265,7 +265,9 @@ class Collector:
 
     def _keep_to(self, entry: Schedule) -> None:
         try:
-            self.begin(_order(entry.order, by=f"schedule {entry.name} at {entry.at}"))
+            self.begin(
+                entry.order.model_copy(update={"by": f"schedule {entry.name} at {entry.at}"})
+            )
         except AuscultError as fault:
             log.warning("schedule %s: %s", entry.name, fault)
 
@@ -309,7 +311,3 @@ def _words(entry: Schedule) -> str:
     return (
         f"{order.seconds:g} s of {order.label} sound at {entry.at} on {plural(entry.times, 'day')}"
     )
-
-
-def _order(order: CollectOrder, by: str = "") -> Order:
-    return Order(order.machine, order.label, order.seconds, by or order.by, order.comment)

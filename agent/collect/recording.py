@@ -9,7 +9,6 @@ import secrets
 import shutil
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -17,7 +16,8 @@ import numpy as np
 import soundfile
 
 from agent.collect.segment import SegmentFile, drop_draft
-from agent.collect.session import SESSION, Discarded, Label, Segment, Session
+from agent.collect.session import SESSION, Discarded, Segment, Session
+from agent.collect.spool import CollectOrder
 from agent.config.collect import CollectConfig
 from agent.core.clock import ClockQuality, WallClock, utc
 from agent.core.errors import AuscultError
@@ -34,25 +34,6 @@ PIECE_SECONDS = 1.0
 MIN_SEGMENT_SECONDS = 2.0
 _DISCARDED_KEPT = 1000
 _WAITING = 256  # blocks, a minute of sound, that may wait for a slow disk
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What to record.
-
-    Attributes:
-        machine: The machine's name.
-        label: What will be heard.
-        seconds: For how long, of sound.
-        by: Who asked.
-        comment: What else they said.
-    """
-
-    machine: str
-    label: Label
-    seconds: float
-    by: str = ""
-    comment: str = ""
 
 
 class Recording:
@@ -73,7 +54,7 @@ class Recording:
         self,
         root: Path,
         device: str,
-        order: Order,
+        order: CollectOrder,
         config: CollectConfig,
         clock: Callable[[], ClockQuality] = lambda: WallClock().look(),
         offset: Callable[[], float] = lambda: 0.0,

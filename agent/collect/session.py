@@ -20,7 +20,6 @@ _TRAINED = re.compile(
 )
 
 Label: TypeAlias = Literal["healthy", "idle", "noise"]
-LABELS: tuple[Label, ...] = ("healthy", "idle", "noise")
 
 
 class Segment(Strict):

@@ -31,13 +31,15 @@ _OLD = 7 * 86_400.0
 
 
 class CollectOrder(Strict):
-    """`collect/orders/<id>.json`."""
+    """What to record; `collect/orders/<id>.json`."""
 
-    machine: Annotated[str, Field(min_length=1, max_length=200)]
-    label: Label
-    seconds: Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]
-    by: Annotated[str, Field(max_length=1000)] = ""
-    comment: Annotated[str, Field(max_length=1000)] = ""
+    machine: Annotated[str, Field(min_length=1, max_length=200, description="Its name")]
+    label: Annotated[Label, Field(description="What will be heard")]
+    seconds: Annotated[
+        float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False, description="Sound, seconds")
+    ]
+    by: Annotated[str, Field(max_length=1000, description="Who asked")] = ""
+    comment: Annotated[str, Field(max_length=1000, description="What else they said")] = ""
 
 
 class CollectAnswer(Strict):

@@ -14,7 +14,6 @@ from agent.commands.options import config_option
 from agent.core.text import plural
 
 if TYPE_CHECKING:
-    from agent.collect.recording import Order
     from agent.collect.spool import CollectOrder, Spool
     from agent.config.agent import AgentConfig
 
@@ -62,9 +61,7 @@ def collect(
     While the agent runs, it does the recording, and goes on listening; otherwise this command opens
     the microphone itself. Ends with code 1 when nothing could be kept.
     """
-    from agent.collect.recording import Order
     from agent.collect.schedule import Schedules
-    from agent.collect.session import LABELS
     from agent.collect.spool import CollectOrder, Spool
     from agent.config.agent import load_config
 
@@ -81,18 +78,11 @@ def collect(
     if label is None or seconds is None:
         raise click.UsageError("--label and --seconds are needed")
     name = _machine(config, machine)
-    order = Order(
-        name,
-        next(one for one in LABELS if one == label),
-        seconds,
-        by=_user(),
-        comment=comment,
-    )
-    written = CollectOrder(
-        machine=name, label=order.label, seconds=seconds, by=order.by, comment=comment
+    order = CollectOrder.model_validate(
+        {"machine": name, "label": label, "seconds": seconds, "by": _user(), "comment": comment}
     )
     if schedule is not None:
-        entry = schedules.add(schedule, times, written)
+        entry = schedules.add(schedule, times, order)
         click.echo(
             f"schedule {entry.name}: {seconds:g} s of {label} sound of {name} at {schedule} on "
             f"{plural(times, 'day')}, while the agent runs"
@@ -100,7 +90,7 @@ def collect(
         return
     spool = Spool(state / "collect")
     if spool.served():
-        _by_agent(spool, written)
+        _by_agent(spool, order)
     else:
         _by_ourselves(config, order)
 
@@ -155,7 +145,7 @@ def _by_agent(spool: Spool, order: CollectOrder) -> None:
     )
 
 
-def _by_ourselves(config: AgentConfig, order: Order) -> None:
+def _by_ourselves(config: AgentConfig, order: CollectOrder) -> None:
     """Open the machine's source and record it here."""
     from rich.console import Console
     from rich.progress import Progress

@@ -20,7 +20,7 @@ from agent.bank.sound import find_sound
 from agent.collect import recording as recording_module
 from agent.collect import segment as segment_module
 from agent.collect.collector import Collector
-from agent.collect.recording import Order, Recording, discard_empty
+from agent.collect.recording import Recording, discard_empty
 from agent.collect.schedule import Schedules
 from agent.collect.session import read_session, summary
 from agent.collect.spool import CollectAnswer, CollectOrder, Spool
@@ -49,7 +49,7 @@ def blocks(sound, size=1000, gaps=(), start=0.0):
 
 
 def record(tmp_path, sound, seconds, *, gaps=(), config=CONFIG):
-    order = Order("pump", "healthy", seconds, by="me")
+    order = CollectOrder(machine="pump", label="healthy", seconds=seconds, by="me")
     one = Recording(tmp_path, "dev", order, config, lambda: ClockQuality.JUMPED)
     one.open()
     for block in blocks(sound, gaps=gaps):
@@ -132,7 +132,7 @@ def test_what_was_written_before_the_disk_failed_is_kept(tmp_path, monkeypatch):
 
 
 def test_a_disk_that_fills_in_the_middle_of_a_block_leaves_no_draft(tmp_path, monkeypatch):
-    one = Recording(tmp_path, "d", Order("p", "idle", 60), CONFIG)
+    one = Recording(tmp_path, "d", CollectOrder(machine="p", label="idle", seconds=60), CONFIG)
     one.open()
     monkeypatch.setattr(recording_module, "has_room", lambda *_: False)
     for block in blocks(tone(12), size=12 * RATE):
@@ -142,7 +142,12 @@ def test_a_disk_that_fills_in_the_middle_of_a_block_leaves_no_draft(tmp_path, mo
 
 
 def test_a_full_disk_is_refused_before_it_begins(tmp_path):
-    one = Recording(tmp_path, "d", Order("p", "idle", 5), CollectConfig(free_share=0.9999))
+    one = Recording(
+        tmp_path,
+        "d",
+        CollectOrder(machine="p", label="idle", seconds=5),
+        CollectConfig(free_share=0.9999),
+    )
     with pytest.raises(AuscultError, match="of the disk is free"):
         one.open()
 

@@ -14,7 +14,7 @@ import yaml
 from support.bundles import FAULTY_HZ, tone, write
 from support.page import Running, until
 
-from agent.collect.recording import Order
+from agent.collect.spool import CollectOrder
 from agent.commands.run import heartbeat
 from agent.config.agent import load_config
 from agent.config.capture import MicrophoneSource
@@ -216,7 +216,9 @@ def test_a_first_bundle_that_fails_its_trial_is_put_away(
 
 
 def test_what_is_recorded_meanwhile_has_the_rate_asked_for(left_alone):
-    recording = left_alone.agent.extensions.collector.begin(Order("pump", "healthy", 2.0))
+    recording = left_alone.agent.extensions.collector.begin(
+        CollectOrder(machine="pump", label="healthy", seconds=2.0)
+    )
     assert recording.wait(20)
     session = recording.result()
     assert session.rate == 8000

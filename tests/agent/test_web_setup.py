@@ -13,7 +13,7 @@ from support.page import Running
 from agent.capture.devices import InputDevice
 from agent.capture.level import measure_channels
 from agent.capture.probe import Probe
-from agent.collect.recording import Order
+from agent.collect.spool import CollectOrder
 from agent.config.agent import load_config
 from agent.core.errors import AudioError
 from agent.web.setup import lasting_id, training_commands
@@ -151,7 +151,9 @@ def test_what_cannot_be_listened_to_is_not_chosen(client, running, machine, body
 
 def test_a_recording_is_not_cut_in_two_by_another_microphone(client, running):
     client.post("machines/pump/microphone", json={"device": "usb:1-1.4"})
-    running.agent.extensions.collector.begin(Order("pump", "healthy", 60.0))
+    running.agent.extensions.collector.begin(
+        CollectOrder(machine="pump", label="healthy", seconds=60.0)
+    )
     answer = client.post("machines/pump/microphone", json={"device": "usb:1-1.2"})
     assert answer.status_code == 409
     assert "being recorded" in answer.json()["error"]
