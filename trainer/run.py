@@ -11,12 +11,12 @@ import tempfile
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from agent.core.errors import ConfigError
-from agent.core.schema import Strict, explain
+from agent.core.schema import Strict, read_model
 from agent.core.text import local_time
 from agent.hygiene.record import HygieneRecord
 from agent.recordings.model import Machine, Recording
@@ -217,10 +217,7 @@ def load_record(folder: Path) -> RunRecord:
             where=folder,
             remedy="Give the folder that `auscult train ... --out RUN` wrote.",
         )
-    try:
-        return RunRecord.model_validate_json(path.read_bytes())
-    except ValidationError as fault:
-        raise ConfigError(explain(fault), where=path, remedy="Train again.") from fault
+    return read_model(path, RunRecord, error=ConfigError, remedy="Train again.")
 
 
 def load_run(folder: Path) -> tuple[RunRecord, Encoder]:

@@ -6,14 +6,12 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
-from agent.core.errors import AuscultError
-from agent.core.schema import Strict, explain, spelt
+from agent.core.schema import Strict, read_model, spelt
 from agent.core.text import plural
 
 SESSION = "session.json"
-_LIMIT = 16 * 2**20
 # A collected file as the training folder names it.
 _TRAINED = re.compile(
     r"(?:.*/)?(?P<session>\d{8}T\d{6}Z-[0-9a-f]{6})-(?P<file>\d{4,6}\.flac)", re.DOTALL
@@ -123,17 +121,7 @@ def read_session(folder: Path) -> Session:
     Raises:
         AuscultError: It is missing, damaged, or not what this version writes.
     """
-    place = folder / SESSION
-    try:
-        if place.stat().st_size > _LIMIT:
-            raise AuscultError("is far too large", where=place, remedy="Collect again.")
-        return Session.model_validate_json(place.read_bytes())
-    except ValidationError as fault:
-        raise AuscultError(
-            explain(fault), where=place, remedy="It is damaged: collect again."
-        ) from fault
-    except OSError as fault:
-        raise AuscultError(f"cannot be read: {fault.strerror}", where=place) from fault
+    return read_model(folder / SESSION, Session, remedy="It is damaged: collect again.")
 
 
 def summary(session: Session) -> str:

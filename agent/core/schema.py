@@ -5,14 +5,21 @@ from __future__ import annotations
 import re
 import reprlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
+from agent.core.errors import AuscultError
+
+Model = TypeVar("Model", bound=BaseModel)
+
 # What is wrong with a file of another kind altogether would fill pages.
 MOST_TOLD = 20
+# Of a JSON file; the largest that is written here is a drift baseline, of some megabytes.
+_MOST_BYTES = 64 << 20
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel = 2
 _SHORT.maxstring = _SHORT.maxother = 60
@@ -58,6 +65,32 @@ def spelt(pattern: str, words: str) -> str:
     """
     _SPELT[pattern] = words
     return pattern
+
+
+def read_model(
+    path: Path, model: type[Model], *, error: type[AuscultError] = AuscultError, remedy: str = ""
+) -> Model:
+    """What a JSON file holds.
+
+    Args:
+        path: The file.
+        model: What it should hold.
+        error: What is raised when it does not.
+        remedy: What to do then.
+
+    Raises:
+        AuscultError: It cannot be read, is far too large, or a field is wrong (which is named).
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MOST_BYTES + 1)
+        if len(data) > _MOST_BYTES:
+            raise error("is far too large", where=path, remedy=remedy)
+        return model.model_validate_json(data)
+    except OSError as fault:
+        raise error(f"cannot be read: {fault.strerror}", where=path, remedy=remedy) from fault
+    except ValidationError as fault:
+        raise error(explain(fault), where=path, remedy=remedy) from fault
 
 
 def explain(fault: ValidationError, *, whole: str = "the whole file") -> str:

@@ -6,16 +6,16 @@ The file is JSON: decimal numbers written to their last bit, validated on readin
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from agent.core.errors import AuscultError
-from agent.core.schema import Strict, explain
+from agent.core.schema import Strict, read_model
+from agent.core.storage import make_parents, write_atomic
 from agent.drift.chart import ChartRecord
 from agent.drift.evolve import ProcessNoise
 from agent.drift.mixture import Array, Mixture
@@ -205,9 +205,10 @@ def save_baseline(baseline: Baseline, path: Path) -> None:
     """Write the file atomically.
 
     Raises:
-        DriftError: It cannot be written.
+        BundleError: It cannot be written.
     """
-    write_text(path, baseline.record.model_dump_json(indent=1))
+    make_parents(path)
+    write_atomic(path, baseline.record.model_dump_json(indent=1).encode())
 
 
 def load_baseline(path: Path) -> Baseline:
@@ -217,32 +218,4 @@ def load_baseline(path: Path) -> Baseline:
         DriftError: It is missing, or a field is wrong (which is named).
     """
     remedy = "Fit it again with `auscult drift SEQUENCE --out DIR`."
-    try:
-        record = BaselineRecord.model_validate_json(path.read_bytes())
-    except OSError as fault:
-        raise DriftError(f"cannot be read: {fault.strerror}", where=path, remedy=remedy) from fault
-    except ValidationError as fault:
-        raise DriftError(explain(fault), where=path, remedy=remedy) from fault
-    return Baseline.of(record)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replace a file whole or not at all, so that a power cut leaves the old or the new one.
-
-    Raises:
-        DriftError: It cannot be written.
-    """
-    fresh = path.with_name(path.name + ".new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with fresh.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    except OSError as fault:
-        raise DriftError(
-            f"cannot be written: {fault.strerror}",
-            where=path,
-            remedy="Check that the folder exists, is writable, and the disk is not full.",
-        ) from fault
+    return Baseline.of(read_model(path, BaselineRecord, error=DriftError, remedy=remedy))

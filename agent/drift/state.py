@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from agent.core.schema import Strict, explain
+from agent.core.schema import Strict, read_model
+from agent.core.storage import make_parents, write_atomic
 from agent.drift.baseline import (
     SCHEMA_VERSION,
     DriftError,
     MixtureRecord,
     Rows,
-    write_text,
 )
 
 MAX_REFERENCES = 4
@@ -82,9 +82,10 @@ def save_state(state: MonitorState, path: Path) -> None:
     """Write the file atomically.
 
     Raises:
-        DriftError: It cannot be written.
+        BundleError: It cannot be written.
     """
-    write_text(path, state.model_dump_json())
+    make_parents(path)
+    write_atomic(path, state.model_dump_json().encode())
 
 
 def load_state(path: Path) -> MonitorState:
@@ -94,9 +95,4 @@ def load_state(path: Path) -> MonitorState:
         DriftError: It is missing, or a field is wrong (which is named).
     """
     remedy = "Remove it to begin anew from the baseline; accepted changes are then forgotten."
-    try:
-        return MonitorState.model_validate_json(path.read_bytes())
-    except OSError as fault:
-        raise DriftError(f"cannot be read: {fault.strerror}", where=path, remedy=remedy) from fault
-    except ValidationError as fault:
-        raise DriftError(explain(fault), where=path, remedy=remedy) from fault
+    return read_model(path, MonitorState, error=DriftError, remedy=remedy)

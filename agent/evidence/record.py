@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from agent.core.errors import AuscultError
 from agent.core.reasons import Explanation
 from agent.core.scale import Scale, scale_of
-from agent.core.schema import Strict, explain
+from agent.core.schema import Strict, read_model
 from agent.explain.unusual import MARKED_FROM
 
 RECORD = "evidence.json"
@@ -24,8 +24,7 @@ WINDOW_PREFIX = "window-"
 
 # An alarm's id becomes a folder's name, and may come from outside with a command.
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-_Model = TypeVar("_Model", bound=Strict)
-_LIMIT = 4 * 2**20  # bytes of JSON; a real one has some kilobytes
+_DAMAGED = "It is damaged: remove the alarm's folder."
 
 
 class JudgedWindow(Strict):
@@ -197,7 +196,14 @@ def read_record(folder: Path) -> EvidenceRecord:
     Raises:
         AuscultError: It is missing, damaged, or not what this version writes.
     """
-    return _parse(folder / RECORD, EvidenceRecord)
+    place = folder / RECORD
+    if not place.exists():
+        raise AuscultError(
+            "there is no evidence of this alarm",
+            where=folder,
+            remedy="Was it kept (`evidence` in agent.yaml), or is it older than what is kept?",
+        )
+    return read_model(place, EvidenceRecord, remedy=_DAMAGED)
 
 
 def read_feedback(folder: Path) -> Feedback | None:
@@ -207,30 +213,4 @@ def read_feedback(folder: Path) -> Feedback | None:
         AuscultError: It is damaged.
     """
     place = folder / FEEDBACK
-    return _parse(place, Feedback) if place.exists() else None
-
-
-def _parse(place: Path, model: type[_Model]) -> _Model:
-    try:
-        return model.model_validate_json(_bytes(place))
-    except ValidationError as fault:
-        raise AuscultError(
-            explain(fault), where=place, remedy="It is damaged: remove the alarm's folder."
-        ) from fault
-
-
-def _bytes(place: Path) -> bytes:
-    try:
-        if place.stat().st_size > _LIMIT:
-            raise AuscultError(
-                "is far too large", where=place, remedy="It is damaged: remove the alarm's folder."
-            )
-        return place.read_bytes()
-    except FileNotFoundError as fault:
-        raise AuscultError(
-            "there is no evidence of this alarm",
-            where=place.parent,
-            remedy="Was it kept (`evidence` in agent.yaml), or is it older than what is kept?",
-        ) from fault
-    except OSError as fault:
-        raise AuscultError(f"cannot be read: {fault.strerror}", where=place) from fault
+    return read_model(place, Feedback, remedy=_DAMAGED) if place.exists() else None

@@ -35,7 +35,7 @@ from agent.bundle.manifest import (
 from agent.bundle.verify import verify_bundle
 from agent.config.recipe import DriftConfig, Recipe, ThresholdConfig, WindowConfig
 from agent.core.errors import BundleError, ConfigError
-from agent.core.schema import Strict, explain
+from agent.core.schema import Strict, explain, read_model
 from agent.explain.grid import PatchGrid
 from agent.learn.assemble import Graph
 
@@ -110,13 +110,9 @@ def shipped_encoder(name: str = DEFAULT) -> ReadyEncoder:
             "(--encoder-from BUNDLE): published weights are not ours to ship, so it is exported "
             "once on a workstation.",
         )
-    try:
-        record = ShippedEncoder.model_validate_json((folder / RECORD).read_bytes())
-    except (OSError, ValidationError) as fault:
-        why = explain(fault) if isinstance(fault, ValidationError) else fault.strerror
-        raise ConfigError(
-            f"cannot be read: {why}", where=folder / RECORD, remedy="Install auscult again."
-        ) from fault
+    record = read_model(
+        folder / RECORD, ShippedEncoder, error=ConfigError, remedy="Install auscult again."
+    )
     for file, digest in record.files.items():
         if sha256(folder / file) != digest:
             raise ConfigError(

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from agent.core.child import running
 from agent.core.errors import ConfigError
-from agent.core.schema import Strict, explain
+from agent.core.schema import Strict, read_model
 from agent.core.storage import write_json
 from agent.tune.device import device_class
 
@@ -87,12 +87,7 @@ def read_profile(path: Path) -> DeviceProfile:
         ConfigError: It is missing, or no profile.
     """
     remedy = "Write it on the device: auscult tune --profile FILE."
-    try:
-        return DeviceProfile.model_validate_json(path.read_bytes())
-    except OSError as fault:
-        raise ConfigError(f"cannot be read: {fault.strerror}", where=path, remedy=remedy) from fault
-    except ValidationError as fault:
-        raise ConfigError(explain(fault), where=path, remedy=remedy) from fault
+    return read_model(path, DeviceProfile, error=ConfigError, remedy=remedy)
 
 
 def _memory_mb() -> float:

@@ -99,8 +99,9 @@ def drift(
     from rich.console import Console
     from rich.progress import Progress
 
+    from agent.core.storage import make_parents, write_atomic
     from agent.deploy.opening import open_tried
-    from agent.drift.baseline import DriftError, load_baseline, save_baseline, write_text
+    from agent.drift.baseline import DriftError, load_baseline, save_baseline
     from agent.drift.monitor import DriftMonitor
     from agent.drift.state import load_state, save_state
     from trainer.drift.plot import draw
@@ -169,7 +170,8 @@ def drift(
         save_baseline(monitor.baseline, out / "baseline.json")
         save_state(monitor.state(whole=True), out / "state.json")
     for text, picture in places:
-        write_text(text, json.dumps(found, indent=1) + "\n")
+        make_parents(text)
+        write_atomic(text, (json.dumps(found, indent=1) + "\n").encode())
         draw(
             traces,
             count=len(steps.steps),
