@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tools import api, bundle, commands, configuration, messages
+from tools import api, bundle, commands, configuration, messages, plant
 
-for page in (configuration, messages, bundle, commands, api):
+for page in (configuration, messages, bundle, commands, api, plant):
     page.main()

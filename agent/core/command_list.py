@@ -110,7 +110,9 @@ GROUPS: dict[str, dict[str, Listed]] = {
         ),
     },
     "Many machines": {
-        "plant": Listed("Learn, roll out and watch the machines of a plant.", "plant --help"),
+        "plant": Listed(
+            "Learn, roll out and watch the machines of a plant.", "plant build plant.yaml"
+        ),
     },
 }
 # Whose examples the list shows, one a group.

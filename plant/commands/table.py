@@ -19,4 +19,6 @@ class Row:
 
 
 #: In the order in which one comes to them.
-COMMANDS: dict[str, Row] = {}
+COMMANDS: dict[str, Row] = {
+    "build": Row("plant.commands.build:build", "Learn, judge and export every machine of a plant."),
+}

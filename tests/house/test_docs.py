@@ -78,7 +78,9 @@ def test_code_names_pages_that_there_are():
     assert not {page: path for page, path in named.items() if not (ROOT / page).is_file()}
 
 
-@pytest.mark.parametrize("tool", ["configuration", "messages", "bundle", "commands", "api"])
+@pytest.mark.parametrize(
+    "tool", ["configuration", "messages", "bundle", "commands", "api", "plant"]
+)
 def test_generated_pages_are_what_the_code_says(tool):
     run = [sys.executable, "-m", f"tools.{tool}", "--check"]
 

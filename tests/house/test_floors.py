@@ -41,10 +41,12 @@ PACKAGES = {
 PLANT_MAY_IMPORT = {
     "agent.__version__": "told to clients",
     "agent.bundle.events": "schemas of messages",
+    "agent.core.child": "the command line that it runs",
     "agent.core.cloud_event": "schemas of messages",
     "agent.core.errors": "what `auscult` turns into words",
     "agent.core.fields": "schemas of messages",
     "agent.core.levels": "schemas of messages",
+    "agent.core.paths": "paths in YAML",
     "agent.core.progress": "how long work is shown",
     "agent.core.program": "the commands that it runs, and names next",
     "agent.core.schema": "how YAML is checked, and faults are told",
