@@ -107,7 +107,8 @@ class Listeners:
         if bundle is None:
             return WINDOW_SECONDS + HOP_SECONDS
         manifest = bundle.manifest
-        return manifest.window_seconds + (machine.hop_seconds or manifest.hop_seconds)
+        seconds = manifest.window_seconds
+        return seconds + machine.hop_of(manifest.hop_seconds, seconds).calm
 
     def _listener(self, machine: MachineConfig, bundle: Bundle | None) -> Listening:
         """What listens to a machine: a learner as long as it has no bundle, or no microphone."""

@@ -1,6 +1,7 @@
 """Two machines in service, through `auscult run` itself: hours without an alarm, and what is told.
 
     .venv/bin/python benchmarks/service_replay.py --out FOLDER [--machines fan gearbox] [--hours 2]
+        [--hop auto]
 
 Each machine is trained and exported by defaults (no checkpoint) from 30 recordings of 10 s and 8
 of its hall at rest, then heard through a replay as fast as it goes, at the agent's defaults
@@ -123,7 +124,7 @@ def streams(machine: Machine, hours: float) -> Iterator[tuple[str, list[np.ndarr
     )
 
 
-def hear(folder: Path, bundle: Path, sounds: list[np.ndarray]) -> list[dict[str, Any]]:
+def hear(folder: Path, bundle: Path, sounds: list[np.ndarray], hop: str) -> list[dict[str, Any]]:
     """What the agent tells of a stream, over its runs on one state."""
     folder.mkdir(parents=True, exist_ok=True)
     told = folder / "told.jsonl"
@@ -136,7 +137,7 @@ def hear(folder: Path, bundle: Path, sounds: list[np.ndarray]) -> list[dict[str,
             soundfile.write(source / f"{at:09d}.wav", part, RATE, subtype="PCM_24")
         config.write_text(
             f"state_dir: {folder}/state\njsonl: {told}\nmachines:\n"
-            f"  - {{name: bench, bundle: {bundle}, "
+            f"  - {{name: bench, bundle: {bundle}, hop: {hop}, "
             f"source: {{kind: replay, paths: [{source}], speed: max}}}}\n"
         )
         auscult("run", "--config", config)
@@ -174,14 +175,18 @@ def main() -> None:
     parser.add_argument("--machines", nargs="+", default=["fan", "gearbox"])
     parser.add_argument("--seed", type=int, default=41)
     parser.add_argument("--hours", type=float, default=2.0)
+    parser.add_argument("--hop", default="null", help="seconds, `auto`, or `null`: the bundle's")
     options = parser.parse_args()
     for kind in options.machines:
         machine = Machine(kind, options.seed)
         folder = options.out / f"{kind}-{options.seed}"
         bundle = bundle_of(machine, folder)
         for name, sounds in streams(machine, options.hours):
-            told = hear(folder / name.replace(" ", "-"), bundle, sounds)
-            print(f"{kind} {options.seed}, {name}: {summary(name, told)}", flush=True)
+            told = hear(folder / name.replace(" ", "-"), bundle, sounds, options.hop)
+            print(
+                f"{kind} {options.seed}, hop {options.hop}, {name}: {summary(name, told)}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

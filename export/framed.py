@@ -103,7 +103,9 @@ def _least_cosine(graph: Path, info: EncoderInfo, windows: Matrix) -> float:
         found, whole = [], []
         for index in range(_TRIALS):
             samples = sound[index * step :][: info.window_samples]
-            window = Window(samples, info.sample_rate, index, 0.0, 0.0, step=step)
+            window = Window(
+                samples, info.sample_rate, index, 0.0, 0.0, step=step, position=index * step
+            )
             found.append(shared.encode(encoder, window))
             whole.append(encoder.encode(samples[None])[0])
     finally:

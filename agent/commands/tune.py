@@ -90,7 +90,7 @@ def tune(
     if chosen.load > KEEPING_UP:
         click.echo(
             f"windows take {chosen.load:.0%} of the time there is: listen with a longer "
-            "`hop_seconds`, or export a smaller preset", err=True,
+            "`hop`, or export a smaller preset", err=True,
         )  # fmt: skip
     click.echo(difference(config_path, text))
     if write or (json_path is None and _asked()):
@@ -117,7 +117,7 @@ def _works(config: AgentConfig) -> list[Work]:
         if machine.bundle is None and not folder.is_dir():
             continue
         manifest = read_manifest(folder)
-        hop = machine.hop_seconds or manifest.hop_seconds
+        hop = machine.hop_of(manifest.hop_seconds, manifest.window_seconds).seconds
         digest = manifest.files[ENCODER].sha256
         before = found.get(digest, Work(folder, 0.0, hop))
         found[digest] = Work(folder, before.per_second + 1.0 / hop, min(before.hop_seconds, hop))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, Field, FiniteFloat, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from agent.config.bundle import BundlesConfig
 from agent.config.capture import AnySource, SourceConfig
@@ -24,6 +24,7 @@ from agent.config.decide import DecideConfig
 from agent.config.encode import InferenceConfig
 from agent.config.evidence import EvidenceConfig
 from agent.config.foreign import ForeignConfig
+from agent.config.hop import AUTO, Hop, HopSetting, hop_of
 from agent.config.maintenance import MaintenanceConfig
 from agent.config.monitor import MetricsConfig
 from agent.config.notify import NotifyConfig
@@ -73,9 +74,13 @@ class MachineConfig(Strict):
             "null for the microphone chosen on the device's page"
         ),
     ] = None
-    hop_seconds: Annotated[
-        FiniteFloat | None,
-        Field(gt=0, description="Step between windows, seconds; null for the bundle's own"),
+    hop: Annotated[
+        HopSetting | None,
+        Field(
+            description="Step between windows, seconds; `auto` for 5 s while all is calm, and 1 s "
+            "as soon as a score, its trend, or a jump of level or impulse says otherwise; null for "
+            "the bundle's own. `hop_seconds` is its older name"
+        ),
     ] = None
     queue_windows: Annotated[
         int,
@@ -129,6 +134,37 @@ class MachineConfig(Strict):
     decide: Annotated[DecideConfig, Field(description="When its alarm is raised and cleared")] = (
         DecideConfig()
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _older_name(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "hop_seconds" in given:
+            if "hop" in given:
+                raise ValueError("`hop_seconds` is the older name of `hop`: give one of them")
+            given = {("hop" if key == "hop_seconds" else key): one for key, one in given.items()}
+        return given
+
+    @model_validator(mode="after")
+    def _in_seconds(self) -> MachineConfig:
+        alert = self.decide.alert
+        if self.hop == AUTO and (
+            self.decide.amounts.in_windows
+            or (alert is not None and alert.raise_windows is not None)
+        ):
+            raise ValueError(
+                "hop: auto needs evidence in seconds of sound: give decide.raise_seconds and "
+                "of_seconds in place of raise_windows and of_windows"
+            )
+        return self
+
+    def hop_of(self, own: float, window_seconds: float) -> Hop:
+        """The steps between its windows.
+
+        Args:
+            own: The bundle's step, seconds.
+            window_seconds: Length of a window.
+        """
+        return hop_of(self.hop, own, window_seconds)
 
 
 class AgentConfig(Strict):

@@ -195,25 +195,28 @@ class AlarmDecider:
             heard = self._waiting.popleft()
             # One that the microphone's failure kept waiting may be too old by now.
             waited = now - self._overlap - heard.monotonic
-            seconds = self._new_sound(heard)
-            for evidence, value in (
-                (self._alarm, heard.counted),
-                (self._strong, heard.counted if self._strongly else heard.strongly_counted),
-                (self._alert, heard.weakly_counted),
-                (self._lasting, heard.weakly_counted),
-            ):
-                if evidence is not None and waited <= evidence.rule.forget_seconds:
-                    evidence.observe(
-                        value,
-                        heard.monotonic,
-                        seconds,
-                        varies=heard.varies,
-                        reach=heard.seconds,
-                    )
+            before, seconds = self._counted, self._new_sound(heard)
+            if before is not None and heard.called and seconds > heard.called:
+                # What called for it is in its latest sound; the rest was as before.
+                between = heard.monotonic - heard.called
+                self._observe(before, between, seconds - heard.called, waited)
+                seconds = heard.called
+            self._observe(heard, heard.monotonic, seconds, waited)
             self.life.settle(self._condition(), heard, self.threshold, self._scale)
             quiet = heard.level is None and heard.value <= self.threshold
             if self._level.observe(heard, quiet=quiet):
                 self.life.level_changed(self._level.standing)
+
+    def _observe(self, heard: Heard, now: float, seconds: float, waited: float) -> None:
+        """Count so much sound, up to a moment, for what a window says that waited so long."""
+        for evidence, value in (
+            (self._alarm, heard.counted),
+            (self._strong, heard.counted if self._strongly else heard.strongly_counted),
+            (self._alert, heard.weakly_counted),
+            (self._lasting, heard.weakly_counted),
+        ):
+            if evidence is not None and waited <= evidence.rule.forget_seconds:
+                evidence.observe(value, now, seconds, varies=heard.varies, reach=heard.seconds)
 
     def level_answered(self) -> None:
         """An operator has said what a change of level is: it stands no more."""

@@ -35,6 +35,7 @@ class Heard:
         varies: What is strange in it comes and goes within it.
         ended: Monotonic time of its end by a clock that never stands still.
         level_dbfs: How loud it is, where that matters, dBFS; else None.
+        called: Of a window that its latest sound called for, the seconds of that; else 0.
         recognised: A sound from elsewhere is recognised in it, or was and goes on.
     """
 
@@ -50,6 +51,7 @@ class Heard:
     ended: float = 0.0
     recognised: bool = False
     level_dbfs: float | None = None
+    called: float = 0.0
 
     @property
     def strongly_counted(self) -> float:
@@ -96,6 +98,7 @@ class Heard:
             window.end_monotonic,
             recognised,
             level_dbfs,
+            window.step / window.rate if window.called else 0.0,
         )
 
 

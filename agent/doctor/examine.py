@@ -95,7 +95,7 @@ def examine(path: Path) -> Iterator[Finding]:
         yield Finding(
             "processor", Grade.WARN,
             f"encoding takes {100 * busy:.0f} % of the time of one core, for all machines",
-            "Listen with a longer `hop_seconds`, allow more `inference.threads`, or export a "
+            "Listen with a longer `hop`, allow more `inference.threads`, or export a "
             "smaller encoder",
         )  # fmt: skip
     yield from check_page(config.web)
@@ -262,11 +262,12 @@ def check_bundle(config: AgentConfig, machine: MachineConfig) -> tuple[Finding, 
         began = time.perf_counter()
         bundle.encoder.encode(samples)
         taken = time.perf_counter() - began
-        step = machine.hop_seconds or manifest.hop_seconds
+        hop = machine.hop_of(manifest.hop_seconds, manifest.window_seconds)
+        step = hop.seconds
         text = (
             f"{bundle.path}: {proved}, trained on {manifest.trained_on.machine}, "
             f"{plural(len(bundle.rows), 'row')}; {1000 * taken:.0f} ms for a window every "
-            f"{step:g} s"
+            f"{step:g} s{f', or {hop.calm:g} s while calm' if hop.varies else ''}"
         )
         if bundle.fallback:
             remedy = "Export the bundle again on such a processor, or with `auscult export --float`"

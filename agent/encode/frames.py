@@ -162,10 +162,11 @@ class SharedFrames:
     def _moved(self, encoder: Encoder, window: Window) -> int | None:
         """Samples from the last window to this one; None when they don't overlap."""
         last = self._last
-        if last is None or last.encoder is not encoder or last.window.step != window.step:
+        if last is None or last.encoder is not encoder:
             return None
-        moved = (window.index - last.window.index) * window.step
-        if not 0 < moved < len(window.samples):
+        moved = window.position - last.window.position
+        assert encoder.layout is not None
+        if not 0 < moved < len(window.samples) or moved % encoder.layout.hop:
             return None
         same = np.array_equal(last.window.samples[moved:], window.samples[:-moved])
         return moved if same else None

@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ from agent.config.decide import DecideConfig
 from agent.core.clock import WALL_CLOCK, ClockQuality
 from agent.core.cloud_event import Message
 from agent.core.errors import AuscultError
+from agent.core.records import Decision
 from agent.history.bucket import STEPS, Bucket, bucket_of, second_of
 from agent.history.store import Key, PastFile, Told
 from agent.history.why import Reason, why_of
@@ -71,6 +72,7 @@ class HistoryRecorder:
         self._disk = threading.Lock()  # held while the file is used
         self._lock = threading.Lock()  # held while what waits is touched
         self.waiting: dict[Key, Bucket] = {}
+        self._latest: dict[str, tuple[int, Bucket]] = {}  # by machine, its latest window
         self._events: deque[Told] = deque(maxlen=_EVENTS_WAITING)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -88,24 +90,46 @@ class HistoryRecorder:
             if kind.history and kind.route.promise is Promise.EVENT:
                 self._tell(telling.machine, message)
             elif kind.history:
-                self._count(kind.topic, telling.machine, message)
+                happened = telling.happened
+                called = isinstance(happened, Decision) and happened.score.window.called
+                self._count(kind.topic, telling.machine, message, called=called)
 
-    def _count(self, kind: str, machine: str, message: Message) -> None:
+    def _count(self, kind: str, machine: str, message: Message, *, called: bool) -> None:
         found = bucket_of(kind, message)
         if found is None:
             return
         second = second_of(message["time"])
         with self._lock:
-            for step in STEPS:
-                key = (step, machine, second // step * step)
-                waiting = self.waiting.get(key)
-                if waiting is None:
-                    # Its own: each step's grows by itself.
-                    self.waiting[key] = Bucket()
-                    waiting = self.waiting[key]
-                waiting.join(found)
+            if kind == "score":
+                for at, spoken in self._spoken_for(machine, second, message, found, called=called):
+                    self._join(machine, at, spoken)
+            self._join(machine, second, found)
             while len(self.waiting) > _WAITING:
                 self.waiting.pop(next(iter(self.waiting)))
+
+    def _spoken_for(
+        self, machine: str, second: int, message: Message, found: Bucket, *, called: bool
+    ) -> list[tuple[int, Bucket]]:
+        """The seconds between a window's end and the one before: no window ends there, and yet
+        they were heard. This one speaks for them; the one before, where its end called for it.
+        """
+        before = self._latest.get(machine)
+        self._latest[machine] = (second, found)
+        if before is None:
+            return []
+        first = max(before[0] + 1, second - int(message.get("seconds", 0)) + 1)
+        spoken = before[1] if called else found
+        return [(at, replace(spoken)) for at in range(first, second)]
+
+    def _join(self, machine: str, second: int, found: Bucket) -> None:
+        for step in STEPS:
+            key = (step, machine, second // step * step)
+            waiting = self.waiting.get(key)
+            if waiting is None:
+                # Its own: each step's grows by itself.
+                self.waiting[key] = Bucket()
+                waiting = self.waiting[key]
+            waiting.join(found)
 
     def read(
         self, machine: str, name: str, end: float | None = None

@@ -23,8 +23,9 @@ class MachineSettings:
 
     Attributes:
         thresholds: Of its alarm and alert.
-        hop_seconds: Step between windows.
+        hop_seconds: Step between windows; the closest where it varies.
         hop_samples: The same, samples at the encoder's rate.
+        calm_hops: So many of them lie between windows while all is calm; 1 where it is fixed.
         overlap_seconds: How long a window waits for an idle one that overlaps it.
         drift_seconds: Step between the windows that the drift monitor takes.
         levels: Levels at which a window may be judged.
@@ -38,6 +39,7 @@ class MachineSettings:
     drift_seconds: float
     levels: LevelRange
     following: Following | None = None
+    calm_hops: int = 1
 
 
 def settings_of(config: MachineConfig, bundle: Bundle) -> MachineSettings:
@@ -51,7 +53,8 @@ def settings_of(config: MachineConfig, bundle: Bundle) -> MachineSettings:
         ConfigError: The bundle cannot give the thresholds that are asked for.
     """
     manifest = bundle.manifest
-    hop = config.hop_seconds or manifest.hop_seconds
+    steps = config.hop_of(manifest.hop_seconds, manifest.window_seconds)
+    hop = steps.seconds
     thresholds = find_thresholds(config.decide, manifest, bundle.healthy, hop)
     for note in thresholds.notes:
         log.info("%s: %s", config.name, note)
@@ -73,6 +76,7 @@ def settings_of(config: MachineConfig, bundle: Bundle) -> MachineSettings:
         ),
         levels=levels,
         following=following,
+        calm_hops=round(steps.calm / hop),
     )
 
 
@@ -101,7 +105,7 @@ def suits(config: MachineConfig, bundle: Bundle) -> None:
     try:
         find_thresholds(
             config.decide, bundle.manifest, bundle.healthy,
-            config.hop_seconds or bundle.manifest.hop_seconds,
+            config.hop_of(bundle.manifest.hop_seconds, bundle.manifest.window_seconds).seconds,
         )  # fmt: skip
     except ConfigError as fault:
         raise BundleError(fault.problem, where=bundle.path, remedy=fault.remedy) from fault

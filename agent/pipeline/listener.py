@@ -18,6 +18,7 @@ from agent.core.counters import Counters
 from agent.core.errors import AuscultError
 from agent.core.records import Window
 from agent.machine.observers import PipelineObserver, PipelineObservers
+from agent.pace.pace import HopPace
 from agent.publish.broadcaster import Broadcaster
 from agent.publish.device_payloads import MonthOfAlarms
 from agent.window.condition import (
@@ -107,6 +108,7 @@ class Listener(ABC):
         self._condition = ConditionFile()
         self._losses = LossLog(config.name)
         self._edges: Path | None = None  # where starts and stops are remembered
+        self._pace: HopPace | None = None  # where the hop follows what is heard
 
     def _listen(self) -> None:
         """Begin the threads; the source is started, and `_cut` and `_take` are ready."""
@@ -213,7 +215,10 @@ class Listener(ABC):
         assert self._queue is not None
         assert self._source is not None
         cut = self._cut()
-        rolling = RollingWindow(cut.window_samples, cut.hop_samples, cut.rate)
+        pace = self._pace
+        rolling = RollingWindow(
+            cut.window_samples, cut.hop_samples, cut.rate, None if pace is None else pace.due
+        )
         seconds = cut.window_samples / cut.rate
         windows = RunningWindows(rolling, Edges(seconds, self._edges), cut.following)
         try:
@@ -222,9 +227,13 @@ class Listener(ABC):
                 rolling.hop_samples = cut.hop_samples
                 windows.follow(cut.following)
                 self._taps.hear(block)
+                if pace is not None:
+                    pace.hear(block)
                 for window in windows.push(block):
                     if not self._queue.put(window):
                         return
+                    if pace is not None:
+                        pace.settle()
         except Exception as fault:  # noqa: BLE001 - a thread must not die unheard
             self._fail(fault)
         finally:
@@ -255,6 +264,8 @@ class Listener(ABC):
             self._fail(fault)
         finally:
             # Should scoring have failed, capture must not wait for it.
+            if self._pace is not None:
+                self._pace.close()
             self._source.stop()
             self._queue.close(discard=True)
             self._taps.close()

@@ -33,6 +33,7 @@ from agent.machine.days import SoundDays
 from agent.machine.observers import PipelineObserver
 from agent.machine.scoring import ScoredWindow, WindowScorer
 from agent.machine.settings import MachineSettings, settings_of
+from agent.pace.pace import HopPace
 from agent.pipeline.listener import Cut, Listener
 from agent.publish.broadcaster import Broadcaster
 from agent.publish.device_payloads import MonthOfAlarms
@@ -129,6 +130,14 @@ class Pipeline(Listener):
         self.days = SoundDays(None if state is None else state / "days" / f"{self.name}.json")
         self._drift = DriftService(self._told.tell, drift, self.days)
         self._drift.resume(self._judge.bundle.drift, terms.drift_seconds)
+        if terms.calm_hops > 1:
+            encoder = bundle.manifest.encoder
+            self._pace = HopPace(
+                encoder.sample_rate, encoder.window_samples, terms.hop_samples, terms.calm_hops,
+                lockstep=not self.live,
+            )  # fmt: skip
+            # What a threshold is found by should be heard evenly.
+            self._pace.closely = self._shadow is not None
         self._listen()
 
     def _take_up_alarm(self, terms: MachineSettings, state: Path | None) -> AlarmService:
@@ -288,15 +297,19 @@ class Pipeline(Listener):
         decision = self._decide(judged)
         self.counters.count(decision)
         self._watch.take(decision)
+        if self._pace is not None:
+            self._pace.take(decision)
         self._timed(began)
         self._told.tell(decision)
-        self._follower.take(self.drift, decision, None if decision.held else judged.heard)
+        # What was called for is no fair sample of how the machine runs.
+        fair = not decision.held and not window.called
+        self._follower.take(self.drift, decision, judged.heard if fair else None)
         found = judged.score.window
         worked_on = decision.status is not None and decision.status.muted_until_wall is not None
         if judged.vector is not None and decision.state is MachineState.RUNNING and not worked_on:
             manifest = judged.bundle.manifest
             self._chain.take(found, judged.bundle.spectrum, manifest.conditions)
-            if not decision.held:
+            if fair:
                 self.days.take(found, judged.bundle.spectrum, judged.score.offset_db)
             if judged.level_dbfs is not None:
                 loud = judged.level_dbfs
@@ -340,6 +353,8 @@ class Pipeline(Listener):
     def _go_live(self) -> None:
         """The machine's alarms are told from the next window on; a warning that stands, stands."""
         self._shadow = None
+        if self._pace is not None:
+            self._pace.closely = False
         bundle = self._judge.bundle
         self._terms = terms = self._terms_of(bundle)
         self._judge.asked_from = _asked_from(terms)

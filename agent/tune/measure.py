@@ -141,7 +141,7 @@ def _stream(encoder: EncoderInfo, hop_seconds: float) -> Iterator[Window]:
         missing = encoder.window_samples - len(heard)
         heard = np.append(heard, random.normal(0, 0.03, missing).astype(np.float32))
         at = index * hop_seconds
-        yield Window(heard, encoder.sample_rate, index, at, at, step=hop)
+        yield Window(heard, encoder.sample_rate, index, at, at, step=hop, position=index * hop)
         heard = heard[hop:]
 
 

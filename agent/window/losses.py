@@ -107,7 +107,7 @@ class LossLog:
         dropped = fresh.pop(_DROPPED, 0)
         if dropped:
             log.warning(
-                "%s: %s not judged, as scoring cannot keep up: raise `hop_seconds`, or give this "
+                "%s: %s not judged, as scoring cannot keep up: raise `hop`, or give this "
                 "device fewer machines or a smaller encoder",
                 self._machine, plural(dropped, "window"),
             )  # fmt: skip

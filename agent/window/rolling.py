@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
 
@@ -12,6 +13,18 @@ from agent.core.records import AudioBlock, ChannelFault, Recorded, Samples, Vali
 from agent.window.validity import assess
 
 _NOTHING = frozenset({Validity.SILENT, Validity.GAP})
+
+
+class Due(Enum):
+    """Whether a place of the grid becomes a window."""
+
+    NO = "no"
+    YES = "yes"
+    CALLED = "called"  # before its time, as the sound itself calls for it (`Window.called`)
+
+
+#: Says of a place in the stream, samples, whether the sound up to there is to be a window.
+Pace = Callable[[int], Due]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +50,7 @@ class RollingWindow:
         window_samples: Length of a window, samples.
         hop_samples: Step between the starts of windows, samples; may exceed the window.
         rate: Samples a second that blocks must have.
+        pace: Says which places of this grid become windows; None for all.
 
     Raises:
         ValueError: A number is not positive.
@@ -47,6 +61,7 @@ class RollingWindow:
         window_samples: int,
         hop_samples: int,
         rate: int,
+        pace: Pace | None = None,
     ) -> None:
         if min(window_samples, hop_samples, rate) < 1:
             raise ValueError(
@@ -55,6 +70,7 @@ class RollingWindow:
         self.window_samples = window_samples
         self.hop_samples = hop_samples
         self.rate = rate
+        self.pace = pace
         self._index = 0
         self._first = 0  # position in the stream of the first sample held
         self.pieces: list[Samples] = []
@@ -88,18 +104,22 @@ class RollingWindow:
         ready = (self._held - self._next - self.window_samples) // self.hop_samples + 1
         if ready <= 0:
             return iter(())
-        # Only now, once a hop, are the pieces joined.
-        joined = np.concatenate(self.pieces)
         starts = [self._next + n * self.hop_samples for n in range(ready)]
-        anchors, first_index, first = self.anchors, self._index, self._first
-        self._index += ready
+        first, pieces, anchors = self._first, self.pieces, self.anchors
+        cut: list[tuple[int, int, bool]] = []
+        for start in starts:
+            ends = first + start + self.window_samples
+            due = Due.YES if self.pace is None else self.pace(ends)
+            if due is not Due.NO:
+                cut.append((start, self._index, due is Due.CALLED))
+                self._index += 1
         self._next = starts[-1] + self.hop_samples
-        gone = min(self._next, len(joined))
-        self._forget(joined[gone:].copy(), gone)
+        self._forget(min(self._next, self._held))
         return (
-            self._window(joined[start : start + self.window_samples], first + start, anchors, index)
-            for index, start in enumerate(starts, first_index)
-        )
+            self._window(_between(pieces, start, self.window_samples), first + start, anchors,
+                         index, called=called)
+            for start, index, called in cut
+        )  # fmt: skip
 
     def _restart(self) -> None:
         self._first += self._held
@@ -124,20 +144,28 @@ class RollingWindow:
         self.pieces.append(samples)
         self._held += len(samples)
         if self._next >= self._held:  # between windows (hop > window): none of this is wanted
-            self._forget(samples[:0], self._held)
+            self._forget(self._held)
 
-    def _forget(self, rest: Samples, gone: int) -> None:
-        """Keep only `rest`, what comes after the first `gone` of the samples held."""
+    def _forget(self, gone: int) -> None:
+        """Keep only what comes after the first `gone` of the samples held."""
         self._first += gone
-        self.pieces = [rest] if len(rest) else []
-        self._held = len(rest)
+        self._held -= gone
         self._next -= gone
+        left, kept = gone, 0
+        while kept < len(self.pieces) and left >= len(self.pieces[kept]):
+            left -= len(self.pieces[kept])
+            kept += 1
+        # Another list: windows may still be cut from the one before.
+        self.pieces = self.pieces[kept:]
+        if left:
+            self.pieces[0] = self.pieces[0][left:]
         # The last block that began at or before the first sample kept still tells its time.
         first = max((n for n, a in enumerate(self.anchors) if a.at <= self._first), default=0)
         self.anchors = self.anchors[first:] if self._held else []
 
-    def _window(self, samples: Samples, start: int, anchors: list[_Anchor], index: int) -> Window:
-        samples = samples.copy()
+    def _window(
+        self, samples: Samples, start: int, anchors: list[_Anchor], index: int, *, called: bool
+    ) -> Window:
         begin = next(a for a in reversed(anchors) if a.at <= start)
         end = next(a for a in reversed(anchors) if a.at < start + self.window_samples)
         if begin.settling:  # it settles at the beginning of a stretch, never later
@@ -162,4 +190,18 @@ class RollingWindow:
             position=start,
             channel_faults=faults,
             recorded=end.recorded,
+            called=called,
         )
+
+
+def _between(pieces: list[Samples], start: int, count: int) -> Samples:
+    """So many samples from a place on, in an array of their own."""
+    found: list[Samples] = []
+    at, end = 0, start + count
+    for piece in pieces:
+        if at >= end:
+            break
+        if at + len(piece) > start:
+            found.append(piece[max(0, start - at) : end - at])
+        at += len(piece)
+    return np.concatenate(found)

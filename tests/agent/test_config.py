@@ -71,8 +71,17 @@ def test_short_forms_and_paths_relative_to_the_file(tmp_path, monkeypatch):
         ("machines: [{name: status, bundle: b, source: microphone}]", "topic is taken"),
         (MINIMAL.replace("]", ", {name: pump, bundle: b, source: microphone}]"), "called pump"),
         ("machines: [{name: p, bundle: b, source: 'reply:x'}]", "replay:PATH"),
-        (MINIMAL.replace("'}", "', hop_seconds: 0}"), "hop_seconds"),
-        (MINIMAL.replace("'}", "', hop_seconds: .inf}"), "hop_seconds"),
+        (MINIMAL.replace("'}", "', hop_seconds: 0}"), r"machines\.0\.hop"),
+        (MINIMAL.replace("'}", "', hop: .inf}"), r"machines\.0\.hop"),
+        (
+            MINIMAL.replace("'}", "', hop: often}"),
+            r"machines\.0\.hop: should be seconds above 0, or `auto`",
+        ),
+        (MINIMAL.replace("'}", "', hop: 1, hop_seconds: 1}"), "older name of `hop`"),
+        (
+            MINIMAL.replace("'}", "', hop: auto, decide: {raise_windows: 3, of_windows: 5}}"),
+            "needs evidence in seconds",
+        ),
         (
             MINIMAL.replace("'}", "', decide: {raise_windows: 6, of_windows: 5}}"),
             "cannot be more",
@@ -119,10 +128,29 @@ def test_where_state_is_kept(tmp_path, monkeypatch, environment, place):
 
 
 def test_a_fault_inside_a_machine_is_not_told_as_a_missing_machine(tmp_path):
-    text = MINIMAL.replace("'}", "', hop_seconds: 0}")
-    with pytest.raises(ConfigError, match="hop_seconds") as caught:
+    text = MINIMAL.replace("'}", "', hop: 0}")
+    with pytest.raises(ConfigError, match="hop") as caught:
         load_config(write(tmp_path, text))
     assert "at least 1 item" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "own", "window", "steps"),
+    [
+        ("", 2.0, 10.0, (2.0, 2.0)),
+        (", hop: 3", 1.0, 10.0, (3.0, 3.0)),
+        (", hop_seconds: 0.5", 1.0, 10.0, (0.5, 0.5)),
+        (", hop: auto", 1.0, 10.0, (1.0, 5.0)),
+        (", hop: auto", 0.4, 10.0, (0.4, 4.8)),
+        (", hop: auto", 5.0, 10.0, (1.0, 5.0)),
+        (", hop: auto", 1.0, 2.5, (1.0, 2.0)),  # none of the sound is left out
+        (", hop: auto", 1.0, 0.5, (1.0, 1.0)),
+    ],
+)
+def test_a_hop_is_seconds_or_auto_or_the_bundles_own(tmp_path, given, own, window, steps):
+    (machine,) = load_config(write(tmp_path, MINIMAL.replace("'}", f"'{given}}}"))).machines
+    hop = machine.hop_of(own, window)
+    assert (hop.seconds, pytest.approx(hop.calm)) == steps
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -147,3 +147,45 @@ def test_strong_sound_from_elsewhere_or_that_comes_and_goes_takes_the_longer_mea
 def test_a_strong_fault_that_becomes_moderate_is_still_one():
     values = [0.2] * 60 + [3.0] * 22 + [1.2] * 100 + [0.2] * 60
     assert strongly(values) == [("raised", 80), ("cleared", 60 + 22 + 100 + 30)]
+
+
+def mixed(length, loud, close, *, called=()):
+    """As `windows`, at 1 s within `close` stretches and after a call, else at 5 s."""
+    for index in range(int(length - SECONDS) + 1):
+        end = index + SECONDS
+        near = any(a <= end < b for a, b in (*close, *((at, at + 10) for at in called)))
+        if not near and index % 5:
+            continue
+        held = sum(max(0.0, min(b, end) - max(a, end - SECONDS)) for a, b in loud)
+        window = Window(
+            SAMPLES, RATE, index, 5e6 + end - SECONDS, 1e9 + index, Validity.VALID, step=RATE,
+            called=end in called,
+        )  # fmt: skip
+        yield Score(window, held)
+
+
+def decided(scores):
+    decider = AlarmDecider(DecideConfig(alert=None), 1.0)
+    return [
+        (event.kind, decision.score.window.end_monotonic - 5e6)
+        for decision in map(decider.decide, scores)
+        for event in decision.events
+    ]
+
+
+@pytest.mark.parametrize("begin", [100.0, 101.0, 102.0, 103.0, 104.0])
+def test_a_fault_is_raised_as_soon_with_a_hop_that_varies(begin):
+    loud = [(begin, begin + 80.0)]
+    ((_, fixed), *_) = decided(mixed(300.0, loud, [(0.0, 300.0)]))
+    ((_, auto), *_) = decided(mixed(300.0, loud, [(begin + 5, begin + 120)]))
+    ((_, called), *_) = decided(mixed(300.0, loud, [(begin + 5, begin + 120)], called=(begin + 2,)))
+    assert fixed - 4.0 <= auto <= fixed
+    assert called == fixed
+
+
+def test_what_called_for_a_window_speaks_for_its_own_second_alone():
+    """Bangs, each of which is heard as soon as it comes: no more evidence than at any fixed hop."""
+    bangs = [(float(at), at + 1.5) for at in range(103, 3000, 24)]
+    calls = tuple(at + 2 for at, _ in bangs)
+    assert decided(mixed(3000.0, bangs, [(0.0, 3000.0)])) == []
+    assert decided(mixed(3000.0, bangs, [], called=calls)) == []

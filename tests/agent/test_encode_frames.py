@@ -119,3 +119,11 @@ def test_a_layout_that_makes_no_sense_is_refused(changes):
         layout_of(good | changes)
     with pytest.raises(ValueError, match="lack"):
         layout_of({"hop": "10"})
+
+
+def test_a_hop_that_varies_shares_frames_all_the_same():
+    stream = windows(50, (sound(12 * WINDOW), False))
+    chosen = [one for one in stream if one.index < 30 or one.index % 5 == 0 or one.index > 90]
+    encoder = Reaching()
+    np.testing.assert_array_equal(embedded(encoder, chosen), whole(chosen))
+    assert (encoder.whole, encoder.made < 0.7 * COUNT * len(chosen)) == (0, True)

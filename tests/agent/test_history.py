@@ -5,11 +5,13 @@ from __future__ import annotations
 import sqlite3
 import time
 
+import numpy as np
 import pytest
-from support.told import give, tell
+from support.told import give, tell, to
 
 from agent.core.clock import utc
 from agent.core.errors import AuscultError
+from agent.core.records import Decision, Level, Score, Window
 from agent.drift.events import DriftEvent, DriftEventKind, DriftStatus
 from agent.history import recorder as module
 from agent.history.bucket import Bucket, bucket_of
@@ -181,3 +183,31 @@ def test_raw_scores_of_an_earlier_version_are_put_on_the_scale_and_marked(place)
     # Once is enough.
     again = dict(HistoryRecorder(place).read("pump", "day")[1])
     assert again[begin].score_sum == found[begin].score_sum
+
+
+@pytest.mark.parametrize("hop", [1, 5])
+def test_sound_between_two_windows_is_spoken_for_whatever_the_hop(place, hop):
+    history, now = HistoryRecorder(place), int(time.time())
+    for at in range(now - 200, now, hop):
+        give(history, "score", score(at, 0.2, seconds=10.0))
+    _, points = history.read("pump", "hour")
+    assert sum(bucket.windows for _, bucket in points) == pytest.approx(200, abs=hop)
+
+
+def test_a_window_speaks_for_no_more_than_it_holds(place):
+    history, now = HistoryRecorder(place), int(time.time())
+    for at in (now - 300, now):
+        give(history, "score", score(at, 0.2, seconds=10.0))
+    _, points = history.read("pump", "hour")
+    assert sum(bucket.windows for _, bucket in points) == 11
+
+
+def test_before_a_window_that_its_sound_called_for_the_one_before_speaks(place):
+    history, now = HistoryRecorder(place), time.time()
+    for ago, value in ((20, 1.0), (15, 9.0)):
+        window = Window(np.zeros(1000), 100, 0, 0.0, now - ago - 10, called=ago == 15)
+        made = Decision(Score(window, value), 3.0, value > 3.0, Level.NORMAL, False, 0.0)
+        to(history).tell(made)
+    _, points = history.read("pump", "hour")
+    assert sum(bucket.windows for _, bucket in points) == 6
+    assert sum(bucket.exceeded for _, bucket in points) == 1

@@ -110,6 +110,24 @@ def test_a_fault_in_a_replayed_stream_raises_and_clears_the_alarm(tmp_path, tiny
     assert levels[0] is levels[-1] is Level.NORMAL
 
 
+def test_a_hop_that_varies_is_wide_while_calm_and_tells_a_fault_as_soon(tiny_bundle, bundle):
+    healthy = tone(90, seed=60)
+    sound = np.concatenate([healthy, tone(60, FAULTY_HZ, seed=61)])
+    raised = {}
+    for hop in (0.5, "auto"):
+        listener = Listener()
+        counters = finish(
+            Pipeline(machine(tiny_bundle, hop=hop), bundle, Feed(blocks(sound)), to(listener)), 40
+        )
+        raised[hop] = next(one.stream_seconds for one in counters.alarms if one.raised)
+    ends = np.array([one.score.window.end_monotonic for one in listener.decisions])
+    # Windows of 1 s: a second apart at most, so that no sound is left out.
+    calm = np.diff(ends[(ends > 45) & (ends <= 90)])
+    assert set(calm.round(3)) == {1.0}
+    assert set(np.diff(ends[ends > 92]).round(3)) == {0.5}
+    assert raised["auto"] <= raised[0.5]
+
+
 def test_invalid_stretches_are_counted_not_scored(tiny_bundle, bundle):
     sound = np.concatenate([tone(3), np.zeros(3 * RATE, np.float32), tone(3)])
     sound[100] = np.nan

@@ -36,7 +36,7 @@ def told(schema, data):
         (AgentConfig, [], "the whole file: should be names with values"),
         (AgentConfig, {"machines": [{**MACHINE, "source": {"kind": "mic"}}]},
          "machines.0.source: kind should be one of 'replay', 'microphone'"),
-        (AgentConfig, {"machines": [{**MACHINE, "hop_seconds": "fast"}]}, "should be a number"),
+        (AgentConfig, {"machines": [{**MACHINE, "queue_windows": "fast"}]}, "should be"),
         (AgentConfig, {"machines": [{**MACHINE, "bundle": 3}]}, "bundle: should be a path"),
         (Collect, {**ASKED, "label": "idle", "seconds": 60, "schedule": "25:00"},
          "schedule: should be a time of day as HH:MM"),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from agent.core.errors import AudioError
 from agent.core.records import AudioBlock, Validity
-from agent.window.rolling import RollingWindow
+from agent.window.rolling import Due, RollingWindow
 
 RATE = 100
 
@@ -152,3 +152,14 @@ def test_the_source_may_reuse_its_buffer():
 def test_sizes_must_be_positive(numbers):
     with pytest.raises(ValueError, match="must be positive"):
         RollingWindow(*numbers)
+
+
+def test_places_that_the_pace_leaves_out_cost_nothing_and_do_not_count():
+    samples = noise(1000)
+    rolling = RollingWindow(100, 50, RATE, lambda end: Due.YES if end % 200 == 0 else Due.NO)
+    got = windows_of(rolling, blocks_of(samples, [30] * 33))
+    assert [w.index for w in got] == [0, 1, 2, 3]
+    assert [w.position for w in got] == [100, 300, 500, 700]
+    for window in got:
+        np.testing.assert_array_equal(window.samples, samples[window.position :][:100])
+        assert window.monotonic == pytest.approx(50.0 + window.position / RATE)

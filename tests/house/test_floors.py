@@ -18,7 +18,7 @@ FLOORS = (
     ("encode", "score", "window"),
     ("activity", "calibrate", "capture", "explain", "monitor"),
     ("chain", "decide", "deploy", "drift_fit", "recordings"),
-    ("foreign", "hygiene", "level", "tune", "verdict"),
+    ("foreign", "hygiene", "level", "pace", "tune", "verdict"),
     ("learn", "machine", "publish"),
     ("evidence", "history", "notify", "offline"),
     ("request",),

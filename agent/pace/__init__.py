@@ -1,0 +1,1 @@
+"""How closely a machine's windows follow each other: wide apart while calm, close when not."""

@@ -1,0 +1,103 @@
+"""A cheap trigger: half seconds of sound whose levels jump, or that hold a knock.
+
+Levels of twelve bands, and how far the sharpest edge stands out, are held against the machine's
+own latest minutes. What a machine does all the time, strokes and hisses included, is in them, so
+only what is new to it calls; and one that is restless soon calls only for more than that.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+import numpy.typing as npt
+
+from agent.activity.levels import BANDS, FRAME_SECONDS, BandLevels
+from agent.core.records import AudioBlock, Matrix, Samples
+
+Floats = npt.NDArray[np.float64]
+
+# Mean and spread follow with this time constant, seconds: slower than what is to be heard, quicker
+# than a shift.
+_FOLLOWS_SECONDS = 60.0
+# No judgement of what is new before so much was heard, seconds.
+_LEARNS_SECONDS = 10.0
+# Mean deviations that call at least, and steps of a measure below which nothing is told apart, dB.
+_CALLS, _FINEST_DB = 6.0, 0.5
+# ...and by so much more than all but a hundredth of the latest five minutes.
+_BEYOND, _USUAL, _REMEMBERED_SECONDS = 1.25, 0.99, 300.0
+# A deviation counts for the spread up to so many times that: one bang makes nobody deaf.
+_CAPPED = 3.0
+
+
+class LevelTrigger:
+    """Hears one machine's stream. Not thread-safe.
+
+    Args:
+        rate: Samples a second.
+    """
+
+    def __init__(self, rate: int) -> None:
+        self._bands = BandLevels(rate)
+        self._pieces: list[Samples] = []
+        self._held = 0
+        self._mean: Floats | None = None
+        self._spread = np.full(BANDS + 1, 1.0)
+        self._heard = 0
+        self._latest: deque[float] = deque(maxlen=round(_REMEMBERED_SECONDS / FRAME_SECONDS))
+
+    @property
+    def learning(self) -> bool:
+        """Whether it has heard too little to tell what is new."""
+        return self._heard * FRAME_SECONDS < _LEARNS_SECONDS
+
+    def hear(self, block: AudioBlock) -> bool:
+        """Take a block of sound.
+
+        Returns:
+            Whether a half second that it completes calls for a closer look.
+        """
+        if block.gap_before:
+            self._pieces, self._held = [], 0
+        self._pieces.append(np.array(block.samples, np.float32))
+        self._held += len(block.samples)
+        size = self._bands.frame_samples
+        if self._held < size:
+            return False
+        joined = np.concatenate(self._pieces)
+        whole = self._held - self._held % size
+        self._pieces, self._held = [joined[whole:]], self._held - whole
+        frames = np.nan_to_num(joined[:whole].reshape(-1, size), posinf=0.0, neginf=0.0)
+        calls = [self._see(measures) for measures in _measures(self._bands, frames)]
+        return any(calls)
+
+    def _see(self, measures: Floats) -> bool:
+        mean = self._mean
+        self._heard += 1
+        if mean is None:
+            self._mean = measures
+            return False
+        away = np.abs(measures - mean)
+        away[-1] = max(0.0, measures[-1] - mean[-1])  # a missing knock is none
+        stands_out = float((away / np.maximum(self._spread, _FINEST_DB)).max())
+        share = 1.0 / min(self._heard, _FOLLOWS_SECONDS / FRAME_SECONDS)
+        self._mean = mean + share * (measures - mean)
+        capped = np.minimum(away, _CAPPED * np.maximum(self._spread, _FINEST_DB))
+        self._spread += share * (capped - self._spread)
+        usual = self._usual()
+        self._latest.append(stands_out)
+        return not self.learning and stands_out > max(_CALLS, _BEYOND * usual)
+
+    def _usual(self) -> float:
+        if not self._latest:
+            return 0.0
+        count = len(self._latest)
+        place = min(count - 1, int(_USUAL * count))
+        return float(np.partition(np.fromiter(self._latest, np.float64, count), place)[place])
+
+
+def _measures(bands: BandLevels, frames: Matrix) -> Floats:
+    """Of each frame the levels of its bands and its sharpest edge over the usual ones, dB."""
+    edges = np.abs(np.diff(frames, axis=1))
+    peak, usual = (np.maximum(one, 1e-12) for one in (edges.max(axis=1), edges.mean(axis=1)))
+    return np.column_stack([bands.measure(frames), 20.0 * np.log10(peak / usual)]).astype(float)
