@@ -45,6 +45,7 @@ from agent.request.level import level_handlers
 from agent.request.roles import Access, Origin, check_token
 from agent.request.why import why_handler
 from agent.web.attach import Page
+from agent.web.backend import Backend
 from agent.web.models import PageHealth
 
 log = logging.getLogger(__name__)
@@ -209,15 +210,26 @@ class Agent:
         if self._requests is not None:
             self._requests.start()
             if self.page is not None:
-                collector, requests = self.extensions.collector, self._requests
-                self.page.start(
-                    collector, self.info, self.health,
-                    lambda name, data, respond, client: requests.take(
-                        name, data, respond=respond, origin=Origin("page", client)
-                    ),
-                    self.listeners.choose_microphone, self.audit, self.listeners.days,
-                    self.extensions.recent,
-                )  # fmt: skip
+                self.page.start(self._backend(self.page, self._requests))
+
+    def _backend(self, page: Page, requests: Dispatcher) -> Backend:
+        """What the page gets."""
+        return Backend(
+            config=self.config,
+            live=page.live,
+            history=page.history,
+            sounds=page.sounds,
+            collector=self.extensions.collector,
+            info=self.info,
+            health=self.health,
+            ask=lambda name, data, respond, client: requests.take(
+                name, data, respond=respond, origin=Origin("page", client)
+            ),
+            choose=self.listeners.choose_microphone,
+            audit=self.audit,
+            days=self.listeners.days,
+            recent=self.extensions.recent,
+        )
 
     def info(self) -> Message:
         commands = () if self._requests is None else self._requests.commands

@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from agent.config.bundle import BundlesConfig
 from agent.config.capture import AnySource, SourceConfig
-from agent.config.chosen import source_of
+from agent.config.chosen import chosen_microphone
 from agent.config.collect import CollectConfig
 from agent.config.commands import CommandsConfig
 from agent.config.commission import CommissionConfig
@@ -262,7 +262,7 @@ class AgentConfig(Strict):
 
     def source_of(self, machine: MachineConfig) -> AnySource | None:
         """Where a machine's sound comes from; None while no microphone is chosen."""
-        return source_of(machine.source, self.state_path, machine.name)
+        return machine.source or chosen_microphone(self.state_path, machine.name)
 
     @property
     def device_name(self) -> str:

@@ -7,23 +7,19 @@ holds, and nothing can be chosen: there are never two answers.
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from agent.config.capture import AnySource, MicrophoneSource
-from agent.core.errors import ConfigError
-from agent.core.schema import explain
-from agent.core.storage import write_json
-
-log = logging.getLogger(__name__)
-
-_MOST_BYTES = 65_536
+from agent.config.capture import MicrophoneSource
+from agent.core.state_file import StateFile
 
 
-def _place(state: Path, machine: str) -> Path:
-    return state / "state" / "microphones" / f"{machine}.json"
+def _file(state: Path, machine: str) -> StateFile[MicrophoneSource]:
+    return StateFile(
+        state / "state" / "microphones" / f"{machine}.json",
+        MicrophoneSource,
+        what="the microphone chosen",
+        otherwise="choose the microphone again",
+    )
 
 
 def chosen_microphone(state: Path, machine: str) -> MicrophoneSource | None:
@@ -33,43 +29,13 @@ def chosen_microphone(state: Path, machine: str) -> MicrophoneSource | None:
         state: The state directory.
         machine: The machine's name.
     """
-    place = _place(state, machine)
-    try:
-        with place.open("rb") as file:
-            return MicrophoneSource.model_validate_json(file.read(_MOST_BYTES))
-    except FileNotFoundError:
-        return None
-    except ValidationError as fault:
-        log.warning("%s: choose the microphone again: %s", place, explain(fault))
-    except OSError as fault:
-        log.warning("%s: choose the microphone again: %s", place, fault)
-    return None
+    return _file(state, machine).load()
 
 
 def choose_microphone(state: Path, machine: str, source: MicrophoneSource) -> None:
     """Remember a choice; whole or not at all, also when the power fails.
 
     Raises:
-        ConfigError: It cannot be written.
+        AuscultError: It cannot be written.
     """
-    place = _place(state, machine)
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        write_json(place, source.model_dump(mode="json"))
-    except OSError as fault:
-        raise ConfigError(
-            f"the choice cannot be kept: {fault.strerror}",
-            where=place,
-            remedy="Check the permissions of the state directory.",
-        ) from fault
-
-
-def source_of(configured: AnySource | None, state: Path, machine: str) -> AnySource | None:
-    """Where a machine's sound comes from: as configured, else as chosen; None when neither is said.
-
-    Args:
-        configured: The machine's `source`.
-        state: The state directory.
-        machine: The machine's name.
-    """
-    return configured if configured is not None else chosen_microphone(state, machine)
+    _file(state, machine).write(source)

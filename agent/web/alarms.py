@@ -45,7 +45,6 @@ log = logging.getLogger(__name__)
 _MOST = 500
 _BEGINS = frozenset({"alert", "raised"})
 _FIGURES = ("score", "zone", "raw_score", "threshold", "raw_threshold")
-_NAMES = {"machine": "Name of the machine", "alarm": "The alarm's id", "index": "The neighbour's"}
 _Found = tuple[EvidenceRecord, Feedback | None]
 
 
@@ -65,7 +64,7 @@ class AlarmDesk:
         """Of the alarms' page."""
         one = "/alarms/{machine}/{alarm}"
         near = f"{one}/neighbours/{{index}}"
-        kept = partial(Endpoint, "GET", path_names=_NAMES)
+        kept = partial(Endpoint, "GET")
         return (
             Endpoint("GET", "/alarms", self._list, "The alarms known on this device", AlarmList,
                      query=AlarmQuery),
@@ -105,11 +104,7 @@ class AlarmDesk:
 
     def _detail(self, asked: Asked) -> AlarmDetail:
         machine, alarm = known_machine(self._backend, asked), asked.path["alarm"]
-        events = [
-            told.message
-            for told in self._backend.live.events()
-            if told.machine == machine and told.message["data"].get("alarm_id") == alarm
-        ]
+        events = self._events(machine, alarm)
         try:
             record, feedback = _read(folder_named(self._root / machine, alarm))
         except ApiError:
@@ -145,11 +140,7 @@ class AlarmDesk:
     def _zip(self, asked: Asked) -> Response:
         folder = self._folder(asked)
         machine, alarm = asked.path["machine"], folder.name
-        events = [
-            told.message
-            for told in self._backend.live.events()
-            if told.message["data"].get("alarm_id") == alarm
-        ]
+        events = self._events(machine, alarm)
         members: list[tuple[str, Path | bytes]] = [
             (f"{alarm}/{name}", folder / name) for name in (RECORD, SOUND, PICTURE, FEEDBACK)
         ]
@@ -219,6 +210,14 @@ class AlarmDesk:
         for gone in [one for one in list(self._read) if one.parent == root and one not in seen]:
             self._read.pop(gone, None)
         return found
+
+    def _events(self, machine: str, alarm: str) -> list[Message]:
+        """The recent events of an alarm."""
+        return [
+            told.message
+            for told in self._backend.live.events()
+            if told.machine == machine and told.message["data"].get("alarm_id") == alarm
+        ]
 
     def _told(self) -> list[tuple[str, AlarmSummary]]:
         """Alarms of which there is no more than their event."""

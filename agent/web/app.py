@@ -117,13 +117,16 @@ def _changed(backend: Backend, client: str, method: str, path: str, status: int)
     """What was changed by another way than a command, which is told of already."""
     if path.startswith(("/api/commands/", "/api/login", "/api/logout")):
         return
-    outcome = "done" if status < HTTPStatus.BAD_REQUEST else "refused"
+    error = "" if status < HTTPStatus.BAD_REQUEST else f"HTTP {status}"
+    _note(backend, client, f"{method} {visible(path)[:200]}", error)
+
+
+def _note(backend: Backend, client: str, command: str, error: str = "") -> None:
+    """Put into the trail what was asked for on the page, and why it was refused."""
+    outcome = "refused" if error else "done"
     backend.audit.write(
-        entry_of(
-            way="page", client=client, command=f"{method} {visible(path)[:200]}", outcome=outcome,
-            error="" if outcome == "done" else f"HTTP {status}", asked={},
-        )
-    )  # fmt: skip
+        entry_of(way="page", client=client, command=command, outcome=outcome, error=error, asked={})
+    )
 
 
 class _Static(StaticFiles):
@@ -135,40 +138,36 @@ class _Static(StaticFiles):
         return response
 
 
-def _session(backend: Backend, sessions: Sessions, asked: Asked) -> Session:
+def _standing(backend: Backend, sessions: Sessions, *, known: bool) -> Session:
+    """How a browser stands."""
     return Session(
         device=backend.config.device_name,
         version=__version__,
         password=sessions.needed,
-        open=sessions.known(asked.request.cookies.get(COOKIE)),
+        open=known,
     )
 
 
-def _login(backend: Backend, sessions: Sessions, asked: Asked) -> Response:
-    def note(outcome: str, error: str = "") -> None:
-        backend.audit.write(
-            entry_of(
-                way="page", client=asked.client, command="login", outcome=outcome, error=error,
-                asked={},
-            )
-        )  # fmt: skip
+def _session(backend: Backend, sessions: Sessions, asked: Asked) -> Session:
+    known = sessions.known(asked.request.cookies.get(COOKIE))
+    return _standing(backend, sessions, known=known)
 
+
+def _login(backend: Backend, sessions: Sessions, asked: Asked) -> Response:
     try:
         token = sessions.open(asked.body.password, asked.client)
     except PermissionError as fault:
         log.warning("web: a login from %s is refused: %s", asked.client, fault)
-        note("refused", str(fault))
+        _note(backend, asked.client, "login", str(fault))
         return problem(HTTPStatus.TOO_MANY_REQUESTS, str(fault))
     if token is None:
         log.warning("web: a wrong password from %s", asked.client)
-        note("refused", "a wrong password")
+        _note(backend, asked.client, "login", "a wrong password")
         return problem(HTTPStatus.FORBIDDEN, "that is not the password")
     if sessions.needed:
         log.info("web: login from %s", asked.client)
-        note("done")
-    found = Session(
-        device=backend.config.device_name, version=__version__, password=sessions.needed, open=True
-    )
+        _note(backend, asked.client, "login")
+    found = _standing(backend, sessions, known=True)
     response = JSONResponse(found.model_dump(mode="json"))
     response.set_cookie(
         COOKIE, token, max_age=round(sessions.seconds), path=_home(backend, asked), httponly=True,
@@ -188,12 +187,7 @@ def _home(backend: Backend, asked: Asked) -> str:
 
 def _logout(backend: Backend, sessions: Sessions, asked: Asked) -> Response:
     sessions.close(asked.request.cookies.get(COOKIE))
-    found = Session(
-        device=backend.config.device_name,
-        version=__version__,
-        password=sessions.needed,
-        open=not sessions.needed,
-    )
+    found = _standing(backend, sessions, known=not sessions.needed)
     response = JSONResponse(found.model_dump(mode="json"))
     response.delete_cookie(COOKIE, path=_home(backend, asked))
     return response

@@ -3,39 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from agent.collect.collector import Collector
 from agent.config.agent import AgentConfig
-from agent.config.capture import MicrophoneSource
-from agent.core.cloud_event import Message
 from agent.core.errors import ConfigError
-from agent.evidence.ring import Clip
 from agent.history.recorder import HistoryRecorder
-from agent.machine.days import SoundDays
 from agent.publish.live import LiveBoard
-from agent.request.audit import AuditTrail
-from agent.request.dispatch import Respond
 from agent.web.backend import Backend
 from agent.web.sound import SoundFeed
 
-
-class Server(Protocol):
-    """Serves the page."""
-
-    @property
-    def port(self) -> int | None:
-        """The port listened on."""
-        ...
-
-    def start(self) -> None:
-        """Begin."""
-        ...
-
-    def stop(self) -> None:
-        """End."""
-        ...
+if TYPE_CHECKING:
+    from agent.web.server import WebServer
 
 
 class Page:
@@ -53,7 +32,7 @@ class Page:
         self.sounds: Mapping[str, SoundFeed] = {
             machine.name: SoundFeed() for machine in config.machines
         }
-        self._server: Server | None = None
+        self._server: WebServer | None = None
 
     @property
     def port(self) -> int | None:
@@ -75,18 +54,11 @@ class Page:
                 remedy="Install the page with `pip install 'auscult[web]'`, or set it to false.",
             )
 
-    def start(
-        self,
-        collector: Collector,
-        info: Callable[[], Message],
-        health: Callable[[], Message],
-        ask: Callable[[str, bytes, Respond, str], None],
-        choose: Callable[[str, MicrophoneSource], None],
-        audit: AuditTrail,
-        days: Callable[[str], SoundDays | None],
-        recent: Callable[[str, float], Clip | None],
-    ) -> None:
-        """Begin to serve; see `Backend`.
+    def start(self, backend: Backend) -> None:
+        """Begin to serve.
+
+        Args:
+            backend: The agent.
 
         Raises:
             ConfigError: Something is not installed, or the password file cannot be used.
@@ -95,22 +67,7 @@ class Page:
         # Only now: an agent without a page must run without these packages.
         from agent.web.server import WebServer  # noqa: PLC0415
 
-        self._server = WebServer(
-            Backend(
-                self._config,
-                self.live,
-                self.history,
-                self.sounds,
-                collector,
-                info,
-                health,
-                ask,
-                choose,
-                audit,
-                days,
-                recent,
-            )
-        )
+        self._server = WebServer(backend)
         self._server.start()
 
     def stop(self) -> None:

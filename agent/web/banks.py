@@ -27,7 +27,6 @@ from agent.web.now import known_machine
 log = logging.getLogger(__name__)
 
 _NICENESS = 10
-_NAMES = {"machine": "Name of the machine"}
 
 
 class BankDesk:
@@ -47,7 +46,7 @@ class BankDesk:
 
     def endpoints(self) -> Sequence[Endpoint]:
         """Of banks."""
-        told = partial(Endpoint, answer=Bank, path_names=_NAMES)
+        told = partial(Endpoint, answer=Bank)
         return (
             told("GET", "/banks/{machine}", self._show, "Versions of a machine's bank"),
             told("POST", "/banks/{machine}/use", self._use, "Use a version", body=BankUse),

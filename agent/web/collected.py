@@ -25,22 +25,20 @@ from agent.web.now import known_machine
 
 log = logging.getLogger(__name__)
 
-_NAMES = {"machine": "Name of the machine", "session": "Name of the session", "file": "Its file"}
 # The training folder's names of what was collected (docs/guide/evaluation.md, the plain layout).
 
 
 def collect_endpoints(backend: Backend) -> Sequence[Endpoint]:
     """Of the collecting page."""
     one = "/collected/{machine}/{session}"
-    told = partial(Endpoint, path_names=_NAMES)
     return (
-        told("GET", "/collected/{machine}", partial(_list, backend),
+        Endpoint("GET", "/collected/{machine}", partial(_list, backend),
              "What was collected from a machine, and what will be", Collected),
-        told("GET", "/collected/{machine}/training.zip", partial(_training, backend),
+        Endpoint("GET", "/collected/{machine}/training.zip", partial(_training, backend),
              "All of it as the folder that `auscult train` takes", "application/zip"),
-        told("GET", f"{one}/{{file}}", partial(_sound, backend),
+        Endpoint("GET", f"{one}/{{file}}", partial(_sound, backend),
              "A file of a session, also in ranges", "audio/flac"),
-        told("DELETE", one, partial(_delete, backend),
+        Endpoint("DELETE", one, partial(_delete, backend),
              "Delete a session that is not being recorded", Removed),
     )  # fmt: skip
 

@@ -20,7 +20,6 @@ from agent.web.backend import Backend
 from agent.web.endpoint import ApiError, Asked, Endpoint
 from agent.web.now import known_machine
 
-_NAMES = {"machine": "Name of the machine"}
 _SECONDS = 10.0
 _Levels = Annotated[list[float], Field(description="Level of each band, dB")]
 
@@ -57,7 +56,7 @@ class SpectrumThenAndNow(Strict):
 def drift_endpoints(backend: Backend) -> Sequence[Endpoint]:
     """Of the drift card."""
     one = "/machines/{machine}/drift"
-    told = partial(Endpoint, "GET", path_names=_NAMES)
+    told = partial(Endpoint, "GET")
     return (
         told(f"{one}/spectrum", partial(_spectrum, backend),
              "Its spectrum when healthy and now, and by days", SpectrumThenAndNow),

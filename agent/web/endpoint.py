@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, TypeAlias
 
@@ -72,7 +72,6 @@ class Endpoint:
         answer: Model of the answer, or its media type.
         body: Model of the JSON that it takes; None for none.
         query: Model of what may follow `?`; None for nothing.
-        path_names: What the names in the path are.
     """
 
     method: str
@@ -82,7 +81,6 @@ class Endpoint:
     answer: type[BaseModel] | str
     body: type[BaseModel] | None = None
     query: type[BaseModel] | None = None
-    path_names: dict[str, str] = field(default_factory=dict)
 
     def route(self) -> Route:
         """The operation as a route of Starlette."""

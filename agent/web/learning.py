@@ -25,7 +25,6 @@ from agent.web.now import known_machine
 
 log = logging.getLogger(__name__)
 
-_NAMES = {"machine": "Name of the machine"}
 _TEXT, _NOTES = 2000, 12
 
 
@@ -44,7 +43,7 @@ class LearnDesk:
 
     def endpoints(self) -> Sequence[Endpoint]:
         """Of learning."""
-        told = partial(Endpoint, answer=Learning, path_names=_NAMES)
+        told = partial(Endpoint, answer=Learning)
         return (
             told("GET", "/machines/{machine}/learning", self._show,
                  "How far learning from the collected sound is"),

@@ -29,8 +29,7 @@ def listen_endpoints(backend: Backend, stopping: Callable[[], bool]) -> Sequence
         # Not a GET: it bears this page's header, and is in the audit.
         Endpoint("POST", "/machines/{machine}/listen", partial(_listen, backend, stopping),
                  "What its microphone hears from now on: 16-bit samples, little endian, one "
-                 "channel, `x-sample-rate` a second, ten minutes at most", "audio/L16",
-                 path_names={"machine": "Name of the machine"}),
+                 "channel, `x-sample-rate` a second, ten minutes at most", "audio/L16"),
     )  # fmt: skip
 
 

@@ -18,7 +18,6 @@ from agent.web.models import History, HistoryQuery, PageHealth, State
 
 _LEVELS = ("normal", "alert", "alarm")
 _EVENTS = 100
-_MACHINE = {"machine": "Name of the machine"}
 
 
 def now_endpoints(backend: Backend) -> Sequence[Endpoint]:
@@ -36,7 +35,7 @@ def now_endpoints(backend: Backend) -> Sequence[Endpoint]:
         Endpoint(
             "GET", "/machines/{machine}/history", partial(_history, backend),
             "Score, drift and state over an hour, day, month or year", History,
-            query=HistoryQuery, path_names=_MACHINE,
+            query=HistoryQuery,
         ),
         *(
             Endpoint(

@@ -15,6 +15,14 @@ from agent.web.guard import COOKIE, HEADER
 from agent.web.models import Problem
 
 _REF = "#/components/schemas/{model}"
+# What the names in paths are.
+_PLACES = {
+    "machine": "Name of the machine",
+    "alarm": "The alarm's id",
+    "index": "The neighbour's",
+    "session": "Name of the session",
+    "file": "Its file",
+}
 _NAME = re.compile(r"\{(\w+)\}")
 
 
@@ -89,7 +97,7 @@ def _path(one: Endpoint) -> list[dict[str, Any]]:
             "name": name,
             "in": "path",
             "required": True,
-            "description": one.path_names.get(name, f"The {name}"),
+            "description": _PLACES[name],
             "schema": {"type": "string"},
         }
         for name in _NAME.findall(one.path)

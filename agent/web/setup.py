@@ -27,8 +27,6 @@ from agent.web.setup_models import (
     Setup,
 )
 
-_NAMES = {"machine": "Name of the machine"}
-
 
 class SetupDesk:
     """Lists microphones, listens to one for a moment, and has one chosen.
@@ -48,10 +46,10 @@ class SetupDesk:
             Endpoint("POST", "/microphones/listen", self._listen,
                      "How loud it is at a microphone, for a third of a second", Heard, body=Listen),
             Endpoint("GET", "/machines/{machine}/setup", self._show,
-                     "What a machine lacks to be judged", Setup, path_names=_NAMES),
+                     "What a machine lacks to be judged", Setup),
             Endpoint("POST", "/machines/{machine}/microphone", self._choose,
                      "Choose the machine's microphone, where its configuration names no source",
-                     Setup, body=Choice, path_names=_NAMES),
+                     Setup, body=Choice),
         )  # fmt: skip
 
     def _list(self, _: Asked) -> Microphones:
