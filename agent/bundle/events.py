@@ -8,7 +8,6 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
-from agent.core.clock import utc
 from agent.core.cloud_event import CloudEventBase, Happened, Message, Stamp, enveloped
 from agent.core.fields import Count
 from agent.core.schema import Strict
@@ -82,15 +81,10 @@ class BundleCloudEvent(CloudEventBase):
 
 def bundle_event_message(stamp: Stamp, event: BundleEvent) -> Message:
     """Something that happened to a machine's bundle (`<machine>/event`)."""
-    data = BundleEventData(
-        device=stamp.device,
-        machine=stamp.machine,
-        time=utc(event.wall),
-        clock=stamp.clock,
-        event=event.kind,
-        **event.model_dump(exclude={"id", "kind", "wall"}),
-    )
-    return enveloped(BundleCloudEvent, event.id, f"auscult.bundle.{event.kind.value}", data)
+    return enveloped(
+        BundleCloudEvent, stamp, event.id, f"auscult.bundle.{event.kind.value}", event.wall,
+        event=event.kind, **event.model_dump(exclude={"id", "kind", "wall"}),
+    )  # fmt: skip
 
 
 def bundle_event_line(event: BundleEvent) -> tuple[int, str]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
 
-from agent.core.clock import ClockQuality
+from agent.core.clock import ClockQuality, utc
 from agent.core.fields import Clock, Device, Machine, Time
 from agent.core.schema import Strict
 
@@ -82,38 +82,37 @@ class CloudEventBase(Strict):
     ]
 
 
-class Placed(Protocol):
-    """The data of an event: whatever it is, it happened to a machine of a device at a time."""
-
-    @property
-    def device(self) -> str: ...
-    @property
-    def machine(self) -> str: ...
-    @property
-    def time(self) -> str: ...
-
-
-def enveloped(envelope: type[CloudEventBase], event_id: str, kind: str, data: Placed) -> Message:
+def enveloped(
+    envelope: type[CloudEventBase], stamp: Stamp, event_id: str, kind: str, wall: float, **data: Any
+) -> Message:
     """What happened, as the CloudEvent that tells it (CloudEvents 1.0, JSON format).
 
     Args:
         envelope: Its model.
+        stamp: Device and machine.
         event_id: The same however often it is delivered.
         kind: Its type, such as `auscult.alarm.raised`.
-        data: What happened.
+        wall: When it happened, seconds since the epoch.
+        data: What happened, beside what every event begins with.
     """
     event = envelope.model_validate(
         {
             "specversion": "1.0",
             "id": event_id,
-            "source": f"/auscult/{data.device}",
+            "source": f"/auscult/{stamp.device}",
             "type": kind,
-            "subject": data.machine,
-            "time": data.time,
+            "subject": stamp.machine,
+            "time": utc(wall),
             "datacontenttype": "application/json",
             "sequence": None,  # the outbox numbers what it sends
             "shortened": None,
-            "data": data,
+            "data": {
+                **data,
+                "device": stamp.device,
+                "machine": stamp.machine,
+                "time": utc(wall),
+                "clock": stamp.clock,
+            },
         }
     )
     return event.model_dump(mode="json")

@@ -134,16 +134,13 @@ def drift_status_message(stamp: Stamp, status: DriftStatus) -> Message:
 
 def drift_event_message(stamp: Stamp, event: DriftEvent) -> Message:
     """Something that happened to a drift warning (`<machine>/event`)."""
-    data = DriftEventData.model_validate(
-        {
-            **drift_status_message(stamp, event.status),
-            "time": utc(event.wall),
-            "clock": stamp.clock,
-            "event": event.kind,
-            **event.model_dump(include={"warning_id", "operator", "note"}),
-        }
-    )
-    return enveloped(DriftCloudEvent, event.id, f"auscult.drift.{event.kind.value}", data)
+    data = {
+        **drift_status_message(stamp, event.status),
+        "event": event.kind,
+        **event.model_dump(include={"warning_id", "operator", "note"}),
+    }
+    kind = f"auscult.drift.{event.kind.value}"
+    return enveloped(DriftCloudEvent, stamp, event.id, kind, event.wall, **data)
 
 
 def drift_status_line(status: DriftStatus) -> tuple[int, str]:

@@ -256,24 +256,25 @@ def _of_keeping(of: Keeping) -> list[_Family]:
 
 
 def _of_delivery(of: Delivery) -> list[_Family]:
+    box = of.outbox
     return [
         _single("broker_connected", "1 while the broker is there.", int(of.connected)),
         _single("broker_reconnects_total", "Connections after the first.", of.reconnects),
-        _single("broker_refused_total", "Messages the broker refused.", of.refused),
-        _single("broker_denied_topics", "Acknowledged, reaching nobody.", of.denied_topics),
-        _single("outbox_events", "Events to be delivered.", of.undelivered),
-        _single("outbox_unsaved_events", "Those in memory alone.", of.unsaved),
-        _single("outbox_disk_failures_total", "Times the disk refused.", of.disk_failures),
-        _single("outbox_damaged_files_total", "Damaged files set aside.", of.damaged_files),
+        _single("broker_refused_total", "Messages the broker refused.", box.refused),
+        _single("broker_denied_topics", "Acknowledged, reaching nobody.", len(box.denied_topics)),
+        _single("outbox_events", "Events to be delivered.", box.undelivered),
+        _single("outbox_unsaved_events", "Those in memory alone.", box.unsaved),
+        _single("outbox_disk_failures_total", "Times the disk refused.", box.disk_failures),
+        _single("outbox_damaged_files_total", "Damaged files set aside.", box.damaged_files),
         _single(
-            "outbox_damaged_events_total", "Events the disk altered, not sent.", of.damaged_events
+            "outbox_damaged_events_total", "Events the disk altered, not sent.", box.damaged_events
         ),
         _single(
-            "outbox_vanished_events_total", "Events lost from the disk before.", of.vanished_events
+            "outbox_vanished_events_total", "Events lost from the disk before.", box.vanished_events
         ),
         _single(
             "telemetry_dropped_total",
             "Scores dropped while the broker was away.",
-            of.dropped_telemetry,
+            box.dropped_telemetry,
         ),
     ]

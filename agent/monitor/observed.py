@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Annotated, Literal, Protocol
+
+from pydantic import Field
 
 from agent.core.counters import Counters
+from agent.core.fields import Count
 from agent.core.records import AlarmStatus
+from agent.core.schema import Strict
 from agent.drift.service import DriftService
 from agent.window.condition import SensorCondition
 
@@ -84,6 +88,49 @@ class Machine(Protocol):
         ...
 
 
+Proof = Literal["broker", "returned", "none", "unknown"]
+"""Who says that messages arrive: the broker (MQTT 5), their return, nobody, or not known yet."""
+
+
+class OutboxHealth(Strict):
+    """How delivery goes; counts since the agent's start."""
+
+    undelivered: Annotated[Count, Field(description="Alarm events the broker has yet to take")]
+    unsaved: Annotated[
+        Count, Field(description="Those of them in memory alone, as the disk refuses them")
+    ]
+    disk_failures: Annotated[Count, Field(description="Times the disk refused")]
+    damaged_files: Annotated[Count, Field(description="Damaged outbox files set aside")]
+    damaged_events: Annotated[
+        Count, Field(description="Events that the disk altered: put aside, never sent")
+    ]
+    vanished_events: Annotated[
+        Count,
+        Field(
+            description="Events, delivered or not, that the outbox had lost when the agent "
+            "started: its file or write-ahead log was deleted, emptied or put back"
+        ),
+    ]
+    dropped_telemetry: Annotated[
+        Count, Field(description="Scores dropped while the broker was away")
+    ]
+    refused: Annotated[Count, Field(description="Messages the broker refused")]
+    proof: Annotated[
+        Proof,
+        Field(
+            description="Who says that messages arrive: the broker itself (MQTT 5), the messages, "
+            "as they come back (3.1.1), nobody, or not known yet"
+        ),
+    ]
+    denied_topics: Annotated[
+        list[str],
+        Field(
+            description="Topics whose messages are acknowledged and reach nobody: the broker's "
+            "rules deny them"
+        ),
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """How delivery to the broker goes.
@@ -91,28 +138,12 @@ class Delivery:
     Attributes:
         connected: Whether the broker is there.
         reconnects: Connections after the first.
-        undelivered: Alarm events that the broker has yet to take.
-        unsaved: Those of them in memory alone.
-        disk_failures: Times the disk refused.
-        dropped_telemetry: Scores dropped while the broker was away.
-        refused: Messages that the broker refused.
-        damaged_files: Damaged outbox files renamed.
-        damaged_events: Events that the disk altered: put aside, never sent.
-        vanished_events: Events that the outbox had lost at the start.
-        denied_topics: Topics whose messages are acknowledged and reach nobody.
+        outbox: What waits, and what went wrong.
     """
 
     connected: bool
     reconnects: int
-    undelivered: int
-    unsaved: int
-    disk_failures: int
-    dropped_telemetry: int
-    refused: int
-    damaged_files: int = 0
-    damaged_events: int = 0
-    vanished_events: int = 0
-    denied_topics: int = 0
+    outbox: OutboxHealth
 
 
 @dataclass(frozen=True, slots=True)

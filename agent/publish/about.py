@@ -12,7 +12,7 @@ from agent.core.clock import WALL_CLOCK, utc
 from agent.core.cloud_event import Message
 from agent.deploy.load import Bundle
 from agent.level.machine import MachineLevel
-from agent.monitor.observed import Machine
+from agent.monitor.observed import Machine, OutboxHealth
 from agent.publish.device_payloads import (
     BundleInfo,
     Health,
@@ -21,7 +21,6 @@ from agent.publish.device_payloads import (
     LevelHandling,
     MachineHealth,
     MonthOfAlarms,
-    OutboxHealth,
 )
 from agent.publish.outbox import Outbox
 from agent.publish.proof import DeliveryProof
@@ -154,8 +153,8 @@ def outbox_health(outbox: Outbox, refused: int, proof: DeliveryProof) -> OutboxH
     return OutboxHealth(
         undelivered=store.undelivered,
         unsaved=store.unsaved,
-        disk_failures=store.failures,
-        damaged_files=store.damaged,
+        disk_failures=store.file.failures,
+        damaged_files=store.file.damaged,
         damaged_events=store.quarantined,
         vanished_events=store.vanished,
         dropped_telemetry=outbox.dropped_telemetry,

@@ -12,7 +12,7 @@ from pydantic import Field
 from agent.core.fields import Clock, Count, Device, Time
 from agent.core.records import Validity
 from agent.core.schema import Strict
-from agent.publish.proof import Proof
+from agent.monitor.observed import OutboxHealth
 
 
 class Status(Strict):
@@ -165,45 +165,6 @@ class MachineHealth(Strict):
         Time | None, Field(description="When the latest window was decided on; null before it")
     ]
     inference_seconds: Annotated[float, Field(ge=0, description="Time the encoder took, seconds")]
-
-
-class OutboxHealth(Strict):
-    """How delivery goes; counts since the agent's start."""
-
-    undelivered: Annotated[Count, Field(description="Alarm events the broker has yet to take")]
-    unsaved: Annotated[
-        Count, Field(description="Those of them in memory alone, as the disk refuses them")
-    ]
-    disk_failures: Annotated[Count, Field(description="Times the disk refused")]
-    damaged_files: Annotated[Count, Field(description="Damaged outbox files set aside")]
-    damaged_events: Annotated[
-        Count, Field(description="Events that the disk altered: put aside, never sent")
-    ]
-    vanished_events: Annotated[
-        Count,
-        Field(
-            description="Events, delivered or not, that the outbox had lost when the agent "
-            "started: its file or write-ahead log was deleted, emptied or put back"
-        ),
-    ]
-    dropped_telemetry: Annotated[
-        Count, Field(description="Scores dropped while the broker was away")
-    ]
-    refused: Annotated[Count, Field(description="Messages the broker refused")]
-    proof: Annotated[
-        Proof,
-        Field(
-            description="Who says that messages arrive: the broker itself (MQTT 5), the messages, "
-            "as they come back (3.1.1), nobody, or not known yet"
-        ),
-    ]
-    denied_topics: Annotated[
-        list[str],
-        Field(
-            description="Topics whose messages are acknowledged and reach nobody: the broker's "
-            "rules deny them"
-        ),
-    ]
 
 
 class Health(Strict):

@@ -13,15 +13,15 @@ from agent.core.records import AlarmEvent, AlarmStatus, Decision, Level, Window
 from agent.core.scale import Scale, scale_of
 from agent.core.schema import Strict
 from agent.decide.reason import reason_words
-from agent.publish.cloud_events import (
-    AlarmEventData,
-    CloudEvent,
-    ProbeCloudEvent,
-    ProbeEventData,
-)
+from agent.publish.cloud_events import CloudEvent, ProbeCloudEvent
 from agent.publish.device_payloads import Status
 from agent.publish.payloads import Alarm, Score, Sensor
 from agent.window.condition import SensorCondition
+
+# What an alarm's event tells as its record has it.
+_TOLD = (
+    "previous", "window", "origin", "p_value", "operator", "note", "evidence", "explanation",
+)  # fmt: skip
 
 
 def score_message(stamp: Stamp, decision: Decision) -> Message:
@@ -110,34 +110,24 @@ def event_message(stamp: Stamp, event: AlarmEvent) -> Message:
     none = event.window is None
     about_level = event.level_change_db is not None
     level = {"level_change_db": _tenths(event.level_change_db)} if about_level else {}
-    data = AlarmEventData(
+    return enveloped(
+        CloudEvent,
+        stamp,
+        event.id,
+        f"auscult.alarm.{event.kind.value}",
+        event.wall,
         **{**standing(event.status), "alarm_id": event.alarm_id or None, **level},
-        device=stamp.device,
-        machine=stamp.machine,
-        time=utc(event.wall),
-        clock=stamp.clock,
         event=event.kind,
-        previous=event.previous,
-        window=event.window,
         start=None if none else utc(event.window_wall),
         seconds=None if none else round(event.window_seconds, 3),
-        origin=event.origin,
-        p_value=event.p_value,
         **figures(scale_in(event), event.score),
-        operator=event.operator,
-        note=event.note,
-        evidence=event.evidence,
-        explanation=event.explanation,
+        **{name: getattr(event, name) for name in _TOLD},
     )
-    return enveloped(CloudEvent, event.id, f"auscult.alarm.{event.kind.value}", data)
 
 
 def probe_message(stamp: Stamp, event_id: str) -> Message:
     """An event of an id of its own that proves nothing but the way (`<machine>/event`)."""
-    data = ProbeEventData(
-        device=stamp.device, machine=stamp.machine, time=utc(stamp.time), clock=stamp.clock
-    )
-    return enveloped(ProbeCloudEvent, event_id, "auscult.delivery.probe", data)
+    return enveloped(ProbeCloudEvent, stamp, event_id, "auscult.delivery.probe", stamp.time)
 
 
 def sensor_message(stamp: Stamp, condition: SensorCondition) -> Message:

@@ -12,9 +12,9 @@ from agent.activity.plant import PlantSignal
 from agent.config.publish import MqttConfig
 from agent.core.cloud_event import Message
 from agent.core.text import plural
-from agent.monitor.observed import Delivery
+from agent.monitor.observed import Delivery, OutboxHealth
 from agent.publish.about import Listening, health_message, info_message, outbox_health
-from agent.publish.device_payloads import BundleInfo, OutboxHealth
+from agent.publish.device_payloads import BundleInfo
 from agent.publish.discovery.announce import Announcement
 from agent.publish.discovery.messages import discovery_messages
 from agent.publish.discovery.throttle import ScoreThrottle
@@ -127,20 +127,7 @@ class MqttPublisher:
 
     def delivery(self) -> Delivery:
         """How delivery goes, as the metrics and the watchdog read it."""
-        health = self.outbox_health()
-        return Delivery(
-            connected=self.wait_connected(0.0),
-            reconnects=self.reconnects,
-            undelivered=health.undelivered,
-            unsaved=health.unsaved,
-            disk_failures=health.disk_failures,
-            dropped_telemetry=health.dropped_telemetry,
-            refused=health.refused,
-            damaged_files=health.damaged_files,
-            damaged_events=health.damaged_events,
-            vanished_events=health.vanished_events,
-            denied_topics=len(health.denied_topics),
-        )
+        return Delivery(self.wait_connected(0.0), self.reconnects, self.outbox_health())
 
     def tell_about(
         self,

@@ -233,11 +233,11 @@ class Outbox:
         """Read on in the store; from the beginning when it has been opened anew."""
         held = self._refused.keys() | self._aside.keys()
         offered = len(self._under_way) + len(held) + len(self._acknowledged)
-        if self.store.ready and self.store.undelivered <= offered:
+        if self.store.file.is_open and self.store.undelivered <= offered:
             return
         events = self.store.pending(self._cursor, _READ_AHEAD)
-        if self._generation != self.store.generation:
-            self._generation = self.store.generation
+        if self._generation != self.store.file.generation:
+            self._generation = self.store.file.generation
             self._rewind()
             events = self.store.pending(self._cursor, _READ_AHEAD)
         if not events:

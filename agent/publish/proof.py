@@ -11,8 +11,8 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
-from typing import Literal
 
+from agent.monitor.observed import Proof
 from agent.publish.mqtt_message import MqttMessage
 
 log = logging.getLogger(__name__)
@@ -23,9 +23,6 @@ _PATIENCE_SECONDS = 10.0
 # denied, or a connection has proven nothing yet.
 _PROBE_SECONDS = 86_400.0
 _RETRY_SECONDS = 600.0
-
-Proof = Literal["broker", "returned", "none", "unknown"]
-"""Who says that messages arrive: the broker (MQTT 5), their return, nobody, or not known yet."""
 
 
 @dataclass(slots=True)

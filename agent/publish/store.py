@@ -62,7 +62,8 @@ class EventStore:
         #: Events that were on the disk and are not known there any more.
         self.vanished = 0
         self._next = 1
-        self._undelivered = 0
+        #: Events that the broker has not acknowledged.
+        self.undelivered = 0
         self._delivered = 0
 
     def start(self) -> None:
@@ -80,10 +81,10 @@ class EventStore:
                 self.file.database()
             except DISK_FAULTS as fault:
                 self._trouble(fault)
-            if self._undelivered:
+            if self.undelivered:
                 log.warning(
                     "%s: %d alarm events of an earlier run are still to be delivered",
-                    self.file.path, self._undelivered,
+                    self.file.path, self.undelivered,
                 )  # fmt: skip
 
     def stop(self) -> None:
@@ -106,7 +107,7 @@ class EventStore:
                 return self._save()  # the number of an event is used once: a gap tells of a loss
             self._unsaved.append(StoredEvent(self._next, message))
             self._next += 1
-            self._undelivered += 1
+            self.undelivered += 1
             return self._save()
 
     def pending(self, after: int, limit: int) -> list[StoredEvent]:
@@ -154,10 +155,10 @@ class EventStore:
                 if waiting:
                     # It never was on the disk, and need not be any more.
                     self._unsaved = deque(e for e in self._unsaved if e.message.id != id_)
-                    self._undelivered -= waiting
+                    self.undelivered -= waiting
                 elif id_ not in self._unmarked:
                     self._unmarked.add(id_)
-                    self._undelivered -= 1
+                    self.undelivered -= 1
 
     def settle(self) -> None:
         """Write down what was delivered, and what the disk refused before; call often."""
@@ -166,31 +167,6 @@ class EventStore:
                 return
             if self._save() and self._unmarked:
                 self._mark()
-
-    @property
-    def ready(self) -> bool:
-        """Whether the file is open: else there may be events in it that are not known of."""
-        return self.file.is_open
-
-    @property
-    def generation(self) -> int:
-        """Changes when events that were not to be had may now be: read from the beginning again."""
-        return self.file.generation
-
-    @property
-    def failures(self) -> int:
-        """Times that the disk refused to take or give an event."""
-        return self.file.failures
-
-    @property
-    def damaged(self) -> int:
-        """Damaged files renamed."""
-        return self.file.damaged
-
-    @property
-    def undelivered(self) -> int:
-        """Events that the broker has not acknowledged."""
-        return self._undelivered
 
     @property
     def unsaved(self) -> int:
@@ -252,7 +228,7 @@ class EventStore:
                 tuple(self._unmarked),
             ).fetchall()
             unmarked += on_disk
-        self._undelivered = undelivered + len(self._unsaved) - unmarked
+        self.undelivered = undelivered + len(self._unsaved) - unmarked
 
     def _save(self) -> bool:
         if not self._unsaved:
@@ -281,7 +257,7 @@ class EventStore:
         except DISK_FAULTS as fault:
             return self._trouble(fault) and self._save()
         self._unsaved.clear()
-        self._undelivered -= twice
+        self.undelivered -= twice
         self._mark_file.write(self._next - 1)
         self.file.well()
         self._prune()
@@ -315,7 +291,7 @@ class EventStore:
         seq, id_, topic, payload, content_type, _ = row
         self._bad.add(seq)
         self.quarantined += 1
-        self._undelivered = max(0, self._undelivered - 1)
+        self.undelivered = max(0, self.undelivered - 1)
         log.error(
             "%s: event number %s is damaged (%s; its id reads %.60r) and is not sent; it is kept "
             "in the table `quarantine`. The disk may be failing",

@@ -9,7 +9,8 @@ from pydantic import Field
 from agent.core.fields import Clock, Count, Device, Time
 from agent.core.schema import Strict
 from agent.drift.events import Drift
-from agent.publish.device_payloads import LevelHandling, MachineHealth, OutboxHealth
+from agent.monitor.observed import OutboxHealth
+from agent.publish.device_payloads import LevelHandling, MachineHealth
 from agent.publish.payloads import Alarm, Score, Sensor
 
 

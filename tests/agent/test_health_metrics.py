@@ -20,13 +20,23 @@ from agent.core.records import AlarmStatus, Level, MachineState, Shelving
 from agent.core.scale import Scale
 from agent.drift.events import DriftStatus
 from agent.monitor.metrics import exposition
-from agent.monitor.observed import BundleUse, Delivery, Keeping
+from agent.monitor.observed import BundleUse, Delivery, Keeping, OutboxHealth
 from agent.monitor.server import MetricsServer
 from agent.window.condition import ConditionStatus, SensorCondition
 
 _NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
 _LABEL = r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\\n]|\\["\\n])*)"'
 _SAMPLE = re.compile(rf"({_NAME})(?:\{{({_LABEL}(?:,{_LABEL})*)\}})? (\S+)")
+
+
+DELIVERY = Delivery(
+    True,
+    2,
+    OutboxHealth(
+        undelivered=3, unsaved=1, disk_failures=0, damaged_files=0, damaged_events=0,
+        vanished_events=0, dropped_telemetry=7, refused=5, proof="broker", denied_topics=[],
+    ),
+)  # fmt: skip
 
 
 def parse(text: str) -> dict[str, dict[frozenset, float]]:
@@ -97,7 +107,7 @@ def test_counts_are_told_in_the_format():
     found = parse(
         exposition(
             [pipeline(), pipeline("fan", Level.NORMAL)],
-            Delivery(True, 2, 3, 1, 0, 7, 5),
+            DELIVERY,
             WallClock(),
             started=1.5e9,
         )
@@ -171,7 +181,7 @@ def test_the_page_lists_every_metric_there_is_and_no_other():
     listed = set(re.findall(r"`(auscult_[a-z_]+)`", page))
     found = parse(
         exposition(
-            [pipeline()], Delivery(True, 2, 3, 1, 0, 7, 5), WallClock(), started=0.0,
+            [pipeline()], DELIVERY, WallClock(), started=0.0,
             keeping=Keeping(),
         )
     )  # fmt: skip

@@ -17,7 +17,7 @@ from support.told import to
 from agent.bundle.events import BundleEvent, BundleEventKind
 from agent.config.publish import HomeAssistantConfig, JsonlConfig, MqttConfig
 from agent.core.clock import WALL_CLOCK, ClockQuality
-from agent.core.cloud_event import CloudEventBase, enveloped
+from agent.core.cloud_event import CloudEventBase, Happened, enveloped
 from agent.core.reasons import (
     Circumstance,
     Explanation,
@@ -39,7 +39,6 @@ from agent.core.records import (
     Window,
 )
 from agent.core.scale import Scale
-from agent.core.schema import Strict
 from agent.drift.events import DriftEvent, DriftEventKind, DriftStatus
 from agent.history.recorder import HistoryRecorder
 from agent.publish import route
@@ -184,12 +183,9 @@ class BeltChanged:
     by: str
 
 
-class BeltData(Strict):
+class BeltData(Happened):
     """What was changed."""
 
-    device: str
-    machine: str
-    time: str
     by: Annotated[str, Field(description="Who changed it")]
 
 
@@ -201,10 +197,8 @@ class BeltCloudEvent(CloudEventBase):
 
 
 def belt_message(stamp, belt):
-    data = BeltData(
-        device=stamp.device, machine=stamp.machine, time="2026-11-29T12:00:00.000Z", by=belt.by
-    )
-    return enveloped(BeltCloudEvent, belt.id, "auscult.belt.changed", data)
+    wall = 1_795_953_600.0
+    return enveloped(BeltCloudEvent, stamp, belt.id, "auscult.belt.changed", wall, by=belt.by)
 
 
 ROW = Kind(

@@ -137,7 +137,7 @@ def test_kill_9_at_any_instant_loses_no_raised_event(opened, tmp_path):
     store = opened()
     found = {int(id_[1:]) for id_ in ids(store)}
     assert len(raised) > 50
-    assert store.damaged == 0
+    assert store.file.damaged == 0
     # Every third was delivered, which may have been written down before it could be told.
     assert {n for n in raised if n % 3} <= found
     assert not settled & found
@@ -180,7 +180,7 @@ def test_a_full_disk_keeps_events_in_memory_until_there_is_room(opened, disk, im
     added = [store.add(event(n, 2000)) for n in range(1, 30)]
     assert not added[-1]
     assert store.unsaved > 0
-    assert store.failures > 0
+    assert store.file.failures > 0
     assert caplog.text.count("the disk refuses") == 1
     # All can be had, in order, and delivered, with the disk still full.
     assert ids(store) == [f"e{n}" for n in range(30)]
@@ -276,7 +276,7 @@ def test_a_quota_is_survived_like_a_full_disk(tmp_path, opened):
     )
     assert done.stdout.split() == ["100", "True", "True"]
     store = opened()
-    assert store.damaged == 0
+    assert store.file.damaged == 0
     assert store.undelivered > 0
 
 
@@ -304,7 +304,7 @@ def test_a_damaged_file_is_set_aside_and_a_new_one_begun(damage, tmp_path, opene
     store.stop()
     damage(tmp_path / "outbox.db")
     again = opened()
-    assert again.damaged == 1
+    assert again.file.damaged == 1
     assert "the outbox is damaged" in caplog.text
     assert len(list(tmp_path.glob("outbox.db.damaged-*"))) == 1
     before = ids(again)
@@ -312,7 +312,7 @@ def test_a_damaged_file_is_set_aside_and_a_new_one_begun(damage, tmp_path, opene
     assert ids(again) == [*before, "e1000"]
     again.stop()
     third = opened()
-    assert third.damaged == 0
+    assert third.file.damaged == 0
     assert ids(third) == [*before, "e1000"]
 
 
@@ -343,7 +343,7 @@ def test_damage_found_in_use_loses_nothing_that_is_added_then(tmp_path, opened, 
         file.write(os.urandom(size))
     store.file.database().execute("PRAGMA shrink_memory")  # so that it reads the file again
     assert store.add(event(1000))
-    assert store.damaged == 1
+    assert store.file.damaged == 1
     assert "e1000" in ids(store)
 
 
@@ -379,7 +379,7 @@ def test_one_damaged_row_is_put_aside_and_told_and_the_rest_goes_on(
     found = again.pending(0, 9)
     assert [one.message.id for one in found] == ["e0", "e1", "e3", "e4"]
     assert [one.seq for one in found] == [1, 2, 4, 5]  # the gap shows
-    assert (again.undelivered, again.quarantined, again.damaged) == (4, 1, 0)
+    assert (again.undelivered, again.quarantined, again.file.damaged) == (4, 1, 0)
     assert caplog.text.count("event number 3 is damaged") == 1
     again.pending(0, 9)
     again.stop()
