@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from agent.bundle.manifest import BODY, ENCODER, FRAMES
+from agent.bundle.seal import file_record
 from agent.config.recipe import Recipe
-from agent.learn.encoders import GRAPHS, RECORD, ShippedEncoder, sha256
+from agent.learn.encoders import GRAPHS, RECORD, ShippedEncoder
 from export import storage
 from export.encoder_info import encoder_info
 from export.framed import write_parts
@@ -52,7 +53,9 @@ def write(name: str, folder: Path) -> None:
         drift=preset.drift,
     )
     files = {
-        part: sha256(folder / part) for part in (ENCODER, FRAMES, BODY) if (folder / part).is_file()
+        part: file_record(folder / part).sha256
+        for part in (ENCODER, FRAMES, BODY)
+        if (folder / part).is_file()
     }
     record = ShippedEncoder(
         encoder=info,

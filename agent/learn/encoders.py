@@ -11,7 +11,6 @@ from data; published weights are not ours to ship, and come with a bundle that w
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +31,7 @@ from agent.bundle.manifest import (
     Manifest,
     Quantization,
 )
+from agent.bundle.seal import file_record
 from agent.bundle.verify import verify_bundle
 from agent.config.recipe import DriftConfig, Recipe, ThresholdConfig, WindowConfig
 from agent.core.errors import BundleError, ConfigError
@@ -114,7 +114,7 @@ def shipped_encoder(name: str = DEFAULT) -> ReadyEncoder:
         folder / RECORD, ShippedEncoder, error=ConfigError, remedy="Install auscult again."
     )
     for file, digest in record.files.items():
-        if sha256(folder / file) != digest:
+        if not (folder / file).is_file() or file_record(folder / file).sha256 != digest:
             raise ConfigError(
                 "is not what was shipped", where=folder / file, remedy="Install auscult again."
             )
@@ -195,11 +195,3 @@ def _grid(bundle: Path, manifest: Manifest) -> PatchGrid | None:
         return None
     rows = np.load(bundle / name, allow_pickle=False)
     return PatchGrid((*rows[:, 0].tolist(), float(rows[-1, 1])), float(rows[0, 5]))
-
-
-def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a small file; empty where it is not there."""
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
-        return ""

@@ -103,26 +103,29 @@ def _band_response() -> npt.NDArray[np.float64]:
     return sound
 
 
+def _by_fault(what: Sequence[tuple[str, float]]) -> dict[tuple[str, float], list[int]]:
+    """Windows of each kind and level."""
+    found: dict[tuple[str, float], list[int]] = {}
+    for place, key in enumerate(what):
+        found.setdefault(key, []).append(place)
+    return found
+
+
 def median_scores(scores: Sequence[float], what: Sequence[tuple[str, float]]) -> list[PlantedFault]:
     """The median score of each kind and level."""
-    found: dict[tuple[str, float], list[float]] = {}
-    for score, key in zip(scores, what, strict=True):
-        found.setdefault(key, []).append(float(score))
+    values = np.array(scores, np.float64)
     return [
-        PlantedFault(kind=kind, level_db=level, score=float(np.median(values)))
-        for (kind, level), values in found.items()
+        PlantedFault(kind=kind, level_db=level, score=float(np.median(values[places])))
+        for (kind, level), places in _by_fault(what).items()
     ]
 
 
 def median_windows(scores: Sequence[float], what: Sequence[tuple[str, float]]) -> list[int]:
     """Windows that score nearest the median of their kind and level, in `median_scores`' order."""
-    found: dict[tuple[str, float], list[int]] = {}
-    for place, key in enumerate(what):
-        found.setdefault(key, []).append(place)
     values = np.array(scores, np.float64)
     return [
         places[int(np.argmin(np.abs(values[places] - np.median(values[places]))))]
-        for places in found.values()
+        for places in _by_fault(what).values()
     ]
 
 

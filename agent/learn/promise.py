@@ -183,11 +183,15 @@ def window_rule(recipe: Recipe) -> ThresholdRule:
             of_windows=counting.of_windows,
             clear_windows=counting.clear_windows,
         )
-    threshold = recipe.threshold
+    return clip_rule(recipe).model_copy(update={"promise": promise})
+
+
+def clip_rule(recipe: Recipe) -> ThresholdRule:
+    """By which rule recordings are held against a threshold; a promise binds windows alone."""
+    asked = recipe.threshold
     return ThresholdRule(
-        kind=threshold.rule,
-        sigmas=threshold.sigmas,
-        domains=threshold.domains,
-        false_alarm_rate=threshold.false_alarm_rate,
-        promise=promise,
+        kind=asked.rule,
+        sigmas=asked.sigmas,
+        domains=asked.domains,
+        false_alarm_rate=asked.false_alarm_rate,
     )

@@ -24,7 +24,7 @@ from agent.capture.files import audio_info
 from agent.config.recipe import Recipe
 from agent.config.threshold import ThresholdRule
 from agent.core.errors import AudioError
-from agent.learn.promise import Promised
+from agent.learn.promise import Promised, clip_rule
 from agent.recordings.model import HEALTHY, NORMAL, Machine, Recording
 from agent.recordings.windows import source_name
 from agent.score.sessions import left_out_with, sessions_of
@@ -94,17 +94,6 @@ def summed_up(
     )
     agree = agreement(clips, scores, figures["all"].false, apart)
     return Rehearsal(tuple(clips), tuple(scores), threshold.clip_value, figures, ruling, agree)
-
-
-def clip_rule(recipe: Recipe) -> ThresholdRule:
-    """By which rule recordings are held against a threshold; a promise binds windows alone."""
-    asked = recipe.threshold
-    return ThresholdRule(
-        kind=asked.rule,
-        sigmas=asked.sigmas,
-        domains=asked.domains,
-        false_alarm_rate=asked.false_alarm_rate,
-    )
 
 
 def held_out_clips(

@@ -10,7 +10,8 @@ from rich.progress import Progress
 from agent.calibrate.fit import fit_scorer
 from agent.calibrate.limits import HealthyScores
 from agent.learn.planted import faulty_windows
-from agent.learn.rehearsal import Rehearsal, clip_rule, summed_up
+from agent.learn.promise import clip_rule
+from agent.learn.rehearsal import Rehearsal, summed_up
 from agent.learn.untypical import counted, untypical_sources
 from agent.recordings.model import HEALTHY, Machine
 from agent.recordings.windows import Cutting
