@@ -67,7 +67,7 @@ class Extensions:
         self._collector = Collector(
             state,
             config.device_name,
-            [machine.name for machine in config.machines],
+            config.names,
             config.collect,
             banks=self._banks,
             offset=lambda machine: getattr(judge(machine), "offset_db", 0.0),
@@ -187,7 +187,7 @@ class Extensions:
         observers: list[PipelineObserver] = [self._collector.observers[machine]]
         if not self._config.evidence.enabled:
             return [*observers, Explainer()]
-        config = next(one for one in self._config.machines if one.name == machine)
+        config = self._config.machine(machine)
         remove = SpeechRemover(self._config.evidence.speech, config.foreign)
         recorder = EvidenceRecorder(self._config.device_name, machine, self._writer, remove)
         self._recorders[machine] = recorder

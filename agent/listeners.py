@@ -146,7 +146,7 @@ class Listeners:
     def begin_anew(self, name: str, bundle: Bundle | None) -> None:
         """The machine is listened to in another way: its pipeline ends and a new one begins."""
         old = self.named(name)
-        machine = next(one for one in self._config.machines if one.name == name)
+        machine = self._config.machine(name)
         self.changing += 1
         try:
             old.stop()
@@ -172,7 +172,7 @@ class Listeners:
             ConfigError: Its configuration names one, or the choice cannot be kept.
             AuscultError: It is being recorded from, or cannot be listened to so.
         """
-        machine = next(one for one in self._config.machines if one.name == name)
+        machine = self._config.machine(name)
         if machine.source is not None:
             raise ConfigError(
                 f"the configuration says what '{name}' listens to, so it cannot be chosen here",

@@ -147,7 +147,7 @@ class Agent:
             AuscultError: A publisher or source cannot work as configured.
         """
         WALL_CLOCK.look()
-        names = [machine.name for machine in self.config.machines]
+        names = self.config.names
         device = self.config.device_name
         publishers: list[Publisher] = [ConsolePublisher()]
         if self.page is not None:
@@ -267,12 +267,12 @@ class Agent:
 
     def _unjudged(self) -> list[str]:
         """The machines that have no bundle yet."""
-        names = [machine.name for machine in self.config.machines]
+        names = self.config.names
         return [name for name in names if self.extensions.bundle(name) is None]
 
     def _drifting(self) -> list[str]:
         """The machines whose drift is followed, by the bundles in use now."""
-        names = [machine.name for machine in self.config.machines]
+        names = self.config.names
         found = {name: self.extensions.bundle(name) for name in names}
         return [name for name, one in found.items() if one is not None and one.drift is not None]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from agent.bank.pending import follow_bank
 from agent.config.agent import AgentConfig
-from agent.core.errors import BundleError, ConfigError
+from agent.core.errors import BundleError
 from agent.deploy.device_key import Vouching
 from agent.deploy.load import Bundle
 from agent.deploy.opening import OpeningLog, open_tried
@@ -150,15 +150,7 @@ def place_of_machine(
         ConfigError: There is no such machine.
         BundleError: Its bundle cannot be opened, or is not signed as it must be.
     """
-    names = [machine.name for machine in config.machines]
-    if name is None and len(names) == 1:
-        name = names[0]
-    if name not in names:
-        raise ConfigError(
-            "several machines are listened to" if name is None else f"there is no machine '{name}'",
-            remedy=f"Give --machine: {', '.join(names)}.",
-        )
-    machine = next(one for one in config.machines if one.name == name)
+    machine = config.machine(name)
     original = config.bundle_of(machine)
     vouching = None
     if config.bundles.public_key is not None:

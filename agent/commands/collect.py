@@ -77,7 +77,7 @@ def collect(
         return
     if label is None or seconds is None:
         raise click.UsageError("--label and --seconds are needed")
-    name = _machine(config, machine)
+    name = config.machine(machine).name
     order = CollectOrder.model_validate(
         {"machine": name, "label": label, "seconds": seconds, "by": _user(), "comment": comment}
     )
@@ -101,21 +101,6 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return f"uid {os.getuid()}"
-
-
-def _machine(config: AgentConfig, name: str | None) -> str:
-    from agent.core.errors import ConfigError
-
-    names = [machine.name for machine in config.machines]
-    if name is None and len(names) == 1:
-        return names[0]
-    if name not in names:
-        raise ConfigError(
-            "several machines are listened to" if name is None else f"there is no machine '{name}'",
-            remedy=f"Give --machine: {', '.join(names)}.",
-        )
-    assert name is not None
-    return name
 
 
 def _by_agent(spool: Spool, order: CollectOrder) -> None:
@@ -158,7 +143,7 @@ def _by_ourselves(config: AgentConfig, order: CollectOrder) -> None:
     from agent.core.records import Level
     from agent.decide.state import AlarmFile
 
-    machine = next(one for one in config.machines if one.name == order.machine)
+    machine = config.machine(order.machine)
     source_config, place = config.source_of(machine), config.bundle_of(machine)
     if source_config is None:
         raise ConfigError(

@@ -14,7 +14,6 @@ from agent.core.text import shown
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from agent.config.agent import AgentConfig
     from agent.learn.learn import Learnt
     from agent.recordings.model import Machine
 
@@ -115,7 +114,7 @@ def learn(
     with stopped_like_interrupt(), progress_bar(console) as progress:
         if config_path is not None:
             config = load_config(config_path)
-            name = _machine(config, machine)
+            name = config.machine(machine).name
             place = out or config.bundle_at(name)
             if signing is None and config.bundles.public_key is not None:
                 if not config.bundles.accept_learnt:
@@ -140,16 +139,6 @@ def learn(
                 signing=signing, sound=sound,
             )  # fmt: skip
     _tell(done, place, json_path, None if out else config_path)
-
-
-def _machine(config: AgentConfig, name: str | None) -> str:
-    names = [one.name for one in config.machines]
-    if name is None and len(names) == 1:
-        return names[0]
-    if name not in names:
-        told = "--machine is needed" if name is None else f"there is no machine '{name}'"
-        raise click.UsageError(f"{told}: the configuration has {', '.join(names)}")
-    return name
 
 
 def _recordings(

@@ -48,19 +48,12 @@ def why(
     from dataclasses import asdict
 
     from agent.config.agent import load_config
-    from agent.core.errors import AuscultError, ConfigError
+    from agent.core.errors import AuscultError
     from agent.history.store import PastFile
     from agent.history.why import why_of
 
     config = load_config(config_path)
-    names = [one.name for one in config.machines]
-    name = machine or (names[0] if len(names) == 1 else None)
-    if name not in names:
-        raise ConfigError(
-            f"there is no machine {machine!r}" if machine else "there are several machines",
-            where=config_path,
-            remedy=f"Give --machine with one of: {', '.join(names)}.",
-        )
+    meant = config.machine(machine)
     path = config.state_path / "history" / "history.db"
     if not path.is_file():
         raise AuscultError(
@@ -70,15 +63,14 @@ def why(
         )
     if end <= begin:
         raise AuscultError("--to is not after --from")
-    decide = next(one.decide for one in config.machines if one.name == name)
     file = PastFile(path)
     try:
-        found = why_of(file, name, begin, end, decide)
+        found = why_of(file, meant.name, begin, end, meant.decide)
     except (OSError, sqlite3.Error) as fault:
         raise AuscultError(f"the past cannot be read: {fault}", where=path) from fault
     finally:
         file.close()
     write_given(json_path, asdict(found))
-    click.echo(f"{name}: {found.text}")
+    click.echo(f"{meant.name}: {found.text}")
     for event in found.events:
         click.echo(f"  {event}")

@@ -227,7 +227,7 @@ class AgentConfig(Strict):
 
     @model_validator(mode="after")
     def _names(self) -> AgentConfig:
-        names = [machine.name for machine in self.machines]
+        names = self.names
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"two machines are called {', '.join(twice)}: names must differ")
@@ -248,6 +248,25 @@ class AgentConfig(Strict):
         given = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
         return self.state_dir or (Path(given) if given else _state_home() / "auscult")
 
+    @property
+    def names(self) -> list[str]:
+        """Names of the machines, in order."""
+        return [machine.name for machine in self.machines]
+
+    def machine(self, name: str | None) -> MachineConfig:
+        """The machine of a name; the only one when None.
+
+        Raises:
+            ConfigError: There is none of that name, or several.
+        """
+        found = [one for one in self.machines if name in {None, one.name}]
+        if len(found) == 1:
+            return found[0]
+        raise ConfigError(
+            "several machines are listened to" if name is None else f"there is no machine '{name}'",
+            remedy=f"Give --machine: {', '.join(self.names)}.",
+        )
+
     def bundle_of(self, machine: MachineConfig) -> Path:
         """Where a machine's bundle is, or will be."""
         return machine.bundle or self.state_path / "bundles" / machine.name
@@ -256,9 +275,9 @@ class AgentConfig(Strict):
         """Where the bundle of the machine of a name is, or will be.
 
         Raises:
-            StopIteration: There is none of that name.
+            ConfigError: There is none of that name.
         """
-        return self.bundle_of(next(one for one in self.machines if one.name == name))
+        return self.bundle_of(self.machine(name))
 
     def source_of(self, machine: MachineConfig) -> AnySource | None:
         """Where a machine's sound comes from; None while no microphone is chosen."""

@@ -106,9 +106,7 @@ def examine(path: Path) -> Iterator[Finding]:
     if config.mqtt is None:
         yield Finding("broker", Grade.WARN, "none is configured: alarms are only logged")
     else:
-        yield from check_broker(
-            config.mqtt, config.device_name, [one.name for one in config.machines]
-        )
+        yield from check_broker(config.mqtt, config.device_name, config.names)
 
 
 def check_state(folder: Path) -> Finding:

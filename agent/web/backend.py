@@ -59,7 +59,7 @@ class Backend:
     @property
     def machines(self) -> tuple[str, ...]:
         """Their names."""
-        return tuple(machine.name for machine in self.config.machines)
+        return tuple(self.config.names)
 
     def command(self, name: str, request: Mapping[str, Any], client: str) -> Message | None:
         """Carry out a command as if it had come over MQTT; waits for its answer.

@@ -58,7 +58,7 @@ class LearnDesk:
 
     def _begin(self, asked: Asked) -> Learning:
         machine, config = known_machine(self._backend, asked), self._backend.config
-        own = next(one for one in config.machines if one.name == machine)
+        own = config.machine(machine)
         if config.bundles.public_key is not None and not config.bundles.accept_learnt:
             raise ApiError(
                 HTTPStatus.CONFLICT,

@@ -101,7 +101,7 @@ class SetupDesk:
 
     def _setup(self, name: str) -> Setup:
         config = self._backend.config
-        machine = next(one for one in config.machines if one.name == name)
+        machine = config.machine(name)
         source, place = config.source_of(machine), str(config.bundle_of(machine))
         microphone = source if isinstance(source, MicrophoneSource) else None
         return Setup(
