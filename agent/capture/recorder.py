@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -17,10 +15,11 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from agent.capture.flac import FlacDraft
 from agent.capture.level import Level, measure
 from agent.core.errors import AudioError
 from agent.core.records import AudioBlock, Samples, Validity
-from agent.core.storage import begin_private, make_private
+from agent.core.storage import make_private
 from agent.window.channel_watch import STRETCH_SECONDS
 from agent.window.validity import assess
 
@@ -166,17 +165,17 @@ class Recorder:
         wanted = round((self.seconds - self._total()) * rate)
         while len(piece) and wanted > 0:
             self._clip = self._clip or self._open(rate, began)
-            room = min(wanted, round(self.clip_seconds * rate) - self._clip.frames)
+            room = min(wanted, round(self.clip_seconds * rate) - self._clip.sound.frames)
             part, piece = piece[:room], piece[room:]
             self._clip.write(part)
             began += len(part) / rate
             wanted -= len(part)
-            if self._clip.frames >= round(self.clip_seconds * rate) or wanted <= 0:
+            if self._clip.sound.frames >= round(self.clip_seconds * rate) or wanted <= 0:
                 self._close(whole=True)
         return wanted <= 0
 
     def _total(self) -> float:
-        return self.take.seconds + (self._clip.seconds if self._clip else 0.0)
+        return self.take.seconds + (self._clip.sound.seconds if self._clip else 0.0)
 
     def _open(self, rate: int, began: float) -> _Clip:
         folder = self.machine / FOLDERS[self.label]
@@ -195,12 +194,12 @@ class Recorder:
         clip, self._clip = self._clip, None
         if clip is None:
             return
-        if not whole and clip.seconds < KEPT_SECONDS:
-            clip.drop()
+        if not whole and clip.sound.seconds < KEPT_SECONDS:
+            clip.sound.drop()
             return
         clip.keep({"label": self.label, "machine": self.machine.resolve().name, **self.about})
         take = self.take
-        self.take = Take((*take.files, clip.path), take.seconds + clip.seconds, take.gaps)
+        self.take = Take((*take.files, clip.path), take.seconds + clip.sound.seconds, take.gaps)
 
 
 def _remedy(kind: Validity, block: AudioBlock) -> str:
@@ -220,75 +219,46 @@ class _Clip:
 
     def __init__(self, path: Path, rate: int, began: datetime) -> None:
         self.path = path
-        self.frames = 0
         self._rate = rate
         self._began = began
-        self._power = 0.0
-        self._peak = 0.0
         # Hidden: training looks past such names.
-        self._partial = path.with_name(f".{path.stem}.partial.flac")
+        partial = path.with_name(f".{path.stem}.partial.flac")
         try:
             make_private(path.parent)
-            begin_private(self._partial)
-            # 24 bits: what no microphone exceeds; FLAC stores 16 as small as 16.
-            self._file = soundfile.SoundFile(
-                self._partial, "w", samplerate=rate, channels=1, format="FLAC", subtype="PCM_24"
-            )
+            self.sound = FlacDraft(partial, rate)
         except (OSError, soundfile.SoundFileError) as fault:
             with suppress(OSError):
-                self._partial.unlink()
+                partial.unlink()
             raise self._unwritable(fault) from fault
-
-    @property
-    def seconds(self) -> float:
-        """Length so far."""
-        return self.frames / self._rate
 
     def write(self, samples: Samples) -> None:
         """Append float32 mono samples."""
         try:
-            self._file.write(samples)
+            self.sound.write(samples)
         except (OSError, soundfile.SoundFileError) as fault:
-            self.drop()
+            self.sound.drop()
             raise self._unwritable(fault) from fault
-        self.frames += len(samples)
-        self._power += float(np.sum(np.square(samples, dtype=np.float64)))
-        self._peak = max(self._peak, float(np.abs(samples).max()))
 
     def keep(self, about: Mapping[str, Any]) -> None:
         """Make it whole on disk, and tell of it in a JSON of the same name."""
-        rms = 10 * np.log10(max(self._power / max(self.frames, 1), 1e-20))
         record = {
             **about,
             "file": self.path.name,
             "started": self._began.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            "seconds": round(self.seconds, 3),
+            "seconds": round(self.sound.seconds, 3),
             "rate": self._rate,
-            "level_dbfs": round(float(rms), 2),
-            "peak_dbfs": round(20 * float(np.log10(max(self._peak, 1e-10))), 2),
+            "level_dbfs": round(self.sound.level_dbfs, 2),
+            "peak_dbfs": round(self.sound.peak_dbfs, 2),
         }
+        beside = self.path.with_suffix(".json")
         try:
-            self._file.close()
-            self._check_length()
-            with self._partial.open("rb") as file:
-                os.fsync(file.fileno())
             text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
-            self.path.with_suffix(".json").write_text(text, encoding="utf-8")
-            self._partial.replace(self.path)
+            beside.write_text(text, encoding="utf-8")
+            self.sound.keep(self.path)
         except (OSError, soundfile.SoundFileError) as fault:
-            self.drop()
+            self.sound.drop()
+            beside.unlink(missing_ok=True)
             raise self._unwritable(fault) from fault
-
-    def _check_length(self) -> None:
-        """A full disk is not always told by libsndfile."""
-        if soundfile.info(self._partial).frames != self.frames:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    def drop(self) -> None:
-        """Leave nothing of it."""
-        with suppress(soundfile.SoundFileError):  # of a full disk
-            self._file.close()
-        self._partial.unlink(missing_ok=True)
 
     def _unwritable(self, fault: Exception) -> AudioError:
         why = getattr(fault, "strerror", None) or getattr(fault, "error_string", None) or fault

@@ -248,7 +248,7 @@ class Recording:
                 file.wall, file.seconds, Validity.TOO_SHORT.value, "a rest too short for a file"
             )
             return
-        self._segments.append(file.keep(f"{len(self._segments):04d}.flac"))
+        self._segments.append(file.keep_as(f"{len(self._segments):04d}.flac"))
         self._note(complete=False)
 
     def _discard(self, wall: float, seconds: float, validity: str, reason: str) -> None:

@@ -11,12 +11,13 @@ from typing import Any
 from agent.core.errors import BundleError
 
 
-def write_atomic(path: Path, data: bytes) -> None:
+def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Write a file so that, even after a power cut, it holds its old bytes or all of the new.
 
     Args:
         path: The file; its folder must exist.
         data: Its new bytes.
+        mode: Who may read it: the service's user has to, where root may have written it.
 
     Raises:
         BundleError: It cannot be written (disk full, no permission).
@@ -26,7 +27,7 @@ def write_atomic(path: Path, data: bytes) -> None:
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)
             stream.flush()
-            os.fchmod(stream.fileno(), 0o644)  # mkstemp's 0600 would lock out the service's user
+            os.fchmod(stream.fileno(), mode)
             os.fsync(stream.fileno())
         Path(name).replace(path)
         sync(path.parent)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
 import queue
@@ -16,12 +15,13 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from agent.capture.flac import FlacDraft
 from agent.config.evidence import EvidenceConfig
 from agent.core.clock import WALL_CLOCK, ClockQuality
 from agent.core.errors import AuscultError
 from agent.core.memory import give_back
 from agent.core.records import Samples
-from agent.core.storage import begin_private, make_private, sync
+from agent.core.storage import make_private, write_atomic
 from agent.core.text import plural
 from agent.evidence.disk import has_room, prune
 from agent.evidence.record import PICTURE, RECORD, SOUND, EvidenceRecord
@@ -218,14 +218,13 @@ def write_evidence(job: Job) -> bytes:
 
     Raises:
         OSError: The disk is full or gone.
+        BundleError: Likewise.
         soundfile.SoundFileError: The sound could not be written.
     """
     make_private(job.folder)
     clip, record = job.redact(job.clip, job.record)
     if record.sound == "kept":
-        draft = job.folder / f".{SOUND}"
-        write_flac(draft, clip.samples, clip.rate)
-        draft.replace(job.folder / SOUND)
+        write_flac(job.folder / SOUND, clip.samples, clip.rate)
     start, found = job.framed or (0.0, None)
     if found is None and job.spectrum is not None:
         # As it was judged: an operator may have said that the microphone hears louder now.
@@ -243,8 +242,9 @@ def write_evidence(job: Job) -> bytes:
         unusual=found,
         unusual_from=start,
     )
-    _replace(job.folder / PICTURE, picture)
-    _replace(job.folder / RECORD, (record.model_dump_json(indent=1) + "\n").encode())
+    write_atomic(job.folder / PICTURE, picture, mode=0o600)
+    text = record.model_dump_json(indent=1) + "\n"
+    write_atomic(job.folder / RECORD, text.encode(), mode=0o600)
     return picture
 
 
@@ -267,7 +267,7 @@ def _unjudged(record: EvidenceRecord) -> Iterator[tuple[float, float]]:
 
 
 def write_flac(path: Path, samples: Samples, rate: int) -> None:
-    """Write sound as 24-bit FLAC and force it to the disk; a failed file is removed.
+    """Write sound as 24-bit FLAC, whole or not at all.
 
     Args:
         path: The file.
@@ -278,30 +278,10 @@ def write_flac(path: Path, samples: Samples, rate: int) -> None:
         OSError: It could not be written in full.
         soundfile.SoundFileError: Nor could the encoder be made.
     """
-    clean = np.clip(np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0), -1.0, 1.0)
+    draft = FlacDraft(path.with_name(f".{path.name}"), rate)
     try:
-        begin_private(path)
-        soundfile.write(str(path), clean, rate, format="FLAC", subtype="PCM_24")
-        sync(path)
-        # libsndfile is silent about some short writes.
-        short = soundfile.info(str(path)).frames != len(clean)
+        draft.write(np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0))
+        draft.keep(path)
     except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-    if short:
-        path.unlink()
-        raise OSError(errno.ENOSPC, "it was not written in full", str(path))
-
-
-def _replace(path: Path, data: bytes) -> None:
-    draft = path.with_name(f".{path.name}")
-    try:
-        begin_private(draft)
-        with draft.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
+        draft.drop()
         raise

@@ -18,7 +18,6 @@ from support.bundles import RATE, tone, write
 
 from agent.bank.sound import find_sound
 from agent.collect import recording as recording_module
-from agent.collect import segment as segment_module
 from agent.collect.collector import Collector
 from agent.collect.recording import Recording, discard_empty
 from agent.collect.schedule import Schedules
@@ -123,7 +122,7 @@ def test_what_was_written_before_the_disk_failed_is_kept(tmp_path, monkeypatch):
                 raise OSError(28, "No space left on device")
             super().__init__(*args, **kw)
 
-    monkeypatch.setattr(segment_module.soundfile, "SoundFile", Full)
+    monkeypatch.setattr(soundfile, "SoundFile", Full)
     one = record(tmp_path, tone(9), 9)
     session = one.result()
     assert one.done
