@@ -16,10 +16,10 @@ from agent.core.errors import AuscultError, BundleError
 from agent.core.storage import write_json
 from agent.evidence.record import (
     FEEDBACK,
-    RECORD,
     EvidenceRecord,
     Feedback,
     alarm_folder,
+    alarm_folders,
     read_feedback,
     read_record,
 )
@@ -35,9 +35,7 @@ def all_pending(root: Path) -> list[tuple[EvidenceRecord, Feedback]]:
         AuscultError: A record is damaged.
     """
     found = []
-    for folder in sorted(root.iterdir()) if root.is_dir() else ():
-        if not (folder / RECORD).is_file():
-            continue
+    for folder in alarm_folders(root):
         feedback = read_feedback(folder)
         if feedback is not None and feedback.verdict == "normal" and feedback.accepted is None:
             found.append((read_record(folder), feedback))
@@ -93,7 +91,7 @@ def follow_bank(root: Path, bundle: Path) -> None:
         version = read_manifest(bundle).growth
     except (OSError, ValueError, TypeError, KeyError, BundleError):
         return
-    for folder in sorted(root.iterdir()) if root.is_dir() else ():
+    for folder in alarm_folders(root):
         try:
             feedback = read_feedback(folder)
         except AuscultError:

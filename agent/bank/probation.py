@@ -13,7 +13,7 @@ from agent.bank.sound import alarm_sound, cut
 from agent.core.errors import AuscultError
 from agent.core.records import Matrix
 from agent.deploy.load import Bundle
-from agent.evidence.record import RECORD, read_feedback
+from agent.evidence.record import alarm_folders, read_feedback
 from agent.score.gate import IdleGate
 from agent.score.scorer import Scorer
 
@@ -67,9 +67,7 @@ def known_alarms(root: Path, bundle: Bundle) -> tuple[list[KnownAlarm], list[str
         The alarms but those answered `normal`, and what could not be read, in words.
     """
     found, bad = [], []
-    for folder in sorted(root.iterdir()) if root.is_dir() else ():
-        if not (folder / RECORD).is_file():
-            continue
+    for folder in alarm_folders(root):
         try:
             feedback = read_feedback(folder)
             if feedback is not None and feedback.verdict == "normal":

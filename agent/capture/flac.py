@@ -33,7 +33,7 @@ class FlacDraft:
         self._rate = rate
         self._power, self._peak = 0.0, 0.0
         begin_private(draft)
-        self._file = soundfile.SoundFile(str(draft), "w", rate, 1, format="FLAC", subtype="PCM_24")
+        self._file = soundfile.SoundFile(draft, "w", rate, 1, format="FLAC", subtype="PCM_24")
 
     @property
     def seconds(self) -> float:
@@ -71,7 +71,7 @@ class FlacDraft:
         """
         self._file.close()
         # libsndfile is silent about some short writes.
-        if soundfile.info(str(self._draft)).frames != self.frames:
+        if soundfile.info(self._draft).frames != self.frames:
             self._draft.unlink()
             raise OSError(errno.ENOSPC, "it was not written in full", str(self._draft))
         sync(self._draft)

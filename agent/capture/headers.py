@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import math
 import struct
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -111,25 +112,44 @@ def _placeholder(length: int) -> bool:
     )
 
 
+def _chunks(
+    file: BinaryIO, at: int, layout: str, *, pad: int, counted: int = 0
+) -> Iterator[tuple[bytes, int]]:
+    """Name and length of each chunk of a file, which is at its body then.
+
+    Args:
+        file: The file.
+        at: Where the first begins.
+        layout: Of a chunk's head, as `struct` writes it.
+        pad: Chunks begin at multiples of so many bytes.
+        counted: Bytes of the head that the length counts, too.
+    """
+    head = struct.Struct(layout)
+    for _ in range(_CHUNKS):
+        file.seek(at)
+        data = file.read(head.size)
+        if len(data) < head.size:
+            return
+        name, length = head.unpack(data)
+        yield name, length
+        if length < counted:
+            return
+        at += head.size + length - counted + -length % pad
+
+
 def _wav(file: BinaryIO, size: int, order: str) -> Header | None:
     large = 0  # RF64 states the length apart, in 64 bits
     form, form_at = b"", 0
-    file.seek(12)
-    for _ in range(_CHUNKS):
-        at = file.tell()
-        head = file.read(8)
-        if len(head) < 8:
-            return None
-        (length,) = struct.unpack(order + "I", head[4:])
-        if head[:4] == b"data":
+    for name, length in _chunks(file, 12, order + "4sI", pad=2):
+        if name == b"data":
             break
-        if head[:4] == b"ds64" and length >= 16:
+        if name == b"ds64" and length >= 16:
             body = file.read(16)
             if len(body) == 16:
                 (large,) = struct.unpack("<Q", body[8:])
-        elif head[:4] == b"fmt ":
-            form, form_at = file.read(min(length, 64)), at + 8
-        file.seek(at + 8 + length + length % 2)
+        elif name == b"fmt ":
+            form_at = file.tell()
+            form = file.read(min(length, 64))
     else:
         return None
     if len(form) < 16:
@@ -211,18 +231,12 @@ def _blank(file: BinaryIO, size: int, rest: int) -> bool:
 
 def _aiff(file: BinaryIO, size: int) -> Header | None:
     form, at_frames = b"", 0
-    file.seek(12)
-    for _ in range(_CHUNKS):
-        at = file.tell()
-        head = file.read(8)
-        if len(head) < 8:
-            return None
-        (length,) = struct.unpack(">I", head[4:])
-        if head[:4] == b"COMM":
-            form, at_frames = file.read(min(length, 32)), at + 10
-        if head[:4] == b"SSND":
+    for name, length in _chunks(file, 12, ">4sI", pad=2):
+        if name == b"COMM":
+            at_frames = file.tell() + 2
+            form = file.read(min(length, 32))
+        if name == b"SSND":
             break
-        file.seek(at + 8 + length + length % 2)
     else:
         return None
     if len(form) < 18:
@@ -272,27 +286,19 @@ def _au(head: bytes, size: int, order: str) -> Header:
 
 def _caf(file: BinaryIO, size: int) -> Header | None:
     rate, channels, frame = None, None, 0
-    file.seek(8)
-    for _ in range(_CHUNKS):
-        at = file.tell()
-        head = file.read(12)
-        if len(head) < 12:
-            return None
-        (length,) = struct.unpack(">q", head[4:])
-        if head[:4] == b"desc":
+    for name, length in _chunks(file, 8, ">4sq", pad=1):
+        if name == b"desc":
             rate, _, _, frame, _, channels, _ = struct.unpack(">d4sIIIII", file.read(32))
-        elif head[:4] == b"data":
+        elif name == b"data":
+            sound = length
             break
-        if length < 0:
-            return None
-        file.seek(at + 12 + length)
     else:
         return None
     begin = file.tell() + 4  # an edit count stands before the sound
     there = max(0, size - begin)
-    if length == -1:
+    if sound == -1:
         return Header(rate, channels, begin, None, there, frame)
-    promised = max(0, length - 4)
+    promised = max(0, sound - 4)
     if promised and (promised >= there or not _placeholder(promised)):
         return Header(rate, channels, begin, promised, min(there, promised), frame)
     file.seek(0)
@@ -303,26 +309,18 @@ def _caf(file: BinaryIO, size: int) -> Header | None:
 
 def _w64(file: BinaryIO, size: int) -> Header | None:
     form = b""
-    file.seek(40)
-    for _ in range(_CHUNKS):
-        at = file.tell()
-        head = file.read(24)
-        if len(head) < 24:
-            return None
-        (length,) = struct.unpack("<Q", head[16:])
-        if head[:16] == b"data" + _W64_TAIL:
+    for name, length in _chunks(file, 40, "<16sQ", pad=8, counted=24):
+        if name == b"data" + _W64_TAIL:
+            sound = length
             break
-        if head[:16] == b"fmt " + _W64_TAIL:
+        if name == b"fmt " + _W64_TAIL:
             form = file.read(16)
-        if length < 24:
-            return None
-        file.seek(at + length + -length % 8)
     else:
         return None
     if len(form) < 16:
         return None
     _, channels, rate, _, frame, _ = struct.unpack("<HHIIHH", form)
-    begin, promised = file.tell(), max(0, length - 24)
+    begin, promised = file.tell(), max(0, sound - 24)
     there = max(0, size - begin)
     if promised and not (promised > there and _placeholder(promised)):
         return Header(rate, channels, begin, promised, min(promised, there), frame)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import logging
 import queue
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 
 from agent.capture import hub, portaudio
 from agent.capture.convert import Converter
 from agent.capture.hub import Listener, Piece
-from agent.capture.supervise import Backoff
+from agent.capture.supervise import Supervised
 from agent.config.capture import MicrophoneSource
 from agent.core.errors import AudioError
 from agent.core.records import AudioBlock
@@ -32,7 +31,7 @@ class AudioHungError(AudioError):
     """A call into the sound driver does not return; only a new process can mend that."""
 
 
-class Microphone:
+class Microphone(Supervised):
     """A microphone, opened by what identifies it at its own rate, and resampled.
 
     A stream that cannot be opened, fails, or gives no sound for `stall_seconds` is closed and
@@ -45,12 +44,9 @@ class Microphone:
     """
 
     def __init__(self, config: MicrophoneSource, rate: int | None) -> None:
+        super().__init__(config.device or "default microphone", config.reopen_max_seconds)
         self._config = config
         self._rate = rate
-        self._stop = threading.Event()
-        self._faults: Counter[str] = Counter()
-        self._name = config.device or "default microphone"
-        self._backoff = Backoff(self._name, config.reopen_max_seconds, self._stop)
 
     @property
     def live(self) -> bool:
@@ -144,23 +140,6 @@ class Microphone:
                 raise AudioError(f"the device failed: {piece}") from piece
             heard, patience = time.monotonic(), self._config.stall_seconds
             yield piece
-
-    def stop(self) -> None:
-        """End the stream."""
-        self._stop.set()
-
-    def faults(self) -> Mapping[str, int]:
-        """By cause, times that sound was lost.
-
-        `overruns`: this device was too busy to fetch it; `missing`: it never came here, though the
-        stream went on; `reopened`: the microphone was away.
-        """
-        return {name: count for name, count in self._faults.items() if count}
-
-    @property
-    def attempts(self) -> int:
-        """How often opening it failed so far."""
-        return self._backoff.failures
 
 
 class _StalledError(AudioError):

@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import select
 import shutil
-import threading
 import time
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from agent.capture.clock import ArrivalClock
 from agent.capture.convert import Converter
 from agent.capture.pcm import PcmFormat, decode, read_au_header
 from agent.capture.program import Stream
-from agent.capture.supervise import Backoff
+from agent.capture.supervise import Supervised
 from agent.config.capture import FfmpegSource, PipeSource
 from agent.core.errors import AudioError
 from agent.core.records import AudioBlock
@@ -41,7 +39,7 @@ class _EndedError(AudioError):
         self.good = good
 
 
-class ProcessSource:
+class ProcessSource(Supervised):
     """A program (or pipe) whose output is sound.
 
     Live, it is started anew for ever when it ends, fails or stalls, and the first block after that
@@ -55,14 +53,11 @@ class ProcessSource:
     def __init__(self, config: FfmpegSource | PipeSource, rate: int) -> None:
         self._config = config
         self._rate = rate
-        self._stop = threading.Event()
-        self._faults: Counter[str] = Counter()
         self._path = config.path if isinstance(config, PipeSource) else None
-        self._name = program.describe(config)
         most = config.reopen_max_seconds
         if self._path is not None:
             most = min(most, _PIPE_WAIT_SECONDS)
-        self._backoff = Backoff(self._name, most, self._stop)
+        super().__init__(program.describe(config), most)
 
     @property
     def live(self) -> bool:
@@ -210,16 +205,3 @@ class ProcessSource:
                 raise AudioError(
                     f"no sound came for {self._config.stall_seconds:g} s{stream.said()}"
                 )
-
-    def stop(self) -> None:
-        """End the stream."""
-        self._stop.set()
-
-    def faults(self) -> Mapping[str, int]:
-        """`reopened`: times that sound came again after it had ended or stalled."""
-        return {name: count for name, count in self._faults.items() if count}
-
-    @property
-    def attempts(self) -> int:
-        """How often it failed so far, or ended."""
-        return self._backoff.failures

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from agent.config.capture import AnySource, ReplaySource
@@ -85,6 +85,38 @@ class Backoff:
     def _begin(self) -> None:
         if self._since is None:
             self._since = time.monotonic()
+
+
+class Supervised:
+    """What sources have in common that are opened again for ever.
+
+    Args:
+        name: The source, for the log.
+        most: Longest wait between attempts, seconds.
+    """
+
+    def __init__(self, name: str, most: float) -> None:
+        self._name = name
+        self._stop = threading.Event()
+        self._faults: Counter[str] = Counter()
+        self._backoff = Backoff(name, most, self._stop)
+
+    def stop(self) -> None:
+        """End the stream."""
+        self._stop.set()
+
+    def faults(self) -> Mapping[str, int]:
+        """By cause, times that sound was lost.
+
+        `overruns`: this device was too busy to fetch it; `missing`: it never came here, though the
+        stream went on; `reopened`: sound came again after it had ended, stalled or been away.
+        """
+        return {name: count for name, count in self._faults.items() if count}
+
+    @property
+    def attempts(self) -> int:
+        """How often opening it failed so far, or it ended."""
+        return self._backoff.failures
 
 
 def attempt_seconds(config: AnySource | None) -> float:

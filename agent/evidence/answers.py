@@ -8,7 +8,7 @@ from pathlib import Path
 
 from agent.core.errors import AuscultError
 from agent.core.text import plural
-from agent.evidence.record import RECORD, read_feedback, read_record
+from agent.evidence.record import alarm_folders, read_feedback, read_record
 from agent.publish.device_payloads import MonthOfAlarms
 
 _FRESH_SECONDS = 60.0
@@ -77,9 +77,7 @@ class Answers:
 def _answers(root: Path) -> list[tuple[datetime, str]]:
     """When each alarm rose, and what a person said: `normal`, `anomalous`, or nothing."""
     found: list[tuple[datetime, str]] = []
-    for folder in sorted(root.iterdir()) if root.is_dir() else ():
-        if not (folder / RECORD).is_file():
-            continue
+    for folder in alarm_folders(root):
         try:
             record, feedback = read_record(folder), read_feedback(folder)
         except AuscultError:

@@ -190,6 +190,16 @@ def alarm_folder(root: Path, machine: str, alarm_id: str) -> Path:
     return root / machine / alarm_id
 
 
+def alarm_folders(root: Path) -> list[Path]:
+    """Folders of a machine's evidence that hold a record, by name.
+
+    Args:
+        root: The machine's evidence, which need not exist.
+    """
+    found = sorted(root.iterdir()) if root.is_dir() else []
+    return [folder for folder in found if (folder / RECORD).is_file()]
+
+
 def read_record(folder: Path) -> EvidenceRecord:
     """Read an alarm's `evidence.json`.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from agent.core.records import AlarmStatus
 from agent.decide.service import AlarmService
 from agent.publish.messages import standing
 from agent.request.commands import Handler
@@ -25,30 +24,18 @@ def alarm_handlers(
     def ack(fields: Mapping[str, Any]) -> Mapping[str, Any]:
         alarm = alarm_of(fields["machine"])
         seen = fields["alarm_id"] or alarm.status.alarm_id
-        status = alarm.acknowledge(
-            alarm_id=fields["alarm_id"] or "",
-            operator=fields["operator"],
-            note=fields["comment"],
-        )
+        status = alarm.acknowledge(alarm_id=fields["alarm_id"] or "", **_said(fields))
         acknowledged(fields["machine"], seen)
-        return _result(status)
+        return standing(status)
 
     def shelve(fields: Mapping[str, Any]) -> Mapping[str, Any]:
-        return _result(
-            alarm_of(fields["machine"]).shelve(
-                fields["seconds"], operator=fields["operator"], note=fields["comment"]
-            )
-        )
+        return standing(alarm_of(fields["machine"]).shelve(fields["seconds"], **_said(fields)))
 
     def mute(fields: Mapping[str, Any]) -> Mapping[str, Any]:
-        return _result(
-            alarm_of(fields["machine"]).mute(
-                fields["seconds"], operator=fields["operator"], note=fields["comment"]
-            )
-        )
+        return standing(alarm_of(fields["machine"]).mute(fields["seconds"], **_said(fields)))
 
     return {"ack": ack, "shelve": shelve, "mute": mute}
 
 
-def _result(status: AlarmStatus) -> Mapping[str, Any]:
-    return standing(status)
+def _said(fields: Mapping[str, Any]) -> dict[str, str]:
+    return {"operator": fields["operator"], "note": fields["comment"]}

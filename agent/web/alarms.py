@@ -28,6 +28,7 @@ from agent.evidence.record import (
     SOUND,
     EvidenceRecord,
     Feedback,
+    alarm_folders,
     read_feedback,
     read_record,
 )
@@ -194,8 +195,8 @@ class AlarmDesk:
 
     def _kept(self, machine: str) -> list[AlarmSummary]:
         root, found, seen = self._root / machine, [], set()
-        for folder in sorted(root.iterdir()) if root.is_dir() else ():
-            if folder.is_symlink() or not (folder / RECORD).is_file():
+        for folder in alarm_folders(root):
+            if folder.is_symlink():
                 continue
             seen.add(folder)
             stamp = (_stamp(folder / RECORD), _stamp(folder / FEEDBACK))
