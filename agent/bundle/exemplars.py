@@ -90,23 +90,6 @@ def read_exemplars(bundle: Path, manifest: Manifest | None = None) -> Exemplars 
     return None
 
 
-def exemplar_sound(
-    bundle: Path, exemplar: Exemplar, manifest: Manifest | None = None
-) -> tuple[Samples, int]:
-    """The sound of an exemplar, float32 `(n,)`, and its rate.
-
-    Args:
-        bundle: The bundle's folder.
-        exemplar: Which.
-        manifest: As of `read_exemplars`.
-
-    Raises:
-        BundleError: It cannot be read.
-    """
-    (samples,), rate = exemplar_sounds(bundle, (exemplar,), manifest)
-    return samples, rate
-
-
 def exemplar_sounds(
     bundle: Path, exemplars: Sequence[Exemplar], manifest: Manifest | None = None
 ) -> tuple[list[Samples], int]:

@@ -123,9 +123,9 @@ def encoder_of(
     Args:
         path: The bundle's folder.
         manifest: What it says of itself.
-        threads: As of `open_bundle`.
-        inference: As of `open_bundle`.
-        cache: As of `open_bundle`.
+        threads: As of `load`.
+        inference: As of `load`.
+        cache: As of `load`.
         graph: The graph's file.
         framed: Whether in parts as well; where the bundle has them when None.
         shown: The folder that messages name; `path` when None.
@@ -141,20 +141,12 @@ def encoder_of(
     )
 
 
-def open_bundle(
-    path: Path,
-    *,
-    threads: int | None = None,
-    inference: InferenceConfig | None = None,
-    cache: Path | None = None,
-) -> Bundle:
+def open_bundle(path: Path, *, threads: int | None = None) -> Bundle:
     """Verify a bundle and make it ready to score, from a private copy of its bytes.
 
     Args:
         path: The bundle's folder.
-        threads: Threads one inference may use; what `inference` says when None.
-        inference: How the encoder is run.
-        cache: Folder for what an execution provider makes of the graph; None keeps nothing.
+        threads: Threads one inference may use; one when None.
 
     Returns:
         The bundle, its encoder started and warmed up.
@@ -164,7 +156,7 @@ def open_bundle(
             the answers here that it gave at export.
     """
     with private_copy(path) as copy:
-        return load(copy, threads=threads, inference=inference, cache=cache)
+        return load(copy, threads=threads)
 
 
 def load(
@@ -178,9 +170,9 @@ def load(
 
     Args:
         copy: Its bytes.
-        threads: As of `open_bundle`.
-        inference: As of `open_bundle`.
-        cache: As of `open_bundle`.
+        threads: Threads one inference may use; what `inference` says when None.
+        inference: How the encoder is run.
+        cache: Folder for what an execution provider makes of the graph; None keeps nothing.
 
     Raises:
         BundleError: As `open_bundle`.

@@ -44,7 +44,6 @@ def open_tried(
     path: Path,
     *,
     threads: int | None = None,
-    inference: InferenceConfig | None = None,
     vouch: Callable[[Head], object] = lambda _: None,
     seconds: float = TRIAL_SECONDS,
     known: Sequence[OpeningLog] = (),
@@ -54,7 +53,6 @@ def open_tried(
     Args:
         path: The bundle's folder.
         threads: As of `open_bundle`.
-        inference: As of `open_bundle`.
         vouch: Raises when the bundle is not to be used.
         seconds: Longest time that the trial may take; 0 for none.
         known: Who else may know that a trial has opened it, such as the agent.
@@ -64,8 +62,8 @@ def open_tried(
             memory or time.
     """
     with private_copy(path, vouch=vouch) as copy:
-        try_once(copy, inference or InferenceConfig(), (*known, user_log()), seconds=seconds)
-        return load(copy, threads=threads, inference=inference)
+        try_once(copy, InferenceConfig(), (*known, user_log()), seconds=seconds)
+        return load(copy, threads=threads)
 
 
 def try_once(

@@ -25,7 +25,6 @@ def nearest_healthy(
     config: ScorerConfig,
     *,
     window_seconds: float,
-    count: int = TOLD,
 ) -> tuple[NearHealthy, ...]:
     """The nearest healthy windows of different recordings, the nearest first.
 
@@ -40,7 +39,6 @@ def nearest_healthy(
         bank: The bundle's healthy windows.
         config: Its scorer.
         window_seconds: Length of a window.
-        count: How many at most.
     """
     space = space_of(config, bank.vectors)
     query = space.prepare(vector[None])
@@ -55,7 +53,7 @@ def nearest_healthy(
     found: list[int] = []
     for spread in (True, False):
         for place in order:
-            if len(found) == count:
+            if len(found) == TOLD:
                 break
             row = bank.rows[place]
             taken = any(

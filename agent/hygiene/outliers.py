@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.core.records import Matrix
-from agent.hygiene.shape import BINS, PIECE_SECONDS
+from agent.hygiene.shape import BINS, PIECE_SECONDS, RATE
 
 Values = npt.NDArray[np.float64]
 
@@ -87,13 +87,12 @@ class Distances:
     starts: Values
 
 
-def spectral_distances(shapes: Sequence[Matrix], highest_hz: float, rate: int = 16000) -> Distances:
+def spectral_distances(shapes: Sequence[Matrix], highest_hz: float) -> Distances:
     """Distance of each recording's strangest piece to the nearest piece of another recording.
 
     Args:
         shapes: Spectra of the pieces of each recording, see `agent.hygiene.shape`.
         highest_hz: Frequencies above it are left out: not all recordings have them.
-        rate: Rate at which the spectra were made, Hz.
     """
     count = len(shapes)
     values, starts = np.full(count, np.nan), np.zeros(count)
@@ -103,7 +102,7 @@ def spectral_distances(shapes: Sequence[Matrix], highest_hz: float, rate: int = 
         return Distances(values, starts)
     rows = np.concatenate([shape[::take] for shape in shapes]).astype(np.float64)
     places = np.concatenate([np.arange(len(shape))[::take] for shape in shapes])
-    top = max(8, min(BINS, int(highest_hz / (rate / 2) * (BINS - 1))))
+    top = max(8, min(BINS, int(highest_hz / (RATE / 2) * (BINS - 1))))
     halves = []
     for half in (rows[:, :top], rows[:, BINS : BINS + top]):
         centred = half - half.mean(axis=1, keepdims=True)

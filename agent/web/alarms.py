@@ -15,7 +15,7 @@ import numpy as np
 import soundfile
 from starlette.responses import Response
 
-from agent.bundle.exemplars import exemplar_sound, read_exemplars
+from agent.bundle.exemplars import exemplar_sounds, read_exemplars
 from agent.collect.session import read_session, segment_of
 from agent.core.clock import utc
 from agent.core.cloud_event import Message
@@ -287,9 +287,10 @@ class AlarmDesk:
         if known is None:
             raise ApiError(HTTPStatus.NOT_FOUND, "that recording is not on this device")
         try:
-            return exemplar_sound(bundle, known[0])
+            (samples,), rate = exemplar_sounds(bundle, known[:1])
         except BundleError as fault:
             raise ApiError(HTTPStatus.NOT_FOUND, str(fault)) from fault
+        return samples, rate
 
     def _recording(self, machine: str, source: str) -> Path | None:
         """A recording of a bank's row, when it was collected here and is still kept."""

@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import Field
 from starlette.responses import Response
 
-from agent.bundle.exemplars import exemplar_sound, read_exemplars
+from agent.bundle.exemplars import exemplar_sounds, read_exemplars
 from agent.core.errors import BundleError
 from agent.core.reasons import UnusualBand
 from agent.core.schema import Strict
@@ -94,9 +94,8 @@ def _then(backend: Backend, asked: Asked) -> Response:
     if carried is None or not carried.exemplars:
         raise ApiError(HTTPStatus.NOT_FOUND, "this bundle carries no sound")
     try:
-        return Response(
-            flac(*exemplar_sound(bundle, carried.exemplars[0])), media_type="audio/flac"
-        )
+        (samples,), rate = exemplar_sounds(bundle, carried.exemplars[:1])
+        return Response(flac(samples, rate), media_type="audio/flac")
     except BundleError as fault:
         raise ApiError(HTTPStatus.NOT_FOUND, str(fault)) from fault
 

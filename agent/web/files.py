@@ -48,7 +48,7 @@ def session_named(root: Path, machine: str, name: str) -> Stored:
     raise ApiError(HTTPStatus.NOT_FOUND, "there is no such session here")
 
 
-def file_answer(path: Path, media_type: str, filename: str | None = None) -> Response:
+def file_answer(path: Path, media_type: str) -> Response:
     """A file, whole or in the ranges that are asked for.
 
     Raises:
@@ -56,12 +56,7 @@ def file_answer(path: Path, media_type: str, filename: str | None = None) -> Res
     """
     if path.is_symlink() or not path.is_file():
         raise ApiError(HTTPStatus.NOT_FOUND, "that file is not kept here")
-    return FileResponse(
-        path,
-        media_type=media_type,
-        filename=filename,
-        content_disposition_type="inline" if filename is None else "attachment",
-    )
+    return FileResponse(path, media_type=media_type)
 
 
 def zip_answer(members: Iterable[tuple[str, Path | bytes]], filename: str) -> Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from agent.bundle.exemplars import exemplar_sound, read_exemplars
+from agent.bundle.exemplars import exemplar_sounds, read_exemplars
 from agent.bundle.manifest import HEALTHY_SOUND, HEALTHY_SOUND_INDEX, Row
 from agent.core.errors import BundleError
 from agent.learn.exemplars import MOST_BYTES, centres, write_exemplars
@@ -36,7 +36,7 @@ def test_every_healthy_state_is_heard_also_a_rare_one(tmp_path):
     assert len(found.exemplars) == 32
     for row, state in zip(windows.rows, states, strict=True):
         exemplar, _ = found.likest(row.source, row.start)
-        samples, rate = exemplar_sound(tmp_path, exemplar)
+        (samples,), rate = exemplar_sounds(tmp_path, [exemplar])
         assert (len(samples), rate) == (RATE, RATE)
         assert samples == pytest.approx(0.1 * (state + 1), abs=1e-3)
 
@@ -73,7 +73,7 @@ def test_what_is_damaged_is_not_played(tmp_path, caplog):
     exemplar = read_exemplars(tmp_path).exemplars[0]
     (tmp_path / HEALTHY_SOUND).write_bytes(b"fLaC")
     with pytest.raises(BundleError, match="cannot be played"):
-        exemplar_sound(tmp_path, exemplar)
+        exemplar_sounds(tmp_path, [exemplar])
     (tmp_path / HEALTHY_SOUND_INDEX).write_text('{"exemplars": [], "windows": [{}]}')
     assert read_exemplars(tmp_path) is None
     assert HEALTHY_SOUND_INDEX in caplog.text
