@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -63,23 +62,6 @@ def draw_machine(evaluation: Evaluation, machine: str, folder: Path) -> Path | N
     path = folder / f"{file_name(machine)}.png"
     figure.savefig(path)
     return path
-
-
-def draw_system(evaluation: Evaluation, machine: str, system: System) -> bytes:
-    """A PNG of one system's score histogram on a machine, of its first seed.
-
-    Args:
-        evaluation: What was found.
-        machine: One of its machines.
-        system: One that judged it.
-    """
-    outcome = next(iter(evaluation.of(system, machine).values()))
-    figure = Figure(figsize=(6.8, 3.2), dpi=130, layout="constrained")
-    FigureCanvasAgg(figure)
-    _histogram(figure.subplots(), *_clips(outcome), outcome.threshold)
-    target = io.BytesIO()
-    figure.savefig(target, format="png")
-    return target.getvalue()
 
 
 def _title(system: System, outcome: Outcome) -> str:

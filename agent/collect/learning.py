@@ -21,6 +21,7 @@ from agent.hygiene.record import Untypical
 from agent.learn.encoders import ReadyEncoder, shipped_encoder
 from agent.learn.learn import Learnt, Signing, learn
 from agent.learn.report import report_data, told
+from agent.report.learnt import write_report
 
 # Of the processor and the disk, what listening leaves.
 NICENESS = 15
@@ -36,6 +37,11 @@ def device_signing(state: Path) -> Signing:
     """
     ensure_device_key(state)
     return Signing(load_private(device_key(state)), LEARNT)
+
+
+def report_folder(state: Path, machine: str) -> Path:
+    """Where the report of what was learnt of a machine is kept."""
+    return state / "reports" / machine
 
 
 def learn_collected(
@@ -94,6 +100,11 @@ def learn_here() -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    try:
+        write_report(done, report_folder(state, task["machine"]), sound=task["sound"])
+    except (OSError, AuscultError) as fault:
+        # The bundle is whole: that its report is missing is said, and no reason to take it back.
+        print(f"no report: {fault}", file=sys.stderr)  # noqa: T201 - of a process of its own
     lines = (line for _, line in told(done.manifest, done.rehearsal, done.healthy_hours))
     # The verdict stands in the report, and numbers are for the terminal.
     kept = [line.removeprefix("note: ") for line in lines if line.startswith(_KEPT)]

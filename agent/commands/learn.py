@@ -62,6 +62,11 @@ if TYPE_CHECKING:
     help="Put a few healthy windows into the bundle as sound (4 MB at most), to be heard beside an "
     "alarm.",
 )  # fmt: skip
+@click.option(
+    "--report", "report_path", metavar="FOLDER", type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for report.html, report.json and recordings.csv.  [default: <bundle>-report "
+    "beside the bundle; with --config, reports/<machine> in the state directory]",
+)  # fmt: skip
 @json_option("The report")
 def learn(
     data: Path | None,
@@ -73,6 +78,7 @@ def learn(
     untypical: str,
     channel: int | None,
     key: Path | None,
+    report_path: Path | None,
     json_path: Path | None,
     *,
     sound: bool,
@@ -87,7 +93,12 @@ def learn(
     from rich.console import Console
 
     from agent.bundle.sign import load_private
-    from agent.collect.learning import NICENESS, device_signing, learn_collected
+    from agent.collect.learning import (
+        NICENESS,
+        device_signing,
+        learn_collected,
+        report_folder,
+    )
     from agent.config.agent import load_config
     from agent.core.errors import ConfigError
     from agent.core.interrupt import stopped_like_interrupt
@@ -116,6 +127,9 @@ def learn(
             config = load_config(config_path)
             name = config.machine(machine).name
             place = out or config.bundle_at(name)
+            report = report_path or (
+                _beside(place) if out else report_folder(config.state_path, name)
+            )
             if signing is None and config.bundles.public_key is not None:
                 if not config.bundles.accept_learnt:
                     raise ConfigError(
@@ -132,13 +146,35 @@ def learn(
         else:
             assert data is not None
             assert out is not None
-            place = out
+            place, report = out, report_path or _beside(out)
             done = learn_bundle(
                 _recordings(data, machine, channel, progress), encoder, place, progress,
                 channel=channel, untypical=untypical,  # type: ignore[arg-type]  # click's choice
                 signing=signing, sound=sound,
             )  # fmt: skip
-    _tell(done, place, json_path, None if out else config_path)
+    page = _report(done, report, channel, sound=sound)
+    _tell(done, place, page, json_path, None if out else config_path)
+
+
+def _beside(bundle: Path) -> Path:
+    """The report's folder: `pump-report` of `pump.bundle`."""
+    return bundle.with_name(f"{bundle.name.removesuffix('.bundle')}-report")
+
+
+def _report(done: Learnt, folder: Path, channel: int | None, *, sound: bool) -> Path | None:
+    """The page; None where it could not be written, which takes no bundle back."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    from agent.core.errors import AuscultError
+    from agent.report.learnt import write_report
+
+    try:
+        return write_report(done, folder, channel=channel, sound=sound)
+    except (OSError, AuscultError) as fault:
+        told = f"[yellow]no report: {escape(str(fault))}[/]"
+        Console(stderr=True).print(told, highlight=False)
+        return None
 
 
 def _recordings(
@@ -157,7 +193,13 @@ def _recordings(
     return found[0]
 
 
-def _tell(done: Learnt, place: Path, json_path: Path | None, config_path: Path | None) -> None:
+def _tell(
+    done: Learnt,
+    place: Path,
+    page: Path | None,
+    json_path: Path | None,
+    config_path: Path | None,
+) -> None:
     from rich.console import Console
     from rich.markup import escape
 
@@ -177,6 +219,8 @@ def _tell(done: Learnt, place: Path, json_path: Path | None, config_path: Path |
     console.print(
         f"wrote {escape(shown(place))} ({size / 1e6:.2f} MB)", highlight=False, soft_wrap=True
     )
+    if page is not None:
+        console.print(f"look and listen: {escape(shown(page))}", highlight=False, soft_wrap=True)
     if config_path is not None:
         console.print("the running agent takes it up within a minute", highlight=False)
         console.print(

@@ -232,12 +232,17 @@ def _ticks(end: float, most: int) -> list[float]:
     return [round(i * step, 9) for i in range(int(end / step + 1e-9) + 1)]
 
 
-def _palette() -> Pixels:
+def palette_of_sound() -> Pixels:
+    """Colours from silence to the loudest, uint8 `(n, 3)`."""
     anchors = np.array(_ANCHORS, float)
     places = np.linspace(0, len(anchors) - 1, _COLOURS)
-    colours = np.stack(
-        [np.interp(places, np.arange(len(anchors)), anchors[:, c]) for c in range(3)], axis=1
-    )
+    colours = [np.interp(places, np.arange(len(anchors)), anchors[:, c]) for c in range(3)]
+    found: Pixels = np.stack(colours, axis=1).round().astype(np.uint8)
+    return found
+
+
+def _palette() -> Pixels:
+    colours = palette_of_sound()
     greys = np.linspace(255, 20, _INK - _PAPER + 1)[:, None].repeat(3, axis=1)
     found: Pixels = (
         np.concatenate([colours, greys, [(80.0, 220.0, 255.0)]]).round().astype(np.uint8)

@@ -16,7 +16,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from agent import __version__
+from agent import __version__, charts
 from agent.core.text import visible
 from agent.request.audit import entry_of
 from agent.web.alarms import AlarmDesk
@@ -102,6 +102,7 @@ def build_app(
             *(endpoint.route() for endpoint in endpoints),
             Route("/api/{rest:path}", nowhere, methods=["GET", "POST", "DELETE"]),
             Route("/", index),
+            Mount("/static/charts", _Static(directory=charts.FOLDER, follow_symlink=False)),
             Mount("/static", _Static(directory=STATIC, follow_symlink=False)),
         ]
     )

@@ -83,6 +83,8 @@ class LearnDesk:
             "machine": machine,
             "out": str(config.bundle_of(own).absolute()),
             "untypical": asked.body.untypical,
+            # A page's report holds no sound where the device keeps none.
+            "sound": config.evidence.sound != "none",
             "signed": config.bundles.public_key is not None,
         }
         threading.Thread(

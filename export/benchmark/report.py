@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agent.recordings.model import Machine
+from agent.report.page import Page
 from export.benchmark.summary import HEADINGS, Line, NotRun, lines, published, row
 from export.figures import draw_machine
 from export.report.beside import show_beside
+from export.report.clips import show_decisions, show_ranking
 from export.report.misses import show_worst
 from export.report.opening import open_with_verdict, show_verdicts
 from export.results import Evaluation
 from export.wording import percent_within, title
-from trainer.report.page import Page
 
 # Recordings of each kind shown of a machine.
 _WORST = 2
@@ -94,14 +95,14 @@ def _without_machines(line: Line, evaluation: Evaluation) -> list[str]:
 def _machine(
     page: Page, evaluation: Evaluation, machine: Machine, out: Path, channel: int | None
 ) -> None:
-    picture = draw_machine(evaluation, machine.name, out / "figures")
-    if picture is None:
+    if draw_machine(evaluation, machine.name, out / "figures") is None:
         return
     page.heading(machine.name)
-    page.picture(f"Scores and ROC curves of {machine.name}", picture.read_bytes())
     chosen = evaluation.most_telling(machine.name)
     outcome = next(iter(evaluation.of(chosen, machine.name).values()))
+    show_decisions(page, chosen, outcome)
     show_worst(page, chosen, outcome, machine, _WORST, channel=channel)
+    show_ranking(page, evaluation, machine.name)
 
 
 def _shade(mean: float | None) -> float | None:

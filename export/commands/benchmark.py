@@ -115,6 +115,7 @@ def benchmark(
     from export.builder import needs_all
     from export.evaluate import choose_systems
     from export.published import beside, beside_json, beside_table
+    from export.report import clips
     from export.results import Precision
     from export.splitting import asked_cut
     from export.tables import decisions_table, headline_line, notes
@@ -188,6 +189,7 @@ def benchmark(
     remarks = [*found.divided.notes, *notes(evaluation), *([remark] if remark else [])]
     write_json(out / "results.json", benchmark_json(evaluation, left, about, found.machines))
     write_csv(out / "decisions.csv", CSV_HEADINGS, csv_table(evaluation, found.machines))
+    write_csv(out / "clips.csv", clips.CSV_HEADINGS, clips.csv_table(evaluation))
     write_atomic(out / "results.md", markdown(evaluation, left, about).encode())
     write_benchmark(
         evaluation, found.machines, left, out, data=str(data), notes=remarks, channel=channel
@@ -210,7 +212,8 @@ def benchmark(
         where = f"{failure.machine}, {failure.system}" if failure.system else failure.machine
         console.print(f"[red]failed[/red]: {escape(f'{where}: {failure.reason}')}")
     console.print(
-        f"written to {escape(str(out))}: report.html, results.json, results.md, decisions.csv",
+        f"written to {escape(str(out))}: report.html, results.json, results.md, "
+        "decisions.csv, clips.csv",
         highlight=False,
     )
     console.print(headline_line(evaluation, found.machines), highlight=False)

@@ -109,6 +109,7 @@ def evaluate(
     from export.evaluate import Options, choose_systems
     from export.evaluate import evaluate as run
     from export.published import beside, beside_json, beside_table
+    from export.report import clips
     from export.report.evaluation import write_report
     from export.results import Precision
     from export.results_json import evaluation_json
@@ -186,6 +187,7 @@ def evaluate(
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
     write_csv(out / "decisions.csv", CSV_HEADINGS, csv_table(found, machines))
+    write_csv(out / "clips.csv", clips.CSV_HEADINGS, clips.csv_table(found))
     with progress_bar(told) as progress:
         report = write_report(
             found,
@@ -214,8 +216,8 @@ def evaluate(
         where = f"{failure.machine}, {failure.system}" if failure.system else failure.machine
         console.print(f"[red]failed[/red]: {escape(f'{where}: {failure.reason}')}")
     console.print(
-        f"written to {escape(str(out))}: {report.name}, results.json, decisions.csv, scores/, "
-        "figures/",
+        f"written to {escape(str(out))}: {report.name}, results.json, decisions.csv, "
+        "clips.csv, scores/, figures/",
         highlight=False,
     )
     console.print(headline_line(found, machines), highlight=False)

@@ -12,10 +12,12 @@ from agent.bundle.manifest import Manifest
 from agent.capture.files import read_audio
 from agent.core.records import Samples
 from agent.core.text import plural
+from agent.report.charts import Histogram, Lines, Series
+from agent.report.page import Card, Number, Page
+from agent.report.pictures import flac, small_spectrogram, top_of
 from export.demo.outcome import Outcome, Record
 from export.demo.pictures import score_histogram, scores_over_time
 from export.demo.stream import Stream
-from trainer.report.page import Number, Page, flac
 from trainer.report.paint import draw, loudest, spectrogram
 
 # Length of the sounds to listen to, seconds.
@@ -67,21 +69,21 @@ def write_report(folder: Path, story: Story) -> tuple[Path, Path]:
     picture = folder / "report.png"
     picture.write_bytes(draw((10, 13), over_time, histogram, *spectra, paper=True))
     gain = 0.8 / max(1e-6, float(np.abs(healthy).max()), float(np.abs(faulty).max()))
+    top = top_of((healthy, faulty), stream.rate)
+    raised = "What raised the alarm" if outcome.detected else "Faulty"
     page = _page(
         story,
-        images=(
-            ("Scores over time", draw((10, 3.6), over_time)),
-            ("Score histogram", draw((10, 3.0), histogram)),
-            ("Spectrograms, healthy and faulty", draw((10, 5.4), *spectra)),
-        ),
-        sounds=(
-            ("Healthy, just before the fault", flac(healthy * gain, stream.rate)),
-            (
-                "What raised the alarm" if outcome.detected else "Faulty",
-                flac(faulty * gain, stream.rate),
-            ),
-        ),
-    )
+        [
+            Card(
+                name, about, small_spectrogram(sound, stream.rate, top),
+                flac(sound * gain, stream.rate), tone,
+            )
+            for name, about, sound, tone in (
+                ("Healthy", "just before the fault", healthy, "good"),
+                (raised, stream.fault, faulty, "bad"),
+            )
+        ],
+    )  # fmt: skip
     return page.write(folder / "report.html"), picture
 
 
@@ -159,12 +161,7 @@ def _excerpt(sound: Samples, rate: int, start: float) -> Samples:
     return sound[first : first + length]
 
 
-def _page(
-    story: Story,
-    *,
-    images: Sequence[tuple[str, bytes]],
-    sounds: Sequence[tuple[str, bytes]],
-) -> Page:
+def _page(story: Story, sounds: Sequence[Card]) -> Page:
     machine = story.manifest.trained_on.machine
     page = Page(f"auscult: {machine}", heading=f"auscult listened to {machine}")
     outcome = story.outcome
@@ -188,16 +185,53 @@ def _page(
             ),
         )
     )
-    page.first_picture(*images[0])
-    for title, data in images[1:]:
-        page.picture(title, data)
+    page.first_chart("What the agent published: each window's score", _over_time(story))
     page.heading("Listen")
-    page.cards([(title, None, data) for title, data in sounds])
+    page.recordings(sounds)
+    page.text(
+        f"Pictures: {CLIP_SECONDS:.0f} s to the right, "
+        f"0 to {story.stream.rate / 2000:g} kHz upwards, bright is loud.",
+        note=True,
+    )
+    page.heading("Scores of all windows")
+    page.chart("Windows that are wholly healthy, and wholly faulty", _histogram(story))
     page.heading("Facts")
     page.facts(facts(story))
     page.heading("With your machine")
     page.shell(story.next_steps)
     return page
+
+
+def _over_time(story: Story) -> Lines:
+    stream, outcome = story.stream, story.outcome
+    valid = [w for w in story.record.windows if w.score is not None]
+    marks = [(stream.onset, "fault begins")]
+    marks += [(end, "false alarm") for end in story.record.raised if end <= stream.onset]
+    if outcome.alarm is not None:
+        marks.append((outcome.alarm, "alarm raised"))
+    return Lines(
+        x=[w.end for w in valid],
+        series=(
+            Series("score", [w.score for w in valid]),
+            Series("above the threshold", [w.score if w.exceeded else None for w in valid],
+                   "faulty", dots=True),
+        ),
+        x_words="heard until, seconds of the stream",
+        y_words="anomaly score",
+        level=(valid[0].threshold, "threshold") if valid else None,
+        marks=marks,
+    )  # fmt: skip
+
+
+def _histogram(story: Story) -> Histogram:
+    valid = [(w, w.score) for w in story.record.windows if w.score is not None]
+    onset = story.stream.onset
+    return Histogram(
+        [score for w, score in valid if w.end <= onset],
+        valid[0][0].threshold if valid else 0.0,
+        "faulty | healthy windows",
+        [score for w, score in valid if w.start >= onset],
+    )
 
 
 def _tone(outcome: Outcome) -> str:

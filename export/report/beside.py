@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agent.recordings.model import Machine
+from agent.report.page import Page
 from export.published import beside, beside_rows
 from export.results import Evaluation
-from trainer.report.page import Page
 
 
 def show_beside(page: Page, evaluation: Evaluation, machines: Sequence[Machine]) -> None:

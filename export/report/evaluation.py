@@ -8,9 +8,11 @@ from pathlib import Path
 from rich.progress import Progress
 
 from agent.recordings.model import Machine
+from agent.report.page import Page
 from export.builder import BundleBuilder
 from export.figures import draw_machine
 from export.report.beside import show_beside
+from export.report.clips import show_decisions, show_ranking, show_table
 from export.report.embedding_map import draw_map
 from export.report.misses import show_worst
 from export.report.opening import open_with_verdict, show_verdicts
@@ -19,7 +21,6 @@ from export.verdicts import candidate
 from export.wording import bounds, percent, percent_within
 from trainer.metrics.report import HEADINGS
 from trainer.metrics.summary import FIGURES
-from trainer.report.page import Page
 from trainer.report.paint import draw, losses
 from trainer.run import load_record
 
@@ -82,6 +83,7 @@ def write_report(
             ("machine", "system", "reason"),
             [(f.machine, f.system or "all", f.reason) for f in evaluation.failures],
         )
+    page.text("The same for programs: results.json, decisions.csv, clips.csv.", note=True)
     return page.write(out / "report.html")
 
 
@@ -110,13 +112,15 @@ def _machine(
     out: Path,
     channel: int | None,
 ) -> None:
-    picture = draw_machine(evaluation, machine.name, out / "figures")
-    if picture is None:
+    if draw_machine(evaluation, machine.name, out / "figures") is None:
         return
     page.heading(machine.name)
-    page.picture(f"Scores and ROC curves of {machine.name}", picture.read_bytes())
     system = evaluation.most_telling(machine.name)
     seed, outcome = next(iter(evaluation.of(system, machine.name).items()))
+    show_decisions(page, system, outcome)
+    show_worst(page, system, outcome, machine, _WORST, channel=channel)
+    show_table(page, outcome)
+    show_ranking(page, evaluation, machine.name)
     place = workshop.place(machine, system, seed)
     curve = load_record(place / "run").losses
     if curve:
@@ -124,4 +128,3 @@ def _machine(
     drawn = draw_map(place / f"bundle-{system.precision}", machine, channel=channel)
     if drawn is not None:
         page.picture(f"Embeddings of {system.name}, {file_name(machine.name)}", drawn)
-    show_worst(page, system, outcome, machine, _WORST, channel=channel)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from agent.capture.files import read_audio
 from agent.core.errors import AudioError
+from agent.core.records import Samples
 from agent.recordings.model import ANOMALY, NORMAL, Machine
+from agent.report.page import Card, Page
+from agent.report.pictures import player, small_spectrogram, top_of
 from export.clips import clip_name
 from export.results import Outcome, System
-from trainer.report.page import Page, flac
-from trainer.report.paint import draw, spectrogram
 
 # What is shown of a recording.
 _SECONDS, _RATE = 10.0, 16000
@@ -85,25 +87,22 @@ def show_worst(
         f"What {system.name} hears least in: the anomalies that score lowest, and the healthy "
         f"recordings that score highest (threshold {outcome.threshold:.4g})."
     )
-    page.cards(cards([*missed, *raised], machine, channel=channel))
+    page.recordings(cards([*missed, *raised], machine, channel=channel))
 
 
-def cards(
-    misses: Sequence[Miss], machine: Machine, *, channel: int | None
-) -> list[tuple[str, bytes | None, bytes | None]]:
-    """Caption, spectrogram and sound of each, as `Page.cards` takes them."""
+def cards(misses: Sequence[Miss], machine: Machine, *, channel: int | None) -> list[Card]:
+    """Caption, spectrogram and sound of each, as `Page.recordings` takes them."""
     paths = {clip_name(machine, recording): recording.path for recording in machine.of("test")}
-    found: list[tuple[str, bytes | None, bytes | None]] = []
-    for miss in misses:
-        try:
-            path = paths[miss.name]
-            sound = read_audio(path, rate=_RATE, channel=channel, seconds=_SECONDS)
-        except (AudioError, KeyError):
-            found.append((f"{caption(miss)} (cannot be read any more)", None, None))
-            continue
-        loud = sound * (0.8 / max(1e-6, float(np.abs(sound).max())))
-        picture = draw((5, 2.8), spectrogram(sound, _RATE, ""))
-        found.append((caption(miss), picture, flac(loud, _RATE)))
+    sounds = [_sound(paths.get(miss.name), channel) for miss in misses]
+    top = top_of([one for one in sounds if len(one)], _RATE)
+    found = []
+    for miss, sound in zip(misses, sounds, strict=True):
+        tone = "bad" if miss.wrong else "good"
+        if len(sound):
+            picture = small_spectrogram(sound, _RATE, top)
+            found.append(Card(miss.name, caption(miss), picture, player(sound, _RATE), tone))
+        else:
+            found.append(Card(miss.name, f"{caption(miss)} (cannot be read any more)", tone=tone))
     return found
 
 
@@ -115,7 +114,17 @@ def caption(miss: Miss) -> str:
     else:
         said = "false alarm" if miss.wrong else "passed"
         rest = f"{100 * miss.rank:.0f} % of the anomalies score lower"
-    return f"{miss.name}: {said}, score {miss.score:.4g}; {rest}"
+    return f"{said}, score {miss.score:.4g}; {rest}"
+
+
+def _sound(path: Path | None, channel: int | None) -> Samples:
+    """The recording's beginning; nothing where it cannot be read any more."""
+    try:
+        if path is not None:
+            return read_audio(path, rate=_RATE, channel=channel, seconds=_SECONDS)
+    except AudioError:
+        pass
+    return np.empty(0, np.float32)
 
 
 def _share(values: npt.NDArray[np.bool_]) -> float:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agent.recordings.model import Machine
+from agent.report.decisions import HEADINGS, domain_rows, first_numbers
+from agent.report.page import Page
 from agent.verdict.figures import ASSUMPTION
-from export.figures import draw_system
+from export.report.clips import histogram
 from export.results import Evaluation
 from export.verdicts import headline, rule_worst
 from export.wording import title
-from trainer.report.decisions import HEADINGS, domain_rows, first_numbers
-from trainer.report.page import Page
 
 
 def open_with_verdict(page: Page, evaluation: Evaluation, machines: Sequence[Machine]) -> None:
@@ -26,10 +26,10 @@ def open_with_verdict(page: Page, evaluation: Evaluation, machines: Sequence[Mac
     ruling = rule_worst(evaluation, system, machine)
     assert ruling is not None
     page.numbers(first_numbers(ruling.figures["all"]))
-    page.first_picture(
+    page.first_chart(
         f"Scores of {system.name} on {machine.name}: healthy clips stand on the axis, faulty ones "
         "hang from it; what lies right of the dashed threshold is called faulty",
-        draw_system(evaluation, machine.name, system),
+        histogram(next(iter(evaluation.of(system, machine.name).values()))),
     )
 
 

@@ -107,7 +107,7 @@ def test_nothing_of_the_workstation_is_loaded(data, tmp_path):
     modules = done.stdout.splitlines()[-1].split()
 
     assert modules[0] == "MODULES"
-    assert not set(modules) & set(FORBIDDEN)
+    assert not set(modules) & (set(FORBIDDEN) - {"jinja2"})  # of which its report is made
     assert read_manifest(tmp_path / "b").machine == "pump"
 
 

@@ -254,6 +254,7 @@ FORBIDDEN = (
     "onnx",
     "amqtt",
     "pandas",
+    "jinja2",
 )
 
 

@@ -150,7 +150,7 @@ def test_times_are_marked_where_a_clock_on_the_wall_has_marks(browser, running):
     shown(browser, ".link.on", "connected")
     found = browser.execute_async_script(
         "const done = arguments[arguments.length - 1];"
-        "import('./static/ticks.js').then(({ timeTicks }) => done([[3600, 8], [86400, 9],"
+        "import('./static/charts/ticks.js').then(({ timeTicks }) => done([[3600, 8], [86400, 9],"
         " [31 * 86400, 7], [366 * 86400, 8], [60, 5], [3600, 3]].map(([span, most]) =>"
         " timeTicks(1700001234 - span, 1700001234, most).map(t => { const d = new Date(t * 1000);"
         " return [d.getMonth(), d.getDate(), d.getHours(), d.getMinutes(), d.getSeconds()]; }))))"

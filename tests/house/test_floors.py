@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 # A room imports rooms on lower floors alone, never its neighbours or what lies above.
 FLOORS = (
     ("core",),
-    ("config", "drift", "cli"),
+    ("charts", "config", "drift", "cli"),
     ("bundle",),
     ("encode", "score", "window"),
     ("activity", "calibrate", "capture", "explain", "monitor"),
@@ -21,7 +21,7 @@ FLOORS = (
     ("foreign", "hygiene", "level", "pace", "tune", "verdict"),
     ("learn", "machine", "publish"),
     ("evidence", "history", "notify", "offline"),
-    ("request",),
+    ("report", "request"),
     ("collect", "commission"),
     ("bank", "pipeline"),
     ("extensions", "web"),

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from agent.core.program import next_command
 from trainer.commands.options import channel_option, machines_option
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent.hygiene.stage import Inspection
 
 
 @click.command(short_help="Check recordings before training.")
@@ -16,7 +23,7 @@ from trainer.commands.options import channel_option, machines_option
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder for inspect.html and inspect.json.  [default: inspect-<name of DATA>]",
+    help="Folder for inspect.html, inspect.json, inspect.csv.  [default: inspect-<name of DATA>]",
 )
 @click.option(
     "--strict",
@@ -42,6 +49,8 @@ def inspect(
     from agent.hygiene.tell import print_notes
     from agent.recordings.load import load_machines
     from agent.recordings.summary import print_summary
+    from agent.report.machine import COLUMNS, csv_rows, heard_of
+    from agent.verdict.report import write_csv
     from trainer.hygiene.page import write_page
 
     console = Console()
@@ -69,7 +78,29 @@ def inspect(
             for one in found
         },
     )
+    write_csv(
+        out / "inspect.csv",
+        ("machine", *COLUMNS),
+        [
+            [one.machine.name, *row]
+            for one in found
+            for row in csv_rows(heard_of(one, None), one, None)
+        ],
+    )
     console.print(f"look and listen: {escape(str(page))}", highlight=False, soft_wrap=True)
     serious = any(note.serious for one in found for note in one.record.notes)
-    if any(one.refused for one in found) or (strict and serious):
+    refused = any(one.refused for one in found)
+    console.print(escape(_next(data, found, refused=refused)), highlight=False, soft_wrap=True)
+    if refused or (strict and serious):
         raise click.exceptions.Exit(1)
+
+
+def _next(data: Path, found: Sequence[Inspection], *, refused: bool) -> str:
+    """What to type next: training, and what becomes of the recordings that it would refuse."""
+    words: list[object] = ["train", data]
+    if len(found) > 1:
+        words += ["--machine", found[0].machine.name]
+    if refused:
+        words += ["--untypical", "leave-out"]
+    name = found[0].machine.name if found else "machine"
+    return next_command(*words, "--out", f"runs/{name}")

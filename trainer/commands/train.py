@@ -196,7 +196,7 @@ def train(
         console.print(f"[yellow]no threshold could be tried: {escape(str(fault))}[/]")
     report: Path | None = None
     try:
-        report = write_report(out, record, rehearsal)
+        report = write_report(out, record, inspection, rehearsal)
     except (OSError, ValueError) as fault:
         # The run is written: a page that fails must not take the training with it.
         console.print(f"[yellow]no report: {escape(str(fault))}[/]", highlight=False)

@@ -7,23 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-import numpy as np
-
-from agent.capture.files import read_stretch
-from agent.core.errors import AudioError
-from agent.core.records import Samples
 from agent.core.text import plural
 from agent.hygiene.measure import Measured
 from agent.hygiene.outliers import FEWEST
 from agent.hygiene.stage import REFUSED, Inspection
-from agent.recordings.model import Recording
-from trainer.hygiene.pictures import distances, levels
-from trainer.report.page import Page, flac
-from trainer.report.paint import draw, loudest, spectrogram
-
-_RATE, _SECONDS = 16000, 10.0
-# The most untypical are shown with sound, and as many usual ones beside them.
-_SHOWN, _USUAL = 6, 3
+from agent.report.charts import Lines, Series, wall_seconds
+from agent.report.machine import Heard, duration, heard_of, show_machine
+from agent.report.page import Number, Page
 
 
 def write_page(inspections: Sequence[Inspection], path: Path, channel: int | None) -> Path:
@@ -58,45 +48,81 @@ def write_page(inspections: Sequence[Inspection], path: Path, channel: int | Non
         verdict = "Fit to be learnt from"
     tone = "bad" if refused else "usable" if serious else "unknown" if few else "good"
     page.answer(verdict, tone=tone)
-    for one in inspections:
+    every = [heard_of(one, None) for one in inspections]
+    seconds = sum(
+        one.known[heard.recording.path].seconds
+        for one, own in zip(inspections, every, strict=True)
+        for heard in own
+    )
+    page.numbers((
+        Number("Healthy sound", duration(seconds), plural(sum(map(len, every)), "recording")),
+        Number("To mend", str(serious), "before a result can be trusted"),
+        Number("Left out", str(sum(len(one.machine.rejected) for one in inspections)),
+               "cannot be used, or are there twice"),
+    ))  # fmt: skip
+    if len(inspections) == 1 and len(compared := _compared(every[0])) > 1:
+        page.first_chart(
+            "How far each healthy recording lies from the others; click a dot to listen",
+            _distances(inspections[0], compared),
+        )
+    for one, heard in zip(inspections, every, strict=True):
         if len(inspections) > 1:
             page.heading(one.machine.name)
-        _machine(page, one, channel)
+        _machine(page, one, heard, channel, chart=len(inspections) > 1)
     return page.write(path)
 
 
-def _machine(page: Page, one: Inspection, channel: int | None) -> None:
+def _machine(
+    page: Page, one: Inspection, heard: Sequence[Heard], channel: int | None, *, chart: bool
+) -> None:
     notes = sorted(one.record.notes, key=lambda note: not note.serious)
     page.heading("What to know")
     page.table(
-        ("", "about", "what"),
+        ("do", "about", "what"),
         [("mend" if note.serious else "note", note.kind, note.text) for note in notes],
     )
     page.heading("The recordings")
     _table(page, one)
     _conditions(page, one)
-    page.heading("Most untypical first")
-    page.text(
-        "How far each healthy recording's strangest ten seconds lie from all other recordings, by "
-        "their spectra and whatever their level. A fault among them would lie far to the right; "
-        f"what lies {REFUSED:g} times as far out as the next is refused. Subtle faults are not "
-        "seen so: listen to the first ones."
-    )
-    _untypical(page, one, channel)
-    normal = [one.known[r.path] for r in one.ranked]
-    if normal:
-        page.heading("Level over time")
-        page.text("Of each healthy recording in order of name, in stretches of ten seconds.")
-        page.picture("Level over time", draw((10, 2.6), levels(normal)))
-    if one.machine.rejected:
-        page.heading("Left out")
-        page.table(
-            ("recording", "why", "what to do"),
-            [
-                (_name(one, fault.path), fault.reason, fault.remedy)
-                for fault in one.machine.rejected
-            ],
+    compared = _compared(heard)
+    if compared:
+        page.heading("How alike they are")
+        if chart and len(compared) > 1:
+            page.chart("Distance of each recording", _distances(one, compared))
+        page.text(
+            "How far each healthy recording's strangest ten seconds lie from all other recordings, "
+            "by their spectra and whatever their level. A fault among them would lie far up; what "
+            f"lies {REFUSED:g} times as far out as the next is refused. Subtle faults are not seen "
+            "so: listen to the first ones."
         )
+    else:
+        page.text("There are too few recordings to compare them.", note=True)
+    show_machine(page, one, None, heard, channel=channel)
+
+
+def _compared(heard: Sequence[Heard]) -> list[Heard]:
+    return [one for one in heard if one.distance is not None]
+
+
+def _distances(one: Inspection, compared: Sequence[Heard]) -> Lines:
+    """A dot for each recording, those that are untypical told apart."""
+    named = {untypical.path for untypical in one.record.untypical}
+    wall = all(heard.at is not None for heard in compared)
+    usual = median(heard.distance or 0.0 for heard in compared)
+    return Lines(
+        x=[wall_seconds(h.at) if wall and h.at else n + 1.0 for n, h in enumerate(compared)],
+        series=(
+            Series("usual", [None if h.name in named else h.distance for h in compared],
+                   "healthy", dots=True),
+            Series("untypical", [h.distance if h.name in named else None for h in compared],
+                   "faulty", dots=True),
+        ),
+        x_words="recorded at" if wall else "recording, in order of name",
+        y_words="usual spreads of a band",
+        wall=wall,
+        names=[h.name for h in compared],
+        level=(usual, "median"),
+    )  # fmt: skip
 
 
 def _table(page: Page, one: Inspection) -> None:
@@ -150,45 +176,3 @@ def _conditions(page: Page, one: Inspection) -> None:
                 for (d, what), n in sorted(files.items())
             ],
         )
-
-
-def _untypical(page: Page, one: Inspection, channel: int | None) -> None:
-    values = one.distances.values
-    order = [int(n) for n in np.argsort(-np.nan_to_num(values, nan=-1.0)) if np.isfinite(values[n])]
-    if not order:
-        page.text("There are too few recordings to compare them.", note=True)
-        return
-    named = {untypical.path for untypical in one.record.untypical}
-    marked = [_name(one, one.ranked[n].path) in named for n in order]
-    page.picture("Distance of each recording", draw((10, 2.4), distances(values[order], marked)))
-    shown = order[:_SHOWN]
-    usual = [n for n in order[len(order) // 2 :][:_USUAL] if n not in shown]
-    sounds = [(n, _sound(one.ranked[n], float(one.distances.starts[n]), channel)) for n in shown]
-    sounds += [(n, _sound(one.ranked[n], float(one.distances.starts[n]), channel)) for n in usual]
-    top = loudest([sound for _, sound in sounds if len(sound)])
-    cards = []
-    for n, sound in sounds:
-        if not len(sound):
-            continue
-        kind = "usual: " if n in usual else ""
-        name = _name(one, one.ranked[n].path)
-        caption = f"{kind}{name}, distance {values[n]:.2f}"
-        if one.distances.starts[n]:
-            caption += f", from {one.distances.starts[n]:.0f} s on"
-        cards.append((caption, draw((5, 2.8), spectrogram(sound, _RATE, "", top)), _player(sound)))
-    page.cards(cards)
-
-
-def _sound(recording: Recording, start: float, channel: int | None) -> Samples:
-    try:
-        return read_stretch(recording.path, start, _SECONDS, rate=_RATE, channel=channel)
-    except AudioError:
-        return np.empty(0, np.float32)
-
-
-def _player(sound: Samples) -> bytes:
-    return flac(sound * (0.8 / max(1e-6, float(np.abs(sound).max()))), _RATE)
-
-
-def _name(one: Inspection, path: Path) -> str:
-    return path.relative_to(one.machine.root).as_posix()

@@ -1,48 +1,62 @@
-"""The report of a training: what was listened to, what was left out, and how the loss fell."""
+"""The report of a training: the machine by its recordings, and what was learnt of it."""
 
 from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
-
-from agent.capture.files import read_audio
-from agent.core.errors import AudioError
-from agent.core.records import Samples
+from agent.hygiene.stage import Inspection
 from agent.learn.rehearsal import Rehearsal
 from agent.recordings.summary import short_note
+from agent.report.decisions import domain_rows
+from agent.report.machine import COLUMNS, csv_rows, heard_of, open_page, show_machine
+from agent.report.page import Page
 from agent.verdict.figures import ASSUMPTION
-from trainer.report.decisions import domain_rows, first_numbers
-from trainer.report.page import Page, flac
-from trainer.report.paint import draw, histogram, losses, loudest, spectrogram
+from agent.verdict.report import write_csv
+from trainer.report.paint import draw, losses
 from trainer.run import RunRecord
 
-REPORT = "report.html"
-# What is shown of a recording.
-_SECONDS, _RATE = 10.0, 16000
-_SHOWN = 4
+REPORT, TABLE = "report.html", "recordings.csv"
 
 
-def write_report(folder: Path, record: RunRecord, rehearsal: Rehearsal | None = None) -> Path:
-    """Write `report.html` into a run folder.
+def write_report(
+    folder: Path, record: RunRecord, inspection: Inspection, rehearsal: Rehearsal | None = None
+) -> Path:
+    """Write `report.html` and `recordings.csv` into a run folder.
 
     Args:
         folder: The run folder.
-        record: Its record; the recordings must still be where it says.
+        record: Its record.
+        inspection: What was found of its recordings, which must still be where they were.
         rehearsal: What its threshold would have done with its recordings; None where nobody knows.
 
     Returns:
         The page.
     """
+    heard = heard_of(inspection, rehearsal)
     page = Page(f"auscult train: {record.machine}", heading=f"What was learnt of {record.machine}")
-    if rehearsal is None or not rehearsal.clips:
-        page.answer(
-            "Too few healthy recordings to say what its threshold would do.", tone="unknown"
+    open_page(page, inspection, rehearsal, heard)
+    show_machine(page, inspection, rehearsal, heard, channel=record.channel)
+    if rehearsal is not None and len(rehearsal.figures) > 1:
+        page.heading("False alarms by domain")
+        rows = domain_rows(rehearsal.figures)
+        page.table(
+            ("domain", "false alarms", "false alarms a day"), [(r[0], r[2], r[3]) for r in rows]
         )
-    else:
-        _rehearsed(page, rehearsal)
+        page.text(f"False alarms: {ASSUMPTION}.", note=True)
     healthy = [r for r in record.recordings if r.role in {"normal", "clean"}]
+    conditions = Counter(
+        (r.domain, ", ".join(f"{key} {value}" for key, value in sorted(r.attributes.items())))
+        for r in healthy
+    )
+    page.heading("Operating conditions")
+    page.table(
+        ("domain", "attributes", "recordings"),
+        [(domain, what or "-", str(n)) for (domain, what), n in sorted(conditions.items())],
+    )
+    page.heading("The training")
+    if record.losses:
+        page.picture("Loss of each epoch", draw((10, 3), losses(record.losses)))
     paths = [Path(record.root) / r.path for r in record.recordings]
     page.facts(
         [
@@ -58,74 +72,12 @@ def write_report(folder: Path, record: RunRecord, rehearsal: Rehearsal | None = 
             ("auscult", f"{record.auscult_version}, {record.created}"),
         ]
     )
-    if record.losses:
-        page.picture("Loss of each epoch", draw((10, 3), losses(record.losses)))
-    conditions = Counter(
-        (r.domain, ", ".join(f"{key} {value}" for key, value in sorted(r.attributes.items())))
-        for r in healthy
-    )
-    page.heading("Operating conditions")
-    page.table(
-        ("domain", "attributes", "recordings"),
-        [(domain, what or "-", str(n)) for (domain, what), n in sorted(conditions.items())],
-    )
-    sounds = _sounds(Path(record.root), [r.path for r in healthy], record.channel)
-    if sounds:
-        page.heading("How it sounds when healthy")
-        page.text("If one of these does not sound healthy to you, take it out and train again.")
-        top = loudest([sound for _, sound in sounds])
-        page.cards(
-            [
-                (name, draw((5, 2.8), spectrogram(sound, _RATE, "", top)), _player(sound))
-                for name, sound in sounds
-            ]
-        )
-    if record.rejected:
-        page.heading("Left out")
-        page.table(("recording", "why"), sorted(record.rejected.items()))
+    page.text(f"The same for programs: run.json, decisions.json, {TABLE}.", note=True)
+    threshold = rehearsal.threshold if rehearsal is not None and rehearsal.clips else None
+    write_csv(folder / TABLE, COLUMNS, csv_rows(heard, inspection, threshold))
     return page.write(folder / REPORT)
-
-
-def _rehearsed(page: Page, rehearsal: Rehearsal) -> None:
-    ruined = "" if rehearsal.agreement is None else rehearsal.agreement.ruined
-    if ruined:
-        page.answer(ruined, tone="bad")
-    else:
-        page.verdict(rehearsal.ruling, of="on the healthy recordings, each left out,")
-    page.numbers(first_numbers(rehearsal.figures["all"]))
-    page.first_picture(
-        "Scores of the healthy recordings, each with itself left out, and the threshold that they "
-        "give together",
-        draw((6.8, 3.0), histogram(rehearsal.scores, rehearsal.threshold, "recordings")),
-    )
-    if len(rehearsal.figures) > 1:
-        rows = domain_rows(rehearsal.figures)
-        page.table(
-            ("domain", "false alarms", "false alarms a day"), [(r[0], r[2], r[3]) for r in rows]
-        )
-    page.text(
-        "Each recording was held against a threshold found without it. Faults are judged by export "
-        f"and evaluate. False alarms: {ASSUMPTION}.",
-        note=True,
-    )
 
 
 def _others(record: RunRecord) -> str:
     counts = Counter(r.role for r in record.recordings if r.role not in {"normal", "clean"})
     return ", ".join(f"{n} {role}" for role, n in sorted(counts.items())) or "none"
-
-
-def _sounds(root: Path, paths: list[str], channel: int | None) -> list[tuple[str, Samples]]:
-    """A few recordings from all over the list, those that can still be read."""
-    found = []
-    for i in np.unique(np.linspace(0, len(paths) - 1, _SHOWN).astype(int)) if paths else []:
-        try:
-            sound = read_audio(root / paths[i], rate=_RATE, channel=channel, seconds=_SECONDS)
-        except AudioError:
-            continue
-        found.append((paths[i], sound))
-    return found
-
-
-def _player(sound: Samples) -> bytes:
-    return flac(sound * (0.8 / max(1e-6, float(np.abs(sound).max()))), _RATE)

@@ -87,7 +87,7 @@ export class AlarmsView {
     const stamp = `?of=${encodeURIComponent(record.seconds)}`; // longer once more of it was heard
     const bands = record.explanation ? record.explanation.bands : [];
     const says = bands.length ? `Unusual: ${bands.map((band) => `${Math.round(band.low_hz)} to ${Math.round(band.high_hz)} Hz, ${band.decibels > 0 ? "+" : ""}${band.decibels} dB`).join("; ")}` : "";
-    this.canvas = el("canvas", { class: "graph small", role: "application", "aria-label": "Score of each window in this sound; arrow keys read it", "aria-describedby": "clip-read" });
+    this.chart = el("div", { class: "chart small", role: "application", "aria-label": "Score of each window in this sound; arrow keys read it", "aria-describedby": "clip-read" });
     this.read = el("output", { id: "clip-read" });
     return el("div", { class: "two" },
       el("section", { class: "card", "aria-labelledby": "h-sound" }, el("header", {}, el("h2", { id: "h-sound" }, "What was heard")),
@@ -96,14 +96,14 @@ export class AlarmsView {
         el("p", { class: "dim" }, `Upright line: the alarm was raised. ${record.unusual ? "Framed: what is new against healthy sound; dropouts, clicks and lost sound are not" : "This bundle has no healthy spectrum to frame regions with"}; ${LEGEND}.`, record.complete ? "" : " More is being recorded."),
         says ? el("p", {}, says) : record.unusual ? el("p", { class: "dim" }, "No band stands out by itself.") : null,
         record.sound === "none" ? el("p", { class: "dim" }, "No sound is kept of alarms (evidence.sound is none).")
-          : el("audio", { controls: true, preload: "metadata", src: `${base}/sound.flac${stamp}`, "aria-label": "The sound of the alarm" }), this.canvas, this.read),
+          : el("audio", { controls: true, preload: "metadata", src: `${base}/sound.flac${stamp}`, "aria-label": "The sound of the alarm" }), this.chart, this.read),
       el("section", { class: "card", "aria-labelledby": "h-near" }, el("header", {}, el("h2", { id: "h-near" }, "The nearest healthy sound")),
         neighbours.length ? neighbours.map((near, i) => neighbour(near, base, record, neighbours.slice(0, i))) : el("p", { class: "dim" }, "Not known: this bundle's scorer has no nearest recording.")));
   }
 
   graph(record, scores) {
     const start = Date.parse(record.sound_start) / 1000, windows = record.windows;
-    const graph = new Graph(this.canvas, this.read, { middle: "score", threshold: "threshold" });
+    const graph = new Graph(this.chart, this.read, { middle: "score", threshold: "threshold" });
     graph.show({ begin: start, end: start + record.seconds, step: 0.5, time: windows.map((one) => start + one.start + one.seconds), score: scores, threshold: windows.map(() => 1),
       level: windows.map((one) => (one.exceeded ? "alert" : "normal")), state: windows.map(() => ""), invalid: windows.map((one) => (one.validity === "valid" ? "" : one.validity)) });
   }

@@ -25,8 +25,8 @@ export class LiveView {
     const meter = el("canvas", { class: "meter", role: "meter", "aria-label": "Level of the microphone", "aria-valuemin": -90, "aria-valuemax": 0, "aria-valuenow": -90 });
     const picture = el("canvas", { class: "spectrogram", role: "img", "aria-label": "Spectrogram of the last minute: time to the right, frequency upwards, bright is loud" });
     const level = el("span", { class: "dim figure" }, "waiting for sound");
-    const score = el("canvas", { class: "graph", id: "score", role: "application", "aria-label": "Score against threshold; arrow keys read it", "aria-describedby": "score-read" });
-    const drift = el("canvas", { class: "graph small", id: "drift", role: "application", "aria-label": "Drift distance against threshold; arrow keys read it", "aria-describedby": "drift-read" });
+    const score = el("div", { class: "chart", id: "score", role: "application", "aria-label": "Score against threshold; arrow keys read it", "aria-describedby": "score-read" });
+    const drift = el("div", { class: "chart small", id: "drift", role: "application", "aria-label": "Drift distance against threshold; arrow keys read it", "aria-describedby": "drift-read" });
     const scoreRead = el("output", { id: "score-read" }), driftRead = el("output", { id: "drift-read" });
     this.tiles = { alarm: tile("Alarm", "wide lead"), state: tile("Machine"), sensor: tile("Microphone"), level: tile("Level", "wide"), delivery: tile("Delivery", "wide"), drift: tile("Drift", "wide lead"), promise: tile("Promise", "wide full") };
     this.ranges = Object.keys(SPANS).map((name) => el("button", { type: "button", "aria-pressed": String(name === this.range), onclick: () => this.choose(name) }, name[0].toUpperCase() + name.slice(1)));

@@ -1,7 +1,7 @@
 // A stored spectrogram with axes of this page's own: its letters, its time zone, its dark mode.
 
 import { colour, el, fit, words } from "./dom.js";
-import { timeTicks } from "./ticks.js";
+import { timeTicks } from "./charts/ticks.js";
 
 // Where the plot lies in the device's picture (agent/evidence/spectrogram.py), and its colours' range.
 const PLOT = { x: 56, y: 30, width: 900, height: 320 }, RANGE_DB = 80;

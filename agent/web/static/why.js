@@ -35,15 +35,15 @@ export class WhyView {
       return null;
     }) }, `Last ${words}`))));
     this.answer = el("div", { id: "answer", role: "status" });
-    const canvas = el("canvas", { class: "graph", id: "why-score", role: "application", "aria-label": "Score in this stretch; arrow keys read it", "aria-describedby": "why-read" });
+    const chart = el("div", { class: "chart", id: "why-score", role: "application", "aria-label": "Score in this stretch; arrow keys read it", "aria-describedby": "why-read" });
     const read = el("output", { id: "why-read" });
     this.events = el("ul", { class: "list" });
     this.happened = el("section", { class: "card", "aria-labelledby": "h-happened" }, el("header", {}, el("h2", { id: "h-happened" }, "What was told in it")), this.events);
     root.append(
       el("section", { class: "card", "aria-labelledby": "h-why" }, el("header", {}, el("h2", { id: "h-why" }, "Why was there no alarm?")), form, this.answer),
-      el("section", { class: "card", "aria-labelledby": "h-why-score" }, el("header", {}, el("h2", { id: "h-why-score" }, "Score against threshold")), canvas, read,
+      el("section", { class: "card", "aria-labelledby": "h-why-score" }, el("header", {}, el("h2", { id: "h-why-score" }, "Score against threshold")), chart, read,
         el("ul", { class: "legend" }, el("li", {}, "dashed: 1, the alarm threshold"), el("li", {}, "strips below: alarm (tall), alert (low); then idle (full), not judged (hatched)"))), this.happened);
-    this.graph = new Graph(canvas, read, { low: "least", middle: "mean", high: "most", threshold: "threshold" });
+    this.graph = new Graph(chart, read, { low: "least", middle: "mean", high: "most", threshold: "threshold" });
     this.draw();
   }
 

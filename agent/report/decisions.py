@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from agent.report.page import Number
 from agent.verdict.figures import DecisionFigures
 from agent.verdict.report import (
     daily_amount,
@@ -12,7 +13,6 @@ from agent.verdict.report import (
     share_note,
     share_words,
 )
-from trainer.report.page import Number
 
 HEADINGS = ("domain", "faults found", "false alarms", "false alarms a day", "delay")
 

@@ -6,24 +6,27 @@ What a report tells is collected here; how it looks is in `templates/`, one layo
 from __future__ import annotations
 
 import base64
-import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import soundfile
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
-from agent.core.records import Samples
+from agent import charts
+from agent.core.storage import write_atomic
+from agent.report.charts import Chart
 from agent.verdict.verdict import LEVELS, Verdict
 
 # How a verdict's level is coloured; only `good` is green.
 TONES: dict[str, str] = dict(zip(LEVELS, ("bad", "unknown", "usable", "good"), strict=True))
 
 _EMPTY: dict[str, Any] = {
-    "tone": "", "level": "", "text": "", "reasons": (), "record": (), "numbers": (), "picture": None
+    "tone": "", "level": "", "text": "", "reasons": (), "record": (), "numbers": (),
+    "picture": None, "chart": None,
 }  # fmt: skip
 # A cell that begins with a digit and is longer is a sentence.
 _LONGEST_NUMBER = 40
@@ -42,6 +45,25 @@ class Number:
     what: str
     value: str
     note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A recording to look at and to listen to.
+
+    Attributes:
+        name: The recording's, to which dots of charts lead.
+        caption: What is said of it.
+        picture: PNG, or None.
+        sound: FLAC, or None.
+        tone: `good`, `usable`, `unknown`, `bad`; empty for none.
+    """
+
+    name: str
+    caption: str
+    picture: bytes | None = None
+    sound: bytes | None = None
+    tone: str = ""
 
 
 class Page:
@@ -90,6 +112,10 @@ class Page:
         """The picture of the first screen; after the verdict or answer."""
         self._opening["picture"] = {"title": title, "image": _data_uri("image/png", png)}
 
+    def first_chart(self, title: str, chart: Chart) -> None:
+        """The chart of the first screen, in place of a picture."""
+        self._opening["chart"] = {"title": title, "data": chart.data(), "size": ""}
+
     def heading(self, text: str) -> None:
         """Begin a section."""
         self._add("heading", text=text)
@@ -106,10 +132,25 @@ class Page:
         """A table of (what, how much)."""
         self._add("facts", rows=tuple(rows))
 
-    def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    def table(
+        self,
+        headings: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        *,
+        find: str = "",
+        folded: str = "",
+        row_heads: bool = False,
+    ) -> None:
         """A table; columns whose every cell is a number, with a unit at most, stand to the right.
 
         A cell that is a verdict's level has its colour.
+
+        Args:
+            headings: Of the columns.
+            rows: Texts of the cells.
+            find: What a field above the table finds rows by, for long ones; empty for no field.
+            folded: What the table is, where it opens only when asked for.
+            row_heads: Whether the first column heads its rows, and has no heading itself.
         """
         right = [
             bool(rows)
@@ -122,6 +163,9 @@ class Page:
         self._add(
             "table",
             css="plain",
+            find=find,
+            folded=folded,
+            row_heads=row_heads,
             headings=[
                 {"text": text, "number": number}
                 for text, number in zip(headings, right, strict=True)
@@ -149,6 +193,9 @@ class Page:
         self._add(
             "table",
             css="heat",
+            find="",
+            folded="",
+            row_heads=False,
             headings=[{"text": text, "number": False} for text in headings],
             rows=[
                 [{"text": text, "css": "", "tint": _tint(value)} for text, value in row]
@@ -159,6 +206,27 @@ class Page:
     def picture(self, title: str, png: bytes) -> None:
         """A picture over the whole width, with what it shows in words."""
         self._add("picture", title=title, image=_data_uri("image/png", png))
+
+    def chart(self, title: str, chart: Chart, *, size: str = "") -> None:
+        """A chart to look closer at, by pointer, finger or keyboard.
+
+        Args:
+            title: What it shows, in words.
+            chart: What it shows.
+            size: `small`, `tall`, or empty.
+        """
+        self._add("chart", title=title, data=chart.data(), size=size)
+
+    def recordings(self, cards: Sequence[Card]) -> None:
+        """Recordings side by side, in the order given."""
+        self._add("recordings", cards=[
+            {
+                "name": one.name, "caption": one.caption, "tone": one.tone,
+                "image": "" if one.picture is None else _data_uri("image/png", one.picture),
+                "sound": "" if one.sound is None else _data_uri("audio/flac", one.sound),
+            }
+            for one in cards
+        ])  # fmt: skip
 
     def cards(self, cards: Sequence[tuple[str, bytes | None, bytes | None]]) -> None:
         """Things side by side, each (caption, PNG or None, FLAC or None)."""
@@ -179,7 +247,11 @@ class Page:
         template = _environment().get_template("page.html")
         opening = {**_EMPTY, **self._opening} if self._opening else None
         return template.render(
-            title=self._title, heading=self._heading, opening=opening, parts=self._parts
+            title=self._title,
+            heading=self._heading,
+            opening=opening,
+            parts=self._parts,
+            scripts=_scripts() if self._moves() else None,
         )
 
     def write(self, path: Path) -> Path:
@@ -189,29 +261,48 @@ class Page:
             `path`.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(self.html(), encoding="utf-8")
+        write_atomic(path, self.html().encode())
         return path
+
+    def _moves(self) -> bool:
+        """Whether anything on the page needs a script."""
+        return bool(self._opening.get("chart")) or any(
+            part["kind"] == "chart" or part.get("find") for part in self._parts
+        )
 
     def _add(self, kind: str, **part: Any) -> None:
         self._parts.append({"kind": kind, **part})
 
 
-def flac(sound: Samples, rate: int) -> bytes:
-    """A sound as a 16-bit FLAC file, which browsers play."""
-    target = io.BytesIO()
-    soundfile.write(target, sound, rate, format="FLAC", subtype="PCM_16")
-    return target.getvalue()
-
-
 @cache
 def _environment() -> Environment:
     return Environment(
-        loader=PackageLoader("trainer.report"),
+        loader=PackageLoader("agent.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+@cache
+def _scripts() -> dict[str, Markup]:
+    """What draws charts, as one script: a page opened from a file may load no others."""
+    source = "\n".join(
+        path.read_text(encoding="utf-8")
+        for path in (
+            charts.FOLDER / "ticks.js",
+            charts.FOLDER / "chart.js",
+            Path(__file__).parent / "templates" / "report.js",
+        )
+    )
+    ours = re.sub(r"^import .*\n|^export (?=\w)", "", source, flags=re.MULTILINE)
+    found = {"ours": ours} | {
+        name.replace(".", "_"): (charts.FOLDER / name).read_text(encoding="utf-8")
+        for name in ("uplot.js", "uplot.css", "chart.css")
+    }
+    # Our own files: no template's escaping may touch them.
+    return {name: Markup(text) for name, text in found.items()}  # noqa: S704
 
 
 def _tint(value: float | None) -> str:
