@@ -1,7 +1,7 @@
 """Where the agent's processor time goes: by stage of a window's way, and by thread.
 
     .venv/bin/python benchmarks/agent_profile.py --bundle BUNDLE --sound FILE ...
-        [--machines 1 4 16] [--hop 1] [--seconds 60]
+        [--machines 1 4 16] [--hop 1|auto] [--seconds 60]
 
 The agent runs in this process, its sound at real time, its publishers a file of JSON lines. Each
 stage is a function that counts the processor time of its own thread (`thread_time`), less that of
@@ -39,6 +39,7 @@ from agent.level.machine import MachineLevel
 from agent.machine.days import SoundDays
 from agent.machine.observers import PipelineObservers
 from agent.machine.scoring import WindowScorer
+from agent.pace.pace import HopPace
 from agent.pipeline.pipeline import Pipeline
 from agent.publish.broadcaster import Broadcaster
 from agent.score.fusion import FusionScorer
@@ -46,6 +47,8 @@ from agent.score.knn import KnnScorer
 from agent.service import Agent
 from agent.window.rolling import RollingWindow
 
+# With `hop: auto` the beginning is heard closely.
+_CLOSE_SECONDS = 30.0
 # Stages from the outside in: (owner, method, what it is called).
 STAGES: tuple[tuple[type, str, str], ...] = (
     (Replay, "_block", "capture: read a block"),
@@ -55,6 +58,7 @@ STAGES: tuple[tuple[type, str, str], ...] = (
     (RollingWindow, "_window", "cut: a window, and may it be judged"),
     (WindowScorer, "judge", "judge: all else"),
     (SharedFrames, "encode", "encode: all else"),
+    (HopPace, "hear", "pace: levels"),
     (OnnxEncoder, "frames", "encode: new frames"),
     (OnnxEncoder, "embed_frames", "encode: body"),
     (OnnxEncoder, "encode", "encode: whole graph"),
@@ -116,7 +120,7 @@ def profile(
         file = Path(place) / "agent.yaml"
         listed = [
             {"name": f"m{i}", "bundle": str(bundle.absolute()),
-             **({} if hop == "own" else {"hop_seconds": float(hop)}),
+             **({} if hop == "own" else {"hop": hop if hop == "auto" else float(hop)}),
              "source": {"kind": "replay", "paths": [str(sounds[i % len(sounds)].absolute())],
                         "loop": True}}
             for i in range(machines)
@@ -131,6 +135,7 @@ def profile(
         try:
             while min(pipe.counters.windows for pipe in agent.pipelines) < 3:
                 time.sleep(0.1)
+            time.sleep(_CLOSE_SECONDS if hop == "auto" else 0.0)
             process = psutil.Process()
             meter.clear()
             before, threads = sum(process.cpu_times()[:2]), _threads(process)
@@ -197,7 +202,7 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--sound", type=Path, nargs="+", required=True, help="at its rate")
     parser.add_argument("--machines", nargs="+", type=int, default=[1, 4, 16])
-    parser.add_argument("--hop", default="1", help="seconds, or `own` for the bundle's")
+    parser.add_argument("--hop", default="1", help="seconds, `auto`, or `own`: the bundle's")
     parser.add_argument("--seconds", type=float, default=60.0, help="measured for so long each")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     chosen = parser.parse_args()

@@ -24,7 +24,7 @@ from agent.core.records import Recorded, Samples, Window
 from agent.core.schema import Strict
 from agent.core.state_file import StateFile
 from agent.core.taper import hann
-from agent.explain.spectrum import Floats, Grid, HealthySpectrum, cell_levels, summary
+from agent.explain.spectrum import Floats, Grid, HealthySpectrum, levels_of
 from agent.window.conditions import compare_conditions
 
 log = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ class ChainWatch:
             self._recorded = window.recorded
             self._form = _form(window.recorded, trained)
             self._tell()
-        level, _ = summary(cell_levels(window.samples, Grid.of(window.rate)))
+        level = levels_of(window.samples, Grid.of(window.rate))
         self._remember(window, len(level))
         self._present.append((level, hum_share(window.samples, window.rate)))
         self._judge(window.rate)

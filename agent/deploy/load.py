@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +139,14 @@ def encoder_of(
         cache=cache,
         framed={FRAMES, BODY} <= set(manifest.files) if framed is None else framed,
         shown=None if shown is None else shown / graph,
+        digest=_graphs_digest(manifest),
     )
+
+
+def _graphs_digest(manifest: Manifest) -> str:
+    """Of all graphs of a bundle, and what lies beside them, together."""
+    graphs = sorted((name, one.sha256) for name, one in manifest.files.items() if ".onnx" in name)
+    return sha256(repr(graphs).encode()).hexdigest()
 
 
 def open_bundle(path: Path, *, threads: int | None = None) -> Bundle:

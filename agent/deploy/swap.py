@@ -97,7 +97,9 @@ class TrialEncoder:
 
 
 def with_session_of(bundle: Bundle, others: Sequence[Bundle]) -> Bundle:
-    """With the encoder session of another bundle where that is the same encoder: less memory.
+    """With the encoder of another bundle where that is the same: less memory.
+
+    Where the whole bundle is, bank, scorer and baselines are shared as well: nothing changes them.
 
     Args:
         bundle: Opened just now.
@@ -109,6 +111,9 @@ def with_session_of(bundle: Bundle, others: Sequence[Bundle]) -> Bundle:
         alike = bundle.fallback == other.fallback
         if same and alike and other.manifest.encoder == bundle.manifest.encoder:
             bundle.encoder.stop()
+            alike = type(other.scorer) is type(bundle.scorer)  # neither hears less than the other
+            if alike and other.manifest == bundle.manifest:
+                return replace(other, path=bundle.path)
             return replace(bundle, encoder=other.encoder)
     return bundle
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from agent.core.records import Matrix, Samples
 from agent.encode.arena import share_arena
 from agent.encode.frames import BOUNDARY, FrameLayout, Frames, layout_of
 from agent.encode.providers import CPU, choose_providers, options_of, tell_fallback
+from agent.encode.sessions import session_of, turns
 
 # The output that only explanations ask for, when the graph has it.
 PATCHES = "patches"
@@ -39,6 +39,8 @@ class OnnxEncoder:
         framed: Whether the graph lies there in two parts as well, for windows that overlap.
         shown: The graph's file as messages name it; `path` when None. The one at `path` is only
             read by `start`.
+        digest: Of the graph's files together; encoders of the same share sessions. None shares
+            none.
     """
 
     def __init__(
@@ -51,7 +53,9 @@ class OnnxEncoder:
         cache: Path | None = None,
         framed: bool = False,
         shown: Path | None = None,
+        digest: str | None = None,
     ) -> None:
+        self._digest = digest
         self.path = shown or path
         self._file = path
         self._info = info
@@ -59,7 +63,7 @@ class OnnxEncoder:
         self._threads = threads or self._how.threads
         self._cache = cache
         # Each inference under way takes its own memory; more at once than cores gain nothing.
-        self._turn = threading.Semaphore(max(1, usable_cores() // self._threads))
+        self._turn = turns(max(1, usable_cores() // self._threads))
         self._session: Any = None
         self._framed = framed
         self._parts: tuple[Any, Any] | None = None
@@ -100,7 +104,11 @@ class OnnxEncoder:
             raise
 
     def _open(self, name: str) -> Any:
-        """A session with a graph."""
+        """A session with a graph: another encoder's of the same files, run the same way."""
+        how = (name, self._digest, self._threads, self._how.model_dump_json(), self._cache)
+        return session_of(how if self._digest else None, lambda: self._make(name))
+
+    def _make(self, name: str) -> Any:
         path = self.path.with_name(name)
         providers = choose_providers(
             self._how.providers, onnxruntime.get_available_providers(), where=path

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from agent.core.records import AudioBlock, Samples
 
@@ -56,6 +58,45 @@ class Clip:
         return position
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A block, its samples as 16-bit numbers of its own scale: half the memory.
+
+    The scale is a power of two, so that sound of 16 bits is kept bit by bit (as long as it was not
+    resampled), and of any other at most 90 dB below the block's own peak are lost.
+
+    Attributes:
+        block: All but its samples.
+        numbers: int16; float32 where a sample is not finite.
+        step: What 1 stands for.
+    """
+
+    block: AudioBlock
+    numbers: npt.NDArray[np.int16] | Samples
+    step: float
+
+    @classmethod
+    def of(cls, block: AudioBlock) -> _Kept:
+        """Take a block; its samples may change afterwards."""
+        samples = np.array(block.samples, np.float32)
+        bare = replace(block, samples=_NOTHING)
+        peak = float(max(samples.max(), -samples.min()))
+        if not np.isfinite(peak):
+            return cls(bare, samples, 1.0)
+        step = 2.0 ** (math.ceil(math.log2(peak)) - 15) if peak else 1.0
+        if samples.max() > 32767 * step:  # there is one more step below zero than above
+            step *= 2.0
+        numbers = np.rint(samples / np.float32(step))
+        return cls(bare, numbers.astype(np.int16), step)
+
+    def samples(self, start: int, stop: int) -> Samples:
+        """Some of its samples, in an array of their own."""
+        return self.numbers[start:stop].astype(np.float32) * np.float32(self.step)
+
+
+_NOTHING = np.zeros(0, np.float32)
+
+
 class AudioRing:
     """Keeps the latest blocks. One thread adds, any may cut.
 
@@ -65,7 +106,7 @@ class AudioRing:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._blocks: deque[AudioBlock] = deque()
+        self._blocks: deque[_Kept] = deque()
         self.held = 0
         self._lock = threading.Lock()
 
@@ -73,16 +114,16 @@ class AudioRing:
         """Add a block; its samples are copied."""
         if len(block.samples) == 0:
             return
-        kept = replace(block, samples=np.array(block.samples, dtype=np.float32))
+        kept = _Kept.of(block)
         with self._lock:
-            if self._blocks and self._blocks[-1].rate != block.rate:
+            if self._blocks and self._blocks[-1].block.rate != block.rate:
                 # Another encoder's rate: the two cannot be joined.
                 self._blocks.clear()
                 self.held = 0
             self._blocks.append(kept)
-            self.held += len(kept.samples)
-            while self.held - len(self._blocks[0].samples) >= self._seconds * block.rate:
-                self.held -= len(self._blocks.popleft().samples)
+            self.held += len(kept.numbers)
+            while self.held - len(self._blocks[0].numbers) >= self._seconds * block.rate:
+                self.held -= len(self._blocks.popleft().numbers)
 
     def latest(self, seconds: float) -> Clip | None:
         """The latest sound, as far as it is held; None when there is none."""
@@ -90,7 +131,7 @@ class AudioRing:
             last = self._blocks[-1] if self._blocks else None
         if last is None:
             return None
-        end = last.monotonic + len(last.samples) / last.rate
+        end = last.block.monotonic + len(last.numbers) / last.block.rate
         return self.cut(end - seconds, end)
 
     def cut(self, begin: float, end: float) -> Clip | None:
@@ -109,8 +150,9 @@ class AudioRing:
         gaps: list[Gap] = []
         first: AudioBlock | None = None
         skipped, length, expected = 0, 0, 0.0
-        for block in blocks:
-            size, rate = len(block.samples), block.rate
+        for kept in blocks:
+            block = kept.block
+            size, rate = len(kept.numbers), block.rate
             start = min(size, max(0, round((begin - block.monotonic) * rate)))
             stop = min(size, max(0, round((end - block.monotonic) * rate)))
             if stop > start:
@@ -119,7 +161,7 @@ class AudioRing:
                 elif block.gap_before:
                     missing = max(0.0, block.monotonic - expected)
                     gaps.append(Gap(length / rate, missing))
-                pieces.append(block.samples[start:stop])
+                pieces.append(kept.samples(start, stop))
                 length += stop - start
             expected = block.monotonic + size / rate
         if first is None:

@@ -17,7 +17,7 @@ from agent.core.reasons import UnusualBand, band_words
 from agent.core.records import Window
 from agent.core.schema import Strict
 from agent.core.state_file import StateFile
-from agent.explain.spectrum import Floats, HealthySpectrum, cell_levels, summary
+from agent.explain.spectrum import Floats, HealthySpectrum, levels_of
 from agent.explain.unusual import bands_between
 
 _STEP_SECONDS = 10.0
@@ -81,7 +81,7 @@ class SoundDays:
         if healthy is None or window.monotonic < self._due:
             return
         self._due = window.monotonic + _STEP_SECONDS
-        levels = summary(cell_levels(window.samples, healthy.grid))[0] - offset_db
+        levels = levels_of(window.samples, healthy.grid) - offset_db
         with self._lock:
             if self._healthy is not healthy:
                 self._compare_with(healthy)

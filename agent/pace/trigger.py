@@ -7,8 +7,6 @@ only what is new to it calls; and one that is restless soon calls only for more 
 
 from __future__ import annotations
 
-from collections import deque
-
 import numpy as np
 import numpy.typing as npt
 
@@ -17,15 +15,16 @@ from agent.core.records import AudioBlock, Matrix, Samples
 
 Floats = npt.NDArray[np.float64]
 
-# Mean and spread follow with this time constant, seconds: slower than what is to be heard, quicker
-# than a shift.
-_FOLLOWS_SECONDS = 60.0
+# Mean and spread follow with this time constant, half seconds: slower than what is to be heard,
+# quicker than a shift.
+_FOLLOWS = 60.0 / FRAME_SECONDS
 # No judgement of what is new before so much was heard, seconds.
 _LEARNS_SECONDS = 10.0
 # Mean deviations that call at least, and steps of a measure below which nothing is told apart, dB.
 _CALLS, _FINEST_DB = 6.0, 0.5
 # ...and by so much more than all but a hundredth of the latest five minutes.
 _BEYOND, _USUAL, _REMEMBERED_SECONDS = 1.25, 0.99, 300.0
+_USUAL_EVERY = 4
 # A deviation counts for the spread up to so many times that: one bang makes nobody deaf.
 _CAPPED = 3.0
 
@@ -41,10 +40,11 @@ class LevelTrigger:
         self._bands = BandLevels(rate)
         self._pieces: list[Samples] = []
         self._held = 0
-        self._mean: Floats | None = None
+        self._mean: Floats | None = None  # of each measure
         self._spread = np.full(BANDS + 1, 1.0)
         self._heard = 0
-        self._latest: deque[float] = deque(maxlen=round(_REMEMBERED_SECONDS / FRAME_SECONDS))
+        self._latest: Floats = np.zeros(round(_REMEMBERED_SECONDS / FRAME_SECONDS))
+        self._usual = 0.0
 
     @property
     def learning(self) -> bool:
@@ -67,33 +67,38 @@ class LevelTrigger:
         joined = np.concatenate(self._pieces)
         whole = self._held - self._held % size
         self._pieces, self._held = [joined[whole:]], self._held - whole
-        frames = np.nan_to_num(joined[:whole].reshape(-1, size), posinf=0.0, neginf=0.0)
+        frames = joined[:whole].reshape(-1, size)
         calls = [self._see(measures) for measures in _measures(self._bands, frames)]
         return any(calls)
 
     def _see(self, measures: Floats) -> bool:
+        if not np.isfinite(measures).all():
+            return False  # the window that holds it says what is wrong
         mean = self._mean
         self._heard += 1
         if mean is None:
             self._mean = measures
             return False
-        away = np.abs(measures - mean)
-        away[-1] = max(0.0, measures[-1] - mean[-1])  # a missing knock is none
-        stands_out = float((away / np.maximum(self._spread, _FINEST_DB)).max())
-        share = 1.0 / min(self._heard, _FOLLOWS_SECONDS / FRAME_SECONDS)
-        self._mean = mean + share * (measures - mean)
-        capped = np.minimum(away, _CAPPED * np.maximum(self._spread, _FINEST_DB))
-        self._spread += share * (capped - self._spread)
-        usual = self._usual()
-        self._latest.append(stands_out)
-        return not self.learning and stands_out > max(_CALLS, _BEYOND * usual)
+        away = measures - mean
+        self._mean = mean + away / min(self._heard, _FOLLOWS)
+        away[-1] = max(0.0, away[-1])  # a missing knock is none
+        away = np.abs(away)
+        spread = np.maximum(self._spread, _FINEST_DB)
+        stands_out = float((away / spread).max())
+        capped = np.minimum(away, _CAPPED * spread)
+        self._spread += (capped - self._spread) / min(self._heard, _FOLLOWS)
+        calls = not self.learning and stands_out > max(_CALLS, _BEYOND * self._usual)
+        self._remember(stands_out)
+        return calls
 
-    def _usual(self) -> float:
-        if not self._latest:
-            return 0.0
-        count = len(self._latest)
-        place = min(count - 1, int(_USUAL * count))
-        return float(np.partition(np.fromiter(self._latest, np.float64, count), place)[place])
+    def _remember(self, stands_out: float) -> None:
+        """Keep it among the latest five minutes'; what is usual there follows every few seconds."""
+        size = len(self._latest)
+        self._latest[self._heard % size] = stands_out
+        if self._heard % _USUAL_EVERY == 0:
+            # What was not heard yet is zeros, and none of the usual.
+            known = self._latest if self._heard >= size else self._latest[: self._heard + 1]
+            self._usual = float(np.quantile(known, _USUAL))
 
 
 def _measures(bands: BandLevels, frames: Matrix) -> Floats:

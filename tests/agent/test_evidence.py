@@ -106,7 +106,7 @@ def test_an_alarm_leaves_sound_picture_and_record(tmp_path, writer):
     # Three seconds up to the end of the window that raised it (7 s), and two of the alarm.
     assert rate == RATE
     assert len(sound) == 5 * RATE
-    assert np.abs(sound[:RATE] - tone(1, seed=4)).max() < 1e-6
+    assert np.abs(sound[:RATE] - tone(1, seed=4)).max() < 2**-17
     assert record.complete
     assert record.seconds == 5
     assert record.raised_at == 3
@@ -169,6 +169,23 @@ def test_the_ring_copies_what_the_source_may_reuse():
     ring.hear(block(shared, 0.0))
     shared[:] = 7
     assert ring.cut(0, 1).samples.max() == 1
+
+
+def test_the_ring_keeps_sound_of_16_bits_bit_by_bit_and_any_other_90_db_below_its_peak():
+    rng = np.random.default_rng(0)
+    for peak in (1.0, 0.9999, 0.03, 1e-4, 3.0):
+        exact = np.rint(rng.uniform(-1, 1, RATE) * peak * 32768) / 32768
+        exact = np.clip(exact, -1, 32767 / 32768).astype(np.float32)
+        ring = AudioRing(3.0)
+        ring.hear(block(exact, 0.0))
+        np.testing.assert_array_equal(ring.cut(0, 1).samples, exact)
+        any_other = (rng.uniform(-1, 1, RATE) * peak).astype(np.float32)
+        ring.hear(block(any_other, 1.0))
+        error = np.abs(ring.cut(1, 2).samples - any_other).max()
+        assert error <= 1.01 * np.abs(any_other).max() / 32768
+    broken = np.array([0.1, np.nan, np.inf, -0.2], np.float32)
+    ring.hear(block(broken, 2.0))
+    np.testing.assert_array_equal(ring.cut(2, 3).samples, broken)
 
 
 def test_a_slow_disk_never_holds_scoring_up(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""A change of sample rate as one convolution, so that it exports with the encoder behind it."""
+"""A change of sample rate as one matrix product, so that it exports with the encoder behind it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from trainer.encoders.spectrum import frame
+
 # Zero crossings of the kernel on either side, and its Kaiser window: 80 dB of stop band.
 _CROSSINGS = 32
 _BETA = 8.0
 # Pass band, as a share of the narrower rate's half; the rest is where the filter falls.
 _PASSED = 0.945
+# Samples that a block gives, about. A convolution of one channel is what runtimes are slowest at: a
+# product over blocks does three times its arithmetic in a seventh of its time (onnxruntime).
+_BLOCK = 64
 
 
 class Resampler(nn.Module):
@@ -20,7 +25,8 @@ class Resampler(nn.Module):
 
     With up / down the ratio in lowest terms, output sample `j up + p` lies at input time
     `j down + p down / up`: a convolution of stride `down` with one kernel for each p, whose
-    outputs are interleaved (polyphase form).
+    outputs are interleaved (polyphase form). Blocks of the input, each as long as so many steps
+    reach, are multiplied by one matrix that holds these kernels, each a step further on.
 
     Args:
         source: Rate of the input, Hz.
@@ -43,13 +49,20 @@ class Resampler(nn.Module):
         kernels = share * np.sinc(share * at) * window
         # Each phase passes a constant unchanged.
         kernels /= kernels.sum(axis=1, keepdims=True)
-        self.kernels: Tensor
+        block = max(1, _BLOCK // self.up)
+        self.hop = block * self.down
+        self.span = self.hop - self.down + reach
+        matrix = np.zeros((self.span, block, self.up))
+        for step in range(block):
+            matrix[step * self.down :][:reach, step] = kernels.T
+        self.matrix: Tensor
         self.register_buffer(
-            "kernels", torch.from_numpy(kernels[:, None].astype(np.float32)), persistent=False
+            "matrix",
+            torch.from_numpy(matrix.reshape(self.span, -1).astype(np.float32)),
+            persistent=False,
         )
         # Enough zeros that the last output sample has its whole kernel.
-        self.steps = math.ceil(samples / self.up)
-        self.reach = reach
+        self.blocks = math.ceil(samples / (block * self.up))
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Resample.
@@ -60,9 +73,8 @@ class Resampler(nn.Module):
         Returns:
             float32, shape `(batch, samples)`; silence where the input had ended.
         """
-        after = (self.steps - 1) * self.down + self.reach - self.before - waveform.shape[1]
-        padded = nn.functional.pad(waveform, (self.before, max(0, after)))
-        phases = nn.functional.conv1d(padded.unsqueeze(1), self.kernels, stride=self.down)
-        phases = phases[..., : self.steps]
-        # (batch, up, steps) to samples in order of time.
-        return phases.transpose(1, 2).flatten(1)[:, : self.samples]
+        needed = (self.blocks - 1) * self.hop + self.span
+        after = max(0, needed - self.before - waveform.shape[1])
+        padded = nn.functional.pad(waveform, (self.before, after))[:, :needed]
+        found: Tensor = torch.matmul(frame(padded, self.span, self.hop), self.matrix)
+        return found.flatten(1)[:, : self.samples]
