@@ -23,7 +23,7 @@ from agent.core.errors import AuscultError, BundleError
 from agent.core.records import AudioBlock
 from agent.deploy.device_key import Vouching
 from agent.deploy.ledger import BundleLedger
-from agent.deploy.swap import BundleSwapper
+from agent.deploy.swap import BundleSwapper, with_session_of
 from agent.deploy.trust import Opening, TrustedBundle
 from agent.deploy.versions import Versions
 from agent.encode.onnx import OnnxEncoder
@@ -473,3 +473,19 @@ def test_a_bundle_exchanged_while_the_agent_was_off_is_told_at_its_start(site, r
     ledger(site, told).begin(bundle)
     assert len(told) == 2
     assert json.loads(path.read_text())["digest"] == bundle.manifest.digest
+
+
+def test_machines_of_one_bundle_share_all_of_it_and_those_of_one_graph_the_encoder(site):
+    shutil.copytree(site / "pump", site / "twin")
+    first = trusted(site).open_wanted()
+    twin = TrustedBundle(site / "twin", site / "state", "twin", OPENING).open_wanted()
+    shared = with_session_of(twin, [first])
+    assert (shared.scorer, shared.bank, shared.encoder) == (
+        first.scorer, first.bank, first.encoder,
+    )  # fmt: skip
+    assert shared.path == twin.path
+    retrained = replace(first, manifest=first.manifest.model_copy(update={"hop_seconds": 2.0}))
+    own = with_session_of(replace(twin, manifest=retrained.manifest), [first])
+    assert own.encoder is first.encoder
+    assert own.scorer is twin.scorer
+    first.close()

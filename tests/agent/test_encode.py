@@ -6,12 +6,14 @@ import time
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import helper
 from support.bundles import BANDS, DIM, RATE, WINDOW, build_graph, info, tone
 
 from agent.config.encode import InferenceConfig
 from agent.core.errors import BundleError
+from agent.encode import onnx as encoding
 from agent.encode.onnx import OnnxEncoder
 
 
@@ -110,3 +112,52 @@ def test_idle_sessions_do_not_spin(graph):
         time.sleep(0.05)
         idle += time.process_time() - before
     assert idle < 0.03
+
+
+def sessions(monkeypatch):
+    """How many sessions are opened from now on."""
+    made, plain = [], onnxruntime.InferenceSession
+
+    def opened(*args, **named):
+        made.append(args[0])
+        return plain(*args, **named)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", opened)
+    return made
+
+
+def test_encoders_of_the_same_graph_share_a_session_and_outlive_each_other(graph, monkeypatch):
+    made = sessions(monkeypatch)
+    one, other = (OnnxEncoder(graph, info(), digest="a") for _ in range(2))
+    one.start()
+    other.start()
+    assert len(made) == 1
+    window = tone(1)[None]
+    np.testing.assert_array_equal(one.encode(window), other.encode(window))
+    one.stop()
+    assert other.encode(window).shape == (1, DIM)
+    other.stop()
+    one.start()  # nobody held it any more
+    assert len(made) == 2
+    one.stop()
+
+
+@pytest.mark.parametrize(
+    "other", [{"digest": "b"}, {"digest": None}, {"inference": InferenceConfig(arena=False)}]
+)
+def test_another_graph_or_another_way_of_running_it_has_a_session_of_its_own(
+    graph, monkeypatch, other
+):
+    made = sessions(monkeypatch)
+    both = [OnnxEncoder(graph, info(), **{"digest": "a", **how}) for how in ({}, other)]
+    for one in both:
+        one.start()
+    assert len(made) == 2
+    for one in both:
+        one.stop()
+
+
+def test_no_more_windows_run_at_once_than_cores_over_all_encoders(graph, monkeypatch):
+    monkeypatch.setattr(encoding, "usable_cores", lambda: 7)
+    both = [OnnxEncoder(graph, info(), digest=digest) for digest in ("a", "b")]
+    assert both[0]._turn is both[1]._turn
