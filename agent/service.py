@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from agent.activity.plant import signals_of
 from agent.bundle.events import BundleEvent
+from agent.bundle.offer import OfferState
 from agent.capture.probe import check_paths
 from agent.capture.supervise import attempt_seconds
 from agent.commission.requests import commission_handler, commissions_of
@@ -18,6 +19,7 @@ from agent.core.cloud_event import Message
 from agent.core.errors import ConfigError
 from agent.decide.service import AlarmService
 from agent.deploy.load import Bundle
+from agent.deploy.offered import OfferTaker
 from agent.drift.service import DriftService
 from agent.extensions import Extensions
 from agent.listeners import Listeners, Listening
@@ -73,6 +75,7 @@ class Agent:
             lambda name, bundle: self.listeners.begin_anew(name, bundle),  # noqa: PLW0108
             self._bundle_changed, self._tell_bundle, self._pictured,
         )  # fmt: skip
+        self._offers = self._offer_taker()
         self._plant = signals_of({one.name: one.running for one in config.machines})
         self._commissions = commissions_of(config, self.extensions.commissioned)
         self._broker: MqttPublisher | None = None
@@ -161,6 +164,7 @@ class Agent:
                 self.config.mqtt, device, names, folder,
                 drifting=self._drifting, unjudged=self._unjudged,
                 plant=list(self._plant.values()),
+                offered=None if self._offers is None else self._offers.take,
             )  # fmt: skip
         if broker is not None or self.page is not None:
             self.handlers.update(alarm_handlers(self.answer_alarm, self.extensions.acknowledged))
@@ -204,6 +208,8 @@ class Agent:
         if broker is not None:
             broker.bundle_changed()  # what the thresholds promise is known only now
         self.extensions.attend()
+        if self._offers is not None:
+            self._offers.start()
         if self.config.metrics is not None:
             self._metrics = MetricsServer(self.config.metrics, self.exposition)
             self._metrics.start()
@@ -308,6 +314,28 @@ class Agent:
     def _tell_bundle(self, machine: str, event: BundleEvent) -> None:
         self._broadcaster(machine).tell(event)
 
+    def _offer_taker(self) -> OfferTaker | None:
+        offers, key = self.config.offers, self.config.bundles.public_key
+        if offers is None or key is None:
+            return None
+        return OfferTaker(
+            offers, self.config.device_name,
+            {machine.name: self.config.bundle_of(machine) for machine in self.config.machines},
+            self.config.state_path, key, reload=self.extensions.swapper.reload,
+            in_use=self._digest_in_use, tell=self._tell_offer,
+        )  # fmt: skip
+
+    def _digest_in_use(self, machine: str) -> str:
+        bundle = self.extensions.bundle(machine)
+        if bundle is None:
+            return ""
+        growth = bundle.manifest.growth
+        return bundle.manifest.digest if growth is None else growth.origin
+
+    def _tell_offer(self, machine: str, state: OfferState) -> None:
+        if self._broker is not None:
+            self._broker.offer_state(machine, state)
+
     def _pictured(self, machine: str, png: bytes) -> None:
         if self._broker is not None:
             self._broker.picture(machine, png)
@@ -350,6 +378,8 @@ class Agent:
             self._metrics.stop()
         if self._requests is not None:
             self._requests.stop()
+        if self._offers is not None:
+            self._offers.stop()
         self.extensions.settle()
         for pipeline in self.pipelines:
             pipeline.stop()

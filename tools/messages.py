@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from agent.bundle import offer
 from agent.core.schema import Strict
 from agent.publish import cloud_events, device_payloads, payloads
 from agent.publish.kinds import KINDS
@@ -27,6 +28,8 @@ PAYLOADS: Mapping[str, type[Strict]] = {
     "probe_event": cloud_events.ProbeCloudEvent,
     **{f"request.{command}": model for command, model in COMMANDS.items()},
     "severity": payloads.Severity,
+    "offer": offer.SignedOffer,
+    "offered": offer.OfferState,
     "response": payloads.Response,
 }
 

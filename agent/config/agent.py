@@ -28,6 +28,7 @@ from agent.config.hop import AUTO, Hop, HopSetting, hop_of
 from agent.config.maintenance import MaintenanceConfig
 from agent.config.monitor import MetricsConfig
 from agent.config.notify import NotifyConfig
+from agent.config.offers import OffersConfig
 from agent.config.publish import JsonlConfig, MqttConfig, short_jsonl
 from agent.config.running import RunningConfig
 from agent.config.web import WebConfig
@@ -194,6 +195,13 @@ class AgentConfig(Strict):
     bundles: Annotated[
         BundlesConfig, Field(description="Which bundles are trusted, and how a new one is taken up")
     ] = BundlesConfig()
+    offers: Annotated[
+        OffersConfig | None,
+        Field(
+            description="Take bundles that the plant offers over MQTT; needs `mqtt` and "
+            "`bundles.public_key`. null takes none"
+        ),
+    ] = None
     evidence: Annotated[EvidenceConfig, Field(description="What is kept of an alarm")] = (
         EvidenceConfig()
     )
@@ -238,6 +246,10 @@ class AgentConfig(Strict):
         if deaf and self.mqtt is None:
             raise ValueError(
                 f"`running` of {', '.join(deaf)} names a topic, which takes a broker: give `mqtt`"
+            )
+        if self.offers is not None and (self.mqtt is None or self.bundles.public_key is None):
+            raise ValueError(
+                "`offers` come over a broker and are signed: give `mqtt` and `bundles.public_key`"
             )
         return self
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from agent.activity.plant import PlantSignal
+from agent.bundle.offer import OFFER, OfferState
 from agent.config.publish import MqttConfig
 from agent.core.cloud_event import Message
 from agent.core.text import plural
@@ -22,7 +23,7 @@ from agent.publish.followed import FollowedDrift
 from agent.publish.mqtt_message import MqttMessage
 from agent.publish.outbox import Outbox
 from agent.publish.payloads import Severity
-from agent.publish.route import DRIFT, HEALTH, INFO, RESPONSE, SCORE, SEVERITY, Route
+from agent.publish.route import DRIFT, HEALTH, INFO, OFFERED, RESPONSE, SCORE, SEVERITY, Route
 from agent.publish.sender import Hooks, Sender
 from agent.publish.store import EventStore
 from agent.publish.telling import Telling
@@ -59,6 +60,8 @@ class MqttPublisher:
         drifting: Tells, whenever asked, the machines whose drift is followed.
         unjudged: Likewise those that have no bundle yet.
         plant: Told of what the plant says.
+        offered: Takes offers of bundles: the machine, and the bytes; must neither wait nor raise.
+            None takes none.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class MqttPublisher:
         drifting: Callable[[], Sequence[str]] = tuple,
         unjudged: Callable[[], Sequence[str]] = tuple,
         plant: Sequence[PlantSignal] = (),
+        offered: Callable[[str, bytes], None] | None = None,
     ) -> None:
         self._config = config
         self._device = device
@@ -87,9 +91,10 @@ class MqttPublisher:
             self.outbox,
             self._topics,
             Hooks(self._on_request, self._on_taken, self._on_turn),
-            [signal.topic for signal in plant],
+            [signal.topic for signal in plant] + ([] if offered is None else [self._topics.offers]),
         )
         self._plant = tuple(plant)
+        self._offered = offered
         self._requests: Requests | None = None
         self._bundles: Callable[[], Mapping[str, BundleInfo | None]] | None = None
         self._listening: Callable[[], Sequence[Listening] | None] | None = None
@@ -174,6 +179,10 @@ class MqttPublisher:
         """Queue what a machine's latest alarm looks like, for Home Assistant."""
         if self._config.home_assistant.enabled:
             self.outbox.put_state(self._topics.picture(machine, png))
+
+    def offer_state(self, machine: str, state: OfferState) -> None:
+        """Queue what became of an offered bundle."""
+        self._put(OFFERED, state.model_dump(mode="json"), machine)
 
     def respond(self, command: str, message: Message) -> None:
         """Queue the answer to a command."""
@@ -283,6 +292,12 @@ class MqttPublisher:
         self._followed.taken(message)
 
     def _on_request(self, topic: str, payload: bytes, retained: bool) -> None:
+        if self._offered is not None and not topic.startswith(self._topics.requests[:-1]):
+            head, _, last = topic.rpartition("/")
+            base, _, machine = head.rpartition("/")
+            if last == OFFER and base == self._topics.base:
+                self._offered(machine, payload)
+                return
         signals = [signal for signal in self._plant if signal.topic == topic]
         for signal in signals:
             signal.take(payload)

@@ -56,6 +56,7 @@ def _severity_expiry(_config: MqttConfig) -> int:
 STATUS = Route("status", Promise.STATE, qos=1, retain=True)
 INFO = Route("info", Promise.STATE, qos=1, retain=True)
 HEALTH = Route("health", Promise.TELEMETRY, qos=0, retain=True, expiry=_health_expiry)
+OFFERED = Route("offered", Promise.STATE, qos=1, retain=True)
 RESPONSE = Route("response", Promise.REPLY, qos=1, retain=False)
 # Of a machine.
 SCORE = Route("score", Promise.TELEMETRY, qos=0, retain=False, expiry=_score_expiry)

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from agent.bundle.offer import OFFER
 from agent.config.publish import MqttConfig
 from agent.core.clock import WALL_CLOCK
 from agent.core.cloud_event import Message, Stamp, encode
@@ -44,6 +45,11 @@ class Topics:
     def requests(self) -> str:
         """Topic filter of the commands."""
         return f"{self.base}/request/+"
+
+    @property
+    def offers(self) -> str:
+        """Topic filter of offered bundles."""
+        return f"{self.base}/+/{OFFER}"
 
     def status(self, status: str, *, reason: str = "", timeless: bool = False) -> MqttMessage:
         """Whether the agent runs; `timeless` for the last will, which is written beforehand."""

@@ -21,4 +21,16 @@ class Row:
 #: In the order in which one comes to them.
 COMMANDS: dict[str, Row] = {
     "build": Row("plant.commands.build:build", "Learn, judge and export every machine of a plant."),
+    "offer": Row(
+        "plant.commands.rollout:offer",
+        "Plan a rollout of bundles to the devices that have their machines.",
+    ),
+    "rollout": Row(
+        "plant.commands.rollout:rollout",
+        "Serve bundles, offer them, watch how devices fare, put back.",
+    ),
+    "inventory": Row(
+        "plant.commands.rollout:inventory",
+        "List which device runs which bundle, and what became of offers.",
+    ),
 }

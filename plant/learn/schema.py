@@ -18,6 +18,8 @@ from pydantic import (
 from agent.core.errors import ConfigError
 from agent.core.paths import FilePath
 from agent.core.schema import Strict, explain, explain_yaml, spelt
+from plant.rollout.config import RolloutConfig
+from plant.watch.config import BrokerConfig
 
 _NAME = spelt(
     r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
@@ -131,6 +133,12 @@ class PlantFile(Strict):
         FilePath | None,
         Field(description="Private key of `auscult keygen` that bundles are signed with"),
     ] = None
+    broker: Annotated[
+        BrokerConfig | None, Field(description="The broker that devices publish to")
+    ] = None
+    rollout: Annotated[RolloutConfig, Field(description="How bundles reach devices")] = (
+        RolloutConfig()
+    )
     defaults: Annotated[HowLearnt, Field(description="For machines that do not say otherwise")] = (
         HowLearnt()
     )

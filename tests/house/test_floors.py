@@ -41,6 +41,7 @@ PACKAGES = {
 PLANT_MAY_IMPORT = {
     "agent.__version__": "told to clients",
     "agent.bundle.events": "schemas of messages",
+    "agent.bundle.offer": "schemas of messages",
     "agent.core.child": "the command line that it runs",
     "agent.core.cloud_event": "schemas of messages",
     "agent.core.errors": "what `auscult` turns into words",

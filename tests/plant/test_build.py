@@ -16,6 +16,7 @@ import pytest
 import soundfile
 import yaml
 from click.testing import CliRunner
+from support.healthy import RATE, folder, hum
 
 from agent.bundle.verify import verify_bundle
 from agent.core.errors import ConfigError
@@ -23,7 +24,6 @@ from plant.commands.build import build
 from plant.learn.inputs import gather, unpack
 from plant.learn.schema import load_plant
 from plant.learn.task import read_outcome, tasks_of
-from tests.support.healthy import RATE, folder, hum
 
 
 def write_plant(root: Path, machines: list[dict], **more) -> Path:

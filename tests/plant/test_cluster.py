@@ -10,9 +10,9 @@ import time
 import pytest
 import yaml
 from click.testing import CliRunner
+from support.healthy import folder
 
 from plant.commands.build import build
-from tests.support.healthy import folder
 
 MACHINES = tuple(f"pump{n}" for n in range(6))
 

@@ -1,0 +1,121 @@
+"""Serves a repository's files by digest over HTTP(S), in ranges: `GET /objects/<sha256>`."""
+
+from __future__ import annotations
+
+import hmac
+import re
+import socket
+import threading
+import time
+from typing import Any
+
+from agent.core.errors import ConfigError
+from agent.core.secret_file import read_secret
+from plant.rollout.config import RolloutConfig
+from plant.rollout.repository import Repository
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_START_SECONDS = 10.0
+
+
+def content_app(repository: Repository, token: str | None) -> Any:
+    """The ASGI application.
+
+    Args:
+        repository: What is served.
+        token: What devices must show (`Authorization: Bearer ...`); None asks for nothing.
+    """
+    from starlette.applications import Starlette  # noqa: PLC0415 - an extra
+    from starlette.requests import Request  # noqa: PLC0415
+    from starlette.responses import FileResponse, PlainTextResponse, Response  # noqa: PLC0415
+    from starlette.routing import Route  # noqa: PLC0415
+
+    def give(request: Request) -> Response:
+        shown = request.headers.get("authorization", "")
+        if token is not None and not hmac.compare_digest(
+            shown.encode(), f"Bearer {token}".encode()
+        ):
+            return PlainTextResponse("the token is wrong or missing\n", 401)
+        digest = request.path_params["digest"]
+        path = repository.object(digest)
+        if not _DIGEST.fullmatch(digest) or not path.is_file():
+            return PlainTextResponse("there is no such content\n", 404)
+        return FileResponse(
+            path,
+            media_type="application/octet-stream",
+            headers={"Cache-Control": "public, max-age=31536000, immutable"},
+        )
+
+    return Starlette(routes=[Route("/objects/{digest}", give, methods=["GET", "HEAD"])])
+
+
+class ContentServer:
+    """A server in a thread of its own.
+
+    Args:
+        repository: What is served.
+        config: Where.
+    """
+
+    def __init__(self, repository: Repository, config: RolloutConfig) -> None:
+        self._repository, self._config = repository, config
+        self._server: Any = None
+        self._thread: threading.Thread | None = None
+        #: The port that is listened on, once started.
+        self.port = config.port
+
+    def start(self) -> None:
+        """Begin to serve.
+
+        Raises:
+            ConfigError: The address, the token or the certificate cannot be used.
+        """
+        import uvicorn  # noqa: PLC0415 - an extra
+
+        config = self._config
+        token = None
+        if config.token_file is not None:
+            token = read_secret(
+                config.token_file, "the token file of `rollout`", remedy="Write a token into it."
+            )
+            if not token:
+                raise ConfigError("holds no token on its first line", where=config.token_file)
+        listener = socket.socket(socket.AF_INET6 if ":" in config.host else socket.AF_INET)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((config.host, config.port))
+        except OSError as fault:
+            listener.close()
+            raise ConfigError(
+                f"cannot listen on {config.host}:{config.port}: {fault.strerror}",
+                remedy="Give another `rollout.host` or `rollout.port`.",
+            ) from fault
+        self.port = listener.getsockname()[1]
+        try:
+            settings = uvicorn.Config(
+                content_app(self._repository, token), log_level="warning", access_log=False,
+                ssl_certfile=None if config.cert_file is None else str(config.cert_file),
+                ssl_keyfile=None if config.key_file is None else str(config.key_file),
+            )  # fmt: skip
+            settings.load()
+        except OSError as fault:
+            listener.close()
+            raise ConfigError(
+                f"the certificate cannot be used: {fault}", where=config.cert_file
+            ) from fault
+        self._server = uvicorn.Server(settings)
+        self._server.install_signal_handlers = lambda: None
+        self._thread = threading.Thread(
+            target=self._server.run, args=([listener],), name="content", daemon=True
+        )
+        self._thread.start()
+        deadline = time.monotonic() + _START_SECONDS
+        while not self._server.started and self._thread.is_alive() and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """Serve no more. Idempotent."""
+        if self._thread is not None:
+            self._server.should_exit = True
+            self._thread.join(5.0)
+            self._thread = None

@@ -1,0 +1,123 @@
+"""The plant's side of the broker for rollouts: hears what is retained, publishes offers."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+
+from agent.bundle.offer import OFFER
+from agent.core.errors import ConfigError, DeliveryError
+from agent.core.secret_file import read_secret
+from plant.rollout.fleet import FILTERS, Fleet
+from plant.watch.config import BrokerConfig
+
+log = logging.getLogger(__name__)
+
+_LONGEST_WAIT = 30
+
+
+class RolloutWire:
+    """A connection that comes back by itself; `start` connects.
+
+    Args:
+        config: The broker.
+        fleet: Takes what devices say.
+        connected: Called at each connection, by the network's thread.
+    """
+
+    def __init__(
+        self, config: BrokerConfig, fleet: Fleet, connected: Callable[[], None] = lambda: None
+    ) -> None:
+        self._config = config
+        self._fleet = fleet
+        self._connected = connected
+        self._client: paho.Client | None = None
+        self._up = threading.Event()
+
+    def start(self, *, wait_seconds: float = 0.0) -> None:
+        """Connect in the background, for ever.
+
+        Args:
+            wait_seconds: Raise when the broker was not there within this; 0 does not wait.
+
+        Raises:
+            ConfigError: Password or certificates cannot be used.
+            DeliveryError: The broker is not there in time.
+        """
+        config = self._config
+        client = paho.Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)
+        if config.username is not None:
+            password = None
+            if config.password_file is not None:
+                password = read_secret(
+                    config.password_file, "the broker's password file",
+                    remedy="Write the password on its first line.",
+                )  # fmt: skip
+            client.username_pw_set(config.username, password)
+        if config.tls is not None:
+            try:
+                client.tls_set(
+                    None if config.tls.ca_file is None else str(config.tls.ca_file),
+                    None if config.tls.cert_file is None else str(config.tls.cert_file),
+                    None if config.tls.key_file is None else str(config.tls.key_file),
+                    tls_version=ssl.PROTOCOL_TLS_CLIENT,
+                )
+            except (OSError, ValueError) as fault:
+                raise ConfigError(f"broker.tls: cannot be used: {fault}") from fault
+        client.reconnect_delay_set(1, _LONGEST_WAIT)
+        client.suppress_exceptions = True
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_message = self._on_message
+        client.connect_async(config.host, config.broker_port, config.keepalive_seconds)
+        client.loop_start()
+        self._client = client
+        if wait_seconds and not self._up.wait(wait_seconds):
+            self.stop()
+            raise DeliveryError(
+                "is not reached, or refuses us",
+                where=f"{config.host}:{config.broker_port}",
+                remedy="Check `broker` in PLANT.yaml, and that it runs.",
+            )
+
+    def stop(self) -> None:
+        """Disconnect. Idempotent."""
+        if self._client is not None:
+            self._client.disconnect()
+            self._client.loop_stop()
+            self._client = None
+
+    def publish(self, device: str, machine: str, payload: bytes) -> None:
+        """Publish an offer, retained; while the broker is away it goes out at the connection."""
+        if self._client is not None and self._up.is_set():
+            topic = f"{self._config.prefix}/{device}/{machine}/{OFFER}"
+            self._client.publish(topic, payload, qos=1, retain=True)
+
+    def _on_connect(
+        self, client: paho.Client, _data: Any, _flags: Any, reason: Any, _properties: Any
+    ) -> None:
+        if reason.is_failure:
+            log.warning("the broker refuses us: %s", reason)
+            return
+        for one in FILTERS:
+            client.subscribe(f"{self._config.prefix}/{one}", qos=1)
+        self._up.set()
+        log.info("%s:%d: connected", self._config.host, self._config.broker_port)
+        self._connected()
+
+    def _on_disconnect(
+        self, _client: paho.Client, _data: Any, _flags: Any, reason: Any, _properties: Any
+    ) -> None:
+        if self._up.is_set():
+            log.warning("the broker is away (%s); it is tried again", reason)
+        self._up.clear()
+
+    def _on_message(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
+        levels = tuple(message.topic.removeprefix(f"{self._config.prefix}/").split("/"))
+        self._fleet.take(levels, bytes(message.payload))
