@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from plant.learn.schema import PlantFile
+from plant.watch.file import ServeFile
 from tools.configuration import reference
 from tools.pages import write_or_check
 
@@ -14,6 +15,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "reference" / "plant.md"
 #: Files that the plant's commands take, in the order in which one comes to them.
 FILES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("PLANT.yaml of `auscult plant build`", PlantFile),
+    ("PLANT.yaml of `auscult plant serve`", ServeFile),
 )
 
 _HEAD = """\

@@ -33,4 +33,9 @@ COMMANDS: dict[str, Row] = {
         "plant.commands.rollout:inventory",
         "List which device runs which bundle, and what became of offers.",
     ),
+    "serve": Row(
+        "plant.commands.serve:serve",
+        "Keep what all devices tell in a database, and show it on one page.",
+    ),
+    "user": Row("plant.commands.user:user", "Add, list and remove users of the plant's page."),
 }

@@ -19,6 +19,7 @@ from agent.core.errors import ConfigError
 from agent.core.paths import FilePath
 from agent.core.schema import Strict, explain, explain_yaml, spelt
 from plant.rollout.config import RolloutConfig
+from plant.sections import of_learning
 from plant.watch.config import BrokerConfig
 
 _NAME = spelt(
@@ -184,6 +185,8 @@ def load_plant(path: Path) -> PlantFile:
         ) from fault
     except (yaml.YAMLError, ValueError, RecursionError) as fault:
         raise ConfigError(f"is not YAML: {explain_yaml(fault)}", where=path) from fault
+    if isinstance(data, dict):
+        data = of_learning(data)
     try:
         return PlantFile.model_validate(data, context={"base": path.absolute().parent})
     except ValidationError as fault:

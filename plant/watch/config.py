@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
-from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, model_validator
 
+from agent.core.paths import FilePath
 from agent.core.schema import Strict, spelt
 
 Role: TypeAlias = Literal["viewer", "operator", "admin"]
@@ -27,13 +27,13 @@ class TlsConfig(Strict):
     """Encryption of the connection to the broker."""
 
     ca_file: Annotated[
-        Path | None,
+        FilePath | None,
         Field(description="Certificates of the authorities trusted; null for the system's"),
     ] = None
     cert_file: Annotated[
-        Path | None, Field(description="This server's own certificate, when the broker asks")
+        FilePath | None, Field(description="This server's own certificate, when the broker asks")
     ] = None
-    key_file: Annotated[Path | None, Field(description="The private key to it")] = None
+    key_file: Annotated[FilePath | None, Field(description="The private key to it")] = None
 
     @model_validator(mode="after")
     def _pair(self) -> TlsConfig:
@@ -63,7 +63,7 @@ class BrokerConfig(Strict):
     ] = "auscult"
     username: Annotated[str | None, Field(min_length=1, description="User name")] = None
     password_file: Annotated[
-        Path | None, Field(description="File with the password on its first line")
+        FilePath | None, Field(description="File with the password on its first line")
     ] = None
     tls: Annotated[TlsConfig | None, Field(description="Encryption; null for none")] = None
     keepalive_seconds: Annotated[
@@ -95,7 +95,7 @@ class DatabaseConfig(Strict):
         ),
     ] = "sqlite:///plant.db"
     password_file: Annotated[
-        Path | None,
+        FilePath | None,
         Field(description="File with PostgreSQL's password on its first line; never in this file"),
     ] = None
     wait_seconds: Annotated[
@@ -175,7 +175,7 @@ class WatchConfig(Strict):
         ),
     ] = 300.0
     token_file: Annotated[
-        Path | None,
+        FilePath | None,
         Field(
             description="File with the devices' operators' token (`commands.token_file` there): "
             "then alarms can be answered on the page, too"

@@ -1,0 +1,1 @@
+"""The plant's database: what devices told, kept in SQLite or PostgreSQL."""

@@ -1,0 +1,1 @@
+"""Versions of the database's schema, one file each (Alembic)."""

@@ -1,0 +1,1 @@
+"""The plant's page: all machines, one alarm inbox, trends, export, users."""
