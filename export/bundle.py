@@ -232,11 +232,13 @@ def export_bundle(
                 plain_folder = Path(work) / "plain"
                 plain_folder.mkdir()
                 storage.copy(graph.path, plain_folder / ENCODER)
-                write_files(plain_folder, plain, windows, still)
+                indexes = write_files(plain_folder, plain, windows, still)
                 facts = graph_facts(encoder, preset, comparison, None)
                 seal(
                     plain_folder,
-                    draft_manifest(origin, machine, windows, plain, facts.quantization),
+                    draft_manifest(origin, machine, windows, plain, facts.quantization).model_copy(
+                        update={"indexes": indexes}
+                    ),
                 )
             change = compare_tests(folder, plain_folder, machine, record, progress)
             if change is not None:

@@ -36,7 +36,11 @@ _FILES = {
     "rows.json": "Where each row came from: a list of records, schema below.",
     "bank.hnsw": "hnswlib index over the bank, for large banks (space `cosine` or `l2`, "
     f"seed {SEED}; M, ef_construction, ef and the recall measured with them are in "
-    "`scorer.index.npy`). It may be absent: `bank.npy` is the source of truth.",
+    "`scorer.index.npy`). It may be absent: `bank.npy` is the source of truth. With "
+    "`scorer.index_basis.npy` (dim, columns) beside it, which large banks of 256 columns and more "
+    "have, it holds reduced rows (space `l2`): with c its first column and D the others, x "
+    "prepared, (x - c) D and then the length of what that leaves of x - c. `indexes` of the "
+    "manifest tells which.",
     "bank.<part>.hnsw": "The same for a k-NN part of a fusion, over its columns.",
     "scorer.<name>.npy": "What any other scorer learnt, see Scoring; `scorer.<part>.<name>.npy` "
     "of a fusion's parts, numbered from 0. Arrays of finite numbers; a wrong shape is refused.",

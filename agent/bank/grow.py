@@ -21,7 +21,7 @@ from agent.bank.draft import Draft, GrowthError
 from agent.bank.probation import KnownAlarm, Verdict, try_alarms
 from agent.bank.rise import MAX_RISE, check_rise
 from agent.bank.sound import ANSWERED
-from agent.bundle.facts import BankVersion, SightInfo
+from agent.bundle.facts import BankVersion, IndexInfo, SightInfo
 from agent.bundle.files import is_index_file, is_state_file
 from agent.bundle.manifest import (
     BANK,
@@ -164,7 +164,8 @@ def make_version(
         manifest = _manifest(
             parent, draft, fitted, growth, None if gate is None else gate.config, sight
         )
-        _write(folder, copy.folder, parent.files, draft, fitted)
+        indexes = _write(folder, copy.folder, parent.files, draft, fitted)
+        manifest = manifest.model_copy(update={"indexes": indexes})
         if parent.parity is not None:
             # The embeddings that its graphs must give stay; what the new bank scores for them not.
             parity = renew_scores(
@@ -304,8 +305,12 @@ def _write(
     listed: Collection[str],
     draft: Draft,
     fitted: FittedScorer,
-) -> None:
-    """Every file but the manifest: the bank anew, the rest from its parent."""
+) -> dict[str, IndexInfo]:
+    """Write every file but the manifest: the bank anew, the rest from its parent.
+
+    Returns:
+        What the manifest tells of the indexes of large banks, by file.
+    """
     for name in listed:
         if name not in _REMADE and not is_state_file(name):
             # Copied, not linked: writing over the exported file must not reach the versions.
@@ -317,7 +322,7 @@ def _write(
         np.save(folder / GATE, draft.gate_vectors, allow_pickle=False)
         write_json(folder / GATE_ROWS, [row.model_dump(mode="json") for row in draft.gate_rows])
     indexed = any(is_index_file(name) for name in listed)
-    write_scorer(
+    return write_scorer(
         folder,
         fitted.config,
         HealthySet(draft.vectors, draft.rows),

@@ -259,3 +259,24 @@ class BankVersion(Strict):
     forced: Annotated[
         tuple[str, ...], Field(description="Known alarms that a person let it silence, by id")
     ] = ()
+
+
+class IndexInfo(Strict):
+    """The index of a large bank; what small banks have is not looked at."""
+
+    rows: Annotated[int, Field(gt=0, description="Rows it is of")]
+    columns: Annotated[
+        int,
+        Field(
+            gt=0,
+            description="Numbers it holds for a row: of an embedding's length the vector itself, "
+            "of fewer its reduced form (`scorer.index_basis.npy`)",
+        ),
+    ]
+    m: Annotated[int, Field(gt=0, description="Links of a row on each level above the ground")]
+    ef_construction: Annotated[int, Field(gt=0, description="Candidates weighed for a new row")]
+    ef: Annotated[int, Field(gt=0, description="Candidates weighed in a search")]
+    recall: Annotated[
+        float | None, Field(ge=0, le=1, description="Share of nearest rows proposed, as measured")
+    ]
+    used: Annotated[bool, Field(description="false: too few, so that every row is compared")]

@@ -11,6 +11,8 @@ SHA-256; nothing in it is ever unpickled.
     bank.npy            memory bank, float32 (rows, dim), embeddings of healthy windows
     rows.npy            k-NN: row constants, float32 (rows, 2): weight and offset of each distance
     bank.hnsw           k-NN: HNSW index over the bank; rebuilt from bank.npy when absent
+    scorer.index_basis.npy  of a large bank of long embeddings: centre and directions of the reduced
+                        rows that its index holds, float32 (dim, columns)
     scorer.<name>.npy   what any other scorer learnt; scorer.<part>.<name>.npy, bank.<part>.hnsw
                         those of a fusion's parts
     rows.json           one record per row: source file, start, domain, attributes
@@ -44,6 +46,7 @@ from agent.bundle.facts import (
     AgreementInfo,
     BankVersion,
     ConditionsInfo,
+    IndexInfo,
     LevelInfo,
     ParityInfo,
     ProcessorInfo,
@@ -353,6 +356,13 @@ class Manifest(Strict):
             "seconds since 1970 at export, or `--counter`; 0 when not counted, in older bundles",
         ),
     ] = 0
+    indexes: Annotated[
+        dict[str, IndexInfo],
+        Field(
+            description="How large banks are indexed, by the index's file; empty of small banks, "
+            "whose rows are all compared, and in older bundles"
+        ),
+    ] = {}
     files: Annotated[
         dict[str, FileRecord], Field(description="Every other file of the bundle, by name")
     ]

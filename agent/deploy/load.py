@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
 
 from agent.activity.levels import BANDS
 from agent.activity.still import StillFrames, StillGate
@@ -34,11 +33,11 @@ from agent.bundle.manifest import (
 )
 from agent.bundle.plain import altered
 from agent.bundle.private import SealedCopy, private_copy
+from agent.bundle.rows import read_rows
 from agent.calibrate.limits import HealthyScores, Significance, significance
 from agent.config.encode import InferenceConfig
 from agent.core.errors import AuscultError, BundleError
 from agent.core.records import Matrix
-from agent.core.schema import explain
 from agent.deploy.parity import Parity, agreeing_encoder
 from agent.drift.baseline import Baseline, DriftError, load_baseline
 from agent.encode.frames import Encoder
@@ -50,8 +49,6 @@ from agent.score.gate import IdleGate
 from agent.score.knn import EXACT_UP_TO, KnnScorer
 from agent.score.scorer import HealthySet, Scorer, State, StateError
 from agent.score.space import space_of
-
-_ROWS = TypeAdapter(tuple[Row, ...])
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +184,7 @@ def load(
     """
     path, manifest = copy.folder, copy.manifest
     vectors = _array(path / BANK, manifest.encoder.dim, "(rows, encoder.dim)")
-    rows = _rows(path / ROWS)
+    rows = read_rows(path / ROWS)
     if not len(vectors) == len(rows) > 0:
         raise altered(
             f"{BANK} and {ROWS} hold {len(vectors)} and {len(rows)} rows: not the same number, or "
@@ -245,7 +242,7 @@ def _scorer(path: Path, manifest: Manifest, bank: HealthySet, state: State) -> S
     return scorer
 
 
-def _healthy(path: Path, manifest: Manifest, rows: tuple[Row, ...]) -> HealthyScores | None:
+def _healthy(path: Path, manifest: Manifest, rows: Sequence[Row]) -> HealthyScores | None:
     if HEALTHY_SCORES not in manifest.files:
         return None
     place = path / HEALTHY_SCORES
@@ -268,7 +265,10 @@ def _gate(path: Path, manifest: Manifest, scorer: Scorer, bank: HealthySet) -> I
             f"holds {len(vectors)} rows where the manifest says {config.rows}", path / GATE
         )
     space = space_of(manifest.scorer, bank.vectors)
-    # A nearest-neighbour scorer has prepared its bank already: shared, not copied.
+    # A nearest-neighbour scorer has prepared its bank already: shared, not copied. A large one
+    # stays in its file.
+    if isinstance(scorer, KnnScorer) and scorer.indexed:
+        return IdleGate(vectors, scorer.nearest, space, config)
     ready = scorer.ready if isinstance(scorer, KnnScorer) else space.prepare(bank.vectors)
     return IdleGate(vectors, ready, space, config)
 
@@ -373,12 +373,3 @@ def _load(path: Path, *, mapped: bool = False) -> Any:
     except Exception as fault:
         # NumPy reads a header with Python's own parser, whose errors are of many kinds.
         raise BundleError(f"is not a NumPy array: {fault}", where=path) from fault
-
-
-def _rows(path: Path) -> tuple[Row, ...]:
-    try:
-        return _ROWS.validate_json(path.read_bytes())
-    except ValidationError as fault:
-        raise altered(explain(fault), path) from fault
-    except OSError as fault:
-        raise BundleError(f"cannot be read: {fault.strerror}", where=path) from fault

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from rich.progress import Progress
 
-from agent.bundle.facts import ViewInfo
+from agent.bundle.facts import IndexInfo, ViewInfo
 from agent.bundle.manifest import (
     DRIFT,
     ENCODER,
@@ -159,11 +159,12 @@ def assemble(
         origin, material.machine, windows, final, graph.quantization, drift, graph.views,
         rehearsal.agreement, graph.notes,
     )  # fmt: skip
-    _write(folder, material, final, drift, graph.grid, progress, sound=sound)
+    indexes = _write(folder, material, final, drift, graph.grid, progress, sound=sound)
     beside = final if plain is detector else plain
     parity = write_parity(folder, final, beside, windows.rows, graph.similar)
     update = {
         **parity,
+        "indexes": indexes,
         "machine": machine_name or origin.machine,
         "counter": int(time.time()) if counter is None else counter,
     }
@@ -179,9 +180,9 @@ def _write(
     progress: Progress,
     *,
     sound: bool,
-) -> None:
+) -> dict[str, IndexInfo]:
     windows, heard, info = material.windows, material.heard, detector.info
-    write_files(folder, detector, windows, material.still)
+    indexes = write_files(folder, detector, windows, material.still)
     if drift.baseline is not None:
         save_baseline(drift.baseline, folder / DRIFT)
     _write_spectrum(folder, windows, heard, info, progress)
@@ -192,6 +193,7 @@ def _write(
             folder / ENCODER, info, grid, windows.waveforms, windows.rows, heard, progress
         )
         write_patches(folder, patches)
+    return indexes
 
 
 def _write_spectrum(

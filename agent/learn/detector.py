@@ -12,7 +12,7 @@ import numpy as np
 from rich.progress import Progress
 
 from agent.activity.still import StillFrames, fit_still
-from agent.bundle.facts import SightInfo
+from agent.bundle.facts import IndexInfo, SightInfo
 from agent.bundle.manifest import (
     BANK,
     FAULTS,
@@ -209,15 +209,20 @@ def _embedded(
 
 def write_files(
     folder: Path, detector: Detector, windows: WindowSet, still: WindowSet | None
-) -> None:
-    """Everything of a bundle but the graph and the manifest."""
+) -> dict[str, IndexInfo]:
+    """Write everything of a bundle but the graph and the manifest.
+
+    Returns:
+        What the manifest tells of the indexes of large banks, by file.
+    """
     np.save(folder / BANK, detector.vectors, allow_pickle=False)
     np.save(folder / HEALTHY_SCORES, detector.fitted.healthy_scores, allow_pickle=False)
     write_json(folder / ROWS, [row.model_dump(mode="json") for row in windows.rows])
     if detector.faults is not None and np.isfinite(detector.faults).all():
         np.save(folder / FAULTS, detector.faults, allow_pickle=False)
     fitted = detector.fitted
-    write_scorer(folder, fitted.config, HealthySet(detector.vectors, windows.rows), fitted.state)
+    healthy = HealthySet(detector.vectors, windows.rows)
+    indexes = write_scorer(folder, fitted.config, healthy, fitted.state)
     if detector.still is not None:
         for name, levels in zip(
             STILL_FILES, (detector.still.still, detector.still.running), strict=True
@@ -226,3 +231,4 @@ def write_files(
     if still is not None and detector.gate is not None and detector.gate_vectors is not None:
         np.save(folder / GATE, detector.gate_vectors, allow_pickle=False)
         write_json(folder / GATE_ROWS, [row.model_dump(mode="json") for row in still.rows])
+    return indexes

@@ -32,7 +32,7 @@ class MemoryBank:
 
     vectors: Matrix
     constants: Matrix
-    rows: tuple[Row, ...]
+    rows: Sequence[Row]
 
     def __len__(self) -> int:
         """Number of rows."""

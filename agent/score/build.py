@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from agent.bundle.facts import IndexInfo
 from agent.bundle.files import _PART_INDEX, _STATE, CONSTANTS, state_file
 from agent.bundle.manifest import INDEX, ROW_CONSTANTS
 from agent.config.scorer import FusionConfig, ScorerConfig
@@ -26,7 +27,7 @@ from agent.score.fusion import (
 from agent.score.index import write_index
 from agent.score.knn import KnnScorer
 from agent.score.methods import build_method, fit_method, left_out
-from agent.score.neighbours import PrototypeScorer
+from agent.score.neighbours import BASIS, PLAN, PrototypeScorer, read_plan
 from agent.score.scorer import HealthySet, Scorer, State, Vector
 
 
@@ -124,7 +125,7 @@ def write_scorer(
     *,
     index_from: int = 0,
     parent: Path | None = None,
-) -> None:
+) -> dict[str, IndexInfo]:
     """Write a scorer's arrays and the indexes of its banks.
 
     Args:
@@ -135,24 +136,71 @@ def write_scorer(
         index_from: Banks of more rows than this are indexed.
         parent: Bundle whose indexes are added to, where their rows are the first of this one's.
 
+    Returns:
+        What the manifest tells of the indexes of large banks, by file.
+
     Raises:
         BundleError: The disk is full.
     """
-    for name, array in state.items():
-        np.save(folder / state_file(name), array, allow_pickle=False)
+    made: dict[str, npt.NDArray[Any]] = dict(state)
+    told: dict[str, IndexInfo] = {}
     for part, knn in knn_parts(build_scorer(config, healthy, state)).items():
         if len(knn.bank) > index_from:
             before = None if parent is None else parent / index_file(part)
             if part and isinstance(config, FusionConfig):
                 # What standardises the rows is learnt anew: the old index holds other points.
                 before = before if config.parts[int(part)].standardize == "none" else None
-            write_index(
-                folder / index_file(part),
-                knn.bank.vectors,
-                knn.config.metric,
-                knn.plan,
-                grown_from=before if before is not None and before.is_file() else None,
-            )
+            if before is not None and not before.is_file():
+                before = None
+            info = _write_one(folder / index_file(part), part, knn, made, before)
+            if info is not None:
+                told[index_file(part)] = info
+    for name, array in made.items():
+        np.save(folder / state_file(name), array, allow_pickle=False)
+    return told
+
+
+def _write_one(
+    path: Path,
+    part: str,
+    knn: KnnScorer,
+    state: dict[str, npt.NDArray[Any]],
+    before: Path | None,
+) -> IndexInfo | None:
+    """Write the index of one bank, and put into `state` how it was made in the end."""
+    vectors, metric = knn.bank.vectors, knn.config.metric
+    start = f"{part}." if part else ""
+    if start + PLAN not in state:  # small: every row is compared
+        write_index(path, vectors, metric, knn.plan, grown_from=before)
+        return None
+    plan, reduction = knn.plan, knn.reduction
+    if before is not None:
+        # Its rows are reduced as they were: by other directions none of it could be kept.
+        names = [file.name for file in before.parent.iterdir()]
+        old = read_state(before.parent, [n for n in names if n.startswith(f"scorer.{start}index")])
+        mine = {name.removeprefix(start): array for name, array in old.items()}
+        was, reduction = read_plan(mine, vectors.shape[1])
+        plan = plan if was is None else was
+    recall = knn.config.recall
+    plan = write_index(
+        path, vectors, metric, plan, reduction=reduction, recall=recall, grown_from=before
+    )
+    if before is not None and not plan.usable:
+        reduction = knn.reduction
+        plan = write_index(path, vectors, metric, knn.plan, reduction=reduction, recall=recall)
+    state[start + PLAN] = plan.array()
+    state.pop(start + BASIS, None)
+    if reduction is not None:
+        state[start + BASIS] = reduction.array()
+    return IndexInfo(
+        rows=len(vectors),
+        columns=vectors.shape[1] if reduction is None else reduction.columns,
+        m=plan.links,
+        ef_construction=plan.weighed,
+        ef=plan.ef,
+        recall=plan.recall,
+        used=plan.usable,
+    )
 
 
 def knn_parts(scorer: Scorer) -> dict[str, KnnScorer]:

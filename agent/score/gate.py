@@ -12,7 +12,7 @@ on either side, and what they would do is measured on recordings they were not f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -43,11 +43,18 @@ class IdleGate:
     Args:
         vectors: Embeddings of idle and noise recordings, float32 `(n, dim)`.
         ready: The healthy bank's points in that space, float32 `(m, columns)`; shared, not copied.
+            Of a large bank what gives the distance of each of some embeddings to the nearest row.
         space: Where they are compared.
         config: Margin and reach.
     """
 
-    def __init__(self, vectors: Matrix, ready: Matrix, space: Space, config: Gate) -> None:
+    def __init__(
+        self,
+        vectors: Matrix,
+        ready: Matrix | Callable[[Matrix], npt.NDArray[np.float32]],
+        space: Space,
+        config: Gate,
+    ) -> None:
         self.config = config
         self._space = space
         self._gate = space.prepare(vectors)
@@ -61,7 +68,11 @@ class IdleGate:
         """
         ready = self._space.prepare(embeddings)
         near = _nearest(ready, self._gate, self._space.metric)
-        away = _nearest(ready, self._healthy, self._space.metric)
+        healthy = self._healthy
+        if callable(healthy):
+            away = np.asarray(healthy(embeddings), near.dtype)
+        else:
+            away = _nearest(ready, healthy, self._space.metric)
         return _idle(near, away, self.config.margin, self.config.reach)
 
 

@@ -2,12 +2,13 @@
 
 The raw vectors are the source of truth: the index only proposes candidates, which are compared
 exactly, and it can be made anew from them at any time. How it is made is chosen at export, by the
-share of nearest rows that it proposes.
+share of nearest rows that it proposes. Of long embeddings it holds a reduced form
+(agent/score/reduction.py).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,20 @@ import numpy as np
 from agent.config.scorer_knn import Metric
 from agent.core.errors import BundleError
 from agent.core.records import Matrix
-from agent.score.bank import distances, prepare
+from agent.score.bank import prepare
 from agent.score.index_check import check_index
+from agent.score.recall import Question, ask_between
+from agent.score.reduction import COLUMNS, REDUCED_FROM_DIM, Reduction, fit_reduction
 
 # Candidates the index proposes for exact comparison: the nearest row after normalising need not be
 # the nearest before.
 CANDIDATES = 128
 SEED = 0
-# Queries that measure recall.
-_ASKED = 256
-_BLOCK = 32
+# How a larger bank is indexed is chosen on so many of its rows, and then measured on all.
+_CHOSEN_ON = 100_000
+# A search weighs so many candidates at most to reach the recall with an index that there is.
+_MOST_EF = 512
+_BLOCK = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,43 +79,54 @@ def space(metric: Metric) -> str:
     return "cosine" if metric == "cosine" else "l2"
 
 
-def build_index(vectors: Matrix, metric: Metric, plan: IndexPlan | None = None) -> Any:
+def build_index(
+    vectors: Matrix,
+    metric: Metric,
+    plan: IndexPlan | None = None,
+    reduction: Reduction | None = None,
+) -> Any:
     """Index a bank; one thread and a fixed seed, so that equal banks give equal bytes.
 
     Args:
         vectors: float32, shape `(rows, dim)`; labels are the row numbers.
         metric: Distance of the scorer.
         plan: How; the usual way when None.
+        reduction: What the index holds in the place of the vectors; they themselves when None.
     """
-    import hnswlib  # noqa: PLC0415 - only large banks and export pay for it
-
     plan = plan or IndexPlan()
-    index = hnswlib.Index(space=space(metric), dim=vectors.shape[1])
+    index = _empty(metric, vectors.shape[1], reduction)
     index.init_index(
         max_elements=len(vectors),
         M=plan.links,
         ef_construction=plan.weighed,
         random_seed=SEED,
     )
-    index.add_items(vectors, num_threads=1)
+    _add(index, vectors, 0, metric, reduction)
     return index
 
 
-def choose_plan(vectors: Matrix, metric: Metric, recall: float, *, seed: int = 0) -> IndexPlan:
+def read_index(path: Path, rows: int, dim: int, metric: Metric, reduction: Reduction | None) -> Any:
+    """Read an index that was checked.
+
+    Args:
+        path: The file.
+        rows: Rows that it must have room for.
+        dim: Length of an embedding.
+        metric: Distance of the scorer.
+        reduction: What it was made with.
+    """
+    index = _empty(metric, dim, reduction)
+    index.load_index(str(path), max_elements=rows)
+    return index
+
+
+def choose_plan(
+    vectors: Matrix, metric: Metric, recall: float, *, seed: int = 0
+) -> tuple[IndexPlan, Reduction | None]:
     """The cheapest way of indexing a bank that proposes enough of the nearest rows.
 
-    As `plan_index`, short of the index.
-    """
-    return plan_index(vectors, metric, recall, seed=seed)[0]
-
-
-def plan_index(
-    vectors: Matrix, metric: Metric, recall: float, *, seed: int = 0
-) -> tuple[IndexPlan, Any]:
-    """The cheapest way of indexing a bank that proposes enough of the nearest rows, and the index.
-
-    Asked for are points between a row and its neighbourhood: a tenth of the way from a row to
-    another one at random, where no row lies.
+    A bank of more than 100,000 rows is judged by so many of them, evenly; `write_index` measures
+    again what it has made of them all.
 
     Args:
         vectors: float32, shape `(rows, dim)`.
@@ -119,38 +135,32 @@ def plan_index(
         seed: Of the queries.
 
     Returns:
-        The plan, with the recall it reached (not `usable` when no plan reaches it), and the index
-        made by it.
+        The plan, with the recall it reached (not `usable` when no plan reaches it), and what is
+        indexed in the place of long vectors.
     """
-    ready = prepare(vectors, metric)
-    random = np.random.default_rng(seed)
-    first, second = random.integers(0, len(ready), (2, min(_ASKED, len(ready))))
-    asked = prepare(ready[first] + 0.1 * (ready[second] - ready[first]), metric)
-    nearest = np.concatenate(
-        [
-            distances(asked[at : at + _BLOCK], ready, metric).min(axis=1)
-            for at in range(0, len(asked), _BLOCK)
-        ]
-    )
+    some = np.ascontiguousarray(vectors[:: -(-len(vectors) // _CHOSEN_ON)])
+    question = ask_between(some, metric, seed=seed)
+    for columns in COLUMNS if vectors.shape[1] >= REDUCED_FROM_DIM else ():
+        reduction = fit_reduction(prepare(some, metric), columns)
+        plan = _cheapest(question, recall, reduction)
+        if plan.usable:
+            return plan, reduction
+    return _cheapest(question, recall, None), None
+
+
+def _cheapest(question: Question, recall: float, reduction: Reduction | None) -> IndexPlan:
+    """The first of the plans that reaches a recall; else the last, not usable."""
     index: Any = None
     made: IndexPlan | None = None
+    reached = 0.0
     for plan in PLANS:
         if made is None or (made.links, made.weighed) != (plan.links, plan.weighed):
-            index, made = build_index(ready, metric, plan), plan
-        index.set_ef(plan.ef)
-        labels, _ = index.knn_query(asked, k=min(CANDIDATES, len(ready)), num_threads=1)
-        # By distance, not by number: of equal rows either will do.
-        found = np.array(
-            [
-                distances(asked[i : i + 1], ready[label], metric).min()
-                for i, label in enumerate(labels.astype(np.int64))
-            ]
-        )
-        reached = float(np.mean(found <= nearest * (1 + 1e-4) + 1e-6))
+            index = build_index(question.vectors, question.metric, plan, reduction)
+            made = plan
+        reached = _recall(index, question, plan, reduction)
         if reached >= recall:
-            return IndexPlan(plan.links, plan.weighed, plan.ef, reached), index
-    last = PLANS[-1]
-    return IndexPlan(last.links, last.weighed, last.ef, reached, usable=False), index
+            return replace(plan, recall=reached)
+    return replace(PLANS[-1], recall=reached, usable=False)
 
 
 def write_index(
@@ -159,8 +169,10 @@ def write_index(
     metric: Metric,
     plan: IndexPlan | None = None,
     *,
+    reduction: Reduction | None = None,
+    recall: float | None = None,
     grown_from: Path | None = None,
-) -> None:
+) -> IndexPlan:
     """Build and write an index.
 
     Args:
@@ -168,33 +180,101 @@ def write_index(
         vectors: float32, shape `(rows, dim)`.
         metric: Distance of the scorer.
         plan: How.
+        reduction: What the index holds in the place of the vectors; of `grown_from` as well.
+        recall: Share of the nearest rows that it must propose: measured, and reached by weighing
+            more candidates, or building more thoroughly, where `plan` does not; not measured when
+            None.
         grown_from: Index of this bank's first rows, which is read and added to (never changed
             itself); one that is not that is left alone, and all is indexed anew.
+
+    Returns:
+        The plan, with the recall that was measured.
 
     Raises:
         BundleError: The file is not as long as it should be; the library is silent about a full
             disk.
     """
-    index = None if grown_from is None else _grown(grown_from, vectors, metric)
+    plan = plan or IndexPlan()
+    index = None if grown_from is None else _grown(grown_from, vectors, metric, reduction)
     if index is None:
-        index = build_index(vectors, metric, plan)
+        index = build_index(vectors, metric, plan, reduction)
+    if recall is not None and plan.usable:
+        question = ask_between(vectors, metric)
+        plan = _asked_more(index, question, plan, recall, reduction)
+        if not plan.usable:
+            index, plan = _thorough(question, plan, recall, reduction)
     index.save_index(str(path))
     if path.stat().st_size != index.index_file_size():
         raise BundleError(
             "was not written in full", where=path, remedy="Is the disk full? Make room and repeat."
         )
+    return plan
 
 
-def _grown(path: Path, vectors: Matrix, metric: Metric) -> Any:
+def _asked_more(
+    index: Any, question: Question, plan: IndexPlan, recall: float, reduction: Reduction | None
+) -> IndexPlan:
+    """The plan with the fewest candidates weighed in a search that reaches the recall."""
+    while True:
+        reached = _recall(index, question, plan, reduction)
+        plan = replace(plan, recall=reached, usable=reached >= recall)
+        if plan.usable or plan.ef >= _MOST_EF:
+            return plan
+        plan = replace(plan, ef=min(2 * plan.ef, _MOST_EF))
+
+
+def _thorough(
+    question: Question, plan: IndexPlan, recall: float, reduction: Reduction | None
+) -> tuple[Any, IndexPlan]:
+    """The index of the next more thorough plan that reaches the recall; of the last, if none."""
+    better = [
+        other for other in PLANS if (other.links, other.weighed) > (plan.links, plan.weighed)
+    ] or [PLANS[-1]]
+    index: Any = None
+    for other in better:
+        index = build_index(question.vectors, question.metric, other, reduction)
+        plan = _asked_more(index, question, other, recall, reduction)
+        if plan.usable:
+            break
+    return index, plan
+
+
+def _recall(index: Any, question: Question, plan: IndexPlan, reduction: Reduction | None) -> float:
+    index.set_ef(plan.ef)
+    count = min(CANDIDATES, len(question.vectors))
+    return question.share(index, count, lambda ready: _reduced(ready, reduction))
+
+
+def _grown(path: Path, vectors: Matrix, metric: Metric, reduction: Reduction | None) -> Any:
     """An index with the rows added that it lacks; None when its rows are not this bank's first."""
-    import hnswlib  # noqa: PLC0415
-
     try:
-        count = check_index(path, vectors, metric)
+        count = check_index(path, vectors, metric, reduction)
     except BundleError:
         return None
-    index = hnswlib.Index(space=space(metric), dim=vectors.shape[1])
-    index.load_index(str(path), max_elements=len(vectors))
-    if count < len(vectors):
-        index.add_items(vectors[count:], np.arange(count, len(vectors)), num_threads=1)
+    index = read_index(path, len(vectors), vectors.shape[1], metric, reduction)
+    _add(index, vectors, count, metric, reduction)
     return index
+
+
+def _empty(metric: Metric, dim: int, reduction: Reduction | None) -> Any:
+    import hnswlib  # noqa: PLC0415 - only large banks and export pay for it
+
+    if reduction is None:
+        return hnswlib.Index(space=space(metric), dim=dim)
+    # Prepared vectors are compared: for unit vectors (1 - cos) / 2 is a quarter of the square.
+    return hnswlib.Index(space="l2", dim=reduction.columns)
+
+
+def _add(
+    index: Any, vectors: Matrix, first: int, metric: Metric, reduction: Reduction | None
+) -> None:
+    """Add the rows from `first` on, a block at a time: a mapped bank is not copied as a whole."""
+    for at in range(first, len(vectors), _BLOCK):
+        part = vectors[at : at + _BLOCK]
+        if reduction is not None:
+            part = reduction.apply(prepare(part, metric))
+        index.add_items(part, np.arange(at, at + len(part)), num_threads=1)
+
+
+def _reduced(ready: Matrix, reduction: Reduction | None) -> Matrix:
+    return ready if reduction is None else reduction.apply(ready)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ from agent.config.scorer_knn import Metric
 from agent.core.errors import BundleError
 from agent.core.records import Matrix
 from agent.score.bank import prepare
+from agent.score.reduction import Reduction
 
 _HEADER = struct.Struct("<6QiI3QdQ")
 _WORD = struct.Struct("<I")
@@ -55,13 +57,16 @@ class _Header(NamedTuple):
     ef_construction: int
 
 
-def check_index(path: Path, vectors: Matrix, metric: Metric) -> int:
+def check_index(
+    path: Path, vectors: Matrix, metric: Metric, reduction: Reduction | None = None
+) -> int:
     """Hold an index file to a bank: may hnswlib be let at it?
 
     Args:
         path: The file.
         vectors: The bank, float32 `(rows, dim)`.
         metric: Distance of the scorer.
+        reduction: What the index holds in the place of the vectors; they themselves when None.
 
     Returns:
         How many rows it is of: the bank's first, all of them or fewer.
@@ -78,14 +83,15 @@ def check_index(path: Path, vectors: Matrix, metric: Metric) -> int:
     if len(data) < _HEADER.size:
         raise _bad(path, "it ends within its header")
     header = _Header._make(_HEADER.unpack(data))
-    _check_header(path, header, len(vectors), vectors.shape[1])
+    columns = vectors.shape[1] if reduction is None else reduction.columns
+    _check_header(path, header, len(vectors), columns)
     levels_at = _HEADER.size + header.rows * header.size_per_element
     if levels_at + header.rows * _WORD.size > size:
         raise _bad(path, f"it ends before the last of its {header.rows} rows")
     levels = _check_levels(path, header, levels_at, size)
     if levels[header.entry] != header.max_level or levels.max() != header.max_level:
         raise _bad(path, "its entry point is not on its highest level")
-    _check_rows(path, header, vectors, metric)
+    _check_rows(path, header, columns, lambda at: _expected(vectors[at], metric, reduction))
     return header.rows
 
 
@@ -145,13 +151,30 @@ def _check_levels(path: Path, header: _Header, begin: int, size: int) -> npt.NDA
     return levels
 
 
-def _check_rows(path: Path, header: _Header, vectors: Matrix, metric: Metric) -> None:
+def _expected(
+    vectors: Matrix, metric: Metric, reduction: Reduction | None
+) -> tuple[Matrix, Matrix | float]:
+    """Vectors as an index holds them, and how far they may be off beside their own digits."""
+    ready = prepare(vectors, metric)
+    if reduction is None:
+        return ready, _TOLERANCE
+    # A sum over all columns: its rounding goes by the whole vector, not by the number it gives.
+    size = np.linalg.norm(ready, axis=1, keepdims=True) + np.linalg.norm(reduction.centre)
+    return reduction.apply(ready), _TOLERANCE * size
+
+
+def _check_rows(
+    path: Path,
+    header: _Header,
+    columns: int,
+    expected: Callable[[slice], tuple[Matrix, Matrix | float]],
+) -> None:
     """Labels are the row numbers, vectors the bank's, and links lead to rows."""
     kind: Any = np.dtype(
         [
             ("length", "<u4"),
             ("links", "<u4", (header.max_m0,)),
-            ("vector", "<f4", (vectors.shape[1],)),
+            ("vector", "<f4", (columns,)),
             ("label", "<u8"),
         ]
     )
@@ -164,8 +187,9 @@ def _check_rows(path: Path, header: _Header, vectors: Matrix, metric: Metric) ->
         long = part["length"] > header.max_m0
         linked = slots[None, :] < part["length"][:, None]
         astray = (linked & (part["links"] >= header.rows)).any(axis=1)
-        ready = prepare(vectors[begin : begin + len(part)], metric)
-        other = ~np.isclose(part["vector"], ready, atol=_TOLERANCE).all(axis=1)
+        ready, slack = expected(slice(begin, begin + len(part)))
+        off = np.abs(part["vector"] - ready)  # NaN is never within the tolerance
+        other = ~(off <= slack + _TOLERANCE * np.abs(ready)).all(axis=1)
         for wrong, what in (
             (long, "has more links than there may be"),
             (astray, "links to rows that there are not"),

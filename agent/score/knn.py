@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,22 @@ from agent.config.scorer_knn import KnnConfig
 from agent.core.errors import BundleError
 from agent.core.records import Matrix
 from agent.score.bank import OFFSET, WEIGHT, MemoryBank, blocks, distances, prepare
-from agent.score.index import CANDIDATES, IndexPlan, build_index, space
+from agent.score.index import CANDIDATES, IndexPlan, build_index, read_index
 from agent.score.index_check import check_index
+from agent.score.mapped import hand_back
 from agent.score.normalize import nearest_k
+from agent.score.reduction import Reduction
 
 # Below this many rows a plain matrix product beats any index (and is exact).
 EXACT_UP_TO = 20_000
 # A device makes an index anew of so many rows at most: a million would take it an hour.
 _REBUILT_UP_TO = 100_000
+# Candidates of a reduced index are compared so many at first, and then all that may still win.
+_FIRST = 16
+# What rounding may add to a distance between reduced vectors, of the vectors' lengths.
+_SLACK = 1e-5
+# Rows read from a mapped file before its pages are handed back: 16 pages come with each.
+_HELD_ROWS = 512
 
 
 class KnnScorer:
@@ -29,7 +38,8 @@ class KnnScorer:
 
     Small banks are searched exactly. Larger ones take candidates from the HNSW index, when there is
     one, and rank those exactly from the raw vectors, so the index can only miss a row, never
-    misjudge one.
+    misjudge one. Distances in a reduced index are lower bounds: candidates that cannot win are not
+    read.
 
     Args:
         bank: Rows and their constants.
@@ -37,6 +47,7 @@ class KnnScorer:
         index: `bank.hnsw`; read on `start`, only when the bank is large.
         plan: How the index was made; the usual way when None. One that missed its recall is not
             used.
+        reduction: What the index holds in the place of the vectors; they themselves when None.
     """
 
     def __init__(
@@ -46,10 +57,13 @@ class KnnScorer:
         index: Path | None = None,
         *,
         plan: IndexPlan | None = None,
+        reduction: Reduction | None = None,
     ) -> None:
         self.bank = bank
         self.config = config
         self.plan = plan or IndexPlan()
+        self.reduction = reduction
+        self._read = 0  # rows, since pages of the bank's file were handed back
         self._index_path = index
         self._index: Any = None
         self._ready: Matrix | None = None
@@ -61,9 +75,17 @@ class KnnScorer:
         large = len(self.bank) > EXACT_UP_TO
         if self._index_path is not None and large and self.plan.usable:
             # Candidates are prepared as they come: the raw vectors may stay in their file.
-            self._index = _load_index(self._index_path, self.bank.vectors, self.config, self.plan)
+            self._index = _load_index(
+                self._index_path, self.bank.vectors, self.config, self.plan, self.reduction
+            )
+            hand_back(self.bank.vectors)
         else:
             self._ready = prepare(self.bank.vectors, self.config.metric)
+
+    @property
+    def indexed(self) -> bool:
+        """Whether it searches by an index, its rows in their file; known once started."""
+        return self._index is not None
 
     @property
     def ready(self) -> Matrix:
@@ -90,16 +112,91 @@ class KnnScorer:
                 table = distances(queries[part], self.ready, self.config.metric)
                 scores[part], rows[part] = self._rank(table, None)
             return scores, rows
-        count = min(max(CANDIDATES, self.config.k), len(self.bank))
-        try:
-            labels, _ = self._index.knn_query(queries, k=count, num_threads=1)
-        except RuntimeError:  # fewer rows are linked to each other than are asked for
-            labels = np.tile(np.arange(len(self.bank)), (len(queries), 1))
-        for i, label in enumerate(labels.astype(np.int64)):
-            near = prepare(self.bank.vectors[label], self.config.metric)
-            table = distances(queries[i : i + 1], near, self.config.metric)
-            scores[i : i + 1], rows[i : i + 1] = self._rank(table, label)
+        for i, (label, bound) in enumerate(self._proposed(queries)):
+            one = slice(i, i + 1)
+            scores[one], rows[one] = self._rank(*self._able(queries[one], label, bound))
         return scores, rows
+
+    def _able(
+        self, query: Matrix, label: npt.NDArray[np.int64], bound: npt.NDArray[np.float32] | None
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        """Distances `(1, n)` to the candidates that may be among the k best, and those candidates.
+
+        The most promising are compared first; what by its bound cannot be better is left unread.
+        """
+        first = max(_FIRST, self.config.k)
+        if bound is None or len(label) <= first:
+            return self._compare(query, label), label
+        constants = self.bank.constants[label]
+        weight, offset = constants[:, WEIGHT], constants[:, OFFSET]
+        least = np.where(weight < 0, -np.inf, bound * weight - offset)
+        order = np.argsort(least, kind="stable")
+        label, least = label[order], least[order]
+        weight, offset = weight[order], offset[order]
+        table = self._compare(query, label[:first])
+        weighted = table[0] * weight[:first] - offset[:first]
+        kth = np.partition(weighted, self.config.k - 1)[self.config.k - 1]
+        # In order, so that what may still win follows at once.
+        stop = max(first, int(np.searchsorted(least, kth, side="right")))
+        if stop > first:
+            table = np.concatenate([table, self._compare(query, label[first:stop])], axis=1)
+        return table, label[:stop]
+
+    def nearest(self, embeddings: Matrix) -> npt.NDArray[np.float32]:
+        """Plain distances to the nearest row, without constants.
+
+        Args:
+            embeddings: float32, shape `(m, dim)`.
+
+        Returns:
+            float32 `(m,)`.
+        """
+        self.start()
+        queries = prepare(embeddings, self.config.metric)
+        if self._index is None:
+            return np.concatenate(
+                [
+                    distances(queries[part], self.ready, self.config.metric).min(axis=1)
+                    for part in blocks(len(queries), len(self.bank))
+                ]
+            )
+        return np.array(
+            [
+                self._compare(queries[i : i + 1], label).min()
+                for i, (label, _) in enumerate(self._proposed(queries))
+            ],
+            np.float32,
+        )
+
+    def _proposed(
+        self, queries: Matrix
+    ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32] | None]]:
+        """Rows that the index proposes for each query, and what their distances are at least."""
+        count = min(max(CANDIDATES, self.config.k), len(self.bank))
+        asked = queries if self.reduction is None else self.reduction.apply(queries)
+        try:
+            labels, squares = self._index.knn_query(asked, k=count, num_threads=1)
+        except RuntimeError:  # fewer rows are linked to each other than are asked for
+            for _ in queries:
+                yield np.arange(len(self.bank)), None
+            return
+        for query, label, square in zip(queries, labels.astype(np.int64), squares, strict=True):
+            if self.reduction is None:
+                yield label, None
+                continue
+            length = np.sqrt(np.maximum(square, 0.0))
+            size = np.linalg.norm(query) + np.linalg.norm(self.reduction.centre)
+            bound = np.maximum(length - _SLACK * (length + size), 0.0)
+            yield label, bound * bound / 4.0 if self.config.metric == "cosine" else bound
+
+    def _compare(self, query: Matrix, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """Distances of one query to some rows, `(1, n)`."""
+        near = prepare(self.bank.vectors[rows], self.config.metric)
+        self._read += len(rows)
+        if self._read > _HELD_ROWS:
+            self._read = 0
+            hand_back(self.bank.vectors)
+        return distances(query, near, self.config.metric)
 
     def _rank(
         self, table: Matrix, rows: npt.NDArray[np.int64] | None
@@ -111,21 +208,24 @@ class KnnScorer:
         return nearest_k(table, k, self.config), best if rows is None else rows[best]
 
 
-def _load_index(path: Path, vectors: Matrix, config: KnnConfig, plan: IndexPlan) -> Any:
+def _load_index(
+    path: Path,
+    vectors: Matrix,
+    config: KnnConfig,
+    plan: IndexPlan,
+    reduction: Reduction | None,
+) -> Any:
     """Read an index, once it has been held to the bank: hnswlib itself checks nothing.
 
     Raises:
         BundleError: It is no index of this bank, or of part of one too large to be indexed here.
     """
-    import hnswlib  # noqa: PLC0415 - only large banks pay for it
-
-    count = check_index(path, vectors, config.metric)
+    count = check_index(path, vectors, config.metric, reduction)
     if count == len(vectors):
-        index = hnswlib.Index(space=space(config.metric), dim=vectors.shape[1])
-        index.load_index(str(path), max_elements=len(vectors))
+        index = read_index(path, len(vectors), vectors.shape[1], config.metric, reduction)
     elif len(vectors) <= _REBUILT_UP_TO:
         # Raw vectors are the source of truth; a stale index is rebuilt, not trusted.
-        index = build_index(prepare(vectors, config.metric), config.metric, plan)
+        index = build_index(vectors, config.metric, plan, reduction)
     else:
         raise BundleError(
             f"is an index of {count} rows, where the bank has {len(vectors)}",

@@ -17,6 +17,7 @@ from agent.score.index import IndexPlan, choose_plan
 from agent.score.knn import EXACT_UP_TO, KnnScorer
 from agent.score.left_out import leave_one_out_each
 from agent.score.prototypes import is_plain, prepare_bank
+from agent.score.reduction import Reduction
 from agent.score.scorer import (
     HealthySet,
     IntVector,
@@ -32,6 +33,8 @@ from agent.score.sessions import left_out_with, sessions_of
 VECTORS = "vectors"
 ORIGIN = "origin"
 PLAN = "index"
+# What the index of a large bank holds in the place of long vectors.
+BASIS = "index_basis"
 
 # A bank is refitted so many times, by recordings left out, where no shorter way is exact.
 _FOLDS = 20
@@ -59,7 +62,10 @@ def fit_neighbours(healthy: HealthySet, config: KnnConfig, fitter: Fitter | None
     if not is_plain(config):
         state |= {VECTORS: bank.vectors, ORIGIN: bank.origin[:, None]}
     if len(bank.vectors) > EXACT_UP_TO:
-        state[PLAN] = choose_plan(bank.vectors, config.metric, config.recall).array()
+        plan, reduction = choose_plan(bank.vectors, config.metric, config.recall)
+        state[PLAN] = plan.array()
+        if reduction is not None:
+            state[BASIS] = reduction.array()
     return state
 
 
@@ -80,7 +86,7 @@ def build_neighbours(
         if origin.min() < 0 or origin.max() >= len(healthy):
             raise StateError(ORIGIN, "names a row that the bank has not")
     constants = take(state, CONSTANTS, (len(vectors), 2 * bands)).astype(np.float32)
-    rows = tuple(healthy.rows)
+    rows = healthy.rows
     if origin is not None:
         rows = tuple(healthy.rows[i] for i in origin[:, 0])
     if bands > 1:
@@ -97,9 +103,29 @@ def build_neighbours(
             for band in range(bands)
         ]
         return BandedScorer(judges, width, origin)
-    plan = IndexPlan.of(take(state, PLAN, (5,)).astype(np.float32)) if PLAN in state else None
-    scorer = KnnScorer(MemoryBank(vectors, constants, rows), config, index, plan=plan)
+    plan, reduction = read_plan(state, dim)
+    bank = MemoryBank(vectors, constants, rows)
+    scorer = KnnScorer(bank, config, index, plan=plan, reduction=reduction)
     return scorer if origin is None else PrototypeScorer(scorer, origin[:, 0])
+
+
+def read_plan(state: State, dim: int) -> tuple[IndexPlan | None, Reduction | None]:
+    """How a bank's index was made, and of what; None where nothing is said.
+
+    Args:
+        state: From `fit_neighbours`, or a bundle.
+        dim: Length of an embedding.
+
+    Raises:
+        StateError: An array is not what it needs.
+    """
+    plan = IndexPlan.of(take(state, PLAN, (5,)).astype(np.float32)) if PLAN in state else None
+    if BASIS not in state:
+        return plan, None
+    try:
+        return plan, Reduction.of(take(state, BASIS, (dim, None)))
+    except ValueError as fault:
+        raise StateError(BASIS, str(fault)) from fault
 
 
 def neighbours_left_out(
@@ -146,6 +172,9 @@ def plan_notes(state: State) -> list[str]:
         plan = IndexPlan.of(array)
         text = f"index: {100 * plan.recall:.1f} % of the nearest rows are proposed (M {plan.links}"
         text += f", ef_construction {plan.weighed}, ef {plan.ef})"
+        basis = state.get(f"{name.removesuffix(PLAN)}{BASIS}")
+        if basis is not None:
+            text += f", by {basis.shape[1]} numbers for the {basis.shape[0]} of a row"
         if not plan.usable:
             text += "; too few, so that every row is compared"
         found.append(text)

@@ -229,13 +229,14 @@ def test_a_form_that_blinds_is_dropped():
 def test_a_plan_reaches_the_recall_it_states():
     rng = np.random.default_rng(1)
     low = np.float32(rng.normal(size=(3000, 6)) @ rng.normal(size=(6, 24)))
-    plan = choose_plan(low, "cosine", 0.99)
+    plan, reduction = choose_plan(low, "cosine", 0.99)
+    assert reduction is None, "24 columns are indexed as they are"
     assert plan.usable
     assert plan.recall >= 0.99
     assert IndexPlan.of(plan.array()) == IndexPlan(
         plan.links, plan.weighed, plan.ef, float(np.float32(plan.recall))
     )
-    impossible = choose_plan(np.float32(rng.normal(size=(3000, 64))), "cosine", 1.0)
+    impossible, _ = choose_plan(np.float32(rng.normal(size=(3000, 64))), "cosine", 1.0)
     assert impossible.usable == (impossible.recall >= 1.0)
 
 

@@ -1,0 +1,76 @@
+"""Measures the share of nearest rows that an index of a bank proposes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from agent.config.scorer_knn import Metric
+from agent.core.records import Matrix
+from agent.score.bank import distances, prepare
+from agent.score.scorer import Vector
+
+_ASKED = 256
+# A little harder to find the nearest row of than windows of recordings that a bank has nothing of;
+# at a tenth of the way far too easy (docs/notes/banks.md).
+_AWAY = 0.3
+_BLOCK = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Points between rows, and how far the nearest row is.
+
+    Attributes:
+        vectors: The bank, float32 `(rows, dim)`, as the encoder gave it.
+        metric: Distance.
+        asked: The points, prepared, float32 `(n, dim)`.
+        nearest: Distance of the nearest row to each, float32 `(n,)`.
+    """
+
+    vectors: Matrix
+    metric: Metric
+    asked: Matrix
+    nearest: Vector
+
+    def share(self, index: Any, count: int, reduce: Callable[[Matrix], Matrix]) -> float:
+        """The share of nearest rows among those that an index proposes.
+
+        Args:
+            index: hnswlib's, `ef` set.
+            count: Rows proposed for a point.
+            reduce: Turns prepared vectors into those of the index.
+        """
+        labels, _ = index.knn_query(reduce(self.asked), k=count, num_threads=1)
+        # By distance, not by number: of equal rows either will do.
+        found = np.array(
+            [
+                distances(
+                    self.asked[i : i + 1], prepare(self.vectors[label], self.metric), self.metric
+                ).min()
+                for i, label in enumerate(labels.astype(np.int64))
+            ]
+        )
+        return float(np.mean(found <= self.nearest * (1 + 1e-4) + 1e-6))
+
+
+def ask_between(vectors: Matrix, metric: Metric, *, seed: int = 0) -> Question:
+    """Points three tenths of the way from a row to another one at random, where no row lies.
+
+    Args:
+        vectors: The bank, float32 `(rows, dim)`; read a block at a time.
+        metric: Distance.
+        seed: Which points.
+    """
+    random = np.random.default_rng(seed)
+    first, second = random.integers(0, len(vectors), (2, min(_ASKED, len(vectors))))
+    start, end = prepare(vectors[first], metric), prepare(vectors[second], metric)
+    asked = prepare(start + _AWAY * (end - start), metric)
+    nearest = np.full(len(asked), np.inf, np.float32)
+    for at in range(0, len(vectors), _BLOCK):
+        block = prepare(vectors[at : at + _BLOCK], metric)
+        np.minimum(nearest, distances(asked, block, metric).min(axis=1), out=nearest)
+    return Question(vectors, metric, asked, nearest)
