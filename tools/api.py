@@ -24,8 +24,11 @@ header `{HEADER}: 1` and a JSON body. Payloads are those of MQTT ([mqtt.md](mqtt
 
 This page is generated from the operations by `make docs`.
 
-| Operation | What it does | Takes | Answers |
-| --- | --- | --- | --- |
+Least role: a viewer reads, an operator works with alarms, an admin changes what judges
+([web.md](../guide/web.md#who-may-do-what)); without a password, everybody is an admin.
+
+| Operation | What it does | Least role | Takes | Answers |
+| --- | --- | --- | --- | --- |
 """
 
 
@@ -47,7 +50,10 @@ def page() -> str:
     for one in operations():
         answer = one.answer if isinstance(one.answer, str) else one.answer.__name__
         first = one.summary.splitlines()[0]
-        rows.append(f"| `{one.method} /api{one.path}` | {first} | {_takes(one)} | `{answer}` |")
+        rows.append(
+            f"| `{one.method} /api{one.path}` | {first} | {one.role.word} | {_takes(one)} "
+            f"| `{answer}` |"
+        )
         if one.body is not None:
             bodies.setdefault(one.body.__name__, one.body)
     tables = [reference(model, name) for name, model in bodies.items()]

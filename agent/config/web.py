@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -29,10 +29,18 @@ class WebConfig(Strict):
     password_file: Annotated[
         FilePath | None,
         Field(
-            description="File whose first line is the page's password, `${CREDENTIALS_DIRECTORY}/"
-            "web-password` for a systemd credential; null asks for none"
+            description="File whose first line is the admins' password, `${CREDENTIALS_DIRECTORY}/"
+            "web-password` for a systemd credential; lines `operator: PASSWORD` and `viewer: "
+            "PASSWORD` below let others in with fewer rights. null asks for none"
         ),
     ] = None
+    guests: Annotated[
+        Literal["none", "viewer"],
+        Field(
+            description="What a browser may do that has given no password, where there is one: "
+            "`none`, or `viewer` (read all, change nothing)"
+        ),
+    ] = "none"
     behind_proxy: Annotated[
         bool,
         Field(
@@ -40,6 +48,15 @@ class WebConfig(Strict):
             "password is demanded beyond loopback; needs `names`"
         ),
     ] = False
+    role_header: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[A-Za-z0-9-]{1,64}$",
+            description="With `behind_proxy`: header by which the proxy says what somebody may do "
+            "(`viewer`, `operator` or `admin`; a viewer without); the proxy must set or remove it "
+            "in every request. null lets whoever it lets through do all",
+        ),
+    ] = None
     names: Annotated[
         tuple[str, ...],
         Field(
@@ -50,10 +67,14 @@ class WebConfig(Strict):
     listen: Annotated[
         bool,
         Field(
-            description="Whoever is let in may listen to the microphones live; never where "
+            description="Operators and admins may listen to the microphones live; never where "
             "`evidence` keeps no sound, or takes speech out of it. Each listening is in the audit"
         ),
     ] = False
+    upload_mb: Annotated[
+        float,
+        Field(gt=0, le=16_000, description="Largest bundle that is taken by the page, megabytes"),
+    ] = 512.0
     session_hours: Annotated[
         float, Field(gt=0, le=8760, description="How long a browser stays logged in, hours")
     ] = 12.0
@@ -74,6 +95,11 @@ class WebConfig(Strict):
             raise ValueError(
                 f"host {self.host} can be reached from other devices: set password_file, or "
                 "behind_proxy if a reverse proxy asks who is there"
+            )
+        if self.role_header is not None and not self.behind_proxy:
+            raise ValueError(
+                "role_header needs behind_proxy: without a proxy in front, any browser could say "
+                "that it is an admin's"
             )
         if self.enabled and self.behind_proxy and not self.names:
             raise ValueError(

@@ -13,7 +13,7 @@ from agent.config.web import WebConfig
 from agent.core.errors import AuscultError
 from agent.core.secret_file import open_to_all
 from agent.doctor.finding import Finding, Grade
-from agent.web.password import read_password
+from agent.web.password import read_passwords
 
 _NAME = "page"
 _ANSWER_SECONDS = 3.0
@@ -59,10 +59,10 @@ def _password(config: WebConfig) -> Finding:
             name, Grade.WARN, "is a systemd credential, which only the service itself sees",
             "Check it with --service",
         )  # fmt: skip
-    log = logging.getLogger(read_password.__module__)
+    log = logging.getLogger(read_passwords.__module__)
     before, log.disabled = log.disabled, True  # what it warns of is told here
     try:
-        read_password(config.password_file)
+        read_passwords(config.password_file)
         for_all = open_to_all(config.password_file)
     except AuscultError as fault:
         return Finding(name, Grade.FAIL, f"{fault.where}: {fault.problem}", fault.remedy)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -32,8 +32,10 @@ from agent.web.models import Login, Session, Told
 from agent.web.now import now_endpoints
 from agent.web.openapi import describe
 from agent.web.overview import overview_endpoints
+from agent.web.roles import SCOPE, PageRole
 from agent.web.setup import SetupDesk
 from agent.web.stream import Stream
+from agent.web.uploads import UploadDesk
 
 log = logging.getLogger(__name__)
 
@@ -49,14 +51,17 @@ def endpoints_of(
     return (
         Endpoint(
             "GET", "/session", partial(_session, backend, sessions),
-            "Whether this browser may come in", Session,
+            "Whether this browser may come in, and what it may do", Session,
+            asks=PageRole.ANYONE,
         ),
         Endpoint(
             "POST", "/login", partial(_login, backend, sessions),
             "Give the password: the answer sets the session's cookie", Session, body=Login,
+            asks=PageRole.ANYONE,
         ),
         Endpoint(
             "POST", "/logout", partial(_logout, backend, sessions), "End the session", Session,
+            asks=PageRole.ANYONE,
         ),
         *now_endpoints(backend),
         *overview_endpoints(backend),
@@ -67,21 +72,25 @@ def endpoints_of(
         *BankDesk(backend).endpoints(),
         *SetupDesk(backend).endpoints(),
         *LearnDesk(backend).endpoints(),
+        *UploadDesk(backend).endpoints(),
     )  # fmt: skip
 
 
 def build_app(
-    backend: Backend, password: str | None, stopping: Callable[[], bool] = lambda: False
+    backend: Backend,
+    passwords: Mapping[PageRole, str] | str | None,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> ASGIApp:
     """The application.
 
     Args:
         backend: The agent.
-        password: The page's; None asks for none.
+        passwords: The page's, of each role that has one; none asks for none.
         stopping: Whether the page is ending: streams then end too.
     """
     config = backend.config.web
-    sessions = Sessions(password, 3600.0 * config.session_hours)
+    guest = PageRole.VIEWER if config.guests == "viewer" else PageRole.ANYONE
+    sessions = Sessions(passwords, 3600.0 * config.session_hours, guest)
     endpoints = endpoints_of(backend, sessions, stopping)
     description = describe(endpoints, [Told])
     stream = Stream(backend, stopping)
@@ -110,13 +119,15 @@ def build_app(
         app,
         sessions=sessions,
         names=config.names,
+        role_header=config.role_header,
         changed=partial(_changed, backend),
     )
 
 
 def _changed(backend: Backend, client: str, method: str, path: str, status: int) -> None:
     """What was changed by another way than a command, which is told of already."""
-    if path.startswith(("/api/commands/", "/api/login", "/api/logout")):
+    told = path.startswith(("/api/commands/", "/api/login", "/api/logout"))
+    if told or path.endswith("/upload/slice"):  # of an upload are told its beginning and its use
         return
     error = "" if status < HTTPStatus.BAD_REQUEST else f"HTTP {status}"
     _note(backend, client, f"{method} {visible(path)[:200]}", error)
@@ -139,19 +150,19 @@ class _Static(StaticFiles):
         return response
 
 
-def _standing(backend: Backend, sessions: Sessions, *, known: bool) -> Session:
+def _standing(backend: Backend, sessions: Sessions, role: PageRole) -> Session:
     """How a browser stands."""
     return Session(
         device=backend.config.device_name,
         version=__version__,
         password=sessions.needed,
-        open=known,
+        open=role > PageRole.ANYONE,
+        role=role.word,
     )
 
 
 def _session(backend: Backend, sessions: Sessions, asked: Asked) -> Session:
-    known = sessions.known(asked.request.cookies.get(COOKIE))
-    return _standing(backend, sessions, known=known)
+    return _standing(backend, sessions, asked.request.scope[SCOPE])
 
 
 def _login(backend: Backend, sessions: Sessions, asked: Asked) -> Response:
@@ -168,7 +179,7 @@ def _login(backend: Backend, sessions: Sessions, asked: Asked) -> Response:
     if sessions.needed:
         log.info("web: login from %s", asked.client)
         _note(backend, asked.client, "login")
-    found = _standing(backend, sessions, known=True)
+    found = _standing(backend, sessions, sessions.role(token))
     response = JSONResponse(found.model_dump(mode="json"))
     response.set_cookie(
         COOKIE, token, max_age=round(sessions.seconds), path=_home(backend, asked), httponly=True,
@@ -188,7 +199,7 @@ def _home(backend: Backend, asked: Asked) -> str:
 
 def _logout(backend: Backend, sessions: Sessions, asked: Asked) -> Response:
     sessions.close(asked.request.cookies.get(COOKIE))
-    found = _standing(backend, sessions, known=not sessions.needed)
+    found = _standing(backend, sessions, sessions.role(None))
     response = JSONResponse(found.model_dump(mode="json"))
     response.delete_cookie(COOKIE, path=_home(backend, asked))
     return response

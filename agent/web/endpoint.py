@@ -18,6 +18,7 @@ from starlette.routing import Route
 from agent.core.errors import AuscultError
 from agent.core.schema import explain
 from agent.request.dispatch import MAX_BYTES
+from agent.web.roles import SCOPE, PageRole
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +73,7 @@ class Endpoint:
         answer: Model of the answer, or its media type.
         body: Model of the JSON that it takes; None for none.
         query: Model of what may follow `?`; None for nothing.
+        asks: The least role that may; None for a viewer's where nothing changes, else an admin's.
     """
 
     method: str
@@ -81,12 +83,27 @@ class Endpoint:
     answer: type[BaseModel] | str
     body: type[BaseModel] | None = None
     query: type[BaseModel] | None = None
+    asks: PageRole | None = None
+
+    @property
+    def role(self) -> PageRole:
+        """The least role that may."""
+        if self.asks is not None:
+            return self.asks
+        return PageRole.VIEWER if self.method == "GET" else PageRole.ADMIN
 
     def route(self) -> Route:
         """The operation as a route of Starlette."""
         return Route(f"/api{self.path}", self._serve, methods=[self.method])
 
     async def _serve(self, request: Request) -> Response:
+        mine: PageRole = request.scope.get(SCOPE, PageRole.ANYONE)
+        if mine < self.role:
+            return problem(
+                HTTPStatus.FORBIDDEN,
+                f"that takes the password of the {self.role.word}s; this browser came in as "
+                f"{mine.word}. Log out, and in again with it",
+            )
         try:
             query = None if self.query is None else self.query.model_validate(
                 dict(request.query_params)

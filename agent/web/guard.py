@@ -15,7 +15,7 @@ import secrets
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -25,6 +25,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agent.web.connections import bucket_of, is_local
+from agent.web.roles import SCOPE, PageRole, role_named
 
 COOKIE = "auscult_session"
 HEADER = "x-auscult"
@@ -50,13 +51,23 @@ class Sessions:
     """The browsers that have given the password.
 
     Args:
-        password: The page's; None lets everybody in.
+        passwords: Of each role that has one, or the admins' alone; none lets everybody in.
         seconds: How long one stays.
+        guest: What somebody may do who has given none, where one is asked for.
     """
 
-    def __init__(self, password: str | None, seconds: float) -> None:
+    def __init__(
+        self,
+        passwords: Mapping[PageRole, str] | str | None,
+        seconds: float,
+        guest: PageRole = PageRole.ANYONE,
+    ) -> None:
         self.seconds = seconds
-        self._password = None if password is None else password.encode()
+        if isinstance(passwords, str):
+            passwords = {PageRole.ADMIN: passwords}
+        self._passwords = {role: given.encode() for role, given in (passwords or {}).items()}
+        self._guest = guest
+        self._roles: dict[str, PageRole] = {}
         self._lock = threading.Lock()
         self._known: OrderedDict[str, float] = OrderedDict()
         self._failures: OrderedDict[str, list[float]] = OrderedDict()
@@ -67,7 +78,7 @@ class Sessions:
     @property
     def needed(self) -> bool:
         """Whether a password is asked for."""
-        return self._password is not None
+        return bool(self._passwords)
 
     def open(self, password: str, client: str) -> str | None:
         """Log a browser in; its token, or None when the password is wrong.
@@ -94,9 +105,8 @@ class Sessions:
                     "too many wrong passwords came from many places; try again in five minutes, "
                     "or from where you were let in before"
                 )
-            if self._password is not None and not hmac.compare_digest(
-                password.encode(), self._password
-            ):
+            role = self._opened(password)
+            if role is None:
                 self._failures[client] = [*wrong, now]
                 self._all_failures.append(now)
                 while len(self._failures) > _CLIENTS:
@@ -108,23 +118,40 @@ class Sessions:
                 self._friends.popitem(last=False)
             token = secrets.token_urlsafe(32)
             self._known[_digest(token)] = now + self.seconds
+            self._roles[_digest(token)] = role
             while len(self._known) > _SESSIONS:
-                self._known.popitem(last=False)
+                self._roles.pop(self._known.popitem(last=False)[0], None)
             return token
+
+    def role(self, token: str | None) -> PageRole:
+        """What a browser may do."""
+        if not self._passwords:
+            return PageRole.ADMIN
+        key = _digest(token or "")
+        with self._lock:
+            if token and self._known.get(key, 0.0) > time.monotonic():
+                return self._roles.get(key, self._guest)
+        return self._guest
 
     def known(self, token: str | None) -> bool:
         """Whether a browser may come in."""
-        if self._password is None:
-            return True
-        if not token:
-            return False
-        with self._lock:
-            return self._known.get(_digest(token), 0.0) > time.monotonic()
+        return self.role(token) > PageRole.ANYONE
+
+    def _opened(self, password: str) -> PageRole | None:
+        """The role that a password opens; each is looked at, so that none is told by the time."""
+        if not self._passwords:
+            return PageRole.ADMIN
+        given, found = password.encode(), None
+        for role, known in self._passwords.items():
+            if hmac.compare_digest(given, known):
+                found = role
+        return found
 
     def close(self, token: str | None) -> None:
         """Log a browser out."""
         with self._lock:
             self._known.pop(_digest(token or ""), None)
+            self._roles.pop(_digest(token or ""), None)
 
 
 class Guard:
@@ -134,6 +161,7 @@ class Guard:
         app: What is guarded.
         sessions: Who is logged in.
         names: Host names it answers to, beside addresses and `localhost`.
+        role_header: Header by which the proxy in front says what somebody may do; None without.
         changed: Told of each request that was to change something: client, method, path, status.
     """
 
@@ -143,12 +171,14 @@ class Guard:
         *,
         sessions: Sessions,
         names: tuple[str, ...],
+        role_header: str | None = None,
         changed: Callable[[str, str, str, int], None] = lambda *_: None,
     ) -> None:
         self._app = app
         self._sessions = sessions
         self._names = {name.lower() for name in names} | {"localhost"}
         self._changed = changed
+        self._role_header = role_header
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer or refuse a request."""
@@ -167,6 +197,7 @@ class Guard:
                     headers.setdefault("cache-control", "no-store")
             await send(message)
 
+        scope[SCOPE] = self._role(scope)
         refusal = self._refusal(scope)
         if refusal is not None:
             status, why = refusal
@@ -185,11 +216,19 @@ class Guard:
         if scope["method"] not in _SAFE and (why := _foreign(headers, host)):
             return HTTPStatus.FORBIDDEN, why
         path = scope["path"]
-        if path.startswith("/api/") and path not in _OPEN:
-            token = HTTPConnection(scope).cookies.get(COOKIE)
-            if not self._sessions.known(token):
-                return HTTPStatus.UNAUTHORIZED, "log in first"
+        guarded = path.startswith("/api/") and path not in _OPEN
+        if guarded and scope[SCOPE] is PageRole.ANYONE:
+            return HTTPStatus.UNAUTHORIZED, "log in first"
         return None
+
+    def _role(self, scope: Scope) -> PageRole:
+        """What the password gives, and no more than the proxy says."""
+        role = self._sessions.role(HTTPConnection(scope).cookies.get(COOKIE))
+        if self._role_header is None:
+            return role
+        # What the proxy does not name may look, as everybody may whom it lets through.
+        said = role_named(Headers(scope=scope).get(self._role_header)) or PageRole.VIEWER
+        return min(role, said)
 
     def _knows(self, host: str) -> bool:
         try:

@@ -12,6 +12,7 @@ from starlette.responses import Response, StreamingResponse
 from agent.web.backend import Backend
 from agent.web.endpoint import ApiError, Asked, Endpoint
 from agent.web.now import known_machine
+from agent.web.roles import PageRole
 from agent.web.sound import SoundFeed
 
 _LONGEST_SECONDS = 600.0  # then somebody has to ask anew
@@ -29,7 +30,8 @@ def listen_endpoints(backend: Backend, stopping: Callable[[], bool]) -> Sequence
         # Not a GET: it bears this page's header, and is in the audit.
         Endpoint("POST", "/machines/{machine}/listen", partial(_listen, backend, stopping),
                  "What its microphone hears from now on: 16-bit samples, little endian, one "
-                 "channel, `x-sample-rate` a second, ten minutes at most", "audio/L16"),
+                 "channel, `x-sample-rate` a second, ten minutes at most", "audio/L16",
+                 asks=PageRole.OPERATOR),
     )  # fmt: skip
 
 

@@ -27,6 +27,13 @@ class Session(Strict):
     version: Annotated[str, Field(description="Version of auscult")]
     password: Annotated[bool, Field(description="Whether a password is asked for")]
     open: Annotated[bool, Field(description="Whether this browser has given it, or needs not")]
+    role: Annotated[
+        Literal["anyone", "viewer", "operator", "admin"],
+        Field(
+            description="What it may do: a viewer reads, an operator works with alarms, an admin "
+            "changes what judges; `anyone` has to log in first"
+        ),
+    ]
 
 
 class Login(Strict):

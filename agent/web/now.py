@@ -15,6 +15,7 @@ from agent.request.commands import COMMANDS
 from agent.web.backend import Backend
 from agent.web.endpoint import ApiError, Asked, Endpoint
 from agent.web.models import History, HistoryQuery, PageHealth, State
+from agent.web.roles import role_for
 
 _LEVELS = ("normal", "alert", "alarm")
 _EVENTS = 100
@@ -40,7 +41,7 @@ def now_endpoints(backend: Backend) -> Sequence[Endpoint]:
         *(
             Endpoint(
                 "POST", f"/commands/{name}", partial(_command, backend, name),
-                str(model.__doc__).strip(), CommandResponse, body=model,
+                str(model.__doc__).strip(), CommandResponse, body=model, asks=role_for(name),
             )
             for name, model in COMMANDS.items()
         ),

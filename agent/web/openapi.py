@@ -74,6 +74,7 @@ def _operation(one: Endpoint, by_model: dict[Any, Any]) -> dict[str, Any]:
         content = {"application/json": {"schema": by_model[one.answer]}}
     operation: dict[str, Any] = {
         "summary": one.summary,
+        "x-role": one.role.word,
         "parameters": [*_path(one), *_query(one), *_header(one)],
         "responses": {
             "200": {"description": one.summary, "content": content},

@@ -12,7 +12,7 @@ import uvicorn
 from agent.web.app import build_app
 from agent.web.backend import Backend
 from agent.web.connections import MOST_OF_CLIENT, Door, affordable, protocol
-from agent.web.password import read_password
+from agent.web.password import read_passwords
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class WebServer:
             ConfigError: The password file cannot be used.
         """
         config = self._backend.config.web
-        password = read_password(config.password_file)
+        passwords = read_passwords(config.password_file)
         try:
             listening = _listen(config.host, config.port)
         except (OSError, OverflowError) as fault:
@@ -57,7 +57,7 @@ class WebServer:
             log.warning("web: cannot listen on %s port %d: %s", config.host, config.port, fault)
             return
         self._port = int(listening.getsockname()[1])
-        app = build_app(self._backend, password, lambda: self._stopping)
+        app = build_app(self._backend, passwords, lambda: self._stopping)
         door = Door(affordable(), None if config.behind_proxy else MOST_OF_CLIENT)
         self._server = uvicorn.Server(
             uvicorn.Config(

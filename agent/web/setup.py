@@ -17,6 +17,7 @@ from agent.core.errors import AudioError
 from agent.web.backend import Backend
 from agent.web.endpoint import ApiError, Asked, Endpoint
 from agent.web.now import known_machine
+from agent.web.roles import PageRole
 from agent.web.setup_models import (
     ChannelLevel,
     Choice,
@@ -44,7 +45,8 @@ class SetupDesk:
         return (
             Endpoint("GET", "/microphones", self._list, "What can be listened to", Microphones),
             Endpoint("POST", "/microphones/listen", self._listen,
-                     "How loud it is at a microphone, for a third of a second", Heard, body=Listen),
+                     "How loud it is at a microphone, for a third of a second", Heard, body=Listen,
+                     asks=PageRole.OPERATOR),
             Endpoint("GET", "/machines/{machine}/setup", self._show,
                      "What a machine lacks to be judged", Setup),
             Endpoint("POST", "/machines/{machine}/microphone", self._choose,

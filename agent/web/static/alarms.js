@@ -62,7 +62,7 @@ export class AlarmsView {
     const answered = feedback && feedback.verdict;
     const buttons = el("div", { class: "row" }, summary.standing ? alarmActions(this.machine, summary.standing) : [],
       record && !(feedback && feedback.accepted) ? [["normal", "That was normal"], ["anomalous", "That was real"]].map(([verdict, words]) =>
-        el("button", { type: "button", "aria-pressed": String(answered === verdict), "data-act": verdict, onclick: () => this.answer(verdict, words) }, words)) : [],
+        el("button", { type: "button", "data-for": "operator", "aria-pressed": String(answered === verdict), "data-act": verdict, onclick: () => this.answer(verdict, words) }, words)) : [],
       record ? el("a", { class: "button", href: `${base}/evidence.zip`, download: "" }, "Export (zip)") : []);
     const facts = [["Stood", stood(summary)],
       ["Score", `${number(summary.score)}${summary.zone ? `, zone ${summary.zone}` : ""} (1 is the threshold; raw ${number(summary.raw_score)} of ${number(summary.raw_threshold)})`], ["Why", summary.text || "not known"], ["Id", summary.alarm_id]];

@@ -95,7 +95,10 @@ async function begin() {
   feed.device = session.device;
   text(document.getElementById("device"), session.device);
   text(document.getElementById("version"), `auscult ${session.version}`);
-  document.getElementById("logout").hidden = !(session.password && session.open);
+  document.body.dataset.role = session.role; // what it may not do is not offered
+  const logout = document.getElementById("logout");
+  logout.hidden = !(session.password && session.open);
+  text(logout, session.role === "admin" ? "Log out" : `You are ${session.role === "operator" ? "an operator" : "a viewer"}: log in as somebody else`);
   if (!session.open) return login();
   feed.health = await get("health");
   await feed.begin();

@@ -26,7 +26,7 @@ export class JoinCard {
   constructor(machine, alarm, changed) {
     Object.assign(this, { machine, alarm, changed, stopped: false });
     this.job = el("p", { role: "status", id: "join-job" });
-    this.button = el("button", { type: "button", class: "main", "data-act": "join", onclick: act(async () => {
+    this.button = el("button", { type: "button", "data-for": "admin", class: "main", "data-act": "join", onclick: act(async () => {
       await send(`banks/${encodeURIComponent(machine)}/add`, { sessions: [], alarms: [alarm], force: [] });
       await this.follow();
       return null;

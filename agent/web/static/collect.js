@@ -59,7 +59,7 @@ export class CollectView {
     const time = el("input", { name: "schedule", type: "time" });
     const times = el("input", { name: "times", type: "number", min: 1, max: 3660, value: 7 });
     const comment = el("input", { name: "comment", maxlength: 1000 });
-    return el("form", { class: "row", id: "record", onsubmit: act(async () => {
+    return el("form", { class: "row", id: "record", "data-for": "operator", onsubmit: act(async () => {
       const fields = { label: label.value, seconds: Number(seconds.value), comment: comment.value };
       if (time.value) Object.assign(fields, { schedule: time.value, times: Number(times.value) });
       const { result } = await command("collect", this.machine, fields);
@@ -95,13 +95,13 @@ export class CollectView {
   running(collected) {
     const now = collected.sessions.find((one) => one.recording);
     const plans = collected.schedules.map((one) => el("p", {}, `Every day at ${one.at}, ${one.times} more times: ${length(one.order.seconds)} ${one.order.label} `,
-      el("button", { type: "button", onclick: act(() => command("collect_cancel", this.machine, { schedule: one.name }).then(() => this.draw())) }, "Take back")));
+      el("button", { type: "button", "data-for": "operator", onclick: act(() => command("collect_cancel", this.machine, { schedule: one.name }).then(() => this.draw())) }, "Take back")));
     const parts = [];
     if (now) {
       const { session } = now, lost = session.discarded.reduce((sum, one) => sum + one.seconds, 0);
       parts.push(el("div", { class: "row", id: "running" }, el("span", { class: "badge alarm" }, "● recording"), el("span", { class: "figure" }, `${Math.round(session.heard_seconds)} of ${Math.round(session.asked_seconds)} s ${session.label}${lost ? `, ${lost.toFixed(0)} s left out (${session.discarded[session.discarded.length - 1].reason})` : ""}`),
         el("progress", { max: session.asked_seconds, value: session.heard_seconds, "aria-label": "Recorded" }),
-        el("button", { type: "button", id: "stop", onclick: act(() => command("collect_cancel", this.machine).then(() => this.draw()).then(() => "Stopped; what was heard is kept.")) }, "Stop")));
+        el("button", { type: "button", "data-for": "operator", id: "stop", onclick: act(() => command("collect_cancel", this.machine).then(() => this.draw()).then(() => "Stopped; what was heard is kept.")) }, "Stop")));
     }
     this.progress.replaceChildren(...parts, ...plans);
   }
@@ -109,7 +109,7 @@ export class CollectView {
   list({ sessions, free_bytes: free }) {
     const kept = sessions.filter((one) => !one.recording);
     this.chosen = new Set([...this.chosen].filter((name) => kept.some((one) => one.session.session === name)));
-    const add = el("button", { type: "button", class: "main", id: "add", disabled: !this.chosen.size, onclick: () => this.join([...this.chosen], []) }, "Add the chosen to the bank");
+    const add = el("button", { type: "button", "data-for": "admin", class: "main", id: "add", disabled: !this.chosen.size, onclick: () => this.join([...this.chosen], []) }, "Add the chosen to the bank");
     const rows = kept.map(({ session, bytes: size, in_bank: joined }) => {
       const name = session.session, lost = session.discarded.reduce((sum, one) => sum + one.seconds, 0);
       const levels = session.segments.map((one) => one.level_dbfs);
@@ -126,7 +126,7 @@ export class CollectView {
         cell("Kept", `${session.kept_seconds.toFixed(0)} s${lost ? `; ${lost.toFixed(0)} s left out: ${session.discarded[0].reason}` : ""}${session.ended ? `; ${session.ended}` : ""}${session.notes.map((note) => `; ${note}`).join("")}`),
         cell("Level", levels.length ? `${Math.min(...levels).toFixed(0)} to ${Math.max(...levels).toFixed(0)} dBFS` : "–"),
         cell("Listen", el("div", {}, player, files)),
-        cell("", el("button", { type: "button", class: "danger", "aria-label": `Delete session of ${moment(session.started)}`, onclick: () => ask("Delete this sound?", `${session.kept_seconds.toFixed(0)} s of ${session.label} sound, ${bytes(size)}. It cannot be brought back${joined ? "; the bank keeps its rows" : ""}.`, [], async () => {
+        cell("", el("button", { type: "button", "data-for": "admin", class: "danger", "aria-label": `Delete session of ${moment(session.started)}`, onclick: () => ask("Delete this sound?", `${session.kept_seconds.toFixed(0)} s of ${session.label} sound, ${bytes(size)}. It cannot be brought back${joined ? "; the bank keeps its rows" : ""}.`, [], async () => {
           await send(`collected/${this.place}/${name}`, undefined, "DELETE");
           await this.draw();
         }, "Delete") }, "Delete")));
@@ -144,10 +144,10 @@ export class CollectView {
   banks({ versions, pending, job, bundle, report }) {
     const busy = job && job.state === "working";
     const rows = versions.map((one) => el("tr", {}, cell("Version", `${one.version}${one.chosen ? " ✓ in use" : ""}`), cell("Created", one.created ? moment(one.created) : "–"), cell("Threshold", number(one.threshold, 4), "number"), cell("Change", one.change),
-      cell("", one.chosen ? "" : el("button", { type: "button", disabled: busy, onclick: act(() => send(`banks/${this.place}/use`, { version: one.version }).then(() => this.draw()).then(() => `Version ${one.version} is taken into use within seconds.`)) }, "Use"))));
-    const waiting = pending.map((one) => el("p", {}, `Alarm of ${moment(one.raised)} was called normal${one.by ? ` by ${one.by}` : ""}${one.comment ? `: “${one.comment}”` : ""} `, el("button", { type: "button", disabled: busy, onclick: () => this.join([], [one.alarm_id]) }, "Add its windows")));
+      cell("", one.chosen ? "" : el("button", { type: "button", "data-for": "admin", disabled: busy, onclick: act(() => send(`banks/${this.place}/use`, { version: one.version }).then(() => this.draw()).then(() => `Version ${one.version} is taken into use within seconds.`)) }, "Use"))));
+    const waiting = pending.map((one) => el("p", {}, `Alarm of ${moment(one.raised)} was called normal${one.by ? ` by ${one.by}` : ""}${one.comment ? `: “${one.comment}”` : ""} `, el("button", { type: "button", "data-for": "admin", disabled: busy, onclick: () => this.join([], [one.alarm_id]) }, "Add its windows")));
     this.bank.replaceChildren(el("header", {}, el("h2", { id: "h-bank" }, "Memory bank"),
-      versions.some((one) => one.chosen && one.version) ? el("button", { type: "button", id: "rollback", disabled: busy, onclick: act(() => send(`banks/${this.place}/rollback`, undefined).then(() => this.draw()).then(() => "Gone back.")) }, "Roll back") : null),
+      versions.some((one) => one.chosen && one.version) ? el("button", { type: "button", "data-for": "admin", id: "rollback", disabled: busy, onclick: act(() => send(`banks/${this.place}/rollback`, undefined).then(() => this.draw()).then(() => "Gone back.")) }, "Roll back") : null),
     el("p", { role: "status", id: "job" }, jobWords(job)),
     ...waiting, el("div", { class: "scroll" }, el("table", { class: "stack", id: "versions" }, el("thead", {}, el("tr", {}, ["Version", "Created", "Threshold", "Change", ""].map((title) => el("th", { scope: "col" }, title || el("span", { class: "unseen" }, "Action"))))), el("tbody", {}, rows))),
     el("p", { class: "dim" }, "Bundle as exported: ", el("code", {}, bundle)),

@@ -17,7 +17,7 @@ export class LearnCard {
     this.button = el("button", { type: "button", class: "main", id: "learn", disabled: true, onclick: act(() => this.begin()) }, "Learn now");
     this.odd = el("select", { "aria-label": "Recordings unlike all others" },
       el("option", { value: "refuse" }, "ask about recordings unlike all others"), el("option", { value: "leave-out" }, "leave them out"), el("option", { value: "keep" }, "learn from them too"));
-    this.node = el("section", { class: "card", "aria-labelledby": "h-learn" }, el("h2", { id: "h-learn" }, "Learn it here"),
+    this.node = el("section", { class: "card", "data-for": "admin", "aria-labelledby": "h-learn" }, el("h2", { id: "h-learn" }, "Learn it here"),
       el("p", { class: "dim" }, "From the healthy sound recorded so far, on this device: nothing is trained, and listening goes on meanwhile."),
       el("p", {}, this.button, " ", this.odd), this.bar, this.status, this.notes);
     this.running = false;

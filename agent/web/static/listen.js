@@ -9,7 +9,7 @@ export class Listening {
   constructor(machine) {
     this.machine = machine;
     this.stopped = null;
-    this.button = el("button", { type: "button", "aria-pressed": "false", "data-act": "listen", onclick: () => (this.stopped ? this.stop() : this.start().catch((fault) => this.fail(fault))) }, "▶ Listen live");
+    this.button = el("button", { type: "button", "data-for": "operator", "aria-pressed": "false", "data-act": "listen", onclick: () => (this.stopped ? this.stop() : this.start().catch((fault) => this.fail(fault))) }, "▶ Listen live");
   }
 
   stop() {

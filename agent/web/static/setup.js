@@ -5,6 +5,7 @@ import { CollectView } from "./collect.js";
 import { el, text } from "./dom.js";
 import { LearnCard } from "./learn.js";
 import { Spectrogram } from "./sound.js";
+import { UploadCard } from "./upload.js";
 
 export class SetupView {
   constructor(feed, machine) {
@@ -17,7 +18,7 @@ export class SetupView {
 
   show(root) {
     this.steps = el("ol", { class: "steps", "aria-label": "Steps to a judged machine" });
-    this.ears = el("section", { class: "card", "aria-labelledby": "h-ears" });
+    this.ears = el("section", { class: "card", "data-for": "operator", "aria-labelledby": "h-ears" });
     const picture = el("canvas", { class: "spectrogram", role: "img", "aria-label": "Spectrogram of the last minute: time to the right, frequency upwards, bright is loud" });
     root.append(el("section", { class: "card", "aria-labelledby": "h-setup" }, el("h2", { id: "h-setup" }, "Set this machine up"), this.steps), this.ears,
       el("section", { class: "card", "aria-labelledby": "h-hear" }, el("h2", { id: "h-hear" }, "What the microphone hears"), picture));
@@ -26,6 +27,7 @@ export class SetupView {
     this.collect = new CollectView(this.feed, this.machine);
     this.collect.show(root);
     root.insertBefore(this.learn.node, root.lastElementChild); // before the way by a workstation
+    root.append(new UploadCard(this.machine, this.stopped.signal).node);
     const on = (name, work) => this.feed.addEventListener(name, (event) => work(event.detail), { signal: this.stopped.signal });
     on("sound", (heard) => heard.machine === this.machine && !document.hidden && this.spectrogram.take(heard));
     on("health", () => this.draw());
@@ -93,7 +95,7 @@ export class SetupView {
     const meter = el("meter", { min: -90, max: 0, low: -60, high: -3, optimum: -20, value: -90, "aria-label": `Level of ${one.name}` });
     const level = el("span", { class: "dim figure" }, "not heard yet");
     const channel = one.channels > 1 ? el("select", { "aria-label": `Channel of ${one.name}` }, el("option", { value: "" }, "all channels"), Array.from({ length: Math.min(one.channels, 8) }, (_, i) => el("option", { value: i }, `channel ${i}`))) : null;
-    const use = el("button", { type: "button", "data-device": one.device, onclick: act(async () => {
+    const use = el("button", { type: "button", "data-for": "admin", "data-device": one.device, onclick: act(async () => {
       const chosen = channel && channel.value !== "" ? Number(channel.value) : null;
       this.setup = await send(`machines/${encodeURIComponent(this.machine)}/microphone`, { device: one.device, channel: chosen });
       await this.draw();
@@ -113,7 +115,7 @@ export class SetupView {
   // One after another, for ever: opening a microphone takes its time.
   async measure() {
     while (!this.stopped.signal.aborted) {
-      if (document.hidden || !this.rows.size) {
+      if (document.hidden || !this.rows.size || document.body.dataset.role === "viewer") {
         await new Promise((done) => setTimeout(done, 1000));
         continue;
       }
