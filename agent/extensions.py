@@ -12,6 +12,7 @@ from agent.bundle.events import BundleEvent, BundleEventKind
 from agent.collect.collector import Collector
 from agent.config.agent import AgentConfig, MachineConfig
 from agent.core.errors import AuscultError, BundleError
+from agent.core.level_change import Points
 from agent.deploy.device_key import Vouching, ensure_device_key
 from agent.deploy.ledger import BundleLedger
 from agent.deploy.load import Bundle
@@ -70,7 +71,7 @@ class Extensions:
             config.names,
             config.collect,
             banks=self._banks,
-            offset=lambda machine: getattr(judge(machine), "offset_db", 0.0),
+            offset=lambda machine: _taken_off(judge(machine)),
         )
         self._judging: dict[str, Bundle | None] = {}
         self._ledgers: dict[str, BundleLedger] = {}
@@ -273,3 +274,8 @@ def _use(bundle: Bundle | None) -> BundleUse | None:
     manifest = bundle.manifest
     version = manifest.growth.version if manifest.growth else 0
     return BundleUse(manifest.digest, len(bundle.rows), version)
+
+
+def _taken_off(judge: object) -> tuple[float, Points]:
+    """What is taken off a machine's sound before it is judged; nothing of one that isn't."""
+    return getattr(judge, "offset_db", 0.0), getattr(judge, "bands_db", ())

@@ -44,6 +44,7 @@ class Following:
         running: What the plant says: whether it runs; None when it doesn't say (any more).
         settle_seconds: Time that a start takes; None to learn it.
         offset_db: Taken off what is heard, dB: an operator has said that the microphone was moved.
+        bands_db: Taken off each band of half a second beside that, dB; empty for nothing.
     """
 
     gate: StillGate | None
@@ -51,6 +52,7 @@ class Following:
     running: Running | None = None
     settle_seconds: float | None = None
     offset_db: float = 0.0
+    bands_db: tuple[float, ...] = ()
 
     @property
     def sure(self) -> bool:
@@ -149,7 +151,10 @@ class RunningWindows:
             return np.full(len(frames), not said)
         found = np.zeros(len(frames), bool)
         if following.gate is not None:
-            found |= following.gate.still(levels - np.float32(following.offset_db))
+            taken = np.float32(following.offset_db) + np.array(
+                following.bands_db or 0.0, np.float32
+            )
+            found |= following.gate.still(levels - taken)
         if following.levels is not None:
             offset = following.offset_db
             found |= [following.levels.too_quiet(level_dbfs(frame) - offset) for frame in frames]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from agent.core.records import Matrix, Samples
 
@@ -18,6 +19,17 @@ _FLOOR_DB = -140.0
 _BATCH = 256
 
 
+def _edges(rate: int) -> npt.NDArray[np.float64]:
+    low, high = min(_LOWEST_HZ, 0.05 * rate), _HIGHEST_SHARE * rate
+    return np.asarray(np.geomspace(low, high, BANDS + 1), np.float64)
+
+
+def band_middles(rate: int) -> tuple[float, ...]:
+    """Geometric middle of each band at a rate, Hz."""
+    edges = _edges(rate)
+    return tuple(np.sqrt(edges[1:] * edges[:-1]).tolist())
+
+
 class BandLevels:
     """Measures frames of one rate.
 
@@ -29,7 +41,7 @@ class BandLevels:
         self.frame_samples = max(2, round(FRAME_SECONDS * rate))
         self._window = np.hanning(self.frame_samples).astype(np.float32)
         hertz = np.fft.rfftfreq(self.frame_samples, 1.0 / rate)
-        edges = np.geomspace(min(_LOWEST_HZ, 0.05 * rate), _HIGHEST_SHARE * rate, BANDS + 1)
+        edges = _edges(rate)
         band = np.searchsorted(edges, hertz, side="right") - 1
         inside = (band >= 0) & (band < BANDS)
         self._sum = np.zeros((len(hertz), BANDS), np.float32)

@@ -17,10 +17,12 @@ from agent.bundle.seal import file_record
 from agent.capture.files import is_audio, read_audio
 from agent.collect.session import SESSION, read_session
 from agent.core.errors import AuscultError
+from agent.core.level_change import Points
 from agent.core.records import Matrix, Samples, Validity
 from agent.core.text import plural
 from agent.deploy.load import Bundle
 from agent.evidence.record import RECORD, SOUND, read_record
+from agent.level.equaliser import equalised
 from agent.offline.recording import OpenRecording, open_recording, unfit_level
 from agent.score.sessions import session_names
 from agent.window.clip import clip_windows, stream_windows
@@ -48,6 +50,7 @@ class Recording:
         notes: What to know of it before it joins.
         offset_db: Taken off before it is embedded, dB: an operator had said that the microphone
             was moved.
+        bands_db: Taken off its bands beside that, (Hz, dB): it was another microphone.
     """
 
     path: Path
@@ -57,6 +60,7 @@ class Recording:
     domain: str = COLLECTED
     notes: tuple[str, ...] = ()
     offset_db: float = 0.0
+    bands_db: Points = ()
 
 
 @dataclass(slots=True)
@@ -134,6 +138,7 @@ def _find(place: Path, label: str | None) -> list[Recording]:
                     session.label,
                     notes=session.notes,
                     offset_db=session.level_offset_db,
+                    bands_db=session.bands_db,
                 )
                 for segment in session.segments
             ]
@@ -181,6 +186,7 @@ def alarm_sound(folder: Path) -> Recording:
         spans,
         ANSWERED,
         offset_db=record.level_offset_db,
+        bands_db=record.bands_db,
     )
 
 
@@ -210,7 +216,8 @@ def _windows(
     rate, size = manifest.encoder.sample_rate, manifest.encoder.window_samples
     hop = max(1, round(manifest.clip_hop_seconds * rate))
     for start, window in stream_windows(heard.blocks(), window_samples=size, hop_samples=hop):
-        yield start / rate, window * gain if recording.offset_db else window
+        heard_as = equalised(window, rate, recording.bands_db)
+        yield start / rate, heard_as * gain if recording.offset_db else heard_as
 
 
 def _spans(
@@ -222,6 +229,7 @@ def _spans(
     rate = bundle.manifest.encoder.sample_rate
     size = bundle.manifest.encoder.window_samples
     samples = read_audio(recording.path, rate=rate)
+    samples = equalised(samples, rate, recording.bands_db)
     if recording.offset_db:
         samples = samples * gain
     found = []

@@ -71,6 +71,7 @@ class ChainWatch:
         self._past = self._file.load()
         self._present: deque[tuple[Floats, float]] = deque(maxlen=_PRESENT)
         self._end = float("-inf")
+        self._anew = False
         self._meter: StreamMeter | None = None
         self._heard = 0
         self._of: HealthySpectrum | None = None
@@ -96,6 +97,10 @@ class ChainWatch:
         if window.monotonic < self._end - 1e-3:
             return
         self._end = window.end_monotonic
+        if self._anew:
+            self._past, self._anew, self.doubt = None, False, ""
+            self._present.clear()
+            self._begin(healthy, trained)
         if healthy is not self._of or trained != self._trained:
             self._begin(healthy, trained)
         if window.recorded is not None and window.recorded != self._recorded:
@@ -108,6 +113,10 @@ class ChainWatch:
         self._judge(window.rate)
         if healthy is not None:
             self._compare(window, healthy, trained)
+
+    def again(self) -> None:
+        """Compare anew: it is heard in another way from now on. Any thread."""
+        self._anew = True
 
     def close(self) -> None:
         """Keep the past."""

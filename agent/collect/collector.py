@@ -20,6 +20,7 @@ from agent.collect.upkeep import CollectedUpkeep
 from agent.config.collect import CollectConfig
 from agent.core.clock import WALL_CLOCK, ClockQuality
 from agent.core.errors import AuscultError
+from agent.core.level_change import Points
 from agent.core.text import plural
 from agent.request.commands import Handler
 
@@ -42,7 +43,8 @@ class Collector:
         config: Segment length and disk limit.
         clock: Tells how good the clock is.
         banks: By a machine's name, the bundles whose banks may hold its sessions.
-        offset: By a machine's name, what is taken off its sound before it is judged, dB.
+        offset: By a machine's name, what is taken off its sound before it is judged, dB, and off
+            its bands, (Hz, dB).
     """
 
     def __init__(
@@ -54,7 +56,7 @@ class Collector:
         clock: Callable[[], ClockQuality] = lambda: WALL_CLOCK.quality,
         *,
         banks: Callable[[str], Sequence[Path]] = lambda _: (),
-        offset: Callable[[str], float] = lambda _: 0.0,
+        offset: Callable[[str], tuple[float, Points]] = lambda _: (0.0, ()),
     ) -> None:
         self._offset = offset
         self.observers: Mapping[str, CollectTap] = {name: CollectTap() for name in machines}

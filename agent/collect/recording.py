@@ -21,6 +21,7 @@ from agent.collect.spool import CollectOrder
 from agent.config.collect import CollectConfig
 from agent.core.clock import ClockQuality, WallClock, utc
 from agent.core.errors import AuscultError
+from agent.core.level_change import Points
 from agent.core.records import AudioBlock, Samples, Validity
 from agent.core.storage import make_private, write_json
 from agent.evidence.disk import has_room
@@ -47,7 +48,8 @@ class Recording:
         order: What to record.
         config: Segment length and disk limit.
         clock: Tells how good the clock is.
-        offset: Tells what is taken off the machine's sound before it is judged, dB.
+        offset: Tells what is taken off the machine's sound before it is judged, dB, and off its
+            bands, (Hz, dB).
     """
 
     def __init__(
@@ -57,7 +59,7 @@ class Recording:
         order: CollectOrder,
         config: CollectConfig,
         clock: Callable[[], ClockQuality] = lambda: WallClock().look(),
-        offset: Callable[[], float] = lambda: 0.0,
+        offset: Callable[[], tuple[float, Points]] = lambda: (0.0, ()),
     ) -> None:
         self._offset = offset
         self.order = order
@@ -279,6 +281,7 @@ class Recording:
 
     def result(self, *, complete: bool = True) -> Session:
         """The session as it stands."""
+        offset, bands = self._offset()
         return Session(
             session=self.session,
             device=self._device,
@@ -290,7 +293,8 @@ class Recording:
             started=utc(self._started or datetime.now(timezone.utc).timestamp()),
             clock=self._clock().value,
             rate=self._rate or 1,
-            level_offset_db=self._offset(),
+            level_offset_db=offset,
+            bands_db=bands,
             asked_seconds=self.order.seconds,
             heard_seconds=round(self._heard, 6),
             kept_seconds=round(sum(segment.seconds for segment in self._segments), 6),

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field, field_validator
+from pydantic import Field, FiniteFloat, field_validator
 
 from agent.core.schema import Strict, read_model, spelt
 from agent.core.text import plural
@@ -81,6 +81,13 @@ class Session(Strict):
             "files are as they were heard"
         ),
     ] = 0.0
+    bands_db: Annotated[
+        tuple[tuple[FiniteFloat, FiniteFloat], ...],
+        Field(
+            description="How much louder it hears the bands beside that, [Hz, dB], for it is "
+            "another one than in training: taken off as well"
+        ),
+    ] = ()
     asked_seconds: Annotated[float, Field(gt=0, description="Length asked for, seconds")]
     heard_seconds: Annotated[float, Field(ge=0, description="Sound heard, seconds")]
     kept_seconds: Annotated[float, Field(ge=0, description="Sound in the files, seconds")]

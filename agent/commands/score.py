@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,10 @@ from agent.core.text import plural, shown, visible
 if TYPE_CHECKING:
     from agent.bundle.verify import Head
     from agent.core.reasons import Explanation
+    from agent.core.records import Samples
     from agent.deploy.load import Bundle
+    from agent.level.hearing import Hearing
+    from agent.offline.recording import OpenRecording
 
 
 @click.command(short_help="Score recordings with a bundle.")
@@ -57,6 +61,13 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Only with a bundle signed with the other half of this key (`auscult keygen`).",
 )
+@click.option(
+    "--microphone",
+    "microphone_path",
+    type=click.Path(path_type=Path),
+    help="What an agent keeps of its microphone, level/<machine>.json in the folder `state` of its "
+    "state directory: it is taken off the recordings as the agent does.",
+)
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
 def score(
     bundle_path: Path,
@@ -67,6 +78,7 @@ def score(
     explain: bool,
     idle_gate: bool,
     public_key: Path | None,
+    microphone_path: Path | None,
     threads: int,
 ) -> None:
     """Print a score for each window of each FILE, and one for the FILE; folders are searched.
@@ -80,9 +92,12 @@ def score(
 
     vouch = partial(_vouched, bundle_path, public_key)
     bundle = open_tried(bundle_path, threads=threads, vouch=vouch)
+    hearing = _hearing(bundle, microphone_path)
     results = []
     for file in _expand(files):
-        result = _score_file(bundle, file, hop, channel, idle_gate, explain=explain)
+        result = _score_file(
+            bundle, file, hop, channel, idle_gate, explain=explain, hearing=hearing
+        )
         results.append(result)
         _print(result)
     raw, rarity = bundle.manifest.threshold, bundle.significance
@@ -120,6 +135,38 @@ def _vouched(bundle: Path, public_key: Path | None, head: Head) -> None:
     verify_head(head, load_public(public_key), GROWN if grown else CONTEXT, bundle)
 
 
+def _hearing(bundle: Bundle, path: Path | None) -> Hearing:
+    """How recordings are heard, by what an agent keeps of its microphone."""
+    from agent.core.errors import ConfigError
+    from agent.level.baseline import LevelMemory, origin_of
+    from agent.level.hearing import AS_HEARD, hearing_of
+    from agent.level.words import microphone_words
+
+    if path is None:
+        return AS_HEARD
+    try:
+        memory = LevelMemory.model_validate_json(path.read_bytes())
+    except (OSError, ValueError) as fault:
+        raise ConfigError(
+            f"cannot be read: {fault}",
+            where=path,
+            remedy="Give state/level/<machine>.json of an agent's state directory.",
+        ) from fault
+    held = memory.holding(origin_of(bundle.manifest))
+    if held is None:
+        raise ConfigError(
+            "nothing in it holds for this bundle",
+            where=path,
+            remedy="It was said of another bundle, or taken back; leave --microphone out.",
+        )
+    click.echo(f"auscult: {microphone_words(held)}", err=True)
+    return hearing_of(held, bundle)
+
+
+def _heard_as(heard: OpenRecording, hearing: Hearing, rate: int) -> Iterator[Samples]:
+    return hearing.blocks(heard.blocks(), rate)
+
+
 def _expand(files: tuple[Path, ...]) -> list[Path]:
     """Folders as the recordings in them, sorted."""
     from agent.capture.files import is_audio
@@ -146,6 +193,7 @@ def _score_file(
     idle_gate: bool,
     *,
     explain: bool,
+    hearing: Hearing,
 ) -> dict[str, Any]:
     from dataclasses import asdict
 
@@ -179,7 +227,8 @@ def _score_file(
         return result
     try:
         heard = open_recording(file, manifest, channel)
-        clip = score_clip(bundle, heard.blocks(), hop_seconds=hop, idle_gate=idle_gate)
+        blocks = partial(_heard_as, heard, hearing, manifest.encoder.sample_rate)
+        clip = score_clip(bundle, blocks(), hop_seconds=hop, idle_gate=idle_gate, hearing=hearing)
     except AudioError as fault:
         result["error"] = str(fault)
         return result
@@ -201,7 +250,7 @@ def _score_file(
     )
     reasons: list[Explanation | None] = [None] * len(clip.windows)
     if explain:
-        reasons = explain_clip(bundle, heard.blocks(), clip, hop_seconds=hop)
+        reasons = explain_clip(bundle, blocks(), clip, hop_seconds=hop)
     for window, validity, why in zip(clip.windows, clip.validity, reasons, strict=True):
         result["windows"].append(
             {

@@ -38,6 +38,9 @@ class CommissionMemory(Strict):
     heard_seconds: Annotated[FiniteFloat, Field(ge=0, description="Running sound judged")] = 0.0
     digest: Annotated[str, Field(description="`digest` of the bundle that scored `heard`")] = ""
     heard: Annotated[tuple[Heard, ...], Field(description="Scores, a window's length apart")] = ()
+    microphone: Annotated[
+        str, Field(description="What was found of the microphone, in words; empty: not yet")
+    ] = ""
     alarms: Annotated[tuple[WouldBe, ...], Field(description="What would have been alarms")] = ()
     live_wall: Annotated[
         FiniteFloat | None, Field(description="When it went live; null while it listens in shadow")

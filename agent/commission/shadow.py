@@ -26,6 +26,7 @@ from agent.core.scale import Scale
 from agent.core.text import plural
 from agent.deploy.load import Bundle
 from agent.evidence.record import alarm_folder, read_feedback
+from agent.level.bands import FEWEST
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,12 @@ _BEFORE_SECONDS = 60.0
 # A bound for file and memory: three days at a window of 10 s.
 _MOST_HEARD = 25_920
 _MOST_ALARMS = 1000
+_WAITS = (
+    "another microphone may hang here than in training: answer the would-be alarms, and where they "
+    "were healthy what it does is taken off"
+)
+# Ten minutes of running at windows of 10 s.
+_MICROPHONE_WINDOWS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +82,8 @@ class Commission:
         self._saved = time.monotonic()
         self._last: float | None = None  # end of the latest window, on its run clock
         self._since = 0.0  # running sound since a score was kept, seconds
+        self._window_seconds = 10.0
+        self._waits = ""  # what keeps another microphone from being taken off, in words
         self._wanted: tuple[str, str] | None = None  # going live, or beginning anew, and by whom
 
     @property
@@ -130,13 +139,50 @@ class Commission:
             if wanted is None:
                 return False
             if wanted[0] == "again":
-                self._memory = CommissionMemory(began_wall=time.time())
+                # What is taken off the microphone goes on: it is no matter of the machine.
+                found = self._memory.microphone
+                self._memory = CommissionMemory(began_wall=time.time(), microphone=found)
                 self._use(bundle)
                 self._save()
                 return False
             how = self._go_live(bundle, scale, wanted[1])
         self._tell("live", how)
         return True
+
+    @property
+    def asks_microphone(self) -> bool:
+        """Whether it is still to be found out whether another microphone hangs here."""
+        wanted = self.config.microphone == "equalise"
+        return wanted and self.listening and not self._memory.microphone
+
+    @property
+    def microphone_windows(self) -> int:
+        """How many windows tell that: as many as a short commissioning has, sixty at most."""
+        with self._lock:
+            windows = self.config.running_hours * 3600.0 / max(self._window_seconds, 1e-9)
+        return int(min(max(windows / 4, FEWEST), _MICROPHONE_WINDOWS))
+
+    def may_equalise(self) -> bool:
+        """Whether the machine is known to be well: no would-be alarm, or answers that say so.
+
+        What another microphone does and what a fault does cannot be told apart by sound alone.
+        """
+        answers = {one.answer for one in self.said()}
+        well = not answers or ("healthy" in answers and "fault" not in answers)
+        self._waits = "" if well else _WAITS
+        return well
+
+    def microphone_learnt(self, how: str) -> None:
+        """It is known; what was scored before says nothing of what comes.
+
+        Args:
+            how: What was found, in words.
+        """
+        with self._lock:
+            self._waits = ""
+            self._update(microphone=how, heard=())
+            self._save()
+        log.info("%s: commissioning: %s", self.machine, how)
 
     def ask(self, action: Literal["live", "again"], by: str) -> None:
         """Go live, or begin anew, with the next window; `again` of one that is live too.
@@ -160,7 +206,10 @@ class Commission:
 
     def words(self) -> str:
         """How it stands, for people; empty once it is live."""
-        return "" if not self.listening else describe(self.said(), self._memory, self.config)
+        if not self.listening:
+            return ""
+        text = describe(self.said(), self._memory, self.config)
+        return f"{text}; {self._waits}" if self._waits else text
 
     def close(self) -> None:
         """Save what was heard."""
@@ -174,6 +223,7 @@ class Commission:
 
     def _use(self, bundle: Bundle) -> None:
         """Scores of another bundle, or of a grown bank, are no measure of this one's."""
+        self._window_seconds = bundle.manifest.window_seconds
         if self.listening and self._memory.digest != bundle.manifest.digest:
             self._update(digest=bundle.manifest.digest, heard=())
 
@@ -286,4 +336,6 @@ def describe(said: list[Said], memory: CommissionMemory, config: CommissionConfi
         )
     if hours >= config.running_hours:
         text += "; it may go live"
+    if memory.microphone:
+        text += f"; {memory.microphone}"
     return text

@@ -30,6 +30,14 @@ class CommissionConfig(Strict):
             "where enough was; bundle: the bundle's own stays. One given in `decide` goes before"
         ),
     ] = "place"
+    microphone: Annotated[
+        Literal["equalise", "as_is"],
+        Field(
+            description="equalise: where another microphone or filter hangs here than in training, "
+            "what it does to level and bands is learnt from the first ten minutes of running and "
+            "taken off, and bands it does not hear are left out of the scores; as_is: nothing is"
+        ),
+    ] = "equalise"
     strong: Annotated[
         FiniteFloat,
         Field(

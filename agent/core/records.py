@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.core.foreign import ForeignSound
-from agent.core.level_change import LevelChange
+from agent.core.level_change import LevelChange, Points
 from agent.core.reasons import Circumstance, Explanation, Reason
 from agent.core.scale import Scale
 
@@ -199,6 +199,7 @@ class Score:
             sound does: a vehicle that passes, speech, a door.
         foreign: Sounds from elsewhere that are heard in a window that exceeds.
         level_dbfs: How loud it is, dBFS; None of an idle machine's, or where it was not measured.
+        bands_db: What was taken off its bands beside `offset_db`, (Hz, dB).
     """
 
     window: Window
@@ -211,6 +212,7 @@ class Score:
     varies: bool = False
     foreign: tuple[ForeignSound, ...] = ()
     level_dbfs: float | None = None
+    bands_db: Points = ()
 
     @property
     def counted(self) -> float | None:

@@ -12,6 +12,7 @@ from agent.doctor.finding import Finding, Grade
 from agent.level.baseline import LevelFile, level_file, origin_of
 from agent.level.columns import level_columns
 from agent.level.ignore import LEVEL_UNKNOWN
+from agent.level.words import microphone_words
 
 
 def check_level(config: AgentConfig, machine: MachineConfig) -> Iterator[Finding]:
@@ -40,6 +41,11 @@ def check_level(config: AgentConfig, machine: MachineConfig) -> Iterator[Finding
     held = file.holding(origin_of(manifest))
     if held is not None:
         why = f": {held.comment}" if held.comment else ""
+        if held.bands is not None:
+            text = microphone_words(held) + why
+            remedy = "To take that back: the page, or the command `level_baseline_undo`"
+            yield Finding(name, Grade.OK, text, remedy)
+            return
         yield Finding(
             name, Grade.OK,
             f"{held.decibels:+.1f} dB are taken off what is heard, as {held.operator} said on "

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 
 from agent.core.errors import AuscultError
 from agent.core.reasons import Explanation
@@ -121,6 +121,13 @@ class EvidenceRecord(Strict):
             "said that the microphone was moved; `sound.flac` is as it was heard"
         ),
     ] = 0.0
+    bands_db: Annotated[
+        tuple[tuple[FiniteFloat, FiniteFloat], ...],
+        Field(
+            description="Taken off its bands beside that, [Hz, dB], because another microphone "
+            "than that of training hung there"
+        ),
+    ] = ()
     sound_start: Annotated[str, Field(description="First sample of `sound.flac`, ISO 8601 UTC")]
     rate: Annotated[int, Field(gt=0, description="Samples a second of `sound.flac`")]
     seconds: Annotated[float, Field(ge=0, description="Length of `sound.flac`")]

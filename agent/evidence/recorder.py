@@ -14,6 +14,7 @@ from soundfile import SoundFileError
 from agent.bundle.manifest import Row
 from agent.core.clock import utc
 from agent.core.errors import AuscultError
+from agent.core.level_change import Points
 from agent.core.records import AudioBlock, Decision, Level, Window
 from agent.core.scale import Scale
 from agent.evidence.disk import has_room, make_room
@@ -54,6 +55,7 @@ class _Note:
     joined: bool
     scale: Scale | None
     offset_db: float
+    bands_db: Points
 
 
 @dataclass(slots=True)
@@ -70,6 +72,7 @@ class _Open:
     reference: str
     scale: Scale | None
     offset_db: float
+    bands_db: Points
     cleared_wall: float | None = field(default=None)
     account: Account | None = field(default=None)
     explained: float = field(default=0.0)  # monotonic, start of the window that was explained
@@ -180,6 +183,7 @@ class EvidenceRecorder:
             score=note.score,
             scale=note.scale,
             level_offset_db=note.offset_db,
+            bands_db=note.bands_db,
             sound_start=utc(clip.wall),
             rate=clip.rate,
             seconds=round(clip.seconds, 6),
@@ -226,6 +230,7 @@ class EvidenceRecorder:
             reference,
             decision.scale,
             decision.score.offset_db,
+            decision.score.bands_db,
         )
         if self._write(opened, window.end_monotonic, complete=False):
             self._open = opened
@@ -255,6 +260,7 @@ class EvidenceRecorder:
             score=opened.score,
             scale=opened.scale,
             level_offset_db=opened.offset_db,
+            bands_db=opened.bands_db,
             sound_start=utc(clip.wall),
             rate=clip.rate,
             seconds=round(clip.seconds, 6),
@@ -311,6 +317,7 @@ def _note(decision: Decision, rows: Sequence[Row]) -> _Note:
         score.window.joined,
         decision.scale,
         score.offset_db,
+        score.bands_db,
     )
 
 

@@ -30,6 +30,7 @@ from agent.evidence.spectrogram import spectrogram_png
 from agent.explain.spectrum import HealthySpectrum
 from agent.explain.spoilt import joined, spoilt, without
 from agent.explain.unusual import UnusualMap, unusual_map
+from agent.level.equaliser import equalised
 
 log = logging.getLogger(__name__)
 
@@ -229,7 +230,8 @@ def write_evidence(job: Job) -> bytes:
     if found is None and job.spectrum is not None:
         # As it was judged: an operator may have said that the microphone hears louder now.
         gain = np.float32(10.0 ** (-record.level_offset_db / 20.0))
-        found = unusual_map(gain * clip.samples, job.spectrum)
+        heard = equalised(clip.samples, clip.rate, record.bands_db)
+        found = unusual_map(gain * heard, job.spectrum)
     if found is not None:
         lost = [gap.at for gap in record.lost]
         nothing = joined((*spoilt(clip.samples, clip.rate, lost), *_unjudged(record)))

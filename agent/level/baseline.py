@@ -1,20 +1,24 @@
-"""The level at which a machine's microphone hears it, where that is not what the bundle learnt.
+"""What a machine's microphone hears otherwise than that of training: its level, and its bands.
 
 A microphone that was moved, or whose gain was changed, hears the same machine louder or quieter. An
 operator says so, and from then on that many dB are taken off whatever is heard before it is judged.
-That is kept with the agent's state, never in the bundle, and can be taken back. It belongs to the
-exported bundle it was taken with: one that was trained anew has learnt the level as it is.
+Another microphone, or a filter, hears each band otherwise: where somebody says so, or at
+commissioning, that is learnt and taken off as well. All of it is kept with the agent's state, never
+in the bundle, and can be taken back. It belongs to the exported bundle it was taken with: one that
+was trained anew has learnt the level as it is.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, FiniteFloat
+from pydantic import Field, FiniteFloat, model_validator
 
 from agent.bundle.manifest import Manifest
 from agent.core.errors import AuscultError
+from agent.core.level_change import Points
 from agent.core.schema import Strict
 from agent.core.state_file import StateFile
 
@@ -22,6 +26,36 @@ from agent.core.state_file import StateFile
 MOST_DB = 80.0
 # Answers remembered, the undone ones among them.
 _KEPT = 50
+
+
+class BandShape(Strict):
+    """What another microphone does to the bands of frequency, beside its level."""
+
+    hertz: Annotated[
+        tuple[FiniteFloat, ...],
+        Field(min_length=2, max_length=1000, description="Edges of the bands, Hz, rising"),
+    ]
+    decibels: Annotated[
+        tuple[FiniteFloat, ...], Field(description="How much louder it hears each band, dB")
+    ]
+    missing: Annotated[
+        tuple[bool, ...],
+        Field(description="Bands of which it hears too little to be compared: left out of scores"),
+    ]
+
+    @model_validator(mode="after")
+    def _one_a_band(self) -> BandShape:
+        if not len(self.decibels) == len(self.missing) == len(self.hertz) - 1:
+            raise ValueError("give one of decibels and missing for each band between the edges")
+        if any(high <= low for low, high in pairwise(self.hertz)):
+            raise ValueError("hertz must rise")
+        return self
+
+    @property
+    def points(self) -> Points:
+        """The bands' middles with what is taken off there."""
+        middles = [(low + high) / 2 for low, high in pairwise(self.hertz)]
+        return tuple(zip(middles, self.decibels, strict=True))
 
 
 class LevelBaseline(Strict):
@@ -37,6 +71,10 @@ class LevelBaseline(Strict):
     origin: Annotated[
         str, Field(description="`digest` of the exported bundle that it is taken against")
     ]
+    bands: Annotated[
+        BandShape | None,
+        Field(description="Taken off the bands beside that; null of a change of level alone"),
+    ] = None
     windows: Annotated[
         int, Field(ge=0, description="Windows it was estimated from; 0 when it was given")
     ] = 0

@@ -8,7 +8,7 @@ turned down (or up) and embedded anew.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,6 +35,7 @@ class LevelCheck:
         threshold: Raw score above which a window is anomalous.
         reference: The level of healthy sound; the bundle's own when None.
         weak: Raw score above which a window speaks for an alert; None without alerts.
+        fill: Fills in what the microphone does not hear of an embedding `(n, dim)`.
     """
 
     def __init__(
@@ -43,9 +44,10 @@ class LevelCheck:
         threshold: float,
         reference: LevelReference | None = None,
         weak: float | None = None,
+        fill: Callable[[Matrix], Matrix] = lambda vectors: vectors,
     ) -> None:
         self.reference = reference or LevelReference(bundle)
-        self._bundle = bundle
+        self._bundle, self._fill = bundle, fill
         self._threshold = threshold
         self._weak = threshold if weak is None else min(weak, threshold)
 
@@ -96,7 +98,7 @@ class LevelCheck:
         self, decibels: float, samples: Samples, *, passing: bool
     ) -> Iterator[tuple[float, bool, Matrix]]:
         try:
-            vectors = self._bundle.encoder.encode(samples[None])
+            vectors = self._fill(self._bundle.encoder.encode(samples[None]))
         except (AuscultError, ValueError, RuntimeError, MemoryError):
             return  # it is judged as it was heard
         if np.isfinite(vectors).all():

@@ -14,10 +14,14 @@ import numpy.typing as npt
 
 from agent.core.clock import utc
 from agent.core.errors import AuscultError
+from agent.core.records import Matrix, Samples
 from agent.deploy.load import Bundle
-from agent.level.baseline import MOST_DB, LevelBaseline, LevelFile, origin_of
+from agent.explain.spectrum import Floats, Grid, levels_of
+from agent.level.bands import FEWEST, BandShift, HealthyBands, healthy_bands
+from agent.level.baseline import MOST_DB, BandShape, LevelBaseline, LevelFile, origin_of
 from agent.level.check import LevelCheck
 from agent.level.columns import level_columns
+from agent.level.hearing import AS_HEARD, Hearing, hearing_of
 from agent.level.ignore import LEVEL_UNKNOWN
 from agent.level.reference import LEAST_DB, LevelReference
 
@@ -29,6 +33,14 @@ _KEPT = 60
 _NEWEST = 5
 # So many lengths of a window have to be heard since the change.
 _LENGTHS = 2.0
+# Windows that do not overlap, remembered to say what another microphone does.
+_APART = 60
+# What a band differs by less than this is chance: few windows are heard, dB.
+_LEAST_SHAPE_DB = 0.5
+# So many bands that are not heard are a filter, or a microphone's limit.
+_MISSING_BANDS = 5
+# From here on another microphone is one worth taking off, dB.
+_DIFFERS_DB = 2.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,6 +73,11 @@ class MachineLevel:
         self._reference: LevelReference | None = None
         self._origin = ""
         self._held: LevelBaseline | None = None
+        self._apart: deque[Floats] = deque(maxlen=_APART)
+        self._until = float("-inf")  # end of the latest of them
+        self._healthy: HealthyBands | None = None
+        #: How its sound is heard before it is judged.
+        self.hearing: Hearing = AS_HEARD
 
     @property
     def held(self) -> LevelBaseline | None:
@@ -97,9 +114,12 @@ class MachineLevel:
         reference = LevelReference(bundle)
         with self._lock:
             self._bundle, self._reference = bundle, reference
-            self._recent.clear()
+            self._healthy = healthy_bands(
+                bundle.manifest, np.asarray(bundle.bank.vectors), bundle.spectrum
+            )
             self._origin = origin_of(bundle.manifest)
-            before, self._held = self._held, self._file.holding(self._origin)
+            before = self._held
+            self._hold(self._file.holding(self._origin))
             left = self._file.answers and self._held is None
         if self._held is not None and self._held is not before:
             log.info(
@@ -110,10 +130,15 @@ class MachineLevel:
             log.info("%s: this bundle has learnt the level as it is: none is taken off", self._name)
         if self.note:
             log.warning("%s: level: ignore: %s", self._name, self.note)
-        return LevelCheck(bundle, threshold, reference, weak)
+        return LevelCheck(bundle, threshold, reference, weak, self._filled)
 
     def hear(
-        self, vector: npt.NDArray[np.float32], level_dbfs: float, start: float, end: float
+        self,
+        vector: npt.NDArray[np.float32],
+        level_dbfs: float,
+        start: float,
+        end: float,
+        samples: Samples | None = None,
     ) -> None:
         """Take a window of the running machine, as it was judged.
 
@@ -122,10 +147,16 @@ class MachineLevel:
             level_dbfs: Its level, dBFS.
             start: Monotonic, seconds.
             end: Monotonic, seconds.
+            samples: The window, float32 `(n,)`; None where its bands are not asked for.
         """
         heard = _Heard(vector, level_dbfs, self.offset_db, start, end)
         with self._lock:
             self._recent.append(heard)
+            if start >= self._until - 1e-3:
+                levels = self._levels(vector, samples)
+                if levels is not None:
+                    self._until = end
+                    self._apart.append(levels)
 
     def take(
         self, operator: str, comment: str = "", decibels: float | None = None
@@ -159,12 +190,65 @@ class MachineLevel:
                 comment=comment,
                 time=utc(time.time()),
                 origin=self._origin,
+                bands=None if self._held is None else self._held.bands,
                 windows=windows,
                 spread_db=round(spread, 2),
             )
             self._file.add(answer)
-            self._held = answer
-            self._recent.clear()
+            self._hold(answer)
+        return answer
+
+    @property
+    def apart(self) -> int:
+        """Windows heard, none overlapping another, that could tell of another microphone."""
+        return len(self._apart)
+
+    def hears_too_little(self) -> bool:
+        """Whether the microphone hears nothing in several bands that training heard.
+
+        Raises:
+            AuscultError: Too little was heard through it.
+        """
+        with self._lock:
+            return sum(self._shift(whole=True)[0].missing) >= _MISSING_BANDS
+
+    def take_microphone(
+        self, operator: str, comment: str = "", *, needed: bool = False
+    ) -> LevelBaseline | None:
+        """Take another microphone's level and bands off, learnt from what is heard now.
+
+        Args:
+            operator: Who says so.
+            comment: What else they say.
+            needed: Only where it differs by enough to matter; all that is remembered was heard
+                through it.
+
+        Returns:
+            What holds from now on; None where nothing was needed.
+
+        Raises:
+            AuscultError: Too little was heard through it, the bundle has nothing to hold it
+                against, or the answer cannot be kept.
+        """
+        with self._lock:
+            shift, windows = self._shift(whole=needed)
+            decibels, bands = _level_and_shape(shift)
+            if needed and not _differs(decibels, bands):
+                return None
+            held = self._held
+            if held is not None and held.bands is not None:
+                bands = _together(bands, held.bands)
+            answer = LevelBaseline(
+                decibels=round(decibels + (0.0 if held is None else held.decibels), 2),
+                operator=operator,
+                comment=comment,
+                time=utc(time.time()),
+                origin=self._origin,
+                bands=bands,
+                windows=windows,
+            )
+            self._file.add(answer)
+            self._hold(answer)
         return answer
 
     def undo(self, operator: str) -> LevelBaseline:
@@ -178,9 +262,47 @@ class MachineLevel:
         """
         with self._lock:
             gone = self._file.undo(self._origin, utc(time.time()), operator)
-            self._held = self._file.holding(self._origin)
-            self._recent.clear()
+            self._hold(self._file.holding(self._origin))
         return gone
+
+    def _hold(self, answer: LevelBaseline | None) -> None:
+        """Hear by an answer from now on; what was heard by another says nothing any more."""
+        self._held = answer
+        self._recent.clear()
+        self._apart.clear()
+        self.hearing = AS_HEARD
+        if answer is None or self._bundle is None:
+            return
+        self.hearing = hearing_of(answer, self._bundle)
+
+    def _filled(self, vectors: Matrix) -> Matrix:
+        return self.hearing.vectors(vectors)
+
+    def _levels(self, vector: npt.NDArray[np.float32], samples: Samples | None) -> Floats | None:
+        """Levels of a window's bands, dB; None where nothing tells them."""
+        healthy = self._healthy
+        if healthy is None:
+            return None
+        if healthy.views is not None:
+            return vector[healthy.views.levels].astype(np.float64)
+        if samples is None or self._bundle is None:
+            return None
+        grid = Grid.of(self._bundle.manifest.encoder.sample_rate)
+        return levels_of(samples, grid)
+
+    def _shift(self, *, whole: bool) -> tuple[BandShift, int]:
+        """What the microphone that is heard now does, and from how many windows that is known."""
+        if self._healthy is None:
+            raise AuscultError(
+                "this bundle holds no healthy spectrum to hold another microphone against",
+                remedy="Export it anew, or record with this microphone and train with that.",
+            )
+        if len(self._apart) < FEWEST:
+            raise _too_few(len(self._apart))
+        shift, used = self._healthy.learn(np.stack(self._apart), whole=whole)
+        if not used:
+            raise _too_few(0)
+        return shift, used
 
     def _estimate(self) -> tuple[float, int, float]:
         """How much louder it is heard now, from how many windows, and their spread, dB."""
@@ -214,3 +336,35 @@ def _too_little(windows: int) -> AuscultError:
         remedy="Let the machine run for some windows' length as it sounds now, and answer then; or "
         "give the change in dB.",
     )
+
+
+def _too_few(windows: int) -> AuscultError:
+    return AuscultError(
+        f"only {windows} windows apart were heard through the microphone that hangs there now, and "
+        f"{FEWEST} are needed that agree",
+        remedy="Let the machine run through it for two minutes, as it sounds in good order, and "
+        "answer then.",
+    )
+
+
+def _level_and_shape(shift: BandShift) -> tuple[float, BandShape]:
+    """What all bands share, and what is left of each, dB."""
+    found, missing = np.array(shift.decibels), np.array(shift.missing)
+    level = float(np.median(found[~missing]))
+    shape = np.where(np.abs(found - level) < _LEAST_SHAPE_DB, 0.0, found - level)
+    told = tuple(np.round(shape, 1).tolist())
+    return level, BandShape(hertz=shift.hertz, decibels=told, missing=shift.missing)
+
+
+def _differs(decibels: float, bands: BandShape) -> bool:
+    """Whether it is another microphone than that of training by enough to matter."""
+    most = float(np.abs(bands.decibels).max())
+    return any(bands.missing) or max(most, abs(decibels)) >= _DIFFERS_DB
+
+
+def _together(found: BandShape, held: BandShape) -> BandShape:
+    """What is taken off when what was heard had one shape taken off already."""
+    if len(found.decibels) != len(held.decibels):
+        return found
+    both = np.array(found.decibels) + np.array(held.decibels)
+    return found.model_copy(update={"decibels": tuple(np.round(both, 1).tolist())})

@@ -70,18 +70,17 @@ class SoundDays:
         self._due = 0.0
         self._saved = time.monotonic()
 
-    def take(self, window: Window, healthy: HealthySpectrum | None, offset_db: float) -> None:
+    def take(self, window: Window, healthy: HealthySpectrum | None) -> None:
         """Take a valid window of the running machine, if its time has come.
 
         Args:
-            window: The window.
+            window: The window, as it was judged.
             healthy: Levels of healthy sound of the bundle in use; None when it has none.
-            offset_db: Taken off the sound, because the microphone was moved, dB.
         """
         if healthy is None or window.monotonic < self._due:
             return
         self._due = window.monotonic + _STEP_SECONDS
-        levels = levels_of(window.samples, healthy.grid) - offset_db
+        levels = levels_of(window.samples, healthy.grid)
         with self._lock:
             if self._healthy is not healthy:
                 self._compare_with(healthy)
@@ -89,6 +88,11 @@ class SoundDays:
             self._add(window.end_wall, levels)
         if time.monotonic() - self._saved >= _SAVE_SECONDS:
             self.close()
+
+    def again(self) -> None:
+        """It is heard in another way from now on: the latest minutes say nothing of it."""
+        with self._lock:
+            self._latest.clear()
 
     def bands(self) -> tuple[UnusualBand, ...]:
         """What has changed against healthy (or accepted) sound, the most changed first."""

@@ -20,6 +20,7 @@ from agent.drift.service import Heard
 from agent.encode.frames import SharedFrames
 from agent.foreign.ear import ForeignEar
 from agent.level.check import LevelCheck
+from agent.level.hearing import AS_HEARD, Hearing
 from agent.window.conditions import compare_conditions, unfit
 from agent.window.validity import level_dbfs
 
@@ -78,8 +79,8 @@ class WindowScorer:
         self.foreign: ForeignEar | None = None
         #: From this raw score on a window exceeds; infinite before anybody has said.
         self.asked_from = float("inf")
-        #: Taken off whatever is heard before it is judged, dB.
-        self.offset_db = 0.0
+        #: How sound is heard before it is judged.
+        self.hearing: Hearing = AS_HEARD
 
     @property
     def bundle(self) -> Bundle:
@@ -141,12 +142,12 @@ class WindowScorer:
         lost = unfit(one for one in channels if one.fault and one.fault.ruins_average)
         if lost is not None:
             return _unjudged(window, lost.text + _CHOOSE, self._bundle, lost.validity)
-        offset = self.offset_db
-        window = _moved(window, -offset)
+        hearing = self.hearing
+        window = hearing.window(window)
         with self._in_use:
             bundle = self._bundle
             began = time.perf_counter()
-            vector = self._frames.encode(bundle.encoder, window)
+            (vector,) = hearing.vectors(self._frames.encode(bundle.encoder, window)[None])
             took = time.perf_counter() - began
             (value,), (neighbour,) = bundle.scorer.score(vector[None])
             if not np.isfinite(value):
@@ -175,7 +176,8 @@ class WindowScorer:
         if bundle.significance is not None:
             p_value = float(bundle.significance.windows(value))
         score = Score(
-            window, float(value), nearest, took, p_value, level, offset, varies, foreign, loud
+            window, float(value), nearest, took, p_value, level, hearing.offset_db, varies, foreign,
+            loud, hearing.points,
         )  # fmt: skip
         state = MachineState.RUNNING
         if idle:
@@ -202,10 +204,3 @@ def _unjudged(
 ) -> ScoredWindow:
     unfit = replace(window, validity=validity, reason=reason)
     return ScoredWindow(Score(unfit, None), MachineState.UNKNOWN, bundle)
-
-
-def _moved(window: Window, decibels: float) -> Window:
-    """The window as a microphone would hear it whose gain differs."""
-    if not decibels:
-        return window
-    return replace(window, samples=window.samples * np.float32(10.0 ** (decibels / 20.0)))

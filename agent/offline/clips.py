@@ -14,6 +14,7 @@ from agent.activity.runs import STOP_FRAMES
 from agent.calibrate.clip_limits import limit_for
 from agent.core.records import MachineState, Samples, Validity
 from agent.deploy.load import Bundle
+from agent.level.hearing import AS_HEARD, Hearing
 from agent.offline.recording import too_short, unfit_level
 from agent.window.clip import stream_windows
 from agent.window.validity import assess
@@ -71,6 +72,7 @@ def score_clip(
     *,
     hop_seconds: float | None = None,
     idle_gate: bool = False,
+    hearing: Hearing = AS_HEARD,
 ) -> ClipScore:
     """Score a recording.
 
@@ -82,6 +84,8 @@ def score_clip(
             with which its `clip_value` was calibrated.
         idle_gate: Leave out, as the agent does, windows in which the bundle's idle gate finds the
             machine standing still, and those across its starts and stops.
+        hearing: Leaves bands out that its microphone does not hear; the samples are as the
+            microphone of training would hear them already (`Hearing.blocks`).
 
     Returns:
         The scores. A recording shorter than a window is repeated to fill it; one that is empty
@@ -106,6 +110,7 @@ def score_clip(
         part = [i for i, (verdict, _) in enumerate(judged) if verdict is Validity.VALID]
         if part:
             vectors = bundle.encoder.encode(np.stack([batch[i][1] for i in part]))
+            vectors = hearing.vectors(vectors)
             values, _ = bundle.scorer.score(vectors)
             still = [False] * len(part)
             if bundle.gate is not None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from agent.activity.levels import band_middles
 from agent.activity.plant import PlantSignal
 from agent.activity.watch import JudgedWatch, watch_file
 from agent.capture.source import Source
@@ -16,6 +17,7 @@ from agent.commission.shadow import Commission
 from agent.config.agent import MachineConfig
 from agent.config.maintenance import Schedule
 from agent.core.errors import AuscultError
+from agent.core.level_change import Points
 from agent.core.reasons import Circumstance, Explanation, UnusualBand
 from agent.core.records import AlarmEvent, Decision, EventKind, MachineState, Validity, Window
 from agent.decide.alarm import AlarmDecider
@@ -28,7 +30,9 @@ from agent.drift.service import DriftService
 from agent.evidence.answers import Answers
 from agent.foreign.ear import ForeignEar
 from agent.level.baseline import LevelBaseline, LevelFile, level_file
+from agent.level.equaliser import offsets_at
 from agent.level.machine import MachineLevel
+from agent.level.words import microphone_words
 from agent.machine.days import SoundDays
 from agent.machine.observers import PipelineObserver
 from agent.machine.scoring import ScoredWindow, WindowScorer
@@ -41,6 +45,8 @@ from agent.window.condition import ConditionFile, condition_file
 
 log = logging.getLogger(__name__)
 
+# While commissioned, it is asked so often whether another microphone may be taken off, seconds.
+_ASK_SECONDS = 60.0
 # Of its level, and of its channels.
 _OF_MICROPHONE = frozenset(
     {Validity.OUT_OF_RANGE, Validity.TOO_QUIET, Validity.SILENT, Validity.CLIPPED}
@@ -83,6 +89,8 @@ class Pipeline(Listener):
         self._plant = plant
         self.commission = commission
         self._shadow: ShadowAlarm | None = None  # while it is commissioned
+        self._ask_from = 0.0  # on the monotonic clock of windows
+        self._frame_hertz = band_middles(bundle.manifest.encoder.sample_rate)
         self._watch = JudgedWatch(self.name)
         self._chain = ChainWatch(self.name)
         self._state = state
@@ -110,7 +118,7 @@ class Pipeline(Listener):
             self._judge.foreign.start()
         self._terms = terms = self._terms_of(bundle)
         self._judge.level = self.level.begin(bundle, *terms.thresholds.both)
-        self._judge.offset_db = self.level.offset_db
+        self._judge.hearing = self.level.hearing
         self._source.start()
         state = self._state if self.live else None
         self._edges = None if state is None else state / "edges" / f"{self.name}.json"
@@ -200,13 +208,31 @@ class Pipeline(Listener):
         """What is taken off its sound before it is judged, dB."""
         return self.level.offset_db
 
+    @property
+    def bands_db(self) -> Points:
+        """What is taken off its bands beside that, (Hz, dB)."""
+        return self.level.hearing.points
+
     def take_level(
-        self, operator: str, comment: str = "", decibels: float | None = None
+        self,
+        operator: str,
+        comment: str = "",
+        decibels: float | None = None,
+        *,
+        bands: bool = False,
     ) -> LevelBaseline:
-        """An operator: the microphone was moved. See `MachineLevel.take`; told as an event."""
+        """An operator: the microphone was moved, or is another one (`bands`). Told as an event.
+
+        See `MachineLevel.take` and `take_microphone`.
+        """
         alarm = self.alarm
-        answer = self.level.take(operator, comment, decibels)
-        self._judge.offset_db = self.level.offset_db
+        if bands:
+            found = self.level.take_microphone(operator, comment)
+            assert found is not None
+            answer, comment = found, _noted(comment, microphone_words(found))
+        else:
+            answer = self.level.take(operator, comment, decibels)
+        self._hear_anew()
         alarm.level_answered(
             EventKind.LEVEL_BASELINE, answer.decibels, operator=operator, note=comment
         )
@@ -216,7 +242,7 @@ class Pipeline(Listener):
         """Take the latest answer back. See `MachineLevel.undo`; told as an event."""
         alarm = self.alarm
         answer = self.level.undo(operator)
-        self._judge.offset_db = self.level.offset_db
+        self._hear_anew()
         alarm.level_answered(
             EventKind.LEVEL_UNDONE, self.level.offset_db, operator=operator, note=comment
         )
@@ -242,7 +268,7 @@ class Pipeline(Listener):
             self._judge.levels = terms.levels
             self._judge.asked_from = _asked_from(terms)
             self._judge.level = self.level.use(bundle, *terms.thresholds.both)
-            self._judge.offset_db = self.level.offset_db
+            self._judge.hearing = self.level.hearing
             if self._shadow is not None:
                 self._shadow.use(terms)
             if self._keeper is not None:
@@ -260,7 +286,11 @@ class Pipeline(Listener):
         if following is not None and self._plant is not None:
             following = replace(following, running=self._plant.running)
         if following is not None:
-            following = replace(following, offset_db=self.level.offset_db)
+            hearing = self.level.hearing
+            following = replace(
+                following, offset_db=hearing.offset_db,
+                bands_db=offsets_at(hearing.points, self._frame_hertz) if hearing.points else (),
+            )  # fmt: skip
         return Cut(encoder.sample_rate, encoder.window_samples, terms.hop_samples, following)
 
     @property
@@ -284,7 +314,9 @@ class Pipeline(Listener):
         commission = "" if self.commission is None else self.commission.words()
         chain = "; ".join(self._chain.differences)
         chain = f"heard otherwise than in training: {chain}" if chain else ""
-        return tuple(one for one in (commission, self._watch.why, plant, chain) if one)
+        held = self.level.held
+        taken = "" if held is None or held.bands is None else microphone_words(held)
+        return tuple(one for one in (commission, self._watch.why, plant, chain, taken) if one)
 
     @property
     def doubt(self) -> str:
@@ -310,10 +342,12 @@ class Pipeline(Listener):
             manifest = judged.bundle.manifest
             self._chain.take(found, judged.bundle.spectrum, manifest.conditions)
             if fair:
-                self.days.take(found, judged.bundle.spectrum, judged.score.offset_db)
+                self.days.take(found, judged.bundle.spectrum)
             if judged.level_dbfs is not None:
                 loud = judged.level_dbfs
-                self.level.hear(judged.vector, loud, found.monotonic, found.end_monotonic)
+                begin, end = found.monotonic, found.end_monotonic
+                self.level.hear(judged.vector, loud, begin, end, found.samples)
+                self._learn_microphone(end)
         # Its level and channels are judged after its idleness; what the encoder makes of it is
         # not its fault.
         if found.validity in _OF_MICROPHONE:
@@ -350,6 +384,39 @@ class Pipeline(Listener):
             self._go_live()
         return decision
 
+    def _hear_anew(self) -> None:
+        """Hear as what was said of the microphone asks, from the next window on."""
+        self._judge.hearing = self.level.hearing
+        self._chain.again()
+        self.days.again()
+
+    def _learn_microphone(self, now: float) -> None:
+        """While it is commissioned, once: does another microphone hang here than in training?"""
+        commission = self.commission
+        if self._shadow is None or commission is None or not commission.asks_microphone:
+            return
+        if self.level.apart < commission.microphone_windows or now < self._ask_from:
+            return
+        self._ask_from = now + _ASK_SECONDS
+        try:
+            # What hears nothing in some bands is no fault of the machine.
+            sure = commission.may_equalise() or self.level.hears_too_little()
+            if not sure:
+                return
+            found = self.level.take_microphone("commissioning", needed=True)
+        except AuscultError as fault:
+            commission.microphone_learnt(f"the microphone is taken as it is: {fault.problem}")
+            return
+        if found is None:
+            commission.microphone_learnt("the microphone hears as that of training did")
+            return
+        text = microphone_words(found)
+        commission.microphone_learnt(text)
+        self._hear_anew()
+        self.alarm.level_answered(
+            EventKind.LEVEL_BASELINE, found.decibels, operator=found.operator, note=text
+        )
+
     def _go_live(self) -> None:
         """The machine's alarms are told from the next window on; a warning that stands, stands."""
         self._shadow = None
@@ -359,7 +426,7 @@ class Pipeline(Listener):
         self._terms = terms = self._terms_of(bundle)
         self._judge.asked_from = _asked_from(terms)
         self._judge.level = self.level.use(bundle, *terms.thresholds.both)
-        self._judge.offset_db = self.level.offset_db
+        self._judge.hearing = self.level.hearing
         self._keeper = self._take_up_alarm(terms, self._state if self.live else None)
 
     def _pass_time(self) -> None:
@@ -380,6 +447,10 @@ class Pipeline(Listener):
             event = self._shadow.told(event)
         self.counters.count_event(event)
         self._told.tell(event)
+
+
+def _noted(comment: str, text: str) -> str:
+    return f"{comment}; {text}" if comment else text
 
 
 def _asked_from(terms: MachineSettings) -> float:

@@ -12,6 +12,7 @@ from agent.core.clock import WALL_CLOCK, utc
 from agent.core.cloud_event import Message
 from agent.deploy.load import Bundle
 from agent.level.machine import MachineLevel
+from agent.level.words import microphone_words
 from agent.monitor.observed import Machine, OutboxHealth
 from agent.publish.device_payloads import (
     BundleInfo,
@@ -83,7 +84,11 @@ def level_of(mode: Literal["judge", "ignore"], level: MachineLevel | None) -> Le
         baseline=None
         if held is None
         else LevelBaselineInfo(
-            decibels=held.decibels, operator=held.operator, comment=held.comment, time=held.time
+            decibels=held.decibels,
+            microphone="" if held.bands is None else microphone_words(held),
+            operator=held.operator,
+            comment=held.comment,
+            time=held.time,
         ),
     )
 

@@ -44,6 +44,13 @@ class LevelBaselineInfo(Strict):
     decibels: Annotated[
         float, Field(description="Taken off whatever is heard before it is judged, dB")
     ]
+    microphone: Annotated[
+        str,
+        Field(
+            description="What is taken off its bands beside that, and which are left out of "
+            "scores, in words: another microphone than in training; empty of a level alone"
+        ),
+    ]
     operator: Annotated[str, Field(description="Who said that the microphone was moved")]
     comment: Annotated[str, Field(description="What else they said")]
     time: Annotated[Time, Field(description="When")]

@@ -209,6 +209,19 @@ class LevelBaseline(Request):
             "loud; null to find that from what is heard now",
         ),
     ] = None
+    microphone: Annotated[
+        bool,
+        Field(
+            description="Another microphone hangs there than in training, or a filter before it: "
+            "what that does to each band is found from what is heard now, and taken off as well"
+        ),
+    ] = False
+
+    @model_validator(mode="after")
+    def _found_not_given(self) -> LevelBaseline:
+        if self.microphone and self.decibels is not None:
+            raise ValueError("give decibels or microphone, not both")
+        return self
 
 
 class LevelBaselineUndo(Request):

@@ -13,9 +13,14 @@ class Leveled(Protocol):
     """A machine whose level can be taken anew; `agent.pipeline.pipeline.Pipeline`."""
 
     def take_level(
-        self, operator: str, comment: str = "", decibels: float | None = None
+        self,
+        operator: str,
+        comment: str = "",
+        decibels: float | None = None,
+        *,
+        bands: bool = False,
     ) -> LevelBaseline:
-        """Take the level anew; see `MachineLevel.take`."""
+        """Take the level anew; see `MachineLevel.take` and `take_microphone`."""
         ...
 
     def undo_level(self, operator: str, comment: str = "") -> LevelBaseline:
@@ -35,7 +40,9 @@ def level_handlers(
 
     def take(fields: Mapping[str, Any]) -> Mapping[str, Any]:
         name = fields["machine"]
-        answer = machine(name).take_level(fields["operator"], fields["comment"], fields["decibels"])
+        answer = machine(name).take_level(
+            fields["operator"], fields["comment"], fields["decibels"], bands=fields["microphone"]
+        )
         changed(name)
         return answer.model_dump(mode="json")
 

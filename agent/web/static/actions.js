@@ -53,6 +53,11 @@ export function levelActions(machine, change, held) {
     named();
     await command("level_baseline", machine, { comment: why.value });
   }, "Take the level anew") }, "The microphone was moved…"));
+  const other = comment();
+  found.push(el("button", { type: "button", "data-act": "microphone", onclick: () => ask("Another microphone", "How loud it hears the machine in each band, against the recordings of training, is found from what is heard now, and taken off from now on. Bands that it does not hear are left out of the scores. The machine must have run through it for two minutes, in good order.", [el("label", {}, "Why (told with it)", other)], async () => {
+    named();
+    await command("level_baseline", machine, { microphone: true, comment: other.value });
+  }, "Take it off") }, "Another microphone…"));
   if (held) {
     found.push(el("button", { type: "button", "data-for": "admin", "data-act": "level-undo", onclick: act(async () => {
       named();

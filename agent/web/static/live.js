@@ -141,7 +141,7 @@ export class LiveView {
     if (!handling) return;
     const change = alarm?.level_change_db ?? null, held = handling.baseline;
     const about = [];
-    if (held) about.push(`${signed(held.decibels)} dB taken off: ${held.operator}, ${moment(held.time)}${held.comment ? `, “${held.comment}”` : ""}`);
+    if (held) about.push(`${held.microphone ? `${held.microphone}: ` : `${signed(held.decibels)} dB taken off: `}${held.operator}, ${moment(held.time)}${held.comment ? `, “${held.comment}”` : ""}`);
     if (handling.note) about.push(handling.note);
     if (change !== null) tile.say("alert", `▲ ${louder(change)} in every band`, ["nothing else has changed: no alarm", ...about].join(" · "));
     else if (handling.mode === "ignore") tile.say("quiet", handling.note ? "○ Not told apart" : "○ Ignored", about.join(" · ") || "how loud it is says nothing");
