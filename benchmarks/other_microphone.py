@@ -111,7 +111,9 @@ class Heard:
 
     def learn(self, sounds: np.ndarray) -> bool:
         """Take the microphone off, as commissioning does; whether there was anything to."""
-        for number, vector in enumerate(self.embed(sounds)):
+        # Of a machine with few recordings each is heard twice: six windows at least are needed.
+        vectors = np.tile(self.embed(sounds), (2, 1))[-60:]
+        for number, vector in enumerate(vectors):
             self.level.hear(vector, -30.0, 10.0 * number, 10.0 * (number + 1))
         return self.level.take_microphone("bench", needed=True) is not None
 
