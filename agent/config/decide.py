@@ -292,8 +292,8 @@ class DecideConfig(Strict):
         Field(
             gt=0,
             description="An acknowledged alarm that still stands after this is told again, and has "
-            "to be acknowledged anew (as when its reason changes: other bands, a zone higher); "
-            "null never",
+            "to be acknowledged anew (as when its reason changes: other bands, a zone higher), and "
+            "a change of level that nobody has answered is told again; null never",
         ),
     ] = 86_400.0
     series_seconds: Annotated[

@@ -12,7 +12,7 @@ from agent.config.time_zone import TimeZone
 from agent.core.paths import FilePath
 from agent.core.schema import Strict, spelt
 
-Occasion = Literal["alert", "alarm", "over", "drift", "microphone", "bundle"]
+Occasion = Literal["alert", "alarm", "over", "level", "drift", "microphone", "bundle"]
 _CLOCK = spelt(r"^([01]\d|2[0-3]):[0-5]\d$", "a time of day such as 22:00")
 
 
@@ -76,10 +76,11 @@ class NotifyConfig(Strict):
         Field(
             min_length=1,
             description="What is told: `alert` and `alarm` (raised, or raised again), `over` (it "
-            "is healthy again), `drift` (a warning), `microphone` (unfit to judge with), "
-            "`bundle` (refused or rolled back)",
+            "is healthy again), `level` (louder or quieter for good, nothing else has changed: no "
+            "alarm, and maybe a fault; as before again), `drift` (a warning), `microphone` (unfit "
+            "to judge with), `bundle` (refused or rolled back)",
         ),
-    ] = ("alarm", "over", "drift", "microphone", "bundle")
+    ] = ("alarm", "over", "level", "drift", "microphone", "bundle")
     most_per_hour: Annotated[
         int,
         Field(ge=1, le=3600, description="Messages at most; what is more is told in one, later"),

@@ -58,6 +58,7 @@ class AlarmStateMachine(AlarmAbout):
         self._schedule = schedule or Schedule()
         self._shelf_end = self._mute_end = _NEVER
         self._annunciated = 0.0
+        self._level_told = NOT_YET  # when a change of level that stands was told last
         self._condition = self._memory.condition
 
     @property
@@ -116,8 +117,11 @@ class AlarmStateMachine(AlarmAbout):
             self._end_shelving("", "its time is up")
         if self._now >= self._mute_end:
             self._end_mute("", "its time is up")
+        if first:
+            self._level_told = self._now
         self._plan()
         self._remind()
+        self._remind_of_level()
 
     def settle(
         self, condition: Level, heard: Heard, threshold: float, scale: Scale | None = None
@@ -226,11 +230,12 @@ class AlarmStateMachine(AlarmAbout):
         Args:
             decibels: How much louder, dB; None when that is over.
         """
-        before, said = self._memory.level_change, decibels
+        before = self._memory.level_change
         self._update(level_change=decibels)
         if decibels is not None:
+            self._level_told = self._now
             why = Explanation(level_words(decibels) + "; its shape is as healthy sound's")
-            self._tell(EventKind.LEVEL, explanation=why, decibels=said)
+            self._tell(EventKind.LEVEL, explanation=why, decibels=decibels)
         elif before is not None:
             self._tell(EventKind.LEVEL_RETURNED, decibels=before)
 
@@ -360,6 +365,17 @@ class AlarmStateMachine(AlarmAbout):
                 new = (f"still there {lasting(interval)} after it was acknowledged",)
                 self._update(reason=replace(memory.reason, new=new))
             self._speak_again()
+
+    def _remind_of_level(self) -> None:
+        """A change of level that nobody has answered may be a fault: it is told again."""
+        interval, decibels = self._config.realarm_acknowledged_seconds, self._memory.level_change
+        if interval is None or decibels is None or self._shelved or self.muted:
+            return
+        if self._now - self._level_told < interval:
+            return
+        self._level_told = self._now
+        why = f"still {level_words(decibels)} after {lasting(interval)}, and nobody has said why"
+        self._tell(EventKind.LEVEL, explanation=Explanation(why), decibels=decibels)
 
     def _standing(self, what: str, alarm_id: str) -> None:
         present = self._memory.alarm_id

@@ -103,6 +103,14 @@ def _alarm(event: AlarmEvent, machine: str, data: Message) -> Notice | None:
         title = f"{machine}: {occasion}{again}"
     elif event.kind is EventKind.CLEARED:
         occasion, title = "over", f"{machine}: sounds healthy again"
+    elif event.kind is EventKind.LEVEL:
+        # No alarm, but nobody has said yet that it is the microphone: it may be a fault.
+        text = _explained(data)
+        text = f"{text[:1].upper()}{text[1:]}. Look at machine and microphone, and answer it."
+        return Notice(event.id, machine, "level", f"{machine}: level changed", text, event.wall)
+    elif event.kind is EventKind.LEVEL_RETURNED:
+        text = "As loud as healthy sound again."
+        return Notice(event.id, machine, "level", f"{machine}: level as before", text, event.wall)
     else:
         return None
     reason = (data.get("reason") or {}).get("text") or _explained(data)

@@ -439,3 +439,34 @@ def test_other_thresholds_keep_the_alarm_and_drop_the_evidence():
     assert story.life.status.level is Level.ALARM
     story.windows(LOUD, LOUD)
     assert story.kinds() == ["raised", "cleared"]
+
+
+def test_a_change_of_level_that_nobody_answers_is_told_again_each_day():
+    story = Story()
+    story.window(0.0)
+    story.do("level_changed", decibels=6.0)
+    story.do("at", monotonic=story.now + 86_300, wall=story.wall + 86_300)
+    assert [one.kind for one in story.events] == [EventKind.LEVEL]
+    story.life.at(story.now + 86_500, story.wall + 86_500)
+    (again,) = story.life.take()
+    assert (again.kind, again.level_change_db) == (EventKind.LEVEL, 6.0)
+    assert "still 6 dB louder in every band after 1 day" in again.explanation.text
+    # After a restart its day begins anew; an answer ends it.
+    later = Story(memory=story.life.memory(), wall=story.wall + 86_600)
+    later.life.at(0.0, later.wall)
+    later.life.at(86_300.0, later.wall + 86_300)
+    assert not later.life.take()
+    later.life.level_answered(EventKind.LEVEL_BASELINE, 6.0, operator="Ada")
+    later.life.take()
+    later.life.at(300_000.0, later.wall + 300_000)
+    assert not later.life.take()
+
+
+def test_a_change_of_level_of_a_machine_out_of_view_is_not_told_again():
+    story = Story()
+    story.window(0.0)
+    story.do("level_changed", decibels=6.0)
+    story.do("shelve", seconds=400_000.0)
+    story.life.take()
+    story.life.at(story.now + 90_000, story.wall + 90_000)
+    assert not story.life.take()

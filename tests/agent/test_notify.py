@@ -18,7 +18,7 @@ from agent.bundle.events import BundleEvent, BundleEventKind
 from agent.commands.notify import notify
 from agent.config.notify import EscalationConfig, NotifyConfig, QuietHours
 from agent.core.errors import ConfigError
-from agent.core.reasons import Reason, UnusualBand
+from agent.core.reasons import Explanation, Reason, UnusualBand
 from agent.core.records import AlarmEvent, AlarmStatus, EventKind, Level
 from agent.core.scale import Scale
 from agent.doctor.notify import check_notify
@@ -345,3 +345,21 @@ def test_the_doctor_looks_at_the_addresses_without_sending(tmp_path, text, mode,
     path.chmod(mode)
     (finding,) = check_notify(NotifyConfig(urls_file=path))
     assert (finding.grade.value, said[1] in finding.text) == (said[0], True)
+
+
+def test_a_machine_louder_for_good_is_notified_of_though_it_is_no_alarm(make, sent):
+    notifier = make()
+    louder = replace(
+        event(EventKind.LEVEL, alarm=""), level_change_db=6.0,
+        explanation=Explanation("6 dB louder in every band; its shape is as healthy sound's"),
+    )  # fmt: skip
+    tell(notifier, louder)
+    notifier.turn()
+    (_, title, text), *_ = sent.messages
+    assert title == "pump: level changed"
+    assert text.startswith("6 dB louder in every band")
+    assert "answer it" in text
+    sent.messages.clear()
+    tell(notifier, replace(event(EventKind.LEVEL_RETURNED, alarm=""), level_change_db=6.0))
+    notifier.turn()
+    assert {title for _, title, _ in sent.messages} == {"pump: level as before"}
