@@ -127,9 +127,9 @@ def export_all(folder: Path, ways: tuple[str, ...]) -> None:
     """Write the graphs."""
     from dataclasses import replace
 
-    from export.encoder_info import encoder_info
-    from export.onnx_graph import export_graph
     from export.quantize import quantize_weights
+    from trainer.graph.encoder_info import encoder_info
+    from trainer.graph.onnx_graph import export_graph
 
     folder.mkdir(parents=True, exist_ok=True)
     sounds = np.concatenate([sound(seed) for seed in range(4)])

@@ -34,11 +34,11 @@ from agent.learn.patches import fit_patches
 from agent.recordings.load import load_machines
 from agent.recordings.model import Machine
 from agent.recordings.windows import healthy_windows
-from export.encoder_info import encoder_info
-from export.onnx_graph import OPSET, export_graph
 from trainer.encoder_config import EncoderConfig
 from trainer.encoders.base import Encoder
 from trainer.encoders.registry import build_encoder
+from trainer.graph.encoder_info import encoder_info
+from trainer.graph.onnx_graph import OPSET, export_graph
 
 SECONDS, BURST = 10.0, 1.5
 BANDS = ((300, 600), (800, 1400), (2000, 3000), (4500, 7000))

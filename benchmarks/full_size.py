@@ -41,13 +41,13 @@ def measure(case: str) -> dict[str, object]:
     import torch
 
     from agent.learn.embed import embed
-    from export import storage
     from export.compare import window_ms
-    from export.encoder_info import encoder_info
-    from export.onnx_graph import OPSET, cosines, export_graph, verify_parity
     from export.quantize import quantize_weights
     from trainer.encoder_config import EncoderConfig
     from trainer.encoders.registry import build_encoder
+    from trainer.graph import storage
+    from trainer.graph.encoder_info import encoder_info
+    from trainer.graph.onnx_graph import OPSET, cosines, export_graph, verify_parity
 
     family, size = case.split(":")
     encoder = build_encoder(

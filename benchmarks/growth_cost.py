@@ -33,9 +33,9 @@ from agent.score.bank import MemoryBank
 from agent.score.index import IndexPlan, build_index
 from agent.score.knn import KnnScorer
 from agent.score.normalize import fit_constants
-from export.encoder_info import encoder_info
-from export.onnx_graph import OPSET, export_graph
 from trainer.encoders.mn04 import Mn04
+from trainer.graph.encoder_info import encoder_info
+from trainer.graph.onnx_graph import OPSET, export_graph
 
 _DIM = 128
 _REPEATS = 15

@@ -31,11 +31,11 @@ from agent.learn.places import spread
 from agent.recordings.load import load_machines
 from agent.recordings.model import Machine
 from agent.window.clip import clip_windows
-from export.encoder_info import encoder_info
-from export.onnx_graph import FloatGraph, cosines, export_graph
 from export.quantize import quantize_static
 from trainer.encoders.base import Encoder
 from trainer.encoders.registry import build_encoder
+from trainer.graph.encoder_info import encoder_info
+from trainer.graph.onnx_graph import FloatGraph, cosines, export_graph
 from trainer.preset import Preset, load_preset
 
 

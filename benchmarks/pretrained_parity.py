@@ -22,11 +22,11 @@ from rich.console import Console
 from rich.table import Table
 
 from agent.learn.embed import embed
-from export.encoder_info import encoder_info
-from export.onnx_graph import OPSET, cosines, export_graph
 from export.quantize import quantize_static
 from trainer.encoder_config import EncoderConfig
 from trainer.encoders.registry import build_encoder
+from trainer.graph.encoder_info import encoder_info
+from trainer.graph.onnx_graph import OPSET, cosines, export_graph
 from trainer.zoo.backbone import Backbone, load_translation
 from trainer.zoo.checkpoints import read_checkpoint
 from trainer.zoo.families import FAMILIES

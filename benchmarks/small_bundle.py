@@ -24,11 +24,11 @@ from agent.bundle.seal import seal
 from agent.config.scorer_knn import KnnConfig
 from agent.core.storage import write_json
 from agent.learn.embed import embed
-from export.encoder_info import encoder_info
 from export.framed import write_parts
-from export.onnx_graph import OPSET, export_graph
 from export.quantize import quantize_static
 from trainer.encoders.mn04 import Mn04
+from trainer.graph.encoder_info import encoder_info
+from trainer.graph.onnx_graph import OPSET, export_graph
 
 FEATURES = "block12_balanced"
 # Below any cosine: random weights are no matter of accuracy, and ranking operations takes minutes.

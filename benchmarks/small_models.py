@@ -32,9 +32,7 @@ from agent.core.records import Window
 from agent.encode.frames import SharedFrames
 from agent.encode.onnx import OnnxEncoder
 from benchmarks.small_bundle import noise
-from export.encoder_info import encoder_info
 from export.framed import write_parts
-from export.onnx_graph import OPSET, export_graph
 from export.quantize import quantize_static, quantize_weights
 from trainer.encoders.base import Encoder
 from trainer.encoders.dual_path import DualPath
@@ -42,6 +40,8 @@ from trainer.encoders.joined import Joined
 from trainer.encoders.mn04 import Mn04
 from trainer.encoders.quantiles import SpectralQuantiles
 from trainer.encoders.shape import SpectralShape
+from trainer.graph.encoder_info import encoder_info
+from trainer.graph.onnx_graph import OPSET, export_graph
 
 WINDOW = 10.0
 THREADS = 2

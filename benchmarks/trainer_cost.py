@@ -27,12 +27,12 @@ from small_bundle import FEATURES, noise
 
 from agent.capture.files import read_audio
 from agent.learn.embed import embed
-from export.encoder_info import encoder_info
-from export.onnx_graph import OPSET, cosines, export_graph
 from export.quantize import quantize_static
 from trainer.encoder_config import EncoderConfig
 from trainer.encoders.mn04 import Mn04
 from trainer.encoders.registry import build_encoder
+from trainer.graph.encoder_info import encoder_info
+from trainer.graph.onnx_graph import OPSET, cosines, export_graph
 
 _RATE = 44_100
 _SECONDS = 10

@@ -15,14 +15,14 @@ from rich.progress import Progress
 
 from agent import __version__
 from agent.bundle.manifest import MANIFEST
+from agent.encode.embedding_cache import EmbeddingCache
 from agent.hygiene.record import HygieneRecord
 from agent.recordings.model import Machine
 from export.bundle import export_run
-from export.embedding_cache import EmbeddingCache
-from export.graph_cache import GraphCache
 from export.results import System, file_name
 from trainer.defaults import needed_weights
 from trainer.fit.classify import CHECKPOINT
+from trainer.graph.graph_cache import GraphCache
 from trainer.join import join_runs
 from trainer.learn import rescored, train_machine
 from trainer.members import recipes
@@ -43,7 +43,9 @@ class BundleBuilder:
             for continuing a run that was cut off.
         machines: All machines of the data set, for presets whose classes are of all of them.
         cache: Where the embeddings of frozen encoders are kept; None for nowhere.
-        graphs: Where exported graphs are kept for machines of the same encoder; None for nowhere.
+        graphs: Where graphs of trained encoders are kept, for machines of the same training; None
+            for nowhere.
+        frozen: Where graphs of frozen encoders are kept, for all machines; None for nowhere.
         hygiene: What was found of each machine's recordings, by its name: the conditions of
             training, which its bundles hold test recordings against.
     """
@@ -55,6 +57,7 @@ class BundleBuilder:
     machines: Sequence[Machine] = ()
     cache: EmbeddingCache | None = None
     graphs: GraphCache | None = None
+    frozen: GraphCache | None = None
     hygiene: Mapping[str, HygieneRecord] = field(default_factory=dict)
     # What each run made here was learnt from.
     _trained: dict[Path, str] = field(default_factory=dict)
@@ -163,7 +166,7 @@ class BundleBuilder:
                 test=False,
                 console=quiet,
                 cache=self.kept(system.preset),
-                graphs=self.graphs,
+                graphs=self.frozen if system.preset.training.kind == "frozen" else self.graphs,
             )
             _mark(bundle, inputs)
         return bundle

@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -28,6 +29,7 @@ from agent.core.progress import progress_bar
 from agent.core.records import Matrix
 from agent.deploy.load import open_bundle
 from agent.deploy.opening import user_log
+from agent.encode.embedding_cache import EmbeddingCache
 from agent.learn.assemble import Material, assemble
 from agent.learn.detector import Detector, make_detector, write_files
 from agent.learn.draft import draft_manifest
@@ -40,7 +42,6 @@ from agent.learn.untypical import refuse_apart
 from agent.recordings.model import Machine
 from agent.verdict.advice import what_to_record
 from agent.verdict.verdict import Standing, Verdict, judge
-from export import storage
 from export.compare import (
     Comparison,
     compare_tests,
@@ -50,14 +51,14 @@ from export.compare import (
     similarity,
     window_ms,
 )
-from export.embedding_cache import EmbeddingCache
-from export.encoder_info import encoder_info
 from export.framed import write_parts
-from export.graph_cache import GraphCache
-from export.onnx_graph import FloatGraph, export_graph, verify_parity
 from export.origin import cutting_of, graph_facts, origin_of
 from export.quantize import Quantized, quantize_static, quantize_weights
 from trainer.fit.densities import ScikitFitter
+from trainer.graph import storage
+from trainer.graph.encoder_info import encoder_info
+from trainer.graph.graph_cache import GraphCache
+from trainer.graph.onnx_graph import FloatGraph, verify_parity
 from trainer.preset import Preset
 from trainer.run import load_run
 from trainer.zoo.catalogue import licence_of
@@ -177,10 +178,7 @@ def export_bundle(
         cutting = cutting_of(record, encoder)
         material = Material.gather(machine, cutting, progress)
         windows, still = material.windows, material.still
-        if graphs is None:
-            graph = export_graph(encoder, Path(work) / "float.onnx")
-        else:
-            graph = graphs.graph(encoder, preset)
+        graph = (graphs or GraphCache(Path(work), limit=0)).graph(encoder, preset, Path(work))
         torch_cosine = verify_parity(
             encoder, graph.path, windows.waveforms[spread(len(windows.rows), _PARITY_WINDOWS)]
         )
@@ -193,11 +191,13 @@ def export_bundle(
         )
         exported = info.model_copy(update={"precision": "int8" if quantized else "float32"})
 
+        embedder = partial(embed, cache=cache)
+
         def detector(path: Path, what: EncoderInfo) -> Detector:
             return make_detector(
                 path, what, windows, still, preset, progress, fitter=ScikitFitter(),
                 unheard=origin.unheard, untypical=origin.untypical,
-                embedder=embed if cache is None else cache.embed,
+                embedder=embedder,
             )  # fmt: skip
 
         plain = detector(graph.path, info)
@@ -224,6 +224,7 @@ def export_bundle(
             final, plain,
             faulty=faulty_windows(machine, cutting, progress) if test else None,
             sound=sound, machine_name=machine_name, counter=counter, progress=progress,
+            embedder=embedder,
         )  # fmt: skip
         manifest = done.manifest
         if test:
@@ -240,7 +241,7 @@ def export_bundle(
                         update={"indexes": indexes}
                     ),
                 )
-            change = compare_tests(folder, plain_folder, machine, record, progress)
+            change = compare_tests(folder, plain_folder, machine, record, progress, cache)
             if change is not None:
                 comparison = replace(comparison, test=change)
                 if quantized:

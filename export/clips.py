@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
 from agent.capture.files import audio_info
+from agent.core.cores import usable_cores
 from agent.core.errors import AudioError
 from agent.core.text import plural
 from agent.deploy.load import Bundle
@@ -17,6 +19,9 @@ from agent.offline.recording import OpenRecording
 from agent.recordings.model import Machine, Recording
 from export.results import Unscored
 from trainer.metrics.files import SectionScores
+
+# Recordings scored at once.
+_MOST_WORKERS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,38 +58,61 @@ def score_tests(
         channel: Channel of multi-channel recordings; None for that of training, or the average.
         advance: Called after each recording.
     """
+    recordings = sorted(machine.of("test"), key=lambda r: r.path)
+
+    def one(recording: Recording) -> _Heard:
+        return _heard(bundle, recording, hop_seconds, channel)
+
     scored: dict[str, list[_Scored]] = {}
     unscored: list[Unscored] = []
     told: dict[str, list[str]] = {}
-    for recording in sorted(machine.of("test"), key=lambda r: r.path):
-        value: float | None = None
-        seconds = limit = 0.0
-        try:
-            # Decoded whole before, in a process of its own, when the machine was loaded.
-            info = audio_info(recording.path)
-            heard = OpenRecording(recording.path, bundle.manifest, channel, info)
-            result = score_clip(bundle, heard.blocks(), hop_seconds=hop_seconds)
-            value, seconds, limit = result.value, result.seconds, result.limit
-            reason = next((w.reason for w in result.windows if w.reason), "it holds no sound")
-            for text in heard.notes():
-                told.setdefault(text, []).append(clip_name(machine, recording))
-            if fault := heard.fault():
-                value, reason = None, fault
-        except AudioError as fault:
-            reason = fault.problem
-        if value is None or not math.isfinite(value):
-            unscored.append(Unscored(clip_name(machine, recording), reason))
-        else:
-            scored.setdefault(recording.section or "00", []).append(
-                _Scored(recording, value, seconds, limit)
-            )
-        advance()
+    # What takes long (decoding, spectra, the encoder) leaves the interpreter to others.
+    pool = ThreadPoolExecutor(min(usable_cores(), _MOST_WORKERS))
+    try:
+        for recording, heard in zip(recordings, pool.map(one, recordings), strict=True):
+            name = clip_name(machine, recording)
+            for text in heard.notes:
+                told.setdefault(text, []).append(name)
+            if heard.value is None or not math.isfinite(heard.value):
+                unscored.append(Unscored(name, heard.reason))
+            else:
+                scored.setdefault(recording.section or "00", []).append(
+                    _Scored(recording, heard.value, heard.seconds, heard.limit)
+                )
+            advance()
+    finally:
+        pool.shutdown(cancel_futures=True)
     sections = tuple(_section(machine, number, clips) for number, clips in sorted(scored.items()))
     notes = tuple(
         f"{plural(len(names), 'test recording')} ({names[0]}{', ...' if names[1:] else ''}): {text}"
         for text, names in told.items()
     )
     return ScoredTests(sections, tuple(unscored), notes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    value: float | None
+    reason: str
+    seconds: float = 0.0
+    limit: float = 0.0
+    notes: tuple[str, ...] = ()
+
+
+def _heard(bundle: Bundle, recording: Recording, hop_seconds: float, channel: int | None) -> _Heard:
+    """One recording, scored."""
+    try:
+        # Decoded whole before, in a process of its own, when the machine was loaded.
+        info = audio_info(recording.path)
+        heard = OpenRecording(recording.path, bundle.manifest, channel, info)
+        result = score_clip(bundle, heard.blocks(), hop_seconds=hop_seconds)
+        reason = next((w.reason for w in result.windows if w.reason), "it holds no sound")
+        notes = tuple(heard.notes())
+        fault = heard.fault()
+    except AudioError as fault_:
+        return _Heard(None, fault_.problem)
+    value = None if fault else result.value
+    return _Heard(value, fault or reason, result.seconds, result.limit, notes)
 
 
 def clip_name(machine: Machine, recording: Recording) -> str:

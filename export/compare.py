@@ -14,13 +14,14 @@ from rich.table import Table
 from agent.bundle.manifest import EncoderInfo
 from agent.core.records import Matrix
 from agent.deploy.load import open_bundle
+from agent.encode.embedding_cache import EmbeddingCache
 from agent.encode.onnx import OnnxEncoder
-from agent.learn.embed import THREADS
 from agent.recordings.model import Machine
 from agent.verdict.figures import DecisionFigures, decision_figures
+from export.cached_bundle import with_cache
 from export.clips import score_tests
-from export.onnx_graph import ExportError, cosines
 from trainer.decisions.clips import judged_clips
+from trainer.graph.onnx_graph import ExportError, cosines
 from trainer.metrics.auc import auc_scores, harmonic_mean
 from trainer.metrics.files import SectionScores
 from trainer.preset import QuantizationConfig
@@ -33,6 +34,7 @@ _REMEDIES = (
 
 # Timed passes over one window; the median leaves out what other programs took.
 _PASSES = 15
+_THREADS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,7 @@ def window_ms(path: Path, info: EncoderInfo, window: Matrix) -> float:
         info: What it takes and gives.
         window: float32, shape `(1, window_samples)`.
     """
-    encoder = OnnxEncoder(path, info, threads=THREADS)
+    encoder = OnnxEncoder(path, info, threads=_THREADS)
     encoder.start()
     try:
         taken = []
@@ -194,7 +196,12 @@ def _plain_table(found: Comparison) -> Table:
 
 
 def compare_tests(
-    folder: Path, plain: Path | None, machine: Machine, record: RunRecord, progress: Progress
+    folder: Path,
+    plain: Path | None,
+    machine: Machine,
+    record: RunRecord,
+    progress: Progress,
+    cache: EmbeddingCache | None = None,
 ) -> TestChange | None:
     """Score the test recordings through both bundles.
 
@@ -204,6 +211,7 @@ def compare_tests(
         machine: Its recordings.
         record: The run's.
         progress: Where to show progress.
+        cache: Where embeddings are kept; None for nowhere.
 
     Returns:
         What it cost; None without a test set of both kinds.
@@ -217,7 +225,9 @@ def compare_tests(
         if place is None:
             continue
         task = progress.add_task("scoring the test set", total=len(machine.of("test")))
-        bundle = open_bundle(place, threads=2)
+        bundle = open_bundle(place)
+        if cache is not None:
+            bundle = with_cache(bundle, cache)
         try:
             sections = score_tests(
                 bundle,

@@ -24,6 +24,7 @@ from agent.deploy.load import open_bundle
 from agent.recordings.model import ANOMALY, NORMAL, Machine
 from agent.verdict.figures import decision_figures
 from export.builder import BundleBuilder
+from export.cached_bundle import with_cache
 from export.clips import score_tests
 from export.results import Evaluation, Failure, Outcome, Precision, System, file_name
 from trainer.decisions.clips import judged_clips
@@ -201,7 +202,7 @@ def evaluate_one(
     bundle = open_bundle(folder)
     cache = workshop.kept(system.preset)
     if cache is not None:
-        bundle = cache.attach(bundle)
+        bundle = with_cache(bundle, cache)
     try:
         scored = score_tests(
             bundle,

@@ -15,9 +15,9 @@ from agent.bundle.manifest import BODY, FRAMES, EncoderInfo
 from agent.core.records import Matrix, Window
 from agent.encode.frames import BOUNDARY, SharedFrames
 from agent.encode.onnx import OnnxEncoder
-from export import storage
-from export.onnx_graph import INPUT, OUTPUT, cosines, strip, write_onnx
 from trainer.encoders.base import Encoder
+from trainer.graph import storage
+from trainer.graph.onnx_graph import INPUT, OUTPUT, cosines, strip, write_onnx
 
 log = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ from onnx import numpy_helper
 from onnx.helper import get_attribute_value, make_node
 
 from agent.core.records import Matrix
-from export import storage
 from export.ranges import WEIGHT_LIMIT
+from trainer.graph import storage
 
 # Other sounds may reach further than those the ranges were measured on.
 _MARGIN = 1.25

@@ -36,11 +36,11 @@ from agent.bundle.manifest import EncoderInfo
 from agent.core.records import Matrix
 from agent.learn.embed import embed
 from agent.learn.places import spread
-from export import storage
-from export.fused import DOMAIN, SCORES
-from export.onnx_graph import INPUT, ExportError, FloatGraph, cosines
 from export.positions import quantize_positions
 from export.ranges import WEIGHT_LIMIT, largest_weight, saturates
+from trainer.graph import storage
+from trainer.graph.fused import DOMAIN, SCORES
+from trainer.graph.onnx_graph import INPUT, ExportError, FloatGraph, cosines
 
 # The operations that hold the weights, and so nearly all of the arithmetic and the size.
 WEIGHTED = ("Conv", "Gemm", "MatMul")

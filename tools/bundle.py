@@ -9,9 +9,9 @@ from agent.bundle.manifest import SCHEMA_VERSION, Manifest, Row
 from agent.config.scorer import ScorerConfig
 from agent.learn.parity import FLOAT_LIMIT
 from agent.score.index import SEED
-from export.onnx_graph import OPSET
 from tools.configuration import models_of, reference
 from tools.pages import write_or_check
+from trainer.graph.onnx_graph import OPSET
 
 PAGE = Path(__file__).parent.parent / "docs" / "reference" / "bundle.md"
 

@@ -12,13 +12,13 @@ from agent.bundle.manifest import BODY, ENCODER, FRAMES
 from agent.bundle.seal import file_record
 from agent.config.recipe import Recipe
 from agent.learn.encoders import GRAPHS, RECORD, ShippedEncoder
-from export import storage
-from export.encoder_info import encoder_info
 from export.framed import write_parts
-from export.onnx_graph import export_graph, verify_parity
 from export.origin import view_infos
 from trainer.encoders.base import placed
 from trainer.encoders.registry import build_encoder
+from trainer.graph import storage
+from trainer.graph.encoder_info import encoder_info
+from trainer.graph.onnx_graph import export_graph, verify_parity
 from trainer.preset import load_preset
 
 # Presets whose encoders have learnt nothing from data.

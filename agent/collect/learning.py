@@ -17,6 +17,7 @@ from agent.collect.machine import collected_machine
 from agent.core.errors import AuscultError
 from agent.core.progress import JsonLines
 from agent.deploy.device_key import device_key, ensure_device_key
+from agent.encode.embedding_cache import EmbeddingCache
 from agent.hygiene.record import Untypical
 from agent.learn.encoders import ReadyEncoder, shipped_encoder
 from agent.learn.learn import Learnt, Signing, learn
@@ -54,6 +55,7 @@ def learn_collected(
     untypical: Untypical = "refuse",
     signing: Signing | None = None,
     sound: bool = True,
+    cache: EmbeddingCache | None = None,
 ) -> Learnt:
     """Make a bundle of the sound that was collected from a machine.
 
@@ -66,6 +68,7 @@ def learn_collected(
         untypical: What becomes of healthy recordings unlike all others.
         signing: What to sign with; None leaves it unsigned.
         sound: Carry a few healthy windows as sound.
+        cache: Where embeddings are kept; None for nowhere.
 
     Raises:
         AuscultError: As `learn`, or nothing was collected.
@@ -73,7 +76,7 @@ def learn_collected(
     found = collected_machine(state / "collected", machine, progress)
     return learn(
         found, encoder, out, progress,
-        untypical=untypical, signing=signing, machine_name=machine, sound=sound,
+        untypical=untypical, signing=signing, machine_name=machine, sound=sound, cache=cache,
     )  # fmt: skip
 
 
@@ -93,7 +96,7 @@ def learn_here() -> int:
         signing = device_signing(state) if task["signed"] else None
         done = learn_collected(
             state, task["machine"], Path(task["out"]), shipped_encoder(), JsonLines(sys.stdout),
-            untypical=task["untypical"], signing=signing,
+            untypical=task["untypical"], signing=signing, cache=EmbeddingCache.of_user(),
         )  # fmt: skip
     except AuscultError as fault:
         print(json.dumps({"failed": str(fault)}), flush=True)  # noqa: T201 - for the page

@@ -104,6 +104,7 @@ def learn(
     from agent.core.interrupt import stopped_like_interrupt
     from agent.core.progress import progress_bar
     from agent.deploy.device_key import ACCEPT_LEARNT
+    from agent.encode.embedding_cache import EmbeddingCache
     from agent.learn.encoders import DEFAULT, encoder_of, shipped_encoder
     from agent.learn.learn import Signing
     from agent.learn.learn import learn as learn_bundle
@@ -141,7 +142,7 @@ def learn(
             done = learn_collected(
                 config.state_path, name, place, encoder, progress,
                 untypical=untypical,  # type: ignore[arg-type]  # click's choice
-                signing=signing, sound=sound,
+                signing=signing, sound=sound, cache=EmbeddingCache.of_user(),
             )  # fmt: skip
         else:
             assert data is not None
@@ -150,7 +151,7 @@ def learn(
             done = learn_bundle(
                 _recordings(data, machine, channel, progress), encoder, place, progress,
                 channel=channel, untypical=untypical,  # type: ignore[arg-type]  # click's choice
-                signing=signing, sound=sound,
+                signing=signing, sound=sound, cache=EmbeddingCache.of_user(),
             )  # fmt: skip
     page = _report(done, report, channel, sound=sound)
     _tell(done, place, page, json_path, None if out else config_path)

@@ -104,6 +104,7 @@ GROUPS: dict[str, dict[str, Listed]] = {
             "Train, export and score presets on every machine of a DCASE download (2020 to 2026).",
             "benchmark --help",
         ),
+        "cache": Listed("Show or clear what was computed and kept.", "cache --clear"),
         "reproduce": Listed(
             "Train, export and score every system of REPORT (000 to 004) on a DCASE 2025 download.",
             "reproduce 003 DATA",

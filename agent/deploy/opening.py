@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from agent.bundle.private import SealedCopy, private_copy
 from agent.bundle.verify import Head
 from agent.config.bundle import BundlesConfig
 from agent.config.encode import InferenceConfig
+from agent.core.cache_home import cache_home
 from agent.core.schema import Strict
 from agent.core.state_file import State, StateFile
 from agent.deploy.load import Bundle, load
@@ -90,9 +90,7 @@ def try_once(
 
 def user_log() -> OpeningLog:
     """What this user's commands have opened."""
-    given = os.environ.get("XDG_CACHE_HOME", "")
-    base = Path(given) if given.startswith("/") else Path("~/.cache").expanduser()
-    return OpeningLog(base / "auscult")
+    return OpeningLog(cache_home())
 
 
 class _Digests(Strict):

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
+from agent.core.fourier import frame_power
 from agent.core.records import Samples
 
 RATE = 8000
@@ -20,7 +21,8 @@ FRAME, STEP = 4096, 256
 _BACK = 4
 _LOWEST, _HIGHEST = 150.0, 3500.0
 _BANDS = 33
-_AT_ONCE = 256
+# Few enough that their spectra stay in the processor's cache.
+_AT_ONCE = 32
 
 Words = npt.NDArray[np.uint32]
 
@@ -61,7 +63,7 @@ class FingerprintMeter:
         self._held = held[max(0, count) * STEP :].copy()
 
     def _hash(self, frames: npt.NDArray[np.float32]) -> None:
-        power = np.abs(np.fft.rfft(frames * self._window, axis=1)) ** 2
+        power = frame_power(frames * self._window)
         bands = np.add.reduceat(power[:, : self._edges[-1]], self._edges[:-1], axis=1)
         levels = np.log(bands + 1e-20).astype(np.float32)
         slopes = np.diff(levels, axis=1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import soxr
 
+from agent.core.fourier import frame_power
 from agent.core.records import Matrix, Samples
 
 RATE = 16000
@@ -65,8 +66,10 @@ class ShapeMeter:
         self.levels_dbfs.append(10.0 * float(np.log10(max(mean_square, 1e-20))))
         piece = np.pad(piece, (0, max(0, _FRAME - len(piece))))
         frames = np.lib.stride_tricks.sliding_window_view(piece, _FRAME)[::_STEP]
-        power = np.abs(np.fft.rfft(frames * self._window, axis=1)) ** 2
-        levels = 10.0 * np.log10(power + 1e-10)
-        ordered = np.partition(levels, (len(levels) // 2, int(0.95 * (len(levels) - 1))), axis=0)
-        middle, often = ordered[len(levels) // 2], ordered[int(0.95 * (len(levels) - 1))]
+        power = frame_power(frames * self._window)
+        places = (len(power) // 2, int(0.95 * (len(power) - 1)))
+        # Ordered before logarithms, of which two of each frequency are left then; each frequency's
+        # in a row, which is quicker than in a column.
+        ordered = np.partition(np.ascontiguousarray(power.T), places, axis=1)
+        middle, often = 10.0 * np.log10(ordered[:, places].T + 1e-10)
         self._rows.append(np.concatenate([middle, often]).astype(np.float32))

@@ -31,6 +31,7 @@ from agent.explain.spectrum import measure_healthy
 from agent.learn.detector import Detector, still_windows, with_promise, write_files
 from agent.learn.draft import Origin, draft_manifest
 from agent.learn.drift import FittedDrift, fit_drift
+from agent.learn.embed import Embedder, embed
 from agent.learn.exemplars import write_exemplars
 from agent.learn.parity import write_parity
 from agent.learn.patches import fit_patches, write_patches
@@ -124,6 +125,7 @@ def assemble(
     machine_name: str | None,
     counter: int | None,
     progress: Progress,
+    embedder: Embedder = embed,
 ) -> Assembled:
     """Make and write everything but the graph, and seal the bundle.
 
@@ -140,10 +142,11 @@ def assemble(
         machine_name: The machine that the bundle is for; the origin's when None.
         counter: What a device orders a machine's bundles by; seconds since 1970 when None.
         progress: Where to show progress.
+        embedder: Makes the embeddings.
     """
     windows, recipe = material.windows, origin.recipe
     encoder, heard = folder / ENCODER, material.heard
-    final = with_promise(encoder, detector, windows, faulty, recipe, progress)
+    final = with_promise(encoder, detector, windows, faulty, recipe, progress, embedder)
     task = progress.add_task("drift baseline", total=1)
     drift = fit_drift(
         final.vectors, windows.rows, heard, final.info, recipe.drift,

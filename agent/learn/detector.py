@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol
 
 import numpy as np
 from rich.progress import Progress
@@ -30,7 +29,7 @@ from agent.core.errors import AudioError, LearnError
 from agent.core.records import Matrix
 from agent.core.storage import write_json
 from agent.core.text import plural
-from agent.learn.embed import embed
+from agent.learn.embed import Embedder, embed
 from agent.learn.promise import keep_promise, window_rule
 from agent.learn.sight import measure_sight
 from agent.learn.untypical import ScoredApart, counted
@@ -63,21 +62,6 @@ class Detector:
     apart: tuple[ScoredApart, ...] = ()
     sight: SightInfo | None = None
     faults: Matrix | None = None
-
-
-class Embedder(Protocol):
-    """Computes embeddings of windows, with the arguments of `agent.learn.embed.embed`."""
-
-    def __call__(
-        self,
-        graph: Path,
-        info: EncoderInfo,
-        waveforms: Matrix,
-        /,
-        *,
-        title: str,
-        progress: Progress | None,
-    ) -> Matrix: ...
 
 
 def still_windows(machine: Machine, cutting: Cutting, progress: Progress) -> WindowSet | None:
@@ -163,6 +147,7 @@ def with_promise(
     faulty: WindowSet | None,
     recipe: Recipe,
     progress: Progress,
+    embedder: Embedder = embed,
 ) -> Detector:
     """The detector with a promise of false alarms that it can keep and still see by.
 
@@ -173,10 +158,11 @@ def with_promise(
         faulty: Of faulty test recordings; None without any.
         recipe: What is to be made.
         progress: Where to show progress.
+        embedder: Makes the embeddings.
     """
     healthy = HealthySet(detector.vectors, windows.rows)
     info, fitted = detector.info, detector.fitted
-    sight, faults = measure_sight(graph, info, fitted, healthy, windows, faulty, progress)
+    sight, faults = measure_sight(graph, info, fitted, healthy, windows, faulty, progress, embedder)
     rule, wanted = window_rule(recipe), recipe.threshold.false_alarms
     if wanted is None:
         return replace(detector, sight=sight, faults=faults)

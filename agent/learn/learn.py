@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,13 @@ from agent.capture.files import audio_info
 from agent.core.errors import AudioError, LearnError
 from agent.core.text import plural
 from agent.deploy.load import open_bundle
+from agent.encode.embedding_cache import EmbeddingCache
 from agent.hygiene.record import Untypical
 from agent.hygiene.stage import Inspection, inspect_machine, refuse_untypical
 from agent.learn.assemble import Material, assemble
 from agent.learn.detector import Detector, make_detector
 from agent.learn.draft import Origin
+from agent.learn.embed import embed
 from agent.learn.encoders import ReadyEncoder
 from agent.learn.planted import faulty_windows
 from agent.learn.promise import heard_hours
@@ -78,6 +81,7 @@ def learn(
     machine_name: str | None = None,
     counter: int | None = None,
     sound: bool = True,
+    cache: EmbeddingCache | None = None,
 ) -> Learnt:
     """Make a bundle of a machine's recordings; nothing is trained, and torch is not needed.
 
@@ -94,6 +98,7 @@ def learn(
         machine_name: The machine that it is for; the recordings' when None.
         counter: What a device orders a machine's bundles by; seconds since 1970 when None.
         sound: Carry a few healthy windows as sound.
+        cache: Where embeddings are kept; None for nowhere.
 
     Raises:
         AudioError: No healthy recording can be used, or one is unlike all others.
@@ -118,12 +123,13 @@ def learn(
         hygiene=inspection.record,
         used=frozenset(source_name(machine.root, one) for one in machine.recordings),
     )
+    embedder = partial(embed, cache=cache)
     with new_bundle(out) as folder:
         encoder.copy(folder)
         material = Material.gather(machine, cutting, progress)
         detector = make_detector(
             folder / ENCODER, info, material.windows, material.still, recipe, progress,
-            untypical=origin.untypical,
+            untypical=origin.untypical, embedder=embedder,
         )  # fmt: skip
         refuse_apart(detector.apart, inspection.record, machine.name)
         plain = detector
@@ -133,7 +139,7 @@ def learn(
         done = assemble(
             folder, material, origin, encoder.graph, detector, plain,
             faulty=faulty_windows(machine, cutting, progress), sound=sound,
-            machine_name=machine_name, counter=counter, progress=progress,
+            machine_name=machine_name, counter=counter, progress=progress, embedder=embedder,
         )  # fmt: skip
         if signing is not None:
             sign_folder(folder, signing.key, signing.context)

@@ -14,7 +14,6 @@ from agent.core.records import Matrix
 from agent.encode.onnx import OnnxEncoder
 from agent.explain.grid import PatchGrid
 from agent.explain.patches import HealthyPatches, nearest, reduce, whole
-from agent.learn.embed import THREADS
 from agent.learn.places import spread
 from agent.recordings.held import forget_mapped
 
@@ -30,6 +29,7 @@ _LEAST_LIMIT = 3.0
 # Of two, one left out leaves nothing to differ from.
 _LEAST_RECORDINGS = 3
 _SEED = 0
+_THREADS = 2
 
 
 def fit_patches(
@@ -127,7 +127,7 @@ def _patches(
 ) -> Matrix:
     """Patches of windows, float32 `(windows, time, rows, width)`, without those of padding."""
     task = progress.add_task("healthy patches", total=len(chosen))
-    encoder = OnnxEncoder(graph, info, threads=THREADS)
+    encoder = OnnxEncoder(graph, info, threads=_THREADS)
     encoder.start()
     found = []
     try:

@@ -11,7 +11,7 @@ from agent.bundle.facts import SightInfo
 from agent.bundle.manifest import EncoderInfo
 from agent.calibrate.fit import FittedScorer
 from agent.core.records import Matrix
-from agent.learn.embed import embed
+from agent.learn.embed import Embedder, embed
 from agent.learn.planted import (
     median_scores,
     median_windows,
@@ -32,6 +32,7 @@ def measure_sight(
     windows: WindowSet,
     faulty: WindowSet | None,
     progress: Progress,
+    embedder: Embedder = embed,
 ) -> tuple[SightInfo, Matrix]:
     """Score planted and recorded faults.
 
@@ -43,6 +44,7 @@ def measure_sight(
         windows: The healthy windows themselves.
         faulty: Windows of faulty recordings; None without any.
         progress: Where to show progress.
+        embedder: Makes the embeddings.
 
     Returns:
         The scores, and the embeddings of the windows that have them, float32 `(faults, dim)`,
@@ -51,12 +53,12 @@ def measure_sight(
     scorer = build_scorer(fitted.config, healthy, fitted.state)
     scorer.start()
     planted, what = plant(windows.waveforms, info.sample_rate)
-    vectors = embed(graph, info, planted, title="planting faults", progress=progress)
+    vectors = embedder(graph, info, planted, title="planting faults", progress=progress)
     scores = scorer.score(vectors)[0].tolist()
     told = [vectors[median_windows(scores, what)]]
     recorded: tuple[float, ...] = ()
     if faulty is not None:
-        vectors = embed(
+        vectors = embedder(
             graph, info, faulty.waveforms, title="scoring recorded faults", progress=progress
         )
         reached = scorer.score(vectors)[0].tolist()

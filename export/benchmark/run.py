@@ -11,16 +11,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 
+from agent.core.cores import limit_cores
 from agent.core.progress import progress_bar
+from agent.encode.embedding_cache import EmbeddingCache
 from agent.recordings.model import Machine
 from export.benchmark.cells import Cell, read_cell, write_cell
 from export.benchmark.executor import Executor
 from export.benchmark.sets import Found
 from export.builder import BundleBuilder, needs_all
-from export.embedding_cache import EmbeddingCache
 from export.evaluate import Options, evaluate_one, progress_line, told
-from export.graph_cache import GraphCache
 from export.results import Evaluation, Failure, System
+from trainer.graph.graph_cache import GraphCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Settings:
     """How a benchmark runs.
 
     Attributes:
-        out: Its folder: cells, cache and work lie there.
+        out: Its folder: cells and work lie there.
         weights: Folder of pre-trained checkpoints, or the file itself.
         channel: Channel of multi-channel recordings; None averages.
         resamples: Bootstrap resamples behind the intervals.
@@ -157,6 +158,7 @@ def run_unit(unit: Unit) -> dict[str, str]:
     """
     settings = unit.settings
     torch.set_num_threads(settings.threads)
+    limit_cores(settings.threads)
     workshop = _workshop(unit.machines or (unit.machine,), settings)
     if unit.alike:
         workshop = replace(workshop, graphs=_graphs(settings))
@@ -197,7 +199,8 @@ def _workshop(machines: Sequence[Machine], settings: Settings) -> BundleBuilder:
         channel=settings.channel,
         reuse=True,
         machines=tuple(machines),
-        cache=EmbeddingCache(settings.out / "cache"),
+        cache=EmbeddingCache.of_user(),
+        frozen=GraphCache.of_user(),
     )
 
 

@@ -101,6 +101,7 @@ def evaluate(
     from agent import __version__
     from agent.core.errors import AuscultError, ConfigError
     from agent.core.progress import progress_bar
+    from agent.encode.embedding_cache import EmbeddingCache
     from agent.hygiene.stage import inspect_machine
     from agent.hygiene.tell import print_notes
     from agent.recordings.load import find_machines, load_machines
@@ -117,6 +118,7 @@ def evaluate(
     from export.tables import decisions_table, headline_line, notes, results_tables
     from export.verdicts import CSV_HEADINGS, csv_table
     from trainer.defaults import default_preset
+    from trainer.graph.graph_cache import GraphCache
 
     if as_float and compare_float:
         raise click.UsageError("--float and --compare-float exclude each other.")
@@ -166,6 +168,8 @@ def evaluate(
         channel=channel,
         reuse=reuse,
         machines=(*machines, *others),
+        cache=EmbeddingCache.of_user(),
+        frozen=GraphCache.of_user(),
         hygiene={one.machine.name: one.record for one in inspections},
     )
     found = run(machines, systems, workshop, Options(out, channel, resamples), told)

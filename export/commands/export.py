@@ -94,11 +94,13 @@ def export(
 
     from agent.core.program import next_command
     from agent.core.storage import write_json
+    from agent.encode.embedding_cache import EmbeddingCache
     from agent.learn.report import told
     from agent.tune.profile import read_profile
     from agent.verdict.report import rehearsal_json
     from export.bundle import export_bundle
     from export.fits import judge_fit
+    from trainer.graph.graph_cache import GraphCache
 
     console = Console()
     profile = None if device_path is None else read_profile(device_path)
@@ -113,6 +115,8 @@ def export(
         counter=counter,
         sound=sound,
         console=console,
+        cache=EmbeddingCache.of_user(),
+        graphs=GraphCache.of_user(),
     )
     manifest = done.manifest
     limit, rehearsal, tell = manifest.threshold, done.rehearsal, console.print

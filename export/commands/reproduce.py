@@ -102,9 +102,9 @@ def reproduce(
     from agent.core.errors import ConfigError
     from agent.core.progress import progress_bar
     from agent.core.storage import write_atomic
+    from agent.encode.embedding_cache import EmbeddingCache
     from export.builder import BundleBuilder
     from export.evaluate import Options
-    from export.graph_cache import GraphCache
     from export.published import beside_json
     from export.reproduce.data import find_material
     from export.reproduce.plan import plan as plan_report
@@ -115,6 +115,7 @@ def reproduce(
     from export.results_json import evaluation_json
     from export.tables import notes, results_tables
     from trainer.defaults import absent_weights
+    from trainer.graph.graph_cache import GraphCache
 
     if (made_up or epochs is not None) and not rehearse:
         raise click.UsageError("--made-up and --epochs are of a rehearsal: give --rehearse.")
@@ -156,7 +157,9 @@ def reproduce(
         channel=channel,
         reuse=True,
         machines=material.everyone,
+        cache=EmbeddingCache.of_user(),
         graphs=GraphCache(out / "work" / "graphs"),
+        frozen=GraphCache.of_user(),
     )
     started = datetime.now(timezone.utc)
     found = run(plan, material.tested, systems, workshop, Options(out, channel, resamples), told)

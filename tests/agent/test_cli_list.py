@@ -62,6 +62,23 @@ def test_help_loads_no_command_and_shows_all():
     ]
 
 
+@pytest.mark.parametrize("flag", ["--help", "--version"])
+def test_help_and_version_load_nothing_that_is_large(flag):
+    """Whoever only looks waits for no library: click and this package are all it takes."""
+    code = (
+        "import sys\n"
+        "before = {name.partition('.')[0] for name in sys.modules}\n"
+        "from agent.cli import root\n"
+        f"try:\n    root(['{flag}'])\nexcept SystemExit:\n    pass\n"
+        "loaded = {name.partition('.')[0] for name in sys.modules} - before\n"
+        "print('LOADED', *sorted(loaded - set(sys.stdlib_module_names)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    loaded = set(done.stdout.splitlines()[-1].split()[1:])
+    assert loaded == {"agent", "click"}  # no torch, onnxruntime, scipy, numpy, pydantic, rich
+
+
 def test_a_commands_own_help_ends_with_its_example():
     result = CliRunner().invoke(cli.root, ["record", "--help"])
 

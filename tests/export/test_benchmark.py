@@ -12,12 +12,13 @@ import soundfile
 from click.testing import CliRunner, Result
 
 import export.benchmark.run as running
+from agent.core.cache_home import cache_home
 from agent.core.errors import ConfigError
+from agent.encode.embedding_cache import FILE, EmbeddingCache
 from export.benchmark.executor import Here, Processes, RayCluster, load_ray
 from export.benchmark.sets import find_benchmark
 from export.benchmark.truth import read_truth
 from export.commands.benchmark import benchmark
-from export.embedding_cache import EmbeddingCache
 from trainer.synth.dataset import Counts, write_dataset
 from trainer.synth.design import design_machine
 
@@ -146,19 +147,15 @@ def test_killed_it_goes_on_and_only_what_changed_is_done_again(data, tmp_path, m
 
 @pytest.mark.usefixtures("no_pictures")
 def test_cached_embeddings_are_taken_and_damaged_ones_are_not(data, tmp_path, monkeypatch) -> None:
-    import export.embedding_cache as caching
-
     misses: list[int] = []
-    real = EmbeddingCache.write
+    real = EmbeddingCache.keep
     monkeypatch.setattr(
         EmbeddingCache,
-        "write",
-        lambda self, place, vectors: (misses.append(len(vectors)), real(self, place, vectors))[1],
+        "keep",
+        lambda self, keys, vectors: (misses.append(len(vectors)), real(self, keys, vectors))[1],
     )
     # The same encoder under another name, judged by another scorer.
-    preset = (
-        Path(caching.__file__).parents[1] / "configs" / "presets" / "log_mel.yaml"
-    ).read_text()
+    preset = (Path(__file__).parents[2] / "configs" / "presets" / "log_mel.yaml").read_text()
     other = tmp_path / "other.yaml"
     text = preset.replace("name: log_mel", "name: other").replace("floor: true", "floor: false")
     other.write_text(text)
@@ -170,10 +167,10 @@ def test_cached_embeddings_are_taken_and_damaged_ones_are_not(data, tmp_path, mo
     assert misses == []
     found = json.loads((tmp_path / "out" / "results.json").read_text())["presets"]
     assert found["other"]["official"] == found["log_mel"]["official"]
-    for entry in (tmp_path / "out" / "cache").rglob("*.emb"):
-        data_ = bytearray(entry.read_bytes())
-        data_[-1] ^= 1
-        entry.write_bytes(data_)
+    entry = cache_home() / FILE
+    data_ = np.frombuffer(entry.read_bytes(), np.uint8).copy()
+    data_[4096:] ^= 1  # all that is kept, and none of the database's head
+    entry.write_bytes(data_.tobytes())
     (tmp_path / "out" / "cells" / "gearbox" / "other" / "seed_0.json").unlink()
     assert run(*base, "--preset", str(other), "--seed", "0").exit_code == 0
     assert misses

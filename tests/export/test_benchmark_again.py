@@ -21,9 +21,9 @@ from click.testing import CliRunner
 
 import export.benchmark.run as running
 from agent.config.scorer_knn import KnnConfig
+from agent.encode.embedding_cache import EmbeddingCache
 from export.builder import BundleBuilder
 from export.commands.benchmark import benchmark
-from export.embedding_cache import EmbeddingCache
 from export.reproduce.rehearse import Rehearsal, rehearsed
 from trainer.preset import load_preset
 from trainer.run import RUN
@@ -128,11 +128,11 @@ def test_systems_of_one_training_are_one_piece_of_work(data, tmp_path, monkeypat
 def test_after_a_change_only_what_changed_is_embedded(data, tmp_path, monkeypatch):
     monkeypatch.setattr("export.benchmark.report.write_benchmark", lambda *_a, **_k: None)
     made: list[int] = []
-    write = EmbeddingCache.write
+    keep = EmbeddingCache.keep
     monkeypatch.setattr(
         EmbeddingCache,
-        "write",
-        lambda self, place, vectors: (made.append(len(vectors)), write(self, place, vectors))[1],
+        "keep",
+        lambda self, keys, vectors: (made.append(len(vectors)), keep(self, keys, vectors))[1],
     )
     machine = ("--machine", "fan")
     systems = len(run(data, tmp_path / "out", *machine))

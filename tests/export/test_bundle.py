@@ -45,8 +45,8 @@ from export import bundle as bundling
 from export import compare as comparing
 from export import quantize
 from export.bundle import export_bundle, export_run
-from export.onnx_graph import ExportError
 from trainer.encoder_config import EncoderConfig
+from trainer.graph.onnx_graph import ExportError
 from trainer.preset import Preset, QuantizationConfig
 from trainer.run import RecordingRecord, RunRecord
 

@@ -11,13 +11,17 @@ from click.testing import CliRunner
 
 from agent.core.errors import ConfigError
 from agent.deploy.load import open_bundle
+from agent.encode.embedding_cache import EmbeddingCache
 from agent.recordings.load import load_machines
 from export.commands.benchmark import benchmark
 from export.commands.demo import demo
 from export.commands.evaluate import evaluate
 from export.commands.export import export
+from trainer.commands.train import train
+from trainer.graph import graph_cache
 from trainer.learn import train_machine
 from trainer.preset import load_preset
+from trainer.run import load_record
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +59,42 @@ def test_writes_bundle_and_figures_and_says_what_is_next(run, tmp_path):
     assert figures["precision"] == "float32"
     assert figures["quantization"]["torch_cosine_min"] > 0.9999
     assert figures["threshold"]["healthy_recordings"] == 6
+
+
+def test_export_takes_what_train_has_computed(run, tmp_path, monkeypatch):
+    """The graph is exported once and each window embedded once, by whichever comes first."""
+    record = load_record(run)
+    (tmp_path / "two_seconds.yaml").write_text(record.preset.model_dump_json())
+    exported, embedded = [], []
+    export_graph, keep = graph_cache.export_graph, EmbeddingCache.keep
+    monkeypatch.setattr(
+        graph_cache, "export_graph", lambda *a: (exported.append(1), export_graph(*a))[1]
+    )
+    monkeypatch.setattr(
+        EmbeddingCache, "keep", lambda self, k, v: (embedded.extend(k), keep(self, k, v))[1]
+    )
+
+    def done(command, *arguments):
+        result = CliRunner().invoke(command, [*map(str, arguments)], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    preset = ("--preset", tmp_path / "two_seconds.yaml")
+    done(train, record.root, *preset, "--out", tmp_path / "run")
+    assert exported == [1]
+    healthy = set(embedded)
+    assert len(healthy) > 12
+    done(export, tmp_path / "run", "--out", tmp_path / "b")
+    assert exported == [1]
+    assert set(embedded) == healthy
+    assert len(embedded) == len(healthy)
+
+    # Without it everything is as before: the cache may cost time, and changes nothing.
+    monkeypatch.setenv("AUSCULT_CACHE_MB", "0")
+    done(export, tmp_path / "run", "--out", tmp_path / "c")
+    assert exported == [1, 1]
+    for name in ("bank.npy", "encoder.onnx", "rows.json", "healthy_scores.npy", "faults.npy"):
+        assert (tmp_path / "b" / name).read_bytes() == (tmp_path / "c" / name).read_bytes()
 
 
 def test_run_that_is_none_is_named(tmp_path):

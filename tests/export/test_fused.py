@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from agent.learn.embed import embed
-from export import onnx_graph
-from export.encoder_info import encoder_info
-from export.fused import fused
-from export.onnx_graph import OPSET, cosines, export_graph
 from export.quantize import quantize_weights
 from trainer.encoder_config import EncoderConfig
 from trainer.encoders.registry import build_encoder
+from trainer.graph import onnx_graph
+from trainer.graph.encoder_info import encoder_info
+from trainer.graph.fused import fused
+from trainer.graph.onnx_graph import OPSET, cosines, export_graph
 
 SECONDS = 2.0
 

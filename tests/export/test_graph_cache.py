@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 
-import export.graph_cache as caching
-from export.graph_cache import GraphCache
-from export.onnx_graph import export_graph
+import trainer.graph.graph_cache as caching
 from tests.support.encoders import SmallEncoder
+from trainer.graph.graph_cache import GraphCache
+from trainer.graph.onnx_graph import export_graph
 from trainer.preset import load_preset
 
 
@@ -65,3 +67,48 @@ def test_a_graph_that_was_cut_off_is_exported_anew(tmp_path, made):
     again = cache.graph(SmallEncoder(), load_preset("log_mel"))
     assert made == ["export_graph"] * 2
     assert len(again.path.read_bytes()) > 4
+
+
+def test_a_copy_outlives_the_cache_and_its_limit(tmp_path, made):
+    preset, encoders = load_preset("log_mel"), [SmallEncoder(seed) for seed in range(3)]
+    size = export_graph(encoders[0], tmp_path / "plain.onnx").path.stat().st_size
+    cache = GraphCache(tmp_path / "graphs", limit=round(2.5 * size))
+    taken = []
+    for number, encoder in enumerate(encoders):
+        (tmp_path / str(number)).mkdir()
+        taken.append(cache.graph(encoder, preset, tmp_path / str(number)))
+        for place in (tmp_path / "graphs").iterdir():  # made some while ago
+            os.utime(place, ns=(place.stat().st_mtime_ns - 10**9,) * 2)
+    assert len(list((tmp_path / "graphs").iterdir())) == 2  # the first had to go
+    assert all(graph.path.stat().st_size >= size for graph in taken)
+    made.clear()
+    (tmp_path / "again").mkdir()
+    again = cache.graph(encoders[2], preset, tmp_path / "again")
+    assert made == []
+    assert again.path.read_bytes() == taken[2].path.read_bytes()
+    cache.graph(encoders[0], preset, tmp_path / "again")
+    assert made == ["export_graph"]
+
+
+@pytest.mark.parametrize("kind", ["none", "no folder"])
+def test_without_a_cache_the_graph_is_exported_where_it_is_wanted(tmp_path, made, kind):
+    (tmp_path / "file").write_text("in the way")
+    cache = GraphCache(tmp_path / "file" / "graphs", limit=0 if kind == "none" else 10**9)
+    graph = cache.graph(SmallEncoder(), load_preset("log_mel"), tmp_path)
+    assert graph.path.parent == tmp_path
+    assert graph.path.stat().st_size > 0
+
+
+def test_other_code_or_libraries_are_another_graph(tmp_path, monkeypatch):
+    cache, preset = GraphCache(tmp_path / "graphs"), load_preset("log_mel")
+    paths = {cache.graph(SmallEncoder(), preset).path}
+    monkeypatch.setattr(caching, "version", lambda _: "0.0.1")
+    caching._code.cache_clear()
+    paths.add(cache.graph(SmallEncoder(), preset).path)
+    (tmp_path / "trainer" / "encoders").mkdir(parents=True)
+    (tmp_path / "trainer" / "encoders" / "own.py").write_text("changed")
+    monkeypatch.setattr(caching.trainer, "__file__", str(tmp_path / "trainer" / "__init__.py"))
+    caching._code.cache_clear()
+    paths.add(cache.graph(SmallEncoder(), preset).path)
+    caching._code.cache_clear()
+    assert len(paths) == 3

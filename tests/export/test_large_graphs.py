@@ -7,12 +7,12 @@ import onnx
 import pytest
 
 from agent.learn.embed import embed
-from export import storage
-from export.encoder_info import encoder_info
-from export.onnx_graph import OPSET, ExportError, cosines, export_graph, verify_parity
 from export.quantize import quantize_static, quantize_weights
 from trainer.encoder_config import EncoderConfig
 from trainer.encoders.registry import build_encoder
+from trainer.graph import storage
+from trainer.graph.encoder_info import encoder_info
+from trainer.graph.onnx_graph import OPSET, ExportError, cosines, export_graph, verify_parity
 
 
 @pytest.fixture

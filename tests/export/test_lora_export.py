@@ -18,8 +18,8 @@ from agent.commands.score import score
 from agent.core.errors import ConfigError
 from agent.recordings.load import load_machines
 from export.bundle import export_bundle
-from export.onnx_graph import export_graph
 from trainer.encoders.registry import build_encoder
+from trainer.graph.onnx_graph import export_graph
 from trainer.learn import train_machine
 from trainer.preset import Preset
 from trainer.run import load_run

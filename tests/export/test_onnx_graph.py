@@ -9,8 +9,8 @@ import torch
 from support.encoders import SmallEncoder
 
 from agent.learn.embed import embed
-from export.encoder_info import encoder_info
-from export.onnx_graph import OPSET, ExportError, cosines, export_graph, verify_parity
+from trainer.graph.encoder_info import encoder_info
+from trainer.graph.onnx_graph import OPSET, ExportError, cosines, export_graph, verify_parity
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,12 @@ from support.processors import aarch64, embeddings, without_vnni
 
 from agent.learn.embed import embed
 from export import quantize
-from export.encoder_info import encoder_info
-from export.onnx_graph import ExportError, cosines, export_graph
 from export.quantize import quantize_static, quantize_weights
 from export.ranges import WEIGHT_LIMIT, largest_weight, saturates
 from trainer.encoder_config import EncoderConfig
 from trainer.encoders.registry import build_encoder
+from trainer.graph.encoder_info import encoder_info
+from trainer.graph.onnx_graph import ExportError, cosines, export_graph
 
 # (how, what): the cosine that tests/export asks of each on the processor at hand.
 LEAST = {

@@ -9,9 +9,9 @@ from support.encoders import SmallEncoder
 
 from agent.learn.embed import embed
 from agent.learn.places import spread
-from export.encoder_info import encoder_info
-from export.onnx_graph import cosines, export_graph
 from export.quantize import quantize_static, quantize_weights, weighted_nodes
+from trainer.graph.encoder_info import encoder_info
+from trainer.graph.onnx_graph import cosines, export_graph
 
 
 def windows(count: int, seed: int = 0) -> np.ndarray:

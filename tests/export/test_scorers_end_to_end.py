@@ -25,7 +25,7 @@ from agent.offline.clips import score_clip
 from agent.recordings.load import load_machines
 from export import bundle as bundling
 from export.bundle import export_bundle
-from export.onnx_graph import export_graph
+from trainer.graph.onnx_graph import export_graph
 from trainer.learn import train_machine
 from trainer.preset import Preset
 

@@ -15,7 +15,8 @@ import onnx
 import pytest
 import torch
 
-from export import framed, onnx_graph
+from export import framed
+from trainer.graph import onnx_graph
 
 _MOST_BYTES = 1 << 26  # a larger graph is traced each time and not kept
 

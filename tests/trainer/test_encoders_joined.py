@@ -11,11 +11,11 @@ from agent.config.scorer import FusionConfig, place_columns
 from agent.core.errors import ConfigError
 from agent.learn.embed import embed
 from agent.recordings.model import Machine
-from export.encoder_info import encoder_info
-from export.onnx_graph import OPSET, export_graph, verify_parity
 from trainer.encoder_config import EncoderConfig
 from trainer.encoders.registry import build_encoder
 from trainer.encoders.resample import Resampler
+from trainer.graph.encoder_info import encoder_info
+from trainer.graph.onnx_graph import OPSET, export_graph, verify_parity
 from trainer.learn import train_machine
 from trainer.preset import Preset
 

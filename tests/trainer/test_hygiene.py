@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -53,6 +54,23 @@ def inspected(root, **how):
 
 def texts(inspection, kind):
     return " / ".join(note.text for note in inspection.record.notes if note.kind == kind)
+
+
+def test_a_device_without_scipy_measures_the_same(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.wav", machine_sound(np.random.default_rng(0)))
+    import scipy.fft  # loaded: it is used then
+
+    asked = []
+    real = scipy.fft.rfft
+    monkeypatch.setattr(scipy.fft, "rfft", lambda *a, **k: (asked.append(1), real(*a, **k))[1])
+    fast = measure(path)
+    assert asked
+    monkeypatch.delitem(sys.modules, "scipy.fft")
+    plain = measure(path)
+
+    assert len(fast.words) > 100
+    assert (fast.words == plain.words).mean() > 0.999  # a sign may turn where there is a tie
+    np.testing.assert_allclose(fast.shape, plain.shape, atol=2e-3)
 
 
 def test_copies_are_counted_once_and_the_original_stays(tmp_path):

@@ -11,9 +11,9 @@ import pytest
 import torch
 from pretrained_golden import FILES, SIZES, Golden
 
-from export.onnx_graph import export_graph
 from trainer.encoder_config import EncoderConfig
 from trainer.encoders.registry import build_encoder
+from trainer.graph.onnx_graph import export_graph
 
 pytestmark = pytest.mark.shared
 

@@ -96,6 +96,7 @@ def train(
     from agent.core.interrupt import stopped_like_interrupt
     from agent.core.progress import progress_bar
     from agent.core.storage import write_json
+    from agent.encode.embedding_cache import EmbeddingCache
     from agent.hygiene.bands import band_note
     from agent.hygiene.stage import inspect_machine, refuse_untypical
     from agent.hygiene.tell import print_notes
@@ -107,6 +108,7 @@ def train(
     from trainer.defaults import default_preset
     from trainer.fit.classify import CHECKPOINT
     from trainer.fit.engine import Placement, make_engine, under_torchrun
+    from trainer.graph.graph_cache import GraphCache
     from trainer.learn import train_machine
     from trainer.preset import load_preset
     from trainer.report.training import write_report
@@ -190,7 +192,14 @@ def train(
         ):
             console.print(f"[yellow]bandwidth[/] {escape(note)}", highlight=False)
         with progress_bar(console) as progress:
-            rehearsal = rehearse(record, encoder, record.to_machine(), progress)
+            rehearsal = rehearse(
+                record,
+                encoder,
+                record.to_machine(),
+                progress,
+                cache=EmbeddingCache.of_user(),
+                graphs=GraphCache.of_user(),
+            )
     except AuscultError as fault:
         # The run is whole: that nothing can be said of a threshold is said, and no reason to stop.
         console.print(f"[yellow]no threshold could be tried: {escape(str(fault))}[/]")

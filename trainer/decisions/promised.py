@@ -15,13 +15,14 @@ from agent.score.build import build_scorer
 from agent.score.scorer import HealthySet
 from agent.score.sessions import one_session
 from trainer.encoders.base import Encoder
-from trainer.fit.embed import embed_windows
+from trainer.graph.embedder import WindowEmbedder
 from trainer.preset import Preset
 
 
 def look_ahead(
     preset: Preset,
     encoder: Encoder,
+    embedder: WindowEmbedder,
     fitted: FittedScorer,
     healthy: HealthySet,
     windows: WindowSet,
@@ -33,6 +34,7 @@ def look_ahead(
     Args:
         preset: The recipe.
         encoder: As trained.
+        embedder: Embeds with it.
         fitted: The scorer.
         healthy: What it was fitted to.
         windows: The healthy windows themselves.
@@ -52,13 +54,17 @@ def look_ahead(
     scorer = build_scorer(fitted.config, healthy, fitted.state)
     scorer.start()
 
-    def score(waveforms: Matrix) -> list[float]:
-        found: list[float] = scorer.score(embed_windows(encoder, waveforms, progress))[0].tolist()
+    def score(waveforms: Matrix, title: str) -> list[float]:
+        found: list[float] = scorer.score(embedder(waveforms, progress, title))[0].tolist()
         return found
 
     planted, what = plant(windows.waveforms, encoder.sample_rate)
-    recorded = () if faulty is None else recorded_scores(score(faulty.waveforms), faulty.groups)
-    info = SightInfo(planted=tuple(median_scores(score(planted), what)), recorded=recorded)
+    recorded: tuple[float, ...] = ()
+    if faulty is not None:
+        reached = score(faulty.waveforms, "scoring recorded faults")
+        recorded = recorded_scores(reached, faulty.groups)
+    seen = median_scores(score(planted, "planting faults"), what)
+    info = SightInfo(planted=tuple(seen), recorded=recorded)
     return Promised(
         asked,
         threshold.value,

@@ -15,19 +15,22 @@ from trainer.encoders.base import Encoder
 _BATCH = 16
 
 
-def embed_windows(encoder: Encoder, waveforms: Matrix, progress: Progress | None) -> Matrix:
+def embed_windows(
+    encoder: Encoder, waveforms: Matrix, progress: Progress | None, title: str = "rehearsing"
+) -> Matrix:
     """Embed windows.
 
     Args:
         encoder: As trained.
         waveforms: float32 `(n, samples)`.
         progress: Where to show progress; None for nowhere.
+        title: What the progress bar calls it.
 
     Returns:
         float32 `(n, dim)`.
     """
     result = np.empty((len(waveforms), encoder.dim), np.float32)
-    task = progress.add_task("rehearsing", total=len(waveforms)) if progress else None
+    task = progress.add_task(title, total=len(waveforms)) if progress else None
     starts: Sequence[int] = range(0, len(waveforms), _BATCH)
     with torch.inference_mode():
         for start in starts:

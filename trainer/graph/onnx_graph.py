@@ -27,10 +27,10 @@ from agent.core.errors import AuscultError
 from agent.encode.frames import BOUNDARY
 from agent.encode.onnx import PATCHES
 from agent.learn.embed import embed
-from export.encoder_info import encoder_info
-from export.fused import fused
-from export.storage import check, save
 from trainer.encoders.base import Encoder
+from trainer.graph.encoder_info import encoder_info
+from trainer.graph.fused import fused
+from trainer.graph.storage import check, save
 
 # Onnxruntime 1.19 (the oldest the agent supports) reads operator sets up to 21 and TensorRT 10 up
 # to 22 in part; 18 is the exporter's own set, so nothing has to be converted down or up.
@@ -60,8 +60,8 @@ class FloatGraph:
         opset: Operator set it needs.
         pinned: Names of the nodes that must stay float32: the front end's, and those of the
             submodules that the encoder excludes (`Encoder.quantization_excludes`).
-        fused: Writes the same graph with onnxruntime's own operations (export/fused.py), where the
-            encoder has such a form and it agrees with torch.
+        fused: Writes the same graph with onnxruntime's own operations (trainer/graph/fused.py),
+            where the encoder has such a form and it agrees with torch.
     """
 
     path: Path
@@ -93,7 +93,7 @@ def export_graph(encoder: Encoder, path: Path) -> FloatGraph:
 
 
 def export_fused(encoder: Encoder, path: Path) -> FloatGraph | None:
-    """Write an encoder's fused form (export/fused.py).
+    """Write an encoder's fused form (trainer/graph/fused.py).
 
     Args:
         encoder: The encoder, in evaluation mode.

@@ -1,0 +1,180 @@
+"""Exported graphs kept on the disk, so that an encoder is exported once, whoever asks.
+
+A graph is found by what it is exported from: the preset's encoder section, the window's length,
+every weight, and the code and the libraries that write it. Quantization, bank and threshold are a
+machine's own and are never kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+import trainer
+from agent import __version__
+from agent.core.cache_home import GRAPHS, cache_home, cache_limit
+from trainer.encoders.base import Encoder
+from trainer.graph.onnx_graph import FloatGraph, export_fused, export_graph
+from trainer.graph.storage import data_file
+from trainer.preset import Preset
+
+_GRAPH = "graph.onnx"
+_ABOUT = "about.json"
+# What a graph follows from beside the encoder.
+_ROOMS = ("encoders", "fit", "graph", "zoo")
+_LIBRARIES = ("torch", "onnx", "onnxscript")
+
+
+@dataclass(frozen=True, slots=True)
+class GraphCache:
+    """A folder of graphs: `<digest>/{plain,fused}/{graph.onnx,about.json}`.
+
+    Several processes may use it at once: a graph is there whole or not at all.
+
+    Attributes:
+        folder: Where they lie; made when the first is written.
+        limit: Bytes that they may take: what is over it goes, the longest unused first. 0 keeps
+            nothing; None does not ask.
+    """
+
+    folder: Path
+    limit: int | None = None
+
+    @classmethod
+    def of_user(cls) -> GraphCache:
+        """The one that all commands of this user share.
+
+        Raises:
+            ConfigError: `AUSCULT_CACHE_MB` is no number.
+        """
+        return cls(cache_home() / GRAPHS, cache_limit())
+
+    def graph(self, encoder: Encoder, preset: Preset, into: Path | None = None) -> FloatGraph:
+        """Exports a graph (`trainer.graph.onnx_graph.export_graph`) unless it is kept already.
+
+        Args:
+            encoder: The encoder with its weights.
+            preset: The preset that it was built from.
+            into: Folder that gets a copy, which nobody removes; the kept one is used in place when
+                None.
+
+        Raises:
+            ExportError: As there.
+        """
+        if into is None:
+            return self._in_place(encoder, preset)
+        if self.limit == 0:
+            return export_graph(encoder, into / _GRAPH)
+        try:
+            kept = self._in_place(encoder, preset)
+            return replace(kept, path=_copied(kept.path, into / _GRAPH))
+        except OSError:  # no room, no permission, or another process has just removed it
+            return export_graph(encoder, into / _GRAPH)
+
+    def _in_place(self, encoder: Encoder, preset: Preset) -> FloatGraph:
+        place = self.folder / _digest(encoder, preset)
+        plain = _kept(place / "plain", partial(export_graph, encoder))
+        assert plain is not None
+
+        def fused(path: Path) -> FloatGraph | None:
+            try:
+                found = _kept(place / "fused", partial(export_fused, encoder))
+            except OSError:
+                return export_fused(encoder, path)
+            self._evict(place)
+            return found
+
+        self._evict(place)
+        return replace(plain, fused=fused)
+
+    def clear(self) -> None:
+        """Remove all of them."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _evict(self, used: Path) -> None:
+        """Remove what is over the limit, the longest unused first, but not what is in use."""
+        if self.limit is None:
+            return
+        with contextlib.suppress(OSError):
+            os.utime(used)
+            places = sorted(_places(self.folder), key=lambda place: place.stat().st_mtime_ns)
+            total = sum(map(_bytes, places))
+            for place in places:
+                if total <= self.limit or place == used:
+                    break
+                total -= _bytes(place)
+                shutil.rmtree(place, ignore_errors=True)
+
+
+def _places(folder: Path) -> list[Path]:
+    return [one for one in folder.iterdir() if one.is_dir()] if folder.is_dir() else []
+
+
+def _bytes(place: Path) -> int:
+    return sum(one.stat().st_size for one in place.rglob("*") if one.is_file())
+
+
+def _copied(path: Path, to: Path) -> Path:
+    """A graph under the same name elsewhere, its tensors with it."""
+    for source, target in ((path, to), (data_file(path), data_file(to))):
+        if source.exists():
+            target.unlink(missing_ok=True)
+            shutil.copyfile(source, target)
+    return to
+
+
+def _kept(place: Path, make: Callable[[Path], FloatGraph | None]) -> FloatGraph | None:
+    """The graph in a folder, made and put there if it is not; None where there is no such form."""
+    if not (place / _ABOUT).is_file():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".graph-", dir=place.parent) as work:
+            folder = Path(work) / place.name
+            folder.mkdir()
+            graph = make(folder / _GRAPH)
+            about = None if graph is None else {"opset": graph.opset, "pinned": graph.pinned}
+            (folder / _ABOUT).write_text(json.dumps(about))
+            if not (place / _ABOUT).is_file():  # put there by another process meanwhile?
+                shutil.rmtree(place, ignore_errors=True)
+                folder.rename(place)
+    about = json.loads((place / _ABOUT).read_text())
+    if about is None:
+        return None
+    return FloatGraph(place / _GRAPH, about["opset"], tuple(about["pinned"]))
+
+
+@cache
+def _code() -> str:
+    """Digest of the code and the libraries that make a graph of an encoder."""
+    digest = hashlib.sha256(" ".join(map(version, _LIBRARIES)).encode())
+    root = Path(trainer.__file__).parent
+    for room in _ROOMS:
+        for path in sorted((root / room).rglob("*.py")):
+            digest.update(path.relative_to(root).as_posix().encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _digest(encoder: Encoder, preset: Preset) -> str:
+    facts = [
+        __version__,
+        _code(),
+        preset.encoder.without_weights().model_dump(mode="json"),
+        preset.window.seconds,
+        preset.training.ensemble,
+    ]
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for name, tensor in sorted(encoder.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
