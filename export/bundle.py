@@ -178,10 +178,13 @@ def export_bundle(
         cutting = cutting_of(record, encoder)
         material = Material.gather(machine, cutting, progress)
         windows, still = material.windows, material.still
+        task = progress.add_task("exporting the encoder", total=2)
         graph = (graphs or GraphCache(Path(work), limit=0)).graph(encoder, preset, Path(work))
+        progress.advance(task)
         torch_cosine = verify_parity(
             encoder, graph.path, windows.waveforms[spread(len(windows.rows), _PARITY_WINDOWS)]
         )
+        progress.advance(task)
         info = encoder_info(encoder, "float32", graph.opset).model_copy(
             update={"licence": licence_of(preset.encoder)}
         )
@@ -217,7 +220,9 @@ def export_bundle(
         )
         if quantized:
             refuse_cosine(comparison, preset.quantization)
+        task = progress.add_task("dividing the graph for overlapping windows", total=1)
         write_parts(encoder, target, exported, windows.waveforms)
+        progress.advance(task)
         done = assemble(
             folder, material, origin,
             graph_facts(encoder, preset, comparison, quantized),

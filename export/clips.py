@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
 from agent.capture.files import audio_info
-from agent.core.cores import usable_cores
+from agent.core.cores import on_cores
 from agent.core.errors import AudioError
 from agent.core.text import plural
 from agent.deploy.load import Bundle
@@ -19,9 +18,6 @@ from agent.offline.recording import OpenRecording
 from agent.recordings.model import Machine, Recording
 from export.results import Unscored
 from trainer.metrics.files import SectionScores
-
-# Recordings scored at once.
-_MOST_WORKERS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,22 +62,17 @@ def score_tests(
     scored: dict[str, list[_Scored]] = {}
     unscored: list[Unscored] = []
     told: dict[str, list[str]] = {}
-    # What takes long (decoding, spectra, the encoder) leaves the interpreter to others.
-    pool = ThreadPoolExecutor(min(usable_cores(), _MOST_WORKERS))
-    try:
-        for recording, heard in zip(recordings, pool.map(one, recordings), strict=True):
-            name = clip_name(machine, recording)
-            for text in heard.notes:
-                told.setdefault(text, []).append(name)
-            if heard.value is None or not math.isfinite(heard.value):
-                unscored.append(Unscored(name, heard.reason))
-            else:
-                scored.setdefault(recording.section or "00", []).append(
-                    _Scored(recording, heard.value, heard.seconds, heard.limit)
-                )
-            advance()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    for recording, heard in zip(recordings, on_cores(one, recordings), strict=True):
+        name = clip_name(machine, recording)
+        for text in heard.notes:
+            told.setdefault(text, []).append(name)
+        if heard.value is None or not math.isfinite(heard.value):
+            unscored.append(Unscored(name, heard.reason))
+        else:
+            scored.setdefault(recording.section or "00", []).append(
+                _Scored(recording, heard.value, heard.seconds, heard.limit)
+            )
+        advance()
     sections = tuple(_section(machine, number, clips) for number, clips in sorted(scored.items()))
     notes = tuple(
         f"{plural(len(names), 'test recording')} ({names[0]}{', ...' if names[1:] else ''}): {text}"

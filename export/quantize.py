@@ -132,10 +132,17 @@ def quantize_static(
         kept: list[str] = []
         if attempt(()) < aim:
             order = _by_harm(candidates, attempt, progress)
+            task = None
+            if progress is not None:
+                task = progress.add_task("leaving operations in float32", total=len(order))
             while len(kept) < len(order):
                 kept.append(order[len(kept)])
+                if progress is not None and task is not None:
+                    progress.advance(task)
                 if attempt(kept) >= aim:
                     break
+            if progress is not None and task is not None:
+                progress.update(task, completed=len(order))
         _finish(out)
     return Quantized(out, "static", len(candidates) - len(kept), tuple(kept))
 

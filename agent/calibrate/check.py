@@ -21,11 +21,14 @@ neighbour.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from agent.config.scorer import FusionConfig, PartScorer, ScorerConfig, Span
+from agent.config.scorer import FusionConfig, Part, PartScorer, ScorerConfig, Span
 from agent.config.scorer_density import ValueConfig
 from agent.config.scorer_knn import KnnConfig, Metric
+from agent.core.cores import on_cores
 from agent.core.records import Matrix
 from agent.score.bank import prepare
 from agent.score.build import healthy_scores
@@ -129,7 +132,10 @@ def auc(low: Vector, high: Vector) -> float:
 
 
 def trusted(
-    healthy: HealthySet, config: ScorerConfig, fitter: Fitter | None = None
+    healthy: HealthySet,
+    config: ScorerConfig,
+    fitter: Fitter | None = None,
+    advance: Callable[[], None] = lambda: None,
 ) -> tuple[ScorerConfig, str]:
     """The scorer, with its normalisation dropped if that would blind it.
 
@@ -141,16 +147,25 @@ def trusted(
         healthy: Healthy windows.
         config: Scorer the preset asks for.
         fitter: Fits what takes a workstation.
+        advance: Called after each part.
 
     Returns:
         The scorer to use, and a note for people (empty when nothing was to be said).
     """
     healthy = healthy.without_sessions()
     if not isinstance(config, FusionConfig):
-        return _trusted(healthy, config, fitter)
+        found = _trusted(healthy, config, fitter)
+        advance()
+        return found
+
+    def judged(part: Part) -> tuple[PartScorer, str]:
+        return _trusted(prepared(healthy, part)[0], part.scorer, fitter)
+
     parts, notes = [], []
-    for place, part in enumerate(config.parts):
-        used, note = _trusted(prepared(healthy, part)[0], part.scorer, fitter)
+    # A device has the sound of the present to attend to.
+    found_of = on_cores(judged, config.parts, most=1 if fitter is None else len(config.parts))
+    for place, (part, (used, note)) in enumerate(zip(config.parts, found_of, strict=True)):
+        advance()
         parts.append(part.model_copy(update={"scorer": used}))
         if note:
             notes.append(f"part {place}: {note}")

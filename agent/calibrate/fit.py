@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from rich.progress import Progress
 
 from agent.bundle.manifest import Threshold
 from agent.calibrate.check import trusted
 from agent.calibrate.limits import calibrate
 from agent.calibrate.rate import Counting, measure_correlation, window_rate
-from agent.config.scorer import ScorerConfig
+from agent.config.scorer import FusionConfig, ScorerConfig
 from agent.config.scorer_density import CoveringConfig
 from agent.config.threshold import ThresholdRule
 from agent.score.build import fit_scored
@@ -53,6 +54,7 @@ def fit_scorer(
     window_seconds: float,
     fitter: Fitter | None = None,
     uncounted: npt.NDArray[np.bool_] | None = None,
+    progress: Progress | None = None,
 ) -> FittedScorer:
     """Check the scorer, fit it, calibrate its threshold.
 
@@ -63,14 +65,22 @@ def fit_scorer(
         window_seconds: Length of a window.
         fitter: Fits what takes a workstation; None on a device.
         uncounted: Windows that the scorer learns from, but whose scores calibrate nothing.
+        progress: Where to show progress.
 
     Raises:
         WorkstationError: The scorer takes a fitter and there is none.
         ConfigError: The scorer judges columns that there are not.
         AuscultError: There are fewer than two healthy recordings.
     """
-    used, note = trusted(healthy, config, fitter)
-    state, scores = fit_scored(healthy, used, fitter)
+    parts = len(config.parts) if isinstance(config, FusionConfig) else 1
+    task = None if progress is None else progress.add_task("fitting the scorer", total=2 * parts)
+
+    def advance() -> None:
+        if progress is not None and task is not None:
+            progress.advance(task)
+
+    used, note = trusted(healthy, config, fitter, advance)
+    state, scores = fit_scored(healthy, used, fitter, advance)
     if uncounted is not None:
         scores = np.where(uncounted, np.float32(np.nan), scores)
     threshold = threshold_of(healthy, used, rule, scores, window_seconds)

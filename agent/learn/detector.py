@@ -125,6 +125,7 @@ def make_detector(
         window_seconds=info.window_samples / info.sample_rate,
         fitter=fitter,
         uncounted=np.array(out) if any(out) else None,
+        progress=progress,
     )
     if still is None:
         return Detector(graph, info, vectors, fitted, apart=apart)

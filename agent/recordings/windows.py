@@ -6,13 +6,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from rich.progress import Progress
 
 from agent.bundle.manifest import Row
-from agent.capture.files import stream_audio
+from agent.capture.files import audio_info, stream_audio
+from agent.core.cores import on_cores
 from agent.core.errors import AudioError
 from agent.core.records import Samples, Validity
 from agent.recordings.held import HeldWindows
@@ -24,6 +26,8 @@ from agent.window.validity import assess
 # With fewer recordings than this, a long one is split into several groups, so that leave-one-out
 # has something to compare with.
 _FEW_RECORDINGS = 4
+# Windows of so much sound, overlap counted, are held until their turn comes.
+_SHORT_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,19 +125,16 @@ def healthy_windows(
     held = HeldWindows(window_samples)
     rows: list[Row] = []
     invalid: dict[str, int] = {}
+    cut = _Cut(rate, window_samples, hop_samples, clip_seconds, channel)
     few = len(recordings) < _FEW_RECORDINGS
-    for recording, session in zip(recordings, sessions, strict=True):
-        most = None if clip_seconds is None else round(clip_seconds * rate)
-
-        def heard(path: Path = recording.path, most: int | None = most) -> Iterator[Samples]:
-            return _beginning(stream_audio(path, rate=rate, channel=channel), most)
-
+    # A short one is cut whole by a thread; of a long one a few windows at a time are held here.
+    ahead = on_cores(cut.short, recordings)
+    for recording, session, whole in zip(recordings, sessions, ahead, strict=True):
         # Decoded twice rather than held: where the blocks lie, its whole length says.
-        length = sum(map(len, heard())) if few else 0
-        blocks = _blocks(length, window_samples)
-        cut = stream_windows(heard(), window_samples=window_samples, hop_samples=hop_samples)
-        for start, window in cut:
-            validity, reason = assess(window, rate, min_seconds=0.0)
+        blocks = _blocks(cut.length(recording.path) if few else 0, window_samples)
+        for start, window, validity, reason in (
+            cut.judged(recording.path) if whole is None else whole
+        ):
             if validity is not Validity.VALID:
                 invalid[reason or validity.value] = invalid.get(reason or validity.value, 0) + 1
                 continue
@@ -151,6 +152,49 @@ def healthy_windows(
             remedy=f"Record again; what was wrong: {invalid or 'no recordings'}.",
         )
     return WindowSet(held.matrix(), tuple(rows), invalid)
+
+
+class _Judged(NamedTuple):
+    """A window of a recording: where it starts, its sound, and whether it may be judged."""
+
+    start: int
+    window: Samples
+    validity: Validity
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """Cuts recordings into windows, and judges them."""
+
+    rate: int
+    window_samples: int
+    hop_samples: int
+    clip_seconds: float | None
+    channel: int | None
+
+    def heard(self, path: Path) -> Iterator[Samples]:
+        """A recording's sound, as much of it as is used."""
+        most = None if self.clip_seconds is None else round(self.clip_seconds * self.rate)
+        return _beginning(stream_audio(path, rate=self.rate, channel=self.channel), most)
+
+    def length(self, path: Path) -> int:
+        """Samples of it, which only decoding tells for sure."""
+        return sum(map(len, self.heard(path)))
+
+    def judged(self, path: Path) -> Iterator[_Judged]:
+        """Its windows, one by one; a window may share memory with the next."""
+        for start, window in stream_windows(
+            self.heard(path), window_samples=self.window_samples, hop_samples=self.hop_samples
+        ):
+            yield _Judged(start, window, *assess(window, self.rate, min_seconds=0.0))
+
+    def short(self, recording: Recording) -> list[_Judged] | None:
+        """All of its windows; None of one that is long."""
+        overlap = max(1.0, self.window_samples / self.hop_samples)
+        if audio_info(recording.path).seconds * overlap > _SHORT_SECONDS:
+            return None
+        return [one._replace(window=one.window.copy()) for one in self.judged(recording.path)]
 
 
 def _beginning(blocks: Iterable[Samples], most: int | None) -> Iterator[Samples]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,19 +49,29 @@ def fit_state(healthy: HealthySet, config: ScorerConfig, fitter: Fitter | None =
 
 
 def fit_scored(
-    healthy: HealthySet, config: ScorerConfig, fitter: Fitter | None = None
+    healthy: HealthySet,
+    config: ScorerConfig,
+    fitter: Fitter | None = None,
+    advance: Callable[[], None] = lambda: None,
 ) -> tuple[State, Vector]:
     """What `fit_state` and `healthy_scores` give, without doing twice what both need.
+
+    Args:
+        healthy: Healthy windows.
+        config: The scorer.
+        fitter: Fits what takes a workstation; None on a device.
+        advance: Called after each part.
 
     Raises:
         WorkstationError: The scorer takes a fitter and there is none.
         ConfigError: It judges columns that there are not.
     """
     if isinstance(config, FusionConfig):
-        parts = parts_left_out(healthy, config, fitter)
+        parts = parts_left_out(healthy, config, fitter, advance)
         (scores,) = joined_left_out(healthy, config, [(own, own) for own in parts])
         return fit_fusion(healthy, config, fitter, scores=parts), scores
     (scores,) = left_out(healthy, config, [healthy.vectors], fitter)
+    advance()
     return fit_method(healthy, config, fitter), scores
 
 

@@ -93,6 +93,7 @@ def export(
     from rich.markup import escape
 
     from agent.core.program import next_command
+    from agent.core.progress import progress_bar
     from agent.core.storage import write_json
     from agent.encode.embedding_cache import EmbeddingCache
     from agent.learn.report import told
@@ -124,7 +125,10 @@ def export(
         tell(f"[{colour}]{escape(line)}[/{colour}]", highlight=False)
     size = sum(record.size for record in manifest.files.values())
     tell(f"wrote {escape(str(out))} ({size / 1e6:.2f} MB)", highlight=False, soft_wrap=True)
-    fit = judge_fit(out, manifest, profile)
+    with progress_bar(Console(stderr=True)) as progress:
+        task = progress.add_task("measuring the encoder", total=1)
+        fit = judge_fit(out, manifest, profile)
+        progress.advance(task)
     tell(escape(fit.words()), highlight=False)
     for fault in fit.faults:
         tell(

@@ -12,7 +12,8 @@ from agent.config.scorer_knn import KnnConfig
 from agent.core.errors import ConfigError
 from agent.score import fusion as fusion_module
 from agent.score.build import build_scorer, fit_scored, fit_state, healthy_scores
-from agent.score.fusion import FusionScorer, Judge, Surprise, combine, normalizer
+from agent.score.comparable import Surprise, combine, normalizer
+from agent.score.fusion import FusionScorer, Judge
 from agent.score.left_out import leave_one_out
 from agent.score.scorer import HealthySet
 

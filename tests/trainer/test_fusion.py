@@ -14,8 +14,8 @@ from agent.bundle.manifest import Row
 from agent.calibrate.limits import HealthyScores
 from agent.config.scorer import FusionConfig, Part
 from agent.config.scorer_density import ValueConfig
-from agent.score.fusion import combine as device_combine
-from agent.score.fusion import normalizer
+from agent.score.comparable import combine as device_combine
+from agent.score.comparable import normalizer
 from trainer.commands.fuse import fuse as command
 from trainer.fusion.combine import combine, comparable
 from trainer.fusion.fuse import fuse

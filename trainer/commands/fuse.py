@@ -97,6 +97,7 @@ def fuse(
     from rich.markup import escape
     from rich.syntax import Syntax
 
+    from agent.core.progress import progress_bar
     from trainer.fusion.fuse import fuse as run
     from trainer.fusion.recipe import recipe
     from trainer.fusion.report import fusion_json, fusion_notes, fusion_tables
@@ -109,18 +110,20 @@ def fuse(
     if step is not None and abs(round(1 / step) * step - 1) > 1e-9:
         raise click.BadParameter("must divide 1, as 0.05 or 0.1 do", param_hint="--step")
     systems = find_systems(scores, None if key_path is None else read_key(key_path))
-    done = run(
-        systems,
-        method.replace("-", "_"),  # type: ignore[arg-type]
-        normalize=normalize,  # type: ignore[arg-type]
-        weights=given,
-        searching=weights == "search",
-        step=step,
-        objective=objective,  # type: ignore[arg-type]
-        repeats=repeats,
-        resamples=resamples,
-        seed=seed,
-    )
+    with progress_bar(Console(stderr=True)) as progress:
+        done = run(
+            systems,
+            method.replace("-", "_"),  # type: ignore[arg-type]
+            normalize=normalize,  # type: ignore[arg-type]
+            weights=given,
+            searching=weights == "search",
+            step=step,
+            objective=objective,  # type: ignore[arg-type]
+            repeats=repeats,
+            resamples=resamples,
+            seed=seed,
+            progress=progress,
+        )
     console = Console()
     if not console.is_terminal:
         console.width = max(console.width, 140)

@@ -40,6 +40,7 @@ def inspect(
     the most untypical recordings to listen to. `auscult train` checks the same. Ends with code 1
     when training would refuse.
     """
+    import scipy.fft  # noqa: F401 - with which recordings are measured in half the time
     from rich.console import Console
     from rich.markup import escape
 

@@ -89,6 +89,7 @@ def train(
     DATA is a folder with `normal/` (and, if you have them, `idle/`, `noise/`, `test/normal/`,
     `test/anomaly/`), or a DCASE machine folder, or the parent of several.
     """
+    import scipy.fft  # noqa: F401 - with which recordings are measured in half the time
     from rich.console import Console
     from rich.markup import escape
 
@@ -205,7 +206,10 @@ def train(
         console.print(f"[yellow]no threshold could be tried: {escape(str(fault))}[/]")
     report: Path | None = None
     try:
-        report = write_report(out, record, inspection, rehearsal)
+        with progress_bar(console) as progress:
+            task = progress.add_task("writing the report", total=1)
+            report = write_report(out, record, inspection, rehearsal)
+            progress.advance(task)
     except (OSError, ValueError) as fault:
         # The run is written: a page that fails must not take the training with it.
         console.print(f"[yellow]no report: {escape(str(fault))}[/]", highlight=False)

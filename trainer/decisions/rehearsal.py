@@ -87,6 +87,7 @@ def _rehearsed(
         window_seconds=preset.window.seconds,
         fitter=ScikitFitter(),
         uncounted=np.array(out) if any(out) else None,
+        progress=progress,
     )
     healthy = HealthyScores(fitted.healthy_scores, windows.rows)
     found = summed_up(healthy, fitted.threshold, fitted.config.clip, machine, preset, known.odd)

@@ -1,6 +1,7 @@
 """What scoring methods have fitted on the workstation: mixtures, support vectors, clusters.
 
-The device judges with the resulting numbers alone (agent/score/gmm.py, ocsvm.py).
+The device judges with the numbers alone (agent/score/gmm.py, ocsvm.py). scikit-learn takes
+a second to load, and nearest neighbours need none of it: it is loaded by what needs it.
 """
 
 from __future__ import annotations
@@ -8,11 +9,6 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-from imblearn.over_sampling import SMOTE
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
-from sklearn.svm import OneClassSVM
 
 from agent.config.scorer_density import DtmmConfig, MixtureConfig, OneClassConfig
 from agent.core.records import Matrix
@@ -39,6 +35,9 @@ class ScikitFitter:
             points: Standardised, shape `(n, r)`.
             config: Components, form and floor of the covariances, seed.
         """
+        from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415
+        from sklearn.mixture import GaussianMixture  # noqa: PLC0415
+
         most = len(points) // _WINDOWS_A_COMPONENT
         model = GaussianMixture(
             n_components=max(1, min(config.components, most)),
@@ -60,6 +59,8 @@ class ScikitFitter:
             points: Standardised, shape `(n, r)`.
             config: nu and gamma.
         """
+        from sklearn.svm import OneClassSVM  # noqa: PLC0415
+
         variance = max(float(points.var()), 1e-12)
         gamma = config.gamma or 1.0 / (points.shape[1] * variance)
         model = OneClassSVM(nu=config.nu, gamma=gamma).fit(points)
@@ -102,6 +103,8 @@ class ScikitFitter:
             count: Clusters wanted.
             seed: Of the starts.
         """
+        from sklearn.cluster import KMeans  # noqa: PLC0415
+
         count = min(count, len(np.unique(points, axis=0)))
         labels = KMeans(n_clusters=count, n_init=10, random_state=seed).fit_predict(points)
         found: IntVector = labels.astype(np.int64)
@@ -119,6 +122,8 @@ class ScikitFitter:
         Returns:
             The new ones only, float32; none where fewer than two are marked, or most already are.
         """
+        from imblearn.over_sampling import SMOTE  # noqa: PLC0415
+
         count = int(few.sum())
         none = np.empty((0, vectors.shape[1]), np.float32)
         if count < 2 or count >= len(few) - count:

@@ -16,7 +16,7 @@ from scipy.stats import rankdata
 
 from agent.config.scorer import FusionConfig, Part
 from agent.config.scorer_density import ValueConfig
-from agent.score.fusion import normalizer
+from agent.score.comparable import normalizer
 from agent.score.scorer import Floats
 from trainer.fusion.systems import ScoredSystem, SectionTable
 from trainer.metrics.auc import MetricsError

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from rich.progress import Progress
 
 from agent.score.scorer import Floats
 from trainer.fusion.combine import (
@@ -69,6 +70,7 @@ def fuse(
     repeats: int = 10,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    progress: Progress | None = None,
 ) -> Fused:
     """Fuse.
 
@@ -83,6 +85,7 @@ def fuse(
         repeats: How often the search halves the clips.
         resamples: Bootstrap resamples behind the intervals.
         seed: Of halvings and resamples.
+        progress: Where to show progress.
 
     Raises:
         MetricsError: Systems scored different clips, healthy scores are missing, weights do not
@@ -97,22 +100,27 @@ def fuse(
     searched = None
     if searching:
         searched = search(
-            method, tables, scores, step=step, objective=objective, repeats=repeats, seed=seed
-        )
+            method, tables, scores, step=step, objective=objective, repeats=repeats, seed=seed,
+            progress=progress,
+        )  # fmt: skip
         used = searched.weights
     sections = tuple(
         _section(table, combine(method, own, used[None])[0])
         for table, own in zip(tables, scores, strict=True)
     )
-    machines = tuple(summarize(sections, resamples=resamples, seed=seed))
+    task = None
+    if progress is not None:
+        task = progress.add_task("resampling clips", total=1 + len(systems))
+
+    def resampled(scored: Sequence[SectionScores]) -> tuple[MachineFigures, ...]:
+        found = tuple(summarize(scored, resamples=resamples, seed=seed))
+        if progress is not None and task is not None:
+            progress.advance(task)
+        return found
+
+    machines = resampled(sections)
     alone = [
-        official(
-            summarize(
-                [_section(table, table.scores[place]) for table in tables],
-                resamples=resamples,
-                seed=seed,
-            )
-        )
+        official(resampled([_section(table, table.scores[place]) for table in tables]))
         for place in range(len(systems))
     ]
     return Fused(

@@ -9,7 +9,7 @@ weights are judged on the same clips, so that the comparison is fair.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from math import comb
@@ -17,6 +17,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from rich.progress import Progress
 
 from agent.score.scorer import Floats
 from trainer.fusion.combine import Method, combine
@@ -118,6 +119,7 @@ def search(
     objective: Objective = "official",
     repeats: int = 10,
     seed: int = 0,
+    progress: Progress | None = None,
 ) -> Searched:
     """Find weights, and tell what they are worth.
 
@@ -129,6 +131,7 @@ def search(
         objective: What the weights are to make as large as can be.
         repeats: How often the clips are halved.
         seed: Of the halvings.
+        progress: Where to show progress.
 
     Raises:
         MetricsError: A section's figures do not exist, or the step makes too many sets of weights.
@@ -145,7 +148,15 @@ def search(
         )
     grid = simplex(systems, step)
     halves = _halves(tables, repeats, np.random.default_rng(seed))
-    judge = _Judge(method, tables, scores, grid, halves, objective)
+    task = None
+    if progress is not None:
+        task = progress.add_task(f"trying {len(grid)} sets of weights", total=len(tables))
+
+    def advance() -> None:
+        if progress is not None and task is not None:
+            progress.advance(task)
+
+    judge = _Judge(method, tables, scores, grid, halves, objective, advance)
     best = judge.best(judge.whole)
     nested = [judge.leaving("machine"), judge.leaving("section"), judge.halving()]
     return Searched(
@@ -173,6 +184,7 @@ class _Judge:
         grid: Floats,
         halves: Sequence[Floats],
         wanted: Objective,
+        advance: Callable[[], None],
     ) -> None:
         systems = grid.shape[1]
         self._tables = tables
@@ -188,6 +200,7 @@ class _Judge:
             split = split_clips(table.labels, table.domains)
             fused = combine(method, own, self._grid)
             self._areas.append(_areas(split, fused, counts, wanted))
+            advance()
         objective = harmonic_means([area for own in self._areas for area in own])
         self.whole, self._halved = objective[:, 0], objective[:, 1:]
 
