@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent.commands.options import found_config, json_option
+from agent.core.program import next_command
 from agent.core.text import plural
 
 if TYPE_CHECKING:
@@ -76,8 +77,11 @@ def add(sound: tuple[Path, ...], label: str | None, **options: Any) -> None:
     Sound of the healthy machine joins the bank; sound of the idle machine or of its surroundings
     never does, it joins the idle gate.
     """
+    from rich.console import Console
+
     from agent.bank.draft import draft_add
     from agent.bank.sound import embed_sound, find_sound
+    from agent.core.progress import progress_bar
 
     found = find_sound(sound, label=label)
     for note in dict.fromkeys(
@@ -85,7 +89,7 @@ def add(sound: tuple[Path, ...], label: str | None, **options: Any) -> None:
     ):
         click.echo(f"auscult: {note}", err=True)
     with _place(options) as place:
-        with _progress() as progress:
+        with progress_bar(Console(stderr=True)) as progress:
             healthy = embed_sound(
                 [one for one in found if one.label == "healthy"], place.bundle, progress
             )
@@ -106,11 +110,14 @@ def accept(alarms: tuple[str, ...], **options: Any) -> None:
     from agent.bank.draft import draft_add
     from agent.bank.pending import mark_accepted, pending_sound
     from agent.bank.sound import embed_sound
+    from agent.core.progress import busy
 
     with _place(options) as place:
         place.follow()
         sound = [pending_sound(place.evidence, alarm) for alarm in alarms]
-        report = _make(place, draft_add(place.bundle, embed_sound(sound, place.bundle)), options)
+        with busy("embedding the sound of the alarms"):
+            added = embed_sound(sound, place.bundle)
+        report = _make(place, draft_add(place.bundle, added), options)
         for alarm in alarms:
             mark_accepted(place.evidence, alarm, report.version)
 
@@ -134,6 +141,9 @@ def pending(**options: Any) -> None:
                 f"threshold 1 (raw {record.threshold:.4g})\t{feedback.by or '-'}\t"
                 f"{feedback.comment}"
             )
+        if waiting:
+            alarms = [record.alarm_id for record, _ in waiting]
+            click.echo(_next(options, "accept", *alarms), err=True)
 
 
 @bank.command("remove")
@@ -296,15 +306,26 @@ def _make(place: Place, draft: Any, options: dict[str, Any]) -> Report:
     for note in report.notes:
         click.echo(f"note: {note}")
     if options["no_use"]:
-        click.echo(f"not in use yet: auscult bank use {report.version}")
+        click.echo("not in use yet")
+        told = _next(options, "use", report.version)
     else:
         place.use_grown(report.version)
         place.versions.tidy()
         place.follow()
         click.echo("in use; `auscult bank rollback` goes back")
+        told = _next(options, "list")
     if options["json_path"] is not None:
         _write(options["json_path"], report)
+    click.echo(told)
     return report
+
+
+def _next(options: dict[str, Any], command: str, *words: object) -> str:
+    """What to type next, of the same bank."""
+    named = {"--bundle": "bundle_path", "--config": "config_path", "--machine": "machine",
+             "--versions": "versions"}  # fmt: skip
+    given = [part for flag, key in named.items() if options[key] for part in (flag, options[key])]
+    return next_command("bank", command, *words, *given)
 
 
 def _write(path: Path, report: Report) -> None:
@@ -328,11 +349,3 @@ def _write(path: Path, report: Report) -> None:
             "notes": list(report.notes),
         },
     )
-
-
-def _progress() -> Any:
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    return Progress(console=console, disable=not console.is_terminal)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from agent.commands.options import config_option
+from agent.core.program import next_command
 from agent.core.text import plural
 
 if TYPE_CHECKING:
@@ -87,12 +88,23 @@ def collect(
             f"schedule {entry.name}: {seconds:g} s of {label} sound of {name} at {schedule} on "
             f"{plural(times, 'day')}, while the agent runs"
         )
+        click.echo(next_command("collect", "--config", config_path, "--list"))
         return
     spool = Spool(state / "collect")
-    if spool.served():
-        _by_agent(spool, order)
-    else:
-        _by_ourselves(config, order)
+    folder = _by_agent(spool, order) if spool.served() else _by_ourselves(config, order)
+    click.echo(_next(config, config_path, order, folder))
+
+
+def _next(config: AgentConfig, config_path: Path, order: CollectOrder, folder: Path) -> str:
+    """What to type next: the sound joins the bundle's bank, or a first bundle is learnt of it."""
+    which = ("--config", config_path, "--machine", order.machine)
+    judged = config.bundle_at(order.machine).is_dir()
+    if judged:
+        return next_command("bank", "add", folder, *which)
+    if order.label == "healthy":
+        return next_command("learn", *which)
+    wanted = ("--label", "healthy", "--seconds", "1200")
+    return next_command("collect", *which, *wanted)
 
 
 def _user() -> str:
@@ -103,43 +115,51 @@ def _user() -> str:
         return f"uid {os.getuid()}"
 
 
-def _by_agent(spool: Spool, order: CollectOrder) -> None:
-    """Leave an order and wait for the answer."""
+def _by_agent(spool: Spool, order: CollectOrder) -> Path:
+    """Leave an order and wait for the answer; the session's folder."""
+    from rich.console import Console
+
     from agent.core.errors import AuscultError
+    from agent.core.progress import progress_bar
 
     ticket = spool.order(order)
     deadline = time.monotonic() + 1.5 * order.seconds + 90
-    shown = False
-    while time.monotonic() < deadline:
-        answer = spool.answered(ticket)
-        if answer is not None and answer.status == "recording" and not shown:
-            click.echo(f"the agent is recording {order.seconds:g} s into {answer.folder}")
-            if answer.message:
-                click.echo(f"auscult: {answer.message}", err=True)
-            shown = True
-        elif answer is not None and answer.status == "done":
-            click.echo(f"{answer.folder}: {answer.message}")
-            return
-        elif answer is not None and answer.status == "refused":
-            raise click.ClickException(answer.message)
-        if not spool.served():
-            break
-        time.sleep(0.3)
+    began = 0.0
+    with progress_bar(Console(stderr=True)) as progress:
+        task = progress.add_task(f"{order.label} sound of {order.machine}, s", total=order.seconds)
+        while time.monotonic() < deadline:
+            answer = spool.answered(ticket)
+            if answer is not None and answer.status == "recording" and not began:
+                click.echo(f"the agent is recording {order.seconds:g} s into {answer.folder}")
+                if answer.message:
+                    click.echo(f"auscult: {answer.message}", err=True)
+                began = time.monotonic()
+            elif answer is not None and answer.status == "done":
+                click.echo(f"{answer.folder}: {answer.message}")
+                return Path(answer.folder)
+            elif answer is not None and answer.status == "refused":
+                raise click.ClickException(answer.message)
+            if not spool.served():
+                break
+            if began:
+                heard = min(time.monotonic() - began, order.seconds)
+                progress.update(task, completed=round(heard))
+            time.sleep(0.3)
     raise AuscultError(
         "the agent does not answer", remedy="See its log; what was recorded by then is kept."
     )
 
 
-def _by_ourselves(config: AgentConfig, order: CollectOrder) -> None:
-    """Open the machine's source and record it here."""
+def _by_ourselves(config: AgentConfig, order: CollectOrder) -> Path:
+    """Open the machine's source and record it here; the session's folder."""
     from rich.console import Console
-    from rich.progress import Progress
 
     from agent.bundle.verify import read_manifest
     from agent.capture.source import open_source
     from agent.collect.recording import Recording, discard_empty
     from agent.collect.session import summary
     from agent.core.errors import ConfigError
+    from agent.core.progress import progress_bar
     from agent.core.records import Level
     from agent.decide.state import AlarmFile
 
@@ -165,15 +185,14 @@ def _by_ourselves(config: AgentConfig, order: CollectOrder) -> None:
         doubt = recording.doubt(f"{memory.level.value} {memory.alarm_id}")
         if doubt:
             click.echo(f"auscult: {doubt}", err=True)
-    console = Console(stderr=True)
     heard = 0.0
-    with Progress(console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(f"{order.label} sound of {order.machine}", total=order.seconds)
+    with progress_bar(Console(stderr=True)) as progress:
+        task = progress.add_task(f"{order.label} sound of {order.machine}, s", total=order.seconds)
         try:
             for block in source.blocks():
                 recording.take(block)
                 heard += len(block.samples) / block.rate
-                progress.update(task, completed=min(heard, order.seconds))
+                progress.update(task, completed=round(min(heard, order.seconds)))
                 if recording.done:
                     break
             recording.finish("the source ended")
@@ -186,6 +205,7 @@ def _by_ourselves(config: AgentConfig, order: CollectOrder) -> None:
     if discard_empty(recording):
         raise click.ClickException(f"nothing was kept: {text}")
     click.echo(f"{recording.folder}: {text}")
+    return recording.folder
 
 
 def _list(config: AgentConfig) -> None:

@@ -32,11 +32,17 @@ def doctor(config_path: Path, service: str | None, json_path: Path | None) -> No
     """
     if service is not None:
         _as_service(service, config_path.absolute(), json_path)
+    from agent.core.progress import busy
     from agent.doctor.examine import examine
     from agent.doctor.finding import Grade
 
     findings = []
-    for finding in examine(config_path):
+    checks = iter(examine(config_path))
+    while True:
+        with busy("looking"):
+            finding = next(checks, None)
+        if finding is None:
+            break
         findings.append(finding)
         word = click.style(f"{finding.grade.value.upper():4}", fg=_COLOURS[finding.grade.value])
         click.echo(f"{word}  {finding.name}: {finding.text}")

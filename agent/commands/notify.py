@@ -20,6 +20,7 @@ def notify(config_path: Path, *, check: bool) -> None:
     """
     from agent.config.agent import load_config
     from agent.core.errors import ConfigError
+    from agent.core.progress import busy
     from agent.notify.publisher import read_addresses
     from agent.notify.send import send
 
@@ -36,7 +37,9 @@ def notify(config_path: Path, *, check: bool) -> None:
     for file in dict.fromkeys(files):
         found = read_addresses(file)
         title, text = f"{config.device_name}: test", "auscult can notify you here."
-        for number, why in enumerate(send(found, title, text, check=check), start=1):
+        with busy("looking at the addresses" if check else "sending"):
+            answers = list(send(found, title, text, check=check))
+        for number, why in enumerate(answers, start=1):
             done = "understood" if check else "sent"
             click.echo(f"{file}: address {number}: {f'failed: {why}' if why else done}")
             failed |= bool(why)

@@ -24,8 +24,11 @@ def restore(archive: Path, config_path: Path, *, force: bool) -> None:
     as they are. Secrets (broker's and page's passwords, certificates) are in no backup.
     """
     from agent.backup.restore import restore as put_back
+    from agent.core.program import next_command
+    from agent.core.progress import busy
 
-    done = put_back(archive, config_path, force=force)
+    with busy("checking it, and putting it back"):
+        done = put_back(archive, config_path, force=force)
     manifest = done.manifest
     click.echo(
         f"{done.config.state_path}: {len(manifest.files)} files of {manifest.device}, "
@@ -42,4 +45,5 @@ def restore(archive: Path, config_path: Path, *, force: bool) -> None:
             f"This device is called {done.config.device_name}, the other was {manifest.device}: "
             "set `device` to keep its topics and its past."
         )
-    click.echo("Put passwords and certificates in place, then: auscult doctor")
+    click.echo("Put passwords and certificates in place, then look whether all is well.")
+    click.echo(next_command("doctor", "--config", config_path))

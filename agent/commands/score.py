@@ -88,16 +88,19 @@ def score(
     the machine stands still, such windows are not counted. Ends with code 1 when a file could not
     be scored (the others are), 2 when the bundle cannot be used.
     """
+    from agent.core.progress import busy
     from agent.deploy.opening import open_tried
 
     vouch = partial(_vouched, bundle_path, public_key)
-    bundle = open_tried(bundle_path, threads=threads, vouch=vouch)
+    with busy("opening the bundle"):
+        bundle = open_tried(bundle_path, threads=threads, vouch=vouch)
     hearing = _hearing(bundle, microphone_path)
     results = []
     for file in _expand(files):
-        result = _score_file(
-            bundle, file, hop, channel, idle_gate, explain=explain, hearing=hearing
-        )
+        with busy(f"scoring {shown(file)}"):
+            result = _score_file(
+                bundle, file, hop, channel, idle_gate, explain=explain, hearing=hearing
+            )
         results.append(result)
         _print(result)
     raw, rarity = bundle.manifest.threshold, bundle.significance

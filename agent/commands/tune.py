@@ -54,16 +54,20 @@ def tune(
 
     from agent.config.agent import load_config
     from agent.core.errors import ConfigError
+    from agent.core.program import next_command
+    from agent.core.progress import busy
     from agent.tune.choose import KEEPING_UP, best
     from agent.tune.device import device_class
     from agent.tune.profile import measure_profile, write_profile
     from agent.tune.write import difference, replaced, section, write_config
 
     if profile_path is not None:
-        profile = measure_profile()
+        with busy("measuring this device"):
+            profile = measure_profile()
         write_profile(profile_path, profile)
         click.echo(f"{profile_path}: {profile.device}")
         if config_path is None:
+            click.echo(next_command("export", "RUN", "--out", "BUNDLE", "--device", profile_path))
             return
     config_path = config_path or found_config()
     if config_path is None:
@@ -95,9 +99,11 @@ def tune(
     click.echo(difference(config_path, text))
     if write or (json_path is None and _asked()):
         write_config(config_path, text, chosen.inference)
-        click.echo(f"{config_path}: written; restart the agent to use it")
+        click.echo(f"{config_path}: written; a running agent uses it after a restart")
+        click.echo(next_command("run", "--config", config_path))
     else:
         click.echo(f"{config_path}: unchanged; `--write` writes them")
+        click.echo(next_command("tune", "--config", config_path, "--write"))
 
 
 def _asked() -> bool:
@@ -132,12 +138,14 @@ def _trials(config: AgentConfig, works: list[Work], windows: int) -> list[Trial]
     from agent.config.encode import InferenceConfig
     from agent.core.cores import usable_cores
     from agent.core.errors import BundleError
+    from agent.core.progress import busy
     from agent.tune.choose import Trial, combined, explore, provider_lists
     from agent.tune.measure import measure
 
     def attempt(inference: InferenceConfig) -> Trial:
         try:
-            costs = [measure(work, inference, windows) for work in works]
+            with busy("measuring"):
+                costs = [measure(work, inference, windows) for work in works]
         except BundleError as fault:
             return Trial(inference, None, float("inf"), str(fault))
         return combined(inference, works, costs)

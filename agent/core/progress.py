@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import threading
 import time
+from collections.abc import Iterator
 from typing import IO, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,6 +24,8 @@ from rich.progress import (
 # Off a terminal, a stage under way says so again after this, seconds.
 _AGAIN_SECONDS = 60.0
 _LINE_SECONDS = 0.5
+# What takes no longer needs no word.
+_LATE_SECONDS = 2.0
 
 
 class Stages(Progress):
@@ -87,6 +93,29 @@ def progress_bar(console: Console) -> Progress:
     if not console.is_terminal:
         return Stages(console)
     return Progress(*columns, console=console, transient=True)
+
+
+@contextlib.contextmanager
+def busy(what: str) -> Iterator[None]:
+    """Say what is being done while it is: a spinner, or a line if it takes over two seconds.
+
+    Args:
+        what: In words, such as `opening the bundle`; on the standard error, which no program reads.
+    """
+    console = Console(stderr=True)
+    if console.is_terminal:
+        with console.status(escape(what)):
+            yield
+        return
+    late = threading.Timer(
+        _LATE_SECONDS, lambda: console.print(f"{what} ...", highlight=False, markup=False)
+    )
+    late.daemon = True
+    late.start()
+    try:
+        yield
+    finally:
+        late.cancel()
 
 
 class JsonLines(Progress):

@@ -22,7 +22,9 @@ def convert_tagger_command(source: Path, out: Path) -> None:
     An agent that names the result (`foreign.tagger` of a machine) says what else is heard when a
     window exceeds: speech, music, vehicles, rain, tools, blows.
     """
+    from agent.core.progress import busy
     from export.tagger import convert_tagger
 
-    convert_tagger(source, out)
+    with busy("converting"):
+        convert_tagger(source, out)
     click.echo(f"{out}: name it as foreign.tagger of a machine in agent.yaml")

@@ -19,6 +19,7 @@ from agent.bank.pending import feedback_handler
 from agent.commands.bank import bank
 from agent.config.evidence import EvidenceConfig
 from agent.core.errors import AuscultError, BundleError
+from agent.core.program import next_command
 from agent.core.records import AudioBlock, Decision, Level, Score, Window
 from agent.deploy.versions import Versions
 from agent.evidence.recorder import EvidenceRecorder
@@ -54,11 +55,13 @@ def test_add_list_rollback_of_a_bundle(home):
     which = ("--bundle", home / "pump")
     out = run("add", home / "new", "--label", "healthy", "--json", home / "r.json", *which)
     assert "version 1: 25 rows (20 added, 0 removed)" in out
+    assert out.splitlines()[-1] == next_command("bank", "list", *which)
     assert json.loads((home / "r.json").read_text())["novel"] == 1.0
     assert not score(home / "pump.versions" / "0001", NEW_HZ)
     assert "* 1\t" in run("list", *which)
     assert run("list", "--rows", *which).count("collected\t5 rows") == 4
-    run("compact", "--rows", "12", "--no-use", *which)
+    made = run("compact", "--rows", "12", "--no-use", *which)
+    assert made.splitlines()[-1] == next_command("bank", "use", "2", *which)
     assert "* 1\t" in run("list", *which)
     assert "version 2" in run("use", "2", *which)
     assert "version 1" in run("rollback", *which)

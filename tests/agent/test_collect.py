@@ -27,6 +27,7 @@ from agent.commands.collect import collect
 from agent.config.collect import CollectConfig
 from agent.core.clock import ClockQuality
 from agent.core.errors import AuscultError
+from agent.core.program import next_command
 from agent.core.records import AudioBlock, Decision, Level, Score, Validity, Window
 from agent.decide.memory import AlarmMemory
 from agent.decide.state import AlarmFile
@@ -500,6 +501,9 @@ def test_without_an_agent_the_command_records_itself(tmp_path, config):
     assert "6 of 6 s kept in 1 file" in run.output
     (place,) = (tmp_path / "state" / "collected" / "pump" / "healthy").iterdir()
     assert json.loads((place / "session.json").read_text())["complete"]
+    # What comes next is a whole line, to be typed as it stands.
+    last = run.stdout.splitlines()[-1]
+    assert last == f"{next_command('bank', 'add', place, '--config', config, '--machine', 'pump')}"
     listed = CliRunner().invoke(collect, ["--config", str(config), "--list"])
     assert str(place) in listed.output
 

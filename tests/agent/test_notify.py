@@ -299,7 +299,7 @@ def test_a_webhook_and_a_mail_server_get_it_and_a_failure_is_named_without_passw
     )
     done = CliRunner().invoke(notify, ["--config", str(path)])
     assert done.exit_code == 1
-    said = done.output.splitlines()
+    said = done.stdout.splitlines()
     assert [line.endswith("sent") for line in said] == [True, True, False, False]
     assert "does not know such an address" in said[3]
     assert "secret" not in done.output

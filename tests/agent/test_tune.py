@@ -15,6 +15,7 @@ from agent.commands.tune import tune
 from agent.config.agent import load_config
 from agent.config.encode import InferenceConfig
 from agent.core.errors import ConfigError
+from agent.core.program import next_command
 from agent.encode.frames import SharedFrames
 from agent.encode.providers import CPU, CUDA
 from agent.tune.choose import Trial, best, combined, explore, provider_lists, thread_counts
@@ -170,6 +171,7 @@ def test_the_command_shows_what_would_change_and_writes_only_when_told(config, m
     assert "-  threads: 4" in shown.output
     assert "+  threads: 2" in shown.output
     assert f"{config}: unchanged; `--write` writes them" in shown.output
+    assert shown.stdout.splitlines()[-1] == next_command("tune", "--config", config, "--write")
     assert config.read_text() == before
     CliRunner().invoke(tune, ["--config", str(config), "--write"], catch_exceptions=False)
     assert load_config(config).inference == InferenceConfig(threads=2)

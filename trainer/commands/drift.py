@@ -97,8 +97,8 @@ def drift(
 
     import numpy as np
     from rich.console import Console
-    from rich.progress import Progress
 
+    from agent.core.progress import busy, progress_bar
     from agent.core.storage import make_parents, write_atomic
     from agent.deploy.opening import open_tried
     from agent.drift.baseline import DriftError, load_baseline, save_baseline
@@ -117,7 +117,7 @@ def drift(
     if not console.is_terminal:
         console.width = max(console.width, 120)
     bundle = None if bundle_path is None else open_tried(bundle_path)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+    with progress_bar(Console(stderr=True)) as progress:
         steps = read_sequence(
             sequence,
             rate=rate,
@@ -127,15 +127,13 @@ def drift(
         )
     _tell_missing(steps)
     if resume is None:
-        done = replay(
-            steps,
-            baseline=baseline,
-            settings=replace(
-                steps.settings, sigmas=sigmas or steps.settings.sigmas, block=block, seed=seed
-            ),
-            accept=accept,
-            operator=operator,
+        settings = replace(
+            steps.settings, sigmas=sigmas or steps.settings.sigmas, block=block, seed=seed
         )
+        with busy("following the drift"):
+            done = replay(
+                steps, baseline=baseline, settings=settings, accept=accept, operator=operator
+            )
         monitor, readings, accepted = done.monitor, done.readings, done.accepted
         traces, tolerant = done.charts, done.tolerant
         first, unjudged = done.baseline_count, done.unjudged
@@ -143,7 +141,10 @@ def drift(
         monitor = DriftMonitor(
             load_baseline(resume / "baseline.json"), load_state(resume / "state.json")
         )
-        readings, accepted = observe_all(monitor, steps, first=0, accept=accept, operator=operator)
+        with busy("following the drift"):
+            readings, accepted = observe_all(
+                monitor, steps, first=0, accept=accept, operator=operator
+            )
         traces = {"verdict": trace(readings), "dtmm": alone(readings, monitor)}
         tolerant = {}
         first = 0

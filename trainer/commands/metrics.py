@@ -37,12 +37,14 @@ def metrics(
     from rich.console import Console
     from rich.markup import escape
 
+    from agent.core.progress import busy
     from trainer.metrics import official, read_key, read_scores, summarize
     from trainer.metrics.report import decisions_table, metrics_json, metrics_table
     from trainer.metrics.summary import too_few
 
     key = None if key_path is None else read_key(key_path)
-    machines = summarize(read_scores(folder, key), resamples=resamples, seed=seed)
+    with busy(f"reading scores, and drawing {resamples} resamples"):
+        machines = summarize(read_scores(folder, key), resamples=resamples, seed=seed)
     total = official(machines)
     console = Console()
     if not console.is_terminal:
