@@ -14,6 +14,7 @@ from rich.progress import Progress
 
 from agent.bundle.sign import LEARNT, load_private
 from agent.collect.machine import collected_machine
+from agent.collect.reports import report_folder
 from agent.core.errors import AuscultError
 from agent.core.progress import JsonLines
 from agent.deploy.device_key import device_key, ensure_device_key
@@ -38,11 +39,6 @@ def device_signing(state: Path) -> Signing:
     """
     ensure_device_key(state)
     return Signing(load_private(device_key(state)), LEARNT)
-
-
-def report_folder(state: Path, machine: str) -> Path:
-    """Where the report of what was learnt of a machine is kept."""
-    return state / "reports" / machine
 
 
 def learn_collected(

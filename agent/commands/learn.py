@@ -97,8 +97,8 @@ def learn(
         NICENESS,
         device_signing,
         learn_collected,
-        report_folder,
     )
+    from agent.collect.reports import report_folder
     from agent.config.agent import load_config
     from agent.core.errors import ConfigError
     from agent.core.interrupt import stopped_like_interrupt

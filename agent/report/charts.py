@@ -29,12 +29,14 @@ class Series:
         values: One for each x; None where there is none.
         tone: Its colour.
         dots: Dots, not a line.
+        dashed: A dashed line.
     """
 
     name: str
     values: Sequence[float | None]
     tone: Tone = "healthy"
     dots: bool = False
+    dashed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,13 @@ class Lines:
             "level": None if self.level is None else [_digits(self.level[0]), self.level[1]],
             "marks": [[at, words] for at, words in self.marks],
             "series": [
-                {"name": s.name, "tone": s.tone, "dots": s.dots, "values": _short(s.values)}
+                {
+                    "name": s.name,
+                    "tone": s.tone,
+                    "dots": s.dots,
+                    "dashed": s.dashed,
+                    "values": _short(s.values),
+                }
                 for s in self.series
             ],
         }

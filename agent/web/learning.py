@@ -16,16 +16,26 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any
 
+from starlette.responses import Response
+
+from agent.collect.reports import PAGE, report_folder
 from agent.core.child import running
 from agent.deploy.device_key import ACCEPT_LEARNT
 from agent.web.backend import Backend
 from agent.web.endpoint import ApiError, Asked, Endpoint
+from agent.web.files import file_answer
 from agent.web.learning_models import Learning, LearnOrder
 from agent.web.now import known_machine
+from agent.web.roles import PageRole
 
 log = logging.getLogger(__name__)
 
 _TEXT, _NOTES = 2000, 12
+# A report has all that it needs inside, and gets at nothing of the page that it was opened from.
+_ALONE = (
+    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; "
+    "style-src 'unsafe-inline'; img-src data:; media-src data:"
+)
 
 
 class LearnDesk:
@@ -50,11 +60,21 @@ class LearnDesk:
             told("POST", "/machines/{machine}/learning", self._begin,
                  "Learn a bundle from the collected sound, on this device, and take it up",
                  body=LearnOrder),
+            told("GET", "/machines/{machine}/report", self._report,
+                 "The report of what was learnt last, as a page of its own", answer="text/html",
+                 asks=PageRole.OPERATOR),
         )  # fmt: skip
 
     def _show(self, asked: Asked) -> Learning:
         machine = known_machine(self._backend, asked)
         return self._known.get(machine, Learning(machine=machine))
+
+    def _report(self, asked: Asked) -> Response:
+        machine = known_machine(self._backend, asked)
+        page = report_folder(self._backend.config.state_path, machine) / PAGE
+        answer = file_answer(page, "text/html; charset=utf-8")
+        answer.headers["content-security-policy"] = _ALONE
+        return answer
 
     def _begin(self, asked: Asked) -> Learning:
         machine, config = known_machine(self._backend, asked), self._backend.config

@@ -100,7 +100,7 @@ def _machine(
     page.heading(machine.name)
     chosen = evaluation.most_telling(machine.name)
     outcome = next(iter(evaluation.of(chosen, machine.name).values()))
-    show_decisions(page, chosen, outcome)
+    show_decisions(page, chosen, outcome, scores=len(evaluation.machines) > 1)
     show_worst(page, chosen, outcome, machine, _WORST, channel=channel)
     show_ranking(page, evaluation, machine.name)
 

@@ -91,8 +91,15 @@ def histogram(outcome: Outcome) -> Histogram:
     )
 
 
-def show_decisions(page: Page, system: System, outcome: Outcome) -> None:
-    """Put one system's decisions on one machine on a page: counts, delay, scores by recording."""
+def show_decisions(page: Page, system: System, outcome: Outcome, *, scores: bool) -> None:
+    """Put one system's decisions on one machine on a page: counts, delay, scores by recording.
+
+    Args:
+        page: The page.
+        system: Which.
+        outcome: What it found on the machine.
+        scores: With the histogram of scores, where that is not the first screen's.
+    """
     clips = clips_of(outcome)
     page.text(f"At its threshold of {outcome.threshold:.4g}, {system.name} decides:")
     count = {
@@ -120,7 +127,8 @@ def show_decisions(page: Page, system: System, outcome: Outcome) -> None:
         "Every recording's score against the threshold; click a dot whose sound is on this page",
         _by_recording(clips, outcome.threshold),
     )
-    page.chart("How many recordings score how high", histogram(outcome))
+    if scores:
+        page.chart("How many recordings score how high", histogram(outcome))
 
 
 def show_table(page: Page, outcome: Outcome) -> None:
@@ -149,8 +157,9 @@ def show_ranking(page: Page, evaluation: Evaluation, machine: str) -> None:
         outcome = next(iter(evaluation.of(system, machine).values()), None)
         found = None if outcome is None else _roc(clips_of(outcome), rates)
         if found is not None:
-            tone: Tone = "limit" if system.preset.floor else tones[len(curves) % len(tones)]
-            curves.append(Series(title(system), found.tolist(), tone))
+            tone = tones[len(curves) % len(tones)]
+            dashed = system.preset.floor
+            curves.append(Series(title(system), found.tolist(), tone, dashed=dashed))
     if not curves:
         return
     page.chart(

@@ -117,7 +117,7 @@ def _machine(
     page.heading(machine.name)
     system = evaluation.most_telling(machine.name)
     seed, outcome = next(iter(evaluation.of(system, machine.name).items()))
-    show_decisions(page, system, outcome)
+    show_decisions(page, system, outcome, scores=len(evaluation.machines) > 1)
     show_worst(page, system, outcome, machine, _WORST, channel=channel)
     show_table(page, outcome)
     show_ranking(page, evaluation, machine.name)

@@ -6,7 +6,7 @@ import httpx
 import pytest
 import yaml
 from support import healthy
-from support.browser import open_browser, photograph, shown
+from support.browser import find, open_browser, photograph, shown
 from support.page import Running, until
 
 from agent.bundle.verify import read_manifest
@@ -58,6 +58,12 @@ def test_learnt_and_taken_up_while_it_runs(client, tmp_path):
     assert any("promise: at most" in note for note in found["notes"])
     assert len(steps) > 2
     assert read_manifest(tmp_path / "state" / "bundles" / "pump").machine == "pump"
+    report = client.get("machines/pump/report")
+    assert "What was learnt of pump" in report.text
+    assert "data:audio/flac" in report.text
+    # It runs its own script, and gets at nothing of the page.
+    assert report.headers["content-security-policy"].startswith("sandbox allow-scripts; ")
+    assert client.get("machines/fan/report").status_code == 404
     missing = lambda: client.get("health").json()["machines"]["pump"]["missing"]  # noqa: E731
     until(lambda: missing() == ["microphone"], 60)
 
@@ -86,6 +92,9 @@ def test_learn_now_is_pressed_in_a_browser(client):
         shown(browser, ".card [role=status]", "Learnt: raises", seconds=240)
         photograph(browser, "learn-2")
         shown(browser, ".steps li.done", "Learn it", seconds=60)
+        browser.get(shown(browser, ".card a", "Open the report").get_attribute("href"))
+        shown(browser, "output", "read")
+        assert len(find(browser, ".u-wrap canvas")) == 4
         assert [one for one in browser.get_log("browser") if one["level"] == "SEVERE"] == []
     finally:
         browser.quit()

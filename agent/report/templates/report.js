@@ -19,10 +19,10 @@ function lines(spec) {
     aligned: [x, ...drawn.map((one) => one.values)],
     say: (i) => [names[i], wall ? full.format(new Date(x[i] * 1000)) : names[i] ? "" : `${spec.x_words} ${value(x[i])}`, ...drawn.filter((one) => one.values[i] !== null).map((one) => `${one.name} ${value(one.values[i])}`)].filter(Boolean).join(" · "),
     summary: () => `${x.length} points of ${spec.y_words}. ${how()}`,
-    legend: drawn.map((one) => [one.tone, one.limit ? `dashed: ${one.name}` : one.name]),
+    legend: drawn.map((one) => [one.tone, one.limit || one.dashed ? `dashed: ${one.name}` : one.name]),
     options: () => ({
       scales: { x: { time: false, range: (_, low, high) => (low === x[0] && high === x[x.length - 1] ? [low - pad, high + pad] : [low, high]) }, y: { range: () => [from - room, to + room] } },
-      series: [{}, ...drawn.map((one) => ({ stroke: tone(one.tone), width: one.dots ? 0 : 1.6, dash: one.limit ? [7, 4] : undefined, spanGaps: true,
+      series: [{}, ...drawn.map((one) => ({ stroke: tone(one.tone), width: one.dots ? 0 : 1.6, dash: one.limit || one.dashed ? [7, 4] : undefined, spanGaps: true,
         points: { show: Boolean(one.dots), size: 7, fill: tone(one.tone), stroke: tone(one.tone) }, paths: one.dots ? () => null : undefined }))],
       axes: [wall ? timeAxis(tick, true, { label: spec.x_words }) : numberAxis(value, { label: spec.x_words }), numberAxis(value, { label: spec.y_words, size: 54 })],
       hooks: { draw: [(plot) => marks.forEach(([at, words], i) => upright(plot, at, words, "--ink", i))] },
@@ -103,7 +103,13 @@ function upright(plot, at, words, name, place, dash = []) {
   const end = x > left + 0.75 * width;
   pen.font = `${12 * ratio}px system-ui, sans-serif`;
   pen.textAlign = end ? "right" : "left";
-  pen.fillText(words, x + (end ? -4 : 4) * ratio, top + (14 + 15 * (place % 3)) * ratio);
+  const from = x + (end ? -4 : 4) * ratio, line = top + (14 + 17 * (place % 3)) * ratio, wide = pen.measureText(words).width;
+  if (words) { // on a plate: dots may lie there
+    pen.fillStyle = colour("--card");
+    pen.fillRect(from - (end ? wide + 2 * ratio : 2 * ratio), line - 12 * ratio, wide + 4 * ratio, 16 * ratio);
+    pen.fillStyle = colour(name);
+  }
+  pen.fillText(words, from, line);
   pen.restore();
 }
 

@@ -14,12 +14,13 @@ export class LearnCard {
     this.bar = el("progress", { max: 1, "aria-label": "How far learning is", hidden: true });
     this.status = el("p", { role: "status", class: "dim" }, "");
     this.notes = el("ul", { class: "dim" });
+    this.seen = el("p", { hidden: true }, el("a", { href: `api/machines/${encodeURIComponent(machine)}/report`, target: "_blank", rel: "noopener" }, "Open the report: recordings over time, the least typical to listen to, what to record next"));
     this.button = el("button", { type: "button", class: "main", id: "learn", disabled: true, onclick: act(() => this.begin()) }, "Learn now");
     this.odd = el("select", { "aria-label": "Recordings unlike all others" },
       el("option", { value: "refuse" }, "ask about recordings unlike all others"), el("option", { value: "leave-out" }, "leave them out"), el("option", { value: "keep" }, "learn from them too"));
     this.node = el("section", { class: "card", "data-for": "admin", "aria-labelledby": "h-learn" }, el("h2", { id: "h-learn" }, "Learn it here"),
       el("p", { class: "dim" }, "From the healthy sound recorded so far, on this device: nothing is trained, and listening goes on meanwhile."),
-      el("p", {}, this.button, " ", this.odd), this.bar, this.status, this.notes);
+      el("p", {}, this.button, " ", this.odd), this.bar, this.status, this.seen, this.notes);
     this.running = false;
     this.follow();
   }
@@ -56,6 +57,7 @@ export class LearnCard {
       const next = found.commissioned ? "The bundle listens in shadow first, as the configuration says." : "The bundle is taken up within a minute.";
       text(this.status, found.state === "done" ? `Learnt: ${found.text}. ${next}` : `Nothing was learnt: ${found.text}`);
     }
+    this.seen.hidden = found.state !== "done";
     const key = JSON.stringify(found.notes);
     if (key === this.known) return;
     this.known = key;
