@@ -92,6 +92,9 @@ def test_the_past_is_read_by_keyboard(browser, running):
     first = find(browser, "#score-read")[0].text
     assert re.search(r"threshold 1\b", first)
     assert first != last
+    # Zero is named as well, whatever the scale.
+    assert "0" in graph.get_attribute("data-marks").split()
+    assert "\u2013" not in graph.get_attribute("data-marks")
     # Marked at times that a clock on the wall shows.
     marks = json.loads(graph.get_attribute("data-ticks"))
     assert marks

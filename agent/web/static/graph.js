@@ -21,7 +21,7 @@ export class Graph extends Chart {
           { stroke: () => colour("--accent"), width: 1.6, points: { show: false }, gaps: this.gaps() },
           { stroke: () => colour("--alarm"), width: 1.6, dash: [7, 4], points: { show: false }, spanGaps: true }],
         bands: lines ? [{ series: [1, 2], fill: () => colour("--band") }] : [],
-        axes: [timeAxis(words.tick, false, { gap: 16, size: 40 }), axis({ size: 54, gap: 4, splits: () => this.marks(), values: (_, splits) => splits.map((value) => number(value)) })],
+        axes: [timeAxis(words.tick, false, { gap: 16, size: 40 }), axis({ size: 54, gap: 4, splits: () => this.marks(), filter: (_, splits) => splits, values: (_, splits) => this.named(splits) })],
         hooks: { draw: [(plot) => this.strips(plot)] },
       }),
     });
@@ -75,6 +75,12 @@ export class Graph extends Chart {
 
   back(value) {
     return !this.steep ? value : value <= 1 ? value * this.limit : this.limit * 10 ** (value - 1);
+  }
+
+  named(splits) {
+    const found = splits.map((value) => number(value));
+    this.node.dataset.marks = found.join(" ");
+    return found;
   }
 
   marks() {
