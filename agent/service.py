@@ -19,7 +19,7 @@ from agent.core.cloud_event import Message
 from agent.core.errors import ConfigError
 from agent.decide.service import AlarmService
 from agent.deploy.load import Bundle
-from agent.deploy.offered import OfferTaker
+from agent.deploy.offered import offer_taker
 from agent.drift.service import DriftService
 from agent.extensions import Extensions
 from agent.listeners import Listeners, Listening
@@ -37,6 +37,7 @@ from agent.publish.console import ConsolePublisher
 from agent.publish.device_payloads import BundleInfo
 from agent.publish.jsonl import JsonlPublisher
 from agent.publish.mqtt import MqttPublisher
+from agent.publish.sparkplug.publisher import sparkplug_of
 from agent.publish.telling import Publisher
 from agent.request.alarms import alarm_handlers
 from agent.request.audit import AuditTrail
@@ -75,7 +76,9 @@ class Agent:
             lambda name, bundle: self.listeners.begin_anew(name, bundle),  # noqa: PLW0108
             self._bundle_changed, self._tell_bundle, self._pictured,
         )  # fmt: skip
-        self._offers = self._offer_taker()
+        self._offers = offer_taker(
+            config, self.extensions.swapper.reload, self._digest_in_use, self._tell_offer
+        )
         self._plant = signals_of({one.name: one.running for one in config.machines})
         self._commissions = commissions_of(config, self.extensions.commissioned)
         self._broker: MqttPublisher | None = None
@@ -186,6 +189,7 @@ class Agent:
             broker.tell_about(self.bundle_infos, lambda: self.pipelines or None)
             broker.listen_to(self._requests)
             publishers.append(broker)
+        publishers += sparkplug_of(self.config)
         if self.config.notify is not None:
             folder = self.config.state_path / "notify"
             publishers.append(NotificationPublisher(self.config.notify, device, folder))
@@ -313,17 +317,6 @@ class Agent:
 
     def _tell_bundle(self, machine: str, event: BundleEvent) -> None:
         self._broadcaster(machine).tell(event)
-
-    def _offer_taker(self) -> OfferTaker | None:
-        offers, key = self.config.offers, self.config.bundles.public_key
-        if offers is None or key is None:
-            return None
-        return OfferTaker(
-            offers, self.config.device_name,
-            {machine.name: self.config.bundle_of(machine) for machine in self.config.machines},
-            self.config.state_path, key, reload=self.extensions.swapper.reload,
-            in_use=self._digest_in_use, tell=self._tell_offer,
-        )  # fmt: skip
 
     def _digest_in_use(self, machine: str) -> str:
         bundle = self.extensions.bundle(machine)

@@ -31,6 +31,7 @@ from agent.config.notify import NotifyConfig
 from agent.config.offers import OffersConfig
 from agent.config.publish import JsonlConfig, MqttConfig, short_jsonl
 from agent.config.running import RunningConfig
+from agent.config.sparkplug import SparkplugConfig
 from agent.config.web import WebConfig
 from agent.config.window import ValidityConfig
 from agent.core.errors import ConfigError
@@ -184,6 +185,13 @@ class AgentConfig(Strict):
     mqtt: Annotated[
         MqttConfig | None, Field(description="Broker to publish to; null only logs")
     ] = None
+    sparkplug: Annotated[
+        SparkplugConfig | None,
+        Field(
+            description="Speak Sparkplug B too, to the broker of `mqtt` (`{}` for the defaults); "
+            "needs `auscult[sparkplug]`. null for not"
+        ),
+    ] = None
     jsonl: Annotated[
         JsonlConfig | None,
         BeforeValidator(short_jsonl),
@@ -247,6 +255,8 @@ class AgentConfig(Strict):
             raise ValueError(
                 f"`running` of {', '.join(deaf)} names a topic, which takes a broker: give `mqtt`"
             )
+        if self.sparkplug is not None and self.mqtt is None:
+            raise ValueError("`sparkplug` is spoken to a broker: give `mqtt`")
         if self.offers is not None and (self.mqtt is None or self.bundles.public_key is None):
             raise ValueError(
                 "`offers` come over a broker and are signed: give `mqtt` and `bundles.public_key`"

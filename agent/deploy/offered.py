@@ -31,6 +31,7 @@ from agent.bundle.seal import new_bundle
 from agent.bundle.sign import CONTEXT as BUNDLE
 from agent.bundle.sign import fingerprint, load_public, verify_head
 from agent.bundle.verify import Head, read_head, read_manifest
+from agent.config.agent import AgentConfig
 from agent.config.offers import OffersConfig
 from agent.core.clock import utc
 from agent.core.errors import AuscultError, BundleError
@@ -54,6 +55,30 @@ Reload = Callable[..., bool]
 
 class OfferRefusedError(AuscultError):
     """An offer that will not be taken."""
+
+
+def offer_taker(
+    config: AgentConfig,
+    reload: Reload,
+    in_use: Callable[[str], str],
+    tell: Callable[[str, OfferState], None],
+) -> OfferTaker | None:
+    """What takes offers as an agent's configuration asks; None where it takes none.
+
+    Args:
+        config: The agent's.
+        reload: As of `OfferTaker`, like the others.
+        in_use: The digest of the export that judges a machine.
+        tell: Takes what became of an offer.
+    """
+    key = config.bundles.public_key
+    if config.offers is None or key is None:
+        return None
+    bundles = {machine.name: config.bundle_of(machine) for machine in config.machines}
+    return OfferTaker(
+        config.offers, config.device_name, bundles, config.state_path, key,
+        reload=reload, in_use=in_use, tell=tell,
+    )  # fmt: skip
 
 
 class OfferTaker:

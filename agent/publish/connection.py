@@ -281,7 +281,9 @@ class Connection:
             client.username_pw_set(self._config.username, self._password)
         if self._config.tls is not None:
             secure(client, self._config)
-        client.will_set(self._will.topic, self._will.payload, qos=1, retain=True)
+        client.will_set(
+            self._will.topic, self._will.payload, qos=self._will.qos, retain=self._will.retain
+        )
         self._farewell, self.taken_over = "", False
         client.on_connect = self._connected
         client.on_disconnect = self._disconnected
