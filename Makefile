@@ -12,6 +12,7 @@ VENV ?= .venv
 PIP_FLAGS ?= --no-compile
 DATA =
 DEMO ?=
+PLANT_DATA ?=
 # Many tests wait (for a broker, a microphone, a time-out), so more run at once than there are cores.
 PARALLEL ?= -n 3 --dist loadfile
 FAULTS ?=
@@ -45,7 +46,7 @@ SYSTEM_PACKAGES := mosquitto mosquitto-clients libportaudio2 pulseaudio pulseaud
 # For the slow tests that install auscult on a bare Debian, as a package and as a container.
 INSTALL_PACKAGES := debootstrap slirp4netns debhelper dpkg-dev python3-venv python3-dev lintian buildah
 
-.PHONY: help venv wheel demo docs site test test-all test-faults test-attack test-fuzz test-soak home-assistant bench check-device lint format lock deb check-python check-compiler clean
+.PHONY: help venv wheel demo demo-plant docs site test test-all test-faults test-attack test-fuzz test-soak home-assistant bench check-device lint format lock deb check-python check-compiler clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -108,6 +109,11 @@ venv: $(TRAIN) ## Make .venv with auscult and its training packages
 
 demo: $(TRAIN) ## Synthesize a machine, train, export, listen, raise the alarm, report (about 3 minutes)
 	@$(BIN)/auscult demo $(if $(DATA),--data "$(DATA)") $(DEMO)
+
+# PLANT_DATA: three of NAME=FOLDER with real recordings (each folder with normal/), in place of made sound.
+demo-plant: $(DEV) $(SYSTEM) ## Learn three machines, roll out, kill a device, put a bad bundle back (5 minutes)
+	@rm -rf auscult-plant-demo
+	@PATH="$$PATH:/usr/sbin" $(BIN)/auscult plant demo $(foreach one,$(PLANT_DATA),--machine "$(one)") $(DEMO)
 
 lint: $(DEV) ## Style, formatting and types
 	$(BIN)/ruff check
@@ -178,5 +184,5 @@ deb: ## A package for the Debian or Ubuntu this runs on, in dist/ (docs/guide/in
 	@packaging/deb/build.sh
 
 clean: ## Remove what was made here, .venv included
-	rm -rf $(VENV) auscult-demo build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) auscult-demo auscult-plant-demo build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -129,7 +129,8 @@ class Content:
             with self._asked(record.sha256, begin) as answer:
                 if answer.status != http.client.PARTIAL_CONTENT:
                     begin = 0  # a server that knows no ranges gives all of it
-                with part.open("ab" if begin else "wb") as file:
+                # Unbuffered: what was received is kept by a process that is killed.
+                with part.open("ab" if begin else "wb", buffering=0) as file:
                     self._receive(answer, file, record.size - begin, record.sha256)
         digest = hashlib.sha256()
         with part.open("rb") as file:
@@ -144,7 +145,7 @@ class Content:
 
     def _receive(self, answer: Any, file: IO[bytes], left: int, sha256: str) -> None:
         try:
-            while chunk := answer.read(min(_CHUNK, left + 1)):
+            while chunk := answer.read1(min(_CHUNK, left + 1)):
                 left -= len(chunk)
                 if left < 0:
                     raise WrongContentError("is longer than was offered", where=self._url(sha256))

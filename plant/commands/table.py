@@ -37,5 +37,9 @@ COMMANDS: dict[str, Row] = {
         "plant.commands.serve:serve",
         "Keep what all devices tell in a database, and show it on one page.",
     ),
+    "demo": Row(
+        "plant.commands.demo:demo",
+        "Show a plant of three machines: learnt, rolled out, put back.",
+    ),
     "user": Row("plant.commands.user:user", "Add, list and remove users of the plant's page."),
 }

@@ -51,7 +51,8 @@ class RolloutWire:
             DeliveryError: The broker is not there in time.
         """
         config = self._config
-        client = paho.Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)
+        # 3.1.1 is all that it takes, and every broker speaks it.
+        client = paho.Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv311)
         if config.username is not None:
             password = None
             if config.password_file is not None:

@@ -324,3 +324,87 @@ def test_no_redirect_is_followed(tmp_path):
         Content(config, tmp_path).small("0" * 64, 10)
     server.shutdown()
     server.server_close()
+
+
+TAKE = """
+import sys, time
+from pathlib import Path
+from agent.config.offers import OffersConfig
+from agent.deploy.offered import OfferTaker
+url, root, state, offer = sys.argv[1:]
+taker = OfferTaker(
+    OffersConfig(url=url, retry_seconds=0.1), "line-1", {"pump": Path(state) / "pump.bundle"},
+    Path(state), Path(root) / "site.pub", reload=lambda *_, **__: True, in_use=lambda _: "",
+    tell=lambda _, one: print(one.state, one.fetched_bytes, flush=True),
+)
+taker.start()
+taker.take("pump", Path(offer).read_bytes())
+time.sleep(60)
+"""
+
+
+def test_a_process_that_is_killed_while_it_fetches_goes_on_where_it_was(site, tmp_path):
+    """The server gives a part of a file and falls silent; the agent is killed, and begun again."""
+    import http.server
+    import subprocess
+    import sys
+    import threading
+
+    root, _ = site
+    graph = root / "r1" / ENCODER
+    given, asked, stalled = 3000, [], threading.Event()
+    objects = {sha(path): path.read_bytes() for path in (root / "r1").iterdir()}
+
+    class Slow(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            digest = self.path.rpartition("/")[2]
+            data, wanted = objects[digest], self.headers.get("Range")
+            begin = 0 if wanted is None else int(wanted.removeprefix("bytes=").rstrip("-"))
+            if digest == sha(graph):
+                asked.append(begin)
+            self.send_response(206 if begin else 200)
+            self.send_header("Content-Length", str(len(data) - begin))
+            self.end_headers()
+            if digest == sha(graph) and not stalled.is_set():
+                self.wfile.write(data[:given])
+                self.wfile.flush()
+                stalled.set()
+                time.sleep(30)
+            else:
+                self.wfile.write(data[begin:])
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    offer = tmp_path / "offer"
+    offer.write_bytes(offer_of(root / "r1", root / "site.key", 10))
+    words = [
+        sys.executable, "-c", TAKE, f"http://127.0.0.1:{server.server_port}", root, tmp_path, offer,
+    ]  # fmt: skip
+    part = tmp_path / "offers/content" / f"{sha(graph)}.part"
+    first = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (part.is_file() and part.stat().st_size):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    first.kill()
+    first.wait()
+    kept = part.stat().st_size
+    assert 0 < kept <= given
+    second = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    states = []
+    for line in second.stdout:
+        states.append(line.split())
+        if line.startswith(("taken", "refused")):
+            break
+    second.kill()
+    second.wait()
+    server.shutdown()
+    server.server_close()
+
+    assert states[-1][0] == "taken", states
+    assert asked == [0, kept]
+    assert verify_bundle(tmp_path / "pump.bundle").counter == 1
