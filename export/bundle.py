@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 from rich.markup import escape
@@ -53,7 +53,6 @@ from export.compare import (
 )
 from export.framed import write_parts
 from export.origin import cutting_of, graph_facts, origin_of
-from export.quantize import Quantized, quantize_static, quantize_weights
 from trainer.fit.densities import ScikitFitter
 from trainer.graph import storage
 from trainer.graph.encoder_info import encoder_info
@@ -62,6 +61,9 @@ from trainer.graph.onnx_graph import FloatGraph, verify_parity
 from trainer.preset import Preset
 from trainer.run import load_run
 from trainer.zoo.catalogue import licence_of
+
+if TYPE_CHECKING:
+    from export.quantize import Quantized
 
 # Real windows held against torch, beside synthetic ones.
 _PARITY_WINDOWS = 8
@@ -297,12 +299,18 @@ def _quantize(
     """Write the graph that the bundle will hold; None when it stays float32."""
     bounds = preset.quantization
     result: Quantized | None = None
-    if precision == "int8" and bounds.mode == "static":
+    if precision == "float32" or bounds.mode == "none":
+        storage.copy(graph.path, out)
+        return None
+    # With what it brings it takes most of a second to load.
+    from export.quantize import quantize_static, quantize_weights  # noqa: PLC0415
+
+    if bounds.mode == "static":
         chosen = waveforms[spread(len(waveforms), bounds.calibration_windows)]
         result = quantize_static(
             graph, out, chosen, info, min_cosine=bounds.min_cosine, spans=spans, progress=progress
         )
-    elif precision == "int8" and bounds.mode == "dynamic":
+    else:
         result = quantize_weights(graph, out, waveforms)
     if result is not None and result.int8_nodes:
         return result

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from agent.bundle.facts import ViewInfo
 from agent.bundle.manifest import Quantization
 from agent.learn.assemble import Graph
 from agent.learn.draft import Origin
 from agent.recordings.windows import Cutting
 from export.compare import Comparison
-from export.quantize import Quantized
 from trainer.encoders.base import Encoder
 from trainer.preset import Preset
 from trainer.published.follow import report_info
 from trainer.run import RunRecord, unheard
+
+if TYPE_CHECKING:
+    from export.quantize import Quantized
 
 
 def origin_of(record: RunRecord) -> Origin:

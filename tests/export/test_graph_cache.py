@@ -112,3 +112,17 @@ def test_other_code_or_libraries_are_another_graph(tmp_path, monkeypatch):
     paths.add(cache.graph(SmallEncoder(), preset).path)
     caching._code.cache_clear()
     assert len(paths) == 3
+
+
+def test_a_damaged_graph_is_exported_anew(tmp_path, made):
+    cache, preset = GraphCache(tmp_path / "graphs"), load_preset("log_mel")
+    path = cache.graph(SmallEncoder(), preset).path
+    whole = path.read_bytes()
+    for spoilt in (b"", whole[:-10], whole[:-10] + bytes(10)):  # the last: other weights
+        path.write_bytes(spoilt)
+        assert cache.graph(SmallEncoder(), preset).path.read_bytes() == whole
+    path.with_name("about.json").write_text("[]")
+    assert cache.graph(SmallEncoder(), preset).path.read_bytes() == whole
+    assert made == ["export_graph"] * 5
+    assert cache.graph(SmallEncoder(), preset).path.read_bytes() == whole
+    assert made == ["export_graph"] * 5

@@ -18,11 +18,13 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 
 import trainer
 from agent import __version__
+from agent.bundle.seal import file_record
 from agent.core.cache_home import GRAPHS, cache_home, cache_limit
 from trainer.encoders.base import Encoder
 from trainer.graph.onnx_graph import FloatGraph, export_fused, export_graph
@@ -135,22 +137,43 @@ def _copied(path: Path, to: Path) -> Path:
 
 
 def _kept(place: Path, make: Callable[[Path], FloatGraph | None]) -> FloatGraph | None:
-    """The graph in a folder, made and put there if it is not; None where there is no such form."""
-    if not (place / _ABOUT).is_file():
+    """The graph in a folder, made and put there if it is not; None where there is no such form.
+
+    One whose bytes are not what was written (a disk at fault, a power cut) is made anew.
+    """
+    about = _read(place)
+    if about is None:
         place.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".graph-", dir=place.parent) as work:
             folder = Path(work) / place.name
             folder.mkdir()
             graph = make(folder / _GRAPH)
-            about = None if graph is None else {"opset": graph.opset, "pinned": graph.pinned}
+            about = {"none": graph is None, "files": _digests(folder)}
+            if graph is not None:
+                about |= {"opset": graph.opset, "pinned": graph.pinned}
             (folder / _ABOUT).write_text(json.dumps(about))
-            if not (place / _ABOUT).is_file():  # put there by another process meanwhile?
+            if _read(place) is None:  # put there by another process meanwhile?
                 shutil.rmtree(place, ignore_errors=True)
                 folder.rename(place)
-    about = json.loads((place / _ABOUT).read_text())
-    if about is None:
+    if about["none"]:
         return None
     return FloatGraph(place / _GRAPH, about["opset"], tuple(about["pinned"]))
+
+
+def _read(place: Path) -> dict[str, Any] | None:
+    """What is known of the graph in a folder; None where there is none, or it is damaged."""
+    try:
+        about = json.loads((place / _ABOUT).read_text())
+        whole = isinstance(about, dict) and about["files"] == _digests(place)
+    except (OSError, ValueError, KeyError):
+        return None
+    return about if whole else None
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of a graph's files, by name."""
+    paths = (path for path in folder.iterdir() if path.name != _ABOUT)
+    return {path.name: file_record(path).sha256 for path in sorted(paths)}
 
 
 @cache

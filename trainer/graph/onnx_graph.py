@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxscript.optimizer
 import torch
 
 from agent import __version__
@@ -142,6 +141,9 @@ def write_onnx(
     module: torch.nn.Module, example: torch.Tensor, inputs: list[str], outputs: list[str]
 ) -> onnx.ModelProto:
     """A module of one input as an ONNX model, the first dimension dynamic."""
+    # It takes half a second to load, which nobody need wait for who has the graph already.
+    import onnxscript.optimizer  # noqa: PLC0415
+
     with _quiet():
         program = torch.onnx.export(
             module,

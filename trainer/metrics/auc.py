@@ -11,13 +11,12 @@ Task 2 of DCASE, as its official evaluator defines them since 2022:
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import hmean
-from sklearn.metrics import average_precision_score, roc_auc_score
 
 from agent.core.errors import AuscultError
 from agent.recordings.model import ANOMALY, NORMAL, SOURCE, TARGET
@@ -77,7 +76,7 @@ def harmonic_mean(values: Iterable[float]) -> float:
 
     The official evaluator lifts a zero to the smallest float instead, which gives 0 up to 1e-15.
     """
-    return float(hmean(np.fromiter(values, dtype=np.float64)))
+    return statistics.harmonic_mean([float(value) for value in values])
 
 
 def split_clips(labels: Sequence[str], domains: Sequence[str]) -> Split:
@@ -125,6 +124,9 @@ def auc_scores(
         MetricsError: Lengths differ, a score is not finite, a label or domain does not exist, or
             all clips carry the same label.
     """
+    # It takes a while to load, and a training has no test clips to judge.
+    from sklearn.metrics import average_precision_score, roc_auc_score  # noqa: PLC0415
+
     split = split_clips(labels, domains)
     values = finite(scores, len(labels))
     anomalous = split.anomalous

@@ -13,7 +13,6 @@ from agent.report.machine import COLUMNS, csv_rows, heard_of, open_page, show_ma
 from agent.report.page import Page
 from agent.verdict.figures import ASSUMPTION
 from agent.verdict.report import write_csv
-from trainer.report.paint import draw, losses
 from trainer.run import RunRecord
 
 REPORT, TABLE = "report.html", "recordings.csv"
@@ -56,6 +55,9 @@ def write_report(
     )
     page.heading("The training")
     if record.losses:
+        # Matplotlib, which nothing else here needs.
+        from trainer.report.paint import draw, losses  # noqa: PLC0415
+
         page.picture("Loss of each epoch", draw((10, 3), losses(record.losses)))
     paths = [Path(record.root) / r.path for r in record.recordings]
     page.facts(
