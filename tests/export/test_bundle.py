@@ -291,7 +291,7 @@ def test_missing_recordings_are_named_and_data_finds_them(run, data, tmp_path, m
 
 def test_foreign_folder_is_refused_before_any_work(run, tmp_path, monkeypatch):
     (tmp_path / "thesis.txt").write_text("mine")
-    monkeypatch.setattr(bundling, "export_graph", lambda *a: pytest.fail("work began"))
+    monkeypatch.setattr(bundling.Material, "gather", lambda *_: pytest.fail("work began"))
     with pytest.raises(BundleError, match="will not be overwritten"):
         export(tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "mine"
