@@ -47,18 +47,19 @@ def write_parts(encoder: Encoder, graph: Path, info: EncoderInfo, windows: Matri
     if framing is None or storage.is_split(graph) or encoder.window_samples % framing.hop:
         return False
     count = encoder.window_samples // framing.hop
+    chunk = framing.chunk or CHUNK
     model = onnx.load(graph)
-    if count < CHUNK or not any(BOUNDARY in node.output for node in model.graph.node):
+    if count < chunk or not any(BOUNDARY in node.output for node in model.graph.node):
         return False
     places = [graph.with_name(name) for name in (FRAMES, BODY)]
     front = write_onnx(
-        framing.front_end.eval(), torch.zeros(2, CHUNK * framing.hop), [INPUT], [BOUNDARY]
+        framing.front_end.eval(), torch.zeros(2, chunk * framing.hop), [INPUT], [BOUNDARY]
     )
     strip(front)
     front.producer_name, front.producer_version = "auscult", __version__
     numbers = {"hop": framing.hop, "head": framing.head, "tail": framing.tail}
     onnx.helper.set_model_props(
-        front, {name: str(n) for name, n in (numbers | {"chunk": CHUNK, "count": count}).items()}
+        front, {name: str(n) for name, n in (numbers | {"chunk": chunk, "count": count}).items()}
     )
     storage.save(front, places[0])
     storage.save(_body(model), places[1])

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 import soxr
 import torch
 
+from agent.bundle.manifest import BODY, FRAMES
 from agent.config.scorer import FusionConfig, place_columns
 from agent.core.errors import ConfigError
+from agent.encode.frames import layout_of
 from agent.learn.embed import embed
 from agent.recordings.model import Machine
+from export.framed import write_parts
 from trainer.encoder_config import EncoderConfig
+from trainer.encoders.joined import Joined
+from trainer.encoders.mn04 import Mn04
 from trainer.encoders.registry import build_encoder
 from trainer.encoders.resample import Resampler
+from trainer.encoders.views import SoundViews
 from trainer.graph.encoder_info import encoder_info
 from trainer.graph.onnx_graph import OPSET, export_graph, verify_parity
 from trainer.learn import train_machine
@@ -169,3 +176,50 @@ def test_columns_that_there_are_not_are_told_before_the_training(tmp_path):
     with pytest.raises(ConfigError, match=r"parts\.1\.columns.*4 to 9999"):
         train_machine(machine, preset(scorer={"kind": "fusion", "parts": parts}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def views_and_mn04(seconds=3.0) -> Joined:
+    """Those of `auscult_small`, with random weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        parts = [
+            SoundViews(window_seconds=seconds),
+            Mn04(window_seconds=seconds, features="block12_balanced", level="remove"),
+        ]
+    return Joined(parts, window_seconds=seconds, unit=False, together=False).eval()
+
+
+def test_parts_of_other_rates_and_hops_have_their_frames_on_one_grid():
+    joined = views_and_mn04()
+    framing = joined.framing
+    assert framing is not None
+    assert (framing.hop, joined.window_samples % framing.hop) == (8000, 0)
+    long = torch.from_numpy(sound(32000, 5.0)[None])
+    with torch.inference_mode():
+        frames = framing.front_end(long)
+        part = framing.front_end(long[:, 2 * framing.hop : 2 * framing.hop + 8 * framing.hop])
+        inside = slice(framing.head, 8 - framing.tail)
+        torch.testing.assert_close(part[..., inside], frames[..., 2:][..., inside])
+        heard = long[:, : joined.window_samples]
+        apart = joined.shared.apart(joined.shared(heard))
+        for found, one in zip(apart, joined.parts, strict=True):
+            torch.testing.assert_close(found, one.encoder.front_end(one.resample(heard)))
+        alone = torch.cat([one(heard) for one in joined.parts], dim=1)
+        torch.testing.assert_close(joined(heard), alone, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(joined.with_patches(heard)[0], joined(heard))
+
+
+def test_a_window_that_overlaps_has_only_its_new_frames_made_of_all_parts(tmp_path):
+    joined = views_and_mn04()
+    graph = export_graph(joined, tmp_path / "encoder.onnx")
+    info = encoder_info(joined, "float32", OPSET)
+    windows = np.stack([sound(32000, 3.0), 0.5 * sound(32000, 3.0)[::-1]])
+    assert write_parts(joined, graph.path, info, windows)
+    body = onnx.load(tmp_path / BODY)
+    # A constant may serve on either side.
+    names = " ".join(node.name for node in body.graph.node if node.op_type != "Constant")
+    assert "statistics" in names
+    assert "spectrogram" not in names
+    assert "resample" not in names
+    layout = layout_of({one.key: one.value for one in onnx.load(tmp_path / FRAMES).metadata_props})
+    assert len(layout.chunks(fresh=4)) == 2  # the beginning's edge, and a second of new sound

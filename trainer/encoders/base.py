@@ -49,12 +49,14 @@ class Framing:
         hop: Samples from one frame to the next.
         head: Frames at the beginning that depend on where the waveform begins.
         tail: Frames at the end that depend on where it ends.
+        chunk: Frames best made at once; None for the exporter's choice.
     """
 
     front_end: nn.Module
     hop: int
     head: int
     tail: int
+    chunk: int | None = None
 
 
 def placed(scorer: ScorerConfig, encoder: Encoder) -> ScorerConfig:
@@ -117,6 +119,21 @@ class Encoder(nn.Module, ABC):
     def framing(self) -> Framing | None:
         """The front end, when overlapping windows can share frames; None when they cannot."""
         return None
+
+    def with_frames(self, frames: Tensor, waveform: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Embed frames that the front end has made; encoders with a `framing` may offer it.
+
+        Args:
+            frames: What `framing.front_end` gives of the waveform.
+            waveform: As `forward` takes it, of which some make more.
+
+        Returns:
+            The embedding, `(batch, dim)`, and the patches; None of an encoder without.
+
+        Raises:
+            NotImplementedError: It does not.
+        """
+        raise NotImplementedError
 
     def with_patches(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
         """Embed, and give the patches made on the way: they tell where a window is unusual.

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from agent.explain.grid import PatchGrid
 from trainer.encoders.base import Encoder, Framing, View
 from trainer.encoders.resample import Resampler
+from trainer.encoders.shared_frames import SharedFrontEnd, shared_front_end
 
 
 class Part(Encoder):
@@ -76,6 +77,11 @@ class Part(Encoder):
         embedding, patches = self.encoder.with_patches(self.resample(waveform))
         return nn.functional.normalize(embedding, dim=1) if self.unit else embedding, patches
 
+    def with_frames(self, frames: Tensor, waveform: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The encoder's, of frames that were made before."""
+        embedding, patches = self.encoder.with_frames(frames, self.resample(waveform))
+        return nn.functional.normalize(embedding, dim=1) if self.unit else embedding, patches
+
     def quantization_excludes(self) -> tuple[type[nn.Module], ...]:
         """The change of rate, and what the encoder itself keeps."""
         return (Resampler, *self.encoder.quantization_excludes())
@@ -123,6 +129,9 @@ class Joined(Encoder):
             )
             for encoder, scaled in zip(encoders, units, strict=True)
         )
+        framed = [one for one in encoders if _framed(one)]
+        #: Makes the frames of all parts that have some; None where that is one at most.
+        self.shared = shared_front_end(framed, self.sample_rate, self.window_samples)
         self.last_of = tuple(last_of)
         again = [encoders[place].last_columns for place in self.last_of]
         self.dim = sum(encoder.dim for encoder in encoders) + sum(b - a for a, b in again)
@@ -153,8 +162,19 @@ class Joined(Encoder):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Embed `(batch, window_samples)` as `(batch, dim)`."""
-        parts = [part(waveform) for part in self._parts()]
-        return self._joined(parts)
+        return self._joined([embedding for embedding, _ in self._run(waveform)])
+
+    def _run(self, waveform: Tensor) -> list[tuple[Tensor, Tensor | None]]:
+        """Each part's embedding, and its patches where frames were shared and it has some."""
+        if self.shared is None:
+            return [(part(waveform), None) for part in self._parts()]
+        frames = iter(self.shared.apart(self.shared(waveform)))
+        return [
+            (part(waveform), None)
+            if not _framed(part.encoder)
+            else part.with_frames(next(frames), waveform)
+            for part in self._parts()
+        ]
 
     def _joined(self, parts: Sequence[Tensor]) -> Tensor:
         last = [
@@ -175,7 +195,9 @@ class Joined(Encoder):
 
     @property
     def framing(self) -> Framing | None:
-        """The front end of the first part that has one; the others embed whole windows."""
+        """The front end of all parts that have one, or of the first; others embed whole windows."""
+        if self.shared is not None:
+            return self.shared.framing
         framings = (part.framing for part in self._parts())
         return next((framing for framing in framings if framing is not None), None)
 
@@ -183,6 +205,13 @@ class Joined(Encoder):
         """Embed, and give the patches of the first part that has some."""
         embeddings: list[Tensor] = []
         patches: Tensor | None = None
+        if self.shared is not None:
+            for embedding, found in self._run(waveform):
+                embeddings.append(embedding)
+                patches = found if patches is None else patches
+            if patches is not None:
+                return self._joined(embeddings), patches
+            embeddings = []
         for part in self._parts():
             if patches is None and part.patch_grid is not None:
                 embedding, patches = part.with_patches(waveform)
@@ -206,7 +235,13 @@ class Joined(Encoder):
     def quantization_excludes(self) -> tuple[type[nn.Module], ...]:
         """What any part keeps."""
         kept = (kind for part in self._parts() for kind in part.quantization_excludes())
-        return tuple(dict.fromkeys(kept))
+        return tuple(dict.fromkeys((SharedFrontEnd, *kept)))
 
     def _parts(self) -> list[Part]:
         return [part for part in self.parts if isinstance(part, Part)]
+
+
+def _framed(encoder: Encoder) -> bool:
+    """Whether it can embed frames that were made beforehand."""
+    offers = type(encoder).with_frames is not Encoder.with_frames
+    return offers and encoder.framing is not None

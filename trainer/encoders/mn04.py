@@ -149,16 +149,20 @@ class Mn04(Encoder):
 
     def with_patches(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
         """Embed, and give the cells of block 9."""
-        embedding, cells = self._run(waveform)
+        return self.with_frames(self.front_end(waveform), waveform)
+
+    def with_frames(self, frames: Tensor, waveform: Tensor) -> tuple[Tensor, Tensor]:
+        """The embedding and the cells of block 9, of frames that were made before."""
+        embedding, cells = self._run(frames, waveform)
         return embedding, cells.permute(0, 3, 2, 1)
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Turn `(batch, window_samples)` into `(batch, dim)`."""
-        return self._run(waveform)[0]
+        return self._run(self.front_end(waveform), waveform)[0]
 
-    def _run(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
+    def _run(self, frames: Tensor, waveform: Tensor) -> tuple[Tensor, Tensor]:
         """The embedding, and the map of the patches `(batch, channels, rows, time)`."""
-        x: Tensor = self.front_end(waveform)
+        x = frames
         if self.loudness is not None:
             x = self.loudness(x, waveform)
         means: list[Tensor] = []

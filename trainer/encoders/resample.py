@@ -31,10 +31,10 @@ class Resampler(nn.Module):
     Args:
         source: Rate of the input, Hz.
         target: Rate of the output, Hz.
-        samples: Length of the output, samples.
+        samples: Length of the output, samples; as long as the input when None.
     """
 
-    def __init__(self, source: int, target: int, samples: int) -> None:
+    def __init__(self, source: int, target: int, samples: int | None = None) -> None:
         super().__init__()
         common = math.gcd(source, target)
         self.up, self.down = target // common, source // common
@@ -61,8 +61,7 @@ class Resampler(nn.Module):
             torch.from_numpy(matrix.reshape(self.span, -1).astype(np.float32)),
             persistent=False,
         )
-        # Enough zeros that the last output sample has its whole kernel.
-        self.blocks = math.ceil(samples / (block * self.up))
+        self.given = block * self.up
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Resample.
@@ -73,8 +72,12 @@ class Resampler(nn.Module):
         Returns:
             float32, shape `(batch, samples)`; silence where the input had ended.
         """
-        needed = (self.blocks - 1) * self.hop + self.span
+        samples = self.samples
+        if samples is None:
+            samples = waveform.shape[1] * self.up // self.down
+        # Enough zeros that the last output sample has its whole kernel.
+        needed = (math.ceil(samples / self.given) - 1) * self.hop + self.span
         after = max(0, needed - self.before - waveform.shape[1])
         padded = nn.functional.pad(waveform, (self.before, after))[:, :needed]
         found: Tensor = torch.matmul(frame(padded, self.span, self.hop), self.matrix)
-        return found.flatten(1)[:, : self.samples]
+        return found.flatten(1)[:, :samples]

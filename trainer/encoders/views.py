@@ -82,6 +82,10 @@ class SoundViews(Encoder):
         found: Tensor = self.statistics(self.front_end(waveform))
         return found
 
+    def with_frames(self, frames: Tensor, waveform: Tensor) -> tuple[Tensor, None]:  # noqa: ARG002
+        """The embedding of frames that were made before."""
+        return self.statistics(frames), None
+
     def quantization_excludes(self) -> tuple[type[nn.Module], ...]:
         """Everything: order statistics of levels in dB do not survive 8 bits."""
         return (_BandFrames, _Statistics)
