@@ -19,6 +19,8 @@ CONTEXT = b"auscult bundle offer v1\0"
 #: Last levels of the topics.
 OFFER, OFFERED = "offer", "offered"
 MOST_BYTES = 16_384
+#: `reason` of an offer of what is in use already, grown or not.
+IN_USE = "it was in use already"
 
 _SHA256 = spelt(r"^[0-9a-f]{64}$", "64 of the characters 0 to 9 and a to f")
 _Sha256 = Annotated[str, Field(pattern=_SHA256)]

@@ -25,7 +25,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from agent.bundle.manifest import MANIFEST, SIGNATURE, Manifest
-from agent.bundle.offer import CONTEXT, MOST_BYTES, BundleOffer, OfferState, SignedOffer
+from agent.bundle.offer import CONTEXT, IN_USE, MOST_BYTES, BundleOffer, OfferState, SignedOffer
 from agent.bundle.plain import held_folder
 from agent.bundle.seal import new_bundle
 from agent.bundle.sign import CONTEXT as BUNDLE
@@ -245,7 +245,7 @@ class OfferTaker:
             AuscultError: The bundle is not taken.
         """
         if self._in_use(machine) == offer.digest:
-            self._note(machine, offer, "taken", "it was in use already", content=content)
+            self._note(machine, offer, "taken", IN_USE, content=content)
             return
         self._note(machine, offer, "fetching", content=content)
         manifest_text = content.small(offer.manifest, _MANIFEST_LIMIT)

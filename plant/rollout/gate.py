@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from agent.bundle.offer import IN_USE
 from plant.rollout.config import GateConfig
 from plant.rollout.fleet import Counted, MachineSeen
 from plant.rollout.plan import Target
@@ -28,7 +29,10 @@ def look(target: Target, seen: MachineSeen | None, gate: GateConfig, now: float)
             return _failed(target, f"refused: {offer.reason}", now)
         if ours and offer is not None and offer.state == "taken":
             counted = None if seen.counted is None else _tuple(seen.counted)
-            return target.model_copy(update={"state": "taken", "since": now, "last": counted})
+            # A bank that has grown from this very bundle goes on: nothing was exchanged.
+            before = "" if offer.reason == IN_USE else target.before
+            told = {"state": "taken", "since": now, "last": counted, "before": before}
+            return target.model_copy(update=told)
         return _away(target, gate, now)
     return _watched(target, seen, gate, now)
 

@@ -7,7 +7,7 @@ import json
 import pytest
 from support.offers import keys, release
 
-from agent.bundle.offer import BundleOffer, OfferState, SignedOffer
+from agent.bundle.offer import IN_USE, BundleOffer, OfferState, SignedOffer
 from agent.bundle.verify import read_manifest
 from agent.core.errors import BundleError
 from plant.rollout.config import GateConfig, RolloutConfig
@@ -215,6 +215,19 @@ def test_a_bundle_that_fails_its_trial_on_the_device_fails_the_canary(plant, sit
     devices.say(canary)
 
     assert "failed its trial" in engine.step(1002.0).why
+
+
+def test_a_bank_that_grew_from_the_offered_bundle_goes_on(plant):
+    engine, devices, _ = plant
+    rollout = engine.step(1000.0)
+    (canary,) = (one.device for one in rollout.targets if one.canary)
+    devices.offered(canary, "taken", devices.offers[canary][-1].sequence, IN_USE)
+    engine.step(1001.0)
+    devices.run(canary, 50)
+    rollout = engine.step(1200.0)
+
+    assert rollout.stage == "all"
+    assert states(rollout)[canary] == "passed"
 
 
 def test_windows_above_the_threshold_fail_it_without_an_alarm(plant):
