@@ -42,4 +42,8 @@ COMMANDS: dict[str, Row] = {
         "Show a plant of three machines: learnt, rolled out, put back.",
     ),
     "user": Row("plant.commands.user:user", "Add, list and remove users of the plant's page."),
+    "simulate": Row(
+        "plant.commands.simulate:simulate",
+        "Let many simulated devices tell what one was recorded telling.",
+    ),
 }

@@ -112,15 +112,31 @@ class Reader:
             }
         return {**found, "states": told}
 
-    def changed(self, since: datetime, limit: int) -> list[Row]:
-        """Machines written since a moment, the earliest first."""
-        query = (
-            self._machines.where(MACHINES.c.changed >= since)
+    def changed(self, since: datetime, known: Mapping[int, datetime], limit: int) -> list[Row]:
+        """Machines written since a moment, the earliest first.
+
+        Args:
+            since: The moment.
+            known: By machine's number, the writing that is known already.
+            limit: At most so many.
+        """
+        light = (
+            sa.select(MACHINES.c.id, MACHINES.c.changed)
+            .where(MACHINES.c.changed >= since)
             .order_by(MACHINES.c.changed)
-            .limit(limit)
         )
         with self._database.reading() as connection:
-            return [self._machine(row) for row in connection.execute(query)]
+            new = [
+                number
+                for number, changed in connection.execute(light)
+                if known.get(number) != changed
+            ][:limit]
+            if not new:
+                return []
+            rows = connection.execute(
+                self._machines.where(MACHINES.c.id.in_(new)).order_by(MACHINES.c.changed)
+            )
+            return [self._machine(row) for row in rows]
 
     def inbox(self, devices: Sequence[str] | None = None) -> list[Row]:
         """Machines with an alarm or alert that is not over, the worst first."""

@@ -122,6 +122,15 @@ class WatchConfig(Strict):
             description="Instances of the same group share the load; each message is for one",
         ),
     ] = "auscult-plant"
+    events: Annotated[
+        Literal["every", "shared"],
+        Field(
+            description="every: each instance hears every event, and writes it where no other has: "
+            "an alarm is not late because an instance is dead, and mosquitto 2.0, which forgets "
+            "shared subscriptions when it ends, loses none at its restart; shared: events are for "
+            "one instance each, as scores and states always are"
+        ),
+    ] = "every"
     commit_seconds: Annotated[
         float,
         Field(

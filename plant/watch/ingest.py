@@ -17,7 +17,7 @@ from plant.store.database import Database, away, first_line
 from plant.watch.config import BrokerConfig, WatchConfig
 from plant.watch.link import Incoming, Link
 from plant.watch.machines import Machines
-from plant.watch.reading import TOPICS, Refused, Score, Taken, read
+from plant.watch.reading import EVENTS, TOPICS, Refused, Score, Taken, read
 from plant.watch.scores import Scores
 from plant.watch.write import Writer
 from plant.watch.write_scores import ScoresWriter
@@ -105,7 +105,12 @@ class Ingest:
         self._beat_due = 0.0
         self._retry_at = 0.0
         self._told_away = False
-        self.filters = [f"$share/{watch.group}/{broker.prefix}/{one}" for one in TOPICS]
+        self.filters = [
+            f"{broker.prefix}/{one}"
+            if one == EVENTS and watch.events == "every"
+            else f"$share/{watch.group}/{broker.prefix}/{one}"
+            for one in TOPICS
+        ]
         self.counts = Counts()
         #: Whether the broker is there.
         self.connected = False

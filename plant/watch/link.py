@@ -199,9 +199,9 @@ class Link:
         Raises:
             DeliveryError: The connection was lost.
         """
-        assert self._client is not None
         for message in messages:
             if message.qos:
+                assert self._client is not None
                 self._lost_unless_well(self._client.ack(message.mid, message.qos))
 
     def publish(self, topic: str, payload: bytes, *, expiry_seconds: int, seconds: float) -> bool:

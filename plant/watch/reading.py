@@ -137,7 +137,8 @@ _OF_MACHINE: dict[str, type[BaseModel]] = {
 }  # fmt: skip
 #: Topics that the broker retains: what is asked for once at each connection.
 RETAINED = ("+/status", "+/info", "+/+/alarm", "+/+/sensor", "+/+/drift")
-TOPICS = (*RETAINED, "+/health", "+/+/event", "+/+/score", "+/response/+")
+EVENTS = "+/+/event"
+TOPICS = (*RETAINED, "+/health", EVENTS, "+/+/score", "+/response/+")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import threading
 import time
 from collections import OrderedDict
@@ -17,14 +18,18 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from plant.store.database import first_line
 from plant.store.users import User, Users
 from plant.watch.config import PageConfig, ProxyConfig
+
+log = logging.getLogger(__name__)
 
 COOKIE = "auscult_plant"
 HEADER = "x-auscult"
@@ -117,7 +122,11 @@ class Guard:
         path = scope["path"]
         if not path.startswith("/api/"):
             return None
-        user = await run_in_threadpool(self._user, HTTPConnection(scope))
+        try:
+            user = await run_in_threadpool(self._user, HTTPConnection(scope))
+        except SQLAlchemyError as fault:
+            log.warning("page: the database does not answer (%s)", first_line(fault))
+            return HTTPStatus.SERVICE_UNAVAILABLE, "the database does not answer; try again"
         scope.setdefault("state", {})["user"] = user
         if user is None and path not in _OPEN:
             return HTTPStatus.UNAUTHORIZED, "log in first"

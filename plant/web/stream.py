@@ -27,7 +27,7 @@ _STEP_SECONDS = 0.4
 _OVERLAP = timedelta(seconds=3)
 _COUNT_SECONDS = 2.0
 _HEARTBEAT_SECONDS = 15.0
-# More changes than these at once are told as "ask for all of it again".
+# More changes than these at once are told in several steps.
 _MOST_CHANGES = 1000
 _MOST_WAITING = 200
 _MOST_BROWSERS = 200
@@ -71,25 +71,20 @@ class Stream:
         """Ask for changes while somebody looks on."""
         since = datetime.now(timezone.utc)
         known: dict[int, datetime] = {}
-        counted = 0.0
-        away = False
+        counted, away = 0.0, False
         while not self._stopping():
             await asyncio.sleep(_STEP_SECONDS)
             if not self._queues:
                 return
             try:
-                rows = await run_in_threadpool(
-                    self._reader.changed, since - _OVERLAP, _MOST_CHANGES
+                new = await run_in_threadpool(
+                    self._reader.changed, since - _OVERLAP, known, _MOST_CHANGES
                 )
-                new = [row for row in rows if known.get(row["id"]) != row["changed"]]
-                if len(rows) >= _MOST_CHANGES:
-                    # The rest is told at the next steps, from where these end.
-                    since = max(since, rows[-1]["changed"] + _OVERLAP)
-                elif rows:
-                    since = max(since, rows[-1]["changed"])
-                known = {row["id"]: row["changed"] for row in rows}
+                known.update({row["id"]: row["changed"] for row in new})
                 if new:
                     self._tell("machines", new)
+                    # Those left out come at the next step: they are not known yet.
+                    since = max(since, new[-1]["changed"])
                 if new and time.monotonic() - counted > _COUNT_SECONDS:
                     counted = time.monotonic()
                     self._tell("counts", await run_in_threadpool(self._reader.counts))
@@ -98,6 +93,7 @@ class Stream:
                 if not away:
                     log.warning("page: the database does not answer")
                 away = True
+            known = {number: at for number, at in known.items() if at >= since - 2 * _OVERLAP}
 
     def _tell(self, kind: str, message: Any) -> None:
         data = f"event: {kind}\ndata: {json.dumps(plain(message))}\n\n".encode()

@@ -67,8 +67,16 @@ class Postgres:
             [f"-p {self.port}", "-c listen_addresses=127.0.0.1", f"-k {self.folder}",
              *(f"-c {one}" for one in self._options)]
         )  # fmt: skip
-        self._run("pg_ctl", "-D", self.folder / "data", "-w", "-l", self.folder / "log", "-o",
-                  options, "start")  # fmt: skip
+        deadline = time.monotonic() + 60
+        while True:  # what was killed may not have ended altogether
+            try:
+                self._run("pg_ctl", "-D", self.folder / "data", "-w", "-l", self.folder / "log",
+                          "-o", options, "start")  # fmt: skip
+                break
+            except subprocess.CalledProcessError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(1)
 
     def kill(self) -> None:
         """End it at once, as a power cut would: no checkpoint, no farewell."""
@@ -147,6 +155,8 @@ class Device:
             offline = {"device": name, "status": "offline", "time": None,
                        "reason": "connection lost"}  # fmt: skip
             self.client.will_set(f"{self.base}/status", json.dumps(offline), 1, True)
+        self.acknowledged: set[int] = set()
+        self.client.on_publish = lambda _client, _data, mid, *_: self.acknowledged.add(mid)
         self.client.on_message = self._heard
         self.client.connect("127.0.0.1", port)
         self.client.loop_start()
@@ -199,7 +209,7 @@ class Instance:
 
     def __init__(self, path: Path, name: str = "one", *options: str) -> None:
         self.log = path.parent / f"{name}.log"
-        self._out = self.log.open("ab")
+        self._out = self.log.open("wb")
         code = "from agent.cli import main; main()"
         self.process = subprocess.Popen(
             [sys.executable, "-c", code, "plant", "serve", str(path), "--instance", name, *options],

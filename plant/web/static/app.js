@@ -12,7 +12,7 @@ async function show() {
   const [name, ...rest] = location.hash.slice(1).split("/").map(decodeURIComponent);
   const page = PAGES.find(([one]) => one === name) || PAGES[0];
   shown?.hide?.();
-  main.replaceChildren();
+  main.replaceChildren(...(page[1] ? [el("h1", { class: "unseen" }, page[1])] : []));
   shown = new page[2](session, rest);
   const mine = shown;
   document.getElementById("pages").replaceChildren(...PAGES.filter(([, , , role]) => role === "viewer" || (role && role === session.role)).map(([one, words]) => el("a", { href: `#${one}`, "aria-current": one === page[0] ? "page" : null }, words, one === "alarms" ? el("span", { class: "count", id: "standing", hidden: true }) : null)));

@@ -1,7 +1,7 @@
 // The pages: machines, alarms, one machine, devices, exports, users.
 
 import { actions } from "./actions.js";
-import { act, ask, cell, el, get, head, moment, notice, number, send } from "./dom.js";
+import { act, ask, cell, el, get, head, moment, number, send } from "./dom.js";
 import { Trend } from "./trend.js";
 import { badge, commandLine, eventLine, place, remarks } from "./words.js";
 
@@ -137,7 +137,7 @@ export class MachineView {
   async show(root) {
     this.trend = new Trend(this.device, this.name);
     this.about = el("div", {});
-    this.lists = el("div", {});
+    this.lists = el("div", { class: "stack" });
     root.append(this.about, this.trend.node, this.lists);
     await this.load();
     await this.trend.load();
@@ -202,7 +202,7 @@ export class UsersView {
 
   async show(root) {
     this.body = el("tbody", {});
-    root.append(card("Users", el("table", { id: "users" }, head("Name", "Role", "Logs in by", "Added", ""), this.body), el("button", { type: "button", class: "main", onclick: () => this.edit({ name: "", role: "viewer" }) }, "Add a user…")));
+    root.append(card("Users", el("table", { id: "users" }, head("Name", "Role", "Logs in by", "Added", "Change"), this.body), el("button", { type: "button", class: "main", onclick: () => this.edit({ name: "", role: "viewer" }) }, "Add a user…")));
     await this.load();
     const { refused } = await get("refused");
     root.append(card("Messages that could not be read", refused.length ? el("ul", { class: "list" }, refused.map((one) => el("li", {}, el("time", { datetime: one.received, class: "figure" }, moment(one.received)), el("strong", {}, one.topic), el("span", { class: "dim" }, one.reason)))) : el("p", { class: "dim" }, "None.")));
@@ -211,7 +211,7 @@ export class UsersView {
   async load() {
     const { users } = await get("users");
     this.body.replaceChildren(...users.map((one) => el("tr", {}, cell("Name", one.name), cell("Role", one.role), cell("Logs in by", one.password ? "password" : "the proxy alone"), cell("Added", moment(one.created)),
-      el("td", {}, el("div", { class: "row" }, el("button", { type: "button", "aria-label": `Change ${one.name}`, onclick: () => this.edit(one) }, "Change…"), el("button", { type: "button", "aria-label": `Remove ${one.name}`, onclick: () => ask(`Remove ${one.name}?`, "Their sessions end at once.", [], async () => {
+      el("td", { "data-label": "Change" }, el("div", { class: "row" }, el("button", { type: "button", "aria-label": `Change ${one.name}`, onclick: () => this.edit(one) }, "Change…"), el("button", { type: "button", "aria-label": `Remove ${one.name}`, onclick: () => ask(`Remove ${one.name}?`, "Their sessions end at once.", [], async () => {
         await send(`users/${encodeURIComponent(one.name)}`, undefined, "DELETE");
         await this.load();
         return "Removed.";
@@ -229,5 +229,3 @@ export class UsersView {
     }, "Keep");
   }
 }
-
-export { notice };
