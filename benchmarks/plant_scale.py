@@ -127,7 +127,8 @@ def share(values: list[float], part: float) -> float:
 class Looker:
     """A browser's stream: when each change of an alarm came to the page."""
 
-    def __init__(self, address: str, token: str) -> None:
+    def __init__(self, address: str, token: str, name: str) -> None:
+        self._name = name  # begins that of the devices looked at: others' states come again, too
         request = urllib.request.Request(
             address + "api/stream", headers={"cookie": f"auscult_plant={token}"}
         )
@@ -147,7 +148,7 @@ class Looker:
                 elif line.startswith("data:") and kind == "machines":
                     now = time.time()
                     for one in json.loads(line[5:]):
-                        if one["alarm_at"]:
+                        if one["alarm_at"] and one["device"].startswith(self._name):
                             at = datetime.fromisoformat(one["alarm_at"].replace("Z", "+00:00"))
                             self.late.append(now - at.timestamp())
                             self.alarms.add(f"{one['id']} {one['alarm_at']}")
@@ -265,10 +266,15 @@ class Scale:
                 continue
             late.append(now - datetime.fromisoformat(at.replace("Z", "+00:00")).timestamp())
         found["plain"] = self._late(made, late)
-        with Instance(self.path, "one") as serve:
+        with (
+            Instance(self.path, "one", "--no-page") as serve,
+            Instance(self.path, "page", "--no-listen") as page,
+        ):
             serve.listening()
-            looker = Looker(serve.page, self.token)
+            time.sleep(5)  # the retained states of before are read
+            looker = Looker(page.page, self.token, "pace-")
             known, used = self.number("events"), cpu(serve.process.pid)
+            shown = cpu(page.process.pid)
             made = self.fleet("pace")
             made.run(options.events, options.scores, options.seconds)
             kept = self.number("events") - known
@@ -279,7 +285,8 @@ class Scale:
             found["serve"] = {
                 **self._late(made, looker.late), "kept_at_end_of_pace": kept,
                 "cpu_of_a_core": (cpu(serve.process.pid) - used) / options.seconds,
-                "memory_mb": rss(serve.process.pid),
+                "page_of_a_core": (cpu(page.process.pid) - shown) / options.seconds,
+                "memory_mb": rss(serve.process.pid), "page_memory_mb": rss(page.process.pid),
             }  # fmt: skip
         self.found["pace"] = found
 

@@ -27,8 +27,19 @@ The smallest PLANT.yaml:
 )
 @click.option("--port", type=click.IntRange(0, 65535), help="Of the page, in place of web.port.")
 @click.option("--no-page", is_flag=True, help="Listen and keep alone.")
+@click.option(
+    "--no-listen", is_flag=True,
+    help="Have the page alone, in a process of its own: it stays quick while much is told.",
+)  # fmt: skip
 @click.option("--debug", is_flag=True, help="Say more.")
-def serve(plant: Path, instance: str | None, port: int | None, no_page: bool, debug: bool) -> None:
+def serve(
+    plant: Path,
+    instance: str | None,
+    port: int | None,
+    no_page: bool,
+    no_listen: bool,
+    debug: bool,
+) -> None:
     """Listen to every device of PLANT.yaml's broker until stopped.
 
     Tables are made and migrated by itself. Start it on several servers with one PostgreSQL, each
@@ -49,7 +60,9 @@ def serve(plant: Path, instance: str | None, port: int | None, no_page: bool, de
     if no_page:
         changes["enabled"] = False
     config = config.model_copy(update={"web": config.web.model_copy(update=changes)})
-    server = PlantServer(config, instance)
+    if no_page and no_listen:
+        raise click.UsageError("--no-page and --no-listen together leave nothing to do")
+    server = PlantServer(config, instance, listen=not no_listen)
     try:
         server.start()
         server.wait()

@@ -156,6 +156,9 @@ class Ingest:
             self._link.unsubscribe(self.filters)
         else:
             self._link.subscribe(self.filters, qos=1, retained=False)
+
+    def _heard(self) -> None:
+        """The broker lets us hear the devices."""
         self.connected = True
         log.info(
             "listening to %s/# at %s as %s%s", self._broker.prefix, self._broker.host,
@@ -167,6 +170,8 @@ class Ingest:
         while not self._stopping.is_set():
             arrived = self._link.turn(_POLL_SECONDS)
             now = time.monotonic()
+            if self._link.subscribed and not self.connected:
+                self._heard()
             if arrived:
                 quiet = now
                 self._take(arrived, now)

@@ -66,12 +66,14 @@ class Link:
         self.client_id = client_id
         self._client: paho.Client | None = None
         self._answer: Any = None
-        self._subscribed: list[Any] | None = None
+        self._refused = ""
         self._published: dict[int, Any] = {}
         self._arrived: list[Incoming] = []
         self._farewell = ""
         #: Whether another client with our id took the session over.
         self.taken_over = False
+        #: Whether the broker lets us hear what we asked for.
+        self.subscribed = False
         #: Whether the broker had a session of ours.
         self.resumed = False
 
@@ -82,7 +84,8 @@ class Link:
             DeliveryError: The broker cannot be reached, refuses us, or speaks no MQTT 5.
             ConfigError: A file that the configuration names cannot be used.
         """
-        self._answer, self._farewell, self.taken_over = None, "", False
+        self._answer, self._farewell, self._refused = None, "", ""
+        self.taken_over = self.subscribed = False
         self._arrived.clear()
         client = self._new_client()
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
@@ -115,7 +118,10 @@ class Link:
             )  # fmt: skip
 
     def subscribe(self, filters: Sequence[str], *, qos: int, retained: bool) -> None:
-        """Ask for the messages of topic filters, and wait for the broker's word.
+        """Ask for the messages of topic filters.
+
+        The broker's word comes while `turn` is called, behind whatever it has kept for us: then
+        `subscribed` is true, or `turn` raises.
 
         Args:
             filters: Of topics.
@@ -123,28 +129,16 @@ class Link:
             retained: Whether what the broker has kept is to come first.
 
         Raises:
-            DeliveryError: It refuses, or the connection was lost.
+            DeliveryError: The connection was lost.
         """
         assert self._client is not None
         handling = SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE
         if not retained:
             handling = SubscribeOptions.RETAIN_DO_NOT_SEND
         options = SubscribeOptions(qos=qos, retainAsPublished=True, retainHandling=handling)
-        self._subscribed = None
+        self.subscribed = False
         code, _ = self._client.subscribe([(one, options) for one in filters])
         self._lost_unless_well(code)
-        deadline = time.monotonic() + _CONNECT_SECONDS
-        while self._subscribed is None:
-            if time.monotonic() > deadline:
-                raise self._problem("it does not answer a subscription")
-            self._pump(_POLL_SECONDS)
-        refused = [str(reason) for reason in self._subscribed if reason.is_failure]
-        if refused:
-            raise DeliveryError(
-                f"the broker does not let us hear the devices ({refused[0]})",
-                where=self._config.host,
-                remedy=f"Allow this user to read {filters[0]} and the like (docs/guide/plant.md).",
-            )
 
     def unsubscribe(self, filters: Sequence[str]) -> None:
         """Ask for no more messages of topic filters.
@@ -184,6 +178,12 @@ class Link:
         if ready:
             self._read_all(client)
         self._lost_unless_well(client.loop_misc())
+        if self._refused:
+            raise DeliveryError(
+                f"the broker does not let us hear the devices ({self._refused})",
+                where=self._config.host,
+                remedy="Allow this user to read their topics (docs/guide/plant.md#the-broker).",
+            )
 
     def _read_all(self, client: paho.Client) -> None:
         """Read until nothing is left, or enough has come for one turn."""
@@ -299,7 +299,8 @@ class Link:
     def _on_subscribe(
         self, _client: paho.Client, _data: Any, _mid: int, reasons: Any, _properties: Any
     ) -> None:
-        self._subscribed = list(reasons)
+        refused = [str(reason) for reason in reasons if reason.is_failure]
+        self.subscribed, self._refused = not refused, refused[0] if refused else ""
 
     def _on_publish(
         self, _client: paho.Client, _data: Any, mid: int, reason: Any, _properties: Any

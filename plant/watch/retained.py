@@ -39,6 +39,8 @@ def retained_states(
         began = heard = time.monotonic()
         while not stopping.is_set():
             now = time.monotonic()
+            if not link.subscribed:
+                heard = now
             if now - heard > _QUIET_SECONDS or now - began > _MOST_SECONDS:
                 break
             for message in link.turn(0.1):

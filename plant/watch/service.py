@@ -43,12 +43,15 @@ class PlantServer:
     Args:
         config: PLANT.yaml.
         instance: Its name among those of the plant, the same at each start; None for the host's.
+        listen: Whether it listens to devices; else it only has the page.
 
     Raises:
         ConfigError: That is no name.
     """
 
-    def __init__(self, config: ServeFile, instance: str | None = None) -> None:
+    def __init__(
+        self, config: ServeFile, instance: str | None = None, *, listen: bool = True
+    ) -> None:
         instance = instance or socket.gethostname()
         if not _INSTANCE.fullmatch(instance):
             raise ConfigError(
@@ -56,6 +59,7 @@ class PlantServer:
                 remedy="Give --instance with letters, digits, '.', '_' and '-'.",
             )
         self._config = config
+        self._listen = listen
         self._client_id = f"{config.watch.group}-{instance}"
         self._stopping = threading.Event()
         self._alive = time.monotonic()
@@ -79,19 +83,22 @@ class PlantServer:
         config = self._config
         self._database = open_database(config)
         log.info("database: %s", self._database)
-        self.ingest = Ingest(
-            config.broker, config.watch, self._database, self._client_id,
-            stopping=self._stopping, beat=self._beat,
-        )  # fmt: skip
-        keeper = Keeper(
-            config.broker, config.watch, config.database, self._database, self._client_id,
-            alive=lambda: self._alive, listening=self._listening, stopping=self._stopping,
-        )  # fmt: skip
+        work: list[tuple[str, Callable[[], None]]] = []
+        if self._listen:
+            self.ingest = Ingest(
+                config.broker, config.watch, self._database, self._client_id,
+                stopping=self._stopping, beat=self._beat,
+            )  # fmt: skip
+            keeper = Keeper(
+                config.broker, config.watch, config.database, self._database, self._client_id,
+                alive=lambda: self._alive, listening=self._listening, stopping=self._stopping,
+            )  # fmt: skip
+            work = [("ingest", self.ingest.run), ("keeper", keeper.run)]
         if config.web.enabled:
             self._page = PageServer(config, self._database, self.ingest)
             self._page.start()
-        for name, work in (("ingest", self.ingest.run), ("keeper", keeper.run)):
-            thread = threading.Thread(target=self._run, args=(work,), name=name, daemon=True)
+        for name, run in work:
+            thread = threading.Thread(target=self._run, args=(run,), name=name, daemon=True)
             self._threads.append(thread)
             thread.start()
 

@@ -28,10 +28,10 @@ class PageServer:
     Args:
         config: PLANT.yaml.
         database: Migrated.
-        ingest: Whose counts Prometheus is told.
+        ingest: Whose counts Prometheus is told; None where another instance listens.
     """
 
-    def __init__(self, config: ServeFile, database: Database, ingest: Ingest) -> None:
+    def __init__(self, config: ServeFile, database: Database, ingest: Ingest | None) -> None:
         self._config, self._database, self._ingest = config, database, ingest
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
@@ -96,6 +96,8 @@ class PageServer:
 
     def collect(self) -> list[CounterMetricFamily | GaugeMetricFamily]:
         """What Prometheus is told: of this instance alone, and no names."""
+        if self._ingest is None:
+            return []
         counts = self._ingest.counts
         rows = [
             ("messages", "Messages taken from the broker", counts.messages),

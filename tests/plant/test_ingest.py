@@ -69,6 +69,18 @@ def test_what_comes_while_no_instance_runs_waits_at_the_broker(config, broker, d
         until(lambda: count(database, EVENTS) == 300)
 
 
+def test_a_queue_longer_than_what_may_be_under_way_is_taken(tmp_path, broker, database):
+    # The broker's word about the subscription comes behind what it has kept for us.
+    config = load_serve(plant_file(tmp_path, broker.port, watch={"commit_messages": 10}))
+    with listening(config, database):
+        pass
+    with Device(broker.port) as device:
+        for number in range(1, 301):
+            device.say("pump/event", event("dev", "pump", number), wait=number == 300)
+    with listening(config, database):
+        until(lambda: count(database, EVENTS) == 300)
+
+
 def test_nothing_is_acknowledged_before_it_is_written(config, broker, database, monkeypatch):
     from plant.watch.write import Writer
 
