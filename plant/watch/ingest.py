@@ -28,6 +28,8 @@ _WAIT_LEAST, _WAIT_MOST = 0.5, 15.0
 _POLL_SECONDS = 0.05
 # Messages on their way to us beside those being written, in batches.
 _AHEAD_BATCHES = 4
+# Scores are written so many machines at a time, between batches.
+_MACHINES_AT_ONCE = 100
 # Written late, latencies of so many messages are remembered for the metrics.
 _REMEMBERED = 1000
 
@@ -101,6 +103,7 @@ class Ingest:
         )  # fmt: skip
         self._batch = _Batch()
         self._scores = Scores()
+        self._flushing: deque[Scores] = deque()
         self._scores_due = time.monotonic() + watch.scores_seconds
         self._beat_due = 0.0
         self._retry_at = 0.0
@@ -139,7 +142,7 @@ class Ingest:
                 2 * wait, _WAIT_MOST
             )  # fmt: skip
             self._idle(wait)
-        self._flush(last=True)
+        self._flush_all()
 
     def take(self, messages: Sequence[Taken | Refused]) -> None:
         """Write messages that came another way (the broker's retained ones); from this thread.
@@ -183,6 +186,8 @@ class Ingest:
                 self._commit()
             if now >= self._scores_due:
                 self._flush()
+            if self._flushing and now >= self._retry_at:
+                self._flush_some()
             if now >= self._beat_due:
                 self._beat_due = now + 1.0
                 self._beat()
@@ -251,21 +256,37 @@ class Ingest:
             self.counts.refused += 1
             self._writer.write([Refused(topic, reason, found.payload.encode(), found.received)])
 
-    def _flush(self, *, last: bool = False) -> None:
-        """Write the scores counted so far; kept while the database is away."""
+    def _flush(self) -> None:
+        """Have the scores counted so far written, a few machines at a time: alarms go before."""
         scores, self._scores = self._scores, Scores()
+        self._flushing.extend(scores.split(_MACHINES_AT_ONCE))
+        self._scores_due = time.monotonic() + self._watch.scores_seconds
+
+    def _flush_some(self) -> bool:
+        """Write the scores of a few machines; kept while the database is away.
+
+        Returns:
+            Whether the database took them.
+        """
+        scores = self._flushing.popleft()
         try:
             self._scores_writer.write(scores)
         except (SQLAlchemyError, OSError) as fault:
             if not away(fault):
                 log.exception("scores cannot be written")
-            else:
-                self._missed(fault)
-                scores.merge(self._scores)
-                self._scores = scores
-                if last:
-                    log.warning("scores of the last moments are lost: the database is away")
-        self._scores_due = time.monotonic() + self._watch.scores_seconds
+                return True
+            self._missed(fault)
+            self._scores.merge(scores)
+            return False
+        return True
+
+    def _flush_all(self) -> None:
+        """Write every score counted so far, at the end."""
+        self._flush()
+        while self._flushing:
+            if not self._flush_some():
+                log.warning("scores of the last moments are lost: the database is away")
+                return
 
     def _missed(self, fault: BaseException) -> None:
         self.counts.failures += 1
@@ -295,7 +316,7 @@ class Ingest:
 
     def _finish_session(self) -> None:
         """Nothing is kept for this client any more: end its session."""
-        self._flush()
+        self._flush_all()
         self._link.close(end_session=True)
         self.emptied = True
         self._stopping.set()

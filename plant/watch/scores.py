@@ -104,6 +104,16 @@ class Scores:
             if known is None or latest.time >= known.time:
                 self.latest[place] = latest
 
+    def split(self, machines: int) -> list[Scores]:
+        """The same, so many machines at a time."""
+        found: dict[int, Scores] = {}
+        places = {place: n // machines for n, place in enumerate(sorted(self.latest))}
+        for key, stretch in self.stretches.items():
+            found.setdefault(places[key[:2]], Scores()).stretches[key] = stretch
+        for place, latest in self.latest.items():
+            found[places[place]].latest[place] = latest
+        return list(found.values())
+
 
 def median(bins: Counter[int]) -> float | None:
     """Median of the windows in bins (the lower of two), to half a bin; None without any."""
