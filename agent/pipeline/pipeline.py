@@ -47,6 +47,10 @@ log = logging.getLogger(__name__)
 
 # While commissioned, it is asked so often whether another microphone may be taken off, seconds.
 _ASK_SECONDS = 60.0
+_SAY_SO = (
+    "; where another microphone hangs there and the machine is well, say so: “Another microphone” "
+    "on the page, or `level_baseline` with `microphone`"
+)
 # Of its level, and of its channels.
 _OF_MICROPHONE = frozenset(
     {Validity.OUT_OF_RANGE, Validity.TOO_QUIET, Validity.SILENT, Validity.CLIPPED}
@@ -313,7 +317,7 @@ class Pipeline(Listener):
         plant = "" if self._plant is None else self._plant.trouble()
         commission = "" if self.commission is None else self.commission.words()
         chain = "; ".join(self._chain.differences)
-        chain = f"heard otherwise than in training: {chain}" if chain else ""
+        chain = f"heard otherwise than in training: {chain}{_SAY_SO}" if chain else ""
         held = self.level.held
         taken = "" if held is None or held.bands is None else microphone_words(held)
         return tuple(one for one in (commission, self._watch.why, plant, chain, taken) if one)

@@ -278,8 +278,13 @@ def test_commissioning_leaves_out_unasked_what_a_microphone_does_not_hear(bundle
 
 def test_commissioning_takes_it_as_it_is_where_asked(bundle_path, tmp_path):
     asked = {"running_hours": 0.12, "microphone": "as_is"}
-    told, _, _ = run(agent_file(tmp_path, bundle_path, deaf(sound(240, 210)), asked))
+    path = agent_file(tmp_path, bundle_path, deaf(sound(330, 210)), asked)
+    told, remarks, _ = run(path)
     assert last_scores(told).min() > 1.0
+    # What to do about it is said.
+    (said,) = (one for one in remarks if one.startswith("heard otherwise than in training"))
+    assert "above 3.9 kHz" in said
+    assert "`level_baseline` with `microphone`" in said
 
 
 def test_recordings_are_scored_as_the_agent_hears_them(bundle, bundle_path, tmp_path):
