@@ -33,6 +33,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from rich.progress import Progress
 
 from agent.bundle.manifest import EncoderInfo
+from agent.core.progress import stage
 from agent.core.records import Matrix
 from agent.learn.embed import embed
 from agent.learn.places import spread
@@ -276,7 +277,7 @@ def _activation_ranges(
     progress: Progress | None,
 ) -> Any:
     """Range of every activation around an operation that may be quantized."""
-    task = None if progress is None else progress.add_task("calibrating INT8", total=len(windows))
+    advance = stage(progress, "calibrating INT8", len(windows))
     with tempfile.TemporaryDirectory(prefix="auscult-") as place, _quiet():
         augmented = Path(place) / "augmented.onnx"
         calibrator = create_calibrator(
@@ -300,8 +301,7 @@ def _activation_ranges(
         for start in range(0, len(windows), _CALIBRATION_BATCH):
             part = windows[start : start + _CALIBRATION_BATCH]
             calibrator.collect_data(_Windows(part))
-            if progress is not None and task is not None:
-                progress.advance(task, len(part))
+            advance(len(part))
         return calibrator.compute_data()
 
 
@@ -348,14 +348,11 @@ def _write_qdq(model: onnx.ModelProto, out: Path, ranges: Any, float_nodes: list
 
 def _by_harm(candidates: list[str], attempt: Any, progress: Progress | None) -> list[str]:
     """Operations ordered by what each alone in INT8 does to the embeddings, the worst first."""
-    task = None
-    if progress is not None:
-        task = progress.add_task("finding sensitive operations", total=len(candidates))
+    advance = stage(progress, "finding sensitive operations", len(candidates))
     cosine = {}
     for name in candidates:
         cosine[name] = attempt([other for other in candidates if other != name], _FEW_PROBES)
-        if progress is not None and task is not None:
-            progress.advance(task)
+        advance()
     return sorted(candidates, key=lambda name: cosine[name])
 
 

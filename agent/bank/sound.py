@@ -18,6 +18,7 @@ from agent.capture.files import is_audio, read_audio
 from agent.collect.session import SESSION, read_session
 from agent.core.errors import AuscultError
 from agent.core.level_change import Points
+from agent.core.progress import stage
 from agent.core.records import Matrix, Samples, Validity
 from agent.core.text import plural
 from agent.deploy.load import Bundle
@@ -266,15 +267,14 @@ def embed_sound(
     """
     result = Embedded(np.empty((0, bundle.manifest.encoder.dim), np.float32))
     parts: list[Matrix] = [result.vectors]
-    task = progress.add_task("embedding", total=len(recordings)) if progress else None
+    advance = stage(progress, "embedding", len(recordings))
     sessions = session_names([recording.source for recording in recordings])
     for recording, session in zip(recordings, sessions, strict=True):
         found = _embed_one(recording, session, bundle, result)
         parts.append(found)
         if not len(found):
             result.empty.append(recording.source)
-        if progress and task is not None:
-            progress.advance(task)
+        advance()
     result.vectors = np.concatenate(parts)
     return result
 

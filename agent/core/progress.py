@@ -6,7 +6,8 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import IO, Any
 
 from rich.console import Console
@@ -79,6 +80,17 @@ class Stages(Progress):
     def _say(self, text: str) -> None:
         passed = time.monotonic() - self._began
         self.console.print(f"[{passed:6.1f} s] {text}", highlight=False, markup=False)
+
+
+def stage(progress: Progress | None, title: str, total: int | None) -> Callable[..., None]:
+    """Begin a stage of work, shown where there is where to.
+
+    Returns:
+        To be called after each piece of it, with its size where that is not 1.
+    """
+    if progress is None:
+        return lambda _size=1: None
+    return partial(progress.advance, progress.add_task(title, total=total))
 
 
 def progress_bar(console: Console) -> Progress:

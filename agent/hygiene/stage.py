@@ -12,6 +12,7 @@ from rich.progress import Progress
 
 from agent.core.cores import usable_cores
 from agent.core.errors import AudioError
+from agent.core.progress import stage
 from agent.core.text import plural
 from agent.hygiene.duplicates import SHARED, Twin, find_twins
 from agent.hygiene.measure import Measured, measure
@@ -142,9 +143,6 @@ def refuse_untypical(inspection: Inspection) -> None:
 def _measured(
     machine: Machine, channel: int | None, progress: Progress | None
 ) -> tuple[list[Recording], dict[Path, Measured], list[Rejected]]:
-    task = None
-    if progress is not None:
-        task = progress.add_task("measuring recordings", total=len(machine.recordings))
     used: list[Recording] = []
     known: dict[Path, Measured] = {}
     faults: list[Rejected] = []
@@ -155,6 +153,7 @@ def _measured(
         except AudioError as fault:
             return Rejected(recording.path, fault.problem, fault.remedy)
 
+    advance = stage(progress, "measuring recordings", len(machine.recordings))
     with ThreadPoolExecutor(max_workers=min(4, usable_cores())) as pool:
         for recording, found in zip(
             machine.recordings, pool.map(one, machine.recordings), strict=True
@@ -164,8 +163,7 @@ def _measured(
             else:
                 known[recording.path] = found
                 used.append(recording)
-            if progress is not None and task is not None:
-                progress.advance(task)
+            advance()
     return used, known, faults
 
 

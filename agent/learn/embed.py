@@ -12,6 +12,7 @@ from rich.progress import Progress
 
 from agent.bundle.manifest import EncoderInfo
 from agent.core.cores import usable_cores
+from agent.core.progress import stage
 from agent.core.records import Matrix
 from agent.encode.embedding_cache import EmbeddingCache, graph_name, window_keys
 from agent.encode.onnx import OnnxEncoder
@@ -63,13 +64,8 @@ def embed(
     Raises:
         BundleError: The graph does not run.
     """
-    task = None if progress is None else progress.add_task(title, total=len(waveforms))
+    advance = stage(progress, title, len(waveforms))
     result = np.empty((len(waveforms), info.dim), np.float32)
-
-    def advance(count: int) -> None:
-        if progress is not None and task is not None and count:
-            progress.advance(task, count)
-
     name = "" if cache is None else graph_name(path)
     encoder = OnnxEncoder(path, info, threads=1)
     pool = ThreadPoolExecutor(min(usable_cores(), _MOST_WORKERS))
@@ -91,7 +87,7 @@ def embed(
                 found = pool.map(encoder.encode, (part[place][None] for place in left))
                 for place, vectors in zip(left, found, strict=True):
                     into[place] = vectors[0]
-                    advance(1)
+                    advance()
                 if cache is not None:
                     cache.keep([keys[place] for place in left], into[left])
             forget_mapped()

@@ -13,6 +13,7 @@ from agent.capture.files import audio_info, mix, read_frames
 from agent.capture.guard import check_decodes
 from agent.core.cores import usable_cores
 from agent.core.errors import AudioError
+from agent.core.progress import stage
 from agent.core.records import Matrix, Validity
 from agent.recordings.model import Recording, Rejected
 from agent.window.channels import ChannelMeter
@@ -52,7 +53,7 @@ def inspect_recordings(
     Returns:
         Those in use and those rejected, each in the order given.
     """
-    task = progress.add_task("Checking recordings", total=len(recordings)) if progress else None
+    advance = stage(progress, "Checking recordings", len(recordings))
     used: list[Recording] = []
     rejected: list[Rejected] = []
     # libsndfile and numpy release the interpreter's lock, so threads are enough.
@@ -64,8 +65,7 @@ def inspect_recordings(
                 used.append(recording)
             else:
                 rejected.append(verdict)
-            if progress is not None and task is not None:
-                progress.advance(task)
+            advance()
     finally:
         pool.shutdown(cancel_futures=True)
     return used, rejected

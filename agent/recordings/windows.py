@@ -16,6 +16,7 @@ from agent.bundle.manifest import Row
 from agent.capture.files import audio_info, stream_audio
 from agent.core.cores import on_cores
 from agent.core.errors import AudioError
+from agent.core.progress import stage
 from agent.core.records import Samples, Validity
 from agent.recordings.held import HeldWindows
 from agent.recordings.model import Machine, Recording
@@ -121,7 +122,7 @@ def healthy_windows(
     """
     recordings = machine.of(*roles)
     sessions = session_names([source_name(machine.root, recording) for recording in recordings])
-    task = progress.add_task("reading recordings", total=len(recordings)) if progress else None
+    advance = stage(progress, "reading recordings", len(recordings))
     held = HeldWindows(window_samples)
     rows: list[Row] = []
     invalid: dict[str, int] = {}
@@ -143,8 +144,7 @@ def healthy_windows(
                 continue
             held.add(window)
             rows.append(_row(machine.root, recording, session, start / rate, block, len(blocks)))
-        if progress and task is not None:
-            progress.advance(task)
+        advance()
     if not rows:
         raise AudioError(
             "no window of the healthy recordings can be judged",

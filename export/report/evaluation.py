@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.progress import Progress
 
+from agent.core.progress import stage
 from agent.recordings.model import Machine
 from agent.report.page import Page
 from export.builder import BundleBuilder
@@ -71,11 +72,10 @@ def write_report(
     page.table(*_overview(evaluation))
     for note in notes:
         page.text(note, note=True)
-    task = progress.add_task("writing the report", total=len(machines)) if progress else None
+    advance = stage(progress, "writing the report", len(machines))
     for machine in machines:
         _machine(page, evaluation, machine, workshop, out, channel)
-        if progress and task is not None:
-            progress.advance(task)
+        advance()
     show_beside(page, evaluation, machines)
     if evaluation.failures:
         page.heading("Failed")

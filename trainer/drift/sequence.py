@@ -15,6 +15,7 @@ from rich.progress import Progress
 
 from agent.capture.files import read_frames
 from agent.core.errors import AudioError
+from agent.core.progress import stage
 from agent.core.records import Matrix, Validity
 from agent.deploy.load import Bundle
 from agent.drift.baseline import DriftError
@@ -187,11 +188,10 @@ def _shown(
     items: range | Many[Path], total: int, what: str, progress: Progress | None
 ) -> Iterator[int]:
     """Count through items, showing how far."""
-    task = None if progress is None else progress.add_task(what, total=total)
+    advance = stage(progress, what, total)
     for row in range(len(items)):
         yield row
-        if progress is not None and task is not None:
-            progress.advance(task)
+        advance()
 
 
 def _parts(file: Path, window: int) -> Iterator[Matrix]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import numpy as np
 import torch
-from rich.progress import Progress
 
 from agent.core.records import Matrix
 from agent.recordings.held import forget_mapped
@@ -16,27 +15,30 @@ _BATCH = 16
 
 
 def embed_windows(
-    encoder: Encoder, waveforms: Matrix, progress: Progress | None, title: str = "rehearsing"
+    encoder: Encoder,
+    waveforms: Matrix,
+    advance: Callable[..., None],
+    *,
+    device: str = "cpu",
+    batch: int = _BATCH,
 ) -> Matrix:
     """Embed windows.
 
     Args:
         encoder: As trained.
         waveforms: float32 `(n, samples)`.
-        progress: Where to show progress; None for nowhere.
-        title: What the progress bar calls it.
+        advance: Told how many more were embedded, see `stage`.
+        device: Where the encoder is.
+        batch: Windows at a time.
 
     Returns:
         float32 `(n, dim)`.
     """
     result = np.empty((len(waveforms), encoder.dim), np.float32)
-    task = progress.add_task(title, total=len(waveforms)) if progress else None
-    starts: Sequence[int] = range(0, len(waveforms), _BATCH)
     with torch.inference_mode():
-        for start in starts:
-            batch = torch.from_numpy(waveforms[start : start + _BATCH])
-            result[start : start + len(batch)] = encoder(batch).float().cpu().numpy()
+        for start in range(0, len(waveforms), batch):
+            part = torch.from_numpy(waveforms[start : start + batch]).to(device)
+            result[start : start + len(part)] = encoder(part).float().cpu().numpy()
             forget_mapped()
-            if progress and task is not None:
-                progress.advance(task, len(batch))
+            advance(len(part))
     return result

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from rich.progress import Progress
 
+from agent.core.progress import stage
 from agent.core.records import Matrix
 from agent.encode.embedding_cache import EmbeddingCache
 from agent.learn.embed import embed
@@ -51,16 +52,15 @@ def graph_embedder(
         The embedder: PyTorch itself where the encoder has no graph.
     """
     graphs = graphs or GraphCache(work, limit=0)
-    task = None if progress is None else progress.add_task("exporting the encoder", total=1)
+    advance = stage(progress, "exporting the encoder", 1)
     try:
         graph = graphs.graph(encoder, preset, work)
     except ExportError as fault:
         log.warning("the encoder is run by PyTorch: %s", fault)
         return lambda waveforms, progress, title="rehearsing": embed_windows(
-            encoder, waveforms, progress, title
+            encoder, waveforms, stage(progress, title, len(waveforms))
         )
-    if progress is not None and task is not None:
-        progress.advance(task)
+    advance()
     info = encoder_info(encoder, "float32", graph.opset)
 
     def embedded(waveforms: Matrix, progress: Progress | None, title: str = "rehearsing") -> Matrix:

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from rich.progress import Progress
 
 from agent.config.scorer import FusionConfig, ScorerConfig
+from agent.core.progress import stage
 from agent.recordings.model import Machine
 from trainer.encoder_config import EncoderConfig
 from trainer.encoders.base import Encoder, placed
@@ -102,12 +103,11 @@ def choose(
         device = "cuda" if torch.cuda.is_available() else "cpu"
         heard = listen(encoder.eval(), to, progress, device=device)
         heard_windows = len(heard.chosen)
-        task = progress.add_task("judging scorers", total=len(mine)) if progress else None
+        advance = stage(progress, "judging scorers", len(mine))
         for i in mine:
             scorer = placed(candidates[i].scorer, encoder)
             found[i] = judge(heard, scorer, ScikitFitter(), seed=seed, displacing=displacing)
-            if progress and task is not None:
-                progress.advance(task)
+            advance()
     judged = [found[i] for i in range(len(candidates))]
     chosen, note = _decide(candidates, judged, selection.confidence)
     record = SelectionRecord(

@@ -14,15 +14,14 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from rich.progress import Progress, TaskID
+from rich.progress import Progress
 
 from agent.calibrate.check import displacement, trusted
 from agent.config.scorer import FusionConfig, ScorerConfig
 from agent.config.scorer_density import ValueConfig
 from agent.core.errors import AudioError
+from agent.core.progress import stage
 from agent.core.records import Matrix
-from agent.recordings.held import forget_mapped
 from agent.recordings.model import HEALTHY, SOURCE, TARGET, Machine
 from agent.recordings.windows import healthy_windows
 from agent.score.build import healthy_scores
@@ -30,6 +29,7 @@ from agent.score.fitter import Fitter
 from agent.score.normalize import group_ids
 from agent.score.scorer import Floats, HealthySet, IntVector, Vector
 from trainer.encoders.base import Encoder
+from trainer.fit.embed import embed_windows
 from trainer.metrics.auc import MAX_FPR
 from trainer.metrics.bootstrap import harmonic_means, weighted_auc
 from trainer.selection.pseudo import STRENGTHS, change_windows
@@ -135,12 +135,12 @@ def listen(
     kinds = [kind for kind in STRENGTHS if kind != "mixture" or others is not None]
     levels = len(next(iter(STRENGTHS.values())))
     total = len(windows.rows) + len(chosen) * len(kinds) * levels
-    task = None if progress is None else progress.add_task(f"hearing {encoder.kind}", total=total)
+    advance = stage(progress, f"hearing {encoder.kind}", total)
 
     encoder.to(device)
 
     def embedded(waveforms: Matrix) -> Matrix:
-        return _embed(encoder, waveforms, device, progress, task)
+        return embed_windows(encoder, waveforms, advance, device=device, batch=_BATCH)
 
     healthy = HealthySet(embedded(windows.waveforms), windows.rows)
     changed = {
@@ -331,21 +331,3 @@ def _other_windows(to: Listening, encoder: Encoder) -> Matrix | None:
             continue
         found.append(windows.waveforms[:count])
     return np.concatenate(found) if found else None
-
-
-def _embed(
-    encoder: Encoder,
-    waveforms: Matrix,
-    device: str,
-    progress: Progress | None,
-    task: TaskID | None,
-) -> Matrix:
-    result = np.empty((len(waveforms), encoder.dim), np.float32)
-    with torch.inference_mode():
-        for start in range(0, len(waveforms), _BATCH):
-            batch = torch.from_numpy(waveforms[start : start + _BATCH]).to(device)
-            result[start : start + len(batch)] = encoder(batch).float().cpu().numpy()
-            forget_mapped()
-            if progress is not None and task is not None:
-                progress.advance(task, len(batch))
-    return result

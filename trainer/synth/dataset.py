@@ -11,6 +11,7 @@ import numpy as np
 import soundfile
 from rich.progress import Progress
 
+from agent.core.progress import stage
 from agent.core.records import Samples
 from trainer.synth.design import Fault, FaultKind, MachineDesign, Valve
 from trainer.synth.render import Operation, render, render_background, steady, varying
@@ -95,9 +96,7 @@ def write_dataset(
     names = _dcase if layout == "dcase" else _plain
     items = list(names(root, design, counts, faults, severity, seconds, seed))
     extras = _background_items(root, counts) if layout == "plain" else []
-    task = None
-    if progress is not None:
-        task = progress.add_task("synthesizing", total=len(items) + len(extras))
+    advance = stage(progress, "synthesizing", len(items) + len(extras))
     for item in items:
         rng = _generator(seed, item.path.relative_to(root))
         sound = render(
@@ -111,13 +110,11 @@ def write_dataset(
             gain_db=float(rng.uniform(-GAIN_SPREAD_DB, GAIN_SPREAD_DB)),
         )
         _write(item.path, sound, rate)
-        if progress is not None and task is not None:
-            progress.advance(task)
+        advance()
     for path, motor in extras:
         rng = _generator(seed, path.relative_to(root))
         _write(path, render_background(design, seconds, rng, rate=rate, motor=motor), rate)
-        if progress is not None and task is not None:
-            progress.advance(task)
+        advance()
     return root
 
 
