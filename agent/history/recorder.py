@@ -10,22 +10,22 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
-from agent.config.decide import DecideConfig
 from agent.core.clock import WALL_CLOCK, ClockQuality
 from agent.core.cloud_event import Message
 from agent.core.errors import AuscultError
 from agent.core.records import Decision
 from agent.history.bucket import STEPS, Bucket, bucket_of, second_of
 from agent.history.store import Key, PastFile, Told
-from agent.history.why import Reason, why_of
+from agent.history.why import RAISING
 from agent.publish.route import Promise
 from agent.publish.telling import Telling
 
 log = logging.getLogger(__name__)
 
 _Found = TypeVar("_Found")
+_Asked = ParamSpec("_Asked")
 
 _FLUSH_SECONDS = 60.0
 _THIN_SECONDS = 600.0
@@ -33,8 +33,6 @@ _THIN_SECONDS = 600.0
 _WAITING = 20_000
 _EVENTS_WAITING = 1000
 _STOP_SECONDS = 2.0
-# Events that say why.
-RAISING = frozenset({"raised", "alert", "realarm"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +122,8 @@ class HistoryRecorder:
     def _join(self, machine: str, second: int, found: Bucket) -> None:
         for step in STEPS:
             key = (step, machine, second // step * step)
-            waiting = self.waiting.get(key)
-            if waiting is None:
-                # Its own: each step's grows by itself.
-                self.waiting[key] = Bucket()
-                waiting = self.waiting[key]
-            waiting.join(found)
+            # Its own: each step's grows by itself.
+            self.waiting.setdefault(key, Bucket()).join(found)
 
     def read(
         self, machine: str, name: str, end: float | None = None
@@ -152,9 +146,7 @@ class HistoryRecorder:
         if end is not None and end - wanted.seconds < now - 3600 and step == 1:
             step, by = 60, 60  # seconds are kept for the latest hour alone
         until = int(now if end is None else end) // by * by + by
-        points = self._ask(
-            lambda file: file.read(machine, step, until - wanted.seconds, until, by)
-        )  # fmt: skip
+        points = self.ask(PastFile.read, machine, step, until - wanted.seconds, until, by)
         return Range(wanted.seconds, step, by), points
 
     def trend(self, machine: str, seconds: int, by: int) -> list[tuple[int, Bucket]]:
@@ -169,40 +161,18 @@ class HistoryRecorder:
             AuscultError: The disk does not give it.
         """
         until = int(time.time()) // by * by + by
-        return self._ask(lambda file: file.read(machine, 60, until - seconds, until, by))
+        return self.ask(PastFile.read, machine, 60, until - seconds, until, by)
 
-    def last_told(self, machine: str) -> Told | None:
-        """A machine's latest event; None before the first.
-
-        Raises:
-            AuscultError: The disk does not give it.
-        """
-        return self._ask(lambda file: file.last_told(machine))
-
-    def ends(self, machine: str) -> dict[str, int]:
-        """When each of a machine's alarms was cleared, seconds since the epoch, by its id.
-
-        Raises:
-            AuscultError: The disk does not give it.
-        """
-        return self._ask(lambda file: file.ends(machine))
-
-    def why(self, machine: str, begin: float, end: float, decide: DecideConfig) -> Reason:
-        """What was heard in a stretch, and what held an alarm back.
+    def ask(
+        self, read: Callable[Concatenate[PastFile, _Asked], _Found],
+        *args: _Asked.args, **fields: _Asked.kwargs,
+    ) -> _Found:  # fmt: skip
+        """Read the file, with what waits written to it first.
 
         Args:
-            machine: The machine.
-            begin: From, seconds since the epoch.
-            end: Up to.
-            decide: When its alarm is raised.
-
-        Raises:
-            AuscultError: The disk does not give it.
-        """
-        return self._ask(lambda file: why_of(file, machine, begin, end, decide))
-
-    def _ask(self, read: Callable[[PastFile], _Found]) -> _Found:
-        """Read the file, with what waits written to it first.
+            read: One of `PastFile`'s ways to be read, or `why_of`.
+            args: What it takes.
+            fields: Likewise.
 
         Raises:
             AuscultError: The disk does not give it.
@@ -210,7 +180,7 @@ class HistoryRecorder:
         try:
             with self._disk:
                 self._flush()
-                return read(self._file)
+                return read(self._file, *args, **fields)
         except (OSError, sqlite3.Error) as fault:
             raise AuscultError(f"the past cannot be read: {fault}") from fault
 
@@ -267,29 +237,19 @@ class HistoryRecorder:
         try:
             if events:
                 self._file.tell(events)
-        except BaseException:
-            self._put_back(taken)
-            raise
-        if events:
-            with self._lock:
-                for event in events:
-                    # What is full has dropped its oldest meanwhile.
-                    if self._events and self._events[0] == event:
-                        self._events.popleft()
-        if not taken:
-            return
-        try:
-            self._file.add(taken)
+                with self._lock:
+                    for event in events:
+                        # What is full has dropped its oldest meanwhile.
+                        if self._events and self._events[0] == event:
+                            self._events.popleft()
+            if taken:
+                self._file.add(taken)
         except BaseException:
             self._put_back(taken)
             raise
 
     def _put_back(self, taken: dict[Key, Bucket]) -> None:
         with self._lock:
-            newer = self.waiting
-            for key, bucket in newer.items():
-                if key in taken:
-                    taken[key].join(bucket)
-                else:
-                    taken[key] = bucket
+            for key, newer in self.waiting.items():
+                taken.setdefault(key, Bucket()).join(newer)
             self.waiting = taken

@@ -16,7 +16,8 @@ from agent.history.store import KEPT, PastFile, Told
 
 # What an operator's word begins and ends.
 _STARTS = {"muted": "unmuted", "shelved": "unshelved"}
-_RAISING = frozenset({"raised", "alert", "realarm"})
+# Events that say why.
+RAISING = frozenset({"raised", "alert", "realarm"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ def explain_stretch(
             f"{total.exceeded * share:.0f} s were above it"
         )
     parts += held
-    raised = [event for event in inside if event.kind in _RAISING]
+    raised = [event for event in inside if event.kind in RAISING]
     if raised:
         parts.append(f"{plural(len(raised), 'alarm event')} told: see the events")
     elif total.level == Level.ALARM.rank:

@@ -9,6 +9,7 @@ from typing import Any
 
 from agent.config.decide import DecideConfig
 from agent.history.recorder import HistoryRecorder
+from agent.history.why import why_of
 from agent.request.commands import Handler
 
 
@@ -23,7 +24,7 @@ def why_handler(history: HistoryRecorder, decide: Mapping[str, DecideConfig]) ->
     def why(fields: Mapping[str, Any]) -> Mapping[str, Any]:
         name = fields["machine"]
         end = time.time() if fields["end"] is None else fields["end"]
-        found = history.why(name, fields["begin"], end, decide[name])
+        found = history.ask(why_of, name, fields["begin"], end, decide[name])
         # The rest in text: an answer over MQTT has a bound.
         return asdict(found) | {
             "events": list(found.events[-50:]),

@@ -33,6 +33,7 @@ from agent.evidence.record import (
     read_record,
 )
 from agent.evidence.spectrogram import spectrogram_png, thumbnail_png
+from agent.history.store import PastFile
 from agent.publish.messages import figures
 from agent.publish.payloads import Alarm
 from agent.web.alarm_models import AlarmDetail, AlarmList, AlarmQuery, AlarmSummary, Neighbour
@@ -249,7 +250,7 @@ class AlarmDesk:
     def _ends(self, machine: str) -> dict[str, int]:
         """When alarms were cleared: also long after their sound was kept, or before a restart."""
         try:
-            return self._backend.history.ends(machine)
+            return self._backend.history.ask(PastFile.ends, machine)
         except AuscultError as fault:
             log.debug("%s", fault)
             return {}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from agent.core.clock import utc
+from agent.history.store import PastFile
 from agent.web.backend import Backend
 from agent.web.endpoint import Asked, Endpoint
 from agent.web.overview_models import LastEvent, MachineDay, Overview
@@ -49,7 +50,7 @@ def _last(backend: Backend, machine: str) -> LastEvent | None:
                 time=data["time"], area=told.message["type"].split(".")[1], event=data["event"],
                 operator=data.get("operator", ""),
             )  # fmt: skip
-    kept = backend.history.last_told(machine)
+    kept = backend.history.ask(PastFile.last_told, machine)
     if kept is None:
         return None
     return LastEvent(

@@ -14,6 +14,7 @@ from agent.config.decide import DecideConfig
 from agent.core.clock import utc
 from agent.core.errors import AuscultError
 from agent.history.recorder import HistoryRecorder
+from agent.history.why import why_of
 from agent.request.commands import COMMANDS
 from agent.request.why import why_handler
 
@@ -45,7 +46,7 @@ def operate(history, at, kind, **fields):
 
 
 def asked(history, seconds=100):
-    return history.why("pump", NOW, NOW + seconds, DECIDE)
+    return history.ask(why_of, "pump", NOW, NOW + seconds, DECIDE)
 
 
 def test_too_little_evidence_is_told_in_seconds(history):
@@ -105,7 +106,7 @@ def test_events_outlive_a_restart_and_are_not_told_twice(history, tmp_path):
     operate(history, 5, "raised", alarm_id="a1")
     asked(history)
     again = HistoryRecorder(tmp_path / "history" / "history.db")
-    assert len(again.why("pump", NOW, NOW + 100, DECIDE).events) == 1
+    assert len(again.ask(why_of, "pump", NOW, NOW + 100, DECIDE).events) == 1
 
 
 def test_the_command_answers_over_mqtt_and_api_alike(history):
