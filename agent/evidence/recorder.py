@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from soundfile import SoundFileError
@@ -44,18 +45,15 @@ class _Note:
 
     index: int
     monotonic: float
-    seconds: float
+    end: float  # monotonic
     wall: float
-    validity: str
+    end_wall: float
     threshold: float
-    score: float | None
-    exceeded: bool
-    neighbour: str
-    neighbour_start: float | None
     joined: bool
     scale: Scale | None
     offset_db: float
     bands_db: Points
+    judged: JudgedWindow  # wherever it is in the sound
 
 
 @dataclass(slots=True)
@@ -64,15 +62,8 @@ class _Open:
 
     alarm_id: str
     folder: Path
-    raised: float  # monotonic, end of the window that raised it
-    raised_wall: float
-    threshold: float
-    score: float | None
+    raised: _Note  # by which
     until: float  # monotonic
-    reference: str
-    scale: Scale | None
-    offset_db: float
-    bands_db: Points
     cleared_wall: float | None = field(default=None)
     account: Account | None = field(default=None)
     explained: float = field(default=0.0)  # monotonic, start of the window that was explained
@@ -160,34 +151,23 @@ class EvidenceRecorder:
             AuscultError: It is not held any more, was invalid, or cannot be written.
         """
         note = next((one for one in list(self._notes) if one.index == index), None)
-        end = 0.0 if note is None else note.monotonic + note.seconds
-        clip = None if note is None else self._ring.cut(note.monotonic, end)
+        clip = None if note is None else self._ring.cut(note.monotonic, note.end)
         if note is None or clip is None or not _judged(note, clip).whole:
             raise AuscultError(
                 f"window {index} is not held any more",
                 remedy="Answer within a minute, or answer its alarm.",
             )
-        if note.score is None:
-            raise AuscultError(f"window {index} could not be judged: {note.validity}")
+        if note.judged.score is None:
+            raise AuscultError(f"window {index} could not be judged: {note.judged.validity}")
         # A restart counts windows from 0 again: the time tells two of a number apart.
         name = f"{WINDOW_PREFIX}{index}-{int(note.wall)}"
-        record = EvidenceRecord(
-            alarm_id=name,
-            device=self._device,
-            machine=self._machine,
-            raised=utc(note.wall + note.seconds),
-            raised_at=round(clip.seconds, 6),
+        record = self._record(
+            name,
+            note,
+            clip,
+            clip.seconds,
             complete=True,
             asked=True,
-            threshold=note.threshold,
-            score=note.score,
-            scale=note.scale,
-            level_offset_db=note.offset_db,
-            bands_db=note.bands_db,
-            sound_start=utc(clip.wall),
-            rate=clip.rate,
-            seconds=round(clip.seconds, 6),
-            sound="kept" if self._writer.config.sound == "keep" else "none",
             windows=(_judged(note, clip),),
         )
         folder = alarm_folder(self._writer.root, self._machine, name)
@@ -203,12 +183,12 @@ class EvidenceRecorder:
     def close(self) -> None:
         """Write what was heard of an alarm that still lasts; the pipeline has ended."""
         if self._open is not None:
-            self._write(self._open, self._notes[-1].monotonic + self._notes[-1].seconds)
+            self._write(self._open, self._notes[-1].end)
             self._open = None
 
     def _begin(self, decision: Decision) -> None:
         self._last_id, self._reference = decision.alarm_id, ""
-        window = decision.score.window
+        note = self._notes[-1]
         try:
             folder = alarm_folder(self._writer.root, self._machine, decision.alarm_id)
         except AuscultError as fault:
@@ -219,20 +199,9 @@ class EvidenceRecorder:
             # The alarm outlived a restart: what was kept when it was raised stays.
             self._reference = reference
             return
-        opened = _Open(
-            decision.alarm_id,
-            folder,
-            window.end_monotonic,
-            window.end_wall,
-            decision.threshold,
-            decision.score.value,
-            window.end_monotonic + self._writer.config.during_seconds,
-            reference,
-            decision.scale,
-            decision.score.offset_db,
-            decision.score.bands_db,
-        )
-        if self._write(opened, window.end_monotonic, complete=False):
+        until = note.end + self._writer.config.during_seconds
+        opened = _Open(decision.alarm_id, folder, note, until)
+        if self._write(opened, note.end, complete=False):
             self._open = opened
             self._reference = reference
 
@@ -242,34 +211,24 @@ class EvidenceRecorder:
             self._write(opened, min(opened.until, window.end_monotonic))
 
     def _write(self, opened: _Open, end: float, *, complete: bool = True) -> bool:
-        begin = opened.raised - self._writer.config.before_seconds
+        begin = opened.raised.end - self._writer.config.before_seconds
         clip = self._ring.cut(begin, end)
         if clip is None:
             log.warning("%s: no evidence: the sound is no longer held", self._machine)
             self._writer.skipped += 1
             return False
-        record = EvidenceRecord(
-            alarm_id=opened.alarm_id,
-            device=self._device,
-            machine=self._machine,
-            raised=utc(opened.raised_wall),
-            raised_at=round(clip.place(opened.raised), 6),
+        record = self._record(
+            opened.alarm_id,
+            opened.raised,
+            clip,
+            clip.place(opened.raised.end),
             cleared=None if opened.cleared_wall is None else utc(opened.cleared_wall),
             complete=complete,
-            threshold=opened.threshold,
-            score=opened.score,
-            scale=opened.scale,
-            level_offset_db=opened.offset_db,
-            bands_db=opened.bands_db,
-            sound_start=utc(clip.wall),
-            rate=clip.rate,
-            seconds=round(clip.seconds, 6),
-            sound="kept" if self._writer.config.sound == "keep" else "none",
             lost=tuple(LostSound(at=gap.at, seconds=gap.seconds) for gap in clip.gaps),
             windows=tuple(
                 _judged(note, clip)
                 for note in self._notes
-                if note.monotonic + note.seconds > clip.monotonic and note.monotonic < end
+                if note.end > clip.monotonic and note.monotonic < end
             ),
         )
         account = opened.account
@@ -283,6 +242,28 @@ class EvidenceRecorder:
         record = record.model_copy(update={"explanation": account.explanation, "unusual": unusual})
         return self._writer.offer(
             Job(opened.folder, clip, record, account.spectrum, framed, self._redact)
+        )
+
+    def _record(
+        self, name: str, note: _Note, clip: Clip, raised_at: float, **rest: Any
+    ) -> EvidenceRecord:
+        """What is written of a clip, kept because of one window of it."""
+        return EvidenceRecord(
+            alarm_id=name,
+            device=self._device,
+            machine=self._machine,
+            raised=utc(note.end_wall),
+            raised_at=round(raised_at, 6),
+            threshold=note.threshold,
+            score=note.judged.score,
+            scale=note.scale,
+            level_offset_db=note.offset_db,
+            bands_db=note.bands_db,
+            sound_start=utc(clip.wall),
+            rate=clip.rate,
+            seconds=round(clip.seconds, 6),
+            sound="kept" if self._writer.config.sound == "keep" else "none",
+            **rest,
         )
 
 
@@ -299,47 +280,37 @@ def _cells(found: UnusualMap, start: float, *, by_patches: bool) -> UnusualCells
 
 
 def _note(decision: Decision, rows: Sequence[Row]) -> _Note:
-    score = decision.score
+    score, window = decision.score, decision.score.window
     row = None
     if score.neighbour is not None and 0 <= score.neighbour < len(rows):
         row = rows[score.neighbour]
-    return _Note(
-        score.window.index,
-        score.window.monotonic,
-        score.window.seconds,
-        score.window.wall,
-        score.window.validity.value,
-        decision.threshold,
-        score.value,
-        decision.exceeded,
-        row.source if row else "",
-        row.start if row else None,
-        score.window.joined,
-        decision.scale,
-        score.offset_db,
-        score.bands_db,
+    judged = JudgedWindow(
+        start=0.0,
+        seconds=window.seconds,
+        time=utc(window.wall),
+        validity=window.validity.value,
+        score=score.value,
+        exceeded=decision.exceeded,
+        whole=False,
+        neighbour=row.source if row else "",
+        neighbour_start=row.start if row else None,
     )
+    return _Note(
+        window.index, window.monotonic, window.end_monotonic, window.wall, window.end_wall,
+        decision.threshold, window.joined, decision.scale, score.offset_db,
+        score.bands_db, judged,
+    )  # fmt: skip
 
 
 def _judged(note: _Note, clip: Clip) -> JudgedWindow:
     start = clip.place(note.monotonic)
-    end = clip.place(note.monotonic + note.seconds)
+    end = clip.place(note.end)
     slack = 1.5 / clip.rate
     # One joined of several runs is no stretch of the sound that is kept.
     whole = (
         not note.joined
         and start >= -slack
         and end <= clip.seconds + slack
-        and end - start > note.seconds - slack
+        and end - start > note.judged.seconds - slack
     )
-    return JudgedWindow(
-        start=round(start, 6),
-        seconds=note.seconds,
-        time=utc(note.wall),
-        validity=note.validity,
-        score=note.score,
-        exceeded=note.exceeded,
-        whole=whole,
-        neighbour=note.neighbour,
-        neighbour_start=note.neighbour_start,
-    )
+    return note.judged.model_copy(update={"start": round(start, 6), "whole": whole})
