@@ -65,7 +65,8 @@ class Extensions:
             changed=changed,
         )
         self._writer = EvidenceWriter(state / "evidence", config.evidence, pictured=pictured)
-        self._collector = Collector(
+        #: Who records on this device.
+        self.collector = Collector(
             state,
             config.device_name,
             config.names,
@@ -144,7 +145,7 @@ class Extensions:
 
     def keeping(self) -> Keeping:
         """What is kept and was exchanged so far, for the metrics."""
-        swapper, writer, upkeep = self.swapper, self._writer, self._collector.upkeep
+        swapper, writer, upkeep = self.swapper, self._writer, self.collector.upkeep
         return Keeping(
             bundles={machine: _use(swapper.bundle(machine)) for machine in self._judging},
             swapped=swapper.swapped,
@@ -156,11 +157,6 @@ class Extensions:
             collected_unused=upkeep.removed_unused,
             collected_bytes=upkeep.kept_bytes,
         )
-
-    @property
-    def collector(self) -> Collector:
-        """Who records on this device."""
-        return self._collector
 
     def bundle(self, machine: str) -> Bundle | None:
         """The bundle that a machine uses now; None when there is none yet."""
@@ -185,7 +181,7 @@ class Extensions:
 
     def observers(self, machine: str) -> Sequence[PipelineObserver]:
         """The observers that listen in on a machine."""
-        observers: list[PipelineObserver] = [self._collector.observers[machine]]
+        observers: list[PipelineObserver] = [self.collector.observers[machine]]
         if not self._config.evidence.enabled:
             return [*observers, Explainer()]
         config = self._config.machine(machine)
@@ -206,7 +202,7 @@ class Extensions:
     def handlers(self) -> Mapping[str, Handler]:
         """Commands carried out here."""
         return {
-            **self._collector.handlers(),
+            **self.collector.handlers(),
             "feedback": feedback_handler(
                 self._config.state_path / "evidence",
                 self._keep_window if self._config.evidence.enabled else None,
@@ -230,7 +226,7 @@ class Extensions:
 
     def attend(self) -> None:
         """Begin to collect and to watch for bundles; once the pipelines run."""
-        self._collector.start()
+        self.collector.start()
         self.swapper.start()
 
     def settle(self) -> None:
@@ -239,7 +235,7 @@ class Extensions:
 
     def stop(self) -> None:
         """Write what is to be kept, and free the bundles; after the pipelines."""
-        self._collector.stop()
+        self.collector.stop()
         self._writer.stop()
         for machine in self._judging:
             bundle = self.swapper.bundle(machine)

@@ -252,7 +252,7 @@ class Agent:
             time=utc(time.time()),
             clock=WALL_CLOCK.quality,
             uptime_seconds=round(time.monotonic() - self._began, 1),
-            broker=None if broker is None else broker.broker,
+            broker=None if broker is None else broker.sender.broker,
             connected=None if broker is None else broker.wait_connected(0.0),
             reconnects=0 if broker is None else broker.reconnects,
             outbox=None if broker is None else broker.outbox_health(),
@@ -309,7 +309,7 @@ class Agent:
     def _broker_away(self) -> float | None:
         """For how long the broker has been away, seconds; None while it is there, or is none."""
         broker = self._broker
-        return None if broker is None else away_for(broker.away_since)
+        return None if broker is None else away_for(broker.sender.away_since)
 
     def _bundle_changed(self, machine: str, bundle: Bundle | None = None) -> None:  # noqa: ARG002
         if self._broker is not None:

@@ -44,8 +44,10 @@ class Runs:
         self._frame, self._rate, self._edges = frame_samples, rate, edges
         self._settle = settle_seconds
         self._unlearnt = (unlearnt_start, unlearnt_stop)
-        self._began: int | None = None  # of the present run
-        self._settled = 0  # from where on its sound is settled
+        #: Where the present run began; None while the machine stands still.
+        self.began: int | None = None
+        #: Where the present run's settled sound begins.
+        self.settled = 0
         self._stills = 0  # still frames in a row
         self._whole = False  # its start was heard
         self._new = True
@@ -54,24 +56,14 @@ class Runs:
         self.end = 0  # of the latest frame
 
     @property
-    def began(self) -> int | None:
-        """Where the present run began; None while the machine stands still."""
-        return self._began
-
-    @property
     def steady(self) -> bool:
         """Whether it runs, in the latest frame too."""
-        return self._began is not None and self._stills == 0
+        return self.began is not None and self._stills == 0
 
     @property
     def known_running(self) -> int:
         """Where the latest frame ends in which it ran; of use while it runs."""
         return self.end - self._stills * self._frame
-
-    @property
-    def settled(self) -> int:
-        """Where the present run's settled sound begins."""
-        return self._settled
 
     @property
     def start_seconds(self) -> float:
@@ -107,7 +99,7 @@ class Runs:
             Where a run ended, when this frame shows that one did.
         """
         self.end = start + self._frame
-        if self._began is None:
+        if self.began is None:
             if not still:
                 self._begin(start, whole=True)
                 self._keep(levels)
@@ -118,7 +110,7 @@ class Runs:
             return None
         ended = self.end - STOP_FRAMES * self._frame
         self._learn()
-        self._began = None
+        self.began = None
         return ended
 
     def resume(self, start: int, *, unknown: bool) -> None:
@@ -133,14 +125,14 @@ class Runs:
         if unknown:
             self._begin(start, whole=False)
         elif first:  # nothing says that it stands still, or starts up
-            self._began = self._settled = start
-        elif self._began is not None:
-            self._settled = max(self._settled, start)
+            self.began = self.settled = start
+        elif self.began is not None:
+            self.settled = max(self.settled, start)
             self._whole = False
 
     def _begin(self, start: int, *, whole: bool) -> None:
-        self._began, self._stills, self._whole = start, 0, whole
-        self._settled = start + round(self.start_seconds * self._rate)
+        self.began, self._stills, self._whole = start, 0, whole
+        self.settled = start + round(self.start_seconds * self._rate)
         self._first = []
         self._last.clear()
 

@@ -73,18 +73,14 @@ class RunningSound:
         self._window, self._rate = window_samples, rate
         self._fade = max(1, round(_FADE_SECONDS * rate))
         self._stretches: deque[_Stretch] = deque()
-        self._skipped = 0.0
+        #: Seconds that the machine has stood between its runs so far.
+        self.skipped = 0.0
         self._taken = 0  # where what was ever taken ends, also what was cut off again
 
     @property
     def end(self) -> int:
         """Where the latest of it ends; 0 without any."""
         return self._stretches[-1].end if self._stretches else 0
-
-    @property
-    def skipped(self) -> float:
-        """Seconds that the machine has stood between its runs so far."""
-        return self._skipped
 
     def add(self, start: int, samples: Samples) -> None:
         """Take settled sound; what doesn't begin where the latest ends is another run's.
@@ -97,8 +93,8 @@ class RunningSound:
             return
         if not self._stretches or start != self._stretches[-1].end:
             if self._taken:
-                self._skipped += max(0, start - self._taken) / self._rate
-            self._stretches.append(_Stretch(start, start, self._skipped))
+                self.skipped += max(0, start - self._taken) / self._rate
+            self._stretches.append(_Stretch(start, start, self.skipped))
         self._stretches[-1].append(samples.copy())
         self._taken = self.end
         # Windows end at or before the latest sample, by no more than the sound just taken.

@@ -51,7 +51,8 @@ class OutboxFile:
         self._tell_at = 0.0
         self._damage_at = -_DAMAGE_SECONDS
         self._failing = False
-        self._closed = False
+        #: Whether `release` has ended its use.
+        self.closed = False
         #: Openings so far.
         self.generation = 0
         #: Times that the disk refused.
@@ -65,11 +66,6 @@ class OutboxFile:
         return self._db is not None
 
     @property
-    def closed(self) -> bool:
-        """Whether `release` has ended its use."""
-        return self._closed
-
-    @property
     def resting(self) -> bool:
         """Whether the disk refused a moment ago, and is to be left alone."""
         return time.monotonic() < self._retry_at
@@ -81,12 +77,12 @@ class OutboxFile:
             ConfigError: Another process uses it.
             OSError: The folder cannot be written to.
         """
-        self._closed = False
+        self.closed = False
         self._held = lock(self.path.with_name("outbox.lock"))
 
     def release(self) -> None:
         """Close it for good, and leave the folder to others."""
-        self._closed = True
+        self.closed = True
         self.shut()
         if self._held is not None:
             self._held.close()
@@ -112,7 +108,7 @@ class OutboxFile:
         """
         if self._db is not None:
             return self._db
-        if self._closed:
+        if self.closed:
             raise sqlite3.OperationalError("the outbox is closed")
         if self.resting:
             raise _NotYetError
@@ -155,7 +151,7 @@ class OutboxFile:
         Returns:
             Whether to try again at once: the file was damaged in use, and a new one can begin.
         """
-        if isinstance(fault, _NotYetError) or self._closed:
+        if isinstance(fault, _NotYetError) or self.closed:
             return False
         self.failures += 1
         now = time.monotonic()

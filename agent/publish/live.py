@@ -48,11 +48,13 @@ class LiveBoard:
 
     def __init__(self, *, recent: int = _RECENT, events: int = _EVENTS) -> None:
         self._changed = threading.Condition()
-        self._number = 0
+        #: Of the latest message; 0 before the first.
+        self.number = 0
         self._recent: deque[Told] = deque(maxlen=recent)
         self._events: deque[Told] = deque(maxlen=events)
         self._latest: dict[tuple[str, str], Told] = {}
-        self._closed = False
+        #: Whether the agent is ending: no more messages come.
+        self.closed = False
 
     def start(self) -> None:
         """Begin: readers may come at any time."""
@@ -61,24 +63,14 @@ class LiveBoard:
         """Take each message."""
         with self._changed:
             for kind, message in telling.messages:
-                self._number += 1
-                told = Told(self._number, kind.topic, telling.machine, message)
+                self.number += 1
+                told = Told(self.number, kind.topic, telling.machine, message)
                 self._recent.append(told)
                 if kind.route.promise is Promise.EVENT:
                     self._events.append(told)
                 else:
                     self._latest[telling.machine, kind.topic] = told
             self._changed.notify_all()
-
-    @property
-    def number(self) -> int:
-        """Of the latest message; 0 before the first."""
-        return self._number
-
-    @property
-    def closed(self) -> bool:
-        """Whether the agent is ending: no more messages come."""
-        return self._closed
 
     def latest(self) -> Mapping[str, Mapping[str, Message]]:
         """By machine and kind, the latest `score`, `alarm`, `sensor` and `drift`."""
@@ -102,8 +94,8 @@ class LiveBoard:
             seconds: Wait for one so long when there is none.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._number > number or self._closed, seconds)
-            newer = min(self._number - number, len(self._recent))
+            self._changed.wait_for(lambda: self.number > number or self.closed, seconds)
+            newer = min(self.number - number, len(self._recent))
             if newer <= 0:
                 return ()
             return tuple(self._recent)[-newer:]
@@ -111,7 +103,7 @@ class LiveBoard:
     def stop(self) -> None:
         """Let every reader go. Idempotent."""
         with self._changed:
-            self._closed = True
+            self.closed = True
             self._changed.notify_all()
 
     def state(self) -> str:

@@ -102,29 +102,14 @@ class MqttPublisher:
         self._health_due = 0.0
 
     @property
-    def broker(self) -> str:
-        """`host:port`, for people."""
-        return self.sender.broker
-
-    @property
     def refused(self) -> int:
         """Messages that the broker refused."""
         return self.sender.refusals.count
 
     @property
-    def away_since(self) -> float | None:
-        """Monotonic time since which the broker is away; None while it is there."""
-        return self.sender.away_since
-
-    @property
-    def connections(self) -> int:
-        """Connections so far."""
-        return self.sender.connections
-
-    @property
     def reconnects(self) -> int:
         """Connections after the first."""
-        return max(0, self.connections - 1)
+        return max(0, self.sender.connections - 1)
 
     def outbox_health(self) -> OutboxHealth:
         """How delivery goes."""
@@ -200,10 +185,12 @@ class MqttPublisher:
         if pending := self.outbox.pending_events():
             log.warning(
                 "%s: %d alarm events were not delivered; they are kept for the next start",
-                self.broker, pending,
+                self.sender.broker, pending,
             )  # fmt: skip
         if lost := self.outbox.store.unsaved:
-            log.error("%s: %d alarm events are lost: the disk refused them", self.broker, lost)
+            log.error(
+                "%s: %d alarm events are lost: the disk refused them", self.sender.broker, lost
+            )
 
     def state(self) -> str:
         """Connected or since when not, and what waits or was dropped."""

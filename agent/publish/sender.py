@@ -91,6 +91,7 @@ class Sender:
         self.refusals = Refusals(self.broker)
         #: Monotonic time since which the broker is away; None while it is there.
         self.away_since: float | None = None
+        #: Connections so far.
         self.connections = 0
 
     @property

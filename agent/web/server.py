@@ -35,12 +35,8 @@ class WebServer:
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
         self._stopping = False
-        self._port: int | None = None
-
-    @property
-    def port(self) -> int | None:
-        """The port listened on; None when there is none."""
-        return self._port
+        #: The port listened on; None when there is none.
+        self.port: int | None = None
 
     def start(self) -> None:
         """Begin to serve. A port that cannot be had is told, and done without.
@@ -56,7 +52,7 @@ class WebServer:
             # Machines must be listened to whether or not anybody looks at it.
             log.warning("web: cannot listen on %s port %d: %s", config.host, config.port, fault)
             return
-        self._port = int(listening.getsockname()[1])
+        self.port = int(listening.getsockname()[1])
         app = build_app(self._backend, passwords, lambda: self._stopping)
         door = Door(affordable(), None if config.behind_proxy else MOST_OF_CLIENT)
         self._server = uvicorn.Server(
@@ -77,7 +73,7 @@ class WebServer:
                 break
             time.sleep(0.01)
         host = f"[{config.host}]" if ":" in config.host else config.host
-        log.info("web: http://%s:%d/", host, self._port)
+        log.info("web: http://%s:%d/", host, self.port)
 
     def stop(self) -> None:
         """End it. Idempotent."""

@@ -62,7 +62,8 @@ class SoundFeed:
         self._ears: list[deque[bytes]] = []
         #: Samples a second of what was heard last; 0 before.
         self.rate = 0
-        self._number = 0
+        #: Of the latest column.
+        self.number = 0
 
     def hear(self, block: AudioBlock) -> None:
         """Take a captured block, when somebody watches."""
@@ -115,11 +116,6 @@ class SoundFeed:
     def close(self) -> None:
         """The pipeline has ended; another may begin."""
 
-    @property
-    def number(self) -> int:
-        """Of the latest column."""
-        return self._number
-
     @contextmanager
     def watch(self) -> Iterator[None]:
         """Somebody watches."""
@@ -153,10 +149,10 @@ class SoundFeed:
         for n in range(whole):
             piece: Samples = np.nan_to_num(samples[n * size : (n + 1) * size])
             level = measure(piece)
-            self._number += 1
+            self.number += 1
             self._columns.append(
                 Column(
-                    self._number,
+                    self.number,
                     wall + n * size / block.rate,
                     block.rate,
                     round(max(level.rms, -200.0), 1),

@@ -257,7 +257,7 @@ def test_no_event_is_lost_over_restarts_under_load(tmp_path, publisher_on):
             time.sleep(0.05)
         assert publisher.outbox.pending_events() == 0
         live.wait("event", lambda m: m["id"] == "a399-raised")
-        assert publisher.connections == 3
+        assert publisher.sender.connections == 3
         ids = [message["id"] for message in live.of("event")]
         assert sorted(set(ids), key=ids.index) == sorted(set(ids), key=lambda i: int(i[1:-7]))
 
@@ -367,7 +367,7 @@ def test_an_event_larger_than_the_broker_takes_holds_no_other_up(tmp_path, publi
         tell(publisher, replace(raised(0, "a"), note="x" * 4000))
         tell(publisher, raised(1, "b"))
         live.wait("pump/event", lambda m: m["id"] == "b-raised")
-        assert publisher.connections == 1
+        assert publisher.sender.connections == 1
         assert publisher.outbox.pending_events() >= 1  # kept, should the limit be raised
         assert "the broker takes 3000 at most" in caplog.text
 

@@ -38,7 +38,7 @@ def test_acknowledgements_that_never_come_make_the_connection_anew(
         bad.drop_acknowledgements = True
         for n in range(30):  # more than may be under way
             tell(publisher, raised(n, f"a{n}"))
-        until(lambda: publisher.connections >= 2)
+        until(lambda: publisher.sender.connections >= 2)
         assert "has not acknowledged a message for" in caplog.text
         bad.drop_acknowledgements = False
         until(lambda: publisher.outbox.pending_events() == 0)
@@ -64,9 +64,9 @@ def test_an_event_that_ends_the_connection_is_shortened_and_holds_no_other_up(
         assert (short["data"]["event"], short["data"]["alarm_id"]) == ("raised", "b")
         assert events["a-raised"]["shortened"] is None
         assert "ends the connection over the event b-raised" in caplog.text
-        connections = publisher.connections
+        connections = publisher.sender.connections
         time.sleep(2)
-        assert publisher.connections == connections
+        assert publisher.sender.connections == connections
 
 
 def test_what_cannot_be_shortened_enough_is_set_aside(broker, publisher_on, caplog):
@@ -89,9 +89,9 @@ def test_a_state_that_ends_the_connection_is_left_out(broker, publisher_on, capl
         tell(publisher, raised(0, "a"))
         live.wait("pump/event", lambda event: event["id"] == "a-raised", seconds=60)
         until(lambda: "messages of that topic and size are left out" in caplog.text)
-        connections = publisher.connections
+        connections = publisher.sender.connections
         time.sleep(2)
-        assert publisher.connections <= connections + 1
+        assert publisher.sender.connections <= connections + 1
 
 
 def test_mqtt_5_is_tried_again_at_the_next_connection(broker, publisher_on, caplog):
@@ -103,7 +103,7 @@ def test_mqtt_5_is_tried_again_at_the_next_connection(broker, publisher_on, capl
         assert "no way to say that a message was refused" in caplog.text
         bad.hang_up_on = b"dev/pump/alarm"
         tell(publisher, raised(0, "a"))
-        until(lambda: publisher.connections >= 2)
+        until(lambda: publisher.sender.connections >= 2)
         assert bad.versions[:3] == [5, 4, 5]
         # A CONNACK that comes late, but comes, is waited for.
         bad.hang_up_on, bad.connack_delays, before = b"", [3.5], len(bad.versions)
@@ -152,7 +152,7 @@ def test_two_clients_of_one_id_are_named_and_back_off(broker, publisher_on, vers
     time.sleep(20)
     assert "client id, 'same'" in caplog.text
     # Once a second each, it would be some forty.
-    assert sum(publisher.connections for publisher in both) < 20
+    assert sum(publisher.sender.connections for publisher in both) < 20
 
 
 def test_a_session_that_is_taken_over_is_named_and_both_wait_longer(broker, publisher_on, caplog):
@@ -163,7 +163,7 @@ def test_a_session_that_is_taken_over_is_named_and_both_wait_longer(broker, publ
         time.sleep(8)
         assert "another client has taken our session over" in caplog.text
         assert "'same'" in caplog.text
-        assert publisher.connections <= 4
+        assert publisher.sender.connections <= 4
 
 
 class Requests:
