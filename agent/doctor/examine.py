@@ -22,7 +22,6 @@ from agent.config.commands import CommandsConfig
 from agent.core.clock import kernel_synchronised
 from agent.core.errors import AudioError, AuscultError
 from agent.core.said import read_said
-from agent.core.secret_file import open_to_all
 from agent.core.text import plural
 from agent.decide.thresholds import find_thresholds
 from agent.deploy.trust import Opening, TrustedBundle
@@ -55,7 +54,7 @@ def examine(path: Path) -> Iterator[Finding]:
     try:
         config = load_config(path)
     except AuscultError as fault:
-        yield _failed("configuration", fault)
+        yield Finding.failed("configuration", fault)
         return
     names = ", ".join(machine.name for machine in config.machines)
     yield Finding("configuration", Grade.OK, f"{path}: listens to {names}")
@@ -206,7 +205,7 @@ def check_key(path: Path) -> Finding:
     try:
         key = load_public(path)
     except AuscultError as fault:
-        return _failed("public key", fault)
+        return Finding.failed("public key", fault)
     text = f"{path}: only bundles signed with the other half of {fingerprint(key)} are opened"
     return Finding("public key", Grade.OK, text)
 
@@ -217,15 +216,9 @@ def check_operators_token(config: CommandsConfig) -> Finding:
     assert place is not None
     try:
         check_token(config)
-        for_all = open_to_all(place)
     except AuscultError as fault:
-        return _failed(name, fault)
-    if for_all:
-        return Finding(
-            name, Grade.WARN, f"{place}: every user of this device can read it",
-            f"chmod 600 {place}",
-        )  # fmt: skip
-    return Finding(name, Grade.OK, f"{place}: readable; over MQTT it takes TLS to stay secret")
+        return Finding.failed(name, fault)
+    return Finding.of_secret(name, place, "readable; over MQTT it takes TLS to stay secret")
 
 
 def check_bundle(config: AgentConfig, machine: MachineConfig) -> tuple[Finding, float]:
@@ -252,7 +245,7 @@ def check_bundle(config: AgentConfig, machine: MachineConfig) -> tuple[Finding, 
     try:
         bundle = trusted.open_wanted()
     except AuscultError as fault:
-        return _failed(name, fault), 0.0
+        return Finding.failed(name, fault), 0.0
     try:
         manifest = bundle.manifest
         proved = "verified" if opening.public_key is None else "verified, its signature too"
@@ -304,7 +297,7 @@ def check_microphone(config: AgentConfig, machine: MachineConfig) -> Finding:
     try:
         found = check_source(source)
     except AudioError as fault:
-        return _failed(name, fault)
+        return Finding.failed(name, fault)
     except OSError as fault:  # PortAudio's library is not installed
         return Finding(
             name, Grade.FAIL, str(fault), "Install PortAudio: apt-get install libportaudio2"
@@ -312,8 +305,3 @@ def check_microphone(config: AgentConfig, machine: MachineConfig) -> Finding:
     if found.doubt:
         return Finding(name, Grade.WARN, f"{found.text}: {found.doubt}", found.remedy)
     return Finding(name, Grade.OK, found.text)
-
-
-def _failed(name: str, fault: AuscultError) -> Finding:
-    where = f"{fault.where}: " if fault.where else ""
-    return Finding(name, Grade.FAIL, f"{where}{fault.problem}", fault.remedy)

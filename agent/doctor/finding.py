@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 
+from agent.core.errors import AuscultError
+from agent.core.secret_file import open_to_all
 from agent.core.text import redacted, visible
 
 
@@ -36,3 +39,17 @@ class Finding:
         """Take out passwords, and what acts upon a terminal: all of it is printed."""
         for name in ("name", "text", "remedy"):
             object.__setattr__(self, name, visible(redacted(getattr(self, name)), keep="\n"))
+
+    @classmethod
+    def failed(cls, name: str, fault: AuscultError) -> Finding:
+        """What a fault says."""
+        where = f"{fault.where}: " if fault.where else ""
+        return cls(name, Grade.FAIL, f"{where}{fault.problem}", fault.remedy)
+
+    @classmethod
+    def of_secret(cls, name: str, path: Path, text: str, remedy: str = "") -> Finding:
+        """A file that is read, with what else to say of it where not everybody can read it."""
+        if open_to_all(path):
+            text, remedy = "every user of this device can read it", f"chmod 600 {path}"
+            return cls(name, Grade.WARN, f"{path}: {text}", remedy)
+        return cls(name, Grade.OK, f"{path}: {text}", remedy)

@@ -32,9 +32,8 @@ def check_notify(config: NotifyConfig) -> Iterator[Finding]:
     for file in dict.fromkeys(files):
         try:
             found = read_addresses(file)
-            open_to_all = bool(file.stat().st_mode & 0o007)
         except AuscultError as fault:
-            yield Finding(_NAME, Grade.FAIL, str(fault), fault.remedy)
+            yield Finding.failed(_NAME, fault)
             continue
         wrong = {
             number: why for number, why in enumerate(send(found, "", "", check=True), 1) if why
@@ -45,11 +44,6 @@ def check_notify(config: NotifyConfig) -> Iterator[Finding]:
                 _NAME, Grade.FAIL, f"{file}: {said}",
                 "Write it as Apprise's list of services says; `auscult notify` then tries it",
             )  # fmt: skip
-        elif open_to_all:
-            yield Finding(
-                _NAME, Grade.WARN, f"{file}: every user of this device can read it",
-                f"chmod 600 {file}",
-            )  # fmt: skip
         else:
             number = plural(len(found), "address", "addresses")
-            yield Finding(_NAME, Grade.OK, f"{file}: {number}, not tried: `auscult notify` does")
+            yield Finding.of_secret(_NAME, file, f"{number}, not tried: `auscult notify` does")

@@ -11,7 +11,6 @@ from http.client import HTTPConnection, HTTPException
 
 from agent.config.web import WebConfig
 from agent.core.errors import AuscultError
-from agent.core.secret_file import open_to_all
 from agent.doctor.finding import Finding, Grade
 from agent.web.password import read_passwords
 
@@ -63,21 +62,14 @@ def _password(config: WebConfig) -> Finding:
     before, log.disabled = log.disabled, True  # what it warns of is told here
     try:
         read_passwords(config.password_file)
-        for_all = open_to_all(config.password_file)
     except AuscultError as fault:
-        return Finding(name, Grade.FAIL, f"{fault.where}: {fault.problem}", fault.remedy)
+        return Finding.failed(name, fault)
     finally:
         log.disabled = before
-    if for_all:
-        return Finding(
-            name, Grade.WARN, f"{config.password_file}: every user of this device can read it",
-            f"chmod 600 {config.password_file}",
-        )  # fmt: skip
     if config.loopback or config.behind_proxy:
-        return Finding(name, Grade.OK, f"{config.password_file}: readable")
-    return Finding(
-        name, Grade.OK,
-        f"{config.password_file}: readable; it travels in plain HTTP",
+        return Finding.of_secret(name, config.password_file, "readable")
+    return Finding.of_secret(
+        name, config.password_file, "readable; it travels in plain HTTP",
         "Whoever listens on the network can read it: a reverse proxy with TLS is better",
     )  # fmt: skip
 

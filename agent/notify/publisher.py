@@ -235,12 +235,14 @@ def read_addresses(path: Path) -> tuple[str, ...]:
     except (OSError, UnicodeDecodeError) as fault:
         why = getattr(fault, "strerror", None) or "it is no UTF-8 text"
         raise ConfigError(
-            f"{path}: the addresses cannot be read: {why}",
+            f"the addresses cannot be read: {why}",
+            where=path,
             remedy="Write one address a line, readable by the agent.",
         ) from fault
     if not found:
         raise ConfigError(
-            f"{path}: no address is in it",
+            "no address is in it",
+            where=path,
             remedy="Write one a line, such as ntfys://ntfy.example/pumps; see the guide on "
             "notifications.",
         )

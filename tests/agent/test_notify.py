@@ -363,3 +363,12 @@ def test_a_machine_louder_for_good_is_notified_of_though_it_is_no_alarm(make, se
     tell(notifier, replace(event(EventKind.LEVEL_RETURNED, alarm=""), level_change_db=6.0))
     notifier.turn()
     assert {title for _, title, _ in sent.messages} == {"pump: level as before"}
+
+
+def test_the_doctor_tells_once_what_to_do_about_addresses_that_cannot_be_read(tmp_path):
+    (finding,) = check_notify(NotifyConfig(urls_file=tmp_path / "none"))
+    assert (
+        finding.text
+        == f"{tmp_path / 'none'}: the addresses cannot be read: No such file or directory"
+    )
+    assert finding.remedy == "Write one address a line, readable by the agent."
