@@ -8,6 +8,15 @@ from pydantic import Field
 
 from agent.config.scorer_knn import Common
 
+_Dims = Annotated[
+    int | None,
+    Field(
+        ge=1,
+        description="Principal directions kept, and the length of the rest as one more; null "
+        "for the embedding as it is",
+    ),
+]
+
 
 class MahalanobisConfig(Common):
     """Distance from the healthy mean (or from zero) in units of the healthy scatter."""
@@ -75,14 +84,7 @@ class DensitySoftmaxConfig(Common):
         float | None,
         Field(ge=0, le=1, description="Share of the scaled identity; null for Ledoit and Wolf's"),
     ] = None
-    dims: Annotated[
-        int | None,
-        Field(
-            ge=1,
-            description="Principal directions kept, and the length of the rest as one more; null "
-            "for the embedding as it is",
-        ),
-    ] = 32
+    dims: _Dims = 32
     spread: Annotated[
         float, Field(ge=0, description="Weight of the posterior's spread beside the total density")
     ] = 1.0
@@ -105,14 +107,7 @@ class MixtureConfig(Common):
     covariance: Annotated[
         Literal["full", "diag"], Field(description="Full covariances, or only their diagonals")
     ] = "diag"
-    dims: Annotated[
-        int | None,
-        Field(
-            ge=1,
-            description="Principal directions kept, and the length of the rest as one more; null "
-            "for the embedding as it is",
-        ),
-    ] = 16
+    dims: _Dims = 16
     floor: Annotated[
         float,
         Field(gt=0, description="Least variance, as a share of the standardised features'"),
@@ -135,14 +130,7 @@ class OneClassConfig(Common):
         float | None,
         Field(gt=0, description="Width of the kernel; null for 1 / (dimensions * variance)"),
     ] = None
-    dims: Annotated[
-        int | None,
-        Field(
-            ge=1,
-            description="Principal directions kept, and the length of the rest as one more; null "
-            "for the embedding as it is",
-        ),
-    ] = 32
+    dims: _Dims = 32
 
 
 class CoveringConfig(Common):

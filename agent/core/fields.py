@@ -40,6 +40,16 @@ RawScore = Annotated[
     Field(description="The score as the bundle's scorer gave it, on an axis of that bundle's own"),
 ]
 
+PValue = Annotated[
+    float | None,
+    Field(
+        gt=0,
+        le=1,
+        description="How likely a healthy window is to score as high; null unless the bundle's "
+        "threshold is conformal",
+    ),
+]
+
 Limit = Annotated[float, Field(description="A score above this is anomalous: always 1.0")]
 
 RawThreshold = Annotated[float, Field(description="The threshold in force, for `raw_score`")]

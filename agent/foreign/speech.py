@@ -18,6 +18,14 @@ _STATE = (2, 1, 64)
 _REMEDY = "Give silero_vad.onnx of version 4: inputs input, sr, h and c."
 
 
+def open_graph(path: Path) -> Any:
+    """Open a small graph of the user's, to run on one core and say nothing."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
 class SpeechModel:
     """The detector, opened once for all machines.
 
@@ -35,13 +43,8 @@ class SpeechModel:
         Raises:
             ConfigError: It is no such detector.
         """
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 3
         try:
-            self._session = onnxruntime.InferenceSession(
-                str(self._path), options, providers=["CPUExecutionProvider"]
-            )
+            self._session = open_graph(self._path)
             self.hear(np.zeros(_STEP, np.float32), RATE)
         except Exception as fault:
             # The runtime's own exceptions have no common base.

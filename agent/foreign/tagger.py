@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 import soxr
 
 from agent.core.errors import ConfigError
 from agent.core.records import Matrix, Samples
+from agent.foreign.speech import open_graph
 
 RATE = 16_000
 _FRAME, _STEP, _FFT = 400, 160, 512
@@ -88,13 +88,8 @@ class Tagger:
         Raises:
             ConfigError: It is no such graph.
         """
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 3
         try:
-            session = onnxruntime.InferenceSession(
-                str(self._path), options, providers=["CPUExecutionProvider"]
-            )
+            session = open_graph(self._path)
             meta = session.get_modelmeta().custom_metadata_map
             self._groups = _groups(json.loads(meta["auscult.groups"]))
             self._input = session.get_inputs()[0].name

@@ -7,19 +7,15 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from agent.core.cloud_event import CloudEventBase, Happened
-from agent.core.fields import Clock, Count, Device, Machine, Time
+from agent.core.fields import Count, PValue, Time
 from agent.core.reasons import Explanation
 from agent.core.records import EventKind, Level
 from agent.publish.payloads import Standing
 
 
-class AlarmEventData(Standing):
+class AlarmEventData(Happened, Standing):
     """What happened to the alarm, how it stands afterwards, and the window it was heard in."""
 
-    device: Device
-    machine: Machine
-    time: Annotated[Time, Field(description="When it happened")]
-    clock: Clock
     event: Annotated[EventKind, Field(description="What happened")]
     previous: Annotated[Level, Field(description="Level before it")]
     window: Annotated[
@@ -30,15 +26,7 @@ class AlarmEventData(Standing):
         float | None, Field(gt=0, description="Its length, seconds; null when there is none")
     ]
     origin: Annotated[str, Field(description="File or microphone it was heard from")]
-    p_value: Annotated[
-        float | None,
-        Field(
-            gt=0,
-            le=1,
-            description="How likely a healthy window is to score as high; null unless the bundle's "
-            "threshold is conformal",
-        ),
-    ]
+    p_value: PValue
     operator: Annotated[str, Field(description="Who asked for it; empty when nobody did")]
     note: Annotated[str, Field(description="What they said to it")]
     evidence: Annotated[

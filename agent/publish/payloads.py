@@ -18,6 +18,7 @@ from agent.core.fields import (
     Limit,
     Machine,
     OfZone,
+    PValue,
     RawScore,
     RawThreshold,
     Time,
@@ -58,15 +59,7 @@ class Score(_Place):
     ]
     zone: OfZone
     raw_score: RawScore
-    p_value: Annotated[
-        float | None,
-        Field(
-            gt=0,
-            le=1,
-            description="How likely a healthy window is to score as high; null unless the bundle's "
-            "threshold is conformal",
-        ),
-    ]
+    p_value: PValue
     threshold: Limit
     raw_threshold: RawThreshold
     alert_threshold: Annotated[
