@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,17 +165,21 @@ def read_audio(
     Raises:
         AudioError: As `read_frames`.
     """
-    blocks = stream_audio(path, rate=rate, channel=channel)
-    if seconds is None:
-        return np.concatenate(list(blocks))
-    parts: list[Samples] = []
-    left = max(1, round(seconds * rate))
+    most = None if seconds is None else max(1, round(seconds * rate))
+    return np.concatenate(list(beginning(stream_audio(path, rate=rate, channel=channel), most)))
+
+
+def beginning(blocks: Iterable[Samples], most: int | None) -> Iterator[Samples]:
+    """Blocks of sound, up to so many samples; all of them for None."""
+    left = most
     for block in blocks:
-        parts.append(block[:left])
-        left -= len(parts[-1])
-        if left <= 0:
-            break
-    return np.concatenate(parts)
+        part = block if left is None else block[:left]
+        if len(part):
+            yield part
+        if left is not None:
+            left -= len(part)
+            if left <= 0:
+                return
 
 
 def stream_audio(

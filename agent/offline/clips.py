@@ -186,18 +186,6 @@ def score_clip(
     )
 
 
-def beginning(bundle: Bundle, blocks: Iterable[Samples]) -> Iterator[Samples]:
-    """Blocks of a recording, as much of it as the bundle scores."""
-    seconds = bundle.manifest.clip_seconds
-    left = None if seconds is None else round(seconds * bundle.manifest.encoder.sample_rate)
-    for block in blocks:
-        part = block if left is None else block[:left]
-        if left is not None:
-            left -= len(part)
-        if len(part):
-            yield part
-
-
 class _Heard:
     """The blocks of a recording on their way: as much as is scored, and half seconds at rest."""
 

@@ -6,11 +6,12 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from agent.capture.files import beginning
 from agent.core.reasons import Explanation
 from agent.core.records import Samples
 from agent.deploy.load import Bundle
 from agent.machine.account import explain_window
-from agent.offline.clips import ClipScore, beginning
+from agent.offline.clips import ClipScore
 from agent.window.clip import stream_windows
 
 
@@ -40,8 +41,10 @@ def explain_clip(
     if not any(strange):
         return [None] * len(strange)
     blocks = [samples] if isinstance(samples, np.ndarray) else samples
+    seconds = bundle.manifest.clip_seconds
+    most = None if seconds is None else round(seconds * encoder.sample_rate)
     cut = stream_windows(
-        beginning(bundle, blocks),
+        beginning(blocks, most),
         window_samples=encoder.window_samples,
         hop_samples=max(1, round(hop * encoder.sample_rate)),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from rich.progress import Progress
 
 from agent.bundle.manifest import Row
-from agent.capture.files import audio_info, stream_audio
+from agent.capture.files import audio_info, beginning, stream_audio
 from agent.core.cores import on_cores
 from agent.core.errors import AudioError
 from agent.core.progress import stage
@@ -176,7 +176,7 @@ class _Cut:
     def heard(self, path: Path) -> Iterator[Samples]:
         """A recording's sound, as much of it as is used."""
         most = None if self.clip_seconds is None else round(self.clip_seconds * self.rate)
-        return _beginning(stream_audio(path, rate=self.rate, channel=self.channel), most)
+        return beginning(stream_audio(path, rate=self.rate, channel=self.channel), most)
 
     def length(self, path: Path) -> int:
         """Samples of it, which only decoding tells for sure."""
@@ -195,19 +195,6 @@ class _Cut:
         if audio_info(recording.path).seconds * overlap > _SHORT_SECONDS:
             return None
         return [one._replace(window=one.window.copy()) for one in self.judged(recording.path)]
-
-
-def _beginning(blocks: Iterable[Samples], most: int | None) -> Iterator[Samples]:
-    """Blocks of sound, up to so many samples; all of them for None."""
-    left = most
-    for block in blocks:
-        part = block if left is None else block[:left]
-        if len(part):
-            yield part
-        if left is not None:
-            left -= len(part)
-            if left <= 0:
-                return
 
 
 def _blocks(samples: int, window: int) -> list[tuple[int, int]]:
