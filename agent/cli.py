@@ -33,7 +33,7 @@ TRAIN_EXTRA = {
 }
 # The same of other extras, by module.
 EXTRAS = {
-    **dict.fromkeys(("alembic", "jinja2", "psycopg", "pyarrow", "sqlalchemy"), "plant"),
+    **dict.fromkeys(("alembic", "psycopg", "pyarrow", "sqlalchemy"), "plant"),
     "ray": "ray",
     "google": "sparkplug",
 }

@@ -26,7 +26,7 @@ TONES: dict[str, str] = dict(zip(LEVELS, ("bad", "unknown", "usable", "good"), s
 
 _EMPTY: dict[str, Any] = {
     "tone": "", "level": "", "text": "", "reasons": (), "record": (), "numbers": (),
-    "picture": None, "chart": None,
+    "chart": None,
 }  # fmt: skip
 # A cell that begins with a digit and is longer is a sentence.
 _LONGEST_NUMBER = 40
@@ -108,12 +108,8 @@ class Page:
         """Numbers of the first screen, three at best; after the verdict or answer."""
         self._opening["numbers"] = tuple(numbers)
 
-    def first_picture(self, title: str, png: bytes) -> None:
-        """The picture of the first screen; after the verdict or answer."""
-        self._opening["picture"] = {"title": title, "image": _data_uri("image/png", png)}
-
     def first_chart(self, title: str, chart: Chart) -> None:
-        """The chart of the first screen, in place of a picture."""
+        """The picture of the first screen, after the verdict or answer."""
         self._opening["chart"] = {"title": title, "data": chart.data(), "size": ""}
 
     def heading(self, text: str) -> None:
@@ -227,20 +223,6 @@ class Page:
             }
             for one in cards
         ])  # fmt: skip
-
-    def cards(self, cards: Sequence[tuple[str, bytes | None, bytes | None]]) -> None:
-        """Things side by side, each (caption, PNG or None, FLAC or None)."""
-        self._add(
-            "cards",
-            cards=[
-                {
-                    "caption": caption,
-                    "image": "" if png is None else _data_uri("image/png", png),
-                    "sound": "" if flac is None else _data_uri("audio/flac", flac),
-                }
-                for caption, png, flac in cards
-            ],
-        )
 
     def html(self) -> str:
         """The page."""

@@ -9,7 +9,7 @@ import time
 import httpx
 import pytest
 import yaml
-from support.browser import click, find, open_browser, shown
+from support.browser import click, find, open_browser, shown, sized
 from support.bundles import FAULTY_HZ, write
 from support.levelled import build_levelled_bundle, machine
 from support.page import Running, page_config, until
@@ -216,6 +216,24 @@ def test_it_is_light_and_asks_no_other_host(browser, running):
     assert (
         sum(size for name, size in entries if "/static/" in name) < 200_000
     )  # of it 53,000 are uPlot
+
+
+def test_a_name_without_a_space_fits_a_phone(browser, running):
+    """DCASE's names of recordings have sixty letters, and stand in events and at alarms."""
+    sized(browser, 390)
+    try:
+        browser.get(f"{running.url}/#alarms/pump")
+        browser.refresh()
+        click(browser, "#alarms a")
+        shown(browser, "h2", "What was heard")
+        browser.execute_script(
+            "const name = 'train/section_00_source_train_normal_0000_load_low_valve_open.wav';"
+            "for (const one of document.querySelectorAll('main h3, main p, main li, main dd'))"
+            " one.append(name)"
+        )
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
+    finally:
+        sized(browser, 0)
 
 
 def test_a_louder_machine_is_named_and_the_moved_microphone_answered(browser, tmp_path):

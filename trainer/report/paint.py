@@ -103,26 +103,6 @@ def losses(curve: Sequence[float]) -> Painter:
     return paint
 
 
-def histogram(scores: Sequence[float], threshold: float, what: str) -> Painter:
-    """Counts of healthy scores, and the threshold.
-
-    Args:
-        scores: At least one.
-        threshold: Above it is an alarm.
-        what: A score's bearer in the plural, for the axis.
-    """
-
-    def paint(axes: Axes) -> None:
-        axes.hist(scores, bins=30, color=HEALTHY, label=f"healthy ({len(scores)})")
-        axes.axvline(threshold, color=LINE, ls="--", lw=1.2, label="threshold")
-        axes.set_xlabel("anomaly score (larger is stranger)")
-        axes.set_ylabel(what)
-        axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-        axes.legend(frameon=False, fontsize="small")
-
-    return paint
-
-
 def scatter(groups: Mapping[str, Matrix], colours: Mapping[str, str], title: str) -> Painter:
     """Points in the plane, a colour and a mark a group.
 

@@ -19,7 +19,7 @@ export class Graph extends Chart {
         },
         series: [{}, ...(lines ? [edge(this), edge(this)] : []),
           { stroke: () => colour("--accent"), width: 1.6, points: { show: false }, gaps: this.gaps() },
-          { stroke: () => colour("--alarm"), width: 1.6, dash: [7, 4], points: { show: false }, spanGaps: true }],
+          { stroke: "transparent", points: { show: false } }], // the threshold goes from end to end: see strips
         bands: lines ? [{ series: [1, 2], fill: () => colour("--band") }] : [],
         axes: [timeAxis(words.tick, false, { gap: 16, size: 40 }), axis({ size: 54, gap: 4, splits: () => this.marks(), filter: (_, splits) => splits, values: (_, splits) => this.named(splits) })],
         hooks: { draw: [(plot) => this.strips(plot)] },
@@ -118,6 +118,23 @@ export class Graph extends Chart {
     return values.length ? `${values.length} points, highest ${number(Math.max(...values))}${this.unit}. ${finger() ? "Touch it to read" : "Arrow keys read"} single points.` : "Nothing kept of this stretch yet.";
   }
 
+  // From end to end, also where nothing was heard.
+  threshold(plot, pen, ratio) {
+    const { time } = this.data, values = this.data[this.keys.threshold], { left, width } = plot.bbox;
+    const known = time.map((at, i) => [at, values[i]]).filter(([, value]) => value !== null);
+    if (!known.length) return;
+    const y = (value) => plot.valToPos(value, "y", true);
+    pen.strokeStyle = colour("--alarm");
+    pen.lineWidth = 1.6 * ratio;
+    pen.setLineDash([7 * ratio, 4 * ratio]);
+    pen.beginPath();
+    pen.moveTo(left, y(known[0][1]));
+    for (const [at, value] of known) pen.lineTo(plot.valToPos(at, "x", true), y(value));
+    pen.lineTo(left + width, y(known[known.length - 1][1]));
+    pen.stroke();
+    pen.setLineDash([]);
+  }
+
   // Above the time axis: full for an alarm, half for an alert; below: idle plain, not judged hatched.
   strips(plot) {
     const { time, level, state, invalid, step } = this.data, pen = plot.ctx, ratio = devicePixelRatio || 1;
@@ -135,6 +152,7 @@ export class Graph extends Chart {
         else if (Math.floor(left / (3 * ratio)) % 2) pen.fillRect(left, bottom + 9 * ratio, Math.min(wide, 2 * ratio), 5 * ratio);
       }
     });
+    this.threshold(plot, pen, ratio);
     if (this.steep) {
       pen.fillStyle = colour("--soft");
       pen.font = `${12 * ratio}px system-ui, sans-serif`;
