@@ -90,6 +90,7 @@ class RolloutWire:
     def stop(self) -> None:
         """Disconnect. Idempotent."""
         if self._client is not None:
+            self._up.clear()
             self._client.disconnect()
             self._client.loop_stop()
             self._client = None
