@@ -21,14 +21,14 @@ from plant.web.endpoint import plain, problem
 
 log = logging.getLogger(__name__)
 
-_STEP_SECONDS = 0.4
+_STEP_SECONDS = 0.25
 # A transaction that began earlier may become visible later: changes are asked for again for so
 # long, and told once.
 _OVERLAP = timedelta(seconds=3)
-_COUNT_SECONDS = 2.0
+_COUNT_SECONDS = 5.0
 _HEARTBEAT_SECONDS = 15.0
 # More changes than these at once are told in several steps.
-_MOST_CHANGES = 1000
+_MOST_CHANGES = 2000
 _MOST_WAITING = 200
 _MOST_BROWSERS = 200
 
