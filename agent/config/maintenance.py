@@ -132,16 +132,6 @@ class Schedule:
             self._from, self._until = wall, min([wall + 3600.0, *edges])
         return self._now
 
-    def next(self, wall: float) -> Planned | None:
-        """What comes next within eight days, or is under way; None for nothing.
-
-        Args:
-            wall: Now, seconds since the epoch.
-        """
-        near = [one for config in self._planned for one in config.near(wall)]
-        soon = [one for one in near if one.begin <= wall + 8 * 86_400]
-        return min(soon, key=lambda one: one.begin, default=None)
-
 
 def _time(text: str) -> time:
     try:

@@ -50,11 +50,6 @@ class AlarmLog(ABC):
         return self._memory.announced
 
     @property
-    def raised(self) -> int:
-        """Alarms raised, ever."""
-        return self._memory.raised
-
-    @property
     def untold(self) -> tuple[AlarmEvent, ...]:
         """Events that nobody has confirmed to have told yet, the oldest first."""
         return self._memory.untold

@@ -79,13 +79,6 @@ class Mixture:
         """Log density of points `(n, d)`, shape `(n,)`."""
         return log_sum_exp(self.joint_log_density(points))
 
-    def sample(self, count: int, rng: np.random.Generator) -> Array:
-        """Draw points, shape `(count, d)`."""
-        which = rng.choice(len(self.logits), size=count, p=self.weights)
-        precision = rng.chisquare(self.dof, size=(count, 1)) / self.dof
-        noise = rng.standard_normal((count, self.means.shape[1])) / np.sqrt(precision)
-        return np.asarray(self.means[which] + self.scales[which] * noise, dtype=np.float64)
-
 
 def log_sum_exp(values: Array) -> Array:
     """Logarithm of the sum of exponentials along the last axis."""

@@ -77,11 +77,6 @@ class Tagger:
         self._mel = mel_matrix()
         self._groups: dict[str, npt.NDArray[np.intp]] = {}
 
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """Kinds of sound it knows."""
-        return tuple(self._groups)
-
     def start(self) -> None:
         """Load it and run it once.
 

@@ -26,11 +26,6 @@ class Notifier:
         #: Without a sign of life for so long we are restarted, seconds; None where nobody watches.
         self.watchdog_seconds = self._watchdog(environment) if self._address else None
 
-    @property
-    def listening(self) -> bool:
-        """Whether a service manager listens."""
-        return bool(self._address)
-
     def ready(self, status: str) -> None:
         """The service does its work from now on."""
         self._send(f"READY=1\nSTATUS={_line(status)}")

@@ -133,10 +133,6 @@ class Sessions:
                 return self._roles.get(key, self._guest)
         return self._guest
 
-    def known(self, token: str | None) -> bool:
-        """Whether a browser may come in."""
-        return self.role(token) > PageRole.ANYONE
-
     def _opened(self, password: str) -> PageRole | None:
         """The role that a password opens; each is looked at, so that none is told by the time."""
         if not self._passwords:

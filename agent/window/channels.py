@@ -64,11 +64,6 @@ class ChannelMeter:
             self._hums += 1
 
     @property
-    def channels(self) -> int:
-        """How many there are."""
-        return len(self._sum)
-
-    @property
     def levels_dbfs(self) -> tuple[float, ...]:
         """RMS level of each without its constant part, dBFS; -200 for none."""
         return tuple(

@@ -20,6 +20,7 @@ from agent.core.records import AudioBlock
 from agent.publish.payloads import Score
 from agent.service import Agent
 from agent.web.guard import Sessions
+from agent.web.roles import PageRole
 from agent.web.sound import BANDS, SoundFeed
 
 ACT = {"X-Auscult": "1"}
@@ -229,11 +230,11 @@ def test_a_password_lets_in_and_a_session_ends(tmp_path, tiny_bundle):
 def test_sessions_run_out_and_are_bounded(monkeypatch):
     sessions = Sessions("secret password", 0.05)
     token = sessions.open("secret password", "a")
-    assert sessions.known(token)
+    assert sessions.role(token) is PageRole.ADMIN
     time.sleep(0.06)
-    assert not sessions.known(token)
-    assert not sessions.known(None)
-    assert not sessions.known("made up")
+    assert sessions.role(token) is PageRole.ANYONE
+    assert sessions.role(None) is PageRole.ANYONE
+    assert sessions.role("made up") is PageRole.ANYONE
 
 
 def test_beyond_loopback_somebody_must_ask_who_is_there(tmp_path):
