@@ -17,8 +17,8 @@ def cache(*, clear: bool, json_path: Path | None) -> None:
 
     learn, train, export, evaluate, benchmark and reproduce look there before they compute. It lies
     in $XDG_CACHE_HOME/auscult (else ~/.cache/auscult), holds no sound, and may be removed at any
-    time. AUSCULT_CACHE_MB says how much embeddings, and graphs, may take, 1024 each when it is not
-    set; with 0 nothing is kept.
+    time. AUSCULT_CACHE_MB says how much embeddings, and graphs, may take; without it 1024 each, or
+    a tenth of what the disk has free; with 0 nothing is kept.
     """
     from rich.console import Console
     from rich.markup import escape

@@ -14,6 +14,7 @@ from agent.core.errors import ConfigError
 LIMIT = "AUSCULT_CACHE_MB"
 DEFAULT_MB = 1024
 _MOST_MB = 1e9
+_SHARE = 0.1
 # Folder of the graphs that the workstation exported, in `cache_home`.
 GRAPHS = "graphs"
 
@@ -29,14 +30,19 @@ def cache_home() -> Path:
 
 
 def cache_limit() -> int:
-    """Bytes that each cache may take, from `AUSCULT_CACHE_MB`.
+    """Bytes that each cache may take: as `AUSCULT_CACHE_MB` says.
+
+    Where that says nothing it is 1024 MB, but no more than a tenth of what the disk has free (with
+    what the cache takes now): a device's disk has other uses.
 
     Raises:
         ConfigError: That is no number of megabytes.
     """
     text = os.environ.get(LIMIT, "").strip()
+    if not text:
+        return round(min(DEFAULT_MB * 1e6, _SHARE * _room(cache_home())))
     try:
-        megabytes = float(text) if text else float(DEFAULT_MB)
+        megabytes = float(text)
     except ValueError:
         megabytes = -1.0
     if not 0 <= megabytes < _MOST_MB:
@@ -46,6 +52,18 @@ def cache_limit() -> int:
             remedy=f"Set it to how much a cache may take, such as {DEFAULT_MB}; 0 keeps nothing.",
         )
     return round(megabytes * 1e6)
+
+
+def _room(folder: Path) -> int:
+    """Bytes that are free where a folder is, or will be, and those that it takes itself."""
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        free = shutil.disk_usage(place).free
+    except OSError:
+        free = 0
+    return free + folder_size(folder).bytes
 
 
 @dataclass(frozen=True, slots=True)

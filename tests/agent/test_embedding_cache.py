@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import sqlite3
 
 import numpy as np
@@ -15,7 +16,7 @@ from agent.bundle.manifest import EncoderInfo
 from agent.commands.cache import cache as cache_command
 from agent.core.cache_home import GRAPHS, cache_home, cache_limit
 from agent.core.errors import ConfigError
-from agent.encode.embedding_cache import EmbeddingCache, graph_name, window_keys
+from agent.encode.embedding_cache import FILE, EmbeddingCache, graph_name, window_keys
 from agent.encode.onnx import OnnxEncoder
 from agent.learn.embed import embed
 from tests.support.graphs import small_graph
@@ -224,7 +225,25 @@ def test_the_limit_is_a_number_of_megabytes(monkeypatch):
             cache_limit()
 
 
-def test_the_command_shows_and_clears_it(graph):
+def test_on_a_small_disk_it_takes_little(tmp_path, monkeypatch):
+    def free(count):
+        usage = shutil._ntuple_diskusage(10**12, 10**12 - count, count)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+
+    free(500_000_000)
+    assert cache_limit() == 50_000_000
+    cache_home().mkdir(parents=True)
+    (cache_home() / FILE).write_bytes(bytes(1_000_000))  # what is its own does not count against it
+    assert cache_limit() == 50_100_000
+    free(10**12)
+    assert cache_limit() == 1_024_000_000
+    monkeypatch.setenv("AUSCULT_CACHE_MB", "3000")
+    free(10)
+    assert cache_limit() == 3_000_000_000
+
+
+def test_the_command_shows_and_clears_it(graph, monkeypatch):
+    monkeypatch.setenv("AUSCULT_CACHE_MB", "1024")
     path, info = graph
     cache = EmbeddingCache.of_user()
     embed(path, info, windows(3), cache=cache)
