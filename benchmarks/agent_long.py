@@ -72,6 +72,9 @@ def watch(setting: Setting, machines: int, hop: str, minutes: float, hours: floa
                 ))  # fmt: skip
             except psutil.NoSuchProcess:
                 break
+            if process.status() == psutil.STATUS_ZOMBIE:  # it has ended, and its memory is gone
+                rows.pop()
+                break
     return {
         "machines": machines, "hop": hop, "start_s": start, "rows": rows,
         "delays_ms": [round(1e3 * one, 1) for one in setting.scores.delays],
