@@ -36,11 +36,23 @@ if TYPE_CHECKING:
     help="Write what this device can do into FILE, for `auscult export --device` on the "
     "workstation; needs no --config.",
 )  # fmt: skip
+@click.option(
+    "--report", "report_path", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False),
+    help="Measure this device into FILE instead, which you can send: processor, memory, heat, and "
+    "every way of running the encoders; names neither host nor machines. Needs no --config.",
+)  # fmt: skip
+@click.option(
+    "--bundle", "bundles", multiple=True, type=click.Path(path_type=Path, exists=True),
+    help="With --report: a bundle whose encoder is measured (repeatable); those of --config, if "
+    "there is one, when none is named.",
+)  # fmt: skip
 def tune(
     config_path: Path | None,
     windows: int,
     json_path: Path | None,
     profile_path: Path | None,
+    report_path: Path | None,
+    bundles: tuple[Path, ...],
     *,
     write: bool,
 ) -> None:
@@ -61,12 +73,18 @@ def tune(
     from agent.tune.profile import measure_profile, write_profile
     from agent.tune.write import difference, replaced, section, write_config
 
+    if bundles and report_path is None:
+        raise click.UsageError("--bundle goes with --report; what is tuned is in --config.")
+    if report_path is not None:
+        _write_report(report_path, config_path or found_config(), bundles, windows)
+        if profile_path is None:
+            return
     if profile_path is not None:
         with busy("measuring this device"):
             profile = measure_profile()
         write_profile(profile_path, profile)
         click.echo(f"{profile_path}: {profile.device}")
-        if config_path is None:
+        if config_path is None or report_path is not None:
             click.echo(next_command("export", "RUN", "--out", "BUNDLE", "--device", profile_path))
             return
     config_path = config_path or found_config()
@@ -104,6 +122,22 @@ def tune(
     else:
         click.echo(f"{config_path}: unchanged; `--write` writes them")
         click.echo(next_command("tune", "--config", config_path, "--write"))
+
+
+def _write_report(
+    path: Path, config_path: Path | None, bundles: tuple[Path, ...], windows: int
+) -> None:
+    """Measure this device, telling what is measured, and write the file."""
+    from agent.config.agent import load_config
+    from agent.tune.report import make_report, write_report
+
+    if not bundles and config_path is not None:
+        bundles = tuple(work.bundle for work in _works(load_config(config_path)))
+    report = make_report(bundles, windows, click.echo)
+    write_report(path, report)
+    if not bundles:
+        click.echo("no encoder was measured: give --bundle, or --config")
+    click.echo(f"{path}: written; it names neither host nor machines")
 
 
 def _asked() -> bool:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from agent.bundle.manifest import EncoderInfo
+from agent.bundle.manifest import ENCODER, EncoderInfo
 from agent.bundle.private import private_copy
 from agent.config.encode import InferenceConfig
 from agent.core.child import running
@@ -65,13 +65,22 @@ class Cost:
     memory_mb: float
 
 
-def measure(work: Work, inference: InferenceConfig, windows: int) -> Cost:
+def measure(
+    work: Work,
+    inference: InferenceConfig,
+    windows: int,
+    *,
+    graph: str = ENCODER,
+    framed: bool | None = None,
+) -> Cost:
     """Measure in a process of its own.
 
     Args:
         work: Whose encoder is run, and how far apart windows are.
         inference: The settings.
         windows: How many windows.
+        graph: Which of the bundle's graphs.
+        framed: Whether windows that overlap share frames; where the bundle has parts when None.
 
     Raises:
         BundleError: The bundle is damaged, or its encoder does not run with these settings.
@@ -82,6 +91,8 @@ def measure(work: Work, inference: InferenceConfig, windows: int) -> Cost:
             "hop_seconds": work.hop_seconds,
             "inference": inference.model_dump(),
             "windows": windows,
+            "graph": graph,
+            "framed": framed,
         }
     )
     try:
@@ -101,7 +112,13 @@ def measure(work: Work, inference: InferenceConfig, windows: int) -> Cost:
 
 
 def measure_here(
-    bundle: Path, hop_seconds: float, inference: InferenceConfig, windows: int
+    bundle: Path,
+    hop_seconds: float,
+    inference: InferenceConfig,
+    windows: int,
+    *,
+    graph: str = ENCODER,
+    framed: bool | None = None,
 ) -> Cost:
     """Measure in this process.
 
@@ -109,7 +126,10 @@ def measure_here(
         BundleError: As `measure`.
     """
     with private_copy(bundle) as copy:
-        encoder = encoder_of(copy.folder, copy.manifest, inference=inference, shown=bundle)
+        encoder = encoder_of(
+            copy.folder, copy.manifest, inference=inference, shown=bundle,
+            graph=graph, framed=framed,
+        )  # fmt: skip
         before = _resident()
         encoder.start()
     shared, stream = SharedFrames(), _stream(copy.manifest.encoder, hop_seconds)
@@ -163,8 +183,9 @@ def measure_asked() -> None:
     try:
         inference = InferenceConfig.model_validate(asked["inference"])
         found = measure_here(
-            Path(asked["bundle"]), asked["hop_seconds"], inference, asked["windows"]
-        )
+            Path(asked["bundle"]), asked["hop_seconds"], inference, asked["windows"],
+            graph=asked["graph"], framed=asked["framed"],
+        )  # fmt: skip
     except AuscultError as fault:
         sys.exit(str(fault))
     sys.stdout.write(json.dumps(asdict(found)))

@@ -1,0 +1,269 @@
+"""What this very device does, measured: one file that can be sent to whoever asks.
+
+It says nothing of the plant: no names of host, machines or folders, no addresses, no settings of
+the agent. An encoder is told by its kind and the checksum of its graph.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from agent import __version__
+from agent.bundle.facts import ProcessorInfo
+from agent.bundle.manifest import ENCODER, FLOAT_ENCODER, FRAMES, Manifest
+from agent.bundle.verify import read_manifest
+from agent.config.encode import InferenceConfig
+from agent.core.cores import usable_cores
+from agent.core.errors import AuscultError
+from agent.core.schema import Strict
+from agent.core.storage import write_json
+from agent.encode.processor import this_processor
+from agent.encode.providers import CPU, CUDA, TENSORRT
+from agent.tune.device import device_class
+from agent.tune.heat import Heat, read_heat
+from agent.tune.measure import Work, measure
+from agent.tune.product import Kind, measure_rate
+from agent.tune.profile import reference_ms
+
+_MEMORY = Path("/proc/meminfo")
+_SYSTEM = Path("/etc/os-release")
+_PATH = re.compile(r"(?:/[^\s:'\",/]+){2,}/?")
+
+
+class ProductRate(Strict):
+    """One large product (512 x 768 by 768 x 3072), as a transformer has them."""
+
+    kind: Annotated[Kind, Field(description="Of what numbers")]
+    threads: Annotated[int, Field(ge=1, description="Threads")]
+    gmacs: Annotated[
+        float, Field(description="Multiplications with addition a second, thousand millions")
+    ]
+
+
+class EncoderWay(Strict):
+    """One way of running an encoder, and what a window costs with it."""
+
+    precision: Annotated[Literal["int8", "float32"], Field(description="Of the graph")]
+    shared_frames: Annotated[
+        bool, Field(description="Whether windows share the frames that they have in common")
+    ]
+    provider: Annotated[str, Field(description="onnxruntime execution provider")]
+    threads: Annotated[int, Field(ge=1, description="Threads of one inference")]
+    wall_ms: Annotated[float | None, Field(description="Time of a window, median, ms")] = None
+    slow_ms: Annotated[float | None, Field(description="95th percentile, ms")] = None
+    cpu_ms: Annotated[float | None, Field(description="Processor time of a window, ms")] = None
+    memory_mb: Annotated[float | None, Field(description="Memory of the session, MB")] = None
+    fault: Annotated[str, Field(description="Why it did not run; empty when it did")] = ""
+
+
+class EncoderReport(Strict):
+    """A bundle's encoder."""
+
+    kind: Annotated[str, Field(description="Encoder family")]
+    graph: Annotated[str, Field(description="First 12 digits of the SHA-256 of its graph")]
+    dim: Annotated[int, Field(description="Values of an embedding")]
+    window_seconds: Annotated[float, Field(description="Length of a window, seconds")]
+    hop_seconds: Annotated[float, Field(description="Step between windows, seconds")]
+    ways: Annotated[tuple[EncoderWay, ...], Field(description="Every way that was tried")]
+
+
+class DeviceReport(Strict):
+    """`auscult tune --report FILE`."""
+
+    schema_version: Literal[1] = 1
+    auscult: Annotated[str, Field(description="Version that measured")]
+    created: Annotated[str, Field(description="Day, UTC")]
+    device: Annotated[str, Field(description="Board or processor, cores, memory, in words")]
+    processor: Annotated[ProcessorInfo, Field(description="Name and INT8 instruction sets")]
+    cores: Annotated[int, Field(description="Cores that may be used")]
+    memory_mb: Annotated[float | None, Field(description="Memory there is, MB")]
+    available_mb: Annotated[float | None, Field(description="Memory left before, MB")]
+    swap_mb: Annotated[float | None, Field(description="Swap there is, MB")]
+    system: Annotated[str, Field(description="Operating system, by /etc/os-release")]
+    kernel: Annotated[str, Field(description="Kernel's version, its first two numbers")]
+    python: Annotated[str, Field(description="Version")]
+    onnxruntime: Annotated[str, Field(description="Version")]
+    numpy: Annotated[str, Field(description="Version")]
+    providers: Annotated[
+        tuple[str, ...], Field(description="Execution providers that onnxruntime has here")
+    ]
+    load: Annotated[
+        float, Field(description="Processes that wanted a core before, mean of a minute")
+    ]
+    reference_ms: Annotated[
+        float, Field(description="Time of the reference arithmetic of `--profile`, ms")
+    ]
+    products: Annotated[tuple[ProductRate, ...], Field(description="Plain large products")]
+    heat_before: Annotated[Heat, Field(description="Sensors before anything was measured")]
+    heat_after: Annotated[Heat, Field(description="Sensors at the end")]
+    encoders: Annotated[tuple[EncoderReport, ...], Field(description="Of the bundles given")]
+
+
+def make_report(
+    bundles: Sequence[Path], windows: int, told: Callable[[str], None] = lambda _: None
+) -> DeviceReport:
+    """Measure this device; minutes, with large encoders.
+
+    Args:
+        bundles: Bundles whose encoders are run; each graph once.
+        windows: Windows judged each way.
+        told: Told what is being measured, line by line.
+
+    Raises:
+        BundleError: A bundle has no manifest that can be read.
+        ConfigError: The plain products could not be timed.
+    """
+    import onnxruntime  # noqa: PLC0415
+
+    cores, load, heat = usable_cores(), os.getloadavg()[0], read_heat()
+    memory = _memory()
+    manifests = {path: read_manifest(path) for path in bundles}
+    told(f"{device_class()}; load {load:.1f}")
+    rates = []
+    for kind in ("int8", "float32"):
+        for threads in sorted({1, cores}):
+            rate = measure_rate(kind, threads)
+            rates.append(ProductRate(kind=kind, threads=threads, gmacs=round(rate.gmacs, 2)))
+            told(f"product, {kind}, threads {threads}: {rate.gmacs:.1f} GMAC/s")
+    there = tuple(onnxruntime.get_available_providers())
+    encoders: dict[str, EncoderReport] = {}
+    for path, manifest in manifests.items():
+        digest = manifest.files[ENCODER].sha256[:12]
+        if digest not in encoders:
+            told(f"{manifest.encoder.kind}, {manifest.window_seconds:g} s windows")
+            encoders[digest] = _encoder(path, manifest, digest, there, windows, told)
+    return DeviceReport(
+        auscult=__version__,
+        created=datetime.now(timezone.utc).date().isoformat(),
+        device=device_class(),
+        processor=this_processor(),
+        cores=cores,
+        memory_mb=memory.get("MemTotal"),
+        available_mb=memory.get("MemAvailable"),
+        swap_mb=memory.get("SwapTotal"),
+        system=_system(),
+        kernel=".".join(re.findall(r"\d+", platform.release())[:2]),
+        python=platform.python_version(),
+        onnxruntime=onnxruntime.__version__,
+        numpy=np.__version__,
+        providers=there,
+        load=round(load, 2),
+        reference_ms=round(reference_ms(), 3),
+        products=tuple(rates),
+        heat_before=heat,
+        heat_after=read_heat(),
+        encoders=tuple(encoders.values()),
+    )
+
+
+def write_report(path: Path, report: DeviceReport) -> None:
+    """Write the file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, report.model_dump(mode="json"))
+
+
+def _encoder(
+    path: Path,
+    manifest: Manifest,
+    digest: str,
+    there: Sequence[str],
+    windows: int,
+    told: Callable[[str], None],
+) -> EncoderReport:
+    work = Work(path, 1.0 / manifest.hop_seconds, manifest.hop_seconds)
+    ways = []
+    for way, graph in _ways(manifest, there):
+        how = InferenceConfig(
+            threads=way.threads, providers=(way.provider, CPU) if way.provider != CPU else (CPU,)
+        )
+        try:
+            cost = measure(work, how, windows, graph=graph, framed=way.shared_frames)
+        except AuscultError as fault:
+            done = way.model_copy(update={"fault": without_places(fault.problem)})
+        else:
+            done = way.model_copy(
+                update={
+                    "wall_ms": round(cost.wall_ms, 2),
+                    "slow_ms": round(cost.slow_ms, 2),
+                    "cpu_ms": round(cost.cpu_ms, 2),
+                    "memory_mb": round(cost.memory_mb, 1),
+                }
+            )
+        ways.append(done)
+        told(f"  {in_words(done)}")
+    return EncoderReport(
+        kind=manifest.encoder.kind,
+        graph=digest,
+        dim=manifest.encoder.dim,
+        window_seconds=manifest.window_seconds,
+        hop_seconds=manifest.hop_seconds,
+        ways=tuple(ways),
+    )
+
+
+def _ways(manifest: Manifest, there: Sequence[str]) -> Iterator[tuple[EncoderWay, str]]:
+    """Ways worth trying, and the graph of each."""
+    own: Literal["int8", "float32"] = manifest.encoder.precision
+    graphs: list[tuple[Literal["int8", "float32"], str]] = [(own, ENCODER)]
+    if own == "int8" and FLOAT_ENCODER in manifest.files:
+        graphs.append(("float32", FLOAT_ENCODER))
+    for precision, graph in graphs:
+        for provider in (CPU, *(name for name in (CUDA, TENSORRT) if name in there)):
+            for threads in sorted({1, usable_cores()}) if provider == CPU else (1,):
+                way = EncoderWay(
+                    precision=precision, shared_frames=False, provider=provider, threads=threads
+                )
+                yield way, graph
+                if graph == ENCODER and FRAMES in manifest.files and provider == CPU:
+                    yield way.model_copy(update={"shared_frames": True}), graph
+
+
+def in_words(way: EncoderWay) -> str:
+    """One line for people."""
+    text = f"{way.precision}, {way.provider.removesuffix('ExecutionProvider')}"
+    text += f", threads {way.threads}{', shared frames' if way.shared_frames else ''}: "
+    if way.fault:
+        return text + way.fault
+    return (
+        f"{text}{way.wall_ms:.1f} ms a window ({way.slow_ms:.1f} ms slow), processor "
+        f"{way.cpu_ms:.1f} ms, memory {way.memory_mb:.0f} MB"
+    )
+
+
+def without_places(text: str) -> str:
+    """A message without folders, and without the host's name."""
+    text = _PATH.sub("(a file)", text)
+    host = platform.node()
+    return text.replace(host, "(this device)") if host else text
+
+
+def _memory() -> dict[str, float]:
+    """By name what the kernel tells of memory, MB."""
+    found: dict[str, float] = {}
+    try:
+        lines = _MEMORY.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        if value.endswith(" kB"):
+            found[name] = round(int(value.split()[0]) * 1024 / 1e6)
+    return found
+
+
+def _system() -> str:
+    try:
+        text = _SYSTEM.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return platform.system()
+    found = re.search(r'^PRETTY_NAME="?([^"\n]*)', text, re.MULTILINE)
+    return found[1] if found else platform.system()
