@@ -10,7 +10,8 @@ nothing. Each way is built, loaded and asked in processes of their own, one thre
 seconds of wall clock and of processor; `resident` after the queries, all of the process, of which
 `file` lies in mapped files; recall@1 counts, by distance, how often the nearest row is found. The
 bank's file is in the system's cache, except for `cold`: asked after it was dropped from there.
-`grown`: seconds to add 500 rows and measure again.
+`grown`: seconds to add 500 rows and measure again. Other work on the machine lengthens what the
+clock tells, not `cpu`, the processor time of a query.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ _QUERIES, _COLD, _ADDED = 500, 50, 500
 _BLOCK = 20_000
 _NEIGHBOURS = 10
 _RECALL = 0.99
+_PRODUCTS = 50  # queries of the plain product
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -97,15 +99,18 @@ def peak() -> float:
     return int(text.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
 
 
-def timed(ask: Callable[[np.ndarray], int], queries: np.ndarray) -> tuple[list[float], list[int]]:
-    """Milliseconds of each query asked by itself, and the rows found."""
+def timed(
+    ask: Callable[[np.ndarray], int], queries: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """Milliseconds of each query asked by itself, by the clock and of processor; rows found."""
     ask(queries[0])
-    spent, found = [], []
+    clock, spent, found = [], [], []
     for query in queries:
-        start = time.perf_counter()
+        start, used = time.perf_counter(), time.thread_time()
         found.append(ask(query))
-        spent.append(1e3 * (time.perf_counter() - start))
-    return spent, found
+        spent.append(1e3 * (time.thread_time() - used))
+        clock.append(1e3 * (time.perf_counter() - start))
+    return np.array(clock), np.array(spent), found
 
 
 def reranked(index: Any, bank: np.ndarray) -> Callable[[np.ndarray], int]:
@@ -199,21 +204,22 @@ def ask(way: str, folder: Path) -> dict[str, object]:
     """Load, and answer the queries."""
     bank, queries = np.load(folder / "bank.npy", mmap_mode="r"), np.load(folder / "queries.npy")
     truth = np.load(folder / "truth.npy")
-    start, spent = time.perf_counter(), time.process_time()
+    start, used = time.perf_counter(), time.process_time()
     answer = loaded(way, folder, bank)
     told: dict[str, object] = {
-        "load_s": time.perf_counter() - start, "load_cpu_s": time.process_time() - spent
+        "load_s": time.perf_counter() - start, "load_cpu_s": time.process_time() - used
     }  # fmt: skip
-    timed(answer, queries[-200:])
-    spent = time.process_time()
-    times, found = timed(answer, queries)
-    cpu = time.process_time() - spent
+    queries = queries[: _PRODUCTS if way == "product" else None]
+    timed(answer, queries[-200:] if way != "product" else queries[:2])
+    clock, spent, found = timed(answer, queries)
     told |= {
-        "p50_ms": float(np.median(times)),
-        "p99_ms": float(np.quantile(times, 0.99)),
-        "cpu_ms": 1e3 * cpu / len(queries),
+        "p50_ms": float(np.median(clock)),
+        "p99_ms": float(np.quantile(clock, 0.99)),
+        "cpu_p50_ms": float(np.median(spent)),
+        "cpu_p99_ms": float(np.quantile(spent, 0.99)),
         **resident(),
     }
+    truth = truth[: len(queries)]
     reached = np.einsum("nd,nd->n", bank[found], queries)
     told["recall"] = float(np.mean(reached >= truth - 1e-5))
     if way == "ours":
@@ -265,7 +271,7 @@ def exponents(found: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
             rows = np.log([one["rows"] for one in mine])
             told[way] = {
                 name: float(np.polyfit(rows, np.log([one[name] for one in mine]), 1)[0])
-                for name in ("p50_ms", "cpu_ms", "build_cpu_s", "resident_mb")
+                for name in ("p50_ms", "cpu_p50_ms", "build_cpu_s", "resident_mb")
             }
     return told
 
@@ -274,14 +280,15 @@ def show(found: list[dict[str, Any]]) -> Table:
     """The table."""
     table = Table(title="One query on one thread")
     for heading in ("rows", "way", "build (cpu)", "load", "resident (file)", "p50", "p99",
-                    "cpu", "cold", "recall@1", "grown"):  # fmt: skip
+                    "cpu p50, p99", "cold", "recall@1", "grown"):  # fmt: skip
         table.add_column(heading, justify="left" if heading == "way" else "right")
     for one in found:
         table.add_row(
             f"{one['rows']:,}", f"{one['way']} {one.get('plan', '')}",
             f"{one['build_s']:.0f} ({one['build_cpu_s']:.0f}) s", f"{one['load_s']:.1f} s",
             f"{one['resident_mb']:.0f} ({one['file_mb']:.0f}) MB", f"{one['p50_ms']:.3f} ms",
-            f"{one['p99_ms']:.3f} ms", f"{one['cpu_ms']:.3f} ms", f"{one.get('cold_ms', 0):.1f}",
+            f"{one['p99_ms']:.3f} ms",
+            f"{one['cpu_p50_ms']:.3f}, {one['cpu_p99_ms']:.3f} ms", f"{one.get('cold_ms', 0):.1f}",
             f"{one['recall']:.4f}", f"{one.get('grown_s', 0):.1f} s",
         )  # fmt: skip
     return table
