@@ -28,10 +28,10 @@ from rich.table import Table
 
 from agent.encode.processor import in_words, this_processor
 from agent.tune.product import COLUMNS, MIDDLE, ROWS, product_graph
-from export.onnx_graph import export_graph
 from export.quantize import quantize_weights
 from trainer.encoder_config import EncoderConfig
 from trainer.encoders.registry import build_encoder
+from trainer.graph.onnx_graph import export_graph
 
 _SECONDS = 10.0
 _RATE = 16_000
