@@ -146,13 +146,17 @@ def test_changed_layers_and_other_encoders_have_none(encoder):
     changed.backbone.layers[0].self_attn.q_proj = Adapted(64, 64)
     assert fused(changed) is None
     other = build_encoder(
-        EncoderConfig(kind="eat", size="tiny"), window_seconds=SECONDS, weights=None, seed=0
+        EncoderConfig(kind="m2d", size="tiny_80x608p16x16"),
+        window_seconds=SECONDS,
+        weights=None,
+        seed=0,
     )
     assert fused(other) is None
 
 
 def test_of_joined_encoders_those_are_fused_that_can_be():
-    parts = tuple(EncoderConfig(kind=kind, size="tiny") for kind in ("beats", "eat"))
+    sizes = {"beats": "tiny", "m2d": "tiny_80x608p16x16"}
+    parts = tuple(EncoderConfig(kind=kind, size=size) for kind, size in sizes.items())
     joined = build_encoder(
         EncoderConfig(kind="joined", parts=parts), window_seconds=SECONDS, weights=None, seed=0
     ).eval()
@@ -162,3 +166,42 @@ def test_of_joined_encoders_those_are_fused_that_can_be():
     assert {type(layer).__name__ for layer in one.layers} == {"_BeatsLayer"}
     assert "_BeatsLayer" not in {type(layer).__name__ for layer in before.layers}
     assert [type(one) for one in other.modules()] == [type(one) for one in untouched.modules()]
+
+
+def test_eat_is_fused_too(tmp_path):
+    torch.manual_seed(0)
+    encoder = build_encoder(
+        EncoderConfig(kind="eat", size="tiny"), window_seconds=SECONDS, weights=None, seed=0
+    ).eval()
+    with torch.no_grad():
+        for values in encoder.parameters():
+            values.add_(0.05 * torch.randn_like(values))
+    sounds = np.random.default_rng(1).normal(0, 0.1, (3, encoder.window_samples))
+    waveforms = sounds.astype(np.float32)
+    graph = export_graph(encoder, tmp_path / "float.onnx")
+    form = graph.fused(tmp_path / "fused.onnx")
+    with torch.inference_mode():
+        wanted = encoder(torch.from_numpy(waveforms)).numpy()
+    info = encoder_info(encoder, "float32", OPSET)
+    given = embed(form.path, info, waveforms)
+    assert np.abs(given - wanted).max() < 1e-4 * np.abs(wanted).max()
+    made = operations(form.path)
+    assert made["SkipLayerNormalization"] == 2 * 3
+    assert made["Softmax"] == 4 * 3
+    assert not made["Erf"]
+    done = quantize_weights(replace(graph, fused=lambda _path: form), tmp_path / "q.onnx")
+    # Queries, keys, values, what they are mixed to, two feed-forward; and each head's scores.
+    assert operations(done.path)["MatMulInteger"] == done.int8_nodes + 4 * 3
+    assert done.int8_nodes == 6 * 3
+    assert cosines(wanted, embed(done.path, info, waveforms)).min() > 0.999
+
+
+def test_an_eat_that_was_fine_tuned_has_none():
+    class Adapted(torch.nn.Linear):
+        pass
+
+    encoder = build_encoder(
+        EncoderConfig(kind="eat", size="tiny"), window_seconds=SECONDS, weights=None, seed=0
+    )
+    encoder.backbone.blocks[1].attn.qkv = Adapted(64, 192)
+    assert fused(encoder) is None

@@ -1,8 +1,9 @@
 """A transformer's layers in the form that onnxruntime runs fastest, for the INT8 graph.
 
-The exporter writes a BEATs layer as some eighty small operations over whole tensors, which cost
-more than its INT8 matrix products. Here queries, keys, values and gates come straight from the
-tokens (the gate's small layer is multiplied into the query's weights), INT8 rounding these once for
+BEATs and EAT have such a form. The exporter writes a BEATs layer as some eighty small operations
+over whole tensors, which cost more than its INT8 matrix products. Here queries, keys, values and
+gates come straight from the tokens (the gate's small layer is multiplied into the query's weights),
+INT8 rounding these once for
 all four; the norms add the residual, whose factor s (DeepNorm) goes into the weights: LN(s x + y)
 with epsilon e equals LN(x + y / s) with epsilon e / s^2. Attention is written head by head: what
 one head makes fits into a core's cache, what twelve make does not, and the products of queries and
@@ -25,13 +26,16 @@ from torch import Tensor, nn
 
 from trainer.encoders.base import Encoder
 from trainer.zoo.beats import Beats
+from trainer.zoo.eat import Eat
+from trainer.zoo.vit import Block
 
 DOMAIN = "com.microsoft"
 SCORES = "/scores/"  # in the names of the nodes whose two inputs may be INT8
-_LINEAR = (
+_BEATS_LINEAR = (
     *(f"self_attn.{name}_proj" for name in ("q", "k", "v", "out")),
     *("self_attn.grep_linear", "fc1", "fc2"),
 )
+_EAT_LINEAR = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
 
 
 def fused(encoder: Encoder) -> Encoder | None:
@@ -46,17 +50,21 @@ def fused(encoder: Encoder) -> Encoder | None:
     form = copy.deepcopy(encoder).eval()
     with torch.no_grad():
         for backbone in [one for one in form.modules() if _fits(one)]:
-            backbone.layers = nn.ModuleList(_BeatsLayer(layer) for layer in _layers(backbone))
-            cast("Beats", backbone).position.act = _Gelu()  # type: ignore[assignment]
+            if isinstance(backbone, Beats):
+                backbone.layers = nn.ModuleList(_BeatsLayer(layer) for layer in _layers(backbone))
+                backbone.position.act = _Gelu()  # type: ignore[assignment]
+            else:
+                eat = cast("Eat", backbone)
+                eat.blocks = nn.ModuleList(_EatLayer(cast("Block", one)) for one in eat.blocks)
     return form
 
 
 def _fits(module: nn.Module) -> bool:
-    return isinstance(module, Beats) and all(
-        type(layer.get_submodule(name)) is nn.Linear
-        for layer in _layers(module)
-        for name in _LINEAR
-    )
+    if not isinstance(module, (Beats, Eat)):
+        return False
+    names = _BEATS_LINEAR if isinstance(module, Beats) else _EAT_LINEAR
+    layers = _layers(module) if isinstance(module, Beats) else module.blocks
+    return all(type(layer.get_submodule(name)) is nn.Linear for layer in layers for name in names)
 
 
 def _layers(backbone: nn.Module) -> nn.ModuleList:
@@ -149,6 +157,37 @@ class _BeatsLayer(nn.Module):
         tokens = self.attention_norm(tokens, self.out_proj(mixed))
         changed = self.fc2(self.act(self.fc1(tokens)))
         return self.final_norm(tokens, changed)  # type: ignore[no-any-return]
+
+
+class _EatLayer(nn.Module):
+    """One EAT layer: norms after the sums, and nothing added to the scores."""
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        self.heads = block.attn.heads
+        query, key, value = block.attn.qkv.weight.chunk(3)
+        biases = block.attn.qkv.bias.chunk(3)
+        self.size = len(query) // self.heads
+        self.q_proj = _divided(_linear(query, biases[0]), math.sqrt(self.size))
+        self.k_proj, self.v_proj = _linear(key, biases[1]), _linear(value, biases[2])
+        self.scores = _Scores()
+        self.out_proj = block.attn.proj
+        self.attention_norm = _SkipNorm(block.norm1, 1.0)
+        self.fc1, self.act, self.fc2 = block.mlp.fc1, _Gelu(), block.mlp.fc2
+        self.final_norm = _SkipNorm(block.norm2, 1.0)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        parts = zip(
+            self.q_proj(tokens).split(self.size, dim=2),
+            self.k_proj(tokens).transpose(1, 2).split(self.size, dim=1),
+            self.v_proj(tokens).split(self.size, dim=2),
+            strict=True,
+        )
+        mixed = torch.cat(
+            [self.scores(query, key).softmax(dim=-1) @ value for query, key, value in parts], dim=2
+        )
+        tokens = self.attention_norm(tokens, self.out_proj(mixed))
+        return self.final_norm(tokens, self.fc2(self.act(self.fc1(tokens))))  # type: ignore[no-any-return]
 
 
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
