@@ -23,8 +23,8 @@ from agent.core.errors import BundleError
 from agent.deploy.load import open_bundle
 from agent.offline.clips import score_clip
 from agent.recordings.load import load_machines
-from export import bundle as bundling
 from export.bundle import export_bundle
+from trainer.graph import graph_cache
 from trainer.graph.onnx_graph import export_graph
 from trainer.learn import train_machine
 from trainer.preset import Preset
@@ -74,7 +74,7 @@ def one_graph():
         return replace(made["graph"], path=path)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bundling, "export_graph", export_once)
+        patch.setattr(graph_cache, "export_graph", export_once)
         yield
 
 
