@@ -138,7 +138,7 @@ def agreeing_encoder(
     if manifest.parity is None:
         return encoder, None
     try:
-        check = _Check(folder, manifest, manifest.parity, scorer, shown)
+        check = ParityCheck(folder, manifest, manifest.parity, scorer, shown)
         found = check.whole(encoder, ENCODER)
         if found.within(check.bound(ENCODER)):
             if framed and not check.parts_agree(encoder):
@@ -176,7 +176,7 @@ def agreeing_encoder(
     return encoder, Parity(plain, why)
 
 
-class _Check:
+class ParityCheck:
     """Windows and answers of a bundle, read once."""
 
     def __init__(

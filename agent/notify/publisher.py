@@ -47,6 +47,7 @@ class NotificationPublisher:
         folder: Where it is kept until it is sent.
         send: Sends a message to addresses; by address, why it did not go.
         clock: Seconds since the epoch.
+        monotonic: Seconds of a clock that is never set.
     """
 
     def __init__(
@@ -56,11 +57,13 @@ class NotificationPublisher:
         folder: Path,
         send: Send = send,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
         self._device = device
         self._send = send
         self._clock = clock
+        self._monotonic = monotonic
         self._store = EventStore(folder, _STORE_BYTES)
         self._everybody: tuple[str, ...] = ()
         self._others: tuple[str, ...] = ()  # of an escalation
@@ -91,7 +94,7 @@ class NotificationPublisher:
         if self._config.escalation is not None:
             self._others = read_addresses(self._config.escalation.urls_file)
         self._store.start()
-        self._counted = time.monotonic()
+        self._counted = self._monotonic()
         self._thread = threading.Thread(target=self._run, name="notify", daemon=True)
         self._thread.start()
 
@@ -152,7 +155,7 @@ class NotificationPublisher:
 
     def turn(self) -> None:
         """Send what is due, once."""
-        now, tick = self._clock(), time.monotonic()
+        now, tick = self._clock(), self._monotonic()
         self._tokens += (tick - self._counted) * self._config.most_per_hour / 3600
         self._tokens = min(self._tokens, float(self._config.most_per_hour))
         self._counted = tick
@@ -180,7 +183,7 @@ class NotificationPublisher:
             return
         self._trouble = next(why for why in failed.values() if why)
         self._wait = min(max(2 * self._wait, _FIRST_WAIT), _LONGEST_WAIT)
-        self._not_before = time.monotonic() + self._wait
+        self._not_before = self._monotonic() + self._wait
         log.warning(
             "%s of %s did not go out (%s); tried again in %.0f s",
             plural(len(group), "notification"), plural(len(missing), "address", "addresses"),

@@ -65,6 +65,11 @@ class SoundFeed:
         #: Of the latest column.
         self.number = 0
 
+    @property
+    def listeners(self) -> int:
+        """How many listen at present."""
+        return len(self._ears)
+
     def hear(self, block: AudioBlock) -> None:
         """Take a captured block, when somebody watches."""
         self.rate = block.rate

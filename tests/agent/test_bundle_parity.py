@@ -161,7 +161,7 @@ def test_the_graph_in_parts_is_held_to_them_too(bundle, caplog, error, agree):
     add_parity(bundle)
     opened = open_bundle(bundle)
     opened.close()
-    check = module._Check(bundle, opened.manifest, opened.manifest.parity, opened.scorer)
+    check = module.ParityCheck(bundle, opened.manifest, opened.manifest.parity, opened.scorer)
     vectors = np.load(bundle / PARITY_FILES[0])[[0, -1]]
     error = error * np.random.default_rng(0).standard_normal(DIM).astype(np.float32)
     assert check.parts_agree(Parts(vectors, error)) is agree

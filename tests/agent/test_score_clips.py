@@ -8,6 +8,7 @@ import pytest
 from agent.config.decide import DecideConfig
 from agent.core.records import MachineState, Score, Window
 from agent.decide.alarm import AlarmDecider
+from agent.decide.evidence import Evidence
 from agent.offline.clips import beside_idle
 
 LENGTH, HOP = 10, 2
@@ -17,7 +18,7 @@ def counted_by_the_agent(idle: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> s
     """Which windows an alarm decider takes for evidence, by their scores."""
     decider = AlarmDecider(DecideConfig(), 1e9, hop_seconds=HOP, overlap_seconds=LENGTH)
     heard: list[float] = []
-    monkeypatch.setattr(decider._alarm, "observe", lambda value, *_, **__: heard.append(value))
+    monkeypatch.setattr(Evidence, "observe", lambda _, value, *__, **___: heard.append(value))
     for index, still in enumerate(idle):
         window = Window(np.zeros(LENGTH, np.float32), 1, index, HOP * index, HOP * index)
         state = MachineState.IDLE if still else MachineState.RUNNING

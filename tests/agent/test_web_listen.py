@@ -43,7 +43,7 @@ def test_what_the_microphone_hears_is_streamed_and_each_listening_is_on_record(r
     assert np.argmax(spectrum) * RATE / len(samples) == pytest.approx(440, abs=3)
     assert np.sqrt(np.mean(samples**2)) == pytest.approx(0.2 / 2**0.5, rel=0.05)
     feed = running.agent.page.sounds["pump"]
-    until(lambda: not feed._ears)  # nobody listens: nothing is copied
+    until(lambda: feed.listeners == 0)  # nobody listens: nothing is copied
     lines = "".join(
         one.read_text() for one in (running.agent.config.state_path / "audit").glob("*")
     )
@@ -83,6 +83,6 @@ def test_a_browser_plays_it_until_told_to_stop(running):
         )
         click(browser, "[data-act=listen]", "Stop")
         shown(browser, "[data-act=listen]", "Listen live")
-        until(lambda: not running.agent.page.sounds["pump"]._ears)
+        until(lambda: running.agent.page.sounds["pump"].listeners == 0)
     finally:
         browser.quit()

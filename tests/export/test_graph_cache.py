@@ -103,14 +103,14 @@ def test_other_code_or_libraries_are_another_graph(tmp_path, monkeypatch):
     cache, preset = GraphCache(tmp_path / "graphs"), load_preset("log_mel")
     paths = {cache.graph(SmallEncoder(), preset).path}
     monkeypatch.setattr(caching, "version", lambda _: "0.0.1")
-    caching._code.cache_clear()
+    caching.code_digest.cache_clear()
     paths.add(cache.graph(SmallEncoder(), preset).path)
     (tmp_path / "trainer" / "encoders").mkdir(parents=True)
     (tmp_path / "trainer" / "encoders" / "own.py").write_text("changed")
     monkeypatch.setattr(caching.trainer, "__file__", str(tmp_path / "trainer" / "__init__.py"))
-    caching._code.cache_clear()
+    caching.code_digest.cache_clear()
     paths.add(cache.graph(SmallEncoder(), preset).path)
-    caching._code.cache_clear()
+    caching.code_digest.cache_clear()
     assert len(paths) == 3
 
 

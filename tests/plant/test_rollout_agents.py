@@ -20,6 +20,7 @@ from agent.bundle.verify import read_manifest
 from plant.commands.plant import plant as plant_command
 from plant.learn.schema import load_plant
 from plant.rollout.plan import Plans
+from plant.rollout.repository import Repository
 from plant.rollout.service import RolloutService, wanted
 
 pytest.importorskip("cryptography")
@@ -129,7 +130,7 @@ def running(plant):
             heard.wait(f"{device}/pump/offered", lambda one: one["state"] == "none", 60)
             heard.wait(f"{device}/health", lambda one: one["machines"]["pump"]["windows"] > 0, 60)
     # The bundle before can be given back only where the plant has it.
-    plant.service._engine._means.repository.add(first)
+    Repository(plant.root / "plant" / "repository").add(first)
     return plant
 
 

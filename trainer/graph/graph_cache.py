@@ -177,7 +177,7 @@ def _digests(folder: Path) -> dict[str, str]:
 
 
 @cache
-def _code() -> str:
+def code_digest() -> str:
     """Digest of the code and the libraries that make a graph of an encoder."""
     digest = hashlib.sha256(" ".join(map(version, _LIBRARIES)).encode())
     root = Path(trainer.__file__).parent
@@ -191,7 +191,7 @@ def _code() -> str:
 def _digest(encoder: Encoder, preset: Preset) -> str:
     facts = [
         __version__,
-        _code(),
+        code_digest(),
         preset.encoder.without_weights().model_dump(mode="json"),
         preset.window.seconds,
         preset.training.ensemble,
