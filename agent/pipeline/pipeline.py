@@ -13,6 +13,7 @@ from agent.activity.watch import JudgedWatch, watch_file
 from agent.capture.source import Source
 from agent.chain.watch import ChainWatch, chain_file
 from agent.commission.listening import ShadowAlarm, warning_config, warning_thresholds
+from agent.commission.microphone import MicrophoneLearner
 from agent.commission.shadow import Commission
 from agent.config.agent import MachineConfig
 from agent.config.maintenance import Schedule
@@ -45,8 +46,6 @@ from agent.window.condition import ConditionFile, condition_file
 
 log = logging.getLogger(__name__)
 
-# While commissioned, it is asked so often whether another microphone may be taken off, seconds.
-_ASK_SECONDS = 60.0
 _SAY_SO = (
     "; where another microphone hangs there and the machine is well, say so: “Another microphone” "
     "on the page, or `level_baseline` with `microphone`"
@@ -93,7 +92,7 @@ class Pipeline(Listener):
         self._plant = plant
         self.commission = commission
         self._shadow: ShadowAlarm | None = None  # while it is commissioned
-        self._ask_from = 0.0  # on the monotonic clock of windows
+        self._microphone: MicrophoneLearner | None = None  # likewise
         self._frame_hertz = band_middles(bundle.manifest.encoder.sample_rate)
         self._watch = JudgedWatch(self.name)
         self._chain = ChainWatch(self.name)
@@ -135,6 +134,7 @@ class Pipeline(Listener):
         self._chain = ChainWatch(self.name, None if state is None else chain_file(state, self.name))
         if self.commission is not None and self.commission.listening:
             self._shadow = ShadowAlarm(self._config.decide, terms, self._config.ignore)
+            self._microphone = MicrophoneLearner(self.commission, self.level)
             self.commission.begin(bundle)
         self._keeper = self._take_up_alarm(terms, state)
         self._keeper.resume()
@@ -396,34 +396,17 @@ class Pipeline(Listener):
 
     def _learn_microphone(self, now: float) -> None:
         """While it is commissioned, once: does another microphone hang here than in training?"""
-        commission = self.commission
-        if self._shadow is None or commission is None or not commission.asks_microphone:
-            return
-        if self.level.apart < commission.microphone_windows or now < self._ask_from:
-            return
-        self._ask_from = now + _ASK_SECONDS
-        try:
-            # What hears nothing in some bands is no fault of the machine.
-            sure = commission.may_equalise() or self.level.hears_too_little()
-            if not sure:
-                return
-            found = self.level.take_microphone("commissioning", needed=True)
-        except AuscultError as fault:
-            commission.microphone_learnt(f"the microphone is taken as it is: {fault.problem}")
-            return
-        if found is None:
-            commission.microphone_learnt("the microphone hears as that of training did")
-            return
-        text = microphone_words(found)
-        commission.microphone_learnt(text)
-        self._hear_anew()
-        self.alarm.level_answered(
-            EventKind.LEVEL_BASELINE, found.decibels, operator=found.operator, note=text
-        )
+        found = None if self._microphone is None else self._microphone.learn(now)
+        if found is not None:
+            self._hear_anew()
+            self.alarm.level_answered(
+                EventKind.LEVEL_BASELINE, found.decibels,
+                operator=found.operator, note=microphone_words(found),
+            )  # fmt: skip
 
     def _go_live(self) -> None:
         """The machine's alarms are told from the next window on; a warning that stands, stands."""
-        self._shadow = None
+        self._shadow = self._microphone = None
         if self._pace is not None:
             self._pace.closely = False
         bundle = self._judge.bundle
