@@ -9,20 +9,22 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from agent.config.time_zone import TimeZone
+from agent.core.fields import TIME_OF_DAY
 from agent.core.paths import FilePath
 from agent.core.schema import Strict, spelt
 
 Occasion = Literal["alert", "alarm", "over", "level", "drift", "microphone", "bundle"]
-_CLOCK = spelt(r"^([01]\d|2[0-3]):[0-5]\d$", "a time of day such as 22:00")
 
 
 class QuietHours(Strict):
     """A time of day in which only what is severe is told; the rest waits for its end."""
 
-    begin: Annotated[str, Field(pattern=_CLOCK, description='From, `"22:00"`')]
+    begin: Annotated[str, Field(pattern=TIME_OF_DAY, description='From, `"22:00"`')]
     end: Annotated[
         str,
-        Field(pattern=_CLOCK, description="Up to, the next day's where it is not after `begin`"),
+        Field(
+            pattern=TIME_OF_DAY, description="Up to, the next day's where it is not after `begin`"
+        ),
     ]
     zone: Annotated[
         TimeZone | None,

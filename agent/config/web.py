@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from agent.core.paths import FilePath
-from agent.core.schema import Strict
+from agent.core.schema import Strict, spelt
 
 
 class WebConfig(Strict):
@@ -51,7 +51,7 @@ class WebConfig(Strict):
     role_header: Annotated[
         str | None,
         Field(
-            pattern=r"^[A-Za-z0-9-]{1,64}$",
+            pattern=spelt(r"^[A-Za-z0-9-]{1,64}$", "the name of a header: letters, digits and -"),
             description="With `behind_proxy`: header by which the proxy says what somebody may do "
             "(`viewer`, `operator` or `admin`; a viewer without); the proxy must set or remove it "
             "in every request. null lets whoever it lets through do all",

@@ -8,6 +8,10 @@ from pydantic import Field
 
 from agent.core.clock import ClockQuality
 from agent.core.scale import Zone
+from agent.core.schema import spelt
+
+#: Pattern of a time of day.
+TIME_OF_DAY = spelt(r"^([01]\d|2[0-3]):[0-5]\d$", "a time of day as HH:MM, from 00:00 to 23:59")
 
 _TIME = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$"
 

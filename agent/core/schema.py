@@ -62,8 +62,12 @@ def spelt(pattern: str, words: str) -> str:
 
     Returns:
         The pattern.
+
+    Raises:
+        ValueError: It is put in other words elsewhere: which are told would hang on what is loaded.
     """
-    _SPELT[pattern] = words
+    if _SPELT.setdefault(pattern, words) != words:
+        raise ValueError(f"{pattern} is spelt twice: {words!r}, and {_SPELT[pattern]!r}")
     return pattern
 
 

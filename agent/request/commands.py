@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, FiniteFloat, model_validator
 
+from agent.core.fields import TIME_OF_DAY
 from agent.core.schema import Strict, spelt
 from agent.core.text import visible
 
@@ -122,9 +123,7 @@ class Collect(Request):
     schedule: Annotated[
         str | None,
         Field(
-            pattern=spelt(
-                r"^([01]\d|2[0-3]):[0-5]\d$", "a time of day as HH:MM, from 00:00 to 23:59"
-            ),
+            pattern=TIME_OF_DAY,
             description="Record every day at this time, HH:MM by this device's clock and zone, "
             "also after a restart; null to record once, now",
         ),

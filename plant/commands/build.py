@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from agent.commands.options import json_option
+
 _SMALLEST = """\b
 The smallest PLANT.yaml:
   plant: hall-2
@@ -39,10 +41,7 @@ The smallest PLANT.yaml:
     show_default=True,
     help="Processor cores that one machine takes.",
 )
-@click.option(
-    "--json", "json_path", metavar="FILE", type=click.Path(path_type=Path),
-    help="The summary as JSON to this file, too.",
-)  # fmt: skip
+@json_option("The summary")
 def build(
     plant: Path,
     only: tuple[str, ...],

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from agent.commands.options import json_option
+
 
 @click.command(short_help="Show a plant of three machines: learnt, rolled out, put back.")
 @click.option(
@@ -23,10 +25,7 @@ import click
     help="A machine, and its folder with normal/; give three. [default: made sound]",
 )
 @click.option("--stay", is_flag=True, help="Leave all of it running, page included, until Ctrl-C.")
-@click.option(
-    "--json", "json_path", metavar="FILE", type=click.Path(path_type=Path),
-    help="What happened, as JSON to this file.",
-)  # fmt: skip
+@json_option("What happened,")
 def demo(out: Path, machines: tuple[str, ...], json_path: Path | None, *, stay: bool) -> None:
     """Learn three machines, roll their bundles out to three devices, kill one, put a bad one back.
 

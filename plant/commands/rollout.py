@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agent.commands.options import json_option
+
 if TYPE_CHECKING:
     from plant.learn.schema import PlantFile
     from plant.rollout.fleet import Fleet, MachineSeen
@@ -110,10 +112,7 @@ def rollout(plant: Path, *, until_done: bool) -> None:
 
 @click.command(short_help="List which device runs which bundle, and what became of offers.")
 @_PLANT
-@click.option(
-    "--json", "json_path", metavar="FILE", type=click.Path(path_type=Path),
-    help="The list as JSON to this file, too.",
-)  # fmt: skip
+@json_option("The list")
 def inventory(plant: Path, json_path: Path | None) -> None:
     """List which device runs which bundle: as the devices themselves told the broker."""
     from rich.console import Console

@@ -42,6 +42,7 @@ PLANT_MAY_IMPORT = {
     "agent.__version__": "told to clients",
     "agent.bundle.events": "schemas of messages",
     "agent.bundle.offer": "schemas of messages",
+    "agent.commands.options": "`--json` means the same in every command",
     "agent.core.child": "the command line that it runs",
     "agent.core.cloud_event": "schemas of messages",
     "agent.core.errors": "what `auscult` turns into words",
