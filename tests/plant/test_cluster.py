@@ -71,9 +71,10 @@ def test_a_node_that_dies_loses_nothing_and_nothing_is_done_twice(cluster, tmp_p
         record = json.loads((out / f"machines/{name}/outcome.json").read_text())
         assert record["state"] == "built"
         assert f"attempt {record['attempt']} " in log
-    # Each was finished once; what was under way on the dead node was begun anew, and no other.
-    assert set(written.values()) == {1}, written
-    assert all(attempts[name] == 1 for name in finished_before), attempts
+    # What was recorded as done was done once; what was under way on the dead node was begun anew,
+    # and no other. (It may have been written there, and not recorded yet, when the node died.)
+    assert all(written[name] == attempts[name] == 1 for name in finished_before), attempts
+    assert all(1 <= written[name] <= attempts[name] for name in MACHINES), (written, attempts)
     assert sum(attempts.values()) == len(MACHINES) + 1, attempts
 
     again = CliRunner().invoke(build, [str(path), f"--ray={made.address}"])
