@@ -75,7 +75,8 @@ def test_a_node_that_dies_loses_nothing_and_nothing_is_done_twice(cluster, tmp_p
     # and no other. (It may have been written there, and not recorded yet, when the node died.)
     assert all(written[name] == attempts[name] == 1 for name in finished_before), attempts
     assert all(1 <= written[name] <= attempts[name] for name in MACHINES), (written, attempts)
-    assert sum(attempts.values()) == len(MACHINES) + 1, attempts
+    # One more where the dead node was at work; none where it was between two machines.
+    assert len(MACHINES) <= sum(attempts.values()) <= len(MACHINES) + 1, attempts
 
     again = CliRunner().invoke(build, [str(path), f"--ray={made.address}"])
     assert again.exit_code == 0
