@@ -200,7 +200,7 @@ class Scale:
             return connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
 
     def drain(self) -> None:
-        """The same messages, from the broker's queue, by the plain subscriber and by serve."""
+        """Measure how fast the plain subscriber and serve take the same messages."""
         plain = self.plain()
         with Instance(self.path, "one", "--no-page") as serve:
             serve.listening()

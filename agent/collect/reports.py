@@ -8,5 +8,5 @@ PAGE = "report.html"
 
 
 def report_folder(state: Path, machine: str) -> Path:
-    """Of a machine, in the agent's state directory."""
+    """Folder of a machine's reports, in the agent's state directory."""
     return state / "reports" / machine

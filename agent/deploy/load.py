@@ -141,7 +141,7 @@ def encoder_of(
 
 
 def _graphs_digest(manifest: Manifest) -> str:
-    """Of all graphs of a bundle, and what lies beside them, together."""
+    """Digest of all graphs of a bundle together, with the files beside them."""
     graphs = sorted((name, one.sha256) for name, one in manifest.files.items() if ".onnx" in name)
     return sha256(repr(graphs).encode()).hexdigest()
 

@@ -37,6 +37,6 @@ def session_of(key: Hashable | None, make: Callable[[], Any]) -> Any:
 
 
 def turns(at_once: int) -> threading.Semaphore:
-    """What lets so many inferences run at once, over all encoders of the process."""
+    """Semaphore that lets so many inferences run at once, over all encoders of the process."""
     with _lock:
         return _turns.setdefault(at_once, threading.Semaphore(at_once))

@@ -1,4 +1,4 @@
-"""Which places of a machine's stream are judged: each fifth while all is calm, else every one.
+"""Pace of a machine's windows: each fifth place of the grid while all is calm, else every one.
 
 Windows lie on one grid, the closest hop. While the machine is calm, only every so many-th place of
 the grid becomes a window; which, its scores and a trigger from the sound's levels decide. A window

@@ -102,7 +102,7 @@ class LevelTrigger:
 
 
 def _measures(bands: BandLevels, frames: Matrix) -> Floats:
-    """Of each frame the levels of its bands and its sharpest edge over the usual ones, dB."""
+    """Band levels and sharpest edge of each frame, dB."""
     edges = np.abs(np.diff(frames, axis=1))
     peak, usual = (np.maximum(one, 1e-12) for one in (edges.max(axis=1), edges.mean(axis=1)))
     return np.column_stack([bands.measure(frames), 20.0 * np.log10(peak / usual)]).astype(float)

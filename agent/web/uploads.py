@@ -56,7 +56,7 @@ class UploadDesk:
         self._told: dict[str, Upload] = {}
 
     def endpoints(self) -> Sequence[Endpoint]:
-        """Of uploading."""
+        """Endpoints of an upload: begin, send a piece, look, use, and give up."""
         told, one = partial(Endpoint, answer=Upload), "/machines/{machine}/upload"
         return (
             told("GET", one, self._show, "How far the upload of a bundle is"),

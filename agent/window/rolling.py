@@ -195,7 +195,7 @@ class RollingWindow:
 
 
 def _between(pieces: list[Samples], start: int, count: int) -> Samples:
-    """So many samples from a place on, in an array of their own."""
+    """A copy of `count` samples from `start` on."""
     found: list[Samples] = []
     at, end = 0, start + count
     for piece in pieces:

@@ -66,7 +66,7 @@ class Scene:
         )
 
     def kill(self, name: str) -> None:
-        """As a power cut ends it."""
+        """Kill a process (-9), as a power cut would end it."""
         process = self._processes.pop(name)
         process.send_signal(signal.SIGKILL)
         process.wait()

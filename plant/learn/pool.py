@@ -19,7 +19,7 @@ _MEMORY_OF_ONE = 2 * 2**30
 
 
 def default_workers() -> int:
-    """As many as there are cores, and as memory holds."""
+    """Number of machines to learn at a time: by cores, and by what memory holds."""
     cores = len(os.sched_getaffinity(0))
     return max(1, min(cores, _memory() // _MEMORY_OF_ONE))
 

@@ -17,34 +17,34 @@ FILTERS = ("+/status", "+/info", "+/health", "+/+/offered")
 
 
 class _Told(BaseModel):
-    """Of a message what is of interest here: devices of other versions say more, or less."""
+    """Fields of a message that a rollout reads; devices of other versions say more, or less."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
 class StatusTold(_Told):
-    """Of `status`."""
+    """Fields of `status` that a rollout reads."""
 
     status: str
     machines: list[str]
 
 
 class BundleTold(_Told):
-    """Of a bundle in `info`."""
+    """Fields of a bundle in `info` that a rollout reads."""
 
     manifest_sha256: str
     created: str = ""
 
 
 class InfoTold(_Told):
-    """Of `info`."""
+    """Fields of `info` that a rollout reads."""
 
     version: str = ""
     machines: dict[str, BundleTold | None]
 
 
 class CountsTold(_Told):
-    """Of a machine in `health`."""
+    """Fields of a machine in `health` that a rollout reads."""
 
     windows: int
     exceeded: int
@@ -52,7 +52,7 @@ class CountsTold(_Told):
 
 
 class HealthTold(_Told):
-    """Of `health`."""
+    """Fields of `health` that a rollout reads."""
 
     machines: dict[str, CountsTold]
 

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import shutil
 import sqlite3
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -227,7 +228,7 @@ def test_the_limit_is_a_number_of_megabytes(monkeypatch):
 
 def test_on_a_small_disk_it_takes_little(tmp_path, monkeypatch):
     def free(count):
-        usage = shutil._ntuple_diskusage(10**12, 10**12 - count, count)
+        usage = SimpleNamespace(total=10**12, used=10**12 - count, free=count)
         monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
 
     free(500_000_000)

@@ -159,5 +159,9 @@ def test_another_graph_or_another_way_of_running_it_has_a_session_of_its_own(
 
 def test_no_more_windows_run_at_once_than_cores_over_all_encoders(graph, monkeypatch):
     monkeypatch.setattr(encoding, "usable_cores", lambda: 7)
-    both = [OnnxEncoder(graph, info(), digest=digest) for digest in ("a", "b")]
-    assert both[0]._turn is both[1]._turn
+    turns, asked = encoding.turns, []
+    monkeypatch.setattr(encoding, "turns", lambda count: asked.append(turns(count)) or asked[-1])
+    for digest in ("a", "b"):
+        OnnxEncoder(graph, info(), digest=digest)
+    assert len(asked) == 2
+    assert asked[0] is asked[1]
