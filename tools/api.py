@@ -7,9 +7,10 @@ from unittest.mock import MagicMock
 
 from pydantic import BaseModel
 
+from agent.core.same_origin import HEADER
 from agent.web.app import endpoints_of
 from agent.web.endpoint import Endpoint
-from agent.web.guard import HEADER, Sessions
+from agent.web.guard import Sessions
 from tools.configuration import reference
 from tools.pages import write_or_check
 

@@ -9,25 +9,7 @@ from pydantic import Field, model_validator
 
 from agent.core.paths import FilePath
 from agent.core.schema import Strict, spelt
-
-
-class TlsConfig(Strict):
-    """Encryption of the connection to the broker."""
-
-    ca_file: Annotated[
-        FilePath | None,
-        Field(description="Certificates of the authorities trusted; null for the system's"),
-    ] = None
-    cert_file: Annotated[
-        FilePath | None, Field(description="This device's own certificate, when the broker asks")
-    ] = None
-    key_file: Annotated[FilePath | None, Field(description="The private key to it")] = None
-
-    @model_validator(mode="after")
-    def _pair(self) -> TlsConfig:
-        if (self.cert_file is None) != (self.key_file is None):
-            raise ValueError("cert_file and key_file go together: give both or neither")
-        return self
+from agent.core.tls import TlsConfig
 
 
 class HomeAssistantConfig(Strict):

@@ -16,7 +16,8 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from agent.config.publish import MqttConfig
 from agent.core.errors import ConfigError, DeliveryError
-from agent.publish.credentials import read_password, secure
+from agent.core.tls import tls_context
+from agent.publish.credentials import read_password
 from agent.publish.mqtt_message import MqttMessage
 
 log = logging.getLogger(__name__)
@@ -280,7 +281,7 @@ class Connection:
         if self._config.username is not None:
             client.username_pw_set(self._config.username, self._password)
         if self._config.tls is not None:
-            secure(client, self._config)
+            client.tls_set_context(tls_context(self._config.tls, "mqtt.tls"))
         client.will_set(
             self._will.topic, self._will.payload, qos=self._will.qos, retain=self._will.retain
         )

@@ -10,25 +10,23 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 import secrets
 import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from agent.core.same_origin import foreign_request, is_own_name
 from agent.web.connections import bucket_of, is_local
 from agent.web.roles import SCOPE, PageRole, role_named
 
 COOKIE = "auscult_session"
-HEADER = "x-auscult"
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _OPEN = frozenset({"/api/session", "/api/login", "/api/openapi.json"})
 _SESSIONS = 64
@@ -205,11 +203,11 @@ class Guard:
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        if not self._knows(host):
+        if not is_own_name(host, self._names):
             return HTTPStatus.MISDIRECTED_REQUEST, (
                 f"this device is not {host[:80]!r}; add the name to `web.names`"
             )
-        if scope["method"] not in _SAFE and (why := _foreign(headers, host)):
+        if scope["method"] not in _SAFE and (why := foreign_request(headers, host)):
             return HTTPStatus.FORBIDDEN, why
         path = scope["path"]
         guarded = path.startswith("/api/") and path not in _OPEN
@@ -225,37 +223,6 @@ class Guard:
         # What the proxy does not name may look, as everybody may whom it lets through.
         said = role_named(Headers(scope=scope).get(self._role_header)) or PageRole.VIEWER
         return min(role, said)
-
-    def _knows(self, host: str) -> bool:
-        try:
-            name = (urlsplit(f"//{host}").hostname or "").lower()
-        except ValueError:
-            return False
-        if name in self._names:
-            return True
-        try:
-            ipaddress.ip_address(name)
-        except ValueError:
-            return False
-        return True  # an address cannot be made to mean another device by a name server
-
-
-def _foreign(headers: Headers, host: str) -> str:
-    """Why a request that changes something is not this page's own; empty when it is."""
-    if headers.get(HEADER) != "1":
-        return "requests that change something need the header `X-Auscult: 1`"
-    if headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
-        return "a page of another site may not do that"
-    origin = headers.get("origin")
-    if origin is not None:
-        here = {host.lower(), headers.get("x-forwarded-host", host).lower()}
-        try:
-            there = urlsplit(origin).netloc.lower()
-        except ValueError:
-            there = ""
-        if there not in here:
-            return "a page of another site may not do that"
-    return ""
 
 
 def _digest(token: str) -> str:

@@ -10,8 +10,9 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from agent import __version__
+from agent.core.same_origin import HEADER
 from agent.web.endpoint import Endpoint
-from agent.web.guard import COOKIE, HEADER
+from agent.web.guard import COOKIE
 from agent.web.models import Problem
 
 _REF = "#/components/schemas/{model}"

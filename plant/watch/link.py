@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import select
-import ssl
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -16,8 +14,9 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from agent.core.errors import ConfigError, DeliveryError
+from agent.core.errors import DeliveryError
 from agent.core.secret_file import read_secret
+from agent.core.tls import tls_context
 from plant.watch.config import BrokerConfig
 
 _CONNECT_SECONDS = 5.0
@@ -265,7 +264,7 @@ class Link:
                 )  # fmt: skip
             client.username_pw_set(config.username, password)
         if config.tls is not None:
-            client.tls_set_context(_context(config))
+            client.tls_set_context(tls_context(config.tls, "broker.tls"))
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
@@ -313,24 +312,3 @@ class Link:
                 message.topic, bytes(message.payload), message.mid, message.qos, message.retain
             )
         )
-
-
-def _context(config: BrokerConfig) -> ssl.SSLContext:
-    tls = config.tls
-    assert tls is not None
-    try:
-        context = ssl.create_default_context(cafile=tls.ca_file)
-        if tls.cert_file is not None:
-            context.load_cert_chain(tls.cert_file, tls.key_file, password=_no_passphrase)
-    except (OSError, ValueError) as fault:
-        where: Path | None = tls.cert_file or tls.ca_file
-        raise ConfigError(
-            f"the TLS files cannot be used: {fault}", where=where,
-            remedy="They must be PEM, the key without a pass phrase and matching the certificate.",
-        ) from fault  # fmt: skip
-    return context
-
-
-def _no_passphrase() -> str:
-    """Where OpenSSL would ask at the terminal, for which nobody is there."""
-    raise ValueError("the key has a pass phrase")

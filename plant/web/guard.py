@@ -14,9 +14,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
 from http import HTTPStatus
-from urllib.parse import urlsplit
 
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
@@ -25,6 +23,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from agent.core.same_origin import foreign_request, is_own_name
 from plant.store.database import first_line
 from plant.store.users import User, Users
 from plant.watch.config import PageConfig, ProxyConfig
@@ -32,7 +31,6 @@ from plant.watch.config import PageConfig, ProxyConfig
 log = logging.getLogger(__name__)
 
 COOKIE = "auscult_plant"
-HEADER = "x-auscult"
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 #: Paths of the API that need no user.
 _OPEN = frozenset({"/api/session", "/api/login"})
@@ -113,11 +111,11 @@ class Guard:
     async def _refusal(self, scope: Scope) -> tuple[int, str] | None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        if not self._knows(host):
+        if not is_own_name(host, self._names):
             return HTTPStatus.MISDIRECTED_REQUEST, (
                 f"this server is not {host[:80]!r}; add the name to `web.names` in PLANT.yaml"
             )
-        if scope["method"] not in _SAFE and (why := _foreign(headers, host)):
+        if scope["method"] not in _SAFE and (why := foreign_request(headers, host)):
             return HTTPStatus.FORBIDDEN, why
         path = scope["path"]
         if not path.startswith("/api/"):
@@ -146,19 +144,6 @@ class Guard:
         token = connection.cookies.get(COOKIE)
         return self._users.session(token) if token else None
 
-    def _knows(self, host: str) -> bool:
-        try:
-            name = (urlsplit(f"//{host}").hostname or "").lower()
-        except ValueError:
-            return False
-        if name in self._names:
-            return True
-        try:
-            ipaddress.ip_address(name)
-        except ValueError:
-            return False
-        return True  # an address cannot be made to mean another server by a name server
-
 
 def trusted(client: str, proxy: ProxyConfig) -> bool:
     """Whether an address is the proxy's."""
@@ -169,20 +154,3 @@ def trusted(client: str, proxy: ProxyConfig) -> bool:
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
     return any(address in ipaddress.ip_network(one) for one in proxy.addresses)
-
-
-def _foreign(headers: Mapping[str, str], host: str) -> str:
-    """Why a request that changes something is not this page's own; empty when it is."""
-    if headers.get(HEADER) != "1":
-        return "requests that change something need the header `X-Auscult: 1`"
-    if headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
-        return "a page of another site may not do that"
-    origin = headers.get("origin")
-    if origin is not None:
-        try:
-            there = urlsplit(origin).netloc.lower()
-        except ValueError:
-            there = ""
-        if there not in {host.lower(), headers.get("x-forwarded-host", host).lower()}:
-            return "a page of another site may not do that"
-    return ""

@@ -20,7 +20,7 @@ import pytest
 from support.broker import Broker, Subscriber, free_port
 from support.told import tell
 
-from agent.config.publish import JsonlConfig, MqttConfig, TlsConfig
+from agent.config.publish import JsonlConfig, MqttConfig
 from agent.core.clock import utc
 from agent.core.cloud_event import encode
 from agent.core.errors import ConfigError
@@ -36,6 +36,7 @@ from agent.core.records import (
     Window,
 )
 from agent.core.scale import Scale
+from agent.core.tls import TlsConfig
 from agent.publish.jsonl import JsonlPublisher
 from agent.publish.mqtt import MqttPublisher
 from agent.publish.mqtt_message import MqttMessage
