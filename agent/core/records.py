@@ -179,6 +179,18 @@ class Window:
         """Monotonic time just after the last sample, seconds."""
         return self.monotonic + self.seconds
 
+    def moved_from(self, earlier: Window) -> int | None:
+        """Samples from the beginning of an earlier window to its own; None where they share none.
+
+        What lies in both has to be the same sound: it may have been altered since, or be of another
+        stream.
+        """
+        moved = self.position - earlier.position
+        if not 0 < moved < len(self.samples):
+            return None
+        same = np.array_equal(earlier.samples[moved:], self.samples[:-moved])
+        return moved if same else None
+
 
 @dataclass(frozen=True, slots=True)
 class Score:

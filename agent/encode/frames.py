@@ -160,16 +160,13 @@ class SharedFrames:
         return result
 
     def _moved(self, encoder: Encoder, window: Window) -> int | None:
-        """Samples from the last window to this one; None when they don't overlap."""
+        """Samples from the last window to this one; None when no frames of it serve this one."""
         last = self._last
         if last is None or last.encoder is not encoder:
             return None
-        moved = window.position - last.window.position
         assert encoder.layout is not None
-        if not 0 < moved < len(window.samples) or moved % encoder.layout.hop:
-            return None
-        same = np.array_equal(last.window.samples[moved:], window.samples[:-moved])
-        return moved if same else None
+        moved = window.moved_from(last.window)
+        return None if moved is None or moved % encoder.layout.hop else moved
 
 
 def layout_of(metadata: dict[str, str]) -> FrameLayout:

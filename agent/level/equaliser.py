@@ -64,7 +64,8 @@ class StreamEqualiser:
     def apply(self, window: Window) -> Samples:
         """The window's sound without what the microphone adds, float32 `(n,)`."""
         taps = _taps(window.rate, self.points)
-        samples, moved = window.samples, self._moved(window)
+        samples = window.samples
+        moved = None if self._last is None else window.moved_from(self._last[0])
         if moved is None or moved + len(taps) > len(samples):
             found = equalised(samples, window.rate, self.points)
         else:
@@ -73,16 +74,6 @@ class StreamEqualiser:
             found = np.concatenate([self._last[1][moved:], fresh])
         self._last = (window, found)
         return found
-
-    def _moved(self, window: Window) -> int | None:
-        """Samples from the last window to this one; None when they don't overlap."""
-        if self._last is None or not window.step or self._last[0].step != window.step:
-            return None
-        moved = (window.index - self._last[0].index) * window.step
-        if not 0 < moved < len(window.samples):
-            return None
-        same = np.array_equal(self._last[0].samples[moved:], window.samples[:-moved])
-        return moved if same else None
 
 
 def offsets_at(points: Points, hertz: Sequence[float]) -> tuple[float, ...]:

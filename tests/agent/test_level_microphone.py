@@ -136,6 +136,20 @@ def test_windows_that_overlap_come_out_the_same_and_the_shape_is_gone():
     assert np.abs(change[(hertz > 2200) & (hertz < 5900)] - 8.0).max() < 0.5
 
 
+def test_windows_at_a_hop_that_varies_share_what_was_equalised():
+    """Their numbers follow each other, whatever lies between their places in the stream."""
+    points = ((1000.0, 0.0), (2000.0, -8.0))
+    noise = np.random.default_rng(4).standard_normal(20 * RATE).astype(np.float32)
+    windows = [*RollingWindow(10 * RATE, RATE, RATE).push(AudioBlock(noise, RATE, 0.0, 0.0))]
+    stream, last = StreamEqualiser(points), None
+    for number, (before, at) in enumerate([(0, 0), (0, 5), (5, 6), (6, 10)]):
+        found = stream.apply(replace(windows[at], index=number))
+        moved = (at - before) * RATE
+        if last is not None:
+            np.testing.assert_array_equal(found[:-moved], last[moved:])
+        last = found
+
+
 def test_another_microphone_scores_as_a_fault_until_it_is_taken_off(bundle, tmp_path):
     place = Place(bundle, tmp_path / "gear.json")
     before = place.hear(other(sound(120, 100)))
