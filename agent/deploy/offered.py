@@ -165,6 +165,9 @@ class OfferTaker:
         while not self._stop.is_set():
             with self._lock:
                 wanted = dict(self._wanted)
+            # What was withdrawn is not waited for: its time would lie in the past for ever.
+            waits = {machine: one for machine, one in waits.items() if machine in wanted}
+            failed = {machine: one for machine, one in failed.items() if machine in wanted}
             now = time.monotonic()
             for machine, payload in wanted.items():
                 due, step = waits.get(machine, (0.0, self._config.retry_seconds))

@@ -191,6 +191,17 @@ def test_a_server_that_is_away_is_tried_again(site, tmp_path):
     one.taker.stop()
 
 
+def test_an_offer_that_is_withdrawn_while_it_waits_is_waited_for_no_more(device):
+    one = device(url="http://127.0.0.1:1")
+    one.offer("r1", 10)
+    one.wait("waiting")
+    one.taker.take("pump", b"")
+    time.sleep(0.3)  # the next attempt would be due by now
+    begin, spent = time.monotonic(), time.process_time()
+    time.sleep(0.5)
+    assert time.process_time() - spent < 0.5 * (time.monotonic() - begin)
+
+
 def test_an_older_bundle_is_refused_unless_both_sides_say_downgrade(device):
     one = device()
     shutil.copytree(one.root / "r2", one.place)
