@@ -36,7 +36,8 @@ from trainer.encoders.base import Encoder
 from trainer.encoders.registry import build_encoder
 from trainer.graph.encoder_info import encoder_info
 from trainer.graph.onnx_graph import FloatGraph, cosines, export_graph
-from trainer.preset import Preset, load_preset
+from trainer.preset import Preset
+from trainer.preset_file import load_preset
 
 
 def windows_of(machine: Machine, role: str, encoder: Encoder) -> tuple[Matrix, np.ndarray]:

@@ -30,7 +30,8 @@ from agent.score.scorer import HealthySet
 from trainer.encoders.base import Encoder, placed
 from trainer.encoders.registry import build_encoder
 from trainer.metrics.bootstrap import bootstrap, interval
-from trainer.preset import Preset, load_preset
+from trainer.preset import Preset
+from trainer.preset_file import load_preset
 
 PRESETS = ("auscult_scratch", "auscult_small")
 FLOORS = ("log_mel", "loudness")

@@ -41,7 +41,7 @@ from export.results import System
 from trainer.fit.densities import ScikitFitter
 from trainer.metrics.files import SectionScores
 from trainer.metrics.summary import summarize
-from trainer.preset import load_preset
+from trainer.preset_file import load_preset
 
 KNN: dict[str, Any] = {"kind": "knn", "normalization": "none"}
 SCORERS: dict[str, dict[str, Any]] = {

@@ -32,7 +32,8 @@ from trainer.fusion.healthy import write_healthy
 from trainer.metrics.auc import MetricsError
 from trainer.metrics.files import SectionScores, write_scores
 from trainer.metrics.summary import MachineFigures, summarize
-from trainer.preset import Preset, load_preset, preset_names
+from trainer.preset import Preset
+from trainer.preset_file import load_preset, preset_names
 
 FAULTS = "failures.log"
 # Encoders that are formulas alone.

@@ -19,7 +19,7 @@ from trainer.encoders.registry import build_encoder
 from trainer.graph import storage
 from trainer.graph.encoder_info import encoder_info
 from trainer.graph.onnx_graph import export_graph, verify_parity
-from trainer.preset import load_preset
+from trainer.preset_file import load_preset
 
 # Presets whose encoders have learnt nothing from data.
 SHIPPED = ("auscult_scratch",)

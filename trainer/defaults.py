@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trainer.preset import Preset, load_preset
+from trainer.preset import Preset
+from trainer.preset_file import load_preset
 
 # Without --preset: the better one where its checkpoint is there. Both were chosen by measurement.
 DEFAULT, DEFAULT_WITH_WEIGHTS = "auscult_scratch", "auscult_small"

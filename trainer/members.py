@@ -14,10 +14,9 @@ from typing import Any
 from agent.config.scorer import FusionConfig
 from agent.core.errors import ConfigError
 from trainer.encoder_config import EncoderConfig
-from trainer.preset import Member, Preset, load_preset
+from trainer.preset import Member, Preset
 
 _FUSION = "fusion"
-_OURS = ("encoder", "training", "selection")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,23 +74,29 @@ def places(preset: Preset) -> dict[str, range]:
     return found
 
 
+def read_member(given: Any, where: Path | str) -> Member:
+    """One of `members`, as a preset's file has it.
+
+    Raises:
+        ConfigError: A field is wrong.
+    """
+    try:
+        return Member.model_validate(given)
+    except ValueError as fault:
+        raise ConfigError(f"a member is wrong: {fault}", where=f"{where} (members)") from fault
+
+
 def assemble(data: Mapping[str, Any], *, where: Path | str) -> dict[str, Any]:
     """An ensemble's preset with what follows from its members.
 
     Args:
-        data: The preset as read, with `members`; those without `recipe` are read by name.
+        data: The preset as read, with `members`, each with its `recipe`.
         where: Names the file in faults.
 
     Raises:
-        ConfigError: A member does not exist or cannot be joined so, or the file says itself what
-            follows from its members.
+        ConfigError: A member is wrong or cannot be joined so.
     """
-    for name in _OURS:
-        if name in data and not all(m.get("recipe") for m in data["members"]):
-            raise ConfigError(
-                "follows from the members", where=f"{where} ({name})", remedy="Leave it out."
-            )
-    members = [_read(given, where) for given in data["members"]]
+    members = [read_member(given, where) for given in data["members"]]
     scorer = dict(data.get("scorer", {}))
     fused = scorer.get("kind") == _FUSION
     for member in members:
@@ -127,16 +132,6 @@ def assemble(data: Mapping[str, Any], *, where: Path | str) -> dict[str, Any]:
         "window": data.get("window") or _recipe(members[0]).window.model_dump(mode="json"),
         "scorer": scorer,
     }
-
-
-def _read(given: Any, where: Path | str) -> Member:
-    try:
-        member = Member.model_validate(given)
-    except ValueError as fault:
-        raise ConfigError(f"a member is wrong: {fault}", where=f"{where} (members)") from fault
-    if member.recipe is None:
-        member = member.model_copy(update={"recipe": load_preset(member.preset)})
-    return member
 
 
 def _recipe(member: Member) -> Preset:

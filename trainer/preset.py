@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from agent.bundle.report import ReportInfo
 from agent.config.recipe import Recipe
 from agent.config.scorer import FusionConfig, ScorerConfig
 from agent.config.scorer_density import DtmmConfig
-from agent.core.errors import ConfigError
-from agent.core.misspelt import explain_with_nearest
-from agent.core.schema import Strict, explain_yaml
+from agent.core.schema import Strict
 from trainer.encoder_config import EncoderConfig
 from trainer.fit.config import TrainingConfig as TrainingConfig  # noqa: PLC0414
 
-# In a wheel the presets lie inside this package; in a checkout beside it.
-_PLACES = (
-    Path(__file__).parent / "configs" / "presets",
-    Path(__file__).parent.parent / "configs" / "presets",
-)
 # Kinds that mean nothing without their published weights.
 _PRETRAINED = {"mn04", "yamnet", "speech_embedding", "beats", "eat", "m2d", "dasheng", "muq"}
 
@@ -154,53 +144,3 @@ class Preset(Recipe):
                         f"selection.encoders.{place}.weights: {part.kind} is pre-trained, name "
                         "its checkpoint"
                     )
-
-
-def preset_names() -> list[str]:
-    """Names of the presets that come with auscult, sorted."""
-    return sorted({path.stem for place in _PLACES for path in place.glob("*.yaml")})
-
-
-def load_preset(name: str | Path) -> Preset:
-    """Read a preset by name, or from a file of the user's own.
-
-    Raises:
-        ConfigError: It does not exist, or a field is wrong (which is named).
-    """
-    path = Path(name)
-    if path.suffix not in {".yaml", ".yml"}:
-        for place in _PLACES:
-            if (place / f"{name}.yaml").is_file():
-                path = place / f"{name}.yaml"
-                break
-        else:
-            near = difflib.get_close_matches(str(name), preset_names(), n=1)
-            hint = f", did you mean '{near[0]}'?" if near else ""
-            raise ConfigError(
-                f"there is no preset '{name}'{hint}",
-                remedy=f"Choose one of {', '.join(preset_names())}, or give a .yaml file.",
-            )
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as fault:
-        raise ConfigError(
-            f"cannot be read: {fault.strerror}",
-            where=path,
-            remedy="Give a preset's name, or a .yaml file.",
-        ) from fault
-    except (yaml.YAMLError, UnicodeDecodeError) as fault:
-        raise ConfigError(
-            f"is not YAML: {explain_yaml(fault)}",
-            where=path,
-            remedy="The presets in configs/presets are examples.",
-        ) from fault
-    if isinstance(data, dict) and data.get("members"):
-        from trainer.members import assemble  # noqa: PLC0415 - it reads presets in its turn
-
-        data = assemble(data, where=path)
-    try:
-        return Preset.model_validate(data)
-    except ValidationError as fault:
-        raise ConfigError(
-            explain_with_nearest(fault, Preset), where=path, remedy="See docs/reference/presets.md."
-        ) from fault

@@ -15,14 +15,18 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+
 from agent.bundle.private import SealedCopy, opened_in_place
 from agent.config.encode import InferenceConfig
 from agent.core.child import running
 from agent.core.errors import AuscultError, BundleError
+from agent.deploy.load import Bundle, load
 
 _POLL_SECONDS = 0.05
 _PAGE = 4096
 _REFUSED_CODE = 3
+_TRIED = 8  # rows of its own bank that a bundle judges
 # What Python, onnxruntime and a bundle of any size take beside the bundle's own bytes.
 _SPARE_BYTES = 2_000_000_000
 _TIMES = 6  # a graph's working memory, by its bytes
@@ -125,8 +129,6 @@ def try_here() -> int:
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
     task = json.load(sys.stdin)
-    from agent.deploy.load import load  # noqa: PLC0415 - only the child needs it
-    from agent.deploy.trust import try_out  # noqa: PLC0415
 
     try:
         inference = InferenceConfig.model_validate(task["inference"])
@@ -136,3 +138,24 @@ def try_here() -> int:
         print(fault)  # noqa: T201 - this is what the parent reads
         return _REFUSED_CODE
     return 0
+
+
+def try_out(bundle: Bundle) -> None:
+    """Let a fresh bundle judge: noise through the encoder, and rows of its own bank.
+
+    Raises:
+        BundleError: It gives no finite numbers, or does not know its own rows.
+    """
+    info = bundle.manifest.encoder
+    level = float(10 ** (sum(bundle.manifest.trained_on.level_dbfs) / 40))
+    noise = np.random.default_rng(0).normal(0, min(level, 0.3), (1, info.window_samples))
+    vector = bundle.encoder.encode(noise.astype(np.float32))
+    scores, _ = bundle.scorer.score(vector)
+    rows = bundle.bank.vectors[:: max(1, len(bundle.rows) // _TRIED)]
+    own, _ = bundle.scorer.score(rows)
+    if not (np.isfinite(vector).all() and np.isfinite(scores).all() and np.isfinite(own).all()):
+        raise BundleError(
+            "gives no finite score for a window of noise or of its own bank",
+            where=bundle.path,
+            remedy="Export the bundle again with `auscult export`.",
+        )

@@ -10,8 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from agent.bundle.private import SealedCopy, private_copy, remove_leftovers
 from agent.bundle.seal import new_bundle
 from agent.bundle.verify import Head, read_manifest
@@ -21,14 +19,12 @@ from agent.deploy.device_key import Vouching
 from agent.deploy.load import Bundle, load
 from agent.deploy.opening import OpeningLog, try_once, user_log
 from agent.deploy.taken import Taken
-from agent.deploy.trial import TrialError
+from agent.deploy.trial import TrialError, try_out
 from agent.deploy.versions import Versions, active_bundle, version_folders
 
 log = logging.getLogger(__name__)
 
 GOOD = "good"
-# Rows of a bank that a fresh bundle must judge before it is believed.
-_TRIED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,24 +262,3 @@ class TrustedBundle:
                     versions.rollback()
         except (OSError, BundleError) as fault:
             log.warning("%s", fault)
-
-
-def try_out(bundle: Bundle) -> None:
-    """Let a fresh bundle judge: noise through the encoder, and rows of its own bank.
-
-    Raises:
-        BundleError: It gives no finite numbers, or does not know its own rows.
-    """
-    info = bundle.manifest.encoder
-    level = float(10 ** (sum(bundle.manifest.trained_on.level_dbfs) / 40))
-    noise = np.random.default_rng(0).normal(0, min(level, 0.3), (1, info.window_samples))
-    vector = bundle.encoder.encode(noise.astype(np.float32))
-    scores, _ = bundle.scorer.score(vector)
-    rows = bundle.bank.vectors[:: max(1, len(bundle.rows) // _TRIED)]
-    own, _ = bundle.scorer.score(rows)
-    if not (np.isfinite(vector).all() and np.isfinite(scores).all() and np.isfinite(own).all()):
-        raise BundleError(
-            "gives no finite score for a window of noise or of its own bank",
-            where=bundle.path,
-            remedy="Export the bundle again with `auscult export`.",
-        )

@@ -121,7 +121,7 @@ def benchmark(
     from export.tables import decisions_table, headline_line, notes
     from export.verdicts import CSV_HEADINGS, csv_table
     from trainer.defaults import absent_weights
-    from trainer.preset import load_preset, preset_names
+    from trainer.preset_file import load_preset, preset_names
 
     if address is not None and jobs > 1:
         raise click.UsageError("--jobs and --ray exclude each other.")

@@ -79,7 +79,7 @@ def demo(
     from rich.console import Console
 
     from export.demo.show import Options, show
-    from trainer.preset import load_preset
+    from trainer.preset_file import load_preset
 
     def on_sigterm(_number: int, _frame: Any) -> None:
         # Unwinds like Ctrl-C does, so that the agent and the broker are stopped.

@@ -11,7 +11,8 @@ from agent.core.errors import ConfigError
 from export.reproduce.rehearse import Rehearsal, rehearsed, shortenings
 from trainer.fusion.search import Objective
 from trainer.members import assemble
-from trainer.preset import Preset, load_preset
+from trainer.preset import Preset
+from trainer.preset_file import load_preset
 from trainer.published.records import Report, find_report
 
 

@@ -25,7 +25,7 @@ from agent.encode.embedding_cache import EmbeddingCache
 from export.builder import BundleBuilder
 from export.commands.benchmark import benchmark
 from export.reproduce.rehearse import Rehearsal, rehearsed
-from trainer.preset import load_preset
+from trainer.preset_file import load_preset
 from trainer.run import RUN
 from trainer.synth.dataset import Counts, write_dataset
 from trainer.synth.design import design_machine

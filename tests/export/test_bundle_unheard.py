@@ -18,7 +18,7 @@ from agent.recordings.load import load_machines
 from export.bundle import export_run
 from tests.support.presets import SECONDS, shrunk
 from trainer.learn import train_machine
-from trainer.preset import load_preset
+from trainer.preset_file import load_preset
 
 RATE = 16000
 RECORDINGS = 12

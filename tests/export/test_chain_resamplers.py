@@ -16,7 +16,7 @@ from agent.deploy.load import open_bundle
 from agent.recordings.load import load_machines
 from export.bundle import export_run
 from trainer.learn import train_machine
-from trainer.preset import load_preset
+from trainer.preset_file import load_preset
 
 RATE, HEARD = 16000, 48000
 TRAINED, LATER = 20, 6

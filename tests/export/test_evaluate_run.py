@@ -22,7 +22,7 @@ from export.report.misses import caption, worst
 from export.results import Outcome
 from trainer.commands.metrics import metrics
 from trainer.metrics.files import SectionScores
-from trainer.preset import load_preset
+from trainer.preset_file import load_preset
 
 RATE = 16000
 FLOORS = ["log_mel", "loudness"]

@@ -23,7 +23,7 @@ from export.clips import score_tests
 from export.compare import sections_hmean
 from tests.support.presets import SECONDS, shrunk
 from trainer.learn import train_machine
-from trainer.preset import load_preset, preset_names
+from trainer.preset_file import load_preset, preset_names
 
 RATE = 16000
 ALWAYS = {"spectral_shape", "baseline_mahala", "knn_beats"}

@@ -20,7 +20,7 @@ from export.commands.export import export
 from trainer.commands.train import train
 from trainer.graph import graph_cache
 from trainer.learn import train_machine
-from trainer.preset import load_preset
+from trainer.preset_file import load_preset
 from trainer.run import load_record
 
 

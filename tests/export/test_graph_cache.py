@@ -11,7 +11,7 @@ import trainer.graph.graph_cache as caching
 from tests.support.encoders import SmallEncoder
 from trainer.graph.graph_cache import GraphCache
 from trainer.graph.onnx_graph import export_graph
-from trainer.preset import load_preset
+from trainer.preset_file import load_preset
 
 
 @pytest.fixture

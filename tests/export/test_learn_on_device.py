@@ -20,7 +20,7 @@ from agent.recordings.load import load_machines
 from export.bundle import export_run
 from tools import graphs
 from trainer.learn import train_machine
-from trainer.preset import load_preset
+from trainer.preset_file import load_preset
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -13,7 +13,7 @@ from agent.recordings.load import load_machines
 from agent.window.clip import clip_windows
 from export.bundle import export_bundle
 from trainer.learn import train_machine
-from trainer.preset import load_preset
+from trainer.preset_file import load_preset
 from trainer.synth.dataset import Counts, write_dataset
 from trainer.synth.design import design_machine
 

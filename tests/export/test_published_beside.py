@@ -13,7 +13,7 @@ from export.published import beside, beside_json, beside_rows, beside_table
 from export.results import Evaluation, Outcome, System
 from trainer.metrics.files import SectionScores
 from trainer.metrics.summary import summarize
-from trainer.preset import load_preset
+from trainer.preset_file import load_preset
 from trainer.published.dataset import likeness
 from trainer.published.records import MACHINES, cells_of
 

@@ -26,7 +26,8 @@ from export.reproduce.plan import plan
 from export.reproduce.rehearse import REMARK, Rehearsal, make_up, rehearsed
 from tests.export.test_every_preset import agent_scores
 from tests.support.presets import SECONDS, shrunk
-from trainer.preset import Preset, load_preset
+from trainer.preset import Preset
+from trainer.preset_file import load_preset
 from trainer.published.records import MACHINES, cells_of, find_report
 from trainer.synth.challenge import CLEAN, WITHOUT_ATTRIBUTES, ChallengeCounts, write_challenge
 

@@ -18,7 +18,7 @@ from agent.recordings.load import load_machines
 from agent.score.scorer import HealthySet
 from export.bundle import export_run
 from trainer.learn import train_machine
-from trainer.preset import load_preset, preset_names
+from trainer.preset_file import load_preset, preset_names
 
 RATE = 16000
 TIMES = np.arange(10 * RATE) / RATE

@@ -16,7 +16,7 @@ from agent.recordings.load import load_machines
 from agent.service import Agent
 from export.bundle import export_run
 from trainer.learn import train_machine
-from trainer.preset import load_preset
+from trainer.preset_file import load_preset
 
 # As a user would write it: the small speech embedding beside the views that need no file.
 _OWN = """

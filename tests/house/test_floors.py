@@ -121,6 +121,21 @@ def test_no_folders_import_each_other_in_a_circle():
     TopologicalSorter(graph).prepare()  # raises CycleError
 
 
+def test_no_files_import_each_other_in_a_circle():
+    """Lazy imports count: they hide a circle, they do not undo it."""
+    files = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+        if path.stem != "__init__"
+    }
+    graph = {
+        name: {other for other in _imports(path) if other in files} for name, path in files.items()
+    }
+
+    TopologicalSorter(graph).prepare()  # raises CycleError
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_packages_import_one_way(package):
     ours = {"agent", "trainer", "export", "plant", "tools", "tests", "benchmarks"}

@@ -12,7 +12,7 @@ from agent.hygiene.stage import inspect_machine
 from agent.recordings.load import load_machines
 from export.bundle import export_run
 from trainer.learn import train_machine
-from trainer.preset import load_preset
+from trainer.preset_file import load_preset
 
 RATE = 16000
 

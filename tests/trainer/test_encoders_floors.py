@@ -10,7 +10,7 @@ import torch
 
 from trainer.encoder_config import EncoderConfig
 from trainer.encoders.registry import build_encoder
-from trainer.preset import load_preset
+from trainer.preset_file import load_preset
 
 
 def _encoder(kind, seconds=1.0):

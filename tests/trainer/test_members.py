@@ -14,7 +14,8 @@ from tests.support.presets import shrunk
 from trainer.encoders.registry import build_encoder
 from trainer.join import join_runs
 from trainer.members import assemble, places, recipes
-from trainer.preset import Preset, load_preset
+from trainer.preset import Preset
+from trainer.preset_file import load_preset
 from trainer.run import RunRecord, load_run, save_run
 
 SECONDS = 2.0

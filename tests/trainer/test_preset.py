@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.core.errors import ConfigError
-from trainer.preset import load_preset, preset_names
+from trainer.preset_file import load_preset, preset_names
 
 
 @pytest.mark.parametrize("name", preset_names())

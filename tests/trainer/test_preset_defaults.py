@@ -6,7 +6,7 @@ from click.testing import CliRunner
 
 from export.commands.evaluate import evaluate
 from trainer.defaults import absent_weights, default_preset, needed_weights
-from trainer.preset import load_preset
+from trainer.preset_file import load_preset
 
 (MN04,) = needed_weights(load_preset("auscult_small"))
 (BEATS,) = needed_weights(load_preset("auscult"))

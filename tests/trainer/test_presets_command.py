@@ -13,7 +13,7 @@ from rich.console import Console
 from trainer.commands.presets import list_presets, presets
 from trainer.defaults import needed_weights
 from trainer.encoders.registry import build_encoder
-from trainer.preset import load_preset, preset_names
+from trainer.preset_file import load_preset, preset_names
 
 
 def run(*arguments, columns: int = 100):

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from trainer.metrics.auc import harmonic_mean
-from trainer.preset import load_preset, preset_names
+from trainer.preset_file import load_preset, preset_names
 from trainer.published.follow import report_info
 from trainer.published.records import (
     ALL,

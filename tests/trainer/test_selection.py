@@ -19,7 +19,8 @@ from export.bundle import export_run
 from trainer.encoder_config import EncoderConfig
 from trainer.fit.densities import ScikitFitter
 from trainer.learn import train_machine
-from trainer.preset import Preset, load_preset
+from trainer.preset import Preset
+from trainer.preset_file import load_preset
 from trainer.run import load_run
 from trainer.selection.judge import Heard, judge
 from trainer.selection.pseudo import STRENGTHS, change_windows

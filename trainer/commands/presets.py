@@ -52,7 +52,7 @@ def presets(names: tuple[str, ...], measure: bool, json_path: Path | None) -> No
 
     from agent.core.progress import progress_bar
     from trainer.defaults import needed_weights
-    from trainer.preset import load_preset, preset_names
+    from trainer.preset_file import load_preset, preset_names
     from trainer.published.follow import report_info
     from trainer.published.show import published_json
 

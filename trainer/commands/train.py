@@ -111,7 +111,7 @@ def train(
     from trainer.fit.engine import Placement, make_engine, under_torchrun
     from trainer.graph.graph_cache import GraphCache
     from trainer.learn import train_machine
-    from trainer.preset import load_preset
+    from trainer.preset_file import load_preset
     from trainer.report.training import write_report
     from trainer.run import load_run, refuse_present
     from trainer.selection.report import selection_table

@@ -11,7 +11,8 @@ from agent.config.scorer import FusionConfig
 from agent.config.scorer_knn import KnnConfig
 from trainer.encoder_config import EncoderConfig
 from trainer.fusion.fuse import Fused
-from trainer.preset import Preset, load_preset, preset_names
+from trainer.preset import Preset
+from trainer.preset_file import load_preset, preset_names
 
 
 @dataclass(frozen=True, slots=True)
