@@ -7,13 +7,14 @@ that write at once wait for each other and never in a circle.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timezone
 from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 
 from plant.store.database import Database
+from plant.store.many import Many
 from plant.store.tables import (
     COMMANDS,
     DEVICES,
@@ -27,6 +28,7 @@ from plant.watch.rank import alarm_rank, drift_rank, sensor_rank
 from plant.watch.reading import Alarm, Drift, Event, Refused, Response, Sensor, Status, Taken
 
 Row: TypeAlias = dict[str, Any]
+Condition: TypeAlias = Callable[[Any], sa.ColumnElement[bool]]
 _MOST_REFUSED_BYTES = 16_384
 
 
@@ -41,6 +43,7 @@ class Writer:
     def __init__(self, database: Database, machines: Machines) -> None:
         self._database = database
         self._machines = machines
+        self._many = Many(database)
 
     def write(self, batch: Sequence[Taken | Refused]) -> int:
         """Write messages; on the disk when it returns.
@@ -102,38 +105,33 @@ class Writer:
             }
         if not rows:
             return 0
-        insert = self._database.insert(EVENTS).on_conflict_do_nothing()
-        added = connection.execute(
-            insert.returning(EVENTS.c.device, EVENTS.c.sequence),
-            [rows[key] for key in sorted(rows)],
-        ).all()
+        added = self._many.add(connection, EVENTS, list(rows.values()), "device", "sequence")
         numbers = defaultdict(list)
         for device, sequence in added:
             if sequence is not None:
                 numbers[device].append(sequence)
         if numbers:
-            least, most = _of(self._database, least=True), _of(self._database, least=False)
-            connection.execute(
-                sa.update(DEVICES)
-                .where(DEVICES.c.name == sa.bindparam("of"))
-                .values(
-                    first_sequence=least(
-                        sa.func.coalesce(DEVICES.c.first_sequence, sa.bindparam("low")),
-                        sa.bindparam("low"),
-                    ),
-                    last_sequence=most(
-                        sa.func.coalesce(DEVICES.c.last_sequence, sa.bindparam("high")),
-                        sa.bindparam("high"),
-                    ),
-                    sequences=DEVICES.c.sequences + sa.bindparam("more"),
-                    changed=now,
-                ),
+            self._many.change(
+                connection, DEVICES,
                 [
-                    {"of": name, "low": min(found), "high": max(found), "more": len(found)}
-                    for name, found in sorted(numbers.items())
+                    {"name": name, "low": min(found), "high": max(found), "more": len(found),
+                     "changed": now}
+                    for name, found in numbers.items()
                 ],
-            )
+                values=self._counted,
+                types=dict.fromkeys(("low", "high", "more"), sa.BigInteger()),
+            )  # fmt: skip
         return len(added)
+
+    def _counted(self, new: Any) -> dict[str, Any]:
+        """Numbers of a device's events: lowest, highest, how many."""
+        least, most = _of(self._database, least=True), _of(self._database, least=False)
+        return {
+            "first_sequence": least(sa.func.coalesce(DEVICES.c.first_sequence, new.low), new.low),
+            "last_sequence": most(sa.func.coalesce(DEVICES.c.last_sequence, new.high), new.high),
+            "sequences": DEVICES.c.sequences + new.more,
+            "changed": new.changed,
+        }
 
     def _states(self, connection: sa.Connection, taken: Iterable[Taken]) -> None:
         forced: dict[tuple[str, ...], Row] = {}
@@ -168,74 +166,53 @@ class Writer:
                     for _, key in sorted(gone.items())
                 ],
             )
-        insert = self._database.insert(STATES)
-        new = insert.excluded
         # An older state never covers a newer, but where it is the broker's own and what is stored
         # came before it was asked: then the device's clock was set back.
-        newer = STATES.c.time <= new.time
-        truer = sa.and_(STATES.c.time != new.time, sa.or_(newer, STATES.c.received < new.received))
-        for rows, where in ((forced, truer), (usual, newer)):
-            if rows:
-                connection.execute(
-                    insert.on_conflict_do_update(
-                        index_elements=["device", "machine", "topic"],
-                        set_={"time": new.time, "received": new.received, "payload": new.payload},
-                        where=where,
-                    ),
-                    [rows[place] for place in sorted(rows)],
-                )
+        if forced:
+            self._many.put(connection, STATES, list(forced.values()), lambda new: sa.and_(
+                STATES.c.time != new.time,
+                sa.or_(STATES.c.time <= new.time, STATES.c.received < new.received),
+            ))  # fmt: skip
+        if usual:
+            self._many.put(
+                connection, STATES, list(usual.values()), lambda new: STATES.c.time <= new.time
+            )
 
     def _statuses(self, connection: sa.Connection, taken: Iterable[Taken], now: datetime) -> None:
-        rows = {}
-        for one in taken:
-            if isinstance(one.body, Status):
-                rows[one.device] = {
-                    "of": one.device, "status": one.body.status, "reason": one.body.reason,
-                    "version": one.body.version, "status_at": one.received, "changed": now,
-                    "not_before": one.received,
-                }  # fmt: skip
+        rows = {
+            one.device: {
+                "name": one.device, "status": one.body.status, "reason": one.body.reason,
+                "version": one.body.version, "status_at": one.received, "changed": now,
+            }
+            for one in taken
+            if isinstance(one.body, Status)
+        }  # fmt: skip
         if rows:
-            connection.execute(
-                sa.update(DEVICES).where(
-                    DEVICES.c.name == sa.bindparam("of"),
-                    sa.or_(
-                        DEVICES.c.status_at.is_(None),
-                        DEVICES.c.status_at <= sa.bindparam("not_before"),
-                    ),
-                ),
-                [rows[name] for name in sorted(rows)],
-            )
+            at = DEVICES.c.status_at
+            self._many.change(
+                connection, DEVICES, list(rows.values()),
+                lambda new: sa.or_(at.is_(None), at <= new.status_at),
+            )  # fmt: skip
 
     def _standings(self, connection: sa.Connection, taken: Iterable[Taken], now: datetime) -> None:
         for topic, columns in (("alarm", _alarm), ("sensor", _sensor), ("drift", _drift)):
             gone: dict[int, Row] = {}
             forced: dict[int, Row] = {}
             usual: dict[int, Row] = {}
+            told_at, told_got = f"{topic}_at", f"{topic}_got"
             for one in taken:
                 if one.topic != topic:
                     continue
                 number = self._machines.number(one.device, one.machine)
-                row = {
-                    **columns(one.body), "of": number, "changed": now,
-                    f"{topic}_got": one.received, "got": one.received,
-                }  # fmt: skip
-                row["not_before"] = row[f"{topic}_at"]
+                row = {"id": number, "changed": now, told_got: one.received, **columns(one.body)}
                 into = gone if one.body is None else forced if one.retained else usual
                 known = into.get(number)
-                if one.body is None or known is None or row["not_before"] >= known["not_before"]:
+                if one.body is None or known is None or row[told_at] >= known[told_at]:
                     into[number] = row
-            at, got = MACHINES.c[f"{topic}_at"], MACHINES.c[f"{topic}_got"]
-            newer = sa.or_(at.is_(None), at <= sa.bindparam("not_before"))
-            truer = sa.and_(
-                sa.or_(at.is_(None), at != sa.bindparam("not_before")),
-                sa.or_(newer, got < sa.bindparam("got")),
-            )
-            for rows, where in ((gone, sa.true()), (forced, truer), (usual, newer)):
+            conditions = _conditions(MACHINES.c[told_at], MACHINES.c[told_got])
+            for rows, where in zip((gone, forced, usual), conditions, strict=True):
                 if rows:
-                    connection.execute(
-                        sa.update(MACHINES).where(MACHINES.c.id == sa.bindparam("of"), where),
-                        [rows[number] for number in sorted(rows)],
-                    )
+                    self._many.change(connection, MACHINES, list(rows.values()), where)
 
     def _answers(self, connection: sa.Connection, taken: Iterable[Taken]) -> None:
         rows = [
@@ -255,6 +232,19 @@ class Writer:
                 ),
                 sorted(rows, key=lambda row: str(row["of"])),
             )
+
+
+def _conditions(at: sa.Column[datetime], got: sa.Column[datetime]) -> tuple[Condition | None, ...]:
+    """When a removal, a state that the broker retained, and one as it comes take their place."""
+
+    def newer(new: Any) -> sa.ColumnElement[bool]:
+        return sa.or_(at.is_(None), at <= getattr(new, at.name))
+
+    def truer(new: Any) -> sa.ColumnElement[bool]:
+        other = sa.or_(at.is_(None), at != getattr(new, at.name))
+        return sa.and_(other, sa.or_(newer(new), got < getattr(new, got.name)))
+
+    return None, truer, newer
 
 
 def _time(one: Taken) -> datetime:
