@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from agent.core.paths import FilePath
 from agent.core.schema import Strict, spelt
@@ -21,12 +21,13 @@ class OffersConfig(Strict):
                 r"^https?://[A-Za-z0-9.:\[\]_-]+(/[A-Za-z0-9._~/-]*)?$",
                 "an address as https://plant.example:8470",
             ),
-            description="Where content is fetched from; an offer names none",
+            description="Where content is fetched from; an offer names none. With http:// whoever "
+            "listens on the way sees token and bundles (which cannot be altered: they are signed)",
         ),
     ]
     ca_file: Annotated[
         FilePath | None,
-        Field(description="Certificates of the authorities trusted; null for the system's"),
+        Field(description="Authorities' certificates trusted for https://; null for the system's"),
     ] = None
     token_file: Annotated[
         FilePath | None,
@@ -50,3 +51,9 @@ class OffersConfig(Strict):
     timeout_seconds: Annotated[
         float, Field(gt=0, description="A server that is silent for so long is away, seconds")
     ] = 30.0
+
+    @model_validator(mode="after")
+    def _encrypted(self) -> OffersConfig:
+        if self.ca_file is not None and not self.url.startswith("https://"):
+            raise ValueError("ca_file is for https://, and url is without encryption")
+        return self

@@ -9,7 +9,7 @@ import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,8 +27,8 @@ class FetchError(AuscultError):
     """Content that cannot be fetched now; later it may be."""
 
 
-class WrongContentError(AuscultError):
-    """The server gave other bytes than were asked for."""
+class WrongContentError(FetchError):
+    """The server gave other bytes than were asked for: a fault on the way, none of the bundle."""
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -68,17 +68,23 @@ class Content:
             FetchError: It cannot be fetched now.
             WrongContentError: It is longer than `limit` bytes, or of another digest.
         """
-        if not self.place(sha256).is_file():
-            with self._asked(sha256, 0) as answer:
-                data: bytes = answer.read(limit + 1)
-            if len(data) > limit or hashlib.sha256(data).hexdigest() != sha256:
-                raise WrongContentError("is not what was offered", where=self._url(sha256))
-            self._folder.mkdir(parents=True, exist_ok=True)
-            part = self.place(sha256 + _PART)
-            part.write_bytes(data)
-            part.replace(self.place(sha256))
-            self.fetched += len(data)
-        return self.place(sha256).read_bytes()
+        place = self.place(sha256)
+        with suppress(FileNotFoundError):
+            kept = place.read_bytes()
+            if hashlib.sha256(kept).hexdigest() == sha256:
+                return kept
+        with self._asked(sha256, 0) as answer, self._on_the_way(sha256):
+            data: bytes = answer.read(limit + 1)
+            if answer.length and len(data) <= limit:  # bytes that were announced and never came
+                raise FetchError("the connection was lost", where=self._url(sha256))
+        if len(data) > limit or hashlib.sha256(data).hexdigest() != sha256:
+            raise WrongContentError("is not what was offered", where=self._url(sha256))
+        self._folder.mkdir(parents=True, exist_ok=True)
+        part = self.place(sha256 + _PART)
+        part.write_bytes(data)
+        part.replace(place)
+        self.fetched += len(data)
+        return data
 
     def require(self, record: FileRecord, here: Mapping[str, Path]) -> Path:
         """A file: kept already, copied from a bundle on this device, or fetched.
@@ -112,6 +118,8 @@ class Content:
             while size <= record.size and (chunk := file.read(_CHUNK)):
                 digest.update(chunk)
                 size += to.write(chunk)
+            to.flush()
+            os.fsync(to.fileno())
         if (digest.hexdigest(), size) != (record.sha256, record.size):
             copy.unlink(missing_ok=True)
             return False
@@ -122,9 +130,17 @@ class Content:
     def _fetch(self, record: FileRecord) -> None:
         part = self.place(record.sha256 + _PART)
         begin = part.stat().st_size if part.is_file() else 0
-        if begin > record.size:
+        well = begin <= record.size and self._completed(part, begin, record)
+        if not well and begin:  # a power cut may leave a beginning that is none
+            well = self._completed(part, 0, record)
+        if not well:
             part.unlink()
-            begin = 0
+            raise WrongContentError("is not what was offered", where=self._url(record.sha256))
+        part.replace(self.place(record.sha256))
+        sync(self._folder)
+
+    def _completed(self, part: Path, begin: int, record: FileRecord) -> bool:
+        """Fetch a file from a byte on; whether it is what was offered then."""
         if begin < record.size or begin == 0:
             with self._asked(record.sha256, begin) as answer:
                 if answer.status != http.client.PARTIAL_CONTENT:
@@ -132,19 +148,16 @@ class Content:
                 # Unbuffered: what was received is kept by a process that is killed.
                 with part.open("ab" if begin else "wb", buffering=0) as file:
                     self._receive(answer, file, record.size - begin, record.sha256)
-        digest = hashlib.sha256()
+        digest, size = hashlib.sha256(), 0
         with part.open("rb") as file:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
+                size += len(chunk)
             os.fsync(file.fileno())
-        if digest.hexdigest() != record.sha256 or part.stat().st_size != record.size:
-            part.unlink()
-            raise WrongContentError("is not what was offered", where=self._url(record.sha256))
-        part.replace(self.place(record.sha256))
-        sync(self._folder)
+        return (digest.hexdigest(), size) == (record.sha256, record.size)
 
     def _receive(self, answer: Any, file: IO[bytes], left: int, sha256: str) -> None:
-        try:
+        with self._on_the_way(sha256):
             while chunk := answer.read1(min(_CHUNK, left + 1)):
                 left -= len(chunk)
                 if left < 0:
@@ -153,12 +166,18 @@ class Content:
                 self.fetched += len(chunk)
                 if self._stopping():
                     raise FetchError("the agent is stopping")
+        if left > 0:
+            raise FetchError("the connection was lost", where=self._url(sha256))
+
+    @contextmanager
+    def _on_the_way(self, sha256: str) -> Iterator[None]:
+        """What the network does while an answer is read is no fault of what was offered."""
+        try:
+            yield
         except (TimeoutError, http.client.HTTPException, ssl.SSLError, ConnectionError) as fault:
             raise FetchError(
                 f"the connection was lost: {fault}", where=self._url(sha256)
             ) from fault
-        if left > 0:
-            raise FetchError("the connection was lost", where=self._url(sha256))
 
     def _url(self, sha256: str) -> str:
         return f"{self._config.url.rstrip('/')}/objects/{sha256}"
@@ -197,10 +216,8 @@ class Content:
             reason = getattr(fault, "reason", fault)
             raise FetchError(f"not reached: {reason}", where=url) from fault
 
-    def clear(self, keep: Iterator[str] | tuple[str, ...] = ()) -> None:
-        """Remove what was kept, but for some digests."""
-        wanted = set(keep)
+    def clear(self) -> None:
+        """Remove what was kept."""
         with suppress(OSError):
             for path in self._folder.iterdir():
-                if path.name.partition(".")[0] not in wanted:
-                    path.unlink(missing_ok=True)
+                path.unlink(missing_ok=True)

@@ -213,7 +213,10 @@ class OfferTaker:
         except Exception as fault:
             log.exception("%s: an offered bundle is refused", machine)
             self._note(machine, offer, "refused", f"{type(fault).__name__}: see the log")
-        content.clear()
+        with self._lock:
+            others = self._wanted.keys() - {machine}
+        if not others:  # else they may have begun some of it, or share it
+            content.clear()
         return True
 
     def _read(self, machine: str, payload: bytes) -> BundleOffer:

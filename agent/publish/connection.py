@@ -40,6 +40,10 @@ OnMessage = Callable[[str, bytes, bool], None]
 """Told of a message received: topic, payload, whether the broker had it retained."""
 
 
+class NotReachedError(DeliveryError):
+    """There is no way to the broker, or its certificate is not believed: it was asked nothing."""
+
+
 class Connection:
     """Opens, serves and closes connections, one at a time, all from one thread.
 
@@ -119,14 +123,17 @@ class Connection:
                 client = self._new_client(version)
                 self._call(client, version)
             except ConfigError as fault:
-                raise DeliveryError(str(fault)) from fault
+                raise NotReachedError(str(fault)) from fault
             except OSError as fault:
                 # Also a certificate that doesn't verify: ssl's errors are OSErrors.
-                raise DeliveryError(f"not reached ({fault.strerror or fault})") from fault
+                raise NotReachedError(f"not reached ({fault.strerror or fault})") from fault
             answer = self._await_answer(client, _CONNECT_SECONDS)
             if answer is None:
                 # Some brokers just close, or say nothing, when they don't know the version.
                 problem = "it does not answer the request to connect"
+                if self._config.tls is not None and self._config.tls.cert_file is None:
+                    # So it looks in TLS 1.3 where a certificate of the client is missing.
+                    problem += "; does it ask for a certificate (`mqtt.tls.cert_file`)?"
             elif not answer.is_failure:
                 self._protocol, self._client = version, client
                 if version == MQTTProtocolVersion.MQTTv311:

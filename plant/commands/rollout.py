@@ -1,4 +1,4 @@
-"""`auscult plant offer`, `rollout` and `inventory`: bundles to devices, and who runs what."""
+"""`auscult plant offer`, `rollout`, `recall`, `inventory`: bundles to devices, who runs what."""
 
 from __future__ import annotations
 
@@ -108,6 +108,28 @@ def rollout(plant: Path, *, until_done: bool) -> None:
         service.stop()
     if until_done and not well:
         raise click.exceptions.Exit(1)
+
+
+@click.command(short_help="Put the latest rollout back, whether it is under way or done.")
+@_PLANT
+@click.option("--reason", default="", help="Why; told on the devices, too.")
+def recall(plant: Path, reason: str) -> None:
+    """Put the latest rollout back: every machine is offered the bundle that it ran before.
+
+    `auscult plant rollout` carries it out. Ends with 1 when there is nothing to put back.
+    """
+    from agent.core.program import next_command
+    from plant.learn.schema import load_plant
+    from plant.rollout.plan import Plans
+
+    plans = Plans(load_plant(plant).out.absolute() / "rollouts")
+    latest = max(plans.all(), key=lambda one: one.id, default=None)
+    if latest is None or latest.state == "put back":
+        click.echo("no rollout is there, or the latest was put back already", err=True)
+        raise click.exceptions.Exit(1)
+    plans.stop(latest, reason)
+    click.echo(f"rollout {latest.id} is to be put back: {len(latest.targets)} machines")
+    click.echo(next_command("plant", "rollout", plant))
 
 
 @click.command(short_help="List which device runs which bundle, and what became of offers.")

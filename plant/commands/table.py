@@ -29,6 +29,10 @@ COMMANDS: dict[str, Row] = {
         "plant.commands.rollout:rollout",
         "Serve bundles, offer them, watch how devices fare, put back.",
     ),
+    "recall": Row(
+        "plant.commands.rollout:recall",
+        "Put the latest rollout back, whether it is under way or done.",
+    ),
     "inventory": Row(
         "plant.commands.rollout:inventory",
         "List which device runs which bundle, and what became of offers.",

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import logging
+import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -12,9 +16,11 @@ from rich.progress import Progress
 from agent.core.errors import AuscultError
 from plant.learn.figures import LEVELS
 from plant.learn.inputs import unchanged
-from plant.learn.task import Outcome, Task, read_outcome
+from plant.learn.task import Outcome, PlantError, Task, read_outcome
 from plant.learn.work import read_seen
 from plant.rollout.repository import Repository
+
+log = logging.getLogger(__name__)
 
 
 class Workers(Protocol):
@@ -56,9 +62,33 @@ def build_plant(tasks: Sequence[Task], workers: Workers, progress: Progress) -> 
         tasks: One a machine, all with the same `out`.
         workers: Who does it; stopped at the end.
         progress: Where to show how far it is.
+
+    Raises:
+        PlantError: Another build of the same `out` is under way.
     """
     out = tasks[0].out
     out.mkdir(parents=True, exist_ok=True)
+    with _alone(out):
+        return _build(tasks, workers, progress)
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Two builds of one plant would do the same work, and tidy up each other's."""
+    with (out / "build.lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as fault:
+            raise PlantError(
+                "another build of this plant is under way", where=out, remedy="Wait for its end."
+            ) from fault
+        except OSError:  # storage without locks
+            log.warning("%s: knows no locks; see that no other build is under way there", out)
+        yield
+
+
+def _build(tasks: Sequence[Task], workers: Workers, progress: Progress) -> Built:
+    out = tasks[0].out
     kept = {task.machine: found for task in tasks if (found := _kept(task)) is not None}
     bar = progress.add_task("machines", total=len(tasks), completed=len(kept))
     outcomes = list(kept.values())
@@ -69,6 +99,8 @@ def build_plant(tasks: Sequence[Task], workers: Workers, progress: Progress) -> 
             progress.advance(bar)
     finally:
         workers.stop()
+        # What builds and nodes left that died.
+        shutil.rmtree(out / "work", ignore_errors=True)
     repository = Repository(out / "repository")
     by_name = {task.machine: task for task in tasks}
     for outcome in outcomes:

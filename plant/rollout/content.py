@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import hmac
+import logging
 import re
 import socket
+import ssl
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 from agent.core.errors import ConfigError
 from agent.core.secret_file import read_secret
 from plant.rollout.config import RolloutConfig
 from plant.rollout.repository import Repository
+
+log = logging.getLogger(__name__)
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _START_SECONDS = 10.0
@@ -60,6 +65,8 @@ class ContentServer:
     def __init__(self, repository: Repository, config: RolloutConfig) -> None:
         self._repository, self._config = repository, config
         self._server: Any = None
+        self._tls: ssl.SSLContext | None = None
+        self._shown: tuple[int, ...] = ()
         self._thread: threading.Thread | None = None
         #: The port that is listened on, once started.
         self.port = config.port
@@ -98,11 +105,14 @@ class ContentServer:
                 ssl_keyfile=None if config.key_file is None else str(config.key_file),
             )  # fmt: skip
             settings.load()
-        except OSError as fault:
+        except (OSError, ValueError) as fault:
             listener.close()
             raise ConfigError(
-                f"the certificate cannot be used: {fault}", where=config.cert_file
+                f"the certificate cannot be used: {fault}",
+                where=config.cert_file,
+                remedy="Certificate and key must be PEM, the key without a pass phrase.",
             ) from fault
+        self._tls, self._shown = settings.ssl, self._marks()
         self._server = uvicorn.Server(settings)
         self._server.install_signal_handlers = lambda: None
         self._thread = threading.Thread(
@@ -112,6 +122,31 @@ class ContentServer:
         deadline = time.monotonic() + _START_SECONDS
         while not self._server.started and self._thread.is_alive() and time.monotonic() < deadline:
             time.sleep(0.02)
+
+    def renew(self) -> None:
+        """Show a certificate that was renewed to whoever connects from now on."""
+        config, marks = self._config, self._marks()
+        if self._tls is None or config.cert_file is None or marks == self._shown:
+            return
+        try:
+            # Of its own first: a pair that does not fit must not spoil the one that is shown.
+            for context in (ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), self._tls):
+                context.load_cert_chain(config.cert_file, config.key_file)
+        except (OSError, ValueError) as fault:
+            log.warning("%s: cannot be used, the one before is shown: %s", config.cert_file, fault)
+            return
+        self._shown = marks
+        log.info("%s: the new certificate is shown", config.cert_file)
+
+    def _marks(self) -> tuple[int, ...]:
+        """Changes when a file of the certificate does."""
+        marks: list[int] = []
+        for path in (self._config.cert_file, self._config.key_file):
+            with suppress(OSError):
+                if path is not None:
+                    about = path.stat()
+                    marks += [about.st_mtime_ns, about.st_ino, about.st_size]
+        return tuple(marks)
 
     def stop(self) -> None:
         """Serve no more. Idempotent."""

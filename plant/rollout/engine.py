@@ -10,7 +10,7 @@ from agent.bundle.offer import BundleOffer
 from plant.rollout.config import RolloutConfig
 from plant.rollout.fleet import Fleet
 from plant.rollout.gate import look
-from plant.rollout.plan import OVER, Plans, Rollout, Target
+from plant.rollout.plan import BACK, OVER, Plans, Rollout, Target
 from plant.rollout.repository import Repository
 from plant.rollout.signing import OfferSigner
 
@@ -58,6 +58,7 @@ class RolloutEngine:
         Returns:
             The rollout, after it; None while there is none to carry out.
         """
+        self._follow_back(now)
         rollout = self._plans.current()
         if rollout is None:
             return None
@@ -82,12 +83,42 @@ class RolloutEngine:
                 rollout = rollout.model_copy(update={"state": "done"})
                 log.info("rollout %s is done", rollout.id)
         rollout = rollout.model_copy(update={"targets": tuple(targets)})
-        if rollout != before:
-            self._plans.save(rollout)
-            for old, new in zip(before.targets, targets, strict=True):
-                if new.offer != old.offer:
-                    self._means.publish(new.device, new.machine, new.offer.encode())
+        self._keep(before, rollout)
         return rollout
+
+    def going_back(self, since: float) -> list[Target]:
+        """Machines that were put back later than a time, and have not said that they are."""
+        return [
+            one
+            for rollout in self._plans.all()
+            for one in rollout.targets
+            if one.state == "going back" and one.since > since
+        ]
+
+    def _follow_back(self, now: float) -> None:
+        """Of rollouts that are over: who is back by now, and what an operator wants put back."""
+        for rollout in self._plans.all():
+            if rollout.state == "running":
+                continue
+            targets = [
+                self._looked(one, now) if one.state == "going back" else one
+                for one in rollout.targets
+            ]
+            told: dict[str, object] = {}
+            if rollout.state == "done" and (why := self._plans.stopped(rollout)):
+                targets = [self._put_back(one, why, now) for one in targets]
+                told = {"state": "put back", "why": why}
+                log.error("rollout %s is put back: %s", rollout.id, why)
+            self._keep(rollout, rollout.model_copy(update={"targets": tuple(targets), **told}))
+
+    def _keep(self, before: Rollout, after: Rollout) -> None:
+        """Save what has changed, and publish the offers that are new."""
+        if after == before:
+            return
+        self._plans.save(after)
+        for old, new in zip(before.targets, after.targets, strict=True):
+            if new.offer != old.offer:
+                self._means.publish(new.device, new.machine, new.offer.encode())
 
     def renew(self) -> None:
         """Publish every latest offer again: a broker may have lost what it retained."""
@@ -100,7 +131,7 @@ class RolloutEngine:
             self._means.publish(one.device, one.machine, one.offer.encode())
 
     def _looked(self, target: Target, now: float) -> Target:
-        if target.state not in {"offered", "taken"}:
+        if target.state not in {"offered", "taken", "going back"}:
             return target
         seen = self._means.fleet.machine(target.device, target.machine)
         found = look(target, seen, self._config.gate, now)
@@ -111,10 +142,12 @@ class RolloutEngine:
 
     def _why_back(self, rollout: Rollout, targets: list[Target]) -> str:
         """Why all machines go back; empty while there is no reason to."""
-        failed = [one for one in targets if one.state in {"failed", "put back", "not put back"}]
+        if asked := self._plans.stopped(rollout):
+            return asked
+        failed = [one for one in targets if one.state in BACK | {"failed"}]
         canaries = [one.state for one in targets if one.canary]
         if rollout.stage == "canaries" and set(canaries) == {"away"}:
-            return "no canary has taken the bundle, so nothing is known of it"
+            return f"no canary has shown how it fares with the bundle: {_first(targets).reason}"
         if not failed:
             return ""
         first = failed[0]
@@ -140,7 +173,7 @@ class RolloutEngine:
 
     def _put_back(self, target: Target, why: str, now: float) -> Target:
         """A machine that was offered the bundle is offered the one before."""
-        if target.state in {"pending", "put back", "not put back"}:
+        if target.state in BACK | {"pending"}:
             return target
         back = self._means.repository.bundle(target.before) if target.before else None
         if back is None:
@@ -150,7 +183,7 @@ class RolloutEngine:
             )
         reason = f"put back: {why}"[:200]
         offered = self._offer(target, target.before, now, downgrade=True, reason=reason)
-        return offered.model_copy(update={"state": "put back", "since": now, "reason": why})
+        return offered.model_copy(update={"state": "going back", "since": now, "reason": why})
 
     def _offer(
         self, target: Target, digest: str, now: float, *, downgrade: bool, reason: str
@@ -172,3 +205,7 @@ class RolloutEngine:
         )
         payload = self._means.signer.sign(offer).decode()
         return target.model_copy(update={"sequence": sequence, "offer": payload})
+
+
+def _first(targets: list[Target]) -> Target:
+    return next(one for one in targets if one.canary)

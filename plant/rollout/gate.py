@@ -18,8 +18,11 @@ def look(target: Target, seen: MachineSeen | None, gate: GateConfig, now: float)
         now: Seconds since the epoch.
 
     Returns:
-        The same, or further: taken, passed, failed (with the reason) or away.
+        The same, or further: taken, passed, failed (with the reason) or away; put back or not put
+        back.
     """
+    if target.state == "going back":
+        return _back(target, seen, now)
     if seen is None:
         return _away(target, gate, now)
     offer = seen.offer
@@ -51,7 +54,27 @@ def _watched(target: Target, seen: MachineSeen, gate: GateConfig, now: float) ->
         return _failed(target, f"{exceeded} of {windows} windows are above the threshold", now)
     if windows >= gate.least_windows and now - target.since >= gate.watch_seconds and seen.online:
         return target.model_copy(update={"state": "passed", "since": now})
+    if now - target.since >= gate.watch_seconds + gate.take_seconds:
+        reason = f"it has judged {windows} windows since, so nothing is known of it"
+        return target.model_copy(update={"state": "away", "since": now, "reason": reason})
     return target
+
+
+def _back(target: Target, seen: MachineSeen | None, now: float) -> Target:
+    """A machine that was offered the bundle before: back when its device says so."""
+    offer = None if seen is None else seen.offer
+    if offer is None or offer.sequence < target.sequence:
+        return target
+    if offer.sequence > target.sequence:
+        told = "; another offer came after that of the one before"
+    elif offer.state == "refused":
+        told = f"; the device does not take the one before: {offer.reason}"
+    elif offer.state == "taken":
+        return target.model_copy(update={"state": "put back", "since": now})
+    else:
+        return target
+    reason = target.reason + told
+    return target.model_copy(update={"state": "not put back", "since": now, "reason": reason})
 
 
 def _counted(target: Target, seen: MachineSeen) -> Target:

@@ -13,13 +13,19 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field, ValidationError
 
 from agent.core.schema import Strict
-from agent.core.storage import write_json
+from agent.core.storage import write_atomic, write_json
 
 TargetState: TypeAlias = Literal[
-    "pending", "offered", "taken", "passed", "failed", "away", "put back", "not put back"
-]
-#: Nothing more is waited for.
-OVER: frozenset[TargetState] = frozenset({"passed", "failed", "away", "put back", "not put back"})
+    "pending", "offered", "taken", "passed", "failed", "away",
+    "going back", "put back", "not put back",
+]  # fmt: skip
+#: It failed, or went back because others did.
+BACK: frozenset[TargetState] = frozenset({"going back", "put back", "not put back"})
+#: A rollout waits for it no more. One that is going back is followed beyond the rollout's end.
+OVER: frozenset[TargetState] = BACK | {"passed", "failed", "away"}
+
+
+_STOP = ".stop"
 
 
 class Target(Strict):
@@ -98,6 +104,7 @@ class Plans:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._known: dict[Path, tuple[tuple[int, int, int], Rollout]] = {}
 
     def save(self, rollout: Rollout) -> None:
         """Write it, whole or not at all."""
@@ -108,8 +115,30 @@ class Plans:
         """Every rollout, the oldest first."""
         for path in sorted(self._folder.glob("*.json")):
             with suppress(OSError, ValidationError):
-                yield Rollout.model_validate_json(path.read_bytes())
+                yield self._read(path)
 
     def current(self) -> Rollout | None:
         """The oldest that is running; None without any."""
         return next((one for one in self.all() if one.state == "running"), None)
+
+    def stop(self, rollout: Rollout, reason: str) -> None:
+        """Ask whoever carries a rollout out to put all its machines back, also when it is done."""
+        write_atomic(self._folder / f"{rollout.id}{_STOP}", reason.encode())
+
+    def stopped(self, rollout: Rollout) -> str:
+        """Why a rollout is to be put back; empty where nobody asked for it."""
+        try:
+            reason = (self._folder / f"{rollout.id}{_STOP}").read_text("utf-8", "replace").strip()
+        except OSError:
+            return ""
+        return "called back by an operator" + (f": {reason}" if reason else "")
+
+    def _read(self, path: Path) -> Rollout:
+        """A rollout; a file that is as it was is not read again."""
+        about = path.stat()
+        mark = about.st_mtime_ns, about.st_size, about.st_ino
+        if (known := self._known.get(path)) is not None and known[0] == mark:
+            return known[1]
+        found = Rollout.model_validate_json(path.read_bytes())
+        self._known[path] = mark, found
+        return found

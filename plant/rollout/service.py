@@ -53,6 +53,7 @@ class RolloutService:
         self.fleet = Fleet()
         self.plans = Plans(out / "rollouts")
         self.content = ContentServer(repository, config)
+        self._config = config
         self._signer = OfferSigner(key)
         self._renew = threading.Event()
         self._wire = RolloutWire(broker, self.fleet, self._renew.set)
@@ -75,7 +76,8 @@ class RolloutService:
         """Carry rollouts out until stopped.
 
         Args:
-            until_done: Return once none is running.
+            until_done: Return once none is running, and no machine is going back any more; one
+                that does not say so within `gate.take_seconds` is not waited for.
 
         Returns:
             Whether the latest rollout was not put back.
@@ -85,12 +87,15 @@ class RolloutService:
                 if self._renew.is_set():
                     self._renew.clear()
                     self._engine.renew()
+                self.content.renew()
                 rollout = self._engine.step(time.time())
             except OSError:
                 log.exception("a step of the rollout")
                 continue
             if until_done and rollout is None:
-                break
+                since = time.time() - self._config.gate.take_seconds
+                if not self._engine.going_back(since):
+                    break
         last = None
         for last in self.plans.all():  # noqa: B007 - the last counts
             pass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import ssl
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -12,8 +12,9 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from agent.bundle.offer import OFFER
-from agent.core.errors import ConfigError, DeliveryError
+from agent.core.errors import DeliveryError
 from agent.core.secret_file import read_secret
+from agent.core.tls import tls_context
 from plant.rollout.fleet import FILTERS, Fleet
 from plant.watch.config import BrokerConfig
 
@@ -39,6 +40,7 @@ class RolloutWire:
         self._connected = connected
         self._client: paho.Client | None = None
         self._up = threading.Event()
+        self._problem = ""
 
     def start(self, *, wait_seconds: float = 0.0) -> None:
         """Connect in the background, for ever.
@@ -62,18 +64,11 @@ class RolloutWire:
                 )  # fmt: skip
             client.username_pw_set(config.username, password)
         if config.tls is not None:
-            try:
-                client.tls_set(
-                    None if config.tls.ca_file is None else str(config.tls.ca_file),
-                    None if config.tls.cert_file is None else str(config.tls.cert_file),
-                    None if config.tls.key_file is None else str(config.tls.key_file),
-                    tls_version=ssl.PROTOCOL_TLS_CLIENT,
-                )
-            except (OSError, ValueError) as fault:
-                raise ConfigError(f"broker.tls: cannot be used: {fault}") from fault
+            client.tls_set_context(tls_context(config.tls, "broker.tls"))
         client.reconnect_delay_set(1, _LONGEST_WAIT)
         client.suppress_exceptions = True
         client.on_connect = self._on_connect
+        client.on_connect_fail = self._on_connect_fail
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
         client.connect_async(config.host, config.broker_port, config.keepalive_seconds)
@@ -82,7 +77,7 @@ class RolloutWire:
         if wait_seconds and not self._up.wait(wait_seconds):
             self.stop()
             raise DeliveryError(
-                "is not reached, or refuses us",
+                self._problem or "does not answer",
                 where=f"{config.host}:{config.broker_port}",
                 remedy="Check `broker` in PLANT.yaml, and that it runs.",
             )
@@ -105,8 +100,9 @@ class RolloutWire:
         self, client: paho.Client, _data: Any, _flags: Any, reason: Any, _properties: Any
     ) -> None:
         if reason.is_failure:
-            log.warning("the broker refuses us: %s", reason)
+            self._tell(f"refuses us ({reason})")
             return
+        self._problem = ""
         for one in FILTERS:
             client.subscribe(f"{self._config.prefix}/{one}", qos=1)
         self._up.set()
@@ -116,9 +112,27 @@ class RolloutWire:
     def _on_disconnect(
         self, _client: paho.Client, _data: Any, _flags: Any, reason: Any, _properties: Any
     ) -> None:
+        if not reason.is_failure:  # we hung up ourselves
+            return
         if self._up.is_set():
-            log.warning("the broker is away (%s); it is tried again", reason)
+            self._tell(f"is away ({reason}); it is tried again")
+        elif not self._problem:
+            # What TLS 1.3 makes of a client whose certificate is missing or not believed.
+            shown = self._config.tls is not None
+            asks = "; does it ask for a certificate (`broker.tls.cert_file`)?" if shown else ""
+            self._tell(f"hangs up before it has answered{asks}")
         self._up.clear()
+
+    def _on_connect_fail(self, _client: paho.Client, _data: Any) -> None:
+        fault = sys.exc_info()[1]  # paho calls this where it has caught it, and does not hand it on
+        why = getattr(fault, "strerror", None) or fault or "no reason is known"
+        self._tell(f"is not reached ({why})")
+
+    def _tell(self, problem: str) -> None:
+        """Log why there is no connection, once for each reason."""
+        if problem != self._problem:
+            self._problem = problem
+            log.warning("%s:%d: %s", self._config.host, self._config.broker_port, problem)
 
     def _on_message(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
         levels = tuple(message.topic.removeprefix(f"{self._config.prefix}/").split("/"))

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import shutil
 import time
-from pathlib import Path
 
 import pytest
+from support.offer_taker import Device, three_releases
 from support.offers import keys, offer_of, release, sha
 
 from agent.bundle.manifest import BANK, ENCODER, MANIFEST, FileRecord
 from agent.bundle.verify import read_manifest, verify_bundle
 from agent.config.agent import load_config
 from agent.config.offers import OffersConfig
-from agent.core.errors import BundleError, ConfigError
-from agent.deploy.content import Content, FetchError, WrongContentError
-from agent.deploy.offered import OfferTaker
-from plant.rollout.config import RolloutConfig
-from plant.rollout.content import ContentServer
+from agent.core.errors import ConfigError
+from agent.deploy.content import Content
 from plant.rollout.repository import Repository
 
 pytest.importorskip("cryptography")
@@ -27,60 +24,8 @@ pytest.importorskip("uvicorn")
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """A key, three releases of a bundle, and a server of all of them."""
-    root = tmp_path_factory.mktemp("site")
-    key = keys(root)
-    repository = Repository(root / "repository")
-    for counter in (1, 2, 3):
-        release(root / f"r{counter}", key, counter, threshold=0.05 + counter / 100)
-        repository.add(root / f"r{counter}")
-    (root / "token").write_text("secret-1\n")
-    config = RolloutConfig(host="127.0.0.1", port=0, token_file=root / "token")
-    server = ContentServer(repository, config)
-    server.start()
-    yield root, server
-    server.stop()
-
-
-class Device:
-    """What an agent gives its `OfferTaker`: takes up what is in place unless told otherwise."""
-
-    def __init__(self, site: tuple[Path, ContentServer], state: Path, **config: object) -> None:
-        self.root, server = site
-        self.place, self.state = state / "pump.bundle", state
-        self.url = f"http://127.0.0.1:{server.port}"
-        told = {"url": self.url, "token_file": self.root / "token", "retry_seconds": 0.1, **config}
-        self.config = OffersConfig.model_validate(told)
-        self.told, self.reloads, self.refuse = [], [], ""
-        self.taker = self.new()
-
-    def new(self) -> OfferTaker:
-        return OfferTaker(
-            self.config, "line-1", {"pump": self.place}, self.state, self.root / "site.pub",
-            reload=self.reload, in_use=self.in_use,
-            tell=lambda _machine, state: self.told.append(state),
-        )  # fmt: skip
-
-    def in_use(self, _machine: str) -> str:
-        return read_manifest(self.place).digest if (self.place / MANIFEST).is_file() else ""
-
-    def reload(self, machine: str, reason: str, *, allow_older: bool) -> bool:
-        verify_bundle(self.place)
-        self.reloads.append((machine, reason, allow_older))
-        if self.refuse:
-            raise BundleError(self.refuse)
-        return True
-
-    def offer(self, release: str, sequence: int, **changes: object) -> None:
-        self.taker.take(
-            "pump", offer_of(self.root / release, self.root / "site.key", sequence, **changes)
-        )
-
-    def wait(self, state: str, seconds: float = 20.0):
-        deadline = time.monotonic() + seconds
-        while not any(one.state == state for one in self.told):
-            assert time.monotonic() < deadline, self.told
-            time.sleep(0.02)
-        return next(one for one in reversed(self.told) if one.state == state)
+    with three_releases(tmp_path_factory.mktemp("site")) as made:
+        yield made
 
 
 @pytest.fixture
@@ -139,19 +84,6 @@ def test_a_download_goes_on_where_it_was_left_off(site, tmp_path):
 
     assert content.require(record, {}).read_bytes() == file.read_bytes()
     assert content.fetched == record.size - 1000
-
-
-def test_a_damaged_beginning_is_found_and_fetched_anew_at_the_next_attempt(site, tmp_path):
-    root, server = site
-    config = OffersConfig(url=f"http://127.0.0.1:{server.port}", token_file=root / "token")
-    content = Content(config, tmp_path)
-    file = root / "r1" / ENCODER
-    record = FileRecord(sha256=sha(file), size=file.stat().st_size)
-    (tmp_path / f"{record.sha256}.part").write_bytes(b"\0" * 1000)
-
-    with pytest.raises(WrongContentError):
-        content.require(record, {})
-    assert content.require(record, {}).read_bytes() == file.read_bytes()
 
 
 def test_a_file_of_another_bundle_that_is_damaged_is_not_reused(site, tmp_path):
@@ -313,109 +245,3 @@ def test_offers_need_a_broker_and_a_key(tmp_path):
     )
     with pytest.raises(ConfigError, match="public_key"):
         load_config(tmp_path / "agent.yaml")
-
-
-def test_no_redirect_is_followed(tmp_path):
-    import http.server
-    import threading
-
-    class Elsewhere(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(302)
-            self.send_header("Location", "http://127.0.0.1:1/")
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    server = http.server.HTTPServer(("127.0.0.1", 0), Elsewhere)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    config = OffersConfig(url=f"http://127.0.0.1:{server.server_port}")
-    with pytest.raises(FetchError, match="302"):
-        Content(config, tmp_path).small("0" * 64, 10)
-    server.shutdown()
-    server.server_close()
-
-
-TAKE = """
-import sys, time
-from pathlib import Path
-from agent.config.offers import OffersConfig
-from agent.deploy.offered import OfferTaker
-url, root, state, offer = sys.argv[1:]
-taker = OfferTaker(
-    OffersConfig(url=url, retry_seconds=0.1), "line-1", {"pump": Path(state) / "pump.bundle"},
-    Path(state), Path(root) / "site.pub", reload=lambda *_, **__: True, in_use=lambda _: "",
-    tell=lambda _, one: print(one.state, one.fetched_bytes, flush=True),
-)
-taker.start()
-taker.take("pump", Path(offer).read_bytes())
-time.sleep(60)
-"""
-
-
-def test_a_process_that_is_killed_while_it_fetches_goes_on_where_it_was(site, tmp_path):
-    """The server gives a part of a file and falls silent; the agent is killed, and begun again."""
-    import http.server
-    import subprocess
-    import sys
-    import threading
-
-    root, _ = site
-    graph = root / "r1" / ENCODER
-    given, asked, stalled = 3000, [], threading.Event()
-    objects = {sha(path): path.read_bytes() for path in (root / "r1").iterdir()}
-
-    class Slow(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            digest = self.path.rpartition("/")[2]
-            data, wanted = objects[digest], self.headers.get("Range")
-            begin = 0 if wanted is None else int(wanted.removeprefix("bytes=").rstrip("-"))
-            if digest == sha(graph):
-                asked.append(begin)
-            self.send_response(206 if begin else 200)
-            self.send_header("Content-Length", str(len(data) - begin))
-            self.end_headers()
-            if digest == sha(graph) and not stalled.is_set():
-                self.wfile.write(data[:given])
-                self.wfile.flush()
-                stalled.set()
-                time.sleep(30)
-            else:
-                self.wfile.write(data[begin:])
-
-        def log_message(self, *_):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    offer = tmp_path / "offer"
-    offer.write_bytes(offer_of(root / "r1", root / "site.key", 10))
-    words = [
-        sys.executable, "-c", TAKE, f"http://127.0.0.1:{server.server_port}", root, tmp_path, offer,
-    ]  # fmt: skip
-    part = tmp_path / "offers/content" / f"{sha(graph)}.part"
-    first = subprocess.Popen(words, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not (part.is_file() and part.stat().st_size):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    first.kill()
-    first.wait()
-    kept = part.stat().st_size
-    assert 0 < kept <= given
-    second = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
-    states = []
-    for line in second.stdout:
-        states.append(line.split())
-        if line.startswith(("taken", "refused")):
-            break
-    second.kill()
-    second.wait()
-    server.shutdown()
-    server.server_close()
-
-    assert states[-1][0] == "taken", states
-    assert asked == [0, kept]
-    assert verify_bundle(tmp_path / "pump.bundle").counter == 1

@@ -110,9 +110,10 @@ def encode_payload(metrics: Iterable[Metric], time: int, seq: int | None) -> byt
     if seq is not None:
         payload.seq = seq
     for one in metrics:
-        told = payload.metrics.add(timestamp=one.time, datatype=int(one.type))
+        told = payload.metrics.add(timestamp=one.time)
         if one.name:
-            told.name = one.name
+            # What goes by its alias has its type from the birth; repeating it is advised against.
+            told.name, told.datatype = one.name, int(one.type)
         if one.alias is not None:
             told.alias = one.alias
         if one.value is None:

@@ -19,7 +19,7 @@ from agent.config.sparkplug import SparkplugConfig
 from agent.core.errors import ConfigError, DeliveryError
 from agent.core.schema import Strict
 from agent.core.state_file import StateFile
-from agent.publish.connection import Connection
+from agent.publish.connection import Connection, NotReachedError
 from agent.publish.sparkplug.metrics import ROWS, MachineMetrics
 from agent.publish.sparkplug.node import NAMESPACE, NodeLife
 from agent.publish.sparkplug.payload import asks_rebirth, payload_class
@@ -130,19 +130,25 @@ class SparkplugPublisher:
         wait = _FIRST_WAIT_SECONDS
         remembered = self._memory.load()
         number = 0 if remembered is None else remembered.number
+        saved = -1
         while not self._stop.is_set():
-            self._memory.save(_Memory(number=(number + 1) % _NUMBERS))
-            began = time.monotonic()
+            if number != saved:  # before it is used: who is killed must not use it again
+                self._memory.save(_Memory(number=(number + 1) % _NUMBERS))
+                saved = number
+            began, asked = time.monotonic(), True
             try:
                 self._session(self._life(number))
             except DeliveryError as fault:
                 log.warning("sparkplug: %s; trying again in %.0f s", fault, wait)
+                # A number is one CONNECT's: where none was sent it is still to be used.
+                asked = not isinstance(fault, NotReachedError)
             except Exception:
                 log.exception("sparkplug")
             self.born = False
             if time.monotonic() - began > self._mqtt.reconnect_max_seconds:
                 wait = _FIRST_WAIT_SECONDS
-            number = (number + 1) % _NUMBERS
+            if asked:
+                number = (number + 1) % _NUMBERS
             self._stop.wait(wait * random.uniform(0.8, 1.2))  # noqa: S311 - no secret
             wait = min(2 * wait, self._mqtt.reconnect_max_seconds)
 
@@ -183,7 +189,7 @@ class SparkplugPublisher:
                     if not self.born:
                         log.info("sparkplug: born as %s (bdSeq %d)", self._node, life.number)
                     self.born = True
-                if self.born:
+                if self.born and not self._rebirth:  # a host that asked for births wants no data
                     for message in life.data():
                         connection.send(message)
                 connection.turn()
