@@ -223,7 +223,7 @@ def export_bundle(
         if quantized:
             refuse_cosine(comparison, preset.quantization)
         task = progress.add_task("dividing the graph for overlapping windows", total=1)
-        write_parts(encoder, target, exported, windows.waveforms)
+        write_parts(encoder, target, exported, windows.waveforms, graph.frames)
         progress.advance(task)
         done = assemble(
             folder, material, origin,

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnx.utils
-import torch
 
-from agent import __version__
 from agent.bundle.manifest import BODY, FRAMES, EncoderInfo
 from agent.core.records import Matrix, Window
 from agent.encode.frames import BOUNDARY, SharedFrames
 from agent.encode.onnx import OnnxEncoder
 from trainer.encoders.base import Encoder
 from trainer.graph import storage
-from trainer.graph.onnx_graph import INPUT, OUTPUT, cosines, strip, write_onnx
+from trainer.graph.frames import export_frames
+from trainer.graph.onnx_graph import INPUT, OUTPUT, FloatGraph, cosines
 
 log = logging.getLogger(__name__)
 
-# Frames of a chunk: for mn04 a third of a second, of which a tenth is computed twice.
-CHUNK = 32
 # Embeddings by shared frames against those of the whole graph. The frames differ by rounding (the
 # products are of other sizes), which an INT8 body may round to the next step.
 LEAST_COSINE = 0.9999
@@ -30,7 +29,13 @@ LEAST_COSINE = 0.9999
 _TRIALS = 6
 
 
-def write_parts(encoder: Encoder, graph: Path, info: EncoderInfo, windows: Matrix) -> bool:
+def write_parts(
+    encoder: Encoder,
+    graph: Path,
+    info: EncoderInfo,
+    windows: Matrix,
+    frames: Callable[[Path], FloatGraph | None] | None = None,
+) -> bool:
     """Write the two parts beside a graph, and prove that they give what it gives.
 
     Args:
@@ -38,30 +43,20 @@ def write_parts(encoder: Encoder, graph: Path, info: EncoderInfo, windows: Matri
         graph: Its graph as exported, in float or INT8.
         info: What it takes and gives.
         windows: Real windows, float32 `(n, window_samples)`.
+        frames: Writes the graph of the frames (`GraphCache` keeps it); exported here when None.
 
     Returns:
         Whether they were written: not of an encoder whose windows cannot share frames, or where
         the embeddings would differ by more than rounding.
     """
-    framing = encoder.framing
-    if framing is None or storage.is_split(graph) or encoder.window_samples % framing.hop:
+    if storage.is_split(graph):
         return False
-    count = encoder.window_samples // framing.hop
-    chunk = framing.chunk or CHUNK
     model = onnx.load(graph)
-    if count < chunk or not any(BOUNDARY in node.output for node in model.graph.node):
+    if not any(BOUNDARY in node.output for node in model.graph.node):
         return False
     places = [graph.with_name(name) for name in (FRAMES, BODY)]
-    front = write_onnx(
-        framing.front_end.eval(), torch.zeros(2, chunk * framing.hop), [INPUT], [BOUNDARY]
-    )
-    strip(front)
-    front.producer_name, front.producer_version = "auscult", __version__
-    numbers = {"hop": framing.hop, "head": framing.head, "tail": framing.tail}
-    onnx.helper.set_model_props(
-        front, {name: str(n) for name, n in (numbers | {"chunk": chunk, "count": count}).items()}
-    )
-    storage.save(front, places[0])
+    if (frames or partial(export_frames, encoder))(places[0]) is None:
+        return False
     storage.save(_body(model), places[1])
     least = _least_cosine(graph, info, windows)
     if least < LEAST_COSINE:

@@ -19,6 +19,7 @@ from trainer.encoders.registry import build_encoder
 from trainer.graph import storage
 from trainer.graph.encoder_info import encoder_info
 from trainer.graph.onnx_graph import export_graph, verify_parity
+from trainer.graph.shipped import source_digest
 from trainer.preset_file import load_preset
 
 # Presets whose encoders have learnt nothing from data.
@@ -63,6 +64,8 @@ def write(name: str, folder: Path) -> None:
         recipe=recipe,
         torch_cosine_min=round(cosine, 6),
         files=files,
+        made_of=source_digest(encoder, preset),
+        pinned=graph.pinned,
     )
     text = record.model_dump_json(indent=1) + "\n"
     (folder / RECORD).write_text(text, encoding="utf-8")

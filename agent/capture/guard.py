@@ -14,9 +14,9 @@ import select
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from agent.capture.files import audio_info, read_frames
 from agent.capture.header import AGAIN
@@ -32,26 +32,32 @@ _MEMORY = 4 << 30
 
 
 class Guard:
-    """A child process that decodes files, started when first needed and again after a crash."""
+    """A child process that opens files, started when first needed and again after a crash.
 
-    def __init__(self) -> None:
+    Args:
+        module: Where what it runs is.
+        function: Its name: answers lines of JSON until its input ends (`answer_lines`).
+    """
+
+    def __init__(self, module: str = "agent.capture.guard", function: str = "serve") -> None:
+        self._runs = running(module, function)
         self._child: subprocess.Popen[str] | None = None
         self._turn = threading.Lock()
 
-    def check(self, path: Path, channel: int | None = None) -> None:
-        """Decode a file to its end, in the child.
+    def ask(self, path: Path, **question: object) -> dict[str, Any]:
+        """What the child says of a file.
 
         Args:
             path: The file.
-            channel: Channel that will be read; None for all.
+            question: What else it is told.
 
         Raises:
-            AudioError: It cannot be decoded, or the decoder crashed over it.
+            AudioError: The file cannot be decoded, or the decoder crashed over it.
         """
         with self._turn:
             child = self._started()
             try:
-                _write(child.stdin, {"path": str(path.absolute()), "channel": channel})
+                _write(child.stdin, {"path": str(path.absolute()), **question})
                 line = self._answer(child, path)
             except OSError:
                 line = ""
@@ -63,9 +69,10 @@ class Guard:
                     where=path,
                     remedy=AGAIN,
                 )
-        answer = json.loads(line)
+        answer: dict[str, Any] = json.loads(line)
         if answer["problem"]:
             raise AudioError(answer["problem"], where=path, remedy=answer["remedy"])
+        return answer
 
     def _answer(self, child: subprocess.Popen[str], path: Path) -> str:
         """The child's line; empty when it ended without one.
@@ -96,7 +103,7 @@ class Guard:
     def _started(self) -> subprocess.Popen[str]:
         if self._child is None or self._child.poll() is not None:
             self._child = subprocess.Popen(  # noqa: S603 - this Python, these words
-                running("agent.capture.guard", "serve"),
+                self._runs,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -114,27 +121,40 @@ def check_decodes(path: Path, channel: int | None = None) -> None:
     """Raise, and do not crash, over a file that cannot be decoded.
 
     Raises:
-        AudioError: As `Guard.check`, and for a file whose header can't be read.
+        AudioError: As `Guard.ask`, and for a file whose header can't be read.
     """
     if path.suffix.lower() in _SUFFIXES and audio_info(path).codec.endswith(_PLAIN):
         return
     if not path.is_file():
         audio_info(path)  # says what it is instead
-    _GUARD.check(path, channel)
+    _GUARD.ask(path, channel=channel)
 
 
 def serve() -> None:
-    """The child: one line of JSON in, one out, until the input ends."""
+    """The child: decodes each file to its end."""
+
+    def decoded(asked: dict[str, Any]) -> dict[str, Any]:
+        for _ in read_frames(Path(asked["path"]), channel=asked["channel"]):
+            pass
+        return {}
+
+    answer_lines(decoded)
+
+
+def answer_lines(work: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Answer questions, one line of JSON in, one out, until the input ends.
+
+    Args:
+        work: Makes of a question what there is to tell; an `AudioError` of it is told too.
+    """
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource  # noqa: PLC0415 - not everywhere
 
         resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
     for line in sys.stdin:
-        asked = json.loads(line)
-        answer = {"problem": "", "remedy": ""}
+        answer: dict[str, Any] = {"problem": "", "remedy": ""}
         try:
-            for _ in read_frames(Path(asked["path"]), channel=asked["channel"]):
-                pass
+            answer |= work(json.loads(line))
         except AudioError as fault:
             answer = {"problem": fault.problem, "remedy": fault.remedy}
         except MemoryError:

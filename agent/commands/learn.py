@@ -14,6 +14,7 @@ from agent.core.text import shown
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from agent.hygiene.examine import Examiner
     from agent.learn.learn import Learnt
     from agent.recordings.model import Machine
 
@@ -105,6 +106,8 @@ def learn(
     from agent.core.progress import progress_bar
     from agent.deploy.device_key import ACCEPT_LEARNT
     from agent.encode.embedding_cache import EmbeddingCache
+    from agent.hygiene.examine import Examiner
+    from agent.hygiene.facts import FactsCache
     from agent.learn.encoders import DEFAULT, encoder_of, shipped_encoder
     from agent.learn.learn import Signing
     from agent.learn.learn import learn as learn_bundle
@@ -148,10 +151,12 @@ def learn(
             assert data is not None
             assert out is not None
             place, report = out, report_path or _beside(out)
+            examiner = Examiner(FactsCache.of_user(), machine)
             done = learn_bundle(
-                _recordings(data, machine, channel, progress), encoder, place, progress,
+                _recordings(data, machine, channel, progress, examiner), encoder, place, progress,
                 channel=channel, untypical=untypical,  # type: ignore[arg-type]  # click's choice
                 signing=signing, sound=sound, cache=EmbeddingCache.of_user(),
+                known=examiner.measured(channel),
             )  # fmt: skip
     page = _report(done, report, channel, sound=sound)
     _tell(done, place, page, json_path, None if out else config_path)
@@ -179,12 +184,19 @@ def _report(done: Learnt, folder: Path, channel: int | None, *, sound: bool) -> 
 
 
 def _recordings(
-    data: Path, machine: str | None, channel: int | None, progress: Progress
+    data: Path,
+    machine: str | None,
+    channel: int | None,
+    progress: Progress,
+    examiner: Examiner,
 ) -> Machine:
     from agent.core.errors import ConfigError
     from agent.recordings.load import load_machines
 
-    found = load_machines(data, (machine,) if machine else (), channel=channel, progress=progress)
+    found = load_machines(
+        data, (machine,) if machine else (), channel=channel, progress=progress,
+        inspector=examiner.inspect,
+    )  # fmt: skip
     if len(found) > 1:
         raise ConfigError(
             f"holds {len(found)} machines: {', '.join(one.name for one in found)}",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from agent.capture.files import audio_info, mix, read_frames
+from agent.capture.files import AudioInfo, audio_info, mix, read_frames
 from agent.chain.stream import StreamMeter
 from agent.core.records import ChannelFault, Matrix
 from agent.hygiene.fingerprint import FingerprintMeter, Words
@@ -66,13 +67,23 @@ def measure(path: Path, channel: int | None = None) -> Measured:
     Raises:
         AudioError: It cannot be read.
     """
-    info = audio_info(path)
+    return measure_sound(path, audio_info(path), read_frames(path, channel=channel))
+
+
+def measure_sound(path: Path, info: AudioInfo, blocks: Iterable[Matrix]) -> Measured:
+    """Measure the decoded sound of a recording.
+
+    Args:
+        path: The file.
+        info: What its header says.
+        blocks: Its sound as stored, float32 `(n, channels)` each.
+    """
     digest = hashlib.sha256(f"{info.rate}\n".encode())
     sound, channels = StreamMeter(info.rate), ChannelMeter(info.rate)
     words, shape = FingerprintMeter(info.rate), ShapeMeter(info.rate)
     count, total = 0, 0.0
     step = max(1, round(_BLOCK_SECONDS * info.rate))
-    for frames in read_frames(path, channel=channel):
+    for frames in blocks:
         digest.update(np.ascontiguousarray(frames, dtype="<f4").tobytes())
         mono = np.nan_to_num(mix(frames), posinf=0.0, neginf=0.0)
         sound.push(mono)

@@ -26,7 +26,9 @@ class ShapeMeter:
     """
 
     def __init__(self, rate: int) -> None:
-        self._resampler = soxr.ResampleStream(rate, RATE, 1, dtype="float32", quality="MQ")
+        self._resampler = None
+        if rate != RATE:
+            self._resampler = soxr.ResampleStream(rate, RATE, 1, dtype="float32", quality="MQ")
         self._held: list[Samples] = []
         self._length = 0
         self._size = round(PIECE_SECONDS * RATE)
@@ -36,11 +38,13 @@ class ShapeMeter:
 
     def push(self, samples: Samples) -> None:
         """Take mono sound, float32 `(n,)`."""
-        self._take(self._resampler.resample_chunk(samples))
+        resampler = self._resampler
+        self._take(samples if resampler is None else resampler.resample_chunk(samples))
 
     def rows(self) -> Matrix:
         """A row of each piece, dB, float32 `(pieces, 2 * BINS)`. The last call."""
-        self._take(self._resampler.resample_chunk(np.empty(0, np.float32), last=True))
+        if self._resampler is not None:
+            self._take(self._resampler.resample_chunk(np.empty(0, np.float32), last=True))
         rest = self._joined()
         if len(rest) and (not self._rows or len(rest) >= self._size // 4):
             self._measure(rest)

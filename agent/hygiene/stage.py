@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from rich.progress import Progress
 
-from agent.core.cores import usable_cores
 from agent.core.errors import AudioError
 from agent.core.progress import stage
 from agent.core.text import plural
@@ -59,6 +57,7 @@ def inspect_machine(
     channel: int | None = None,
     untypical: Untypical = "refuse",
     progress: Progress | None = None,
+    known: Mapping[Path, Measured] | None = None,
 ) -> Inspection:
     """Measure a machine's recordings, and sort out what should not be learnt from.
 
@@ -71,11 +70,12 @@ def inspect_machine(
         untypical: What becomes of healthy recordings past the bound; `refuse` only marks them here,
             see `refuse_untypical`.
         progress: Where to show how far it is.
+        known: What was measured of files already, with the same channel (`Examiner.measured`).
 
     Returns:
         What is left, and what was found.
     """
-    recordings, known, faults = _measured(machine, channel, progress)
+    recordings, known, faults = _measured(machine, channel, progress, known or {})
     twins = _twins(recordings, known, channel, progress)
     gone = _superfluous(twins, machine)
     duplicates = {
@@ -141,29 +141,27 @@ def refuse_untypical(inspection: Inspection) -> None:
 
 
 def _measured(
-    machine: Machine, channel: int | None, progress: Progress | None
+    machine: Machine,
+    channel: int | None,
+    progress: Progress | None,
+    already: Mapping[Path, Measured],
 ) -> tuple[list[Recording], dict[Path, Measured], list[Rejected]]:
     used: list[Recording] = []
     known: dict[Path, Measured] = {}
     faults: list[Rejected] = []
-
-    def one(recording: Recording) -> Measured | Rejected:
-        try:
-            return measure(recording.path, channel)
-        except AudioError as fault:
-            return Rejected(recording.path, fault.problem, fault.remedy)
-
-    advance = stage(progress, "measuring recordings", len(machine.recordings))
-    with ThreadPoolExecutor(max_workers=min(4, usable_cores())) as pool:
-        for recording, found in zip(
-            machine.recordings, pool.map(one, machine.recordings), strict=True
-        ):
-            if isinstance(found, Rejected):
-                faults.append(found)
-            else:
-                known[recording.path] = found
-                used.append(recording)
+    left = sum(one.path not in already for one in machine.recordings)
+    advance = stage(progress if left else None, "measuring recordings", left)
+    for recording in machine.recordings:
+        found = already.get(recording.path)
+        if found is None:
+            try:
+                found = measure(recording.path, channel)
+            except AudioError as fault:
+                faults.append(Rejected(recording.path, fault.problem, fault.remedy))
             advance()
+        if found is not None:
+            known[recording.path] = found
+            used.append(recording)
     return used, known, faults
 
 

@@ -55,6 +55,12 @@ class ShippedEncoder(Strict):
         Field(description="Smallest cosine similarity of the graph to torch when made"),
     ]
     files: Annotated[dict[str, str], Field(description="SHA-256 of each file")]
+    made_of: Annotated[
+        str, Field(description="Digest of the encoder's recipe and weights that it was made of")
+    ] = ""
+    pinned: Annotated[
+        tuple[str, ...], Field(description="Nodes of the graph that must stay float32")
+    ] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +109,25 @@ def shipped_encoder(name: str = DEFAULT) -> ReadyEncoder:
         ConfigError: None is shipped of that name, or its files were altered.
     """
     folder = GRAPHS / name
+    record = shipped_record(name)
+    size = (folder / ENCODER).stat().st_size
+    quantization = Quantization(
+        mode="none", float_bytes=size, bytes=size, cosine_mean=1.0, cosine_min=1.0,
+        torch_cosine_min=record.torch_cosine_min,
+    )  # fmt: skip
+    graph = Graph(quantization, record.views)
+    return ReadyEncoder(
+        folder, tuple(record.files), record.encoder, graph, record.recipe, f"auscult's own {name}"
+    )
+
+
+def shipped_record(name: str) -> ShippedEncoder:
+    """What a shipped encoder says of itself, its files held against it.
+
+    Raises:
+        ConfigError: As `shipped_encoder`.
+    """
+    folder = GRAPHS / name
     if name not in shipped_names():
         raise ConfigError(
             f"no encoder of the preset '{name}' comes with auscult",
@@ -118,15 +143,7 @@ def shipped_encoder(name: str = DEFAULT) -> ReadyEncoder:
             raise ConfigError(
                 "is not what was shipped", where=folder / file, remedy="Install auscult again."
             )
-    size = (folder / ENCODER).stat().st_size
-    quantization = Quantization(
-        mode="none", float_bytes=size, bytes=size, cosine_mean=1.0, cosine_min=1.0,
-        torch_cosine_min=record.torch_cosine_min,
-    )  # fmt: skip
-    graph = Graph(quantization, record.views)
-    return ReadyEncoder(
-        folder, tuple(record.files), record.encoder, graph, record.recipe, f"auscult's own {name}"
-    )
+    return record
 
 
 def encoder_of(bundle: Path) -> ReadyEncoder:

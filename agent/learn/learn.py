@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from agent.core.errors import AudioError, LearnError
 from agent.core.text import plural
 from agent.deploy.load import open_bundle
 from agent.encode.embedding_cache import EmbeddingCache
+from agent.hygiene.measure import Measured
 from agent.hygiene.record import Untypical
 from agent.hygiene.stage import Inspection, inspect_machine, refuse_untypical
 from agent.learn.assemble import Material, assemble
@@ -82,6 +84,7 @@ def learn(
     counter: int | None = None,
     sound: bool = True,
     cache: EmbeddingCache | None = None,
+    known: Mapping[Path, Measured] | None = None,
 ) -> Learnt:
     """Make a bundle of a machine's recordings; nothing is trained, and torch is not needed.
 
@@ -99,13 +102,16 @@ def learn(
         counter: What a device orders a machine's bundles by; seconds since 1970 when None.
         sound: Carry a few healthy windows as sound.
         cache: Where embeddings are kept; None for nowhere.
+        known: What was measured of the recordings already, with the same channel.
 
     Raises:
         AudioError: No healthy recording can be used, or one is unlike all others.
         LearnError: So says the detector; or there is too little room for the windows.
         AuscultError: Too few healthy recordings, or the bundle cannot be written.
     """
-    inspection = inspect_machine(machine, channel=channel, untypical=untypical, progress=progress)
+    inspection = inspect_machine(
+        machine, channel=channel, untypical=untypical, progress=progress, known=known
+    )
     refuse_untypical(inspection)
     machine, recipe, info = inspection.machine, encoder.recipe, encoder.info
     cutting = Cutting(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from rich.progress import Progress
@@ -34,6 +35,19 @@ _REMEDIES = {
     Validity.CLIPPED: "Lower the input gain and record again; for float files check the scale.",
 }
 _CANCELLED = "Take one of them (--channel 0), or turn one round and record again."
+
+
+class Inspector(Protocol):
+    """Opens recordings and sorts out those that can't be used, as `inspect_recordings` does."""
+
+    def __call__(
+        self,
+        recordings: Sequence[Recording],
+        /,
+        *,
+        channel: int | None = ...,
+        progress: Progress | None = ...,
+    ) -> tuple[list[Recording], list[Rejected]]: ...
 
 
 def inspect_recordings(
@@ -81,21 +95,37 @@ def inspect_file(path: Path, channel: int | None = None) -> Rejected | None:
     Returns:
         Why it can't be used and what to do, or None when it can.
     """
-    pieces = 0
-    bad: list[tuple[Validity, str]] = []
     try:
         check_decodes(path, channel)
-        rate = audio_info(path).rate
-        for frames in _pieces(path, channel, round(PIECE_SECONDS * rate)):
-            start = pieces * PIECE_SECONDS
-            validity, reason = _judge(frames, rate)
-            if validity is not Validity.VALID:
-                bad.append((validity, f"{reason} (from {start:g} s on)" if pieces else reason))
-                if validity is Validity.NOT_FINITE:
-                    return Rejected(path, bad[-1][1], _REMEDIES[validity])
-            pieces += 1
+        return judge_sound(path, audio_info(path).rate, read_frames(path, channel=channel))
     except AudioError as fault:
         return Rejected(path, fault.problem, fault.remedy)
+
+
+def judge_sound(path: Path, rate: int, blocks: Iterable[Matrix]) -> Rejected | None:
+    """Judge the decoded sound of a file.
+
+    Args:
+        path: The file.
+        rate: Samples a second.
+        blocks: Its sound as stored, float32 `(n, channels)` each, one at least.
+
+    Returns:
+        As `inspect_file`.
+
+    Raises:
+        AudioError: As `read_frames`, where that gives the blocks.
+    """
+    pieces = 0
+    bad: list[tuple[Validity, str]] = []
+    for frames in _pieces(blocks, round(PIECE_SECONDS * rate)):
+        start = pieces * PIECE_SECONDS
+        validity, reason = _judge(frames, rate)
+        if validity is not Validity.VALID:
+            bad.append((validity, f"{reason} (from {start:g} s on)" if pieces else reason))
+            if validity is Validity.NOT_FINITE:
+                return Rejected(path, bad[-1][1], _REMEDIES[validity])
+        pieces += 1
     if len(bad) <= BAD_SHARE * pieces:
         return None
     validity, reason = bad[0]
@@ -119,11 +149,11 @@ def _judge(frames: Matrix, rate: int) -> tuple[Validity, str]:
     return validity, reason
 
 
-def _pieces(path: Path, channel: int | None, size: int) -> Iterator[Matrix]:
-    """A file in pieces of `size` frames, the last one up to twice as long."""
+def _pieces(blocks: Iterable[Matrix], size: int) -> Iterator[Matrix]:
+    """Sound in pieces of `size` frames, the last one up to twice as long."""
     held: list[Matrix] = []
     length = 0
-    for block in read_frames(path, channel=channel):
+    for block in blocks:
         held.append(block)
         length += len(block)
         if length >= 2 * size:

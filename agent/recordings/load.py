@@ -15,7 +15,7 @@ from agent.capture.files import is_audio
 from agent.core.errors import AudioError, ConfigError
 from agent.core.text import plural, shown
 from agent.recordings.dcase import is_dcase, read_dcase
-from agent.recordings.inspect import inspect_recordings
+from agent.recordings.inspect import Inspector, inspect_recordings
 from agent.recordings.model import Machine, Rejected
 from agent.recordings.plain import is_plain, read_plain
 from agent.recordings.walk import subfolders
@@ -56,6 +56,7 @@ def load_machines(
     on_bad: Literal["skip", "refuse"] = "skip",
     channel: int | None = None,
     progress: Progress | None = None,
+    inspector: Inspector = inspect_recordings,
 ) -> list[Machine]:
     """Find the machines in a folder, and open and judge all their recordings.
 
@@ -67,6 +68,7 @@ def load_machines(
             raises when there is one.
         channel: Channel that will be used, counted from 0; None averages all.
         progress: Where to show how far it is; None for nowhere.
+        inspector: Opens and judges them (`agent.hygiene.examine` measures them too).
 
     Returns:
         The machines, sorted by name. One of several may be left without a healthy recording, all
@@ -95,7 +97,7 @@ def load_machines(
     for machine in machines:
         if not machine.of("normal") and not machine.rejected:
             raise ConfigError("holds no healthy recordings", where=machine.root, remedy=_LAYOUTS)
-    named, machines = machines, _inspect(machines, channel, progress)
+    named, machines = machines, _inspect(machines, channel, progress, inspector)
     if channel is not None:
         _refuse_channel(named, machines, channel)
     bad = [rejected for machine in machines for rejected in machine.rejected]
@@ -250,9 +252,12 @@ def _refuse_channel(machines: Sequence[Machine], found: Sequence[Machine], chann
 
 
 def _inspect(
-    machines: Sequence[Machine], channel: int | None, progress: Progress | None
+    machines: Sequence[Machine],
+    channel: int | None,
+    progress: Progress | None,
+    inspector: Inspector,
 ) -> list[Machine]:
-    used, rejected = inspect_recordings(
+    used, rejected = inspector(
         [recording for machine in machines for recording in machine.recordings],
         channel=channel,
         progress=progress,

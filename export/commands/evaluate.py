@@ -102,6 +102,8 @@ def evaluate(
     from agent.core.errors import AuscultError, ConfigError
     from agent.core.progress import progress_bar
     from agent.encode.embedding_cache import EmbeddingCache
+    from agent.hygiene.examine import Examiner
+    from agent.hygiene.facts import FactsCache
     from agent.hygiene.stage import inspect_machine
     from agent.hygiene.tell import print_notes
     from agent.recordings.load import find_machines, load_machines
@@ -137,9 +139,13 @@ def evaluate(
     started = datetime.now(timezone.utc)
     out = out or Path("out") / f"evaluate-{started.astimezone():%Y%m%d-%H%M%S}"
     with progress_bar(told) as progress:
-        machines = load_machines(data, names, channel=channel, progress=progress)
+        examiner = Examiner(FactsCache.of_user())
+        machines = load_machines(
+            data, names, channel=channel, progress=progress, inspector=examiner.inspect
+        )
+        known = examiner.measured(channel)
         inspections = [
-            inspect_machine(one, channel=channel, untypical="keep", progress=progress)
+            inspect_machine(one, channel=channel, untypical="keep", progress=progress, known=known)
             for one in machines
         ]
         # Not tested, but learnt from where a preset's classes are of all machines.

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import agent.core.byte_cache as keeping
 import agent.encode.embedding_cache as caching
 from agent.bundle.manifest import EncoderInfo
 from agent.commands.cache import cache as cache_command
@@ -150,7 +151,7 @@ def test_a_value_that_was_exchanged_is_not_believed(graph, tmp_path, computed):
 def test_the_longest_unused_goes_when_it_is_full(tmp_path, monkeypatch):
     cache = EmbeddingCache(tmp_path / "e.sqlite", limit=2_000_000)
     now = [1_000_000.0]
-    monkeypatch.setattr(caching.time, "time", lambda: now[0])
+    monkeypatch.setattr(keeping.time, "time", lambda: now[0])
     rng = np.random.default_rng(0)
 
     def batch(number):

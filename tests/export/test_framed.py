@@ -16,13 +16,14 @@ from agent.core.records import AudioBlock
 from agent.encode.frames import BOUNDARY, SharedFrames
 from agent.encode.onnx import OnnxEncoder
 from agent.window.rolling import RollingWindow
-from export.framed import CHUNK, LEAST_COSINE, write_parts
+from export.framed import LEAST_COSINE, write_parts
 from export.quantize import quantize_static
 from trainer.encoders.base import Encoder, Framing
 from trainer.encoders.joined import Joined
 from trainer.encoders.mn04 import MelFrontEnd
 from trainer.encoders.shape import SpectralShape
 from trainer.graph.encoder_info import encoder_info
+from trainer.graph.frames import CHUNK
 from trainer.graph.onnx_graph import INPUT, OPSET, cosines, export_graph
 
 RATE, HOP = 32000, 320

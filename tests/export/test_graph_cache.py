@@ -8,9 +8,13 @@ import pytest
 import torch
 
 import trainer.graph.graph_cache as caching
+from agent.bundle.manifest import ENCODER, FRAMES
+from agent.learn.encoders import GRAPHS
 from tests.support.encoders import SmallEncoder
+from trainer.encoders.registry import build_encoder
 from trainer.graph.graph_cache import GraphCache
 from trainer.graph.onnx_graph import export_graph
+from trainer.graph.shipped import shipped_graph
 from trainer.preset_file import load_preset
 
 
@@ -126,3 +130,34 @@ def test_a_damaged_graph_is_exported_anew(tmp_path, made):
     assert made == ["export_graph"] * 5
     assert cache.graph(SmallEncoder(), preset).path.read_bytes() == whole
     assert made == ["export_graph"] * 5
+
+
+def test_the_encoder_that_comes_with_auscult_is_not_exported_anew(tmp_path, made):
+    preset = load_preset("auscult_scratch")
+    encoder = build_encoder(
+        preset.encoder, window_seconds=preset.window.seconds, weights=None, seed=3
+    )
+    cache = GraphCache(tmp_path / "graphs")
+    graph = cache.graph(encoder, preset)
+    assert not made
+    shipped = GRAPHS / "auscult_scratch"
+    assert graph.path.read_bytes() == (shipped / ENCODER).read_bytes()
+    assert graph.pinned
+    assert graph.frames is not None
+    frames = graph.frames(tmp_path / "frames.onnx")
+    assert frames is not None
+    assert frames.path.read_bytes() == (shipped / FRAMES).read_bytes()
+
+    other = preset.model_copy(update={"window": preset.window.model_copy(update={"seconds": 5.0})})
+    assert shipped_graph(encoder, other, tmp_path / "other.onnx") is None
+
+
+def test_a_shipped_graph_that_disagrees_is_not_used(tmp_path, monkeypatch, caplog):
+    preset = load_preset("auscult_scratch")
+    encoder = build_encoder(
+        preset.encoder, window_seconds=preset.window.seconds, weights=None, seed=0
+    )
+    real = encoder.forward
+    monkeypatch.setattr(encoder, "forward", lambda waveform: 1.1 * real(waveform))
+    assert shipped_graph(encoder, preset, tmp_path / "graph.onnx") is None
+    assert "exported anew" in caplog.text

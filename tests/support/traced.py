@@ -15,8 +15,7 @@ import onnx
 import pytest
 import torch
 
-from export import framed
-from trainer.graph import onnx_graph
+from trainer.graph import frames, onnx_graph
 
 _MOST_BYTES = 1 << 26  # a larger graph is traced each time and not kept
 
@@ -56,6 +55,6 @@ def traced_once() -> Iterator[dict[str, bytes]]:
         return model
 
     with pytest.MonkeyPatch.context() as patch:
-        for place in (onnx_graph, framed):
+        for place in (onnx_graph, frames):
             patch.setattr(place, "write_onnx", write_onnx)
         yield kept

@@ -46,6 +46,8 @@ def inspect(
 
     from agent.core.progress import progress_bar
     from agent.core.storage import write_json
+    from agent.hygiene.examine import Examiner
+    from agent.hygiene.facts import FactsCache
     from agent.hygiene.stage import inspect_machine
     from agent.hygiene.tell import print_notes
     from agent.recordings.load import load_machines
@@ -57,9 +59,14 @@ def inspect(
     console = Console()
     console.width = console.width if console.is_terminal else max(console.width, 120)
     with progress_bar(Console(stderr=True)) as progress:
-        machines = load_machines(data, names, channel=channel, progress=progress)
+        examiner = Examiner(FactsCache.of_user())
+        machines = load_machines(
+            data, names, channel=channel, progress=progress, inspector=examiner.inspect
+        )
+        known = examiner.measured(channel)
         found = [
-            inspect_machine(machine, channel=channel, progress=progress) for machine in machines
+            inspect_machine(machine, channel=channel, progress=progress, known=known)
+            for machine in machines
         ]
     print_summary([one.machine for one in found], console)
     for one in found:

@@ -99,6 +99,8 @@ def train(
     from agent.core.storage import write_json
     from agent.encode.embedding_cache import EmbeddingCache
     from agent.hygiene.bands import band_note
+    from agent.hygiene.examine import Examiner
+    from agent.hygiene.facts import FactsCache
     from agent.hygiene.stage import inspect_machine, refuse_untypical
     from agent.hygiene.tell import print_notes
     from agent.learn.rehearsal import DECISIONS
@@ -136,6 +138,7 @@ def train(
     if why:
         console.print(f"preset {preset} ({escape(why)})", highlight=False)
     everyone = recipe.training.classes.machines == "all"
+    examiner = Examiner(FactsCache.of_user(), machine)
     with progress_bar(console) as progress:
         machines = load_machines(
             data,
@@ -143,6 +146,7 @@ def train(
             on_bad="refuse" if on_bad == "refuse" else "skip",
             channel=channel,
             progress=progress,
+            inspector=examiner.inspect,
         )
         chosen = _chosen(machines, machine, data)
         others = [other for other in machines if other is not chosen]
@@ -151,6 +155,7 @@ def train(
             channel=channel,
             untypical=untypical,  # type: ignore[arg-type]  # click allows no other
             progress=progress,
+            known=examiner.measured(channel),
         )
     chosen = inspection.machine
     print_notes(inspection, console, everything=False)

@@ -20,14 +20,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import trainer
 from agent import __version__
 from agent.bundle.seal import file_record
 from agent.core.cache_home import GRAPHS, cache_home, cache_limit
 from trainer.encoders.base import Encoder
+from trainer.graph.frames import export_frames
 from trainer.graph.onnx_graph import FloatGraph, export_fused, export_graph
+from trainer.graph.shipped import shipped_frames, shipped_graph, source_digest
 from trainer.graph.storage import data_file
 from trainer.preset import Preset
 
@@ -40,7 +40,7 @@ _LIBRARIES = ("torch", "onnx", "onnxscript")
 
 @dataclass(frozen=True, slots=True)
 class GraphCache:
-    """A folder of graphs: `<digest>/{plain,fused}/{graph.onnx,about.json}`.
+    """A folder of graphs: `<digest>/{plain,fused,frames}/{graph.onnx,about.json}`.
 
     Several processes may use it at once: a graph is there whole or not at all.
 
@@ -77,16 +77,17 @@ class GraphCache:
         if into is None:
             return self._in_place(encoder, preset)
         if self.limit == 0:
-            return export_graph(encoder, into / _GRAPH)
+            return _made(encoder, preset, into / _GRAPH)
         try:
             kept = self._in_place(encoder, preset)
             return replace(kept, path=_copied(kept.path, into / _GRAPH))
         except OSError:  # no room, no permission, or another process has just removed it
-            return export_graph(encoder, into / _GRAPH)
+            return _made(encoder, preset, into / _GRAPH)
 
     def _in_place(self, encoder: Encoder, preset: Preset) -> FloatGraph:
         place = self.folder / _digest(encoder, preset)
-        plain = _kept(place / "plain", partial(export_graph, encoder))
+        new = not (place / "plain").is_dir()
+        plain = _kept(place / "plain", partial(_made, encoder, preset))
         assert plain is not None
 
         def fused(path: Path) -> FloatGraph | None:
@@ -97,8 +98,23 @@ class GraphCache:
             self._evict(place)
             return found
 
+        def frames(path: Path) -> FloatGraph | None:
+            make = partial(_framed, encoder, preset)
+            try:
+                found = _kept(place / "frames", make)
+                if found is not None:
+                    found = replace(found, path=_copied(found.path, path))
+            except OSError:
+                return make(path)
+            self._evict(place)
+            return found
+
+        if new:
+            # What writes graphs is loaded and warm now: later it would take four times as long.
+            with contextlib.suppress(OSError):
+                _kept(place / "frames", partial(_framed, encoder, preset))
         self._evict(place)
-        return replace(plain, fused=fused)
+        return replace(plain, fused=fused, frames=frames)
 
     def clear(self) -> None:
         """Remove all of them."""
@@ -117,6 +133,18 @@ class GraphCache:
                     break
                 total -= _bytes(place)
                 shutil.rmtree(place, ignore_errors=True)
+
+
+def _made(encoder: Encoder, preset: Preset, path: Path) -> FloatGraph:
+    """The graph that is shipped of this encoder, else exported."""
+    found = shipped_graph(encoder, preset, path) or export_graph(encoder, path)
+    fused, frames = partial(export_fused, encoder), partial(_framed, encoder, preset)
+    return replace(found, fused=fused, frames=frames)
+
+
+def _framed(encoder: Encoder, preset: Preset, path: Path) -> FloatGraph | None:
+    """The graph of its frames that is shipped, else exported; None where there is none."""
+    return shipped_frames(encoder, preset, path) or export_frames(encoder, path)
 
 
 def _places(folder: Path) -> list[Path]:
@@ -189,15 +217,5 @@ def code_digest() -> str:
 
 
 def _digest(encoder: Encoder, preset: Preset) -> str:
-    facts = [
-        __version__,
-        code_digest(),
-        preset.encoder.without_weights().model_dump(mode="json"),
-        preset.window.seconds,
-        preset.training.ensemble,
-    ]
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-    for name, tensor in sorted(encoder.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    facts = [__version__, code_digest(), source_digest(encoder, preset)]
+    return hashlib.sha256(" ".join(facts).encode()).hexdigest()

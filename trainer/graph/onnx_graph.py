@@ -61,12 +61,15 @@ class FloatGraph:
             submodules that the encoder excludes (`Encoder.quantization_excludes`).
         fused: Writes the same graph with onnxruntime's own operations (trainer/graph/fused.py),
             where the encoder has such a form and it agrees with torch.
+        frames: Writes the graph of its frames (trainer/graph/frames.py), where it is kept; None
+            where that is to be exported.
     """
 
     path: Path
     opset: int
     pinned: tuple[str, ...]
     fused: Callable[[Path], FloatGraph | None] | None = field(default=None, compare=False)
+    frames: Callable[[Path], FloatGraph | None] | None = field(default=None, compare=False)
 
 
 def export_graph(encoder: Encoder, path: Path) -> FloatGraph:
