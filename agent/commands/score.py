@@ -69,6 +69,15 @@ if TYPE_CHECKING:
     "state directory: it is taken off the recordings as the agent does.",
 )
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option(
+    "--report", "report_path", metavar="FOLDER", type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for report.html, to look at and listen to, and the same as report.json, "
+    "recordings.csv and windows.csv.",
+)  # fmt: skip
+@click.option(
+    "--sound/--no-sound", default=True, show_default=True,
+    help="Put the strangest recordings into the report, to be heard.",
+)  # fmt: skip
 def score(
     bundle_path: Path,
     files: tuple[Path, ...],
@@ -80,6 +89,9 @@ def score(
     public_key: Path | None,
     microphone_path: Path | None,
     threads: int,
+    report_path: Path | None,
+    *,
+    sound: bool,
 ) -> None:
     """Print a score for each window of each FILE, and one for the FILE; folders are searched.
 
@@ -120,12 +132,32 @@ def score(
     }
     bundle.close()
     write_given(json_path, document)
+    if report_path is not None:
+        with busy("writing the report"):
+            page = _report(document, bundle, report_path, channel, sound=sound)
+        click.echo(f"auscult: look and listen: {page}", err=True)
     bad = sum(result["error"] is not None for result in results)
     if bad:
         click.echo(
             f"auscult: {bad} of {plural(len(results), 'recording')} could not be scored", err=True
         )
         sys.exit(1)
+
+
+def _report(
+    document: dict[str, Any], bundle: Bundle, folder: Path, channel: int | None, *, sound: bool
+) -> Path:
+    from agent.core.errors import ConfigError
+    from agent.report.scored import write_report
+
+    try:
+        return write_report(document, bundle.manifest, folder, channel=channel, sound=sound)
+    except OSError as fault:
+        raise ConfigError(
+            f"the report cannot be written: {fault.strerror}",
+            where=folder,
+            remedy="Give another --report FOLDER.",
+        ) from fault
 
 
 def _vouched(bundle: Path, public_key: Path | None, head: Head) -> None:

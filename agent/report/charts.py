@@ -12,7 +12,7 @@ import numpy as np
 from agent.core.records import Matrix
 
 # How a line, a bar or a dot is coloured; the style sheet has each for light and dark.
-Tone = Literal["healthy", "other", "faulty", "limit"]
+Tone = Literal["healthy", "other", "faulty", "limit", "plain"]
 # A number of this many digits tells neighbours apart, and keeps the file small.
 _DIGITS = 5
 _BINS = 30
@@ -159,7 +159,69 @@ class Heat:
         }
 
 
-Chart = Lines | Histogram | Heat
+@dataclass(frozen=True, slots=True, eq=False)
+class Group:
+    """Points of a kind, for `Scatter`.
+
+    Attributes:
+        name: For the legend.
+        points: Shape `(n, 2)`.
+        tone: Its colour.
+        names: Of each point, for the readout; a recording's name leads to its card.
+    """
+
+    name: str
+    points: Matrix
+    tone: Tone
+    names: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Scatter:
+    """Points in a plane whose axes have no unit.
+
+    Attributes:
+        groups: Drawn in this order, at least one point in all.
+        x_words: What x is.
+        y_words: What y is.
+    """
+
+    groups: Sequence[Group]
+    x_words: str
+    y_words: str
+
+    def data(self) -> dict[str, Any]:
+        """For the page's script: points of all groups in the order of x."""
+        every = [
+            (float(x), float(y), n, name)
+            for n, group in enumerate(self.groups)
+            for (x, y), name in zip(group.points, group.names, strict=True)
+        ]
+        every.sort(key=lambda one: one[0])
+        return {
+            "kind": "scatter",
+            "x": _short([x for x, _, _, _ in every]),
+            "names": [name for _, _, _, name in every],
+            "x_words": self.x_words,
+            "y_words": self.y_words,
+            "series": [
+                {
+                    "name": f"{group.name} ({len(group.points)})",
+                    "tone": group.tone,
+                    "values": _short([y if k == n else None for _, y, k, _ in every]),
+                }
+                for n, group in enumerate(self.groups)
+            ],
+        }
+
+
+Chart = Lines | Histogram | Heat | Scatter
+
+
+def loss_chart(curve: Sequence[float]) -> Lines:
+    """A training's mean loss of each epoch."""
+    epochs = [float(n + 1) for n in range(len(curve))]
+    return Lines(epochs, (Series("mean loss", curve),), "epoch", "mean loss")
 
 
 def wall_seconds(moment: datetime) -> float:

@@ -199,10 +199,6 @@ class Page:
             ],
         )
 
-    def picture(self, title: str, png: bytes) -> None:
-        """A picture over the whole width, with what it shows in words."""
-        self._add("picture", title=title, image=_data_uri("image/png", png))
-
     def chart(self, title: str, chart: Chart, *, size: str = "") -> None:
         """A chart to look closer at, by pointer, finger or keyboard.
 

@@ -67,7 +67,7 @@ def write_report(folder: Path, story: Story) -> tuple[Path, Path]:
         spectrogram(faulty, stream.rate, f"Faulty: {stream.fault}", reference),
     )
     picture = folder / "report.png"
-    picture.write_bytes(draw((10, 13), over_time, histogram, *spectra, paper=True))
+    picture.write_bytes(draw((10, 13), over_time, histogram, *spectra))
     gain = 0.8 / max(1e-6, float(np.abs(healthy).max()), float(np.abs(faulty).max()))
     top = top_of((healthy, faulty), stream.rate)
     raised = "What raised the alarm" if outcome.detected else "Faulty"

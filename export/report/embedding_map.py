@@ -2,42 +2,62 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from sklearn.decomposition import PCA
 
-from agent.bundle.manifest import BANK
+from agent.bundle.manifest import BANK, Row
 from agent.capture.files import read_audio
 from agent.core.errors import AudioError
 from agent.core.records import Matrix, Validity
 from agent.deploy.load import Bundle, open_bundle
 from agent.recordings.model import ANOMALY, Machine
+from agent.report.charts import Group, Scatter, Tone
 from agent.score.bank import prepare
 from agent.window.clip import clip_windows
 from agent.window.validity import assess
-from trainer.report.paint import FAULTY, HEALTHY, OTHER, draw, scatter
+from export.clips import clip_name
 
-# Recordings drawn: more make the picture no clearer and take their time.
-_MOST = 100
-_COLOURS = {"memory bank": "#BBBBBB", "normal": HEALTHY, "normal, target": OTHER, "anomaly": FAULTY}
+# Recordings and rows of the bank drawn: more make the picture no clearer and take their time.
+_MOST, _ROWS = 100, 1000
+_BANK = "memory bank"
+_TONES: dict[str, Tone] = {
+    _BANK: "plain", "normal": "healthy", "normal, target": "other", "anomaly": "faulty",
+}  # fmt: skip
 
 
-def draw_map(folder: Path, machine: Machine, *, channel: int | None) -> bytes | None:
-    """A PNG of the bank's rows and the test recordings' windows; None without test recordings.
+@dataclass(frozen=True, slots=True)
+class Map:
+    """What lies near what.
+
+    Attributes:
+        chart: The points.
+        share: Of the variance that the plane holds.
+    """
+
+    chart: Scatter
+    share: float
+
+
+def map_of(folder: Path, machine: Machine, *, channel: int | None) -> Map | None:
+    """The bank's rows and the test recordings' first windows; None without test recordings.
 
     Args:
         folder: The bundle.
-        machine: Its test recordings, evenly thinned, are shown.
+        machine: Its test recordings, evenly thinned as the bank is, are shown.
         channel: Channel of multi-channel recordings; None averages.
     """
     tests = sorted((r for r in machine.of("test") if r.label), key=lambda r: r.path)
-    tests = [tests[i] for i in np.unique(np.linspace(0, len(tests) - 1, _MOST).astype(int))]
+    tests = [tests[i] for i in _thinned(len(tests), _MOST)]
     bundle = open_bundle(folder, threads=2)
     try:
         # The file, not the scorer: not every scorer keeps the bank.
         bank = prepare(np.load(folder / BANK, allow_pickle=False), "cosine")
-        points: dict[str, list[Matrix]] = {}
+        kept = _thinned(len(bank), _ROWS)
+        points: dict[str, list[Matrix]] = {_BANK: [bank[kept]]}
+        names = {_BANK: [_row_name(bundle.rows[i]) for i in kept]}
         for recording in tests:
             found = _first_window(bundle, recording.path, channel)
             if found is None:
@@ -46,21 +66,28 @@ def draw_map(folder: Path, machine: Machine, *, channel: int | None) -> bytes | 
             if kind != ANOMALY and recording.domain == "target":
                 kind = "normal, target"
             points.setdefault(kind, []).append(prepare(found, "cosine"))
+            names.setdefault(kind, []).append(clip_name(machine, recording))
     finally:
         bundle.close()
-    if not points or len(bank) < 3 or bank.shape[1] < 2:
+    if len(points) < 2 or len(bank) < 3 or bank.shape[1] < 2:
         return None
-    plane = PCA(2, random_state=0)
-    joined = {name: np.concatenate(vectors) for name, vectors in points.items()}
-    plane.fit(np.concatenate([bank, *joined.values()]))
-    shares = plane.explained_variance_ratio_
-    groups = {"memory bank": plane.transform(bank)}
-    groups |= {name: plane.transform(joined[name]) for name in _COLOURS if name in joined}
-    title = (
-        "Embeddings at unit length on their principal plane, which holds "
-        f"{100 * float(shares.sum()):.0f} % of the variance"
-    )
-    return draw((10, 4.6), scatter(groups, _COLOURS, title))
+    joined = {kind: np.concatenate(vectors) for kind, vectors in points.items()}
+    plane = PCA(2, random_state=0).fit(np.concatenate(list(joined.values())))
+    groups = [
+        Group(kind, plane.transform(joined[kind]), tone, names[kind])
+        for kind, tone in _TONES.items()
+        if kind in joined
+    ]
+    share = float(plane.explained_variance_ratio_.sum())
+    return Map(Scatter(groups, "first principal component", "second"), share)
+
+
+def _thinned(count: int, most: int) -> list[int]:
+    return [int(i) for i in np.unique(np.linspace(0, count - 1, min(most, count)).astype(int))]
+
+
+def _row_name(row: Row) -> str:
+    return f"{row.source} at {row.start:g} s"
 
 
 def _first_window(bundle: Bundle, path: Path, channel: int | None) -> Matrix | None:

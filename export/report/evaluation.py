@@ -9,20 +9,20 @@ from rich.progress import Progress
 
 from agent.core.progress import stage
 from agent.recordings.model import Machine
+from agent.report.charts import loss_chart
 from agent.report.page import Page
 from export.builder import BundleBuilder
 from export.figures import draw_machine
 from export.report.beside import show_beside
 from export.report.clips import show_decisions, show_ranking, show_table
-from export.report.embedding_map import draw_map
+from export.report.embedding_map import map_of
 from export.report.misses import show_worst
 from export.report.opening import open_with_verdict, show_verdicts
-from export.results import Evaluation, file_name
+from export.results import Evaluation
 from export.verdicts import candidate
 from export.wording import bounds, percent, percent_within
 from trainer.metrics.report import HEADINGS
 from trainer.metrics.summary import FIGURES
-from trainer.report.paint import draw, losses
 from trainer.run import load_record
 
 # Recordings of each kind shown for each machine.
@@ -124,7 +124,16 @@ def _machine(
     place = workshop.place(machine, system, seed)
     curve = load_record(place / "run").losses
     if curve:
-        page.picture(f"Loss of {system.name}, seed {seed}", draw((10, 2.6), losses(curve)))
-    drawn = draw_map(place / f"bundle-{system.precision}", machine, channel=channel)
-    if drawn is not None:
-        page.picture(f"Embeddings of {system.name}, {file_name(machine.name)}", drawn)
+        page.chart(
+            f"Mean loss of each epoch of {system.name}, seed {seed}",
+            loss_chart(curve),
+            size="small",
+        )
+    found = map_of(place / f"bundle-{system.precision}", machine, channel=channel)
+    if found is not None:
+        page.chart(
+            f"Embeddings of {system.name} on their principal plane, which holds "
+            f"{100 * found.share:.0f} % of their variance",
+            found.chart,
+            size="tall",
+        )

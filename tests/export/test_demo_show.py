@@ -14,6 +14,8 @@ import pytest
 import soundfile
 import yaml
 from click.testing import CliRunner
+from support.browser import find, open_browser, sized, violations
+from support.browser import shown as visible
 
 from agent.core.errors import AuscultError
 from export.commands.demo import demo
@@ -69,6 +71,37 @@ def test_the_report_stands_alone(shown):
     assert "http" not in told
     assert (out / "report.png").read_bytes().startswith(b"\x89PNG")
     assert len(page) < 4_000_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_report_is_whole_on_a_phone_and_dark_in_the_dark(shown, width, scheme):
+    """Its plots were pictures: white in the dark, and cut at a width of 390."""
+    out, _ = shown
+    browser = open_browser()
+    try:
+        media = [{"name": "prefers-color-scheme", "value": scheme}]
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
+        sized(browser, width)
+        browser.get((out / "report.html").as_uri())
+        visible(browser, "output", "read")
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+        plots = find(browser, "figure.drawn .u-wrap canvas")
+        assert len(plots) == 2
+        # A plot has no ground of its own: the page's shows through.
+        grounds = browser.execute_script(
+            "return arguments[0].map(c => c.getContext('2d').getImageData(2, 2, 1, 1).data[3])",
+            plots,
+        )
+        assert grounds == [0, 0]
+        ground = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+        levels = [int(one) for one in re.findall(r"\d+", ground)[:3]]
+        assert max(levels) < 60 if scheme == "dark" else min(levels) > 200
+        assert browser.get_log("browser") == []
+        assert violations(browser) == []
+    finally:
+        browser.quit()
 
 
 def test_its_configuration_is_one_a_user_could_write(shown):

@@ -16,8 +16,10 @@ from click.testing import CliRunner, Result
 
 from agent.config.scorer_knn import KnnConfig
 from agent.core.errors import AuscultError
+from agent.recordings.load import load_machines
 from export.commands.evaluate import evaluate
 from export.evaluate import choose_systems
+from export.report.embedding_map import map_of
 from export.report.misses import caption, worst
 from export.results import Outcome
 from trainer.commands.metrics import metrics
@@ -319,6 +321,23 @@ def test_the_report_shows_and_plays_what_was_judged_worst(done):
     assert "target_test_anomaly" in page
     assert page.count("data:audio/flac") == 2 * 6
     assert "saw" in page, "a machine that could not be judged is told"
+
+
+def test_the_map_of_embeddings_names_every_point(data, done):
+    """It was a picture, in which no point could be asked what it is."""
+    _, out = done
+    folder = out / "work" / "log_mel" / "fan" / "seed_3" / "bundle-float32"
+    (machine,) = load_machines(data / "fan")
+    plane = map_of(folder, machine, channel=None).chart.data()
+    counts = {
+        one["name"].split(" (")[0]: sum(value is not None for value in one["values"])
+        for one in plane["series"]
+    }
+    # Of the fan: eight recordings to learn from, and four of each kind to be judged.
+    assert counts == {"memory bank": 8, "normal": 4, "normal, target": 4, "anomaly": 8}
+    assert plane["x"] == sorted(plane["x"])
+    for name, faulty in zip(plane["names"], plane["series"][-1]["values"], strict=True):
+        assert ("anomaly" in name) == (faulty is not None), name
 
 
 def test_worst_misses_are_ranked_by_how_wrong_they_are():

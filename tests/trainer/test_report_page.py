@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from agent.report.charts import Histogram
+from agent.report.charts import Histogram, loss_chart
 from agent.report.page import TONES, Card, Number, Page
 from agent.report.pictures import flac
 from agent.verdict.verdict import LEVELS, Verdict
-from trainer.report.paint import draw, losses, loudest, spectrogram
+from trainer.report.paint import draw, loudest, spectrogram
 
 RATE = 16000
 
@@ -48,7 +48,7 @@ def test_a_page_needs_nothing_from_elsewhere_and_names_cannot_break_it():
     page.heading("<h>")
     page.text("<t>", note=True)
     page.heatmap(("<a>",), [[("<c>", 0.5)]])
-    page.picture("<q>", draw((3, 2), losses([3.0, 2.0])))
+    page.chart("<q>", loss_chart([3.0, 2.0]))
     page.table(("name", "value"), [("<script>alert(1)</script>", "1.5"), ("b", "-")])
     page.facts([("a", "<b>")])
     page.recordings([Card("<r>", "<u>", None, flac(tone(440), RATE), "bad")])
@@ -135,33 +135,3 @@ def test_a_sentence_that_begins_with_a_number_is_no_number():
     html = page.html()
     assert '<th class="number">count</th>' in html
     assert '<th class="number">what</th>' not in html
-
-
-def test_a_picture_lets_the_page_s_ground_through_and_reads_on_light_and_dark():
-    """On a dark page the demo's plots were white."""
-    import io
-
-    import matplotlib.colors
-    import matplotlib.image
-
-    from trainer.report.paint import INK, LINE, draw, losses
-
-    bare, paper = (
-        matplotlib.image.imread(
-            io.BytesIO(draw((4, 2), losses([3, 2, 1]), paper=one)), format="png"
-        )
-        for one in (False, True)
-    )
-    assert bare[0, 0, 3] == 0
-    assert (bare[..., 3] < 0.5).mean() > 0.7
-    assert paper[0, 0].tolist() == [1, 1, 1, 1]
-
-    def luminance(colour):
-        parts = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
-                 for c in matplotlib.colors.to_rgb(colour)]  # fmt: skip
-        return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
-
-    for ink in (INK, LINE):
-        for ground in ("#ffffff", "#16181b"):
-            low, high = sorted((luminance(ink), luminance(ground)))
-            assert (high + 0.05) / (low + 0.05) > 3.9, (ink, ground)

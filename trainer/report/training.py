@@ -8,6 +8,7 @@ from pathlib import Path
 from agent.hygiene.stage import Inspection
 from agent.learn.rehearsal import Rehearsal
 from agent.recordings.summary import short_note
+from agent.report.charts import loss_chart
 from agent.report.decisions import domain_rows
 from agent.report.machine import COLUMNS, csv_rows, heard_of, open_page, show_machine
 from agent.report.page import Page
@@ -55,10 +56,7 @@ def write_report(
     )
     page.heading("The training")
     if record.losses:
-        # Matplotlib, which nothing else here needs.
-        from trainer.report.paint import draw, losses  # noqa: PLC0415
-
-        page.picture("Loss of each epoch", draw((10, 3), losses(record.losses)))
+        page.chart("Mean loss of each epoch", loss_chart(record.losses), size="small")
     paths = [Path(record.root) / r.path for r in record.recordings]
     page.facts(
         [

@@ -33,9 +33,10 @@ export function numberAxis(tick, more = {}) {
 
 export class Chart {
   // `options()` are uPlot's, without a size; `say(index)` is read out of a point, `summary()` of none;
-  // with `zoom` a stretch is drawn up to look closer, and a double click shows all again.
-  constructor(node, readout, { options, say, summary, zoom = false }) {
-    Object.assign(this, { node, readout, options, say, summary, zoom, plot: null, aligned: null, cursor: null, picked: null });
+  // with `zoom` a stretch is drawn up to look closer, and a double click shows all again. In a plane
+  // `near(plot)` is the point under the cursor, and `height(index)` where it lies.
+  constructor(node, readout, { options, say, summary, zoom = false, near = (plot) => plot.cursor.idx, height = null }) {
+    Object.assign(this, { node, readout, options, say, summary, zoom, near, height, plot: null, aligned: null, cursor: null, picked: null });
     node.tabIndex = 0;
     node.replaceChildren();
     const dark = matchMedia("(prefers-color-scheme: dark)"), again = () => this.plot?.redraw(false, true);
@@ -76,7 +77,7 @@ export class Chart {
     }
     const options = this.options();
     const cursor = { x: true, y: false, drag: { x: this.zoom, y: false, setScale: this.zoom, dist: 8 }, points: { size: 9, width: 1.5, fill: () => "transparent", stroke: () => colour("--ink") }, ...options.cursor };
-    const hooks = { ...options.hooks, setCursor: [(plot) => this.moved(plot.cursor.idx)] };
+    const hooks = { ...options.hooks, setCursor: [(plot) => this.moved(plot.cursor.left < 0 ? null : this.near(plot))] };
     this.plot = new uPlot({ padding: [12, 22, 0, 0], legend: { show: false }, ...options, cursor, hooks, width, height }, this.aligned, this.node);
     this.plot.ctx.canvas.setAttribute("aria-hidden", "true"); // the node is named, and the readout says it
   }
@@ -101,7 +102,7 @@ export class Chart {
   look(index) {
     if (!this.plot) return;
     const x = index === null ? null : this.aligned[0][index];
-    this.plot.setCursor(x === null ? { left: -10, top: -10 } : { left: this.plot.valToPos(x, "x"), top: this.plot.over.clientHeight / 2 });
+    this.plot.setCursor(x === null ? { left: -10, top: -10 } : { left: this.plot.valToPos(x, "x"), top: this.height ? this.plot.valToPos(this.height(index), "y") : this.plot.over.clientHeight / 2 });
     if (index !== null && this.cursor !== index) this.moved(index); // two points on one pixel
   }
 

@@ -18,14 +18,44 @@ function lines(spec) {
   return {
     aligned: [x, ...drawn.map((one) => one.values)],
     say: (i) => [names[i], wall ? full.format(new Date(x[i] * 1000)) : names[i] ? "" : `${spec.x_words} ${value(x[i])}`, ...drawn.filter((one) => one.values[i] !== null).map((one) => `${one.name} ${value(one.values[i])}`)].filter(Boolean).join(" · "),
-    summary: () => `${x.length} points of ${spec.y_words}. ${how()}`,
+    summary: () => `${x.length} ${x.length === 1 ? "point" : "points"} of ${spec.y_words}. ${how()}`,
     legend: drawn.map((one) => [one.tone, one.limit || one.dashed ? `dashed: ${one.name}` : one.name]),
     options: () => ({
       scales: { x: { time: false, range: (_, low, high) => (low === x[0] && high === x[x.length - 1] ? [low - pad, high + pad] : [low, high]) }, y: { range: () => [from - room, to + room] } },
-      series: [{}, ...drawn.map((one) => ({ stroke: tone(one.tone), width: one.dots ? 0 : 1.6, dash: one.limit || one.dashed ? [7, 4] : undefined, spanGaps: true,
-        points: { show: Boolean(one.dots), size: 7, fill: tone(one.tone), stroke: tone(one.tone) }, paths: one.dots ? () => null : undefined }))],
+      series: [{}, ...drawn.map((one) => ({ stroke: tone(one.tone), width: one.dots || one.limit ? 0 : 1.6, dash: one.dashed ? [7, 4] : undefined, spanGaps: true,
+        points: { show: Boolean(one.dots), size: 7, fill: tone(one.tone), stroke: tone(one.tone) }, paths: one.dots || one.limit ? () => null : undefined }))],
       axes: [wall ? timeAxis(tick, true, { label: spec.x_words }) : numberAxis(value, { label: spec.x_words }), numberAxis(value, { label: spec.y_words, size: 54 })],
-      hooks: { draw: [(plot) => marks.forEach(([at, words], i) => upright(plot, at, words, "--ink", i))] },
+      hooks: { draw: [(plot) => level && across(plot, level[0]), (plot) => marks.forEach(([at, words], i) => upright(plot, at, words, "--ink", i))] },
+    }),
+  };
+}
+
+// Points of a plane: the nearest to pointer or finger is read, whatever its group.
+function scatter(spec, node) {
+  const { x, series, names } = spec, group = x.map((_, i) => series.findIndex((one) => one.values[i] !== null)), y = x.map((_, i) => series[group[i]].values[i]);
+  const [left, right, low, high] = [x[0], x[x.length - 1], Math.min(...y), Math.max(...y)];
+  const all = (from, to) => { const pad = 0.04 * (to - from) || 1; return (_, a, b) => (a === from && b === to ? [from - pad, to + pad] : [a, b]); };
+  const near = (plot) => {
+    const { left: at, top: under } = plot.cursor;
+    let best = null, least = Infinity;
+    x.forEach((one, i) => {
+      const far = Math.hypot(plot.valToPos(one, "x") - at, plot.valToPos(y[i], "y") - under);
+      if (far < least) [best, least] = [i, far];
+    });
+    return best;
+  };
+  const dots = { plain: 5, healthy: 7, other: 7, faulty: 8 };
+  return {
+    aligned: [x, ...series.map((one) => one.values)],
+    near, height: (i) => y[i],
+    say: (i) => `${names[i]} · ${series[group[i]].name.replace(/ \(.*/, "")}`,
+    summary: () => `${x.length} points; what lies together sounds alike. ${how()}`,
+    legend: series.map((one) => [one.tone, one.name]),
+    options: () => ({
+      cursor: { drag: { x: true, y: true, uni: 30, setScale: true, dist: 8 }, dataIdx: (plot, n) => { const at = near(plot); return n === 0 || group[at] === n - 1 ? at : null; } },
+      scales: { x: { time: false, range: all(left, right) }, y: { range: all(low, high) } },
+      series: [{}, ...series.map((one) => ({ stroke: tone(one.tone), width: 0, paths: () => null, points: { show: true, size: dots[one.tone], width: 1, fill: tone(one.tone), stroke: tone(one.tone) } }))],
+      axes: [numberAxis(() => "", { label: spec.x_words, size: 8 }), numberAxis(() => "", { label: spec.y_words, size: 8 })],
     }),
   };
 }
@@ -89,6 +119,21 @@ function cells(plot, x, logs, values, limit) {
   pen.restore();
 }
 
+// A threshold, from end to end.
+function across(plot, value) {
+  const pen = plot.ctx, ratio = devicePixelRatio || 1, y = plot.valToPos(value, "y", true), { left, top, width, height } = plot.bbox;
+  if (y < top || y > top + height) return;
+  pen.save();
+  pen.strokeStyle = colour("--alarm");
+  pen.lineWidth = 1.6 * ratio;
+  pen.setLineDash([7 * ratio, 4 * ratio]);
+  pen.beginPath();
+  pen.moveTo(left, y);
+  pen.lineTo(left + width, y);
+  pen.stroke();
+  pen.restore();
+}
+
 function upright(plot, at, words, name, place, dash = []) {
   const pen = plot.ctx, ratio = devicePixelRatio || 1, x = plot.valToPos(at, "x", true), { left, top, width, height } = plot.bbox;
   if (x < left || x > left + width) return;
@@ -123,7 +168,7 @@ function lead(name) {
 
 for (const figure of document.querySelectorAll("figure.drawn")) {
   const spec = JSON.parse(figure.querySelector("script").textContent), node = figure.querySelector(".chart");
-  const { aligned, legend, ...made } = { lines, bars, heat }[spec.kind](spec, node);
+  const { aligned, legend, ...made } = { lines, bars, heat, scatter }[spec.kind](spec, node);
   node.drawn = new Chart(node, figure.querySelector("output"), { ...made, zoom: true });
   node.drawn.show(aligned);
   const go = () => node.drawn.cursor !== null && spec.names?.[node.drawn.cursor] && lead(spec.names[node.drawn.cursor]);

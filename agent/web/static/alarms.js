@@ -102,9 +102,9 @@ export class AlarmsView {
   }
 
   graph(record, scores) {
-    const start = Date.parse(record.sound_start) / 1000, windows = record.windows;
+    const start = Date.parse(record.sound_start) / 1000, windows = record.windows, time = windows.map((one) => start + one.start + one.seconds);
     const graph = new Graph(this.chart, this.read, { middle: "score", threshold: "threshold" });
-    graph.show({ begin: start, end: start + record.seconds, step: 0.5, time: windows.map((one) => start + one.start + one.seconds), score: scores, threshold: windows.map(() => 1),
+    graph.show({ begin: start, end: start + record.seconds, step: 1, time, score: scores, threshold: windows.map(() => 1),
       level: windows.map((one) => (one.exceeded ? "alert" : "normal")), state: windows.map(() => ""), invalid: windows.map((one) => (one.validity === "valid" ? "" : one.validity)) });
   }
 

@@ -141,7 +141,8 @@ export class Graph extends Chart {
     const x = (at) => plot.valToPos(at, "x", true), bottom = plot.bbox.top + plot.bbox.height;
     pen.save();
     time.forEach((at, i) => {
-      const left = x(at), wide = Math.max(1.5 * ratio, x(at + step) - left);
+      // Until the next window, however far it is at a hop that varies; a gap ends it.
+      const next = time[i + 1] - at, left = x(at), wide = Math.max(1.5 * ratio, x(at + (next <= this.wide ? next : step)) - left);
       if (level[i] !== "normal") {
         pen.fillStyle = colour(level[i] === "alarm" ? "--alarm" : "--alert");
         pen.fillRect(left, bottom + (level[i] === "alarm" ? 1 : 4) * ratio, wide, (level[i] === "alarm" ? 6 : 3) * ratio);
@@ -149,7 +150,7 @@ export class Graph extends Chart {
       if (state[i] === "idle" || invalid[i]) {
         pen.fillStyle = colour("--idle");
         if (!invalid[i]) pen.fillRect(left, bottom + 9 * ratio, wide, 4 * ratio);
-        else if (Math.floor(left / (3 * ratio)) % 2) pen.fillRect(left, bottom + 9 * ratio, Math.min(wide, 2 * ratio), 5 * ratio);
+        else for (let line = Math.ceil(left / (6 * ratio)) * 6 * ratio; line < left + wide; line += 6 * ratio) pen.fillRect(line, bottom + 9 * ratio, 2 * ratio, 5 * ratio);
       }
     });
     this.threshold(plot, pen, ratio);
