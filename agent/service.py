@@ -45,6 +45,7 @@ from agent.request.commands import Handler
 from agent.request.dispatch import Dispatcher
 from agent.request.drift import drift_handlers
 from agent.request.level import level_handlers
+from agent.request.resend import resend_handler
 from agent.request.roles import Access, Origin, check_token
 from agent.request.why import why_handler
 from agent.web.attach import Page
@@ -177,6 +178,8 @@ class Agent:
                 answer = self.extensions.handlers()["feedback"]
                 self.handlers["commission"] = commission_handler(self._commissions, answer)
             self.handlers.update(self.extensions.handlers())
+            if broker is not None:
+                self.handlers["resend"] = resend_handler(broker.outbox)
             if self.page is not None:
                 decide = {machine.name: machine.decide for machine in self.config.machines}
                 self.handlers["why"] = why_handler(self.page.history, decide)

@@ -96,6 +96,13 @@ class OutboxHealth(Strict):
     """How delivery goes; counts since the agent's start."""
 
     undelivered: Annotated[Count, Field(description="Alarm events the broker has yet to take")]
+    acknowledged: Annotated[
+        Count,
+        Field(
+            description="Events up to this `sequence` were acknowledged: one that did not arrive "
+            "was lost after that, and the command `resend` brings it; 0 before any"
+        ),
+    ]
     unsaved: Annotated[
         Count, Field(description="Those of them in memory alone, as the disk refuses them")
     ]

@@ -157,6 +157,7 @@ def outbox_health(outbox: Outbox, refused: int, proof: DeliveryProof) -> OutboxH
     store = outbox.store
     return OutboxHealth(
         undelivered=store.undelivered,
+        acknowledged=store.acknowledged,
         unsaved=store.unsaved,
         disk_failures=store.file.failures,
         damaged_files=store.file.damaged,

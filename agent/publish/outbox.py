@@ -54,6 +54,7 @@ class Outbox:
         self._denied: dict[str, int] = {}  # how often each did not come back
         self._acknowledged: list[str] = []
         self.dropped_telemetry = 0
+        self._again = False  # set by others than the sender: events before the cursor are due
 
     def start(self) -> None:
         """Open the store.
@@ -186,8 +187,25 @@ class Outbox:
         self._denied.clear()
         self._rewind()
 
+    def resend(self, first: int, last: int) -> int:
+        """Offer events once more that a broker had acknowledged, and lost; from any thread.
+
+        Args:
+            first: The first number.
+            last: The last.
+
+        Returns:
+            How many of them are still kept.
+        """
+        found = self.store.again(first, last)
+        self._again = True
+        return found
+
     def settle(self) -> None:
         """Write down what was acknowledged; the sender calls it once a turn."""
+        if self._again:
+            self._again = False
+            self._rewind()
         if self._acknowledged:
             self.store.delivered(self._acknowledged)
             self._acknowledged.clear()

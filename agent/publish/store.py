@@ -169,6 +169,46 @@ class EventStore:
                 self._mark()
 
     @property
+    def acknowledged(self) -> int:
+        """Every event up to this number was acknowledged, damaged or lost here; 0 before any."""
+        with self._lock:
+            waiting = [event.seq for event in self._unsaved]
+            try:
+                ((least,),) = self.file.database().execute(
+                    "SELECT min(seq) FROM event WHERE delivered IS NULL"
+                )
+            except DISK_FAULTS as fault:
+                self._trouble(fault)
+                return 0
+            return min([*waiting, self._next if least is None else least]) - 1
+
+    def again(self, first: int, last: int) -> int:
+        """Delivered events are undelivered once more, as who was to get them says.
+
+        Args:
+            first: The first number.
+            last: The last.
+
+        Returns:
+            How many there are; of older ones nothing is kept.
+        """
+        with self._lock:
+            self.settle()
+            try:
+                with self.file.transaction() as db:
+                    number = db.execute(
+                        "UPDATE event SET delivered = NULL "
+                        "WHERE delivered IS NOT NULL AND seq BETWEEN ? AND ?",
+                        (first, last),
+                    ).rowcount
+            except DISK_FAULTS as fault:
+                self._trouble(fault)
+                return 0
+            self._delivered -= number
+            self.undelivered += number
+            return number
+
+    @property
     def unsaved(self) -> int:
         """Events that are in memory alone."""
         return len(self._unsaved)

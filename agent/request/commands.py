@@ -15,6 +15,7 @@ Handler: TypeAlias = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 """Carries a command out: its fields -> the answer's `result`; raises AuscultError to refuse it."""
 
 _DAY = 86_400
+_MOST_AGAIN = 10_000
 # It is shown at terminals, in logs, lists and messages: what acts there is escaped.
 _Words: TypeAlias = Annotated[str, AfterValidator(visible)]
 
@@ -181,6 +182,19 @@ class Why(Request):
         return self
 
 
+class Resend(Request):
+    """Have events sent once more that the broker acknowledged and lost: the numbers are missing."""
+
+    first: Annotated[int, Field(ge=1, description="From this `sequence`, of all machines")]
+    last: Annotated[int, Field(ge=1, description="Up to this; at most 10,000 at a time")]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Resend:
+        if not self.first <= self.last < self.first + _MOST_AGAIN:
+            raise ValueError(f"last must be first or up to {_MOST_AGAIN - 1} more")
+        return self
+
+
 class DriftAccept(Request):
     """Accept the change that a drift warning is about: the machine is well as it sounds now."""
 
@@ -269,4 +283,5 @@ COMMANDS: Mapping[str, type[Request]] = {
     "level_baseline_undo": LevelBaselineUndo,
     "commission": Commission,
     "why": Why,
+    "resend": Resend,
 }

@@ -54,6 +54,7 @@ ROLES: Mapping[str, Role] = {
     "collect": Role.OPERATE,
     "collect_cancel": Role.OPERATE,
     "why": Role.OPERATE,
+    "resend": Role.OPERATE,
     "feedback": Role.TEACH,
     "drift_accept": Role.TEACH,
     "level_baseline": Role.TEACH,

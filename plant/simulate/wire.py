@@ -1,4 +1,4 @@
-"""As much of MQTT 5 as a simulated device speaks: connect, publish, be acknowledged.
+"""As much of MQTT 5 as a simulated device speaks: connect, publish, be acknowledged and asked.
 
 A thousand clients of a full library in one process would be what is measured; these cost next to
 nothing, so that broker, server and database are. Not used where messages matter.
@@ -10,7 +10,8 @@ import socket
 import struct
 from collections.abc import Iterator
 
-_CONNECT, _CONNACK, _PUBLISH, _PUBACK, _PINGREQ, _DISCONNECT = 0x10, 0x20, 0x30, 0x40, 0xC0, 0xE0
+_CONNECT, _CONNACK, _PUBLISH, _PUBACK, _SUBSCRIBE = 0x10, 0x20, 0x30, 0x40, 0x82
+_PINGREQ, _DISCONNECT = 0xC0, 0xE0
 _READ = 65_536
 
 
@@ -46,6 +47,12 @@ def publish(topic: str, payload: bytes, mid: int, *, retain: bool = False) -> by
     number = struct.pack(">H", mid) if mid else b""
     body = text(topic) + number + b"\x00" + payload
     return bytes((head,)) + length(len(body)) + body
+
+
+def subscribe(topics: str, mid: int) -> bytes:
+    """A wish to hear what is published to a topic filter, with QoS 0."""
+    body = struct.pack(">H", mid) + b"\x00" + text(topics) + b"\x00"
+    return bytes((_SUBSCRIBE,)) + length(len(body)) + body
 
 
 PING = bytes((_PINGREQ, 0))
@@ -92,8 +99,11 @@ class Wire:
                 return
             del self.out[:sent]
 
-    def read(self) -> Iterator[tuple[int, int]]:
-        """What has come: `(0x40, number)` of an acknowledged message, `(0x20, reason)` at first.
+    def read(self) -> Iterator[tuple[int, int, bytes]]:
+        """What has come: its kind, its number, its payload.
+
+        `(0x40, number, b"")` of an acknowledged message, `(0x20, reason, b"")` at first, and
+        `(0x30, 0, payload)` of a message.
 
         Raises:
             OSError: The connection is lost.
@@ -121,9 +131,12 @@ class Wire:
             kind, body = self._in[0] & 0xF0, bytes(self._in[at : at + size])
             del self._in[: at + size]
             if kind == _PUBACK:
-                yield kind, struct.unpack(">H", body[:2])[0]
+                yield kind, struct.unpack(">H", body[:2])[0], b""
             elif kind == _CONNACK:
-                yield kind, body[1]
+                yield kind, body[1], b""
+            elif kind == _PUBLISH:  # of QoS 0, as was asked for
+                place = 2 + struct.unpack(">H", body[:2])[0]
+                yield kind, 0, body[place + 1 + body[place] :]
 
     def close(self) -> None:
         """Hang up. Idempotent."""

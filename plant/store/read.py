@@ -290,10 +290,15 @@ class Reader:
 
 
 def missing(device: Any) -> int:
-    """How many numbered events of a device never came, between the first and the last that did."""
+    """How many numbered events of a device never came.
+
+    From the first that did, or that was given after the device was heard of first, to the last that
+    did, or that a broker acknowledged by the device's word.
+    """
     if device.first_sequence is None:
         return 0
-    return int(device.last_sequence - device.first_sequence + 1 - device.sequences)
+    last = max(device.last_sequence or 0, device.acknowledged or 0, device.first_sequence - 1)
+    return max(0, int(last - device.first_sequence + 1 - device.sequences))
 
 
 def _conditions(wanted: Wanted) -> list[sa.ColumnElement[bool]]:

@@ -53,6 +53,16 @@ DEVICES = sa.Table(
         "sequences", sa.BigInteger, nullable=False, server_default=_NEVER,
         comment="events kept that have a number: fewer than between first and last means a gap",
     ),
+    sa.Column(
+        "acknowledged", sa.BigInteger,
+        comment="up to this number the broker had every event, by the device's word",
+    ),
+    sa.Column("asked", Moment, comment="when it was asked last for events that never came"),
+    sa.Column("asked_for", sa.BigInteger, comment="how many these were"),
+    sa.Column(
+        "asks", sa.Integer, nullable=False, server_default=_NEVER,
+        comment="how often it was asked for as many",
+    ),
     sa.Column("changed", Moment, nullable=False),
 )  # fmt: skip
 

@@ -116,6 +116,8 @@ class Ingest:
             for one in TOPICS
         ]
         self.counts = Counts()
+        #: When there was last more to write than one batch takes, monotonic: it may be behind.
+        self.behind_at = time.monotonic()
         #: Whether the broker is there.
         self.connected = False
         #: With `session_only`: everything was written, and the session is ended.
@@ -181,6 +183,8 @@ class Ingest:
                 self._take(arrived, now)
             batch = self._batch
             full = len(batch.read) >= watch.commit_messages
+            if full:
+                self.behind_at = now
             if batch.read and now >= self._retry_at and (
                 full or not arrived or now - batch.began >= watch.commit_seconds
             ):  # fmt: skip

@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from agent.core.errors import AuscultError
 from plant.store.database import Database, away, first_line
 from plant.store.tables import COMMANDS, EVENTS, INSTANCES, REFUSED, SCORES
+from plant.watch.again import Resend
 from plant.watch.config import BrokerConfig, DatabaseConfig, WatchConfig
 from plant.watch.ingest import Ingest
 from plant.watch.machines import Machines
@@ -25,6 +26,9 @@ log = logging.getLogger(__name__)
 
 _BEAT_SECONDS = 5.0
 _TURN_SECONDS = 0.5
+_RESEND_SECONDS = 5.0
+# Whoever has more to read than can be written at once does not know what is missing.
+_CAUGHT_UP_SECONDS = 10.0
 _TIDY_SECONDS = 3600.0
 # An instance whose ingest has not turned for so long is stuck: it gives no sign of life.
 _STUCK_SECONDS = 60.0
@@ -45,6 +49,7 @@ class Keeper:
         client_id: This instance's.
         alive: When its ingest turned last (monotonic, seconds).
         listening: Whether its ingest is connected.
+        behind_at: When its ingest had last more to write than one batch takes (monotonic, seconds).
         stopping: Ends it.
     """
 
@@ -58,14 +63,17 @@ class Keeper:
         *,
         alive: Callable[[], float],
         listening: Callable[[], bool],
+        behind_at: Callable[[], float],
         stopping: threading.Event,
     ) -> None:
         self._broker, self._watch, self._keep = broker, watch, keep
         self._database, self._client_id = database, client_id
         self._alive, self._listening, self._stopping = alive, listening, stopping
+        self._behind_at = behind_at
+        self._resend = Resend(broker, database)
         self._writer = Writer(database, Machines(database))
         self._steady_since: float | None = None  # since when signs of life were written
-        self._beat_due = self._tidy_due = 0.0
+        self._beat_due = self._tidy_due = self._resend_due = 0.0
         self._states_due: float | None = None  # at the next connection
         self._adopting: threading.Thread | None = None
 
@@ -94,6 +102,9 @@ class Keeper:
         elif self._states_due is None or now >= self._states_due:
             self._states_due = now + self._watch.reconcile_seconds
             self._reconcile()
+        elif now >= self._resend_due and now - self._behind_at() > _CAUGHT_UP_SECONDS:
+            self._resend_due = now + _RESEND_SECONDS
+            self._resend.turn()
         if now >= self._beat_due and now - self._alive() < _STUCK_SECONDS:
             self._beat_due = now + _BEAT_SECONDS
             self._beat()

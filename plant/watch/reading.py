@@ -15,6 +15,7 @@ from pydantic import (
     AwareDatetime,
     BaseModel,
     ConfigDict,
+    Field,
     FiniteFloat,
     StringConstraints,
     ValidationError,
@@ -48,9 +49,21 @@ class Status(_Lenient):
 
 
 class Told(_Lenient):
-    """What a device says of itself, kept whole: `info` and `health`."""
+    """What a device says of itself, kept whole: `info`."""
 
     time: AwareDatetime
+
+
+class _Outbox(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    acknowledged: Annotated[int, Field(ge=0, lt=2**62)] | None = None
+
+
+class Health(Told):
+    """How a device is, kept whole, and up to which number its events were acknowledged."""
+
+    outbox: _Outbox | None = None
 
 
 class _Reason(BaseModel):
@@ -130,15 +143,15 @@ class Response(_Lenient):
     error: Text | None = None
 
 
-Body: TypeAlias = Status | Told | Alarm | Sensor | Drift | Score | Event | Response
-_OF_DEVICE: dict[str, type[BaseModel]] = {"status": Status, "info": Told, "health": Told}
+Body: TypeAlias = Status | Told | Health | Alarm | Sensor | Drift | Score | Event | Response
+_OF_DEVICE: dict[str, type[BaseModel]] = {"status": Status, "info": Told, "health": Health}
 _OF_MACHINE: dict[str, type[BaseModel]] = {
     "alarm": Alarm, "sensor": Sensor, "drift": Drift, "score": Score, "event": Event,
 }  # fmt: skip
 #: Topics that the broker retains: what is asked for once at each connection.
-RETAINED = ("+/status", "+/info", "+/+/alarm", "+/+/sensor", "+/+/drift")
+RETAINED = ("+/status", "+/info", "+/health", "+/+/alarm", "+/+/sensor", "+/+/drift")
 EVENTS = "+/+/event"
-TOPICS = (*RETAINED, "+/health", EVENTS, "+/+/score", "+/response/+")
+TOPICS = (*RETAINED, EVENTS, "+/+/score", "+/response/+")
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,13 +85,14 @@ class PlantServer:
         log.info("database: %s", self._database)
         work: list[tuple[str, Callable[[], None]]] = []
         if self._listen:
-            self.ingest = Ingest(
+            ingest = self.ingest = Ingest(
                 config.broker, config.watch, self._database, self._client_id,
                 stopping=self._stopping, beat=self._beat,
             )  # fmt: skip
             keeper = Keeper(
                 config.broker, config.watch, config.database, self._database, self._client_id,
-                alive=lambda: self._alive, listening=self._listening, stopping=self._stopping,
+                alive=lambda: self._alive, listening=self._listening,
+                behind_at=lambda: ingest.behind_at, stopping=self._stopping,
             )  # fmt: skip
             work = [("ingest", self.ingest.run), ("keeper", keeper.run)]
         if config.web.enabled:

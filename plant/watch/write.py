@@ -25,7 +25,17 @@ from plant.store.tables import (
 )
 from plant.watch.machines import Machines
 from plant.watch.rank import alarm_rank, drift_rank, sensor_rank
-from plant.watch.reading import Alarm, Drift, Event, Refused, Response, Sensor, Status, Taken
+from plant.watch.reading import (
+    Alarm,
+    Drift,
+    Event,
+    Health,
+    Refused,
+    Response,
+    Sensor,
+    Status,
+    Taken,
+)
 
 Row: TypeAlias = dict[str, Any]
 Condition: TypeAlias = Callable[[Any], sa.ColumnElement[bool]]
@@ -64,6 +74,7 @@ class Writer:
             new = self._events(connection, taken, now)
             self._states(connection, taken)
             self._statuses(connection, taken, now)
+            self._acknowledged(connection, taken, now)
             self._standings(connection, taken, now)
             self._answers(connection, taken)
             refused = [one for one in batch if isinstance(one, Refused)]
@@ -192,6 +203,31 @@ class Writer:
             self._many.change(
                 connection, DEVICES, list(rows.values()),
                 lambda new: sa.or_(at.is_(None), at <= new.status_at),
+            )  # fmt: skip
+
+    def _acknowledged(
+        self, connection: sa.Connection, taken: Iterable[Taken], now: datetime
+    ) -> None:
+        """Up to which number a broker had a device's events, and what is counted from."""
+        rows = {
+            one.device: {
+                "name": one.device, "acknowledged": one.body.outbox.acknowledged, "changed": now,
+            }
+            for one in taken
+            if isinstance(one.body, Health)
+            and one.body.outbox is not None
+            and one.body.outbox.acknowledged is not None
+        }  # fmt: skip
+        if rows:
+            self._many.change(
+                connection, DEVICES, list(rows.values()),
+                values=lambda new: {
+                    "acknowledged": new.acknowledged,
+                    "first_sequence": sa.func.coalesce(
+                        DEVICES.c.first_sequence, new.acknowledged + 1
+                    ),
+                    "changed": new.changed,
+                },
             )  # fmt: skip
 
     def _standings(self, connection: sa.Connection, taken: Iterable[Taken], now: datetime) -> None:

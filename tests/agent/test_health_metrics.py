@@ -33,8 +33,9 @@ DELIVERY = Delivery(
     True,
     2,
     OutboxHealth(
-        undelivered=3, unsaved=1, disk_failures=0, damaged_files=0, damaged_events=0,
-        vanished_events=0, dropped_telemetry=7, refused=5, proof="broker", denied_topics=[],
+        undelivered=3, acknowledged=9, unsaved=1, disk_failures=0, damaged_files=0,
+        damaged_events=0, vanished_events=0, dropped_telemetry=7, refused=5, proof="broker",
+        denied_topics=[],
     ),
 )  # fmt: skip
 

@@ -588,3 +588,56 @@ def test_telemetry_is_dropped_and_counted_alarms_are_not(opened):
     outbox.disconnected()
     assert outbox.dropped_telemetry == 31
     assert outbox.pending_events() == 30
+
+
+def test_what_a_broker_lost_after_it_acknowledged_it_is_offered_again(tmp_path):
+    outbox = Outbox(EventStore(tmp_path, 1_000_000))
+    outbox.start()
+    outbox.connected()
+
+    def send():
+        found = []
+        while (message := outbox.next_event()) is not None:
+            found.append(message.id)
+            outbox.sent(len(found))
+        for mid in range(1, len(found) + 1):
+            outbox.acknowledged(mid)
+        outbox.settle()
+        return found
+
+    for n in range(1, 7):
+        outbox.put_event(event(n))
+        assert outbox.store.acknowledged == 0
+    assert send() == ["e1", "e2", "e3", "e4", "e5", "e6"]
+    assert outbox.store.acknowledged == 6
+
+    assert outbox.resend(2, 3) == 2
+    outbox.put_event(event(7))
+    assert outbox.pending_events() == 3
+    assert outbox.store.acknowledged == 1
+    outbox.settle()  # as the sender does each turn
+    assert send() == ["e2", "e3", "e7"]
+    assert outbox.store.acknowledged == 7
+
+    assert outbox.resend(5, 100) == 3  # of numbers that were never given there is nothing
+    outbox.stop()
+
+    again = Outbox(EventStore(tmp_path, 1_000_000))
+    again.start()
+    assert again.pending_events() == 3
+    assert again.store.acknowledged == 4
+    again.stop()
+
+
+def test_what_is_sent_again_is_forgotten_like_the_others(opened):
+    store = opened()
+    for n in range(1, 1500):
+        store.add(event(n))
+        store.delivered([f"e{n}"])
+    store.settle()
+    kept = store.again(1, 2000)
+    assert 1000 <= kept < 1200  # of older ones nothing is kept
+    assert store.undelivered == kept
+    store.delivered(ids(store))
+    store.settle()
+    assert (store.undelivered, store.acknowledged) == (0, 1499)

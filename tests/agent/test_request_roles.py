@@ -37,6 +37,7 @@ FIELDS = {
     "collect": {"label": "idle", "seconds": 5},
     "collect_cancel": {},
     "why": {"begin": 0},
+    "resend": {"first": 1, "last": 2},
     "feedback": {"alarm_id": "a", "verdict": "normal"},
     "drift_accept": {"operator": "ada"},
     "level_baseline": {"operator": "ada"},

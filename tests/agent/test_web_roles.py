@@ -95,7 +95,8 @@ def test_every_operation_that_changes_something_asks_for_a_role():
     }  # fmt: skip
     assert lower == {
         *(f"/commands/{name}" for name in
-          ("ack", "shelve", "mute", "collect", "collect_cancel", "why", "feedback")),
+          ("ack", "shelve", "mute", "collect", "collect_cancel", "why", "resend",
+           "feedback")),
         "/microphones/listen", "/machines/{machine}/listen",
     }  # fmt: skip
     assert {name for name in COMMANDS if role_for(name) is PageRole.VIEWER} == {"why"}

@@ -52,7 +52,7 @@ def test_every_device_tells_events_of_its_own(recording, broker):
         numbers = [int(one.body.sequence) for one in events if one.device == device]
         assert numbers == list(range(1, len(numbers) + 1))
     assert all(abs((one.body.data.time - now).total_seconds()) < 60 for one in events)
-    assert {one.topic for one in found} == {"event", "alarm", "score", "status"}
+    assert {one.topic for one in found} == {"event", "alarm", "score", "status", "health"}
 
 
 def test_what_a_device_could_not_send_is_sent_after_the_outage(recording, broker):
