@@ -35,7 +35,8 @@ _FILES = {
     "rows are compared with, which stand for the rows in `scorer.origin.npy` `(m, bands)`.",
     "rows.json": "Where each row came from: a list of records, schema below.",
     "bank.hnsw": "hnswlib index over the bank, for large banks (space `cosine` or `l2`, "
-    f"seed {SEED}; M, ef_construction, ef and the recall measured with them are in "
+    f"seed {SEED}; M, ef_construction, ef, the recall measured with "
+    "them, whether that was enough, and how many candidates are compared are in "
     "`scorer.index.npy`). It may be absent: `bank.npy` is the source of truth. With "
     "`scorer.index_basis.npy` (dim, columns) beside it, which large banks of 256 columns and more "
     "have, it holds reduced rows (space `l2`): with c its first column and D the others, x "

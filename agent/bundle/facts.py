@@ -276,7 +276,10 @@ class IndexInfo(Strict):
     m: Annotated[int, Field(gt=0, description="Links of a row on each level above the ground")]
     ef_construction: Annotated[int, Field(gt=0, description="Candidates weighed for a new row")]
     ef: Annotated[int, Field(gt=0, description="Candidates weighed in a search")]
+    compared: Annotated[
+        int, Field(gt=0, description="Candidates compared exactly at most, the most promising")
+    ] = 128
     recall: Annotated[
-        float | None, Field(ge=0, le=1, description="Share of nearest rows proposed, as measured")
+        float | None, Field(ge=0, le=1, description="Share of nearest rows found, as measured")
     ]
     used: Annotated[bool, Field(description="false: too few, so that every row is compared")]

@@ -208,6 +208,7 @@ def _write_one(
         m=plan.links,
         ef_construction=plan.weighed,
         ef=plan.ef,
+        compared=plan.compared,
         recall=plan.recall,
         used=plan.usable,
     )

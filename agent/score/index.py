@@ -28,6 +28,8 @@ CANDIDATES = 128
 SEED = 0
 # How a larger bank is indexed is chosen on so many of its rows, and then measured on all.
 _CHOSEN_ON = 100_000
+# Of the candidates so many are compared at most, the fewest that do.
+_COMPARED = (32, 64, CANDIDATES)
 # A search weighs so many candidates at most to reach the recall with an index that there is.
 _MOST_EF = 512
 _BLOCK = 20_000
@@ -41,8 +43,10 @@ class IndexPlan:
         links: Links a row has on each level above the ground (M).
         weighed: Candidates weighed when a row is added (ef_construction).
         ef: Candidates weighed in a search, at least `CANDIDATES`.
-        recall: Share of nearest rows that it proposed when it was chosen; NaN when never measured.
+        recall: Share of nearest rows that were among those compared when it was chosen; NaN when
+            never measured.
         usable: Whether that was enough; if not every row is compared.
+        compared: Candidates compared exactly at most, the most promising; of reduced rows alone.
     """
 
     links: int = 16
@@ -50,17 +54,25 @@ class IndexPlan:
     ef: int = 2 * CANDIDATES
     recall: float = float("nan")
     usable: bool = True
+    compared: int = CANDIDATES
 
     def array(self) -> Matrix:
-        """The settings as a bundle keeps them, `(5,)`."""
-        numbers = (self.links, self.weighed, self.ef, self.recall, self.usable)
+        """The settings as a bundle keeps them, `(6,)`."""
+        numbers = (self.links, self.weighed, self.ef, self.recall, self.usable, self.compared)
         return np.array(numbers, dtype=np.float32)
 
     @classmethod
     def of(cls, array: Matrix) -> IndexPlan:
-        """The plan that `array` wrote."""
-        links, weighed, ef, recall, usable = (float(value) for value in array)
-        return cls(int(links), int(weighed), int(ef), recall, bool(usable))
+        """The plan that `array` wrote; of bundles of before all candidates are compared.
+
+        Raises:
+            ValueError: It has not as many numbers.
+        """
+        if len(array) not in {5, 6}:
+            raise ValueError(f"should be 6 numbers, but is {len(array)}")
+        links, weighed, ef, recall, usable, *more = (float(value) for value in array)
+        compared = int(more[0]) if more else CANDIDATES
+        return cls(int(links), int(weighed), int(ef), recall, bool(usable), compared)
 
 
 # From the cheapest to the most thorough. Candidates are compared exactly, so the nearest row need
@@ -152,15 +164,15 @@ def _cheapest(question: Question, recall: float, reduction: Reduction | None) ->
     """The first of the plans that reaches a recall; else the last, not usable."""
     index: Any = None
     made: IndexPlan | None = None
-    reached = 0.0
+    measured = PLANS[-1]
     for plan in PLANS:
         if made is None or (made.links, made.weighed) != (plan.links, plan.weighed):
             index = build_index(question.vectors, question.metric, plan, reduction)
             made = plan
-        reached = _recall(index, question, plan, reduction)
-        if reached >= recall:
-            return replace(plan, recall=reached)
-    return replace(PLANS[-1], recall=reached, usable=False)
+        measured = _measured(index, question, plan, recall, reduction)
+        if measured.usable:
+            break
+    return measured
 
 
 def write_index(
@@ -216,8 +228,7 @@ def _asked_more(
 ) -> IndexPlan:
     """The plan with the fewest candidates weighed in a search that reaches the recall."""
     while True:
-        reached = _recall(index, question, plan, reduction)
-        plan = replace(plan, recall=reached, usable=reached >= recall)
+        plan = _measured(index, question, plan, recall, reduction)
         if plan.usable or plan.ef >= _MOST_EF:
             return plan
         plan = replace(plan, ef=min(2 * plan.ef, _MOST_EF))
@@ -239,10 +250,19 @@ def _thorough(
     return index, plan
 
 
-def _recall(index: Any, question: Question, plan: IndexPlan, reduction: Reduction | None) -> float:
+def _measured(
+    index: Any, question: Question, plan: IndexPlan, recall: float, reduction: Reduction | None
+) -> IndexPlan:
+    """The plan with the fewest candidates compared that reach the recall, and what they reach."""
     index.set_ef(plan.ef)
     count = min(CANDIDATES, len(question.vectors))
-    return question.share(index, count, lambda ready: _reduced(ready, reduction))
+    places = question.places(index, count, lambda ready: _reduced(ready, reduction))
+    reached, compared = 0.0, CANDIDATES
+    for compared in _COMPARED if reduction is not None else (CANDIDATES,):
+        reached = float(np.mean(places < compared))
+        if reached >= recall:
+            break
+    return replace(plan, recall=reached, usable=reached >= recall, compared=compared)
 
 
 def _grown(path: Path, vectors: Matrix, metric: Metric, reduction: Reduction | None) -> Any:

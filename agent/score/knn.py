@@ -25,6 +25,8 @@ EXACT_UP_TO = 20_000
 _REBUILT_UP_TO = 100_000
 # Candidates of a reduced index are compared so many at first, and then all that may still win.
 _FIRST = 16
+# At least so many for each of the k nearest are compared, whatever the plan says.
+_PER_K = 4
 # What rounding may add to a distance between reduced vectors, of the vectors' lengths.
 _SLACK = 1e-5
 # Rows read from a mapped file before its pages are handed back: 16 pages come with each.
@@ -122,7 +124,8 @@ class KnnScorer:
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
         """Distances `(1, n)` to the candidates that may be among the k best, and those candidates.
 
-        The most promising are compared first; what by its bound cannot be better is left unread.
+        The most promising are compared first; what by its bound cannot be better is left unread,
+        and so is what comes after as many as the plan says.
         """
         first = max(_FIRST, self.config.k)
         if bound is None or len(label) <= first:
@@ -137,10 +140,28 @@ class KnnScorer:
         weighted = table[0] * weight[:first] - offset[:first]
         kth = np.partition(weighted, self.config.k - 1)[self.config.k - 1]
         # In order, so that what may still win follows at once.
-        stop = max(first, int(np.searchsorted(least, kth, side="right")))
-        if stop > first:
-            table = np.concatenate([table, self._compare(query, label[first:stop])], axis=1)
-        return table, label[:stop]
+        able = int(np.searchsorted(least, kth, side="right"))
+        more = max(self.plan.compared, _PER_K * self.config.k) - first
+        if able <= first or more <= 0:
+            return table, label[:first]
+        rest: npt.NDArray[np.int64] = np.arange(first, able)
+        if len(rest) > more:
+            # All bounds fall short by about as much: with that added the weights count rightly.
+            likely = self._likely(bound[order], table[0]) * weight - offset
+            rest = rest[np.argpartition(likely[first:able], more - 1)[:more]]
+        table = np.concatenate([table, self._compare(query, label[rest])], axis=1)
+        return table, np.concatenate([label[:first], label[rest]])
+
+    def _likely(
+        self, bound: npt.NDArray[np.float32], known: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.float32]:
+        """What distances are likely to be, by their bounds, the first of them being known."""
+        squared = self.config.metric != "cosine"  # which is as the square of a length already
+        if squared:
+            bound, known = bound * bound, known * known
+        found = bound + np.median(known - bound[: len(known)])
+        likely: npt.NDArray[np.float32] = np.sqrt(np.maximum(found, 0.0)) if squared else found
+        return likely
 
     def nearest(self, embeddings: Matrix) -> npt.NDArray[np.float32]:
         """Plain distances to the nearest row, without constants.

@@ -119,7 +119,12 @@ def read_plan(state: State, dim: int) -> tuple[IndexPlan | None, Reduction | Non
     Raises:
         StateError: An array is not what it needs.
     """
-    plan = IndexPlan.of(take(state, PLAN, (5,)).astype(np.float32)) if PLAN in state else None
+    plan = None
+    if PLAN in state:
+        try:
+            plan = IndexPlan.of(take(state, PLAN, (None,)).astype(np.float32))
+        except ValueError as fault:
+            raise StateError(PLAN, str(fault)) from fault
     if BASIS not in state:
         return plan, None
     try:
@@ -170,8 +175,8 @@ def plan_notes(state: State) -> list[str]:
         if name.rpartition(".")[2] != PLAN:
             continue
         plan = IndexPlan.of(array)
-        text = f"index: {100 * plan.recall:.1f} % of the nearest rows are proposed (M {plan.links}"
-        text += f", ef_construction {plan.weighed}, ef {plan.ef})"
+        text = f"index: {100 * plan.recall:.1f} % of the nearest rows are found (M {plan.links}"
+        text += f", ef_construction {plan.weighed}, ef {plan.ef}, {plan.compared} compared)"
         basis = state.get(f"{name.removesuffix(PLAN)}{BASIS}")
         if basis is not None:
             text += f", by {basis.shape[1]} numbers for the {basis.shape[0]} of a row"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from agent.config.scorer_knn import Metric
 from agent.core.records import Matrix
@@ -36,25 +37,29 @@ class Question:
     asked: Matrix
     nearest: Vector
 
-    def share(self, index: Any, count: int, reduce: Callable[[Matrix], Matrix]) -> float:
-        """The share of nearest rows among those that an index proposes.
+    def places(
+        self, index: Any, count: int, reduce: Callable[[Matrix], Matrix]
+    ) -> npt.NDArray[np.float64]:
+        """At which place the nearest row is of those that an index proposes, the likeliest first.
 
         Args:
             index: hnswlib's, `ef` set.
             count: Rows proposed for a point.
             reduce: Turns prepared vectors into those of the index.
+
+        Returns:
+            float64 `(n,)`, from 0; infinite where it is not among them.
         """
         labels, _ = index.knn_query(reduce(self.asked), k=count, num_threads=1)
-        # By distance, not by number: of equal rows either will do.
-        found = np.array(
-            [
-                distances(
-                    self.asked[i : i + 1], prepare(self.vectors[label], self.metric), self.metric
-                ).min()
-                for i, label in enumerate(labels.astype(np.int64))
-            ]
-        )
-        return float(np.mean(found <= self.nearest * (1 + 1e-4) + 1e-6))
+        found = np.full(len(labels), np.inf)
+        for i, label in enumerate(labels.astype(np.int64)):
+            near = prepare(self.vectors[label], self.metric)
+            apart = distances(self.asked[i : i + 1], near, self.metric)[0]
+            # By distance, not by number: of equal rows either will do.
+            equal = np.flatnonzero(apart <= self.nearest[i] * (1 + 1e-4) + 1e-6)
+            if len(equal):
+                found[i] = equal[0]
+        return found
 
 
 def ask_between(vectors: Matrix, metric: Metric, *, seed: int = 0) -> Question:

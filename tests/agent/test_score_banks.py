@@ -284,7 +284,7 @@ def test_a_large_banks_plan_is_kept_with_it(tmp_path, monkeypatch):
     data = healthy(100, 6)
     config = KnnConfig(normalization="none")
     state = fit_state(data, config)
-    assert state["index"].shape == (5,)
+    assert state["index"].shape == (6,)
     write_scorer(tmp_path, config, data, state)
     assert (tmp_path / "scorer.index.npy").is_file()
     assert (tmp_path / "bank.hnsw").is_file()

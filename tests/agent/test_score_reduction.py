@@ -117,6 +117,38 @@ def test_what_is_left_unread_could_not_have_won(tmp_path, large, monkeypatch, me
     np.testing.assert_allclose(some[0], everything[0], rtol=1e-6)
 
 
+@pytest.mark.parametrize("normalization", ["none", "ldn_ratio"])
+@pytest.mark.parametrize("metric", METRICS)
+def test_no_more_candidates_are_compared_than_the_plan_says(
+    tmp_path, large, monkeypatch, metric, normalization
+):
+    """Sound unlike any row: bounds exclude nothing, and their order still finds the nearest."""
+    config = KnnConfig(metric=metric, normalization=normalization)
+    scorer, told = indexed(tmp_path, sounds(1500), config)
+    assert scorer.plan.compared == told["bank.hnsw"].compared == 32
+    random = np.random.default_rng(1)
+    asked = np.float32(sounds(60, 9) + 2 * random.normal(size=(60, DIM)))
+    read = []
+    compare = KnnScorer._compare
+    monkeypatch.setattr(
+        KnnScorer, "_compare", lambda self, q, rows: read.append(len(rows)) or compare(self, q, rows)
+    )  # fmt: skip
+    found = scorer.score(asked)
+    assert sum(read) > 60 * 16, "bounds alone do not settle it"
+    assert max(read) <= 16
+    assert len(read) <= 2 * 60
+    wanted = KnnScorer(scorer.bank, config).score(asked)
+    assert (found[1] == wanted[1]).mean() >= 0.95
+    assert (found[0] >= wanted[0] - 1e-5 * np.abs(wanted[0])).all()
+
+
+def test_a_plan_of_before_has_every_candidate_compared():
+    plan = neighbours.read_plan({"index": np.float32([16, 40, 128, 0.99, 1])}, DIM)[0]
+    assert plan == IndexPlan(16, 40, 128, float(np.float32(0.99)), True, 128)
+    with pytest.raises(StateError, match=r"index.*6 numbers, but is 7"):
+        neighbours.read_plan({"index": np.ones(7, np.float32)}, DIM)
+
+
 def test_plain_distances_come_through_the_index_too(tmp_path, large):
     scorer, _ = indexed(tmp_path, sounds(1500), KnnConfig())
     asked = sounds(30, 3)
