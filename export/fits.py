@@ -8,13 +8,12 @@ from pathlib import Path
 from agent.bundle.manifest import Manifest
 from agent.config.encode import InferenceConfig
 from agent.tune.choose import KEEPING_UP
+from agent.tune.forms import MEMORY_SHARE
 from agent.tune.measure import Cost, Work, measure
 from agent.tune.profile import DeviceProfile, reference_ms
 
 # A small device that nobody has measured: an Orin Nano or a Raspberry Pi has this or more.
 USUAL_MB = 4000.0
-# What the encoder may take of a device's memory, whose agent, sound and system take the rest.
-MEMORY_SHARE = 0.5
 _WINDOWS = 3
 
 

@@ -92,6 +92,23 @@ class EncoderConfig(Strict):
     pooling_dim: Annotated[
         int, Field(ge=1, description="Length of the vector that attentive gives for a layer")
     ] = 256
+    merge_after: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            description="beats, eat: after so many layers the tokens of two neighbouring time "
+            "steps become one, their mean, so that later layers take half as many; null for none. "
+            "`auscult shorten` measures what it costs",
+        ),
+    ] = None
+    heads: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            description="beats, eat, m2d, dasheng: attention heads left in each layer; null for "
+            "all. Which ones, `auscult shorten` finds from healthy sound: not with `weights`",
+        ),
+    ] = None
     segments: Annotated[
         int,
         Field(

@@ -14,7 +14,8 @@ from agent.core.text import plural
 if TYPE_CHECKING:
     from agent.config.agent import AgentConfig
     from agent.tune.choose import Trial
-    from agent.tune.measure import Work
+    from agent.tune.forms import FormInfo, FormTrial
+    from agent.tune.measure import Cost, Work
 
 
 @click.command(short_help="Measure which inference settings suit this device, and set them.")
@@ -46,6 +47,15 @@ if TYPE_CHECKING:
     help="With --report: a bundle whose encoder is measured (repeatable); those of --config, if "
     "there is one, when none is named.",
 )  # fmt: skip
+@click.option(
+    "--forms", "forms_path", metavar="FORMS", type=click.Path(path_type=Path, file_okay=False),
+    help="Measure the bundles that `auscult shorten` wrote instead, from the largest on, and name "
+    "the first that this device can run. Needs no --config.",
+)  # fmt: skip
+@click.option(
+    "--machines", type=click.IntRange(1, 1000), default=1, show_default=True,
+    help="With --forms: machines that the device is to listen to.",
+)  # fmt: skip
 def tune(
     config_path: Path | None,
     windows: int,
@@ -53,6 +63,8 @@ def tune(
     profile_path: Path | None,
     report_path: Path | None,
     bundles: tuple[Path, ...],
+    forms_path: Path | None,
+    machines: int,
     *,
     write: bool,
 ) -> None:
@@ -73,6 +85,9 @@ def tune(
     from agent.tune.profile import measure_profile, write_profile
     from agent.tune.write import difference, replaced, section, write_config
 
+    if forms_path is not None:
+        _tell_form(forms_path, machines, windows, config_path or found_config(), json_path)
+        return
     if bundles and report_path is None:
         raise click.UsageError("--bundle goes with --report; what is tuned is in --config.")
     if report_path is not None:
@@ -122,6 +137,70 @@ def tune(
     else:
         click.echo(f"{config_path}: unchanged; `--write` writes them")
         click.echo(next_command("tune", "--config", config_path, "--write"))
+
+
+def _tell_form(
+    folder: Path, machines: int, windows: int, config_path: Path | None, json_path: Path | None
+) -> None:
+    """Measure shorter forms of one detector here, and name the largest that this device can run."""
+    from dataclasses import asdict
+
+    from agent.bundle.verify import read_manifest
+    from agent.config.agent import load_config
+    from agent.config.encode import InferenceConfig
+    from agent.core.errors import ConfigError
+    from agent.core.program import next_command
+    from agent.core.progress import busy
+    from agent.tune.choose import KEEPING_UP
+    from agent.tune.device import device_class
+    from agent.tune.forms import MEMORY_SHARE, first_that_fits, read_forms
+    from agent.tune.measure import Work, measure
+    from agent.tune.profile import memory_mb
+
+    found, device, memory = read_forms(folder), device_class(), memory_mb()
+    inference = InferenceConfig() if config_path is None else load_config(config_path).inference
+    hop = read_manifest(folder / found.forms[0].name).hop_seconds
+    per_second = machines / hop
+    click.echo(f"{device}; {plural(machines, 'machine')}, a window every {hop:g} s of each")
+
+    def attempt(form: FormInfo) -> Cost:
+        with busy(f"measuring {form.name}"):
+            return measure(Work(folder / form.name, per_second, hop), inference, windows)
+
+    def told(trial: FormTrial) -> None:
+        cost, form = trial.cost, trial.form
+        lost = "" if form.loss is None else f", loses {form.loss:+.2f} points"
+        click.echo(
+            f"  {form.name}: {cost.wall_ms:.1f} ms a window ({cost.slow_ms:.1f} ms slow), "
+            f"processor {cost.cpu_ms:.1f} ms, memory {cost.memory_mb:.0f} MB, {trial.load:.0%} of "
+            f"the time{lost}"
+        )
+
+    trials = first_that_fits(
+        found, attempt, per_second=per_second, memory_mb=memory, told=told
+    )  # fmt: skip
+    last = trials[-1]
+    figures = {
+        "device": device, "machines": machines, "hop_seconds": hop,
+        "trials": [
+            {"form": trial.form.name, "cost": asdict(trial.cost), "load": trial.load,
+             "fits": trial.fits}
+            for trial in trials
+        ],
+        "chosen": last.form.name if last.fits else None,
+    }  # fmt: skip
+    write_given(json_path, figures)
+    if not last.fits:
+        raise ConfigError(
+            f"no form is for this device: the smallest, {last.form.name}, takes {last.load:.0%} of "
+            f"the time (at most {KEEPING_UP:.0%}) and {last.cost.memory_mb:.0f} MB of "
+            f"{memory:.0f} (at most {MEMORY_SHARE:.0%})",
+            where=folder,
+            remedy="Listen with a longer `hop`, to fewer machines, or allow a greater loss: "
+            "auscult shorten --loss.",
+        )
+    click.echo(f"chosen: {last.form.name}")
+    click.echo(next_command("score", "--bundle", folder / last.form.name, "FILE..."))
 
 
 def _write_report(

@@ -85,6 +85,10 @@ GROUPS: dict[str, dict[str, Listed]] = {
             "Write the bundle of a RUN that `auscult train` left.",
             "export runs/pump7 --out pump7.bundle",
         ),
+        "shorten": Listed(
+            "Measure shorter forms of a trained transformer, and choose one.",
+            "shorten runs/pump7 --out pump7.forms",
+        ),
         "evaluate": Listed(
             "Train, export and score presets on the machines in DATA, as DCASE Task 2 does.",
             "evaluate data --preset auscult_scratch --preset log_mel",

@@ -49,7 +49,7 @@ def measure_profile() -> DeviceProfile:
         ConfigError: The reference could not be timed.
     """
     return DeviceProfile(
-        device=device_class(), memory_mb=_memory_mb(), reference_ms=round(reference_ms(), 3)
+        device=device_class(), memory_mb=memory_mb(), reference_ms=round(reference_ms(), 3)
     )
 
 
@@ -90,7 +90,8 @@ def read_profile(path: Path) -> DeviceProfile:
     return read_model(path, DeviceProfile, error=ConfigError, remedy=remedy)
 
 
-def _memory_mb() -> float:
+def memory_mb() -> float:
+    """Memory that this device has, MB."""
     for line in _MEMORY.read_text(encoding="ascii").splitlines() if _MEMORY.is_file() else ():
         name, _, value = line.partition(":")
         if name == "MemTotal":

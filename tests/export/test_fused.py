@@ -196,6 +196,32 @@ def test_eat_is_fused_too(tmp_path):
     assert cosines(wanted, embed(done.path, info, waveforms)).min() > 0.999
 
 
+@pytest.mark.parametrize("family", ["beats", "eat"])
+def test_shorter_forms_are_fused_as_well(family, tmp_path):
+    """Heads taken away, and time steps merged: the places that are left keep their bias."""
+    config = EncoderConfig(kind=family, size="tiny", merge_after=1)
+    encoder = build_encoder(config, window_seconds=SECONDS, weights=None, seed=0).eval()
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for values in encoder.parameters():
+            values.add_(0.05 * torch.randn_like(values))
+    sounds = np.random.default_rng(1).normal(0, 0.1, (3, encoder.window_samples))
+    waveforms = sounds.astype(np.float32)
+    for kept, attention in zip(
+        [(1, 3), (0, 2), (2, 3)], encoder.backbone.attentions(), strict=True
+    ):
+        attention.keep(kept)
+    graph = export_graph(encoder, tmp_path / "float.onnx")
+    form = graph.fused(tmp_path / "fused.onnx")
+    with torch.inference_mode():
+        wanted = encoder(torch.from_numpy(waveforms)).numpy()
+    info = encoder_info(encoder, "float32", OPSET)
+    for path in (graph.path, form.path):
+        given = embed(path, info, waveforms)
+        assert np.abs(given - wanted).max() < 1e-4 * np.abs(wanted).max()
+    assert operations(form.path)["Softmax"] == 2 * 3
+
+
 def test_an_eat_that_was_fine_tuned_has_none():
     class Adapted(torch.nn.Linear):
         pass

@@ -153,8 +153,8 @@ def _build(
 
 
 def _refuse_transformer_fields(config: EncoderConfig) -> None:
-    for field in ("size", "layers", "pooling", "pooling_exponent"):
-        if getattr(config, field):
+    for field in ("size", "layers", "pooling", "pooling_exponent", "merge_after", "heads"):
+        if getattr(config, field) not in {"", (), None}:
             raise ConfigError(
                 f"means nothing to {config.kind}: it is for {', '.join(FAMILIES)}",
                 where=f"encoder.{field}",

@@ -117,6 +117,8 @@ class _BeatsLayer(nn.Module):
         self.v_proj = cast("nn.Linear", attention.v_proj)
         self.scores = _Scores()
         self.grep_a = nn.Parameter(cast("Tensor", attention.grep_a).reshape(self.heads))
+        kept = cast("Tensor | None", attention.kept)
+        self.kept = list(range(self.heads)) if kept is None else kept.tolist()
         self.out_proj = _divided(cast("nn.Linear", attention.out_proj), factor)
         self.attention_norm = _SkipNorm(cast("nn.LayerNorm", layer.self_attn_layer_norm), factor)
         self.fc1 = cast("nn.Linear", layer.fc1)
@@ -137,6 +139,7 @@ class _BeatsLayer(nn.Module):
     def forward(self, tokens: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
         if mask is not None:
             raise ValueError("a fused layer takes no mask")
+        every = bias.unbind(dim=1)
         first, second = self.gates(tokens).chunk(2, dim=2)
         gates = torch.sigmoid(first) * (torch.sigmoid(second) * self.grep_a - 1.0) + 2.0
         parts = zip(
@@ -144,7 +147,7 @@ class _BeatsLayer(nn.Module):
             self.k_proj(tokens).transpose(1, 2).split(self.size, dim=1),
             self.v_proj(tokens).split(self.size, dim=2),
             torch.split(gates, 1, dim=2),
-            bias.unbind(dim=1),
+            [every[head] for head in self.kept],
             strict=True,
         )
         mixed = torch.cat(

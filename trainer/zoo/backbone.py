@@ -69,6 +69,32 @@ class Translation:
     unexpected: tuple[str, ...]
 
 
+class Prunable(nn.Module, ABC):
+    """Attention that heads can be taken from.
+
+    Attributes:
+        heads: Heads there are.
+        size: Length of a head's queries, keys and values.
+        output: Linear layer that takes the heads' results, joined.
+    """
+
+    heads: int
+    size: int
+
+    @property
+    @abstractmethod
+    def output(self) -> nn.Module:
+        """Takes the heads' results, joined, `(..., heads * size)`."""
+
+    @abstractmethod
+    def keep(self, heads: Sequence[int]) -> None:
+        """Leave some heads alone, and drop the others.
+
+        Args:
+            heads: Numbers of those that are kept, ascending.
+        """
+
+
 class Backbone(nn.Module, ABC):
     """A published encoder without its poolings.
 
@@ -120,6 +146,25 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def grid(self) -> PatchGrid:
         """Where its tokens lie in time and frequency."""
+
+    def merge(self, after: int) -> None:
+        """Make one token of those of two neighbouring time steps, from some layer on.
+
+        Args:
+            after: Layers that still take all of them.
+
+        Raises:
+            ConfigError: This encoder has no such form.
+        """
+        raise ConfigError(
+            f"{self.family} has no form in which tokens are merged (after layer {after})",
+            where="encoder.merge_after",
+            remedy="Leave it out; beats and eat have one.",
+        )
+
+    def attentions(self) -> list[Prunable]:
+        """The attention of each layer, where heads can be taken from it; else none."""
+        return [module for module in self.modules() if isinstance(module, Prunable)]
 
     def bands(self) -> int:
         """Frequency rows of the token grid."""

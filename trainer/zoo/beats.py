@@ -9,16 +9,31 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from agent.explain.grid import PatchGrid
-from trainer.zoo.backbone import Architecture, Backbone, Hidden, Translation, translate
+from trainer.zoo.backbone import (
+    Architecture,
+    Backbone,
+    Hidden,
+    Prunable,
+    Translation,
+    translate,
+)
 from trainer.zoo.fbank import KaldiFbank, kaldi_frames, kaldi_grid
-from trainer.zoo.vit import attend, key_mask, run_blocks
+from trainer.zoo.vit import (
+    attend,
+    head_columns,
+    key_mask,
+    linear_columns,
+    linear_rows,
+    merge_steps,
+    run_blocks,
+)
 
 BASE = Architecture(768, 12, 12, 3072, {"patch_width": 512})
 TINY = Architecture(64, 3, 4, 160, {"patch_width": 48})
@@ -48,10 +63,13 @@ def buckets(length: int) -> Tensor:
     return torch.where(distance < exact, distance, far) + (relative > 0) * half
 
 
-class _Attention(nn.Module):
+class _Attention(Prunable):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.size = heads, width // heads
+        # Which of the bias's heads are left; None for all.
+        self.kept: Tensor | None
+        self.register_buffer("kept", None)
         self.k_proj = nn.Linear(width, width)
         self.v_proj = nn.Linear(width, width)
         self.q_proj = nn.Linear(width, width)
@@ -59,9 +77,24 @@ class _Attention(nn.Module):
         self.grep_linear = nn.Linear(width // heads, _GATE)
         self.grep_a = nn.Parameter(torch.ones(1, heads, 1, 1))
 
+    @property
+    def output(self) -> nn.Module:
+        return self.out_proj
+
+    def keep(self, heads: Sequence[int]) -> None:
+        columns = head_columns(heads, self.size)
+        for name in ("q_proj", "k_proj", "v_proj"):
+            setattr(self, name, linear_rows(getattr(self, name), columns))
+        self.out_proj = linear_columns(self.out_proj, columns)
+        self.grep_a = nn.Parameter(self.grep_a.detach()[:, list(heads)])
+        before = torch.arange(self.heads) if self.kept is None else self.kept
+        self.kept = before[list(heads)]
+        self.heads = len(heads)
+
     def forward(self, tokens: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
-        batch, length, width = tokens.shape
-        shape = (batch, length, self.heads, width // self.heads)
+        batch, length, _ = tokens.shape
+        shape = (batch, length, self.heads, self.size)
+        bias = bias if self.kept is None else bias[:, self.kept]
         query = self.q_proj(tokens).reshape(shape).transpose(1, 2)
         key = self.k_proj(tokens).reshape(shape).transpose(1, 2)
         value = self.v_proj(tokens).reshape(shape).transpose(1, 2)
@@ -71,7 +104,8 @@ class _Attention(nn.Module):
         gate = first.unsqueeze(-1) * (second.unsqueeze(-1) * self.grep_a - 1.0) + 2.0
         gated = gate * bias if mask is None else gate * bias + mask
         mixed = attend(query, key, value, gated)
-        return self.out_proj(mixed.transpose(1, 2).reshape(batch, length, width))  # type: ignore[no-any-return]
+        joined = mixed.transpose(1, 2).reshape(batch, length, self.heads * self.size)
+        return self.out_proj(joined)  # type: ignore[no-any-return]
 
 
 class _Layer(nn.Module):
@@ -129,6 +163,7 @@ class Beats(Backbone):
     def __init__(self, arch: Architecture, samples: int = 160000) -> None:
         super().__init__()
         self.width, self.depth = arch.width, arch.depth
+        self.merge_after: int | None = None
         patch_width = arch.extra["patch_width"]
         self.front_end = KaldiFbank(window="povey", scale=float(2**15))
         self.patch_embedding = nn.Conv2d(1, patch_width, 16, stride=16, bias=False)
@@ -174,9 +209,27 @@ class Beats(Backbone):
         length = tokens.shape[1]
         known = length <= self.buckets.shape[0]
         places = self.buckets[:length, :length] if known else buckets(length).to(tokens.device)
-        table = self.relative_bias(places)
-        bias = table.permute(2, 0, 1).unsqueeze(0)
-        return run_blocks(self.layers, tokens, bias, key_mask(padding))
+        if self.merge_after is None:
+            return run_blocks(self.layers, tokens, self._bias(places), key_mask(padding))
+        if padding is not None:
+            raise ValueError("padded sound cannot have its time steps merged")
+        whole = run_blocks(list(self.layers)[: self.merge_after], tokens, self._bias(places), None)
+        # Each is where the first of its two steps was.
+        steps = torch.arange(0, length // _BANDS, 2, device=places.device)
+        first = (steps[:, None] * _BANDS + torch.arange(_BANDS, device=places.device)).flatten()
+        places = places[first][:, first]
+        tokens = merge_steps(whole[-1], _BANDS)
+        merged = run_blocks(list(self.layers)[self.merge_after :], tokens, self._bias(places), None)
+        return whole + merged[1:]
+
+    def _bias(self, places: Tensor) -> Tensor:
+        """What attention adds for places of queries and keys, `(1, heads, tokens, tokens)`."""
+        table: Tensor = self.relative_bias(places)
+        return table.permute(2, 0, 1).unsqueeze(0)
+
+    def merge(self, after: int) -> None:
+        """Merge time steps after so many layers."""
+        self.merge_after = after
 
     def hidden(self, features: Tensor) -> list[Hidden]:
         """Entry 0 follows the position embedding and its norm; entry k is layer k's output."""

@@ -19,7 +19,7 @@ from agent.core.errors import ConfigError
 from agent.explain.grid import PatchGrid
 from trainer.zoo.backbone import Architecture, Backbone, Hidden, Translation, translate
 from trainer.zoo.fbank import KALDI_HOP, KaldiFbank, kaldi_frames, kaldi_grid
-from trainer.zoo.vit import Block, run_blocks, sincos
+from trainer.zoo.vit import Block, merge_steps, run_blocks, sincos
 
 BASE = Architecture(768, 12, 12, 3072, {"steps": 768})
 LARGE = Architecture(1024, 24, 16, 4096, {"steps": 768})
@@ -65,6 +65,7 @@ class Eat(Backbone):
                 remedy="Shorten the window.",
             )
         self.width, self.depth, self.frames = arch.width, arch.depth, frames
+        self.merge_after: int | None = None
         self.front_end = KaldiFbank(window="hanning")
         self.local_encoder = _Patches(arch.width)
         self.extra_tokens = nn.Parameter(torch.randn(1, 1, arch.width) * 0.02)
@@ -103,7 +104,16 @@ class Eat(Backbone):
         patches = self.local_encoder(features)
         patches = patches + self.positions[:, : patches.shape[1]]
         summary = self.extra_tokens.expand(patches.shape[0], -1, -1)
-        return run_blocks(self.blocks, self.pre_norm(torch.cat([summary, patches], dim=1)))
+        tokens = self.pre_norm(torch.cat([summary, patches], dim=1))
+        if self.merge_after is None:
+            return run_blocks(self.blocks, tokens)
+        whole = run_blocks(list(self.blocks)[: self.merge_after], tokens)
+        merged = merge_steps(whole[-1], _BANDS, leading=1)
+        return whole + run_blocks(list(self.blocks)[self.merge_after :], merged)[1:]
+
+    def merge(self, after: int) -> None:
+        """Merge time steps after so many blocks."""
+        self.merge_after = after
 
     def hidden(self, features: Tensor) -> list[Hidden]:
         """Entry 0 is the normalised input of the first block; entry k is block k's output."""

@@ -35,6 +35,10 @@ class PretrainedEncoder(Encoder):
         pooling: A name of `pooling.POOLINGS`.
         exponent: Of `gem`, `rdp` and `rdp_gem`; None for the published ones.
         pooled_dim: Length of what `attentive` gives for a layer.
+        merge_after: Layers after which tokens of neighbouring time steps are merged; None for none.
+
+    Raises:
+        ConfigError: Tokens cannot be merged, or no layer is left to take those that were.
     """
 
     def __init__(
@@ -46,12 +50,22 @@ class PretrainedEncoder(Encoder):
         pooling: str,
         exponent: float | None = None,
         pooled_dim: int = 256,
+        merge_after: int | None = None,
     ) -> None:
         super().__init__()
+        if merge_after is not None and merge_after >= max(layers):
+            raise ConfigError(
+                f"leaves no layer that takes the merged tokens: layer {max(layers)} is the last",
+                where="encoder.merge_after",
+                remedy=f"Give at most {max(layers) - 1}, or leave it out.",
+            )
         self.kind = backbone.family
         self.sample_rate = backbone.sample_rate
         self.window_samples = window_samples
         self.layers = tuple(layers)
+        self.merge_after = merge_after
+        if merge_after is not None:
+            backbone.merge(merge_after)
         backbone.truncate(max(self.layers))
         self.backbone = backbone
         self.poolings = nn.ModuleList(
@@ -92,7 +106,10 @@ class PretrainedEncoder(Encoder):
         all others.
         """
         hidden = self.backbone.hidden(self.backbone.features(waveform))
-        return self._pooled(hidden), hidden[(max(self.layers) + 1) // 2].grid
+        middle = (max(self.layers) + 1) // 2
+        if self.merge_after is not None:  # later ones are coarser than the grid says
+            middle = min(middle, self.merge_after)
+        return self._pooled(hidden), hidden[middle].grid
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Embed `(batch, window_samples)` as `(batch, dim)`: the layers' vectors, joined."""
@@ -155,6 +172,8 @@ def build_pretrained(
     layers = _layers(config.layers, backbone, family)
     if checkpoint is not None:
         _fill(backbone, family, size, checkpoint)
+    if config.heads is not None:
+        _keep_heads(backbone, config.heads, family, filled=checkpoint is not None)
     pooling = config.pooling or backbone.pooling
     try:
         encoder = PretrainedEncoder(
@@ -164,6 +183,7 @@ def build_pretrained(
             pooling=pooling,
             exponent=config.pooling_exponent,
             pooled_dim=config.pooling_dim,
+            merge_after=config.merge_after,
         )
     except KeyError as fault:
         available = [name for name in POOLINGS if name != "summary" or backbone.summarised()]
@@ -188,6 +208,21 @@ def _layers(wanted: Sequence[int], backbone: Backbone, family: Family) -> tuple[
             remedy="Leave it empty for the last layer.",
         )
     return tuple(sorted(wanted))
+
+
+def _keep_heads(backbone: Backbone, heads: int, family: Family, *, filled: bool) -> None:
+    """Make room for so many heads in each layer, whose values a run brings."""
+    attentions = backbone.attentions()
+    most = min((one.heads for one in attentions), default=0)
+    if filled or not attentions or heads > most:
+        why = f"is too many: {family.title} has {most} that can be told apart"
+        if filled:
+            why = "does not say which heads of a published checkpoint are left"
+        raise ConfigError(
+            why, where="encoder.heads", remedy="Leave it out, and use `auscult shorten` on a run."
+        )
+    for attention in attentions:
+        attention.keep(range(heads))
 
 
 def _fill(backbone: Backbone, family: Family, size: str, path: Path) -> None:

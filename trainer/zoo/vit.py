@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from trainer.zoo.backbone import Prunable
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -28,7 +30,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
     return torch.matmul((logits if mask is None else logits + mask).softmax(dim=-1), value)
 
 
-class Attention(nn.Module):
+class Attention(Prunable):
     """Multi-head self-attention with one projection for queries, keys and values.
 
     Args:
@@ -38,17 +40,30 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.size = heads, width // heads
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
+    @property
+    def output(self) -> nn.Module:
+        """The last projection."""
+        return self.proj
+
+    def keep(self, heads: Sequence[int]) -> None:
+        """Leave some heads alone."""
+        kept = head_columns(heads, self.size)
+        width = self.heads * self.size
+        rows = torch.cat([kept + part * width for part in range(3)])
+        self.qkv, self.proj = linear_rows(self.qkv, rows), linear_columns(self.proj, kept)
+        self.heads = len(heads)
+
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """Attend: `(batch, tokens, width)` to the same; `mask` as `key_mask` gives it."""
-        batch, length, width = tokens.shape
-        qkv = self.qkv(tokens).reshape(batch, length, 3, self.heads, width // self.heads)
+        batch, length, _ = tokens.shape
+        qkv = self.qkv(tokens).reshape(batch, length, 3, self.heads, self.size)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         mixed = attend(query, key, value, mask)
-        return self.proj(mixed.transpose(1, 2).reshape(batch, length, width))  # type: ignore[no-any-return]
+        return self.proj(mixed.transpose(1, 2).reshape(batch, length, self.heads * self.size))  # type: ignore[no-any-return]
 
 
 class FeedForward(nn.Module):
@@ -115,6 +130,51 @@ def key_mask(padding: Tensor | None) -> Tensor | None:
         return None
     zero = torch.zeros(padding.shape, device=padding.device)
     return zero.masked_fill(padding, -math.inf)[:, None, None, :]
+
+
+def head_columns(heads: Sequence[int], size: int) -> Tensor:
+    """Where some heads lie among all of them, joined: int64 `(len(heads) * size,)`."""
+    return (torch.tensor(heads)[:, None] * size + torch.arange(size)).flatten()
+
+
+def linear_rows(linear: nn.Linear, rows: Tensor) -> nn.Linear:
+    """The layer that gives some of another one's outputs."""
+    made = nn.Linear(linear.in_features, len(rows))
+    with torch.no_grad():
+        made.weight.copy_(linear.weight[rows])
+        made.bias.copy_(linear.bias[rows])
+    return made
+
+
+def linear_columns(linear: nn.Linear, columns: Tensor) -> nn.Linear:
+    """The layer that takes some of another one's inputs, as if the others were nought."""
+    made = nn.Linear(len(columns), linear.out_features)
+    with torch.no_grad():
+        made.weight.copy_(linear.weight[:, columns])
+        made.bias.copy_(linear.bias)
+    return made
+
+
+def merge_steps(tokens: Tensor, bands: int, leading: int = 0) -> Tensor:
+    """One token of those of two neighbouring time steps, their mean.
+
+    Machines that run on sound alike from one step to the next. An odd step at the end stays.
+
+    Args:
+        tokens: Time-major, `(batch, leading + steps * bands, width)`.
+        bands: Frequency rows.
+        leading: Tokens before the grid (a class token), which are left as they are.
+
+    Returns:
+        `(batch, leading + ceil(steps / 2) * bands, width)`.
+    """
+    batch, length, width = tokens.shape
+    steps = (length - leading) // bands
+    pairs = steps // 2
+    end = leading + 2 * pairs * bands
+    merged = tokens[:, leading:end].reshape(batch, pairs, 2, bands, width).mean(dim=2)
+    parts = [tokens[:, :leading], merged.flatten(1, 2), tokens[:, end:]]
+    return torch.cat([part for part in parts if part.shape[1]], dim=1)
 
 
 def run_blocks(blocks: Iterable[nn.Module], tokens: Tensor, *given: Tensor | None) -> list[Tensor]:
