@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from click.testing import CliRunner, Result
 import export.benchmark.run as running
 from agent.core.cache_home import cache_home
 from agent.core.errors import ConfigError
-from agent.encode.embedding_cache import FILE, EmbeddingCache
+from agent.encode.embedding_cache import FILE, EmbeddingCache, graph_name, window_keys
+from agent.encode.onnx import OnnxEncoder
 from export.benchmark.executor import Here, Processes, RayCluster, load_ray
 from export.benchmark.sets import find_benchmark
 from export.benchmark.truth import read_truth
@@ -254,3 +256,45 @@ def test_without_ray_it_says_how_to_install_it(monkeypatch) -> None:
     monkeypatch.setattr("importlib.import_module", absent)
     with pytest.raises(ConfigError, match=r"pip install 'ray"):
         load_ray()
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_presets_with_one_encoder_embed_each_window_once(data, tmp_path, monkeypatch) -> None:
+    asked: Counter[bytes] = Counter()
+    kept: Counter[bytes] = Counter()
+    runs: Counter[bytes] = Counter()
+    find, keep, encode = EmbeddingCache.find, EmbeddingCache.keep, OnnxEncoder.encode
+
+    def finding(self, keys, dim):
+        asked.update(keys)
+        return find(self, keys, dim)
+
+    def keeping(self, keys, vectors):
+        kept.update(keys)
+        return keep(self, keys, vectors)
+
+    def encoding(self, waveforms):
+        runs.update(window_keys(graph_name(self.path), waveforms))
+        return encode(self, waveforms)
+
+    monkeypatch.setattr(EmbeddingCache, "find", finding)
+    monkeypatch.setattr(EmbeddingCache, "keep", keeping)
+    monkeypatch.setattr(OnnxEncoder, "encode", encoding)
+    preset = (Path(__file__).parents[2] / "configs" / "presets" / "log_mel.yaml").read_text()
+    chosen: list[str | Path] = ["--preset", "log_mel"]
+    for name in ("second", "third"):
+        other = tmp_path / f"{name}.yaml"
+        text = preset.replace("name: log_mel", f"name: {name}")
+        other.write_text(text.replace("floor: true", "floor: false"))
+        chosen += ["--preset", other]
+    out = tmp_path / "out"
+    assert run(data, "--machine", "gearbox", "--out", out, *chosen).exit_code == 0
+
+    # Three presets with one encoder, and the floor that every benchmark has.
+    of_each = len(kept) // 2
+    assert sum(asked.values()) == 3 * of_each + of_each
+    assert set(asked) == set(kept)
+    assert set(kept.values()) == {1}
+    # Eight windows hold each graph against PyTorch, and a few are its answers of proof.
+    again = [key for key in kept if runs[key] != 1]
+    assert len(again) <= len(kept) // 4
