@@ -15,6 +15,7 @@ from rich.progress import Progress
 
 from agent import __version__
 from agent.bundle.manifest import MANIFEST
+from agent.calibrate.fit_cache import FitCache
 from agent.encode.embedding_cache import EmbeddingCache
 from agent.hygiene.record import HygieneRecord
 from agent.recordings.model import Machine
@@ -46,6 +47,7 @@ class BundleBuilder:
         graphs: Where graphs of trained encoders are kept, for machines of the same training; None
             for nowhere.
         frozen: Where graphs of frozen encoders are kept, for all machines; None for nowhere.
+        fits: Where fits of scorers are kept; None for nowhere.
         hygiene: What was found of each machine's recordings, by its name: the conditions of
             training, which its bundles hold test recordings against.
     """
@@ -58,6 +60,7 @@ class BundleBuilder:
     cache: EmbeddingCache | None = None
     graphs: GraphCache | None = None
     frozen: GraphCache | None = None
+    fits: FitCache | None = None
     hygiene: Mapping[str, HygieneRecord] = field(default_factory=dict)
     # What each run made here was learnt from.
     _trained: dict[Path, str] = field(default_factory=dict)
@@ -166,6 +169,7 @@ class BundleBuilder:
                 test=False,
                 console=quiet,
                 cache=self.kept(system.preset),
+                fits=self.fits if system.preset.training.kind == "frozen" else None,
                 graphs=self.frozen if system.preset.training.kind == "frozen" else self.graphs,
             )
             _mark(bundle, inputs)

@@ -25,6 +25,7 @@ from agent.bundle.manifest import (
 from agent.bundle.seal import new_bundle, seal
 from agent.bundle.sign import load_private, sign_folder
 from agent.bundle.verify import read_manifest
+from agent.calibrate.fit_cache import FitCache
 from agent.core.progress import progress_bar
 from agent.core.records import Matrix
 from agent.deploy.load import open_bundle
@@ -98,6 +99,7 @@ def export_run(
     console: Console | None = None,
     cache: EmbeddingCache | None = None,
     graphs: GraphCache | None = None,
+    fits: FitCache | None = None,
 ) -> Manifest:
     """Write a run's bundle and print what export changed.
 
@@ -110,6 +112,7 @@ def export_run(
         console: Where to tell; the standard error stream when None.
         cache: Where embeddings are kept for other exports of the same graph; None for nowhere.
         graphs: Where graphs are kept for other exports of the same encoder; None for nowhere.
+        fits: Where fits of scorers are kept; None for nowhere.
 
     Returns:
         The manifest as written.
@@ -130,6 +133,7 @@ def export_run(
         console=console,
         cache=cache,
         graphs=graphs,
+        fits=fits,
     ).manifest
 
 
@@ -147,6 +151,7 @@ def export_bundle(
     console: Console | None = None,
     cache: EmbeddingCache | None = None,
     graphs: GraphCache | None = None,
+    fits: FitCache | None = None,
 ) -> Exported:
     """Make a bundle, as `export_run`, and give the comparison too.
 
@@ -163,6 +168,7 @@ def export_bundle(
         console: Where to tell.
         cache: Where embeddings are kept.
         graphs: Where graphs are kept.
+        fits: Where fits of scorers are kept.
 
     Raises:
         SigningError: The key cannot be used.
@@ -202,7 +208,7 @@ def export_bundle(
             return make_detector(
                 path, what, windows, still, preset, progress, fitter=ScikitFitter(),
                 unheard=origin.unheard, untypical=origin.untypical,
-                embedder=embedder,
+                embedder=embedder, fits=fits,
             )  # fmt: skip
 
         plain = detector(graph.path, info)

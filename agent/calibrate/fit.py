@@ -14,6 +14,7 @@ from rich.progress import Progress
 
 from agent.bundle.manifest import Threshold
 from agent.calibrate.check import trusted
+from agent.calibrate.fit_cache import Fit, FitCache
 from agent.calibrate.limits import calibrate
 from agent.calibrate.rate import Counting, measure_correlation, window_rate
 from agent.config.scorer import FusionConfig, ScorerConfig
@@ -55,6 +56,7 @@ def fit_scorer(
     fitter: Fitter | None = None,
     uncounted: npt.NDArray[np.bool_] | None = None,
     progress: Progress | None = None,
+    fits: FitCache | None = None,
 ) -> FittedScorer:
     """Check the scorer, fit it, calibrate its threshold.
 
@@ -66,6 +68,7 @@ def fit_scorer(
         fitter: Fits what takes a workstation; None on a device.
         uncounted: Windows that the scorer learns from, but whose scores calibrate nothing.
         progress: Where to show progress.
+        fits: Where fits are kept; None for nowhere.
 
     Raises:
         WorkstationError: The scorer takes a fitter and there is none.
@@ -79,8 +82,13 @@ def fit_scorer(
         if progress is not None and task is not None:
             progress.advance(task)
 
-    used, note = trusted(healthy, config, fitter, advance)
-    state, scores = fit_scored(healthy, used, fitter, advance)
+    def make() -> Fit:
+        used, note = trusted(healthy, config, fitter, advance)
+        return Fit(used, note, *fit_scored(healthy, used, fitter, advance))
+
+    used, note, state, scores = make() if fits is None else fits.fit(healthy, config, fitter, make)
+    if progress is not None and task is not None:
+        progress.update(task, completed=2 * parts)
     if uncounted is not None:
         scores = np.where(uncounted, np.float32(np.nan), scores)
     threshold = threshold_of(healthy, used, rule, scores, window_seconds)

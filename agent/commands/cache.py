@@ -1,4 +1,4 @@
-"""`auscult cache`: what the cache of embeddings, measurements and graphs holds, and clearing it."""
+"""`auscult cache`: what the caches hold, and clearing it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from agent.commands.options import json_option
 @click.option("--clear", is_flag=True, help="Remove all of it; it is computed anew when asked for.")
 @json_option("What there is")
 def cache(*, clear: bool, json_path: Path | None) -> None:
-    """Show what is kept of earlier work: embeddings, measurements of recordings, exported graphs.
+    """Show what is kept of earlier work: embeddings, measurements, fitted scorers, graphs.
 
     learn, train, inspect, export, evaluate, benchmark and reproduce look there before they compute.
     It lies in $XDG_CACHE_HOME/auscult (else ~/.cache/auscult), holds no sound, and may be removed
@@ -23,6 +23,7 @@ def cache(*, clear: bool, json_path: Path | None) -> None:
     from rich.console import Console
     from rich.markup import escape
 
+    from agent.calibrate.fit_cache import FitCache
     from agent.commands.options import write_given
     from agent.core.cache_home import GRAPHS, cache_home, cache_limit, folder_size, remove_folder
     from agent.core.text import plural, shown
@@ -31,18 +32,21 @@ def cache(*, clear: bool, json_path: Path | None) -> None:
 
     limit, graphs = cache_limit(), cache_home() / GRAPHS
     embeddings = EmbeddingCache.of_user()
-    facts = FactsCache.of_user()
-    before = embeddings.kept().bytes + facts.kept().bytes + folder_size(graphs).bytes
+    facts, fits = FactsCache.of_user(), FitCache.of_user()
+    sqlite = (embeddings, facts, fits)
+    before = sum(one.kept().bytes for one in sqlite) + folder_size(graphs).bytes
     if clear:
-        embeddings.clear()
-        facts.clear()
+        for one in sqlite:
+            one.clear()
         remove_folder(graphs)
-    kept, measured, size = embeddings.kept(), facts.kept(), folder_size(graphs)
+    kept, measured, fitted = (one.kept() for one in sqlite)
+    size = folder_size(graphs)
     data = {
         "folder": str(cache_home()),
         "limit_bytes": limit,
         "embeddings": {"count": kept.count, "bytes": kept.bytes},
         "recordings": {"count": measured.count, "bytes": measured.bytes},
+        "scorers": {"count": fitted.count, "bytes": fitted.bytes},
         "graphs": {"count": size.count, "bytes": size.bytes},
     }
     console = Console()
@@ -50,10 +54,11 @@ def cache(*, clear: bool, json_path: Path | None) -> None:
     for what, bytes_ in (
         (plural(kept.count, "embedding"), kept.bytes),
         (plural(measured.count, "measured recording"), measured.bytes),
+        (plural(fitted.count, "fitted scorer"), fitted.bytes),
         (plural(size.count, "graph"), size.bytes),
     ):
         console.print(f"  {what}: {bytes_ / 1e6:.1f} MB of {limit / 1e6:.0f}", highlight=False)
     if clear:
-        freed = max(0, before - kept.bytes - measured.bytes - size.bytes)
+        freed = max(0, before - kept.bytes - measured.bytes - fitted.bytes - size.bytes)
         console.print(f"cleared: {freed / 1e6:.1f} MB", highlight=False)
     write_given(json_path, data)

@@ -24,6 +24,7 @@ from agent.bundle.manifest import (
     Gate,
 )
 from agent.calibrate.fit import FittedScorer, fit_scorer
+from agent.calibrate.fit_cache import FitCache
 from agent.config.recipe import Recipe
 from agent.core.errors import AudioError, LearnError
 from agent.core.records import Matrix
@@ -87,6 +88,7 @@ def make_detector(
     unheard: Collection[str] = (),
     untypical: Mapping[str, bool] = MappingProxyType({}),
     embedder: Embedder = embed,
+    fits: FitCache | None = None,
 ) -> Detector:
     """Embed the recordings with a graph, and fit scorer, threshold and gate to them.
 
@@ -103,6 +105,7 @@ def make_detector(
         untypical: Recordings that calibrate nothing, being unlike all others, and whether by far.
             Those that their distances show to be so join them.
         embedder: Makes the embeddings.
+        fits: Where fits of scorers are kept; None for nowhere.
 
     Raises:
         WorkstationError: The scorer takes a fitter and there is none.
@@ -126,6 +129,7 @@ def make_detector(
         fitter=fitter,
         uncounted=np.array(out) if any(out) else None,
         progress=progress,
+        fits=fits,
     )
     if still is None:
         return Detector(graph, info, vectors, fitted, apart=apart)

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 
+from agent.calibrate.fit_cache import FitCache
 from agent.core.cores import limit_cores
 from agent.core.progress import progress_bar
 from agent.encode.embedding_cache import EmbeddingCache
@@ -201,6 +202,7 @@ def _workshop(machines: Sequence[Machine], settings: Settings) -> BundleBuilder:
         machines=tuple(machines),
         cache=EmbeddingCache.of_user(),
         frozen=GraphCache.of_user(),
+        fits=FitCache.of_user(),
     )
 
 

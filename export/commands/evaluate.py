@@ -99,6 +99,7 @@ def evaluate(
     from rich.markup import escape
 
     from agent import __version__
+    from agent.calibrate.fit_cache import FitCache
     from agent.core.errors import AuscultError, ConfigError
     from agent.core.progress import progress_bar
     from agent.encode.embedding_cache import EmbeddingCache
@@ -176,6 +177,7 @@ def evaluate(
         machines=(*machines, *others),
         cache=EmbeddingCache.of_user(),
         frozen=GraphCache.of_user(),
+        fits=FitCache.of_user(),
         hygiene={one.machine.name: one.record for one in inspections},
     )
     found = run(machines, systems, workshop, Options(out, channel, resamples), told)

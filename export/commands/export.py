@@ -92,6 +92,7 @@ def export(
     from rich.console import Console
     from rich.markup import escape
 
+    from agent.calibrate.fit_cache import FitCache
     from agent.core.program import next_command
     from agent.core.progress import progress_bar
     from agent.core.storage import write_json
@@ -118,6 +119,7 @@ def export(
         console=console,
         cache=EmbeddingCache.of_user(),
         graphs=GraphCache.of_user(),
+        fits=FitCache.of_user(),
     )
     manifest = done.manifest
     limit, rehearsal, tell = manifest.threshold, done.rehearsal, console.print

@@ -99,6 +99,7 @@ def reproduce(
     from rich.markup import escape
 
     from agent import __version__
+    from agent.calibrate.fit_cache import FitCache
     from agent.core.errors import ConfigError
     from agent.core.progress import progress_bar
     from agent.core.storage import write_atomic
@@ -160,6 +161,7 @@ def reproduce(
         cache=EmbeddingCache.of_user(),
         graphs=GraphCache(out / "work" / "graphs"),
         frozen=GraphCache.of_user(),
+        fits=FitCache.of_user(),
     )
     started = datetime.now(timezone.utc)
     found = run(plan, material.tested, systems, workshop, Options(out, channel, resamples), told)

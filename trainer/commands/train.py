@@ -93,6 +93,7 @@ def train(
     from rich.console import Console
     from rich.markup import escape
 
+    from agent.calibrate.fit_cache import FitCache
     from agent.core.errors import AuscultError
     from agent.core.interrupt import stopped_like_interrupt
     from agent.core.progress import progress_bar
@@ -205,6 +206,7 @@ def train(
                 progress,
                 cache=EmbeddingCache.of_user(),
                 graphs=GraphCache.of_user(),
+                fits=FitCache.of_user(),
             )
     except AuscultError as fault:
         # The run is whole: that nothing can be said of a threshold is said, and no reason to stop.

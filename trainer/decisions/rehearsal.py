@@ -10,6 +10,7 @@ import numpy as np
 from rich.progress import Progress
 
 from agent.calibrate.fit import fit_scorer
+from agent.calibrate.fit_cache import FitCache
 from agent.calibrate.limits import HealthyScores
 from agent.encode.embedding_cache import EmbeddingCache
 from agent.learn.planted import faulty_windows
@@ -35,6 +36,7 @@ def rehearse(
     *,
     cache: EmbeddingCache | None = None,
     graphs: GraphCache | None = None,
+    fits: FitCache | None = None,
 ) -> Rehearsal:
     """Embed a run's healthy recordings in float32, and hold each against a threshold without it.
 
@@ -45,6 +47,7 @@ def rehearse(
         progress: Where to show progress.
         cache: Where embeddings are kept, for the export that follows; None for nowhere.
         graphs: Where graphs are kept; None for nowhere.
+        fits: Where fits of scorers are kept; None for nowhere.
 
     Raises:
         AuscultError: Too few healthy recordings, or none can be read.
@@ -53,7 +56,7 @@ def rehearse(
         embedder = graph_embedder(
             encoder, record.preset, Path(work), cache=cache, graphs=graphs, progress=progress
         )
-        return _rehearsed(record, encoder, machine, embedder, progress)
+        return _rehearsed(record, encoder, machine, embedder, progress, fits)
 
 
 def _rehearsed(
@@ -62,6 +65,7 @@ def _rehearsed(
     machine: Machine,
     embedder: WindowEmbedder,
     progress: Progress | None,
+    fits: FitCache | None,
 ) -> Rehearsal:
     preset = record.preset
     cutting = Cutting(
@@ -88,6 +92,7 @@ def _rehearsed(
         fitter=ScikitFitter(),
         uncounted=np.array(out) if any(out) else None,
         progress=progress,
+        fits=fits,
     )
     healthy = HealthyScores(fitted.healthy_scores, windows.rows)
     found = summed_up(healthy, fitted.threshold, fitted.config.clip, machine, preset, known.odd)
