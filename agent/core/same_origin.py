@@ -1,4 +1,4 @@
-"""Same-origin checks of a page's server: its own name, and its own page's requests.
+"""Same-origin checks of a page's server: its own name, its own page's requests, what browsers obey.
 
 A name server of somebody else can make a name mean this server (DNS rebinding), and a page of
 another site can have a browser send requests here: neither may do anything.
@@ -12,6 +12,26 @@ from urllib.parse import urlsplit
 
 #: Header that the page sends with each request that changes something; no form can.
 HEADER = "x-auscult"
+
+_HEADERS = {
+    "content-security-policy": "default-src 'self'; base-uri 'none'; object-src 'none'; "
+    "frame-ancestors 'none'; form-action 'self'",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), microphone=(), geolocation=()",
+}
+
+
+def page_headers(path: str) -> dict[str, str]:
+    """Headers of an answer that browsers obey: nothing from elsewhere, in no frame, no answer kept.
+
+    Args:
+        path: What was asked for.
+    """
+    return _HEADERS | ({"cache-control": "no-store"} if path.startswith("/api/") else {})
 
 
 def is_own_name(host: str, names: Collection[str]) -> bool:

@@ -22,7 +22,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from agent.core.same_origin import foreign_request, is_own_name
+from agent.core.same_origin import foreign_request, is_own_name, page_headers
 from agent.web.connections import bucket_of, is_local
 from agent.web.roles import SCOPE, PageRole, role_named
 
@@ -33,16 +33,6 @@ _SESSIONS = 64
 _FAILURES, _FAILURE_SECONDS, _CLIENTS = 8, 300.0, 1024
 # Of all clients together: addresses are cheap.
 _ALL_FAILURES = 64
-_HEADERS = {
-    "content-security-policy": "default-src 'self'; base-uri 'none'; object-src 'none'; "
-    "frame-ancestors 'none'; form-action 'self'",
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-    "referrer-policy": "no-referrer",
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-    "permissions-policy": "camera=(), microphone=(), geolocation=()",
-}
 
 
 class Sessions:
@@ -185,10 +175,8 @@ class Guard:
                     client = (scope.get("client") or ("",))[0]
                     self._changed(client, scope["method"], scope["path"], message["status"])
                 headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
+                for name, value in page_headers(scope["path"]).items():
                     headers.setdefault(name, value)
-                if scope["path"].startswith("/api/"):
-                    headers.setdefault("cache-control", "no-store")
             await send(message)
 
         scope[SCOPE] = self._role(scope)

@@ -123,7 +123,7 @@ def recall(plant: Path, reason: str) -> None:
     from plant.rollout.plan import Plans
 
     plans = Plans(load_plant(plant).out.absolute() / "rollouts")
-    latest = max(plans.all(), key=lambda one: one.id, default=None)
+    latest = max(plans.all(), key=lambda one: one.created, default=None)
     if latest is None or latest.state == "put back":
         click.echo("no rollout is there, or the latest was put back already", err=True)
         raise click.exceptions.Exit(1)

@@ -5,10 +5,7 @@ from __future__ import annotations
 import hmac
 import logging
 import re
-import socket
 import ssl
-import threading
-import time
 from contextlib import suppress
 from typing import Any
 
@@ -16,11 +13,11 @@ from agent.core.errors import ConfigError
 from agent.core.secret_file import read_secret
 from plant.rollout.config import RolloutConfig
 from plant.rollout.repository import Repository
+from plant.server_thread import ServerThread, listening_socket
 
 log = logging.getLogger(__name__)
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_START_SECONDS = 10.0
 
 
 def content_app(repository: Repository, token: str | None) -> Any:
@@ -64,10 +61,9 @@ class ContentServer:
 
     def __init__(self, repository: Repository, config: RolloutConfig) -> None:
         self._repository, self._config = repository, config
-        self._server: Any = None
         self._tls: ssl.SSLContext | None = None
         self._shown: tuple[int, ...] = ()
-        self._thread: threading.Thread | None = None
+        self._thread: ServerThread | None = None
         #: The port that is listened on, once started.
         self.port = config.port
 
@@ -87,12 +83,9 @@ class ContentServer:
             )
             if not token:
                 raise ConfigError("holds no token on its first line", where=config.token_file)
-        listener = socket.socket(socket.AF_INET6 if ":" in config.host else socket.AF_INET)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listener.bind((config.host, config.port))
+            listener = listening_socket(config.host, config.port)
         except OSError as fault:
-            listener.close()
             raise ConfigError(
                 f"cannot listen on {config.host}:{config.port}: {fault.strerror}",
                 remedy="Give another `rollout.host` or `rollout.port`.",
@@ -113,15 +106,8 @@ class ContentServer:
                 remedy="Certificate and key must be PEM, the key without a pass phrase.",
             ) from fault
         self._tls, self._shown = settings.ssl, self._marks()
-        self._server = uvicorn.Server(settings)
-        self._server.install_signal_handlers = lambda: None
-        self._thread = threading.Thread(
-            target=self._server.run, args=([listener],), name="content", daemon=True
-        )
+        self._thread = ServerThread(settings, listener, "content")
         self._thread.start()
-        deadline = time.monotonic() + _START_SECONDS
-        while not self._server.started and self._thread.is_alive() and time.monotonic() < deadline:
-            time.sleep(0.02)
 
     def renew(self) -> None:
         """Show a certificate that was renewed to whoever connects from now on."""
@@ -151,6 +137,5 @@ class ContentServer:
     def stop(self) -> None:
         """Serve no more. Idempotent."""
         if self._thread is not None:
-            self._server.should_exit = True
-            self._thread.join(5.0)
+            self._thread.stop()
             self._thread = None

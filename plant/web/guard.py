@@ -23,7 +23,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from agent.core.same_origin import foreign_request, is_own_name
+from agent.core.same_origin import foreign_request, is_own_name, page_headers
 from plant.store.database import first_line
 from plant.store.users import User, Users
 from plant.watch.config import PageConfig, ProxyConfig
@@ -37,16 +37,6 @@ _OPEN = frozenset({"/api/session", "/api/login"})
 _FAILURES, _FAILURE_SECONDS, _CLIENTS = 8, 300.0, 1024
 # Guesses that are checked at once: each takes 64 MiB for a tenth of a second.
 _AT_ONCE = 2
-_HEADERS = {
-    "content-security-policy": "default-src 'self'; base-uri 'none'; object-src 'none'; "
-    "frame-ancestors 'none'; form-action 'self'",
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-    "referrer-policy": "no-referrer",
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-    "permissions-policy": "camera=(), microphone=(), geolocation=()",
-}
 
 
 class Throttle:
@@ -95,10 +85,8 @@ class Guard:
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
+                for name, value in page_headers(scope["path"]).items():
                     headers.setdefault(name, value)
-                if scope["path"].startswith("/api/"):
-                    headers.setdefault("cache-control", "no-store")
             await send(message)
 
         refusal = await self._refusal(scope)
