@@ -157,15 +157,18 @@ class Content:
         return (digest.hexdigest(), size) == (record.sha256, record.size)
 
     def _receive(self, answer: Any, file: IO[bytes], left: int, sha256: str) -> None:
-        with self._on_the_way(sha256):
-            while chunk := answer.read1(min(_CHUNK, left + 1)):
-                left -= len(chunk)
-                if left < 0:
-                    raise WrongContentError("is longer than was offered", where=self._url(sha256))
-                file.write(chunk)
-                self.fetched += len(chunk)
-                if self._stopping():
-                    raise FetchError("the agent is stopping")
+        while True:
+            with self._on_the_way(sha256):
+                chunk = answer.read1(min(_CHUNK, left + 1))
+            if not chunk:
+                break
+            left -= len(chunk)
+            if left < 0:
+                raise WrongContentError("is longer than was offered", where=self._url(sha256))
+            file.write(chunk)
+            self.fetched += len(chunk)
+            if self._stopping():
+                raise FetchError("the agent is stopping")
         if left > 0:
             raise FetchError("the connection was lost", where=self._url(sha256))
 
@@ -174,7 +177,7 @@ class Content:
         """What the network does while an answer is read is no fault of what was offered."""
         try:
             yield
-        except (TimeoutError, http.client.HTTPException, ssl.SSLError, ConnectionError) as fault:
+        except (OSError, http.client.HTTPException) as fault:  # also of ssl, and no route any more
             raise FetchError(
                 f"the connection was lost: {fault}", where=self._url(sha256)
             ) from fault

@@ -8,7 +8,7 @@ import pytest
 from support.offer_taker import Device, three_releases
 from support.offers import offer_of, release, sha
 
-from agent.bundle.manifest import ENCODER, MANIFEST
+from agent.bundle.manifest import ENCODER, MANIFEST, FileRecord
 from agent.bundle.verify import verify_bundle
 from agent.config.offers import OffersConfig
 from agent.deploy.content import Content, FetchError
@@ -121,6 +121,42 @@ def test_what_goes_wrong_on_the_way_is_tried_again_and_no_verdict_on_the_bundle(
         assert said in waiting.reason
     assert server.asked.count(file) == 2
     assert verify_bundle(one.place).counter == 1
+
+
+def test_a_network_that_goes_down_while_it_is_read_is_no_fault_of_the_disk(
+    site, tmp_path, monkeypatch
+):
+    """Such as no route to the host, which is no `ConnectionError`; a full disk is told as it is."""
+    root, server = site
+    config = OffersConfig(url=f"http://127.0.0.1:{server.port}", token_file=root / "token")
+    graph = root / "r1" / ENCODER
+    record = FileRecord(sha256=sha(graph), size=graph.stat().st_size)
+
+    class Gone:
+        status, length = 200, 10
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def read(self, _most):
+            raise OSError(113, "No route to host")
+
+        read1 = read
+
+    content = Content(config, tmp_path)
+    monkeypatch.setattr("urllib.request.OpenerDirector.open", lambda *_, **__: Gone())
+    for fetch in (lambda: content.small(record.sha256, 100), lambda: content.require(record, {})):
+        with pytest.raises(FetchError, match="No route to host"):
+            fetch()
+    monkeypatch.undo()
+    full = Content(config, tmp_path / "full")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / f"{record.sha256}.part").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        full.require(record, {})
 
 
 def test_machines_of_one_device_share_what_is_fetched_and_do_not_clear_what_another_began(

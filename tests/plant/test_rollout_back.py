@@ -97,11 +97,11 @@ def test_an_operator_calls_the_latest_rollout_back(plant, site, when):
     assert [len(devices.offers[name]) for name in devices.names] == [2] * 5
 
 
-def test_a_plan_that_was_read_is_not_read_again_until_it_changes(plant):
+def test_a_plan_that_was_read_is_not_read_again_until_it_changes(plant, tmp_path):
     _, _, plans = plant
     (before,) = plans.all()
     (again,) = plans.all()
     assert again is before
     other = before.model_copy(update={"reason": "another"})
-    Plans(plans._folder).save(other)  # by another process
+    Plans(tmp_path / "rollouts").save(other)  # by another process
     assert next(plans.all()) == other
