@@ -28,8 +28,11 @@ _EMPTY: dict[str, Any] = {
     "tone": "", "level": "", "text": "", "reasons": (), "record": (), "numbers": (),
     "chart": None,
 }  # fmt: skip
-# A cell that begins with a digit and is longer is a sentence.
-_LONGEST_NUMBER = 40
+# A cell that begins with a digit is a sentence where it is longer, or has more words than these.
+_LONGEST_NUMBER, _WORDS = 40, re.compile(r"[A-Za-z]{4,}")
+_MOST_WORDS = 2
+# A cell that is longer may be broken anywhere, as a recording's name must be on a phone.
+_LONG = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +152,7 @@ class Page:
             row_heads: Whether the first column heads its rows, and has no heading itself.
         """
         right = [
-            bool(rows)
-            and all(
-                (row[i][:1].isdigit() and len(row[i]) <= _LONGEST_NUMBER) or row[i] in {"", "-"}
-                for row in rows
-            )
+            bool(rows) and all(_is_number(row[i]) or row[i] in {"", "-"} for row in rows)
             for i in range(len(headings))
         ]
         self._add(
@@ -168,7 +167,7 @@ class Page:
             ],
             rows=[
                 [
-                    {"text": text, "css": "number" if number else TONES.get(text, ""), "tint": ""}
+                    {"text": text, "css": "number" if number else _css(text), "tint": ""}
                     for text, number in zip(row, right, strict=True)
                 ]
                 for row in rows
@@ -250,6 +249,15 @@ class Page:
 
     def _add(self, kind: str, **part: Any) -> None:
         self._parts.append({"kind": kind, **part})
+
+
+def _is_number(text: str) -> bool:
+    short = len(text) <= _LONGEST_NUMBER and len(_WORDS.findall(text)) <= _MOST_WORDS
+    return text[:1].isdigit() and short
+
+
+def _css(text: str) -> str:
+    return TONES.get(text, "long" if len(text) > _LONG else "")
 
 
 @cache

@@ -40,7 +40,7 @@ def what_to_record(
     if not faulty:
         advice.append("faults, or harmless stand-ins for them, into test/anomaly")
     elif len(faulty) < LEAST_CLIPS:
-        advice.append(f"{LEAST_CLIPS - len(faulty)} more faulty clips")
+        advice.append(plural(LEAST_CLIPS - len(faulty), "more faulty clip"))
     advice += _unheard_conditions(healthy, normal)
     advice += _domains(healthy, normal, called)
     if len(healthy) < ENOUGH_HEALTHY:
@@ -53,7 +53,8 @@ def what_to_record(
     wide = figures is None or (figures["all"].false.interval or (0.0, 1.0))[1] > GOOD_FALSE_HIGH
     if len(normal) < ENOUGH_TO_JUDGE and wide:
         advice.append(
-            f"{ENOUGH_TO_JUDGE - len(normal)} more healthy clips to judge with, into test/normal"
+            plural(ENOUGH_TO_JUDGE - len(normal), "more healthy clip")
+            + " to judge with, into test/normal"
         )
     if len(healthy) > 1 and not any(r.attributes for r in healthy) and _raised(figures):
         advice.append("the operating conditions too (load, speed) in the names of the recordings")

@@ -14,6 +14,7 @@ from agent.capture.probe import probe
 from agent.capture.program import describe
 from agent.config.capture import AnySource, MicrophoneSource, ReplaySource
 from agent.core.errors import AudioError
+from agent.core.text import plural
 from agent.web.backend import Backend
 from agent.web.endpoint import ApiError, Asked, Endpoint
 from agent.web.now import known_machine
@@ -167,5 +168,7 @@ def _words(source: AnySource) -> str:
         channel = "" if source.channel is None else f", channel {source.channel}"
         return f"microphone {source.device or '(the default one)'}{channel}"
     if isinstance(source, ReplaySource):
-        return f"recordings: {', '.join(source.paths)}"
+        first, *others = source.paths
+        more = f" and {plural(len(others), 'other')}" if others else ""
+        return f"recordings: {first}{more}"
     return describe(source)

@@ -159,6 +159,16 @@ def test_a_name_in_a_chart_cannot_end_its_script():
     assert specs(text)[0]["names"] == [name]
 
 
+def test_what_begins_with_a_number_is_one_only_without_a_sentence():
+    page = Page("x")
+    page.table(
+        ("do", "what", "how much"),
+        [("record", "1 more faulty clip", "7 of 9 (77.8 %, 40 to 97.2 %)")],
+    )
+    assert page.html().count('class="number"') == 2
+    assert '<td class="number">7 of 9' in page.html()
+
+
 def test_a_page_without_charts_has_no_script():
     page = Page("x")
     page.heading("h")

@@ -126,7 +126,9 @@ def test_the_worst_machine_is_first_and_what_stands_is_counted(browser, running)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["overview", "alarms", "live/pump"])
+@pytest.mark.parametrize(
+    "page", ["overview", "alarms", "live/pump", "why/pump", "collect/pump", "setup/pump"]
+)
 def test_a_phone_shows_all_of_it(browser, running, page):
     sized(browser, 390)
     try:
@@ -140,6 +142,10 @@ def test_a_phone_shows_all_of_it(browser, running, page):
             ".map(e => e.getBoundingClientRect().width / e.parentNode.clientWidth)"
         ):
             assert tile > 0.95
+        # A heading beside buttons had a letter a line.
+        for heading in find(browser, "main h2, main h3"):
+            if heading.is_displayed():
+                assert heading.size["width"] > min(120, 12 * len(heading.text)), heading.text
     finally:
         sized(browser, 0)
 

@@ -186,6 +186,13 @@ def test_few_recordings_and_few_clips_are_counted():
     assert any(one.startswith("26 more healthy clips to judge with") for one in advice)
 
 
+def test_one_clip_that_lacks_is_one_clip():
+    own = machine(*heard(6), *heard(29, "test", "normal"), *heard(9, "test", "anomaly"))
+    advice = what_to_record(own, figures(9, 9, 3, 29))
+    assert advice[0] == "1 more faulty clip"
+    assert "1 more healthy clip to judge with, into test/normal" in advice
+
+
 def test_enough_of_everything_asks_for_nothing():
     own = machine(
         *heard(40, load=1), *heard(40, "test", "normal", load=1), *heard(20, "test", "anomaly")

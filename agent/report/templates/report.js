@@ -14,7 +14,7 @@ function lines(spec) {
   const { x, series, level, marks, names, wall } = spec, below = level ? [{ name: level[1], tone: "limit", values: x.map(() => level[0]), limit: true }] : [];
   const drawn = [...series, ...below], known = drawn.flatMap((one) => one.values).filter((one) => one !== null);
   const from = Math.min(...known), to = Math.max(...known), room = 0.08 * (to - from) || 1;
-  const pad = x.length > 1 ? 0.02 * (x[x.length - 1] - x[0]) : 1;
+  const pad = x.length > 1 ? 0.02 * (x[x.length - 1] - x[0]) : 1, whole = x.every(Number.isInteger); // epochs and recordings have no halves
   return {
     aligned: [x, ...drawn.map((one) => one.values)],
     say: (i) => [names[i], wall ? full.format(new Date(x[i] * 1000)) : names[i] ? "" : `${spec.x_words} ${value(x[i])}`, ...drawn.filter((one) => one.values[i] !== null).map((one) => `${one.name} ${value(one.values[i])}`)].filter(Boolean).join(" · "),
@@ -24,7 +24,7 @@ function lines(spec) {
       scales: { x: { time: false, range: (_, low, high) => (low === x[0] && high === x[x.length - 1] ? [low - pad, high + pad] : [low, high]) }, y: { range: () => [from - room, to + room] } },
       series: [{}, ...drawn.map((one) => ({ stroke: tone(one.tone), width: one.dots || one.limit ? 0 : 1.6, dash: one.dashed ? [7, 4] : undefined, spanGaps: true,
         points: { show: Boolean(one.dots), size: 7, fill: tone(one.tone), stroke: tone(one.tone) }, paths: one.dots || one.limit ? () => null : undefined }))],
-      axes: [wall ? timeAxis(tick, true, { label: spec.x_words }) : numberAxis(value, { label: spec.x_words }), numberAxis(value, { label: spec.y_words, size: 54 })],
+      axes: [wall ? timeAxis(tick, true, { label: spec.x_words }) : numberAxis((one) => (whole && !Number.isInteger(one) ? "" : value(one)), { label: spec.x_words }), numberAxis(value, { label: spec.y_words, size: 54 })],
       hooks: { draw: [(plot) => level && across(plot, level[0]), (plot) => marks.forEach(([at, words], i) => upright(plot, at, words, "--ink", i))] },
     }),
   };

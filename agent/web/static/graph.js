@@ -142,7 +142,7 @@ export class Graph extends Chart {
     pen.save();
     time.forEach((at, i) => {
       // Until the next window, however far it is at a hop that varies; a gap ends it.
-      const next = time[i + 1] - at, left = x(at), wide = Math.max(1.5 * ratio, x(at + (next <= this.wide ? next : step)) - left);
+      const next = time[i + 1] - at, left = Math.floor(x(at)), wide = Math.max(Math.ceil(1.5 * ratio), Math.floor(x(at + (next <= this.wide ? next : step))) - left);
       if (level[i] !== "normal") {
         pen.fillStyle = colour(level[i] === "alarm" ? "--alarm" : "--alert");
         pen.fillRect(left, bottom + (level[i] === "alarm" ? 1 : 4) * ratio, wide, (level[i] === "alarm" ? 6 : 3) * ratio);

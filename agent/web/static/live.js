@@ -129,7 +129,7 @@ export class LiveView {
     this.level(alarm);
     this.tiles.drift.node.hidden = this.driftCard.hidden = !drift;
     if (drift) {
-      this.tiles.drift.say(drift.active ? "alert" : "good", drift.active ? "▲ Drifting" : "✓ As it was", (drift.active && drift.movement) || `${number(drift.distance)} of ${number(drift.threshold)} nats`);
+      this.tiles.drift.say(drift.active ? "alert" : "good", drift.active ? "▲ Drifting" : "✓ As it was", (drift.active && drift.movement) || `${number(drift.distance)} of ${number(drift.threshold)} nats${drift.active && drift.distance < drift.threshold ? ": below the threshold again; the warning ends once that lasts" : ""}`);
       this.tiles.drift.offer(drift.warning_id, () => driftActions(this.machine, drift));
     }
   }
