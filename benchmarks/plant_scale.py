@@ -11,7 +11,7 @@ a real agent told (its `jsonl`). In one run, one after the other:
 - pace: events at a pace with the scores of all machines; from a device's time of an alarm's change
   to the page's stream, and from the device to the plain subscriber's commit.
 - kill: instance, database and broker are killed (-9) in turn under the pace; ids sent are compared
-  with ids kept and ids shown.
+  with ids kept and ids shown, and states, alarms, acknowledgements with the devices' own.
 - growth: memory and processor time of `serve` at an eighth to all of the devices.
 """
 
@@ -35,17 +35,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import psycopg
+import sqlalchemy as sa
 
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from support.broker import Broker  # noqa: E402
-from support.plant import Instance, Postgres, plant_file, until  # noqa: E402
+from support.plant import Instance, Postgres, plant_file, until, untrue  # noqa: E402
 
 from plant.simulate.devices import Fleet, fleet  # noqa: E402
 from plant.simulate.recorded import read_streams  # noqa: E402
 from plant.store.database import Database  # noqa: E402
 from plant.store.migrate import migrate  # noqa: E402
+from plant.store.read import Reader  # noqa: E402
+from plant.store.tables import EVENTS  # noqa: E402
 from plant.store.users import Users  # noqa: E402
 
 PLAIN = """
@@ -170,9 +173,12 @@ class Scale:
                  "persistence true", f"persistence_location {self.folder}/broker/",
                  "log_type error")  # fmt: skip
         with Broker(self.folder / "broker", lines) as self.broker, Postgres() as self.postgres:
-            self.path = plant_file(self.folder, self.broker.port, self.postgres.url(),
+            url = (
+                f"sqlite:///{self.folder}/plant.db" if self.options.sqlite else self.postgres.url()
+            )
+            self.path = plant_file(self.folder, self.broker.port, url,
                                    watch={"adopt_seconds": 3600, "scores_seconds": 15})  # fmt: skip
-            self.database = Database(self.postgres.url())
+            self.database = Database(url)
             migrate(self.database)
             with psycopg.connect(self.postgres.url()) as connection:
                 connection.execute("CREATE TABLE plain (topic text, payload text)")
@@ -194,6 +200,10 @@ class Scale:
         return subprocess.Popen(
             [sys.executable, "-c", PLAIN, str(self.broker.port), self.postgres.url(), *measure]
         )
+
+    def events(self) -> int:
+        with self.database.reading() as connection:
+            return connection.execute(sa.select(sa.func.count()).select_from(EVENTS)).scalar_one()
 
     def number(self, table: str) -> int:
         with psycopg.connect(self.postgres.url()) as connection:
@@ -230,7 +240,7 @@ class Scale:
                     serve.listening()
                     began, pid = time.monotonic(), serve.process.pid
                     used = cpu(pid)
-                    until(lambda: self.number("events") >= made.sent.events, 600, every=0.2)
+                    until(lambda: self.events() >= made.sent.events, 600, every=0.2)
                     took, used = time.monotonic() - began, cpu(pid) - used
             base = cpu_of_all("postgres", str(self.postgres.folder)) - before
             found[name] = {
@@ -273,14 +283,14 @@ class Scale:
             serve.listening()
             time.sleep(5)  # the retained states of before are read
             looker = Looker(page.page, self.token, "pace-")
-            known, used = self.number("events"), cpu(serve.process.pid)
+            known, used = self.events(), cpu(serve.process.pid)
             shown = cpu(page.process.pid)
             made = self.fleet("pace")
             made.run(options.events, options.scores, options.seconds)
-            kept = self.number("events") - known
+            kept = self.events() - known
             made.finish(60)
             made.stop()
-            until(lambda: self.number("events") - known >= made.sent.events, 120)
+            until(lambda: self.events() - known >= made.sent.events, 120)
             time.sleep(3)
             found["serve"] = {
                 **self._late(made, looker.late), "kept_at_end_of_pace": kept,
@@ -304,9 +314,10 @@ class Scale:
         """Instance, database and broker are killed in turn; nothing lost, nothing twice."""
         options = self.options
         rate, each = options.kill_events, options.seconds / 2
+        two = Instance(self.path, "two", "--no-page") if options.instances > 1 else None
         serve = Instance(self.path, "one")
         serve.listening()
-        known = self.number("events")
+        known = self.events()
         made = self.fleet("kill")
         thread = threading.Thread(target=made.run, args=(rate, options.scores / 4, 7 * each))
         thread.start()
@@ -316,10 +327,11 @@ class Scale:
         time.sleep(each / 2)
         serve = Instance(self.path, "one")
         time.sleep(each)
-        self.postgres.kill()
-        print("database killed", flush=True)
-        time.sleep(each / 2)
-        self.postgres.start()
+        if not options.sqlite:
+            self.postgres.kill()
+            print("database killed", flush=True)
+            time.sleep(each / 2)
+            self.postgres.start()
         time.sleep(each)
         if options.broker_kill == "KILL":
             self.broker.send_signal(signal.SIGKILL)
@@ -328,35 +340,42 @@ class Scale:
         time.sleep(each / 2)
         self.broker.start()
         thread.join()
-        made.finish(120)
-        made.stop()
+        ended = time.monotonic()
         sent = set(made.sent.ids)
         assert len(sent) == len(made.sent.ids)
 
         def kept() -> list[str]:
-            with psycopg.connect(self.postgres.url()) as connection:
-                rows = connection.execute("SELECT id FROM events WHERE device LIKE 'kill-%'")
-                return [one for (one,) in rows]
+            with self.database.reading() as connection:
+                query = sa.select(EVENTS.c.id).where(EVENTS.c.device.like("kill-%"))
+                return list(connection.execute(query).scalars())
 
-        deadline = time.monotonic() + 120
-        while len(kept()) < len(sent) and time.monotonic() < deadline:
+        # Devices go on: what the broker lost is asked of them.
+        while len(kept()) < len(sent) and time.monotonic() < ended + options.patience:
+            made.run(0, 0, 2.0)
+        whole = time.monotonic() - ended
+        made.finish(60)
+        deadline = time.monotonic() + 60
+        while (wrong := untrue(self.database, made.devices)) and time.monotonic() < deadline:
             time.sleep(1)
+        made.stop()
         stored = Counter(kept())
         shown = self.shown(serve.page)
-        with psycopg.connect(self.postgres.url()) as connection:
-            told = connection.execute(
-                "SELECT sum(last_sequence - first_sequence + 1 - sequences) FROM devices "
-                "WHERE name LIKE 'kill-%'"
-            ).fetchone()[0]
+        devices = Reader(self.database, {}).devices()
+        told = sum(one["missing"] for one in devices if one["name"].startswith("kill-"))
         self.found["kill"] = {
             "broker_by": options.broker_kill, "sent": len(sent), "kept": len(stored),
-            "lost": len(sent - set(stored)), "lost_that_is_told": int(told or 0),
+            "lost": len(sent - set(stored)), "lost_that_is_told": told,
             "strangers": len(set(stored) - sent), "kept_twice": sum(n > 1 for n in stored.values()),
+            "sent_again_as_asked": made.sent.again, "whole_after_s": whole,
+            "states_compared": sum(len(one.states) for one in made.devices),
+            "untrue": len(wrong), "untrue_such_as": wrong[:5],
             "shown": sum(shown.values()), "shown_twice": sum(n > 1 for n in shown.values()),
             "reconnects": made.sent.reconnects, "before": known,
         }  # fmt: skip
         print(self.found["kill"], flush=True)
         serve.stop()
+        if two is not None:
+            two.stop()
 
     def shown(self, page: str) -> Counter[str]:
         """Ids of all events that the page shows of the killed run's devices, by leafing."""
@@ -425,7 +444,10 @@ def main() -> None:
     parser.add_argument("--drain", type=int, default=40_000, help="events that wait")
     parser.add_argument("--kill-events", type=float, default=500.0)
     parser.add_argument("--grow-events", type=float, default=800.0)
-    parser.add_argument("--broker-kill", choices=["TERM", "KILL"], default="TERM")
+    parser.add_argument("--broker-kill", choices=["TERM", "KILL"], default="KILL")
+    parser.add_argument("--patience", type=float, default=240.0, help="for what the broker lost, s")
+    parser.add_argument("--instances", type=int, choices=[1, 2], default=1, help="in kill")
+    parser.add_argument("--sqlite", action="store_true", help="serve with SQLite")
     parser.add_argument("--parts", default="drain,pace,kill,growth,size")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()

@@ -11,7 +11,18 @@ from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
-from support.plant import Device, Instance, alarm, event, listening, plant_file, score, until
+from support.plant import (
+    Device,
+    Instance,
+    alarm,
+    event,
+    listening,
+    moment,
+    plant_file,
+    score,
+    until,
+    untrue,
+)
 
 from agent.config.publish import MqttConfig
 from agent.publish.mqtt import MqttPublisher
@@ -23,7 +34,7 @@ from plant.simulate.recorded import read_streams
 from plant.store.database import Database
 from plant.store.migrate import migrate
 from plant.store.read import Reader
-from plant.store.tables import DEVICES, EVENTS, STATES
+from plant.store.tables import DEVICES, EVENTS
 from plant.watch import again
 from plant.watch.file import load_serve
 
@@ -108,16 +119,28 @@ def test_a_device_that_has_not_what_is_missing_is_asked_more_and_more_seldom(tmp
     database.close()
 
 
+# What happens to an alarm: it is raised, seen, shelved, back, and over.
+STORY = (
+    ("raised", {}),
+    ("acknowledged", {"acknowledged": True}),
+    ("shelved", {"acknowledged": True, "shelving": "timed", "shelved_until": moment(10**6)}),
+    ("unshelved", {"acknowledged": True}),
+    ("cleared", {"level": "normal", "alarm_id": None, "acknowledged": True}),
+)
+
+
 @pytest.fixture
 def streams(tmp_path):
     path = tmp_path / "told.jsonl"
     lines = []
-    for number in range(1, 6):
-        lines += [
-            {"kind": "score", **score("gw", "pump", number, 1.2)},
-            {"kind": "event", **event("gw", "pump", number, alarm_id=f"a{number}")},
-            {"kind": "alarm", **alarm("gw", "pump", number, alarm_id=f"a{number}")},
-        ]
+    for begin in range(len(STORY)):  # machines that are at different points of it
+        name = f"pump{begin}"
+        for number, (kind, changes) in enumerate(STORY[begin:] + STORY[:begin], 1):
+            lines += [
+                {"kind": "score", **score("gw", name, number, 1.2)},
+                {"kind": "event", **event("gw", name, number, kind=kind, alarm_id="a1")},
+                {"kind": "alarm", **alarm("gw", name, number, **changes)},
+            ]
     path.write_text("".join(json.dumps(one) + "\n" for one in lines))
     return read_streams(path)
 
@@ -155,17 +178,11 @@ def test_a_broker_that_is_killed_costs_no_event_and_the_store_is_the_devices_tru
         assert kept(database) == Counter(made.sent.ids)
         assert made.sent.again
         assert {one["missing"] for one in Reader(database, {}).devices()} == {0}
-
-        def states():
-            with database.reading() as connection:
-                rows = connection.execute(sa.select(STATES).where(STATES.c.machine != ""))
-                return {
-                    f"auscult/{one.device}/{one.machine}/{one.topic}": one.payload.encode()
-                    for one in rows
-                }
-
-        told = {topic: one for device in made.devices for topic, one in device.states.items()}
-        until(lambda: states() == told)
+        until(lambda: not untrue(database, made.devices))
+        told = [json.loads(one) for device in made.devices for one in device.states.values()]
+        assert len(told) == 40
+        assert {one["shelving"] for one in told} == {"timed", "unshelved"}
+        assert {one["acknowledged"] for one in told} == {True, False}
         made.stop()
         database.close()
 

@@ -11,13 +11,16 @@ import sys
 import tempfile
 import time
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 
 import paho.mqtt.client as paho
 import pytest
+import sqlalchemy as sa
 import yaml
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
+from plant.store.tables import MACHINES, STATES
 from support.broker import free_port
 
 
@@ -247,6 +250,36 @@ class Instance:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+def untrue(database, devices, prefix="auscult") -> list[str]:
+    """Where the store says otherwise than simulated devices: their states, alarms, acknowledgements."""
+    told = {topic: payload for device in devices for topic, payload in device.states.items()}
+    names = {device.name for device in devices}
+    with database.reading() as connection:
+        stored = {
+            f"{prefix}/{one.device}/{one.machine}/{one.topic}": one.payload.encode()
+            for one in connection.execute(sa.select(STATES).where(STATES.c.machine != ""))
+            if one.device in names
+        }
+        machines = {
+            f"{prefix}/{one.device}/{one.name}": one
+            for one in connection.execute(sa.select(MACHINES))
+        }
+    found = sorted(topic for topic in told.keys() | stored.keys()
+                   if told.get(topic) != stored.get(topic))  # fmt: skip
+    for topic, payload in told.items():
+        if not topic.endswith("/alarm"):
+            continue
+        alarm, row = json.loads(payload), machines[topic.removesuffix("/alarm")]
+        for field in ("level", "alarm_id", "acknowledged", "latched", "shelving"):
+            if alarm[field] != getattr(row, field):
+                found.append(f"{topic}: {field}")
+        for field in ("shelved_until", "muted_until", "since"):
+            at = alarm[field] and datetime.fromisoformat(alarm[field].replace("Z", "+00:00"))
+            if at != getattr(row, field):
+                found.append(f"{topic}: {field}")
+    return found
 
 
 @contextmanager
