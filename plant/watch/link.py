@@ -116,7 +116,7 @@ class Link:
         handling = SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE
         if not retained:
             handling = SubscribeOptions.RETAIN_DO_NOT_SEND
-        options = SubscribeOptions(qos=qos, retainAsPublished=True, retainHandling=handling)
+        options = SubscribeOptions(qos=qos, retainAsPublished=False, retainHandling=handling)
         self.subscribed = False
         code, _ = self._client.subscribe([(one, options) for one in filters])
         self._lost_unless_well(code)

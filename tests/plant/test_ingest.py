@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -145,6 +146,29 @@ def test_the_states_of_before_are_read_from_what_the_broker_retains(config, brok
             connection.execute(sa.update(MACHINES).values(alarm_got=asked - timedelta(seconds=9)))
         writer.write(states)
         assert rows(database, sa.select(MACHINES.c.level)) == [("normal",)]
+
+
+def test_reading_what_is_retained_ends_although_devices_go_on_telling(config, broker):
+    from plant.watch.retained import retained_states
+
+    stopping = threading.Event()
+
+    def tell():
+        second = 0
+        while not stopping.wait(0.1):
+            second += 1
+            device.say("pump/alarm", alarm("dev", "pump", second), retain=True)
+
+    with Device(broker.port) as device:
+        device.say("pump/sensor", b'{"device": "dev"}', retain=True)
+        thread = threading.Thread(target=tell)
+        thread.start()
+        try:
+            found = ThreadPoolExecutor(1).submit(retained_states, config.broker, stopping)
+            assert found.result(30)
+        finally:
+            stopping.set()
+            thread.join()
 
 
 def test_a_state_that_was_removed_is_removed(config, broker, database):
