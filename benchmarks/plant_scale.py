@@ -27,6 +27,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.parse
 import urllib.request
 from collections import Counter
 from contextlib import suppress
@@ -380,17 +381,17 @@ class Scale:
     def shown(self, page: str) -> Counter[str]:
         """Ids of all events that the page shows of the killed run's devices, by leafing."""
         found: Counter[str] = Counter()
-        before = ""
+        after: str | None = ""
         for _ in range(5):
             request = urllib.request.Request(
-                f"{page}api/events?limit=1000{before}",
+                f"{page}api/events?limit=1000&after={urllib.parse.quote(after)}",
                 headers={"cookie": f"auscult_plant={self.token}"},
             )
-            events = json.load(urllib.request.urlopen(request, timeout=60))["events"]
-            found.update(one["id"] for one in events)
-            if not events:
+            answer = json.load(urllib.request.urlopen(request, timeout=60))
+            found.update(one["id"] for one in answer["events"])
+            after = answer["next"]
+            if after is None:
                 break
-            before = f"&before={events[-1]['time'].replace('+', '%2B')}"
         return found
 
     def growth(self) -> None:

@@ -12,7 +12,16 @@ from typing import Any, TypeAlias
 import sqlalchemy as sa
 
 from plant.store.database import Database
-from plant.store.tables import COMMANDS, DEVICES, EVENTS, MACHINES, REFUSED, SCORES, STATES
+from plant.store.tables import (
+    COMMANDS,
+    DEVICES,
+    EVENTS,
+    MACHINES,
+    REFUSED,
+    SCORES,
+    STATES,
+    Moment,
+)
 
 Row: TypeAlias = dict[str, Any]
 # A machine whose device is offline: nobody says that it is well. Worse than a doubtful microphone.
@@ -39,6 +48,23 @@ class Wanted:
     state: str = "any"
     limit: int = 100
     offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EventPlace:
+    """Where an event stands in the list: many happen in the same instant.
+
+    Attributes:
+        time: When it happened.
+        sequence: Its number; -1 for none.
+        device: Whose.
+        id: Its own.
+    """
+
+    time: datetime
+    sequence: int
+    device: str
+    id: str
 
 
 class Reader:
@@ -181,9 +207,18 @@ class Reader:
         device: str = "",
         machine: str = "",
         before: datetime | None = None,
+        after: EventPlace | None = None,
         limit: int = 100,
     ) -> list[Row]:
-        """Events, the latest first, with their messages."""
+        """Events, the latest first, with their messages.
+
+        Args:
+            device: Of this device's machine; empty for all.
+            machine: Its name.
+            before: Only those that happened earlier.
+            after: Only those that follow this one in the list: the last of the page before.
+            limit: At most so many.
+        """
         query = sa.select(EVENTS, MACHINES.c.name.label("machine")).select_from(
             EVENTS.join(MACHINES, MACHINES.c.id == EVENTS.c.machine_id)
         )
@@ -191,12 +226,20 @@ class Reader:
             query = query.where(MACHINES.c.device == device, MACHINES.c.name == machine)
         if before is not None:
             query = query.where(EVENTS.c.time < before)
-        query = query.order_by(EVENTS.c.time.desc(), EVENTS.c.sequence.desc()).limit(limit)
+        number = sa.func.coalesce(EVENTS.c.sequence, -1)
+        order = (EVENTS.c.time, number, EVENTS.c.device, EVENTS.c.id)
+        if after is not None:
+            place = sa.tuple_(
+                sa.literal(after.time, Moment), sa.literal(after.sequence),
+                sa.literal(after.device), sa.literal(after.id),
+            )  # fmt: skip
+            query = query.where(EVENTS.c.time <= after.time, sa.tuple_(*order) < place)
+        query = query.order_by(*(column.desc() for column in order)).limit(limit)
         with self._database.reading() as connection:
             return [
                 {
                     "device": row.device, "machine": row.machine, "id": row.id, "time": row.time,
-                    "message": json.loads(row.payload),
+                    "sequence": row.sequence, "message": json.loads(row.payload),
                 }
                 for row in connection.execute(query)
             ]  # fmt: skip

@@ -7,11 +7,11 @@ from datetime import timedelta
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from starlette.responses import JSONResponse, Response
 
 from agent import __version__
-from plant.store.read import Reader, Wanted
+from plant.store.read import EventPlace, Reader, Wanted
 from plant.store.users import User, UserError, Users
 from plant.watch.config import PageConfig, Role
 from plant.watch.desk import Desk
@@ -56,7 +56,13 @@ class EventsAsked(_Asks):
     device: Annotated[str, Field(max_length=200)] = ""
     machine: Annotated[str, Field(max_length=200)] = ""
     before: AwareDatetime | None = None
+    #: `next` of the page before: a time alone would leave out what happened in the same instant.
+    after: Annotated[str, Field(max_length=1000)] = ""
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
+
+
+_Name = Annotated[str, Field(max_length=200)]
+_PLACE = TypeAdapter(tuple[AwareDatetime, Annotated[int, Field(ge=-1, lt=2**62)], _Name, _Name])
 
 
 class CommandAsked(_Asks):
@@ -197,11 +203,21 @@ class Api:
 
     def _events(self, asked: Asked) -> dict[str, Any]:
         body: EventsAsked = asked.body
-        return {
-            "events": self._reader.events(
-                device=body.device, machine=body.machine, before=body.before, limit=body.limit
-            )
-        }
+        try:
+            after = EventPlace(*_PLACE.validate_json(body.after)) if body.after else None
+        except ValidationError as fault:
+            raise ApiError(HTTPStatus.UNPROCESSABLE_ENTITY, "after: no `next` of a page") from fault
+        events = self._reader.events(
+            device=body.device, machine=body.machine, before=body.before, after=after,
+            limit=body.limit,
+        )  # fmt: skip
+        following = None
+        if len(events) == body.limit:
+            last = events[-1]
+            number = -1 if last["sequence"] is None else last["sequence"]
+            place = (last["time"], number, last["device"], last["id"])
+            following = _PLACE.dump_json(place).decode()
+        return {"events": events, "next": following}
 
     def _command(self, asked: Asked) -> dict[str, Any]:
         body: CommandAsked = asked.body

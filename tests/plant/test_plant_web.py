@@ -286,6 +286,22 @@ def test_a_machine_its_trend_and_events_are_shown(standing):
     assert client.get("/api/scores/dev/pump", params=bad).status_code == 422
 
 
+def test_leafing_through_events_shows_each_once_also_those_of_one_instant(standing):
+    client, device = standing
+    for number in range(10, 40):
+        device.say("pump/event", event("dev", "pump", number, second=7))
+    until(lambda: len(client.get("/api/events").json()["events"]) >= 31)
+    found, after = [], ""
+    while after is not None:
+        page = client.get("/api/events", params={"limit": 7, "after": after}).json()
+        found += [one["id"] for one in page["events"]]
+        after = page["next"]
+    whole = [one["id"] for one in client.get("/api/events").json()["events"]]
+    assert found == whole
+    assert len(set(found)) == len(found) >= 31
+    assert client.get("/api/events", params={"after": "[1]"}).status_code == 422
+
+
 def test_exports_hold_what_is_kept(standing, database):
     client, device = standing
     risky = event("dev", "pump", 2)
