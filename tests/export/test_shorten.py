@@ -23,7 +23,7 @@ from export.shorten import RUNS, Bounds, _chosen, _judged, _Made, _Tested, _toge
 from trainer import shorter
 from trainer.encoder_config import EncoderConfig
 from trainer.learn import train_machine
-from trainer.preset import load_preset
+from trainer.preset_file import load_preset
 from trainer.run import load_record, load_run, save_run
 from trainer.shorter import Form, forms_of
 
