@@ -138,7 +138,8 @@ def choose_plan(
     """The cheapest way of indexing a bank that proposes enough of the nearest rows.
 
     A bank of more than 100,000 rows is judged by so many of them, evenly; `write_index` measures
-    again what it has made of them all.
+    again what it has made of them all. Whether a reduction can do at all is asked of every row: the
+    more there are, the more of them seem near by few numbers.
 
     Args:
         vectors: float32, shape `(rows, dim)`.
@@ -151,9 +152,13 @@ def choose_plan(
         indexed in the place of long vectors.
     """
     some = np.ascontiguousarray(vectors[:: -(-len(vectors) // _CHOSEN_ON)])
-    question = ask_between(some, metric, seed=seed)
+    whole = ask_between(vectors, metric, seed=seed)
+    question = whole if len(some) == len(vectors) else ask_between(some, metric, seed=seed)
     for columns in COLUMNS if vectors.shape[1] >= REDUCED_FROM_DIM else ():
         reduction = fit_reduction(prepare(some, metric), columns)
+        # Half of what may be missed is left for the index.
+        if _ceiling(whole, reduction) < (1 + recall) / 2:
+            continue
         plan = _cheapest(question, recall, reduction)
         if plan.usable:
             return plan, reduction
@@ -213,7 +218,7 @@ def write_index(
     if recall is not None and plan.usable:
         question = ask_between(vectors, metric)
         plan = _asked_more(index, question, plan, recall, reduction)
-        if not plan.usable:
+        if not plan.usable and (reduction is None or _ceiling(question, reduction) >= recall):
             index, plan = _thorough(question, plan, recall, reduction)
     index.save_index(str(path))
     if path.stat().st_size != index.index_file_size():
@@ -221,6 +226,12 @@ def write_index(
             "was not written in full", where=path, remedy="Is the disk full? Make room and repeat."
         )
     return plan
+
+
+def _ceiling(question: Question, reduction: Reduction) -> float:
+    """The share of nearest rows that an index of reduced rows proposes if it misses nothing."""
+    places = question.places_without_index(lambda ready: _reduced(ready, reduction))
+    return float(np.mean(places < CANDIDATES))
 
 
 def _asked_more(

@@ -30,12 +30,14 @@ class Question:
         metric: Distance.
         asked: The points, prepared, float32 `(n, dim)`.
         nearest: Distance of the nearest row to each, float32 `(n,)`.
+        rows: Which row that is, int64 `(n,)`.
     """
 
     vectors: Matrix
     metric: Metric
     asked: Matrix
     nearest: Vector
+    rows: npt.NDArray[np.int64]
 
     def places(
         self, index: Any, count: int, reduce: Callable[[Matrix], Matrix]
@@ -61,6 +63,26 @@ class Question:
                 found[i] = equal[0]
         return found
 
+    def places_without_index(self, reduce: Callable[[Matrix], Matrix]) -> npt.NDArray[np.int64]:
+        """At which place the nearest row is where every reduced row is looked at.
+
+        Args:
+            reduce: Turns prepared vectors into those of an index.
+
+        Returns:
+            int64 `(n,)`, from 0.
+        """
+        asked = reduce(self.asked)
+        own = reduce(prepare(self.vectors[self.rows], self.metric))
+        limit = np.square(asked - own).sum(axis=1) * (1 - 1e-5)
+        squares = np.square(asked).sum(axis=1)
+        found = np.zeros(len(asked), np.int64)
+        for at in range(0, len(self.vectors), _BLOCK):
+            block = reduce(prepare(self.vectors[at : at + _BLOCK], self.metric))
+            apart = squares[:, None] + np.square(block).sum(axis=1) - 2 * asked @ block.T
+            found += (apart < limit[:, None]).sum(axis=1)
+        return found
+
 
 def ask_between(vectors: Matrix, metric: Metric, *, seed: int = 0) -> Question:
     """Points three tenths of the way from a row to another one at random, where no row lies.
@@ -74,8 +96,11 @@ def ask_between(vectors: Matrix, metric: Metric, *, seed: int = 0) -> Question:
     first, second = random.integers(0, len(vectors), (2, min(_ASKED, len(vectors))))
     start, end = prepare(vectors[first], metric), prepare(vectors[second], metric)
     asked = prepare(start + _AWAY * (end - start), metric)
-    nearest = np.full(len(asked), np.inf, np.float32)
+    nearest, rows = np.full(len(asked), np.inf, np.float32), np.zeros(len(asked), np.int64)
     for at in range(0, len(vectors), _BLOCK):
-        block = prepare(vectors[at : at + _BLOCK], metric)
-        np.minimum(nearest, distances(asked, block, metric).min(axis=1), out=nearest)
-    return Question(vectors, metric, asked, nearest)
+        table = distances(asked, prepare(vectors[at : at + _BLOCK], metric), metric)
+        best = table.argmin(axis=1)
+        least = table[np.arange(len(table)), best]
+        closer = least < nearest
+        nearest[closer], rows[closer] = least[closer], at + best[closer]
+    return Question(vectors, metric, asked, nearest, rows)

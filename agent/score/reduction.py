@@ -16,7 +16,7 @@ import numpy.typing as npt
 from agent.core.records import Matrix
 
 # Numbers for a row, the fewest that do: multiples of 16, as hnswlib's fast distances want.
-COLUMNS = (64, 128)
+COLUMNS = (64, 96, 128, 192)
 # Shorter embeddings are indexed as they are.
 REDUCED_FROM_DIM = 256
 # Rows that the directions are found from.

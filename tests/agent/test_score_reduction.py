@@ -19,6 +19,7 @@ from agent.score.index import IndexPlan, choose_plan, write_index
 from agent.score.index_check import check_index
 from agent.score.knn import KnnScorer
 from agent.score.mapped import hand_back
+from agent.score.recall import ask_between
 from agent.score.reduction import Reduction, fit_reduction
 from agent.score.scorer import HealthySet, StateError
 
@@ -227,6 +228,55 @@ def test_a_bank_that_no_reduction_fits_is_indexed_whole(large, monkeypatch):
     plan, reduction = choose_plan(noise, "euclidean", 0.99)
     assert reduction is None
     assert plan.usable
+
+
+def test_a_reduction_is_chosen_by_all_rows_and_not_by_some(monkeypatch):
+    """Among more rows more seem near by few numbers: what does for a tenth may not for all."""
+    monkeypatch.setattr(index_module, "_CHOSEN_ON", 300)
+    seen = []
+    ceiling = index_module._ceiling
+    monkeypatch.setattr(
+        index_module, "_ceiling",
+        lambda question, reduction: seen.append((len(question.vectors), reduction.columns))
+        or (0.9 if reduction.columns < 128 else ceiling(question, reduction)),
+    )  # fmt: skip
+    plan, reduction = choose_plan(sounds(1500), "cosine", 0.99)
+    assert seen == [(1500, 64), (1500, 96), (1500, 128)]
+    assert reduction.columns == 128
+    assert plan.usable
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_no_index_does_better_than_every_reduced_row(metric):
+    vectors = sounds(1200)
+    question = ask_between(vectors, metric)
+    ready, places = prepare(vectors, metric), {}
+    for columns in (3, 64):
+        reduction = fit_reduction(ready, columns)
+        places[columns] = question.places_without_index(reduction.apply)
+        reduced, asked = reduction.apply(ready), reduction.apply(question.asked)
+        apart = np.linalg.norm(reduced[None].astype(float) - asked[:, None], axis=2)
+        wanted = (apart < apart[np.arange(len(asked)), question.rows][:, None] * (1 - 1e-4)).sum(1)
+        np.testing.assert_allclose(places[columns], wanted, atol=2)
+    assert (places[64] == 0).mean() > 0.8
+    assert places[3].mean() > places[64].mean() + 3
+
+
+def test_what_few_numbers_lose_is_not_searched_for_by_a_more_thorough_index(tmp_path, monkeypatch):
+    """Each of them would take longer to build than the one before, and none could reach it."""
+    noise = np.random.default_rng(0).normal(size=(3000, DIM)).astype(np.float32)
+    built = []
+    build = index_module.build_index
+    monkeypatch.setattr(
+        index_module, "build_index", lambda *given: built.append(given[2]) or build(*given)
+    )
+    reduction = fit_reduction(noise, 3)
+    made = write_index(
+        tmp_path / "i", noise, "euclidean", IndexPlan(16, 40, 128), reduction=reduction, recall=0.99
+    )
+    assert not made.usable
+    assert made.recall < 0.99
+    assert len(built) == 1
 
 
 def test_an_index_that_falls_short_of_the_whole_bank_is_asked_for_more(tmp_path):
