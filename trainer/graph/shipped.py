@@ -23,8 +23,10 @@ log = logging.getLogger(__name__)
 
 def source_digest(encoder: Encoder, preset: Preset) -> str:
     """Digest of what a graph follows from beside the code: recipe of the encoder and weights."""
+    recipe = preset.encoder.without_weights()
     facts = [
-        preset.encoder.without_weights().model_dump(mode="json"),
+        # Without defaults: a setting that is new, and not used, makes no other graph.
+        {"kind": recipe.kind, **recipe.model_dump(mode="json", exclude_defaults=True)},
         preset.window.seconds,
         preset.training.ensemble,
     ]
