@@ -198,7 +198,8 @@ def _why(log: Path, begin: int, code: int) -> str:
     if code < 0:
         with suppress(ValueError):
             return f"was ended by {signal.Signals(-code).name}"
-    last = next((line for line in reversed(lines) if line.strip()), "")
+    failed = next((line for line in lines if line.startswith("failed: ")), "")
+    last = failed or next((line for line in reversed(lines) if line.strip()), "")
     return f"ended with code {code}: {last.strip()}"
 
 

@@ -23,7 +23,8 @@ from agent.core.errors import ConfigError
 from plant.commands.build import build
 from plant.learn.inputs import gather, unpack
 from plant.learn.schema import load_plant
-from plant.learn.task import read_outcome, tasks_of
+from plant.learn.task import PlantError, read_outcome, tasks_of
+from plant.learn.work import auscult
 
 
 def write_plant(root: Path, machines: list[dict], **more) -> Path:
@@ -141,6 +142,25 @@ def test_another_way_of_learning_is_learnt_anew(plant):
 
     assert read_outcome(task).recipe == task.recipe()
     assert other.recipe() != task.recipe()
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("echo 'auscult: pump: is no folder. Mend it.'", "failed: pump: is no folder. Mend it."),
+        (
+            "echo 'failed: pump: no anomaly'; echo 'verdict: nothing'",
+            "with code 1: failed: pump: no",
+        ),
+        ("kill -9 $$", "was ended by SIGKILL"),
+    ],
+)
+def test_a_command_that_fails_is_told_in_its_own_words(tmp_path, monkeypatch, said, told):
+    monkeypatch.setattr(
+        "plant.learn.work.running", lambda *_: ["sh", "-c", f"{said}; exit 1", "sh"]
+    )
+    with (tmp_path / "log").open("ab") as log, pytest.raises(PlantError, match=told):
+        auscult(("evaluate", "pump"), log, cwd=tmp_path, threads=1)
 
 
 @pytest.mark.slow
