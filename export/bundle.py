@@ -31,7 +31,7 @@ from agent.core.records import Matrix
 from agent.deploy.load import open_bundle
 from agent.deploy.opening import user_log
 from agent.encode.embedding_cache import EmbeddingCache
-from agent.learn.assemble import Material, assemble
+from agent.learn.assemble import Graph, Material, assemble
 from agent.learn.detector import Detector, make_detector, write_files
 from agent.learn.draft import draft_manifest
 from agent.learn.embed import embed
@@ -52,7 +52,8 @@ from export.compare import (
     similarity,
     window_ms,
 )
-from export.framed import write_parts
+from export.framed import keep_proven, write_parts
+from export.lent import Lent, lend
 from export.origin import cutting_of, graph_facts, origin_of
 from trainer.fit.densities import ScikitFitter
 from trainer.graph import storage
@@ -152,6 +153,7 @@ def export_bundle(
     cache: EmbeddingCache | None = None,
     graphs: GraphCache | None = None,
     fits: FitCache | None = None,
+    encoder_from: Path | None = None,
 ) -> Exported:
     """Make a bundle, as `export_run`, and give the comparison too.
 
@@ -169,9 +171,12 @@ def export_bundle(
         cache: Where embeddings are kept.
         graphs: Where graphs are kept.
         fits: Where fits of scorers are kept.
+        encoder_from: A bundle whose INT8 graph is taken as it is, so that both hold the same file;
+            None calibrates one on this machine's sound.
 
     Raises:
         SigningError: The key cannot be used.
+        ExportError: The lent graph is of another encoder.
     """
     console = console or Console(stderr=True)
     key = None if sign is None else load_private(sign)
@@ -197,10 +202,20 @@ def export_bundle(
             update={"licence": licence_of(preset.encoder)}
         )
         target = folder / ENCODER
-        quantized = _quantize(
-            graph, target, windows.waveforms, info, preset, precision, encoder.columns, progress
-        )
-        exported = info.model_copy(update={"precision": "int8" if quantized else "float32"})
+        lent: Lent | None = None
+        quantized: Quantized | None = None
+        if encoder_from is not None:
+            lent = lend(encoder_from, folder, info)
+        else:
+            quantized = _quantize(
+                graph, target, windows.waveforms, info, preset, precision, encoder.columns, progress
+            )
+        int8 = lent is not None or quantized is not None
+        exported = info.model_copy(update={"precision": "int8" if int8 else "float32"})
+
+        def facts_of(comparison: Comparison) -> Graph:
+            own = graph_facts(encoder, preset, comparison, quantized)
+            return own if lent is None else lent.facts(own)
 
         embedder = partial(embed, cache=cache)
 
@@ -212,7 +227,7 @@ def export_bundle(
             )  # fmt: skip
 
         plain = detector(graph.path, info)
-        final = plain if quantized is None else detector(target, exported)
+        final = detector(target, exported) if int8 else plain
         refuse_apart(final.apart, record.hygiene, record.machine)
         mean, least = similarity(plain.vectors, final.vectors, encoder.columns)
         one = windows.waveforms[:1]
@@ -224,16 +239,21 @@ def export_bundle(
             cosine_min=least,
             torch_cosine_min=torch_cosine,
             float_ms=float_ms,
-            ms=window_ms(target, exported, one) if quantized else float_ms,
+            ms=window_ms(target, exported, one) if int8 else float_ms,
         )
-        if quantized:
+        if lent is not None:
+            lent.refuse(comparison, preset.quantization)
+        elif quantized:
             refuse_cosine(comparison, preset.quantization)
         task = progress.add_task("dividing the graph for overlapping windows", total=1)
-        write_parts(encoder, target, exported, windows.waveforms, graph.frames)
+        if lent is not None:
+            keep_proven(target, exported, windows.waveforms)
+        else:
+            write_parts(encoder, target, exported, windows.waveforms, graph.frames)
         progress.advance(task)
         done = assemble(
             folder, material, origin,
-            graph_facts(encoder, preset, comparison, quantized),
+            facts_of(comparison),
             final, plain,
             faulty=faulty_windows(machine, cutting, progress) if test else None,
             sound=sound, machine_name=machine_name, counter=counter, progress=progress,
@@ -242,7 +262,7 @@ def export_bundle(
         manifest = done.manifest
         if test:
             plain_folder = None
-            if quantized is not None:
+            if int8:
                 plain_folder = Path(work) / "plain"
                 plain_folder.mkdir()
                 storage.copy(graph.path, plain_folder / ENCODER)
@@ -257,9 +277,9 @@ def export_bundle(
             change = compare_tests(folder, plain_folder, machine, record, progress, cache)
             if change is not None:
                 comparison = replace(comparison, test=change)
-                if quantized:
+                if int8:
                     refuse_hmean(change, preset.quantization)
-                facts = graph_facts(encoder, preset, comparison, quantized)
+                facts = facts_of(comparison)
                 manifest = seal(
                     folder, manifest.model_copy(update={"quantization": facts.quantization})
                 )

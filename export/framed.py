@@ -58,6 +58,23 @@ def write_parts(
     if (frames or partial(export_frames, encoder))(places[0]) is None:
         return False
     storage.save(_body(model), places[1])
+    return keep_proven(graph, info, windows)
+
+
+def keep_proven(graph: Path, info: EncoderInfo, windows: Matrix) -> bool:
+    """Keep the two parts beside a graph if they give what it gives, else remove them.
+
+    Args:
+        graph: The whole graph; its parts lie beside it, or there is nothing to do.
+        info: What it takes and gives.
+        windows: Real windows, float32 `(n, window_samples)`.
+
+    Returns:
+        Whether they are there.
+    """
+    places = [graph.with_name(name) for name in (FRAMES, BODY)]
+    if not all(place.exists() for place in places):
+        return False
     least = _least_cosine(graph, info, windows)
     if least < LEAST_COSINE:
         log.warning(

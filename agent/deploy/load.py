@@ -19,6 +19,7 @@ from agent.bundle.manifest import (
     BODY,
     DRIFT,
     ENCODER,
+    ENCODER_DATA,
     FAULTS,
     FRAMES,
     GATE,
@@ -136,14 +137,17 @@ def encoder_of(
         cache=cache,
         framed={FRAMES, BODY} <= set(manifest.files) if framed is None else framed,
         shown=None if shown is None else shown / graph,
-        digest=_graphs_digest(manifest),
+        digests=_graph_digests(manifest),
     )
 
 
-def _graphs_digest(manifest: Manifest) -> str:
-    """Digest of all graphs of a bundle together, with the files beside them."""
-    graphs = sorted((name, one.sha256) for name, one in manifest.files.items() if ".onnx" in name)
-    return sha256(repr(graphs).encode()).hexdigest()
+def _graph_digests(manifest: Manifest) -> dict[str, str]:
+    """Digest of each graph of a bundle by its name, that of the file beside it included."""
+    found = {name: one.sha256 for name, one in manifest.files.items() if name.endswith(".onnx")}
+    if ENCODER in found and ENCODER_DATA in manifest.files:
+        both = found[ENCODER] + manifest.files[ENCODER_DATA].sha256
+        found[ENCODER] = sha256(both.encode()).hexdigest()
+    return found
 
 
 def open_bundle(path: Path, *, threads: int | None = None) -> Bundle:

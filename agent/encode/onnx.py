@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,8 @@ class OnnxEncoder:
         framed: Whether the graph lies there in two parts as well, for windows that overlap.
         shown: The graph's file as messages name it; `path` when None. The one at `path` is only
             read by `start`.
-        digest: Of the graph's files together; encoders of the same share sessions. None shares
-            none.
+        digests: Of each graph's files by its name; encoders share the sessions of those that are
+            the same. Of one that isn't named no session is shared.
     """
 
     def __init__(
@@ -53,9 +54,9 @@ class OnnxEncoder:
         cache: Path | None = None,
         framed: bool = False,
         shown: Path | None = None,
-        digest: str | None = None,
+        digests: Mapping[str, str] | None = None,
     ) -> None:
-        self._digest = digest
+        self._digests = digests or {}
         self.path = shown or path
         self._file = path
         self._info = info
@@ -105,8 +106,9 @@ class OnnxEncoder:
 
     def _open(self, name: str) -> Any:
         """A session with a graph: another encoder's of the same files, run the same way."""
-        how = (name, self._digest, self._threads, self._how.model_dump_json(), self._cache)
-        return session_of(how if self._digest else None, lambda: self._make(name))
+        digest = self._digests.get(name)
+        how = (digest, self._threads, self._how.model_dump_json(), self._cache)
+        return session_of(how if digest else None, lambda: self._make(name))
 
     def _make(self, name: str) -> Any:
         path = self.path.with_name(name)

@@ -35,16 +35,17 @@ class HopPace:
         calm_hops: So many of them make the calm step.
         lockstep: The sound waits for the decision on each window (recordings played as fast as
             they go), so that what comes of it is what would come at real time.
+        trigger: Calls for a closer look; one of its own when None.
     """
 
     def __init__(
         self, rate: int, window_samples: int, hop_samples: int, calm_hops: int,
-        *, lockstep: bool = False,
+        *, lockstep: bool = False, trigger: LevelTrigger | None = None,
     ) -> None:  # fmt: skip
         self._rate, self._window = rate, window_samples
         self._hop, self._calm = hop_samples, hop_samples * calm_hops
         self._hold = round(_HOLD_LENGTHS * window_samples)
-        self._trigger = LevelTrigger(rate)
+        self._trigger = LevelTrigger(rate) if trigger is None else trigger
         self._changed = threading.Condition()
         self._heard = 0  # samples of the stream
         self._called_until = 0

@@ -68,10 +68,23 @@ class LevelTrigger:
         whole = self._held - self._held % size
         self._pieces, self._held = [joined[whole:]], self._held - whole
         frames = joined[:whole].reshape(-1, size)
-        calls = [self._see(measures) for measures in _measures(self._bands, frames)]
+        calls = [self.calls(measures) for measures in _measures(self._bands, frames)]
         return any(calls)
 
-    def _see(self, measures: Floats) -> bool:
+    @property
+    def frame_samples(self) -> int:
+        """Samples of a half second."""
+        return self._bands.frame_samples
+
+    def calls(self, measures: Floats) -> bool:
+        """Take what was measured of the next half second.
+
+        Args:
+            measures: Band levels and sharpest edge, dB, shape `(BANDS + 1,)`.
+
+        Returns:
+            Whether it calls for a closer look.
+        """
         if not np.isfinite(measures).all():
             return False  # the window that holds it says what is wrong
         mean = self._mean

@@ -30,6 +30,13 @@ if TYPE_CHECKING:
 )
 @click.option("--float", "as_float", is_flag=True, help="Keep float32: no quantization.")
 @click.option(
+    "--encoder-from",
+    metavar="BUNDLE",
+    type=click.Path(path_type=Path),
+    help="Take the INT8 graph of this bundle, exported of the same preset for another machine: a "
+    "device that has both holds it once. Refused where it embeds this machine's sound otherwise.",
+)
+@click.option(
     "--test/--no-test",
     default=True,
     show_default=True,
@@ -75,6 +82,7 @@ def export(
     out: Path,
     data: Path | None,
     as_float: bool,
+    encoder_from: Path | None,
     test: bool,
     key: Path | None,
     machine: str | None,
@@ -104,6 +112,8 @@ def export(
     from export.fits import judge_fit
     from trainer.graph.graph_cache import GraphCache
 
+    if as_float and encoder_from is not None:
+        raise click.UsageError("give either --float or --encoder-from")
     console = Console()
     profile = None if device_path is None else read_profile(device_path)
     done = export_bundle(
@@ -120,6 +130,7 @@ def export(
         cache=EmbeddingCache.of_user(),
         graphs=GraphCache.of_user(),
         fits=FitCache.of_user(),
+        encoder_from=encoder_from,
     )
     manifest = done.manifest
     limit, rehearsal, tell = manifest.threshold, done.rehearsal, console.print

@@ -128,7 +128,7 @@ def sessions(monkeypatch):
 
 def test_encoders_of_the_same_graph_share_a_session_and_outlive_each_other(graph, monkeypatch):
     made = sessions(monkeypatch)
-    one, other = (OnnxEncoder(graph, info(), digest="a") for _ in range(2))
+    one, other = (OnnxEncoder(graph, info(), digests={graph.name: "a"}) for _ in range(2))
     one.start()
     other.start()
     assert len(made) == 1
@@ -143,13 +143,20 @@ def test_encoders_of_the_same_graph_share_a_session_and_outlive_each_other(graph
 
 
 @pytest.mark.parametrize(
-    "other", [{"digest": "b"}, {"digest": None}, {"inference": InferenceConfig(arena=False)}]
+    "other",
+    [{"digest": "b"}, {"digest": None}, {"inference": InferenceConfig(arena=False)}],
 )
 def test_another_graph_or_another_way_of_running_it_has_a_session_of_its_own(
     graph, monkeypatch, other
 ):
     made = sessions(monkeypatch)
-    both = [OnnxEncoder(graph, info(), **{"digest": "a", **how}) for how in ({}, other)]
+
+    def encoder(digest="a", **how):
+        return OnnxEncoder(
+            graph, info(), digests=None if digest is None else {graph.name: digest}, **how
+        )
+
+    both = [encoder(), encoder(**other)]
     for one in both:
         one.start()
     assert len(made) == 2
@@ -162,6 +169,6 @@ def test_no_more_windows_run_at_once_than_cores_over_all_encoders(graph, monkeyp
     turns, asked = encoding.turns, []
     monkeypatch.setattr(encoding, "turns", lambda count: asked.append(turns(count)) or asked[-1])
     for digest in ("a", "b"):
-        OnnxEncoder(graph, info(), digest=digest)
+        OnnxEncoder(graph, info(), digests={graph.name: digest})
     assert len(asked) == 2
     assert asked[0] is asked[1]
