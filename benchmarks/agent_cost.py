@@ -17,8 +17,8 @@ set, of which `own` is what no other process shares; `delay` is the time from a 
 score at the broker, median and 99 %.
 
 A bundle of a real machine takes noise for an alarm, so name healthy sound of it too, at the
-encoder's rate. Several bundles and sounds go to the machines in turn. Without --bundle the encoder is mn04 with random weights in INT8, whose costs are
-the real one's.
+encoder's rate. Several bundles and sounds go to the machines in turn. Without --bundle the encoder
+is mn04 with random weights in INT8, whose costs are the real one's.
 """
 
 from __future__ import annotations
