@@ -141,6 +141,7 @@ class Listeners:
             ),
             plant=self._plant.get(machine.name),
             commission=self._commissions.get(machine.name),
+            number=[one.name for one in self._config.machines].index(machine.name),
         )
 
     def begin_anew(self, name: str, bundle: Bundle | None) -> None:

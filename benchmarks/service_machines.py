@@ -123,7 +123,9 @@ def _service(
     rng = np.random.default_rng([seed, 0x5F])
     parts, held = [], 0.0
     while held < 3600 * hours:
-        seconds = float(rng.uniform(60, 400))
+        # Whole stretches of 5 s: the transform of a length with large prime factors takes ten times
+        # as long.
+        seconds = 5.0 * round(float(rng.uniform(12, 80)))
         parts.append(render_healthy(seconds, rng))
         held += seconds
     healthy = joined(parts)

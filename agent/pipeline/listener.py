@@ -46,12 +46,14 @@ class Cut:
         window_samples: Length of a window.
         hop_samples: From one's beginning to the next one's.
         following: How it is followed what the machine does; None for not at all.
+        first_samples: So much later than the sound the first one begins.
     """
 
     rate: int
     window_samples: int
     hop_samples: int
     following: Following | None = None
+    first_samples: int = 0
 
 
 class Listener(ABC):
@@ -217,8 +219,9 @@ class Listener(ABC):
         cut = self._cut()
         pace = self._pace
         rolling = RollingWindow(
-            cut.window_samples, cut.hop_samples, cut.rate, None if pace is None else pace.due
-        )
+            cut.window_samples, cut.hop_samples, cut.rate, None if pace is None else pace.due,
+            first=cut.first_samples,
+        )  # fmt: skip
         seconds = cut.window_samples / cut.rate
         windows = RunningWindows(rolling, Edges(seconds, self._edges), cut.following)
         try:

@@ -54,6 +54,22 @@ _SAY_SO = (
 _OF_MICROPHONE = frozenset(
     {Validity.OUT_OF_RANGE, Validity.TOO_QUIET, Validity.SILENT, Validity.CLIPPED}
 )
+# Sound comes in blocks of so much, seconds: a window that ends within one waits for the rest of it.
+_BLOCK_SECONDS = 0.25
+
+
+def first_seconds(number: int, hop_seconds: float) -> float:
+    """How much later than its sound a machine's first window begins, seconds.
+
+    Channels of one device come in the same blocks, and machines of one agent begin together: their
+    windows, all due at once, would wait for each other each hop anew.
+
+    Args:
+        number: Of the machine on its device.
+        hop_seconds: Step between its windows.
+    """
+    places = max(1, int(hop_seconds / _BLOCK_SECONDS + 1e-6))
+    return _BLOCK_SECONDS * (number % places)
 
 
 class Pipeline(Listener):
@@ -70,6 +86,7 @@ class Pipeline(Listener):
         taps: Listen in.
         plant: What the plant says of it; None when it says nothing.
         commission: Its commissioning; None for none.
+        number: Among the device's machines, whose windows shall not all end at the same moment.
     """
 
     def __init__(
@@ -84,12 +101,14 @@ class Pipeline(Listener):
         observers: Sequence[PipelineObserver] = (),
         plant: PlantSignal | None = None,
         commission: Commission | None = None,
+        number: int = 0,
     ) -> None:
         super().__init__(config, source, told, on_end, observers)
         self._judge = WindowScorer(config.name, bundle)
         self._judge.foreign = ForeignEar(config.name, config.foreign)
         self._terms: MachineSettings | None = None
         self._plant = plant
+        self._number = number
         self.commission = commission
         self._shadow: ShadowAlarm | None = None  # while it is commissioned
         self._microphone: MicrophoneLearner | None = None  # likewise
@@ -295,7 +314,12 @@ class Pipeline(Listener):
                 following, offset_db=hearing.offset_db,
                 bands_db=offsets_at(hearing.points, self._frame_hertz) if hearing.points else (),
             )  # fmt: skip
-        return Cut(encoder.sample_rate, encoder.window_samples, terms.hop_samples, following)
+        # Of a recording the windows stay where they are in it.
+        later = first_seconds(self._number, terms.hop_seconds) if self.live else 0.0
+        return Cut(
+            encoder.sample_rate, encoder.window_samples, terms.hop_samples, following,
+            round(later * encoder.sample_rate),
+        )  # fmt: skip
 
     @property
     def promise(self) -> tuple[tuple[str, ...], str]:

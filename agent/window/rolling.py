@@ -51,6 +51,7 @@ class RollingWindow:
         hop_samples: Step between the starts of windows, samples; may exceed the window.
         rate: Samples a second that blocks must have.
         pace: Says which places of this grid become windows; None for all.
+        first: Samples of a stream, and of what follows a gap, before the first window begins.
 
     Raises:
         ValueError: A number is not positive.
@@ -62,6 +63,8 @@ class RollingWindow:
         hop_samples: int,
         rate: int,
         pace: Pace | None = None,
+        *,
+        first: int = 0,
     ) -> None:
         if min(window_samples, hop_samples, rate) < 1:
             raise ValueError(
@@ -76,14 +79,15 @@ class RollingWindow:
         self.pieces: list[Samples] = []
         self.anchors: list[_Anchor] = []
         self._held = 0  # samples in the pieces
-        self._next = 0  # where the next window starts among them; beyond them when hop > window
+        self._skipped = first
+        self._next = first  # where the next window starts among them; beyond them when hop > window
 
     def push(self, block: AudioBlock) -> Iterator[Window]:
         """Take a block, and give the windows it completes.
 
         The block is taken in at once, whether or not the iterator is then used. A block marked
-        `gap_before` drops what was held: the next window begins with that block, so that no window
-        spans lost sound; the index counts on.
+        `gap_before` drops what was held: the next window begins with that block (`first` later), so
+        that no window spans lost sound; the index counts on.
 
         Returns:
             The windows completed, in order, each judged by `assess` and with samples of its own.
@@ -124,7 +128,7 @@ class RollingWindow:
     def _restart(self) -> None:
         self._first += self._held
         self.pieces, self.anchors = [], []
-        self._held = self._next = 0
+        self._held, self._next = 0, self._skipped
 
     def _append(self, block: AudioBlock) -> None:
         samples = np.array(block.samples, dtype=np.float32)  # the source may reuse its buffer

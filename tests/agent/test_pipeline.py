@@ -71,7 +71,7 @@ def machine(tiny_bundle, **config):
     )
 
 
-def finish(pipeline, seconds=20):
+def finish(pipeline, seconds=120):
     pipeline.start()
     deadline = time.monotonic() + seconds
     while not pipeline.ended and time.monotonic() < deadline:
@@ -146,6 +146,25 @@ def test_no_window_spans_a_gap(tiny_bundle, bundle):
     finish(Pipeline(machine(tiny_bundle, hop_seconds=0.5), bundle, feed, to(listener)))
     starts = [decision.score.window.monotonic for decision in listener.decisions]
     assert starts == [0, 0.5, 1.5, 2, 2.5, 3]
+
+
+@pytest.mark.parametrize(
+    ("number", "live", "starts"),
+    [
+        (0, True, [0, 1, 2, 3]),
+        (1, True, [0.25, 1.25, 2.25]),
+        (3, True, [0.75, 1.75, 2.75]),
+        (4, True, [0, 1, 2, 3]),
+        (3, False, [0, 1, 2, 3]),  # a recording's windows stay where they are in it
+    ],
+)
+def test_machines_of_one_device_have_their_windows_one_after_the_other(
+    tiny_bundle, bundle, number, live, starts
+):
+    listener, feed = Listener(), Feed(blocks(tone(4)), live=live)
+    config = machine(tiny_bundle, hop=1.0)
+    finish(Pipeline(config, bundle, feed, to(listener), number=number))
+    assert [decision.score.window.monotonic for decision in listener.decisions] == starts
 
 
 def test_live_sound_drops_the_oldest_windows_and_counts_them(tiny_bundle, bundle):

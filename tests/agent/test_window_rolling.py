@@ -163,3 +163,13 @@ def test_places_that_the_pace_leaves_out_cost_nothing_and_do_not_count():
     for window in got:
         np.testing.assert_array_equal(window.samples, samples[window.position :][:100])
         assert window.monotonic == pytest.approx(50.0 + window.position / RATE)
+
+
+def test_the_first_window_of_a_stream_and_after_a_gap_begins_so_much_later():
+    sound = noise(900)
+    rolling = RollingWindow(100, 50, RATE, first=25)
+    got = windows_of(rolling, blocks_of(sound, [90] * 10, gaps={5}))
+    starts = [round((window.monotonic - 50.0) * RATE) for window in got]
+    assert starts == [*range(25, 351, 50), *range(475, 801, 50)]
+    for start, window in zip(starts, got, strict=True):
+        np.testing.assert_array_equal(window.samples, sound[start : start + 100])
