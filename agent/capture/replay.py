@@ -150,7 +150,9 @@ class Replay:
         step = max(1, round(_BLOCK_SECONDS * stored))
         resampler = soxr.ResampleStream(stored, self._rate, 1, dtype="float32", quality="HQ")
         channels = ChannelWatch(stored)
-        for frames in read_frames(file, channel=self._config.channel):
+        # At real time a piece lies in memory for as long as it lasts.
+        most = info.channels * step * (1 if self.live else 16)
+        for frames in read_frames(file, channel=self._config.channel, most=most):
             block = mix(frames)
             for start in range(0, len(block), step):
                 faults = channels.push(frames[start : start + step])

@@ -53,6 +53,9 @@ def run(config_path: Path, jsonl: Path | None, log_level: str, *, check: bool) -
     from agent.config.agent import load_config
     from agent.config.publish import JsonlConfig
     from agent.core.logs import start_logging
+    from agent.core.memory import few_arenas
+
+    few_arenas()  # before libraries start threads
     from agent.service import Agent
 
     start_logging(log_level)

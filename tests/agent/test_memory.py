@@ -1,4 +1,4 @@
-"""What was freed is given back to the system."""
+"""What was freed is given back to the system, and threads share what is kept."""
 
 from __future__ import annotations
 
@@ -44,3 +44,48 @@ def test_a_c_library_without_it_is_left_alone(monkeypatch):
         assert memory.malloc_trim() is None
     finally:
         memory.malloc_trim.cache_clear()
+
+
+ARENAS = """
+import ctypes, sys, threading
+from agent.core.memory import few_arenas
+
+if sys.argv[2] == "few":
+    assert few_arenas()
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+libc.fopen.restype, libc.fopen.argtypes = ctypes.c_void_p, [ctypes.c_char_p, ctypes.c_char_p]
+libc.malloc_info.argtypes = [ctypes.c_int, ctypes.c_void_p]
+libc.fclose.argtypes = [ctypes.c_void_p]
+meet = threading.Barrier(7)
+
+def work():
+    libc.malloc(1000)
+    meet.wait()
+    meet.wait()
+
+threads = [threading.Thread(target=work) for _ in range(6)]
+for one in threads:
+    one.start()
+meet.wait()  # all of them have asked for memory, and none has ended
+file = libc.fopen(sys.argv[1].encode(), b"w")
+libc.malloc_info(0, file)
+libc.fclose(file)
+meet.wait()
+"""
+
+
+@pytest.mark.parametrize(("how", "most"), [("few", 2), ("usual", 7)])
+def test_threads_share_few_arenas(tmp_path, monkeypatch, how, most):
+    if not hasattr(ctypes.CDLL(None), "malloc_info"):
+        pytest.skip("this C library has no arenas to tell of")
+    monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
+    told = tmp_path / "arenas.xml"
+    subprocess.run([sys.executable, "-c", ARENAS, told, how], check=True, timeout=60)
+    found = told.read_text().count("<heap nr=")
+    assert found == 2 if how == "few" else 2 < found <= most
+
+
+def test_who_sets_the_arenas_in_the_environment_is_obeyed(monkeypatch):
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "1")
+    assert not memory.few_arenas()
