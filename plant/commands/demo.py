@@ -22,11 +22,20 @@ from agent.commands.options import json_option
     "machines",
     multiple=True,
     metavar="NAME=FOLDER",
-    help="A machine, and its folder with normal/; give three. [default: made sound]",
+    help="A machine and its folder, with normal/ or healthy recordings; three. [default: made]",
+)
+@click.option(
+    "--recordings",
+    type=click.IntRange(min=8),
+    default=16,
+    show_default=True,
+    help="Of each machine's recordings so many are taken: all of them may take hours.",
 )
 @click.option("--stay", is_flag=True, help="Leave all of it running, page included, until Ctrl-C.")
 @json_option("What happened,")
-def demo(out: Path, machines: tuple[str, ...], json_path: Path | None, *, stay: bool) -> None:
+def demo(
+    out: Path, machines: tuple[str, ...], recordings: int, json_path: Path | None, *, stay: bool
+) -> None:
     """Learn three machines, roll their bundles out to three devices, kill one, put a bad one back.
 
     Needs no root, microphone or download; the broker is mosquitto where it is installed. Every
@@ -39,7 +48,7 @@ def demo(out: Path, machines: tuple[str, ...], json_path: Path | None, *, stay: 
     from agent.core.storage import write_json
     from plant.demo.scene import Scene
     from plant.demo.show import Show
-    from plant.demo.sound import write_machines
+    from plant.demo.sound import gather, write_machines
     from plant.learn.task import PlantError
 
     if out.exists():
@@ -54,7 +63,8 @@ def demo(out: Path, machines: tuple[str, ...], json_path: Path | None, *, stay: 
     done = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
-        told = Show(scene, found or write_machines(root / "sound"), click.echo).run()
+        data = gather(root / "sound", found, recordings) if found else None
+        told = Show(scene, data or write_machines(root / "sound"), click.echo).run()
         if json_path is not None:
             write_json(json_path, {name: one for name, one in told.items() if name != "password"})
         if stay:

@@ -15,7 +15,10 @@ from pathlib import Path
 import yaml
 
 from agent.core.child import running
+from plant.learn.schema import load_plant
 from plant.learn.task import PlantError
+from plant.rollout.fleet import Fleet
+from plant.rollout.wire import RolloutWire
 
 MOSQUITTO = "mosquitto"
 _BROKER_SECONDS = 15.0
@@ -44,6 +47,9 @@ class Scene:
         self.page_port = free_port()
         #: Whether the broker speaks MQTT 5, which `auscult plant serve` takes.
         self.modern = True
+        #: What the devices say, from `listen` on.
+        self.fleet = Fleet()
+        self._wire: RolloutWire | None = None
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def auscult(self, *words: object, stdin: str | None = None) -> tuple[int, str]:
@@ -75,8 +81,21 @@ class Scene:
         """Whether a process still runs."""
         return self._processes[name].poll() is None
 
+    def listen(self) -> None:
+        """Hear what the devices say of themselves.
+
+        Raises:
+            DeliveryError: The broker is not there.
+        """
+        broker = load_plant(self.file).broker
+        assert broker is not None
+        self._wire = RolloutWire(broker, self.fleet)
+        self._wire.start(wait_seconds=_BROKER_SECONDS)
+
     def stop(self) -> None:
         """End all processes, the broker last. Idempotent."""
+        if self._wire is not None:
+            self._wire.stop()
         for name in reversed(list(self._processes)):
             process = self._processes.pop(name)
             process.terminate()

@@ -46,6 +46,7 @@ class Show:
         self._act("Learn all machines")
         self._command("plant", "build", scene.file)
         self._act(f"A broker ({scene.begin_broker()}), three devices without bundles, the services")
+        scene.listen()
         password = scene.add_user() if scene.modern else ""
         if scene.modern:
             scene.begin("serve", "plant", "serve", scene.file)
@@ -73,8 +74,6 @@ class Show:
         self._require(third.state == "put back", "the bad rollout", third)
         self.say(f"  put back: {third.why}")
         found = self._back(second)
-        self._act("Who runs what")
-        self.say(self._command("plant", "inventory", scene.file))
         seconds = round(time.monotonic() - self.began)
         self.say(f"done in {seconds} s; all of it is in {scene.root}")
         return {
@@ -107,7 +106,7 @@ class Show:
             if self._listening() >= len(self.machines):
                 break
             self._alive(deadline)
-            time.sleep(1)
+            time.sleep(0.2)
         said = self._command("plant", "offer", self.scene.file, *words)
         lines = [line for line in said.splitlines() if "\t" in line]
         if len(lines) != machines:
@@ -117,13 +116,7 @@ class Show:
 
     def _listening(self) -> int:
         """Machines whose agents have said that they take offers."""
-        listed = self.scene.root / "inventory.json"
-        self.scene.auscult("plant", "inventory", self.scene.file, "--json", listed)
-        try:
-            machines = json.loads(listed.read_text())["machines"]
-        except (OSError, ValueError, KeyError):
-            return 0
-        return sum(bool(one["online"]) for one in machines)
+        return sum(one.online for one in self.scene.fleet.machines().values())
 
     def _alive(self, deadline: float) -> None:
         for name in ("broker", "rollout", *(f"line-{n + 1}" for n in range(len(self.machines)))):
@@ -194,14 +187,14 @@ class Show:
         return root / "bad" / "machines" / name / f"{name}.bundle"
 
     def _back(self, before: Rollout) -> list[dict[str, Any]]:
-        """Wait until every device runs what it ran before."""
+        """Wait until every device runs what it ran before, and list that."""
         wanted = {one.device: one.digest for one in before.targets}
         deadline = time.monotonic() + _WAIT_SECONDS
         listed = self.scene.root / "inventory.json"
-        while True:
-            self._listening()
-            machines: list[dict[str, Any]] = json.loads(listed.read_text())["machines"]
-            if {one["device"]: one["bundle"] for one in machines} == wanted:
-                return machines
+        while {one.device: one.digest for one in self.scene.fleet.machines().values()} != wanted:
             self._alive(deadline)
-            time.sleep(1)
+            time.sleep(0.2)
+        self._act("Who runs what")
+        self.say(self._command("plant", "inventory", self.scene.file, "--json", listed))
+        machines: list[dict[str, Any]] = json.loads(listed.read_text())["machines"]
+        return machines

@@ -1,12 +1,16 @@
-"""Made sound of three machines, for a demo without recordings."""
+"""Recordings of three machines: made sound, or some of those that a plant has."""
 
 from __future__ import annotations
 
 import wave
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
+from agent.capture.files import is_audio
+from plant.learn.task import PlantError
 
 _RATE = 16_000
 _SECONDS = 12
@@ -31,6 +35,34 @@ def write_machines(folder: Path) -> dict[str, Path]:
         place.mkdir(parents=True)
         for n in range(_RECORDINGS):
             _write(place / f"{n:02}.wav", _machine(hertz, 100 * seed + n))
+    return found
+
+
+def gather(folder: Path, machines: Mapping[str, Path], most: int) -> dict[str, Path]:
+    """Some recordings of each machine in a folder with `normal/`, linked: a demo learns in seconds.
+
+    Args:
+        folder: Where to.
+        machines: By name, a folder with `normal/`, or with the recordings of the healthy machine.
+        most: So many of each, spread over all of them.
+
+    Returns:
+        By machine, its folder.
+
+    Raises:
+        PlantError: One has no recordings.
+    """
+    found = {}
+    for name, place in machines.items():
+        normal = place / "normal" if (place / "normal").is_dir() else place
+        files = sorted(path for path in normal.rglob("*") if path.is_file() and is_audio(path))
+        if not files:
+            raise PlantError("has no recordings", where=normal, remedy="Name another folder.")
+        found[name] = folder / name
+        (found[name] / "normal").mkdir(parents=True)
+        for n in range(min(most, len(files))):
+            path = files[n * len(files) // min(most, len(files))]
+            (found[name] / "normal" / f"{n:03}-{path.name}").symlink_to(path.absolute())
     return found
 
 

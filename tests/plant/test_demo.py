@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from plant.commands.demo import demo
-from plant.demo.sound import MACHINES, write_machines
+from plant.demo.sound import MACHINES, gather, write_machines
+from plant.learn.task import PlantError
 
 
 @pytest.mark.slow
@@ -63,3 +64,22 @@ def test_made_sound_is_of_three_machines_whose_recordings_differ(tmp_path):
     assert len(found) == 3
     sounds = [path.read_bytes() for folder in found.values() for path in folder.rglob("*.wav")]
     assert len(sounds) == len(set(sounds)) == 36
+
+
+@pytest.mark.shared
+def test_some_of_a_machines_real_recordings_are_taken_spread_over_all(tmp_path, shared):
+    data = {"motor": shared / "data/motors/class0", "fan": shared / "data/mimii_fan00"}
+    found = gather(tmp_path, data, 16)
+
+    names = {one: sorted((found[one] / "normal").iterdir()) for one in found}
+    assert [len(one) for one in names.values()] == [16, 10]
+    originals = sorted(path.name for path in data["motor"].iterdir())
+    places = [originals.index(path.name[4:]) for path in names["motor"]]
+    assert places == sorted(set(places))
+    assert places[-1] - places[0] > 0.8 * len(originals)
+
+
+def test_a_machine_without_recordings_is_named(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(PlantError, match="has no recordings"):
+        gather(tmp_path / "x", {"pump": tmp_path / "empty"}, 16)
