@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from agent.capture.files import is_audio
 from plant.learn.task import PlantError
 
 _RATE = 16_000
 _SECONDS = 12
 _RECORDINGS = 12
+_AUDIO = frozenset({".wav", ".flac", ".ogg", ".aiff", ".aif", ".mp3", ".m4a", ".opus"})
 #: By machine, the frequency that it turns at, Hz.
 MACHINES = {"fan": 24.0, "gearbox": 41.0, "pump": 49.0}
 
@@ -55,7 +55,7 @@ def gather(folder: Path, machines: Mapping[str, Path], most: int) -> dict[str, P
     found = {}
     for name, place in machines.items():
         normal = place / "normal" if (place / "normal").is_dir() else place
-        files = sorted(path for path in normal.rglob("*") if path.is_file() and is_audio(path))
+        files = sorted(path for path in normal.rglob("*") if path.suffix.lower() in _AUDIO)
         if not files:
             raise PlantError("has no recordings", where=normal, remedy="Name another folder.")
         found[name] = folder / name

@@ -22,6 +22,7 @@ from plant.store.tables import (
     STATES,
     Moment,
 )
+from plant.store.trend import merged, point
 
 Row: TypeAlias = dict[str, Any]
 # A machine whose device is offline: nobody says that it is well. Worse than a doubtful microphone.
@@ -38,7 +39,8 @@ class Wanted:
     Attributes:
         text: Part of a device's or machine's name; empty for any.
         devices: Their devices; None for all.
-        state: `any`, `alarm` (an alarm or alert stands), `sensor`, `drift`, `offline`.
+        state: `any`, `alarm` (an alarm or alert stands), `unseen` (not acknowledged) and `shelved`
+            of these, `sensor`, `drift`, `offline`.
         limit: At most so many.
         offset: After so many.
     """
@@ -102,16 +104,22 @@ class Reader:
 
     def machines(self, wanted: Wanted) -> tuple[list[Row], int]:
         """Machines, the worst first, and how many there are in all."""
+        order = (
+            self._worst.desc(), sa.func.coalesce(MACHINES.c.latest, -1e9).desc(),
+            MACHINES.c.device, MACHINES.c.name,
+        )  # fmt: skip
+        return self._page(wanted, order)
+
+    def _page(
+        self, wanted: Wanted, order: Sequence[sa.ColumnElement[Any]]
+    ) -> tuple[list[Row], int]:
         conditions = _conditions(wanted)
         query = (
             self._machines.where(*conditions)
-            .order_by(
-                self._worst.desc(), sa.func.coalesce(MACHINES.c.latest, -1e9).desc(),
-                MACHINES.c.device, MACHINES.c.name,
-            )
+            .order_by(*order)
             .limit(wanted.limit)
             .offset(wanted.offset)
-        )  # fmt: skip
+        )
         number = (
             sa.select(sa.func.count())
             .select_from(MACHINES.join(DEVICES, DEVICES.c.name == MACHINES.c.device))
@@ -164,10 +172,15 @@ class Reader:
             )
             return [self._machine(row) for row in rows]
 
-    def inbox(self, devices: Sequence[str] | None = None) -> list[Row]:
-        """Machines with an alarm or alert that is not over, the worst first."""
-        wanted = Wanted(devices=devices, state="alarm", limit=_MOST_POINTS)
-        return self.machines(wanted)[0]
+    def inbox(self, wanted: Wanted) -> tuple[list[Row], int]:
+        """Machines with an alarm or alert that is not over, and how many there are in all.
+
+        The worst first, of equals the latest.
+        """
+        order = (
+            MACHINES.c.rank.desc(), MACHINES.c.since.desc(), MACHINES.c.device, MACHINES.c.name,
+        )  # fmt: skip
+        return self._page(wanted, order)
 
     def counts(self) -> dict[str, int]:
         """How many machines there are, and how many stand how."""
@@ -259,8 +272,8 @@ class Reader:
             .order_by(SCORES.c.start)
         )  # fmt: skip
         with self._database.reading() as connection:
-            rows = [_point(row) for row in connection.execute(query)]
-        return rows if merge == 1 else _merged(rows, step * merge)
+            rows = [point(row) for row in connection.execute(query)]
+        return rows if merge == 1 else merged(rows, step * merge)
 
     def commands(self, *, device: str = "", machine: str = "", limit: int = 50) -> list[Row]:
         """Commands that were given, the latest first, and what the devices answered."""
@@ -354,6 +367,13 @@ def _conditions(wanted: Wanted) -> list[sa.ColumnElement[bool]]:
     match wanted.state:
         case "alarm":
             found.append(MACHINES.c.alarm_id.is_not(None))
+        case "unseen":
+            found += [
+                MACHINES.c.alarm_id.is_not(None), MACHINES.c.acknowledged.is_(False),
+                MACHINES.c.shelving == "unshelved",
+            ]  # fmt: skip
+        case "shelved":
+            found += [MACHINES.c.alarm_id.is_not(None), MACHINES.c.shelving != "unshelved"]
         case "sensor":
             found.append(MACHINES.c.sensor_rank > 0)
         case "drift":
@@ -365,32 +385,3 @@ def _conditions(wanted: Wanted) -> list[sa.ColumnElement[bool]]:
 
 def _number(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[Any]:
     return sa.func.sum(sa.case((condition, 1), else_=0))
-
-
-def _point(row: Any) -> Row:
-    return {
-        "start": row.start, "seconds": row.step, "windows": row.windows, "judged": row.judged,
-        "exceeded": row.exceeded, "median": row.median, "maximum": row.maximum,
-    }  # fmt: skip
-
-
-def _merged(rows: list[Row], seconds: int) -> list[Row]:
-    """Neighbours as one; of their medians the one in the middle."""
-    found: dict[float, list[Row]] = {}
-    for row in rows:
-        found.setdefault(row["start"].timestamp() // seconds, []).append(row)
-    merged = []
-    for group in found.values():
-        medians = sorted(row["median"] for row in group if row["median"] is not None)
-        maxima = [row["maximum"] for row in group if row["maximum"] is not None]
-        merged.append(
-            {
-                "start": group[0]["start"], "seconds": seconds,
-                "windows": sum(row["windows"] for row in group),
-                "judged": sum(row["judged"] for row in group),
-                "exceeded": sum(row["exceeded"] for row in group),
-                "median": medians[(len(medians) - 1) // 2] if medians else None,
-                "maximum": max(maxima) if maxima else None,
-            }
-        )  # fmt: skip
-    return merged

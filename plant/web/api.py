@@ -32,15 +32,26 @@ class Login(_Asks):
     password: Annotated[str, Field(max_length=1024)]
 
 
-class MachinesAsked(_Asks):
-    """Which machines."""
+class _Page(_Asks):
+    """Part of a long list."""
 
     text: Annotated[str, Field(max_length=200)] = ""
-    device: Annotated[str, Field(max_length=200)] = ""
     site: Annotated[str, Field(max_length=200)] = ""
-    state: Literal["any", "alarm", "sensor", "drift", "offline"] = "any"
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
     offset: Annotated[int, Field(ge=0, le=10_000_000)] = 0
+
+
+class MachinesAsked(_Page):
+    """Which machines."""
+
+    device: Annotated[str, Field(max_length=200)] = ""
+    state: Literal["any", "alarm", "sensor", "drift", "offline"] = "any"
+
+
+class InboxAsked(_Page):
+    """Which alarms that stand: all of them, those that nobody has seen, or those shelved."""
+
+    state: Literal["alarm", "unseen", "shelved"] = "alarm"
 
 
 class ScoresAsked(_Asks):
@@ -113,7 +124,7 @@ class Api:
             Endpoint("GET", "/machines", self._machines, model=MachinesAsked),
             Endpoint("GET", "/machines/{device}/{machine}", self._machine),
             Endpoint("GET", "/scores/{device}/{machine}", self._scores, model=ScoresAsked),
-            Endpoint("GET", "/inbox", self._inbox),
+            Endpoint("GET", "/inbox", self._inbox, model=InboxAsked),
             Endpoint("GET", "/events", self._events, model=EventsAsked),
             Endpoint("GET", "/devices", lambda _: {"devices": self._reader.devices()}),
             Endpoint("POST", "/commands", self._command, role="operator", model=CommandAsked),
@@ -198,8 +209,15 @@ class Api:
             "scores": self._reader.scores(asked.path["device"], asked.path["machine"], begin, end)
         }
 
-    def _inbox(self, _asked: Asked) -> dict[str, Any]:
-        return {"alarms": self._reader.inbox(), "commands": self._reader.commands(limit=200)}
+    def _inbox(self, asked: Asked) -> dict[str, Any]:
+        body: InboxAsked = asked.body
+        alarms, number = self._reader.inbox(
+            Wanted(
+                text=body.text, devices=self._reader.of_site(body.site) if body.site else None,
+                state=body.state, limit=body.limit, offset=body.offset,
+            )
+        )  # fmt: skip
+        return {"alarms": alarms, "number": number, "commands": self._reader.commands(limit=20)}
 
     def _events(self, asked: Asked) -> dict[str, Any]:
         body: EventsAsked = asked.body

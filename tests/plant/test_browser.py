@@ -59,6 +59,7 @@ def page(tmp_path_factory):
             other.say("press/event", event("gateway-2", "press", 1))
             other.say("press/event", event("gateway-2", "press", 5))
             device.url = f"http://127.0.0.1:{server.port}/"
+            device.other = other
             until(lambda: ingest.counts.events >= 3)
             yield device
             server.stop()
@@ -121,6 +122,45 @@ def test_an_alarm_that_is_raised_comes_by_itself(browser, page):
     shown(browser, "#inbox li[data-alarm=a9]", "knocks", seconds=10)
     page.say("fan/alarm", alarm("gateway-1", "fan", 10, level="normal", alarm_id=None))
     until(lambda: not find(browser, "#inbox li[data-alarm=a9]"), 10)
+
+
+def test_alarms_are_found_by_name_and_state_also_those_of_a_device_that_is_away(browser, page):
+    log_in(browser, page)
+    click(browser, "nav a", "Alarms")
+    page.say("fan/alarm", alarm("gateway-1", "fan", 11, alarm_id="a11"))
+    page.other.say("press/alarm", alarm("gateway-2", "press", 6, alarm_id="p1"))
+    shown(browser, "#inbox li[data-alarm=a11]")
+    found = shown(browser, "#inbox li[data-alarm=p1]", "Alarm, not acknowledged")
+    assert "the device is offline" in found.text
+    find(browser, "input[type=search]")[0].send_keys("PRESS")
+    until(lambda: not find(browser, "#inbox li[data-alarm=a11]"))
+    assert find(browser, "#inbox li[data-alarm=p1]")
+    shown(browser, "section [role=status]", "1 to 1 of 1")
+    click(browser, "[name=state] option", "shelved")
+    until(lambda: not find(browser, "#inbox li"))
+    # It appears by itself when it is shelved.
+    until_ = moment(10**6)
+    told = alarm("gateway-2", "press", 7, alarm_id="p1", shelving="timed", shelved_until=until_)
+    page.other.say("press/alarm", told)
+    shown(browser, "#inbox li[data-alarm=p1]", "shelved")
+    for device, machine, second in ((page, "fan", 12), (page.other, "press", 8)):
+        over = alarm(device.name, machine, second, level="normal", alarm_id=None)
+        device.say(f"{machine}/alarm", over)
+    until(lambda: not find(browser, "#inbox li[data-alarm=p1]"), 15)
+
+
+def test_devices_are_found_by_name_and_state(browser, page):
+    log_in(browser, page)
+    click(browser, "nav a", "Devices")
+    until(lambda: len(find(browser, "tbody tr")) == 2)
+    find(browser, "input[type=search]")[0].send_keys("y-2")
+    until(lambda: len(find(browser, "tbody tr")) == 1)
+    click(browser, "[name=state] option", "any")
+    find(browser, "input[type=search]")[0].clear()
+    find(browser, "input[type=search]")[0].send_keys(" ")
+    click(browser, "[name=state] option", "never came")
+    until(lambda: find(browser, "tbody tr")[0].text.startswith("gateway-2"))
+    assert len(find(browser, "tbody tr")) == 1
 
 
 def test_a_trend_is_drawn_and_read_by_keys(browser, page):

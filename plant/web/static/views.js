@@ -6,35 +6,33 @@ import { Trend } from "./trend.js";
 import { badge, commandLine, eventLine, place, remarks } from "./words.js";
 
 const STEP = 100;
+const MOST_DEVICES = 200;
 
 function card(title, ...children) {
   const id = `h-${title.toLowerCase().replaceAll(/[^a-z]+/g, "-")}`;
   return el("section", { class: "card", "aria-labelledby": id }, el("h2", { id }, title), ...children);
 }
 
-export class MachinesView {
-  constructor(session, rest) {
+// A long list: found by name, site and state, a hundred at a time.
+class Paged {
+  constructor(session, state) {
     this.session = session;
-    this.wanted = { text: "", site: "", state: rest[0] || "any", offset: 0 };
+    this.wanted = { text: "", site: "", state, offset: 0 };
   }
 
-  async show(root) {
+  paged(title, states, list) {
     const choose = (name, label, options) => el("label", {}, label, el("select", { name, onchange: (event) => this.want(name, event.target.value) }, options.map(([value, words]) => el("option", { value, selected: value === this.wanted[name] }, words))));
     let timer = 0;
     const search = el("input", { type: "search", name: "text", placeholder: "device or machine", oninput: (event) => {
       clearTimeout(timer);
       timer = setTimeout(() => this.want("text", event.target.value), 250);
     } });
-    this.counts = el("div", { class: "tiles" });
-    this.body = el("tbody", {});
     this.number = el("span", { class: "dim", role: "status" });
     this.more = el("button", { type: "button", onclick: act(() => this.want("offset", this.wanted.offset + STEP)) }, "Next");
     this.less = el("button", { type: "button", onclick: act(() => this.want("offset", Math.max(0, this.wanted.offset - STEP))) }, "Previous");
-    root.append(this.counts, el("section", { class: "card", "aria-labelledby": "h-machines" }, el("div", { class: "row" }, el("h2", { id: "h-machines" }, "Machines, the worst first"), this.number, el("label", {}, "Find", search),
+    return el("section", { class: "card", "aria-labelledby": "h-paged" }, el("div", { class: "row" }, el("h2", { id: "h-paged" }, title), this.number, el("label", {}, "Find", search),
       this.session.sites.length ? choose("site", "Site", [["", "all"], ...this.session.sites.map((one) => [one, one])]) : null,
-      choose("state", "State", [["any", "any"], ["alarm", "in alarm or alert"], ["sensor", "microphone troubled"], ["drift", "drifting"], ["offline", "device offline"]])),
-    el("table", { id: "machines" }, head("Machine", "State", "Score", "Last heard", "Remarks"), this.body), el("div", { class: "row" }, this.less, this.more)));
-    await this.load();
+      choose("state", "State", states)), list, el("div", { class: "row" }, this.less, this.more));
   }
 
   async want(name, value) {
@@ -44,8 +42,41 @@ export class MachinesView {
     return null;
   }
 
+  // Asked for at once; what changes while it is asked for comes a moment later.
+  async page(path) {
+    return get(`${path}?${new URLSearchParams({ ...this.wanted, limit: STEP })}`);
+  }
+
+  tell(shown, all) {
+    const first = this.wanted.offset + 1, last = this.wanted.offset + shown;
+    this.number.textContent = all ? `${first} to ${last} of ${all}` : "none";
+    this.less.disabled = first <= 1;
+    this.more.disabled = last >= all;
+  }
+
+  again(seconds, node) {
+    this.soon ||= setTimeout(() => {
+      this.soon = 0;
+      if (node.isConnected && !document.hidden) this.load().catch(() => {});
+    }, 1000 * seconds);
+  }
+}
+
+export class MachinesView extends Paged {
+  constructor(session, rest) {
+    super(session, rest[0] || "any");
+  }
+
+  async show(root) {
+    this.counts = el("div", { class: "tiles" });
+    this.body = el("tbody", {});
+    root.append(this.counts, this.paged("Machines, the worst first", [["any", "any"], ["alarm", "in alarm or alert"], ["sensor", "microphone troubled"], ["drift", "drifting"], ["offline", "device offline"]],
+      el("table", { id: "machines" }, head("Machine", "State", "Score", "Last heard", "Remarks"), this.body)));
+    await this.load();
+  }
+
   async load() {
-    const { machines, number: all, counts } = await get(`machines?${new URLSearchParams({ ...this.wanted, limit: STEP })}`);
+    const { machines, number: all, counts } = await this.page("machines");
     this.rows = machines;
     this.all = all;
     this.draw();
@@ -53,10 +84,7 @@ export class MachinesView {
   }
 
   draw() {
-    const first = this.wanted.offset + 1, last = this.wanted.offset + this.rows.length;
-    this.number.textContent = this.all ? `${first} to ${last} of ${this.all}` : "none";
-    this.less.disabled = first <= 1;
-    this.more.disabled = last >= this.all;
+    this.tell(this.rows.length, this.all);
     this.body.replaceChildren(...this.rows.map((one) => el("tr", { "data-machine": `${one.device}/${one.name}` },
       cell("Machine", el("a", { href: `#${place(one)}` }, one.name), " ", el("span", { class: "dim" }, `${one.device}${one.site ? `, ${one.site}` : ""}`)),
       cell("State", badge(one)), el("td", { class: "number", "data-label": "Score" }, el("span", {}, number(one.latest))), cell("Last heard", moment(one.heard)), cell("Remarks", remarks(one)))));
@@ -74,24 +102,21 @@ export class MachinesView {
       if (known >= 0) this.rows[known] = one;
     }
     this.draw();
-    this.soon ||= setTimeout(() => {
-      this.soon = 0;
-      if (this.body.isConnected && !document.hidden) this.load().catch(() => {});
-    }, 3000);
+    this.again(3, this.body);
   }
 }
 
-export class InboxView {
+export class InboxView extends Paged {
   constructor(session) {
-    this.session = session;
+    super(session, "alarm");
   }
 
   async show(root) {
     this.list = el("ul", { class: "list inbox", id: "inbox" });
-    this.empty = el("p", { class: "dim" }, "No alarm stands.");
+    this.empty = el("p", { class: "dim" }, "No such alarm stands.");
     this.commands = el("ul", { class: "list", id: "commands" });
     this.events = el("ul", { class: "list" });
-    root.append(card("Alarms that stand, the worst first", this.empty, this.list), card("What was asked, and what the devices answered", this.commands), card("What happened last", this.events));
+    root.append(this.paged("Alarms that stand, the worst first", [["alarm", "all that stand"], ["unseen", "not acknowledged"], ["shelved", "shelved"]], el("div", {}, this.empty, this.list)), card("What was asked, and what the devices answered", this.commands), card("What happened last", this.events));
     await this.load();
     this.timer = setInterval(() => this.list.isConnected && !document.hidden && this.load().catch(() => {}), 5000);
   }
@@ -101,15 +126,17 @@ export class InboxView {
   }
 
   async load() {
-    const [{ alarms, commands }, { events }] = await Promise.all([get("inbox"), get("events?limit=50")]);
+    const [{ alarms, number: all, commands }, { events }] = await Promise.all([this.page("inbox"), get("events?limit=50")]);
+    this.all = all;
     this.alarms = new Map(alarms.map((one) => [one.id, one]));
     this.draw();
-    this.commands.replaceChildren(...commands.slice(0, 20).map((one) => commandLine(one, true)));
+    this.commands.replaceChildren(...commands.map((one) => commandLine(one, true)));
     this.events.replaceChildren(...events.map((one) => eventLine(one, true)));
   }
 
   draw() {
-    const sorted = [...this.alarms.values()].sort((one, other) => other.rank - one.rank || Date.parse(other.since) - Date.parse(one.since));
+    const sorted = [...this.alarms.values()].sort((one, other) => other.rank - one.rank || Date.parse(other.since) - Date.parse(one.since)).slice(0, STEP);
+    this.tell(sorted.length, Math.max(this.all, sorted.length));
     this.empty.hidden = sorted.length > 0;
     const key = JSON.stringify(sorted.map((one) => [one.id, one.alarm_id, one.acknowledged, one.shelving, one.latched, one.reason, one.muted_until, one.status]));
     if (key === this.drawn) return; // not under somebody's finger
@@ -120,11 +147,13 @@ export class InboxView {
   }
 
   machines(changed) {
+    const { text, site, state, offset } = this.wanted, whole = !text && !site && state === "alarm" && !offset;
     for (const one of changed) {
-      if (one.alarm_id) this.alarms.set(one.id, one);
-      else this.alarms.delete(one.id);
+      if (!one.alarm_id) this.alarms.delete(one.id);
+      else if (whole || this.alarms.has(one.id)) this.alarms.set(one.id, one);
     }
     this.draw();
+    this.again(whole ? 3 : 1, this.list);
   }
 }
 
@@ -168,10 +197,24 @@ export class MachineView {
 
 export class DevicesView {
   async show(root) {
-    const { devices } = await get("devices");
-    root.append(card("Devices, those offline first", el("table", {}, head("Device", "State", "Version", "Events", "Never came"), el("tbody", {}, devices.map((one) => el("tr", {},
+    this.body = el("tbody", {});
+    this.number = el("span", { class: "dim", role: "status" });
+    this.search = el("input", { type: "search", name: "text", placeholder: "device or site", oninput: () => this.draw() });
+    this.choice = el("select", { name: "state", onchange: () => this.draw() }, [["", "any"], ["offline", "offline"], ["missing", "with events that never came"]].map(([value, words]) => el("option", { value }, words)));
+    root.append(el("section", { class: "card", "aria-labelledby": "h-devices" }, el("div", { class: "row" }, el("h2", { id: "h-devices" }, "Devices, those offline first"), this.number, el("label", {}, "Find", this.search), el("label", {}, "State", this.choice)),
+      el("table", {}, head("Device", "State", "Version", "Events", "Never came"), this.body)));
+    this.devices = (await get("devices")).devices;
+    this.draw();
+  }
+
+  draw() {
+    const text = this.search.value.trim().toLowerCase(), state = this.choice.value;
+    const found = this.devices.filter((one) => `${one.name} ${one.site}`.toLowerCase().includes(text) && (!state || (state === "missing" ? one.missing : one.status === state)));
+    const rows = found.slice(0, MOST_DEVICES);
+    this.number.textContent = found.length > rows.length ? `the first ${rows.length} of ${found.length}: find others by name` : `${found.length}`;
+    this.body.replaceChildren(...rows.map((one) => el("tr", {},
       cell("Device", one.name, " ", el("span", { class: "dim" }, one.site)), cell("State", el("span", { class: `badge ${one.status === "offline" ? "alert" : one.status ? "good" : "quiet"}` }, one.status === "offline" ? "○ offline" : one.status ? "● online" : "… not known"), one.status === "offline" ? ` since ${moment(one.status_at)} ${one.reason || ""}` : ""),
-      cell("Version", one.version || ""), el("td", { class: "number", "data-label": "Events" }, el("span", {}, String(one.sequences))), cell("Never came", one.missing ? el("span", { class: "badge alarm" }, `✖ ${one.missing}`) : "0")))))));
+      cell("Version", one.version || ""), el("td", { class: "number", "data-label": "Events" }, el("span", {}, String(one.sequences))), cell("Never came", one.missing ? el("span", { class: "badge alarm" }, `✖ ${one.missing}`) : "0"))));
   }
 }
 

@@ -7,14 +7,15 @@ const LEVELS = { normal: ["good", "✓ Normal"], alert: ["alert", "▲ Alert"], 
 export const place = (one) => `machine/${encodeURIComponent(one.device)}/${encodeURIComponent(one.name)}`;
 
 export function badge(one) {
-  if (one.status === "offline") return el("span", { class: "badge alert" }, "○ Offline");
+  // An alarm stands also while its device is away.
+  if (one.status === "offline" && !one.alarm_id) return el("span", { class: "badge alert" }, "○ Offline");
   if (!one.level) return el("span", { class: "badge quiet" }, "… Not known yet");
   const [kind, words] = LEVELS[one.level] || ["alarm", one.level], shelved = one.alarm_id && one.shelving !== "unshelved";
   return el("span", { class: `badge ${shelved ? "quiet" : kind}` }, `${words}${one.latched ? ", sounds healthy again" : ""}${one.alarm_id ? (shelved ? ", shelved" : one.acknowledged ? ", acknowledged" : ", not acknowledged") : ""}`);
 }
 
 export function remarks(one) {
-  const found = [];
+  const found = one.status === "offline" && one.alarm_id ? ["the device is offline: this is how it stood"] : [];
   if (one.sensor && one.sensor !== "good") found.push(`microphone: ${one.sensor.replaceAll("_", " ")}${one.sensor_reason ? ` (${one.sensor_reason})` : ""}`);
   if (one.drift) found.push("its sound has drifted");
   if (one.muted_until) found.push(`muted until ${moment(one.muted_until)}`);
