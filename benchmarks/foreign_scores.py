@@ -114,7 +114,7 @@ def judged(bundle: Bundle, hop: float, slots: Sequence[Slot], kept: Path) -> lis
     for slot in slots:
         judge = WindowScorer("bench", bundle)
         judge.levels = terms.levels
-        judge.level = LevelCheck(bundle, terms.thresholds.alarm, weak=terms.thresholds.alert)
+        judge.level = LevelCheck(bundle, terms.thresholds.alarm, weak=terms.thresholds.each[1:])
         rolling = RollingWindow(encoder.window_samples, terms.hop_samples, encoder.sample_rate)
         row = []
         for at in range(0, len(slot.sound), RATE):
@@ -137,7 +137,7 @@ def told(
 ) -> list[list[Said]]:
     """What an ear says of every window that exceeds the lowest threshold."""
     terms = settings(bundle, hop)
-    lowest = min(one for one in terms.thresholds.both if one is not None)
+    lowest = min(one for one in terms.thresholds.each if one is not None)
     found = []
     for slot, windows in zip(slots, heard, strict=True):
         row: list[Said] = []

@@ -84,7 +84,8 @@ def alarms(
     for windows, told in zip(heard, said, strict=True):
         decider = AlarmDecider(
             config.decide, terms.thresholds.alarm, alert_threshold=terms.thresholds.alert,
-            lasting=terms.thresholds.lasting, scale=terms.thresholds.scale, hop_seconds=hop,
+            lasting=terms.thresholds.lasting, steady=terms.thresholds.steady,
+            scale=terms.thresholds.scale, hop_seconds=hop,
             overlap_seconds=terms.overlap_seconds, ignore=[ForeignKind(k) for k in rule.ignore],
         )  # fmt: skip
         rose = None

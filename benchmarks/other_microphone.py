@@ -97,7 +97,7 @@ class Heard:
         thresholds = foreign_scores.settings(bundle, HOP).thresholds
         self.scale = thresholds.scale
         self.level = MachineLevel("bench", LevelFile(None), "judge")
-        self.level.begin(bundle, *thresholds.both)
+        self.level.begin(bundle, *thresholds.each)
 
     def embed(self, sounds: np.ndarray) -> np.ndarray:
         """Embeddings as they are judged."""

@@ -149,7 +149,7 @@ def score(bundle: Bundle, terms: MachineSettings, stream: Stream) -> Kept:
     windows = RunningWindows(rolling, Edges(bundle.manifest.window_seconds, None), terms.following)
     judge, found = WindowScorer("bench", bundle), terms.thresholds
     judge.levels = terms.levels
-    judge.level = MachineLevel("bench", LevelFile(None), config.level).begin(bundle, *found.both)
+    judge.level = MachineLevel("bench", LevelFile(None), config.level).begin(bundle, *found.each)
     judge.foreign = ForeignEar("bench", config.foreign)
     judge.foreign.start()
     judge.asked_from = found.alarm if found.alert is None else min(found.alarm, found.alert)
@@ -245,7 +245,7 @@ class _Way:
         self._standing = False
         self.decider = AlarmDecider(
             MachineConfig(name="bench").decide, found.alarm, alert_threshold=found.alert,
-            lasting=found.lasting, hop_seconds=terms.hop_seconds,
+            lasting=found.lasting, steady=found.steady, hop_seconds=terms.hop_seconds,
             overlap_seconds=terms.overlap_seconds, scale=found.scale,
         )  # fmt: skip
 

@@ -100,7 +100,7 @@ def score_stream(bundle: Bundle, stream: sounds.Stream, hop: float) -> Scored:
             judge = WindowScorer("bench", bundle)
             judge.levels = terms.levels
             judge.level = MachineLevel("bench", LevelFile(None), config.level).begin(
-                bundle, *terms.thresholds.both
+                bundle, *terms.thresholds.each
             )
             for at in range(first, last, BLOCK):
                 clock = BEGIN + at / sounds.RATE
@@ -198,7 +198,7 @@ def judged(
             restarts = restarts[1:] if decider is not None else restarts
             decider = AlarmDecider(
                 decide, terms.thresholds.alarm, alert_threshold=terms.thresholds.alert,
-                lasting=terms.thresholds.lasting,
+                lasting=terms.thresholds.lasting, steady=terms.thresholds.steady,
                 hop_seconds=terms.hop_seconds, overlap_seconds=terms.overlap_seconds,
                 memory=memory, scale=terms.thresholds.scale,
             )  # fmt: skip

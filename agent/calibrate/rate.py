@@ -124,22 +124,28 @@ def measure_correlation(
     return Correlation(share, seconds)
 
 
-def window_rate(per_second: float, counting: Counting, correlation: Correlation) -> float:
+def window_rate(
+    per_second: float, counting: Counting, correlation: Correlation, lasting: float = 0.0
+) -> float:
     """Share of healthy windows that may lie above the threshold.
 
     Args:
         per_second: Alarms a second that a healthy machine may raise.
         counting: How windows become alarms.
         correlation: Of the healthy scores.
+        lasting: Healthy states are taken to last so long at least, whatever was measured, and
+            to be as alike as the least favourable that is assumed where nothing was; seconds.
 
     Returns:
         In (0, 0.2]; the same inputs always give the same.
     """
     target = per_second * counting.hop_seconds
-    if correlation.share is not None:
-        return _solve(target, counting, correlation)
-    seconds = max(correlation.seconds, _UNMEASURED_SECONDS)
-    return min(_solve(target, counting, Correlation(share, seconds)) for share in _UNMEASURED)
+    seconds, measured = max(correlation.seconds, lasting), correlation.share
+    if measured is None:
+        shares, seconds = _UNMEASURED, max(seconds, _UNMEASURED_SECONDS)
+    else:
+        shares = (max(measured, _UNMEASURED[-1]) if lasting else measured,)
+    return min(_solve(target, counting, Correlation(share, seconds)) for share in shares)
 
 
 # Export and evaluation ask the same again and again: for each scorer, rehearsal and machine.

@@ -42,7 +42,7 @@ def warning_thresholds(terms: MachineSettings, commission: CommissionConfig) -> 
     """Thresholds of that: of its alarm, which none reaches, and of its warning."""
     scale = terms.thresholds.scale
     strong = scale.median + commission.strong * (scale.threshold - scale.median)
-    return replace(terms.thresholds, alarm=_NEVER, alert=strong, lasting=None)
+    return replace(terms.thresholds, alarm=_NEVER, alert=strong, lasting=None, steady=None)
 
 
 class ShadowAlarm:
@@ -68,6 +68,7 @@ class ShadowAlarm:
             terms.thresholds.alarm,
             alert_threshold=terms.thresholds.alert,
             lasting=terms.thresholds.lasting,
+            steady=terms.thresholds.steady,
             hop_seconds=terms.hop_seconds,
             overlap_seconds=terms.overlap_seconds,
             scale=terms.thresholds.scale,

@@ -14,7 +14,7 @@ from agent.core.schema import Strict
 _RAISE_WINDOWS, _OF_WINDOWS, _CLEAR_WINDOWS = 3, 5, 10
 _ALERT_RAISE_WINDOWS, _ALERT_OF_WINDOWS = 20, 30
 # Stretches of sound where the configuration does not say: of an alarm, in seconds and as a multiple
-# of what must be strange; of an alert that becomes one.
+# of what must be strange; of weak sound that stays.
 _OF_SECONDS, _OF, _ESCALATE_OF = 60.0, 1.5, 1.25
 _PAIRS = (("raise_seconds", "raise_windows"), ("of_seconds", "of_windows"))
 
@@ -128,6 +128,15 @@ class AlertConfig(Strict):
             "promise, unless this is given; null never",
         ),
     ] = 64.0
+    steady_seconds: Annotated[
+        FiniteFloat | None,
+        Field(
+            gt=0,
+            description="So many seconds, of a quarter more, above a threshold lower still raise "
+            "the alert too: a fault that stays and is too weak for either. It is found for the "
+            "alarm's promise, and there is none without; null never",
+        ),
+    ] = 240.0
     raise_windows: Annotated[
         int | None,
         Field(ge=1, description="Count windows in place of seconds: so many (20 if left out)..."),
@@ -166,6 +175,18 @@ class AlertConfig(Strict):
         return Amounts(
             max(seconds, self.raise_seconds), max(within, self.raise_seconds), clear_after
         )
+
+    def steady(self, clear_after: float) -> Amounts | None:
+        """How much weak sound that stays raises the alert; None for none.
+
+        Args:
+            clear_after: What clears it at least; so much as the rest of its stretch otherwise.
+        """
+        seconds = self.steady_seconds
+        if seconds is None or self.raise_windows is not None or self.of_windows is not None:
+            return None
+        rest = (_ESCALATE_OF - 1.0) * seconds
+        return Amounts(seconds, seconds + rest, max(clear_after, rest))
 
     def amounts(self, clear_after: float) -> Amounts:
         """How much evidence raises the alert; what clears it is the alarm's."""

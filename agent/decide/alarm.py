@@ -17,7 +17,7 @@ from agent.decide.level import LevelWatch
 from agent.decide.log import new_alarm_id
 from agent.decide.memory import AlarmMemory
 from agent.decide.state_machine import AlarmStateMachine
-from agent.decide.thresholds import Thresholds
+from agent.decide.thresholds import Steady, Thresholds
 
 # Windows older than this many of the stretches that raise an alarm are no evidence any more.
 _FORGET_STRETCHES = 10
@@ -46,6 +46,7 @@ class AlarmDecider:
         threshold: A window scoring above this is anomalous (see `agent.decide.thresholds`).
         alert_threshold: The same for an alert; None for no alerts.
         lasting: How much sound above the alert's threshold makes an alarm of it; None for none.
+        steady: When weaker sound that stays for minutes is an alert; None for never.
         scale: What scores are told on; None where nobody is told.
         hop_seconds: Step between windows: what the first of them is worth, and how long evidence
             that counts windows is kept.
@@ -63,6 +64,7 @@ class AlarmDecider:
         *,
         alert_threshold: float | None = None,
         lasting: Amounts | None = None,
+        steady: Steady | None = None,
         scale: Scale | None = None,
         hop_seconds: float = 1.0,
         overlap_seconds: float = 0.0,
@@ -82,7 +84,7 @@ class AlarmDecider:
         self._counted: Heard | None = None  # the latest window that was counted
         self.life = AlarmStateMachine(config, memory, new_id, schedule)
         self._level = LevelWatch(None if memory is None else memory.level_change)
-        self._set(threshold, alert_threshold, lasting, memory or AlarmMemory())
+        self._set(threshold, alert_threshold, lasting, steady, memory or AlarmMemory())
 
     @property
     def threshold(self) -> float:
@@ -102,6 +104,7 @@ class AlarmDecider:
                 "alert_active": self._alert is not None and self._alert.active,
                 "lasting_active": self._lasting is not None and self._lasting.active,
                 "strong_active": self._strong is not None and self._strong.active,
+                "steady_active": self._steady is not None and self._steady.active,
             }
         )
 
@@ -109,7 +112,7 @@ class AlarmDecider:
         """Judge by others from now on; evidence by the old ones is dropped, the alarm stays."""
         self._overlap, self._scale = overlap_seconds, found.scale
         self._waiting.clear()
-        self._set(found.alarm, found.alert, found.lasting, self.memory())
+        self._set(found.alarm, found.alert, found.lasting, found.steady, self.memory())
 
     def decide(self, score: Score, state: MachineState = MachineState.RUNNING) -> Decision:
         """Take the next window's score into account.
@@ -203,6 +206,9 @@ class AlarmDecider:
                 seconds = heard.called
             self._observe(heard, heard.monotonic, seconds, waited)
             self.life.settle(self._condition(), heard, self.threshold, self._scale)
+            if heard.value <= self._lowest:
+                # A level that is strange by the measure of minutes alone is none to be told.
+                heard = replace(heard, level=None)
             quiet = heard.level is None and heard.value <= self.threshold
             if self._level.observe(heard, quiet=quiet):
                 self.life.level_changed(self._level.standing)
@@ -214,6 +220,7 @@ class AlarmDecider:
             (self._strong, heard.counted if self._strongly else heard.strongly_counted),
             (self._alert, heard.weakly_counted),
             (self._lasting, heard.weakly_counted),
+            (self._steady, heard.weakly_counted),
         ):
             if evidence is not None and waited <= evidence.rule.forget_seconds:
                 evidence.observe(value, now, seconds, varies=heard.varies, reach=heard.seconds)
@@ -241,7 +248,7 @@ class AlarmDecider:
         self._elsewhere.forget()
         self._recognised.forget()
         self._level.forget()
-        for evidence in (self._alarm, self._strong, self._alert, self._lasting):
+        for evidence in (self._alarm, self._strong, self._alert, self._lasting, self._steady):
             if evidence is not None:
                 evidence.forget()
 
@@ -251,14 +258,27 @@ class AlarmDecider:
         lasting = self._lasting
         if lasting is None or not lasting.active or self._alarm.active or self._strongly:
             return ""
-        level = ""
-        if self._scale is not None:
-            level = f" ({self._scale.of(lasting.rule.threshold):.2g})"
         rule = lasting.rule
         return (
-            f"weak, but above the alert's threshold{level} for {rule.raise_after:g} of "
+            f"weak, but above the alert's threshold{self._told(rule)} for {rule.raise_after:g} of "
             f"{rule.within:g} s"
         )
+
+    @property
+    def stays(self) -> str:
+        """What an alert stands on, in words, where that is sound too weak for one that stays."""
+        steady = self._steady
+        if steady is None or not steady.active or (self._alert is not None and self._alert.active):
+            return ""
+        rule = steady.rule
+        return (
+            f"weak, but higher than healthy sound stays{self._told(rule)} for "
+            f"{rule.raise_after / 60:.2g} of {rule.within / 60:.2g} minutes"
+        )
+
+    def _told(self, rule: Rule) -> str:
+        """A rule's threshold on the scale, in brackets; empty where nobody is told of scores."""
+        return "" if self._scale is None else f" ({self._scale.of(rule.threshold):.2g})"
 
     @property
     def _strongly(self) -> bool:
@@ -272,10 +292,16 @@ class AlarmDecider:
             or (self._lasting is not None and self._lasting.active)
         ):
             return Level.ALARM
-        return Level.ALERT if self._alert is not None and self._alert.active else Level.NORMAL
+        weak = (self._alert, self._steady)
+        return Level.ALERT if any(one and one.active for one in weak) else Level.NORMAL
 
     def _set(
-        self, alarm: float, alert: float | None, lasting: Amounts | None, memory: AlarmMemory
+        self,
+        alarm: float,
+        alert: float | None,
+        lasting: Amounts | None,
+        steady: Steady | None,
+        memory: AlarmMemory,
     ) -> None:
         config = self._config
         self._alarm = Evidence(self._rule(alarm, config.amounts), active=memory.alarm_active)
@@ -289,6 +315,10 @@ class AlarmDecider:
             # Above the alarm's, an alert would never come first.
             rule = self._rule(min(alert, alarm), config.alert_amounts)
             self._alert = Evidence(rule, active=memory.alert_active)
+        self._steady: Evidence | None = None
+        if steady is not None:
+            rule = self._rule(min(steady.threshold, alarm), steady.amounts)
+            self._steady = Evidence(rule, active=memory.steady_active)
 
     def _strong_evidence(self, alarm: float, *, active: bool) -> Evidence | None:
         """Evidence for a strong fault, which is told sooner; None without a scale."""

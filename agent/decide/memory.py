@@ -61,6 +61,9 @@ class AlarmMemory(Strict):
     strong_active: Annotated[
         bool, Field(description="The condition for an alarm of strong sound holds")
     ] = False
+    steady_active: Annotated[
+        bool, Field(description="The condition for an alert of still weaker sound that stays holds")
+    ] = False
     shelving: Annotated[Shelving, Field(description="Whether it is out of view")] = (
         Shelving.UNSHELVED
     )
@@ -114,4 +117,4 @@ class AlarmMemory(Strict):
         """What the evidence said last."""
         if self.alarm_active or self.lasting_active or self.strong_active:
             return Level.ALARM
-        return Level.ALERT if self.alert_active else Level.NORMAL
+        return Level.ALERT if self.alert_active or self.steady_active else Level.NORMAL

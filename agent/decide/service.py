@@ -112,9 +112,10 @@ class AlarmService:
         zone = None
         if decision.scale is not None and decision.score.value is not None:
             zone = decision.scale.zone(decision.score.value)
-        weak = self._decider.weak if decision.level is Level.ALARM else ""
-        if weak:
+        decider, alarm = self._decider, decision.level is Level.ALARM
+        if weak := decider.weak if alarm else decider.stays:
             context = (Circumstance("lasting", weak), *context)
+        if weak and alarm:
             # An alarm is no zone for unrestricted running, however weak each window is.
             zone = zone if zone not in {Zone.A, Zone.B} else Zone.C
         life.explained(zone, bands, context)

@@ -27,6 +27,19 @@ _FEWEST_WINDOWS = 50
 
 
 @dataclass(frozen=True, slots=True)
+class Steady:
+    """When weak sound that stays for minutes is an alert.
+
+    Attributes:
+        threshold: A window scoring above this speaks for it, raw; below the alert's.
+        amounts: How much of such sound.
+    """
+
+    threshold: float
+    amounts: Amounts
+
+
+@dataclass(frozen=True, slots=True)
 class Thresholds:
     """What windows are compared with: raw scores.
 
@@ -40,6 +53,7 @@ class Thresholds:
         blind: What to do about a threshold beyond every known fault; empty while one is seen.
         one_day: Why nothing is promised for other days than the recordings' own, in words; empty
             where several are known, or when they were made is not.
+        steady: When sound too weak for an alert is one because it stays; None for never.
     """
 
     alarm: float
@@ -50,11 +64,12 @@ class Thresholds:
     blind: str = ""
     lasting: Amounts | None = None
     one_day: str = ""
+    steady: Steady | None = None
 
     @property
-    def both(self) -> tuple[float, float | None]:
-        """The raw thresholds of alarm and alert; None without alerts."""
-        return self.alarm, self.alert
+    def each(self) -> tuple[float, float | None, float | None]:
+        """The raw thresholds of alarm, alert and steady sound; None without the latter."""
+        return self.alarm, self.alert, None if self.steady is None else self.steady.threshold
 
 
 def find_thresholds(
@@ -81,6 +96,9 @@ def find_thresholds(
     lasting = None
     if config.alert is not None and alert is not None:
         lasting = config.alert.escalation(config.clear_seconds, promised=promised)
+    steady = None
+    if alert is not None and promised:
+        steady = _steady(config, manifest, healthy, hop_seconds, min(alert, alarm), notes)
     scale = scale_of(alarm, None if healthy is None else measure_spread(healthy.scores))
     promise, blind = _cost(config, manifest, alarm)
     one_day = "" if healthy is None or config.threshold is not None else one_session(healthy.rows)
@@ -92,6 +110,13 @@ def find_thresholds(
             f"{lasting.within:g} s is an alarm all the same"
         )
         promise = (*promise, still)
+    if promise and steady is not None:
+        amounts = steady.amounts
+        slow = (
+            f"what stays above {steady.threshold:.4g} for {amounts.raise_after:g} of "
+            f"{amounts.within:g} s is an alert"
+        )
+        promise = (*promise, slow)
     return Thresholds(
         alarm,
         None if alert is None else min(alert, alarm),
@@ -101,6 +126,7 @@ def find_thresholds(
         blind,
         lasting,
         one_day,
+        steady,
     )
 
 
@@ -171,9 +197,7 @@ def _alert(
     asked = config.alert
     if asked is None or asked.threshold is not None:
         return (None if asked is None else asked.threshold), False
-    promise, kept = asked.false_alarms, config.false_alarms
-    if kept is None and config.threshold is None and healthy is not None and manifest.sight:
-        kept = manifest.sight.kept
+    promise, kept = asked.false_alarms, _kept(config, manifest, healthy)
     if promise is None and kept is not None:
         promise = kept.model_copy(update={"at_most": _ALERTS_AN_ALARM * kept.at_most})
     amounts = config.alert_amounts
@@ -194,12 +218,43 @@ def _alert(
     return _limit(healthy, rule.model_copy(update=changes)).value, False
 
 
+def _kept(
+    config: DecideConfig, manifest: Manifest, healthy: HealthyScores | None
+) -> FalseAlarms | None:
+    """What the alarm promises; None where its threshold wasn't found for a promise."""
+    kept = config.false_alarms
+    if kept is None and config.threshold is None and healthy is not None and manifest.sight:
+        kept = manifest.sight.kept
+    return kept
+
+
+def _steady(
+    config: DecideConfig,
+    manifest: Manifest,
+    healthy: HealthyScores | None,
+    hop_seconds: float,
+    alert: float,
+    notes: list[str],
+) -> Steady | None:
+    """When weak sound that stays is an alert; None where there is no promise to find it for."""
+    amounts = None if config.alert is None else config.alert.steady(config.clear_seconds)
+    promise = _kept(config, manifest, healthy)
+    if amounts is None or promise is None:
+        return None
+    found = _promised(promise, amounts, manifest, healthy, hop_seconds, lasting=amounts.within)
+    if found.value >= alert:
+        return None  # the alert's own evidence comes sooner
+    notes.append(_words("alert for what stays", promise, found))
+    return Steady(found.value, amounts)
+
+
 def _promised(
     promise: FalseAlarms,
     amounts: Amounts,
     manifest: Manifest,
     healthy: HealthyScores | None,
     hop_seconds: float,
+    lasting: float = 0.0,
 ) -> Limit:
     if healthy is None or np.isfinite(healthy.scores).sum() < 2:
         raise ConfigError(
@@ -210,7 +265,7 @@ def _promised(
     counting = counting_of(amounts, hop_seconds, manifest.window_seconds)
     correlation = measure_correlation(healthy.scores, healthy.rows, manifest.window_seconds)
     # Rarer than anything that was recorded: a fitted tail, whatever rule the bundle's own has.
-    rate = window_rate(promise.per_second, counting, correlation)
+    rate = window_rate(promise.per_second, counting, correlation, lasting)
     return _limit(healthy, ThresholdRule(false_alarm_rate=rate, sure=True))
 
 

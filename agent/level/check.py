@@ -8,7 +8,7 @@ turned down (or up) and embedded anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,7 +34,8 @@ class LevelCheck:
         bundle: What windows are judged with.
         threshold: Raw score above which a window is anomalous.
         reference: The level of healthy sound; the bundle's own when None.
-        weak: Raw score above which a window speaks for an alert; None without alerts.
+        weak: Raw scores above which a window speaks for less than an alarm, the highest first;
+            None where there is none.
         fill: Fills in what the microphone does not hear of an embedding `(n, dim)`.
     """
 
@@ -43,13 +44,14 @@ class LevelCheck:
         bundle: Bundle,
         threshold: float,
         reference: LevelReference | None = None,
-        weak: float | None = None,
+        weak: Sequence[float | None] = (),
         fill: Callable[[Matrix], Matrix] = lambda vectors: vectors,
     ) -> None:
         self.reference = reference or LevelReference(bundle)
         self._bundle, self._fill = bundle, fill
-        self._threshold = threshold
-        self._weak = threshold if weak is None else min(weak, threshold)
+        # By the highest of them that it exceeds a window has to be healthy.
+        weaker = [min(one, threshold) for one in weak if one is not None]
+        self._measures = sorted({threshold, *weaker})
 
     def change(self, vector: Vector, samples: Samples, value: float) -> LevelChange | None:
         """What is to be told of a window's level.
@@ -61,12 +63,13 @@ class LevelCheck:
 
         Returns:
             The change without which it would be healthy; None when it is healthy as it is, or would
-            not be, or its level is what healthy sound has. A window that speaks for an alert alone
-            has to be healthy by the alert's measure without the change.
+            not be, or its level is what healthy sound has. A window that speaks for less than an
+            alarm has to be healthy by the measure of that without the change.
         """
-        if value <= self._weak:
+        exceeded = [one for one in self._measures if value > one]
+        if not exceeded:
             return None
-        most = self._threshold if value > self._threshold else self._weak
+        most = exceeded[-1]
         for decibels, passing, moved in self._otherwise(vector, samples):
             (score,), _ = self._bundle.scorer.score(moved)
             if score <= most:

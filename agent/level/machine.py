@@ -98,18 +98,18 @@ class MachineLevel:
             return ""
         return LEVEL_UNKNOWN
 
-    def begin(self, bundle: Bundle, threshold: float, weak: float | None = None) -> LevelCheck:
+    def begin(self, bundle: Bundle, threshold: float, *weak: float | None) -> LevelCheck:
         """Take up what an earlier run left; see `use`."""
         self._file.load()
-        return self.use(bundle, threshold, weak)
+        return self.use(bundle, threshold, *weak)
 
-    def use(self, bundle: Bundle, threshold: float, weak: float | None = None) -> LevelCheck:
+    def use(self, bundle: Bundle, threshold: float, *weak: float | None) -> LevelCheck:
         """Go on with a bundle and its threshold in force; gives what tells changes of level.
 
         Args:
             bundle: Opened.
             threshold: Raw.
-            weak: That of an alert, raw; None without alerts.
+            weak: Those of an alert and of steady sound, raw; None without.
         """
         reference = LevelReference(bundle)
         with self._lock:

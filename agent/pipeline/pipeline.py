@@ -139,7 +139,7 @@ class Pipeline(Listener):
         if self._judge.foreign is not None:
             self._judge.foreign.start()
         self._terms = terms = self._terms_of(bundle)
-        self._judge.level = self.level.begin(bundle, *terms.thresholds.both)
+        self._judge.level = self.level.begin(bundle, *terms.thresholds.each)
         self._judge.hearing = self.level.hearing
         self._source.start()
         state = self._state if self.live else None
@@ -188,6 +188,7 @@ class Pipeline(Listener):
             found.alarm,
             alert_threshold=found.alert,
             lasting=found.lasting,
+            steady=found.steady,
             scale=found.scale,
             hop_seconds=terms.hop_seconds,
             overlap_seconds=terms.overlap_seconds,
@@ -290,7 +291,7 @@ class Pipeline(Listener):
             self._terms = terms
             self._judge.levels = terms.levels
             self._judge.asked_from = _asked_from(terms)
-            self._judge.level = self.level.use(bundle, *terms.thresholds.both)
+            self._judge.level = self.level.use(bundle, *terms.thresholds.each)
             self._judge.hearing = self.level.hearing
             if self._shadow is not None:
                 self._shadow.use(terms)
@@ -436,7 +437,7 @@ class Pipeline(Listener):
         bundle = self._judge.bundle
         self._terms = terms = self._terms_of(bundle)
         self._judge.asked_from = _asked_from(terms)
-        self._judge.level = self.level.use(bundle, *terms.thresholds.both)
+        self._judge.level = self.level.use(bundle, *terms.thresholds.each)
         self._judge.hearing = self.level.hearing
         self._keeper = self._take_up_alarm(terms, self._state if self.live else None)
 
@@ -466,5 +467,4 @@ def _noted(comment: str, text: str) -> str:
 
 def _asked_from(terms: MachineSettings) -> float:
     """The raw score above which it is asked what else is heard."""
-    alarm, alert = terms.thresholds.alarm, terms.thresholds.alert
-    return alarm if alert is None else min(alarm, alert)
+    return min(one for one in terms.thresholds.each if one is not None)

@@ -61,8 +61,21 @@ def test_too_little_evidence_is_told_in_seconds(history):
 
 
 def test_sound_below_the_threshold_sounded_healthy(history):
-    hear(history, [0.4] * 100)
+    hear(history, [0.2] * 100)
     assert "it sounded healthy" in asked(history).text
+
+
+def test_weak_sound_that_stays_is_not_called_healthy(history):
+    """It was, also while an alert stood for it."""
+    hear(history, [0.6] * 100)
+    found = asked(history)
+    assert "healthy:" not in found.verdict
+    assert "a mean score of 0.60 is more than healthy sound mostly has" in found.verdict
+    assert "an alert after 240 of 300 s" in found.verdict
+    never = DECIDE.model_copy(update={"alert": None})
+    assert "never told" in history.ask(why_of, "pump", NOW, NOW + 100, never).verdict
+    hear(history, [0.6] * 100, level="alert")
+    assert "An alert stood already" in asked(history).verdict
 
 
 def test_an_idle_machine_and_a_microphone_that_cannot_be_judged_are_told(history):

@@ -87,7 +87,7 @@ def test_a_pure_change_of_level_is_told_from_a_fault(either, gain):
 
 def test_a_change_that_only_an_alert_would_mind_is_told_as_one_too(either):
     weak = either.manifest.threshold.value
-    check = LevelCheck(either, 1e6, weak=weak)
+    check = LevelCheck(either, 1e6, weak=[2.0 * weak + 1e5, weak])
     for vector, samples, value in judged(either, machine(6, seed=71, gain_db=6.0)):
         found = check.change(vector, samples, value)
         assert found is not None

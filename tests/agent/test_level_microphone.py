@@ -91,7 +91,7 @@ class Place:
         self.terms = settings_of(MachineConfig(name="gear", hop_seconds=hop), bundle)
         self.level = MachineLevel("gear", LevelFile(path), "judge")
         self.judge = WindowScorer("gear", bundle)
-        self.judge.level = self.level.begin(bundle, *self.terms.thresholds.both)
+        self.judge.level = self.level.begin(bundle, *self.terms.thresholds.each)
         self.judge.hearing = self.level.hearing
         self.clock = 0.0
 

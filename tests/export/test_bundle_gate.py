@@ -13,7 +13,7 @@ from support.encoders import RATE, SmallEncoder
 
 from agent.bundle.manifest import BANK, GATE, GATE_ROWS, ROWS
 from agent.config.agent import AgentConfig
-from agent.config.decide import DecideConfig, FalseAlarms
+from agent.config.decide import AlertConfig, DecideConfig, FalseAlarms
 from agent.config.recipe import ThresholdConfig, WindowConfig
 from agent.core.errors import BundleError, ConfigError
 from agent.decide.thresholds import find_thresholds
@@ -144,6 +144,18 @@ def test_a_promise_in_days_sets_the_bundles_threshold_and_the_devices(export):
     assert any("is an alarm all the same" in words for words in own.promise)
     assert own.alarm == manifest.threshold.value
     assert own.alert < own.alarm
+    # What stays for minutes is an alert at one lower still, where there is a promise for it.
+    assert own.steady is not None
+    assert own.steady.threshold < own.alert
+    assert own.each == (own.alarm, own.alert, own.steady.threshold)
+    assert any(words.endswith("for 240 of 300 s is an alert") for words in own.promise)
+    usual = np.quantile(healthy.scores, 0.9)
+    assert own.steady.threshold > usual
+    for other in (AlertConfig(steady_seconds=None), AlertConfig(raise_windows=20)):
+        changed = find_thresholds(DecideConfig(alert=other), manifest, healthy, 1.0)
+        assert changed.steady is None
+        assert changed.alert is not None
+    assert find_thresholds(DecideConfig(threshold=9.0), manifest, healthy, 1.0).steady is None
     assert find_thresholds(DecideConfig(alert=None), manifest, healthy, 1.0).alert is None
     with pytest.raises(ConfigError, match="healthy scores"):
         find_thresholds(config, manifest, None, 1.0)
