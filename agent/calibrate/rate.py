@@ -141,6 +141,7 @@ def window_rate(
     """
     target = per_second * counting.hop_seconds
     seconds, measured = max(correlation.seconds, lasting), correlation.share
+    shares: tuple[float, ...]
     if measured is None:
         shares, seconds = _UNMEASURED, max(seconds, _UNMEASURED_SECONDS)
     else:
