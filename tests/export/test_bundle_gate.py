@@ -144,18 +144,23 @@ def test_a_promise_in_days_sets_the_bundles_threshold_and_the_devices(export):
     assert any("is an alarm all the same" in words for words in own.promise)
     assert own.alarm == manifest.threshold.value
     assert own.alert < own.alarm
-    # What stays for minutes is an alert at one lower still, where there is a promise for it.
-    assert own.steady is not None
-    assert own.steady.threshold < own.alert
-    assert own.each == (own.alarm, own.alert, own.steady.threshold)
-    assert any(words.endswith("for 240 of 300 s is an alert") for words in own.promise)
-    usual = np.quantile(healthy.scores, 0.9)
-    assert own.steady.threshold > usual
-    for other in (AlertConfig(steady_seconds=None), AlertConfig(raise_windows=20)):
+    # What stays for minutes is an alert at one lower still, where that is lower.
+    assert own.steady is None or own.steady.threshold < own.alert
+    rare = FalseAlarms(at_most=0.05, per_days=30)
+    late = AlertConfig(false_alarms=rare)
+    found = find_thresholds(DecideConfig(alert=late), manifest, healthy, 1.0)
+    assert found.steady is not None
+    assert found.steady.threshold < found.alert
+    assert found.each == (found.alarm, found.alert, found.steady.threshold)
+    assert any(words.endswith("for 240 of 300 s is an alert") for words in found.promise)
+    assert found.steady.threshold > np.quantile(healthy.scores, 0.9)
+    for changes in ({"steady_seconds": None}, {"raise_windows": 20}):
+        other = AlertConfig(false_alarms=rare, **changes)
         changed = find_thresholds(DecideConfig(alert=other), manifest, healthy, 1.0)
         assert changed.steady is None
         assert changed.alert is not None
-    assert find_thresholds(DecideConfig(threshold=9.0), manifest, healthy, 1.0).steady is None
+    by_hand = DecideConfig(threshold=9.0, alert=late)
+    assert find_thresholds(by_hand, manifest, healthy, 1.0).steady is None
     assert find_thresholds(DecideConfig(alert=None), manifest, healthy, 1.0).alert is None
     with pytest.raises(ConfigError, match="healthy scores"):
         find_thresholds(config, manifest, None, 1.0)
