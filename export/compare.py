@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -219,6 +221,8 @@ def compare_tests(
     labels = {recording.label for recording in machine.of("test")}
     if not {"normal", "anomaly"} <= labels:
         return None
+    # What ranks them takes a second to load, in which the recordings can be scored.
+    threading.Thread(target=importlib.import_module, args=("sklearn.metrics",), daemon=True).start()
     found: list[tuple[float, int]] = []
     figures: dict[str, DecisionFigures] = {}
     for place in (folder, plain):

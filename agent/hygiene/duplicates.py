@@ -67,6 +67,7 @@ def find_twins(
     *,
     channel: int | None = None,
     advance: Callable[[], None] = lambda: None,
+    begin: Callable[[int], None] = lambda _pairs: None,
 ) -> list[Twin]:
     """Find all pairs of recordings with the same sound.
 
@@ -74,6 +75,7 @@ def find_twins(
         measured: The recordings.
         channel: Channel in use; None for the average.
         advance: Called after each pair that was compared.
+        begin: Called before the first with how many pairs there are.
     """
     found: list[Twin] = []
     leaders: list[int] = []
@@ -84,7 +86,9 @@ def find_twins(
             leaders.append(place)
         else:
             found.append(Twin(first, place, True, 1.0, 0.0, 1.0))
-    for (first, second), shift in _candidates(measured, leaders):
+    pairs = _candidates(measured, leaders)
+    begin(len(pairs))
+    for (first, second), shift in pairs:
         twin = _compare(measured, first, second, shift, channel)
         if twin is not None:
             found.append(twin)

@@ -184,9 +184,14 @@ def _twins(
         if progress is not None and task is not None:
             progress.advance(task)
 
-    found = find_twins([known[r.path] for r in ranked], channel=channel, advance=advance)
-    if progress is not None and task is not None:
-        progress.update(task, total=1, completed=1)
+    def begin(pairs: int) -> None:
+        if progress is not None and task is not None:
+            # The search for pairs is a step of its own, which is over now.
+            progress.update(task, total=1 + pairs, completed=1)
+
+    found = find_twins(
+        [known[r.path] for r in ranked], channel=channel, advance=advance, begin=begin
+    )
     return [(ranked[twin.first], ranked[twin.second], twin) for twin in found]
 
 
