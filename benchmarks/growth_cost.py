@@ -6,7 +6,8 @@ Each cost is measured at several sizes of the work; the exponent is the slope of
 work, by least squares, over all of them (1: twice the work, twice the cost). Window length: one
 mn04 window (random weights, float32, one thread). Rows: one query of a bank, every row compared,
 and by its index. Clips: embedding so many windows of 10 s. Healthy rows: fitting a detector's row
-constants. For machines see `agent_cost.py`, whose figures --agent adds.
+constants. For machines see `agent_cost.py`, whose figures --agent adds. For
+recordings and hours see `learn_growth.py`.
 """
 
 from __future__ import annotations
@@ -154,7 +155,15 @@ def main() -> None:
     parser.add_argument("--agent", type=Path, help="JSON of agent_cost.py, for machines")
     parser.add_argument("--quick", action="store_true", help="fewer sizes")
     parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument(
+        "--from", dest="kept", nargs="+", type=Path,
+        help="draw what earlier --json of this script and of learn_growth.py hold; measure nothing",
+    )  # fmt: skip
     chosen = parser.parse_args()
+    if chosen.kept:
+        told = [one for path in chosen.kept for one in json.loads(path.read_text(encoding="utf-8"))]
+        picture(told, chosen.png or Path("growth.png"))
+        return
     torch.manual_seed(0)
     small = chosen.quick
     lengths = [2.0, 5.0, 10.0] if small else [1.0, 2.0, 5.0, 10.0, 20.0, 40.0]
