@@ -31,6 +31,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from agent.score.mapped import map_array
+
 ROWS = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 WAYS = ("product", "ours", "faiss-hnsw", "faiss-ivfpq")
 _QUERIES, _COLD, _ADDED = 500, 50, 500
@@ -202,7 +204,7 @@ def loaded(way: str, folder: Path, bank: np.ndarray) -> Callable[[np.ndarray], i
 
 def ask(way: str, folder: Path) -> dict[str, object]:
     """Load, and answer the queries."""
-    bank, queries = np.load(folder / "bank.npy", mmap_mode="r"), np.load(folder / "queries.npy")
+    bank, queries = map_array(folder / "bank.npy"), np.load(folder / "queries.npy")
     truth = np.load(folder / "truth.npy")
     start, used = time.perf_counter(), time.process_time()
     answer = loaded(way, folder, bank)

@@ -48,6 +48,7 @@ from agent.explain.spectrum import HealthySpectrum
 from agent.score.build import build_scorer, read_indexes, read_state
 from agent.score.gate import IdleGate
 from agent.score.knn import EXACT_UP_TO, KnnScorer
+from agent.score.mapped import map_array
 from agent.score.scorer import HealthySet, Scorer, State, StateError
 from agent.score.space import space_of
 
@@ -373,7 +374,7 @@ def _finite(array: Matrix) -> bool:
 def _load(path: Path, *, mapped: bool = False) -> Any:
     """An array of a file; read as it is used, when `mapped`."""
     try:
-        return np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+        return map_array(path) if mapped else np.load(path, allow_pickle=False)
     except Exception as fault:
         # NumPy reads a header with Python's own parser, whose errors are of many kinds.
         raise BundleError(f"is not a NumPy array: {fault}", where=path) from fault

@@ -87,6 +87,25 @@ def distances(queries: Matrix, bank: Matrix, metric: Metric) -> npt.NDArray[np.f
     return lengths
 
 
+def distances_to_raw(queries: Matrix, rows: Matrix, metric: Metric) -> npt.NDArray[np.float32]:
+    """Distances of prepared vectors to others as the encoder gave them: of few, cheaper.
+
+    Args:
+        queries: float32, shape `(m, dim)`, from `prepare`.
+        rows: float32, shape `(n, dim)`.
+        metric: As in `distances`.
+
+    Returns:
+        float32, shape `(m, n)`: those of `distances` but for rounding.
+    """
+    if metric != "cosine":
+        return distances(queries, prepare(rows, metric), metric)
+    lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+    cosines = (queries @ rows.T) / np.maximum(lengths, np.finfo(np.float32).tiny)
+    halved: Matrix = np.clip((1.0 - cosines) / 2.0, 0.0, 1.0)
+    return halved.astype(np.float32, copy=False)
+
+
 def blocks(queries: int, rows: int) -> Iterator[slice]:
     """Queries in pieces, whose distances to so many rows fit into little memory."""
     step = max(_FEWEST_QUERIES, _AT_ONCE // max(1, rows))

@@ -12,10 +12,18 @@ import numpy.typing as npt
 from agent.config.scorer_knn import KnnConfig
 from agent.core.errors import BundleError
 from agent.core.records import Matrix
-from agent.score.bank import OFFSET, WEIGHT, MemoryBank, blocks, distances, prepare
+from agent.score.bank import (
+    OFFSET,
+    WEIGHT,
+    MemoryBank,
+    blocks,
+    distances,
+    distances_to_raw,
+    prepare,
+)
 from agent.score.index import CANDIDATES, IndexPlan, build_index, read_index
 from agent.score.index_check import check_index
-from agent.score.mapped import hand_back
+from agent.score.mapped import hand_back, read_rows
 from agent.score.normalize import nearest_k
 from agent.score.reduction import Reduction
 
@@ -30,7 +38,7 @@ _PER_K = 4
 # What rounding may add to a distance between reduced vectors, of the vectors' lengths.
 _SLACK = 1e-5
 # Rows read from a mapped file before its pages are handed back: 16 pages come with each.
-_HELD_ROWS = 512
+_HELD_ROWS = 128
 
 
 class KnnScorer:
@@ -212,12 +220,13 @@ class KnnScorer:
 
     def _compare(self, query: Matrix, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Distances of one query to some rows, `(1, n)`."""
-        near = prepare(self.bank.vectors[rows], self.config.metric)
-        self._read += len(rows)
+        near, mapped = read_rows(self.bank.vectors, rows)
+        found = distances_to_raw(query, near, self.config.metric)
+        self._read += mapped * len(rows)
         if self._read > _HELD_ROWS:
             self._read = 0
             hand_back(self.bank.vectors)
-        return distances(query, near, self.config.metric)
+        return found
 
     def _rank(
         self, table: Matrix, rows: npt.NDArray[np.int64] | None

@@ -1,5 +1,6 @@
 """Large banks of long embeddings: an index of reduced rows, compared exactly from their file."""
 
+import gc
 import sys
 import threading
 from pathlib import Path
@@ -13,12 +14,12 @@ from agent.bundle.manifest import Row
 from agent.config.scorer_knn import KnnConfig
 from agent.core.errors import BundleError
 from agent.score import neighbours
-from agent.score.bank import MemoryBank, distances, prepare
+from agent.score.bank import MemoryBank, distances, distances_to_raw, prepare
 from agent.score.build import build_scorer, fit_state, read_indexes, read_state, write_scorer
 from agent.score.index import IndexPlan, choose_plan, write_index
 from agent.score.index_check import check_index
 from agent.score.knn import KnnScorer
-from agent.score.mapped import hand_back
+from agent.score.mapped import hand_back, map_array, read_rows
 from agent.score.recall import ask_between
 from agent.score.reduction import Reduction, fit_reduction
 from agent.score.scorer import HealthySet, StateError
@@ -325,6 +326,62 @@ def test_pages_of_a_mapped_bank_are_handed_back(tmp_path):
         assert held(tmp_path / "bank.npy") == 0
         assert vectors.sum() == wanted
     hand_back(np.zeros((2, 2), np.float32))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_rows_are_read_from_the_open_file(tmp_path, large, metric):
+    """Another file that takes the bank's name, as at an update, changes nothing."""
+    config = KnnConfig(metric=metric, normalization="varmin")
+    vectors = sounds(1500)
+    scorer, _ = indexed(tmp_path, vectors, config)
+    mapped = map_array(tmp_path / "bank.npy")
+    (tmp_path / "other.npy").write_bytes((tmp_path / "bank.npy").read_bytes()[::-1])
+    (tmp_path / "other.npy").replace(tmp_path / "bank.npy")
+    rows = np.array([1499, 0, 7])
+    read, through = read_rows(mapped, rows)
+    assert through != Path("/proc/self/fd").is_dir()
+    np.testing.assert_array_equal(read, vectors[rows])
+    np.testing.assert_array_equal(read_rows(mapped[:, 3:9], rows)[0], vectors[rows, 3:9])
+    np.testing.assert_array_equal(read_rows(mapped[100:], rows - 100 * (rows > 99))[0][0],
+                                  vectors[1499])  # fmt: skip
+    again = KnnScorer(
+        MemoryBank(mapped, scorer.bank.constants, scorer.bank.rows), config,
+        tmp_path / "bank.hnsw", plan=scorer.plan, reduction=scorer.reduction,
+    )  # fmt: skip
+    asked = sounds(20, 3)
+    np.testing.assert_allclose(again.score(asked)[0], scorer.score(asked)[0], rtol=1e-6)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells which files are open")
+def test_the_file_is_closed_with_the_mapping(tmp_path):
+    np.save(tmp_path / "bank.npy", sounds(10))
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    mapped = map_array(tmp_path / "bank.npy")
+    rows = mapped[2:]
+    del mapped
+    assert read_rows(rows, np.array([0]))[0].shape == (1, DIM)
+    del rows
+    gc.collect()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="rows are read through the mapping elsewhere")
+def test_a_file_that_was_cut_off_is_told(tmp_path):
+    np.save(tmp_path / "bank.npy", sounds(3000))
+    mapped = map_array(tmp_path / "bank.npy")
+    with (tmp_path / "bank.npy").open("r+b") as file:
+        file.truncate(1000)
+    with pytest.raises(BundleError, match="shorter than it was"):
+        read_rows(mapped, np.array([2999]))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_rows_need_not_be_prepared_to_be_compared(metric):
+    rows = 40 * sounds(50)
+    rows[7] = 0
+    asked = prepare(sounds(5, 2), metric)
+    wanted = distances(asked, prepare(rows, metric), metric)
+    np.testing.assert_allclose(distances_to_raw(asked, rows, metric), wanted, atol=2e-7, rtol=1e-6)
 
 
 def test_a_scorer_hands_back_what_it_has_read(tmp_path, large, monkeypatch):
