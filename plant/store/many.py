@@ -46,13 +46,19 @@ class Many:
             rows: By the names of its columns.
             columns: What to return of those that were new.
         """
-        returning = [table.c[name] for name in columns]
-        ordered = _in_order(table, rows)
+        values: Any = _in_order(table, rows)
+        insert: Any
         if self._database.postgresql:
-            insert = self._given_to(table, rows[0]).on_conflict_do_nothing().returning(*returning)
-            return connection.execute(insert, _as_json(ordered)).all()
-        insert = self._database.insert(table).on_conflict_do_nothing().returning(*returning)
-        return connection.execute(insert, ordered).all()
+            insert, values = self._given_to(table, rows[0]), _as_json(values)
+        else:
+            insert = self._database.insert(table)
+        insert = insert.on_conflict_do_nothing()
+        if not columns:
+            connection.execute(insert, values)
+            return []
+        return connection.execute(
+            insert.returning(*(table.c[name] for name in columns)), values
+        ).all()
 
     def put(
         self,

@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from plant.store.database import Database
+from plant.store.many import Many
 from plant.store.tables import MACHINES, OPEN_SCORES, SCORES
 from plant.watch.machines import KEYS, Machines
 from plant.watch.scores import Scores, Stretch, median, read_bins, written
@@ -24,6 +25,7 @@ class ScoresWriter:
     def __init__(self, database: Database, machines: Machines) -> None:
         self._database = database
         self._machines = machines
+        self._many = Many(database)
 
     def write(self, scores: Scores) -> None:
         """Add counted windows to what is stored; on the disk when it returns.
@@ -44,27 +46,20 @@ class ScoresWriter:
                 self._stretches(connection, {key: found[key] for key in keys[at : at + KEYS]})
 
     def _latest(self, connection: sa.Connection, scores: Scores) -> None:
-        rows = {
-            self._machines.number(*place): {"heard": latest.time, "latest": latest.score}
+        rows = [
+            {"id": self._machines.number(*place), "heard": latest.time, "latest": latest.score}
             for place, latest in scores.latest.items()
-        }
-        connection.execute(
-            sa.update(MACHINES).where(
-                MACHINES.c.id == sa.bindparam("of"),
-                sa.or_(MACHINES.c.heard.is_(None), MACHINES.c.heard <= sa.bindparam("not_before")),
-            ),
-            [
-                {"of": number, "not_before": rows[number]["heard"], **rows[number]}
-                for number in sorted(rows)
-            ],
+        ]
+        heard = MACHINES.c.heard
+        self._many.change(
+            connection, MACHINES, rows, lambda new: sa.or_(heard.is_(None), heard <= new.heard)
         )
 
     def _stretches(
         self, connection: sa.Connection, found: dict[tuple[int, int, datetime], Stretch]
     ) -> None:
         """Add stretches to those stored. Rows that another instance adds to are waited for."""
-        first = self._database.insert(OPEN_SCORES).on_conflict_do_nothing()
-        connection.execute(first, [_key(key, bins="{}") for key in found])
+        self._many.add(connection, OPEN_SCORES, [_key(key, bins="{}") for key in found])
         stored = self._stored(connection, found)
         rows, bins = [], []
         for key, stretch in found.items():
@@ -78,20 +73,8 @@ class ScoresWriter:
                 )
             )  # fmt: skip
             bins.append(_key(key, bins=written(whole.bins)))
-        for table, values in ((SCORES, rows), (OPEN_SCORES, bins)):
-            insert = self._database.insert(table)
-            keys = {column.name for column in table.primary_key}
-            connection.execute(
-                insert.on_conflict_do_update(
-                    index_elements=sorted(keys),
-                    set_={
-                        column.name: insert.excluded[column.name]
-                        for column in table.columns
-                        if column.name not in keys
-                    },
-                ),
-                values,
-            )
+        self._many.put(connection, SCORES, rows)
+        self._many.put(connection, OPEN_SCORES, bins)
 
     def _stored(
         self, connection: sa.Connection, found: dict[tuple[int, int, datetime], Stretch]
