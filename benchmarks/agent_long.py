@@ -8,7 +8,8 @@
 The agent is a process of its own, its scores go to a broker here. Memory (resident, and its own)
 and open handles are read every few seconds; told is their slope over the second half, where all
 that is kept is full, by least squares with an interval of 95 % (bootstrap of blocks, as neighbours
-are alike). `delay` is the time from a window's end to its score at the broker.
+are alike); of sound as fast as it goes by its hours, told by processor time, since the pace is the
+computer's. `delay` is the time from a window's end to its score at the broker.
 """
 
 from __future__ import annotations
@@ -92,14 +93,23 @@ def length_of(path: Path) -> float:
 def show(found: dict, console: Console) -> None:
     """What came of it, in words."""
     rows = np.array(found["rows"])
-    late = rows[len(rows) // 2 :]
+    hours = rows[:, 0] / 3600
+    if found["hours"]:
+        # The last row may be of the end; as many rows for each hour of sound.
+        rows = rows[:-1]
+        spent = found["hours"] * rows[:, 5] / rows[-1, 5]
+        hours = np.linspace(spent[0], spent[-1], len(rows))
+        columns = [np.interp(hours, spent, column) for column in rows.T]
+        rows = np.stack(columns, axis=1)
+    half = len(rows) // 2
+    late, hours = rows[half:], hours[half:]
     lasted = rows[-1, 0]
     console.print(
         f"{found['machines']} machines, hop {found['hop']}: {lasted / 60:.1f} minutes, "
         f"{found['scores']} scores, {100 * rows[-1, 5] / lasted:.1f} % of a core"
     )
     for name, column, unit in (("resident", 1, "MB"), ("own", 2, "MB"), ("handles", 3, "")):
-        a, low, high = slope(late[:, 0] / 3600, late[:, column])
+        a, low, high = slope(hours, late[:, column])
         console.print(
             f"{name}: {late[0, column]:.1f} to {late[-1, column]:.1f} {unit}, at most "
             f"{rows[:, column].max():.1f}; slope {a:+.2f} an hour ({low:+.2f} to {high:+.2f})"

@@ -10,6 +10,9 @@ the trigger called did: it speaks for its latest step alone (`Window.called`).
 from __future__ import annotations
 
 import threading
+from collections import deque
+
+import numpy as np
 
 from agent.core.records import AudioBlock, Decision, Level, MachineState
 from agent.core.scale import Scale
@@ -19,8 +22,11 @@ from agent.window.rolling import Due
 # Listened to closely from the beginning for so long, seconds, and after each reason for so many
 # windows' lengths: then a window holds nothing that was heard before.
 _BEGIN_SECONDS, _HOLD_LENGTHS = 30.0, 1.0
-# So high between the healthy median (0) and the lowest threshold (1) a score is no calm one.
-_CONCERN = 0.5
+# So high between the healthy median (0) and the lowest threshold (1) a score is no calm one, nor is
+# one from which the next would be above it at this pace...
+_CONCERN, _RISES_TO = 0.5, 1.0
+# ...unless the machine is so restless that more than a tenth of its latest scores are.
+_USUAL, _REMEMBERED, _KNOWN = 0.9, 240, 60
 # Longest wait for a decision where the sound waits for it, seconds.
 _PATIENCE_SECONDS = 60.0
 
@@ -56,6 +62,8 @@ class HopPace:
         #: Listen closely whatever is heard.
         self.closely = False
         self._before: float | None = None  # the latest score on the scale of `_CONCERN`
+        # Of the latest scores how high they were, and to where they rose.
+        self._latest: deque[tuple[float, float]] = deque(maxlen=_REMEMBERED)
 
     @property
     def calm(self) -> bool:
@@ -117,9 +125,18 @@ class HopPace:
             return decision.state is MachineState.IDLE
         height = _height(decision.score.value, decision)
         before, self._before = self._before, height
-        rising = 0.0 if before is None else height - before
-        # At this pace the next calm window would exceed.
-        return height <= _concern(decision.scale, decision) and height + rising <= 1.0
+        rises_to = height if before is None else 2.0 * height - before
+        usual, usually_rises = self._usual()
+        self._latest.append((height, rises_to))
+        concern = min(1.0, max(_concern(decision.scale, decision), usual))
+        return height <= concern and rises_to <= max(_RISES_TO, usually_rises)
+
+    def _usual(self) -> tuple[float, float]:
+        """What all but a tenth of the latest scores stay below, and where they rise to."""
+        if len(self._latest) < _KNOWN:
+            return 0.0, 0.0
+        high, rising = np.quantile(np.array(self._latest), _USUAL, axis=0)
+        return float(high), float(rising)
 
 
 def _lowest(decision: Decision) -> float:

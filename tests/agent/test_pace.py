@@ -125,6 +125,17 @@ def test_scores_and_their_trend_bring_windows_close(scores, close):
     assert (1.0 in np.diff(late)) is close
 
 
+def test_a_restless_machine_is_heard_closely_for_what_is_high_for_it_alone():
+    # Each third score is far up on the way to the threshold, as the machine has always been.
+    random = np.random.default_rng(3)
+    usual = lambda window: 2.2 if window.index % 3 == 1 or random.uniform() < 0.05 else 1.0  # noqa: E731
+    late = [end for end in ends(heard(noise(500), usual)) if end > 200]
+    assert len(late) < 0.35 * 300
+    found = ends(heard(noise(500), lambda w: 2.45 if 400 <= w.end_monotonic < 405 else usual(w)))
+    high = next(end for end in found if end >= 400)
+    assert np.allclose(np.diff([end for end in found if high <= end <= high + 9]), 1.0)
+
+
 def test_a_standing_alarm_is_followed_closely_and_an_idle_machine_is_not():
     pace = HopPace(RATE, SECONDS * RATE, RATE, 5)
     window = Window(noise(10), RATE, 0, 100.0, 0.0, position=110 * RATE)
