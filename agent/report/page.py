@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import (
+    ChoiceLoader,
+    Environment,
+    FileSystemLoader,
+    PackageLoader,
+    StrictUndefined,
+)
 from markupsafe import Markup
 
 from agent import charts
@@ -258,6 +264,21 @@ def _is_number(text: str) -> bool:
 
 def _css(text: str) -> str:
     return TONES.get(text, "long" if len(text) > _LONG else "")
+
+
+def fill(template: Path, *, opening: Mapping[str, Any], **told: Any) -> str:
+    """A page by a template of its own that extends `base.html`, and so looks as all reports do.
+
+    Args:
+        template: The template.
+        opening: Of the first screen, as `opening.html` takes it: `tone`, `text`, `numbers`, ...
+        **told: What else the template names.
+    """
+    environment = _environment().overlay(
+        loader=ChoiceLoader([PackageLoader("agent.report"), FileSystemLoader(template.parent)])
+    )
+    page = environment.get_template(template.name)
+    return page.render(opening={**_EMPTY, **opening}, scripts=None, **told)
 
 
 @cache

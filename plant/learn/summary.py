@@ -13,6 +13,8 @@ from typing import Any
 
 from agent import __version__
 from agent.core.storage import write_atomic, write_json
+from agent.core.text import plural
+from agent.report.page import TONES, Number, fill
 from plant.learn.build import Built
 from plant.learn.figures import LEVELS
 from plant.learn.task import Outcome
@@ -22,6 +24,10 @@ _COLUMNS = (
     "false_alarms", "hmean", "threshold", "caveat", "recordings", "hours", "preset", "precision",
     "bytes", "signed", "digest", "seconds", "node", "finished", "reason",
 )  # fmt: skip
+# Levels at which a machine's bundle may be deployed.
+_FIT = ("usable", "good")
+# Letters of a verdict that are shown before it is opened.
+_LONG = 240
 _PAGE = Path(__file__).with_name("summary.html")
 
 
@@ -35,8 +41,6 @@ def write_summary(built: Built, plant: str) -> Path:
     Returns:
         The page.
     """
-    from jinja2 import Environment, StrictUndefined  # noqa: PLC0415 - an extra
-
     rows = [row_of(one) for one in built.outcomes]
     counts = Counter(str(row["level"]) for row in rows)
     encoders = {row["encoder_sha256"] for row in rows if row.get("encoder_sha256")}
@@ -51,12 +55,10 @@ def write_summary(built: Built, plant: str) -> Path:
     }
     write_json(built.out / "summary.json", told)
     write_atomic(built.out / "summary.csv", _csv(rows).encode())
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    page = environment.from_string(_PAGE.read_text(encoding="utf-8"))
     for row, outcome in zip(rows, built.outcomes, strict=True):
-        row.update(_links(outcome, built.out))
+        row.update(_links(outcome, built.out), **_look(row))
     path = built.out / "summary.html"
-    write_atomic(path, page.render(**told).encode())
+    write_atomic(path, fill(_PAGE, opening=_opening(told), **told).encode())
     return path
 
 
@@ -69,6 +71,40 @@ def row_of(outcome: Outcome) -> dict[str, Any]:
     told = outcome.model_dump(mode="json", exclude={"figures", "recipe", "content", "attempt"})
     blank = dict.fromkeys((*_COLUMNS, "encoder_sha256", "notes", "record", "false_alarm_share"))
     return {**blank, **told, **figures}
+
+
+def _opening(told: Mapping[str, Any]) -> dict[str, Any]:
+    """The first screen: what became of them all, and three numbers."""
+    rows, levels = told["machines"], told["levels"]
+    worst = rows[0]["tone"] if rows else ""
+    fit = sum(levels.get(level, 0) for level in _FIT)
+    built = sum(row["digest"] is not None for row in rows)
+    encoders = plural(told["encoders"], "different encoder")
+    return {
+        "tone": worst,
+        "text": f"Of {plural(len(rows), 'machine')}: "
+        + ", ".join(f"{count} {level}" for level, count in levels.items()),
+        "numbers": (
+            Number("Fit to deploy", f"{fit} of {len(rows)}", "usable or good"),
+            Number("Bundles", f"{built} of {len(rows)}", f"{encoders} in them"),
+            Number(
+                "Saved on the disk", f"{told['shared_bytes'] / 1e6:.1f} MB", "equal files, once"
+            ),
+        ),
+    }
+
+
+def _look(row: Mapping[str, Any]) -> dict[str, str]:
+    """How a machine's card looks: its tone, and its verdict with what is long folded away."""
+    verdict = str(row["verdict"] or "")
+    short = verdict
+    if len(verdict) > _LONG:
+        short = verdict[:_LONG].rpartition(" ")[0] + " …"
+    return {
+        "tone": TONES.get(str(row["level"]), "bad"),
+        "short": short,
+        "rest": verdict if short != verdict else "",
+    }
 
 
 def _links(outcome: Outcome, out: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -100,7 +101,11 @@ def test_the_summary_has_the_worst_first_on_page_table_and_json(plant):
 
     assert table[0]["machine"] == "lost"
     assert [row["machine"] for row in table] == [one["machine"] for one in told["machines"]]
-    assert page.index("<b>lost") < page.index("<b>pump")
+    assert page.index("<h2>lost") < page.index("<h2>pump")
+    # One look with all reports: the verdict first, and three numbers.
+    assert page.index('<section class="verdict bad">') < page.index('<dl class="numbers">')
+    assert page.count("<dt>Fit to deploy</dt>") == 1
+    assert not re.search(r"<(?:img|link|script)", page)
     assert told["levels"]["failed"] == 1
     pump = outcomes(path)["pump"]
     assert pump["false_alarms"] is not None

@@ -49,8 +49,10 @@ export function describeEvent(told) {
     if (kind === "level_baseline" || kind === "level_undone") about.push(`${signed(data.level_change_db)} dB taken off from then on`);
     else if (!kind.startsWith("level")) about.push(`${data.previous} → ${data.level}`);
     if (data.score !== null) about.push(`score ${number(data.score)}${data.zone ? `, zone ${data.zone}` : ""}`);
-    if (["raised", "alert", "realarm"].includes(kind) && data.reason) about.push(data.reason.text);
-    if (data.explanation) about.push(data.explanation.text);
+    const reason = ["raised", "alert", "realarm"].includes(kind) && data.reason ? data.reason.text.split("; ").filter((part) => part !== `zone ${data.zone}`).join("; ") : "";
+    about.push(reason);
+    // What the reason says already is not said again.
+    if (data.explanation) about.push(data.explanation.text.split("; ").filter((part) => !reason.includes(part)).join("; "));
   } else if (area === "drift") about.push(data.movement || (kind === "accepted" ? "how it sounds now is healthy, too" : `${number(data.distance)} of ${number(data.threshold)} nats`));
   else about.push(data.bundle ? `${data.bundle}, version ${data.version}, ${data.rows} rows` : "no bundle in use", data.reason);
   if (data.operator) about.push(`by ${data.operator}`);
