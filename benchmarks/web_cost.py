@@ -1,11 +1,12 @@
 """What the device's page costs the agent, and how soon a browser shows something.
 
-    .venv/bin/python benchmarks/web_cost.py [--bundle BUNDLE] [--seconds 30] [--json FILE]
+    .venv/bin/python benchmarks/web_cost.py [--bundle BUNDLE] [--machines 10] [--seconds 30]
 
-Each agent is a process of its own that plays noise at real time to one machine. Processor time is
+Each agent is a process of its own that plays noise at real time to its machines. Processor time is
 taken from outside, over `--seconds` after it has settled, as a share of one core: without the page;
 with it and nobody watching; with three who follow the messages; with three who also watch the
-spectrogram, as the live page does. What the viewers themselves take is not counted.
+spectrogram, as the live page does. Beside it stands resident memory. What the viewers themselves
+take is not counted.
 
 The page's weight is what a browser fetches for its first picture, uncompressed, as it travels. With
 Chromium and chromedriver on the path, a fresh profile opens the page and tells when it painted
@@ -29,6 +30,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +51,9 @@ _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 @contextlib.contextmanager
-def agent(folder: Path, bundle: Path, *, page: bool) -> Iterator[tuple[psutil.Process, str]]:
+def agent(
+    folder: Path, bundle: Path, machines: int, *, page: bool
+) -> Iterator[tuple[psutil.Process, str]]:
     """An agent that listens to noise; its process, and where its page is."""
     manifest = read_manifest(bundle)
     rate = manifest.encoder.sample_rate
@@ -70,7 +74,13 @@ def agent(folder: Path, bundle: Path, *, page: bool) -> Iterator[tuple[psutil.Pr
             {
                 "state_dir": str(folder / f"state-{name}"),
                 "machines": [
-                    {"name": "pump", "bundle": str(bundle), "source": source, "hop_seconds": 1.0}
+                    {
+                        "name": "pump" if n == 0 else f"pump-{n + 1}",
+                        "bundle": str(bundle),
+                        "source": source,
+                        "hop": 1.0,
+                    }
+                    for n in range(machines)
                 ],
                 "jsonl": str(told),
                 "web": {"enabled": page, "port": port},
@@ -123,12 +133,21 @@ def viewers(url: str, *, sound: bool) -> Iterator[list[int]]:
             thread.join(10)
 
 
-def share(process: psutil.Process, seconds: float) -> float:
-    """Processor time that a process takes, percent of one core."""
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a process takes: processor time, percent of one core, and resident memory, MB."""
+
+    percent: float
+    megabytes: float
+
+
+def share(process: psutil.Process, seconds: float) -> Cost:
+    """What a process takes over a stretch of time."""
     before, began = process.cpu_times(), time.monotonic()
     time.sleep(seconds)
     after, taken = process.cpu_times(), time.monotonic() - began
-    return 100 * (after.user + after.system - before.user - before.system) / taken
+    percent = 100 * (after.user + after.system - before.user - before.system) / taken
+    return Cost(percent, process.memory_info().rss / 1e6)
 
 
 def weigh(url: str) -> dict[str, int]:
@@ -196,12 +215,12 @@ def first_picture(url: str) -> dict[str, float] | None:
         browser.quit()
 
 
-def run(bundle: Path, folder: Path, seconds: float) -> dict[str, Any]:
+def run(bundle: Path, folder: Path, machines: int, seconds: float) -> dict[str, Any]:
     """All of it."""
-    cost: dict[str, float] = {}
-    with agent(folder, bundle, page=False) as (process, _):
+    cost: dict[str, Cost] = {}
+    with agent(folder, bundle, machines, page=False) as (process, _):
         cost["without the page"] = share(process, seconds)
-    with agent(folder, bundle, page=True) as (process, url):
+    with agent(folder, bundle, machines, page=True) as (process, url):
         cost["with it, nobody watching"] = share(process, seconds)
         with viewers(url, sound=False) as told:
             cost[f"{VIEWERS} watch the messages"] = share(process, seconds)
@@ -218,7 +237,9 @@ def run(bundle: Path, folder: Path, seconds: float) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "load": [round(one, 2) for one in os.getloadavg()],
         "seconds": seconds,
-        "percent_of_a_core": {name: round(value, 2) for name, value in cost.items()},
+        "machines": machines,
+        "percent_of_a_core": {name: round(one.percent, 2) for name, one in cost.items()},
+        "megabytes": {name: round(one.megabytes, 1) for name, one in cost.items()},
         "page_bytes": sum(weights.values()),
         "page_files": len(weights),
         "first_picture": picture,
@@ -229,7 +250,7 @@ def show(found: dict[str, Any]) -> Table:
     """As a table."""
     table = Table("what", "", title="The device's page")
     for name, value in found["percent_of_a_core"].items():
-        table.add_row(name, f"{value:.2f} % of a core")
+        table.add_row(name, f"{value:.2f} % of a core, {found['megabytes'][name]:.0f} MB")
     table.add_row("weight", f"{found['page_bytes'] / 1000:.0f} kB in {found['page_files']} files")
     for name, value in (found["first_picture"] or {}).items():
         table.add_row(name.removesuffix("_ms").replace("_", " "), f"{value:.0f} ms")
@@ -240,6 +261,7 @@ def main() -> None:
     """From the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--bundle", type=Path, help="In place of mn04 with random weights")
+    parser.add_argument("--machines", type=int, default=1, help="Of the same bundle")
     parser.add_argument("--seconds", type=float, default=30.0, help="Time of each measurement")
     parser.add_argument("--json", type=Path, help="Write the result to this file too")
     options = parser.parse_args()
@@ -250,7 +272,7 @@ def main() -> None:
             from small_bundle import make_bundle
 
             bundle = make_bundle(folder / "bundle")
-        found = run(bundle.absolute(), folder, options.seconds)
+        found = run(bundle.absolute(), folder, options.machines, options.seconds)
     Console().print(show(found))
     if options.json is not None:
         options.json.write_text(json.dumps(found, indent=1) + "\n")

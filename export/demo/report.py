@@ -93,7 +93,7 @@ def facts(story: Story) -> list[tuple[str, str]]:
     hours = stream.onset / 3600
     share = outcome.healthy_exceeded / outcome.healthy_windows if outcome.healthy_windows else 0.0
     rate = outcome.false_alarms / hours if hours else 0.0
-    quantization, trained = manifest.quantization, manifest.trained_on
+    trained = manifest.trained_on
     found = [
         ("Fault", f"{stream.fault}, from {stream.onset:.0f} s on"),
         (
@@ -132,15 +132,7 @@ def facts(story: Story) -> list[tuple[str, str]]:
             ),
         ),
         ("Bundle", f"{story.bundle_bytes / 1e6:.2f} MB"),
-        (
-            "Encoder",
-            (
-                f"{manifest.encoder.kind}, {manifest.encoder.precision}: "
-                f"{quantization.float_bytes / 1e6:.2f} MB to {quantization.bytes / 1e6:.2f} MB, "
-                f"cosine to float32 {quantization.cosine_mean:.4f} "
-                f"(smallest {quantization.cosine_min:.4f})"
-            ),
-        ),
+        ("Encoder", _encoder(manifest)),
     ]
     if trained.class_rule:
         found.append(
@@ -153,6 +145,18 @@ def facts(story: Story) -> list[tuple[str, str]]:
     found += [("Note", note) for note in notes if note]
     found += [(f"Time: {what}", f"{seconds:.0f} s") for what, seconds in story.steps]
     return found
+
+
+def _encoder(manifest: Manifest) -> str:
+    """What it is; what quantization changed only where it was quantized."""
+    encoder, found = manifest.encoder, manifest.quantization
+    named = f"{encoder.kind}, {encoder.precision}"
+    if encoder.precision == "float32":
+        return f"{named}, {found.bytes / 1e6:.2f} MB"
+    return (
+        f"{named}: {found.float_bytes / 1e6:.2f} MB to {found.bytes / 1e6:.2f} MB, "
+        f"cosine to float32 {found.cosine_mean:.4f} (smallest {found.cosine_min:.4f})"
+    )
 
 
 def _excerpt(sound: Samples, rate: int, start: float) -> Samples:

@@ -69,6 +69,9 @@ def test_the_report_stands_alone(shown):
         r"base64,[A-Za-z0-9+/=]+|<script>/\*! https.*?</script>", "", page, flags=re.DOTALL
     )
     assert "http" not in told
+    # What was not quantized is not held against itself.
+    assert "sound_views, float32, 0." in told
+    assert "cosine to float32" not in told
     assert (out / "report.png").read_bytes().startswith(b"\x89PNG")
     assert len(page) < 4_000_000
 

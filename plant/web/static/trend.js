@@ -3,7 +3,7 @@
 import { act, el, get, moment, number } from "./dom.js";
 
 const SPANS = [["1 day", 1], ["1 week", 7], ["1 month", 31], ["6 months", 183], ["1 year", 366]];
-const WIDTH = 1000, HEIGHT = 260, LEFT = 44, BOTTOM = 24;
+const LEFT = 44, TOP = 12, BOTTOM = 24;
 
 export class Trend {
   constructor(device, name) {
@@ -11,11 +11,12 @@ export class Trend {
     this.days = 7;
     this.rows = [];
     this.read = el("output", { id: "trend-read" });
-    this.drawing = el("svg:svg", { class: "trend", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "application", tabindex: 0, "aria-label": "Scores; arrow keys read them", "aria-describedby": "trend-read" });
+    this.drawing = el("svg:svg", { class: "trend", role: "application", tabindex: 0, "aria-label": "Scores; arrow keys read them", "aria-describedby": "trend-read" });
     this.drawing.addEventListener("pointermove", (event) => {
       const box = this.drawing.getBoundingClientRect();
-      this.point(((event.clientX - box.left) / box.width) * WIDTH);
+      this.point(event.clientX - box.left);
     });
+    new ResizeObserver(() => this.begin && this.draw()).observe(this.drawing);
     this.drawing.addEventListener("keydown", (event) => {
       const step = { ArrowLeft: -1, ArrowRight: 1, PageUp: -24, PageDown: 24, Home: -1e9, End: 1e9 }[event.key];
       if (!step || !this.rows.length) return;
@@ -41,14 +42,17 @@ export class Trend {
   }
 
   x(row) {
-    return LEFT + ((Date.parse(row.start) + row.seconds * 500 - this.begin) / (this.end - this.begin)) * (WIDTH - LEFT);
+    return LEFT + ((Date.parse(row.start) + row.seconds * 500 - this.begin) / (this.end - this.begin)) * (this.width - LEFT);
   }
 
+  // In the screen's own pixels: letters are not stretched.
   draw() {
+    const { width, height } = this.drawing.getBoundingClientRect();
+    Object.assign(this, { width, height });
     const told = this.rows.flatMap((row) => [row.median, row.maximum]).filter((value) => value !== null);
     this.low = Math.min(0, ...told);
     this.high = Math.max(1.2, ...told);
-    const y = (value) => (1 - (value - this.low) / (this.high - this.low)) * (HEIGHT - BOTTOM - 8) + 4;
+    const y = (value) => (1 - (value - this.low) / (this.high - this.low)) * (height - BOTTOM - TOP - 4) + TOP;
     const line = (name) => {
       let path = "", before = null;
       for (const row of this.rows) {
@@ -61,11 +65,11 @@ export class Trend {
     };
     const marks = [this.low, 1, this.high].map((value) => el("svg:text", { x: 2, y: y(value) + 4 }, number(value, 2)));
     const days = [0, 0.25, 0.5, 0.75].map((share) => {
-      const at = new Date(this.begin + share * (this.end - this.begin)), x = LEFT + share * (WIDTH - LEFT);
-      return [el("svg:line", { class: "grid", x1: x, x2: x, y1: 0, y2: HEIGHT - BOTTOM }), el("svg:text", { x: x + 3, y: HEIGHT - 6 }, this.days <= 1 ? at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }) : at.toLocaleDateString())];
+      const at = new Date(this.begin + share * (this.end - this.begin)), x = LEFT + share * (width - LEFT);
+      return [el("svg:line", { class: "grid", x1: x, x2: x, y1: 0, y2: height - BOTTOM }), el("svg:text", { x: x + 3, y: height - 6 }, this.days <= 1 ? at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }) : at.toLocaleDateString())];
     });
-    this.cursor = el("svg:line", { class: "cursor", y1: 0, y2: HEIGHT - BOTTOM, visibility: "hidden" });
-    this.drawing.replaceChildren(...days.flat(), ...marks, el("svg:line", { class: "threshold", x1: LEFT, x2: WIDTH, y1: y(1), y2: y(1) }), line("maximum"), line("median"), this.cursor);
+    this.cursor = el("svg:line", { class: "cursor", y1: 0, y2: height - BOTTOM, visibility: "hidden" });
+    this.drawing.replaceChildren(...days.flat(), ...marks, el("svg:line", { class: "threshold", x1: LEFT, x2: width, y1: y(1), y2: y(1) }), line("maximum"), line("median"), this.cursor);
     this.read.textContent = this.rows.length ? `${this.rows.length} stretches of ${this.rows[0].seconds / 60} min` : "No scores of this time.";
   }
 
