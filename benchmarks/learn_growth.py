@@ -89,6 +89,8 @@ def main() -> None:
     parser.add_argument("--hours", nargs="+", type=float, default=[0.1, 0.2, 0.4, 0.8])
     parser.add_argument("--json", type=Path, required=True)
     chosen = parser.parse_args()
+    if min(len(chosen.clips), len(chosen.hours)) < 2:
+        parser.error("an exponent takes two sizes at least")
     found = [
         grown("learning a machine", "clips", chosen.clips),
         grown("learning from long recordings", "hours", chosen.hours),
