@@ -149,6 +149,23 @@ def test_alarms_are_found_by_name_and_state_also_those_of_a_device_that_is_away(
     until(lambda: not find(browser, "#inbox li[data-alarm=p1]"), 15)
 
 
+@pytest.mark.parametrize("where", ["machines", "alarms"])
+def test_what_changes_before_the_first_page_is_there_breaks_nothing(browser, page, where):
+    log_in(browser, page)
+    name = {"machines": "MachinesView", "alarms": "InboxView"}[where]
+    told = browser.execute_async_script(
+        "const [name, done] = arguments;"
+        "import('./static/views.js').then((views) => {"
+        "  const view = new views[name]({ sites: [], role: 'admin' }, []);"
+        "  view.show(document.createElement('div')).catch(() => {});"
+        "  try { view.machines([{ id: 1, alarm_id: 'a' }]); done('well'); }"
+        "  catch (fault) { done(String(fault)); }"
+        "});",
+        name,
+    )
+    assert told == "well"
+
+
 def test_devices_are_found_by_name_and_state(browser, page):
     log_in(browser, page)
     click(browser, "nav a", "Devices")

@@ -97,6 +97,7 @@ export class MachinesView extends Paged {
 
   // In place where it is shown; the order is made anew a moment later.
   machines(changed) {
+    if (!this.rows) return; // the first page is still on its way, and newer
     for (const one of changed) {
       const known = this.rows.findIndex((row) => row.id === one.id);
       if (known >= 0) this.rows[known] = one;
@@ -147,6 +148,7 @@ export class InboxView extends Paged {
   }
 
   machines(changed) {
+    if (!this.alarms) return;
     const { text, site, state, offset } = this.wanted, whole = !text && !site && state === "alarm" && !offset;
     for (const one of changed) {
       if (!one.alarm_id) this.alarms.delete(one.id);
