@@ -39,6 +39,7 @@ def doctor(channel=None):
     [
         (0 * NOISE, Grade.FAIL, "not one sample moves"),
         (1e-7 * NOISE, Grade.FAIL, "nothing but silence (level -140 dBFS)"),
+        (1e-10 * NOISE, Grade.FAIL, "nothing but silence"),  # -200 dBFS, which was called OK
         (1e-5 * NOISE, Grade.WARN, "hardly more than the noise"),
         (0.01 * NOISE, Grade.OK, "level -40 dBFS"),
         (np.clip(NOISE, -1, 1), Grade.WARN, "full scale"),

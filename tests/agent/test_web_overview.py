@@ -151,6 +151,22 @@ def test_a_phone_shows_all_of_it(browser, running, page):
 
 
 @pytest.mark.slow
+def test_a_finger_is_offered_no_arrow_keys(browser, running):
+    browser.execute_cdp_cmd(
+        "Emulation.setTouchEmulationEnabled", {"enabled": True, "maxTouchPoints": 1}
+    )
+    sized(browser, 390)
+    try:
+        browser.get("about:blank")
+        browser.get(f"{running.url}/#live/pump")
+        shown(browser, "#score-read", "Touch it to read")
+        assert "rrow keys" not in find(browser, "main")[0].text
+    finally:
+        browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
+        sized(browser, 0)
+
+
+@pytest.mark.slow
 def test_times_are_marked_where_a_clock_on_the_wall_has_marks(browser, running):
     browser.get(running.url)
     shown(browser, ".link.on", "connected")

@@ -59,11 +59,11 @@ PLANT_MAY_IMPORT = {
     "agent.core.text": "how times and numbers are shown",
     "agent.drift.events": "schemas of messages",
     "agent.publish.cloud_events": "schemas of messages",
-    "agent.report.page": "one look for all reports",
     "agent.publish.device_payloads": "schemas of messages",
     "agent.publish.kinds": "schemas of messages, and their topics",
     "agent.publish.payloads": "schemas of messages",
     "agent.publish.route": "topics",
+    "agent.report.page": "one look for all reports",
     "agent.request.commands": "schemas of commands",
 }
 
