@@ -23,7 +23,7 @@ from scipy import stats
 
 FIGURES = {
     "cpu_p50_ms": "processor time of a query, median, ms",
-    "p99_ms": "time of a query, 99 %, ms",
+    "cpu_p99_ms": "processor time of a query, 99 %, ms",
     "build_cpu_s": "processor time of building, s",
     "resident_mb": "resident after the queries, MB",
 }

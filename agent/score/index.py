@@ -80,6 +80,7 @@ class IndexPlan:
 PLANS = (
     IndexPlan(16, 40, 128),
     IndexPlan(16, 40, 256),
+    IndexPlan(16, 100, 256),
     IndexPlan(16, 200, 256),
     IndexPlan(32, 400, 256),
     IndexPlan(48, 600, 512),
