@@ -141,7 +141,9 @@ def build(way: str, folder: Path) -> dict[str, object]:
         (folder / "basis.npy").unlink(missing_ok=True)
         if reduction is not None:
             np.save(folder / "basis.npy", reduction.array())
-        told = {"plan": f"M {plan.links}, {plan.weighed}, ef {plan.ef}", "planned": plan.recall}
+        columns = bank.shape[1] if reduction is None else reduction.columns
+        words = f"{columns} numbers, M {plan.links}, {plan.weighed}, ef {plan.ef}"
+        told = {"plan": f"{words}, {plan.compared} compared", "planned": plan.recall}
     elif way.startswith("faiss"):
         import faiss
 
