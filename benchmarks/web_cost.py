@@ -164,7 +164,8 @@ def weigh(url: str) -> dict[str, int]:
         if place == "":
             waiting += re.findall(r'(?:href|src)="(static/[^"]+)"', answer.text)
         elif place.endswith(".js"):
-            waiting += [f"static/{one}" for one in re.findall(r'from "\./([^"]+)"', answer.text)]
+            folder = place.rpartition("/")[0]
+            waiting += [f"{folder}/{one}" for one in re.findall(r'from "\./([^"]+)"', answer.text)]
     return found
 
 
