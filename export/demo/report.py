@@ -114,7 +114,7 @@ def facts(story: Story) -> list[tuple[str, str]]:
             "Healthy windows above threshold",
             (
                 f"{outcome.healthy_exceeded} of {outcome.healthy_windows} ({100 * share:.1f} %; "
-                f"calibrated for {100 * manifest.threshold.false_alarm_rate:g} %)"
+                f"calibrated for {100 * manifest.threshold.false_alarm_rate:.2g} %)"
             ),
         ),
         (
@@ -185,7 +185,7 @@ def _page(story: Story, sounds: Sequence[Card]) -> Page:
             Number(
                 "Healthy windows above the threshold",
                 f"{outcome.healthy_exceeded} of {outcome.healthy_windows}",
-                f"calibrated for {100 * story.manifest.threshold.false_alarm_rate:g} %",
+                f"calibrated for {100 * story.manifest.threshold.false_alarm_rate:.2g} %",
             ),
         )
     )

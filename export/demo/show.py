@@ -260,7 +260,7 @@ def _tell(
     console.print(
         f"    healthy windows above the threshold: {outcome.healthy_exceeded} of "
         f"{outcome.healthy_windows} (calibrated for "
-        f"{100 * manifest.threshold.false_alarm_rate:g} %); faulty: {outcome.faulty_exceeded} of "
+        f"{100 * manifest.threshold.false_alarm_rate:.2g} %); faulty: {outcome.faulty_exceeded} of "
         f"{outcome.faulty_windows}"
     )
     if outcome.missing:

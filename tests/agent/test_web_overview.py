@@ -101,11 +101,13 @@ def test_the_worst_machine_is_first_and_what_stands_is_counted(browser, running)
     browser.get(running.url)
     first = shown(browser, ".cards > li:first-child", "Alarm")
     assert first.get_attribute("data-machine") == "pump"
-    assert "Zone D" in first.text
+    assert "Now zone D" in first.text
     assert "not acknowledged" in first.text
     until(lambda: int(find(browser, ".cards canvas.spark")[0].get_attribute("data-points") or 0))
     until(lambda: browser.title.startswith("(1) "))
     assert find(browser, "#standing")[0].text.startswith("1")
+    # The latest window's zone beside a standing alarm is another moment's: "Zone A, Alarm" it said.
+    shown(browser, "li[data-machine=fan] .zone", "Zone")
     # The alarm of one machine is seen wherever one is: it said "None" while others were looked at.
     shown(browser, "#alarms li[data-machine=pump] a", "pump")
     click(browser, "#alarms button", "Play")

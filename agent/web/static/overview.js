@@ -112,7 +112,8 @@ function card(name) {
       text(badge, `${known.sign} ${known.words}${shelved ? ", shelved" : ""}`);
       const letter = missing ? "" : score?.zone || "";
       zone.className = `zone ${letter && `zone-${letter.toLowerCase()}`}`;
-      text(zone, letter && `Zone ${letter}`);
+      // A standing alarm is about another moment than the latest window.
+      text(zone, letter && `${alarm?.alarm_id ? "Now zone" : "Zone"} ${letter}`);
       text(why, missing ? "Heard and recorded; it needs a bundle or a microphone: see Set up." : alarm?.alarm_id && alarm.reason ? `Since ${moment(alarm.since)}, ${alarm.acknowledged ? "acknowledged" : "not acknowledged"} · ${alarm.reason.text}` : score && score.score !== null ? `Score ${number(score.score)} (1 is the threshold)` : "");
       const state = missing ? learningWords(mine) : stateWords(score), muted = alarm?.muted_until ? `, muted until ${moment(alarm.muted_until)}` : "";
       text(entries.state, `${state.sign} ${state.words}${muted}`);
