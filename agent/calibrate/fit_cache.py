@@ -17,14 +17,11 @@ from pydantic import TypeAdapter, ValidationError
 
 import agent
 from agent.config.scorer import ScorerConfig
-from agent.core.byte_cache import ByteCache, Kept, key_of
-from agent.core.cache_home import cache_home, cache_limit
+from agent.core.byte_cache import UserCache, key_of
 from agent.encode.processor import in_words, this_processor
 from agent.score.fitter import Fitter
 from agent.score.scorer import HealthySet, State, Vector
 
-FILE = "scorers.sqlite"
-_TABLE = "scorer"
 # Code that a fit follows from.
 _ROOMS = ("calibrate", "config", "core", "drift", "drift_fit", "score")
 _LIBRARIES = ("auscult", "numpy", "scipy", "scikit-learn")
@@ -50,25 +47,10 @@ class Fit(NamedTuple):
     scores: Vector
 
 
-class FitCache:
-    """Fits by what they follow from; any thread may ask.
+class FitCache(UserCache):
+    """Fits by what they follow from; any thread may ask."""
 
-    Args:
-        path: The file.
-        limit: Bytes that it may take; with 0 nothing is kept.
-    """
-
-    def __init__(self, path: Path, *, limit: int) -> None:
-        self._bytes = ByteCache(path, _TABLE, limit=limit)
-
-    @classmethod
-    def of_user(cls) -> FitCache:
-        """The one that all commands of this user share.
-
-        Raises:
-            ConfigError: `AUSCULT_CACHE_MB` is no number.
-        """
-        return cls(cache_home() / FILE, limit=cache_limit())
+    file, what = "scorers.sqlite", "scorer"
 
     def fit(
         self,
@@ -95,14 +77,6 @@ class FitCache:
         if len(value) <= _MOST_BYTES:
             self._bytes.keep([key], [value])
         return made
-
-    def kept(self) -> Kept:
-        """How much there is."""
-        return self._bytes.kept()
-
-    def clear(self) -> None:
-        """Remove all of it."""
-        self._bytes.clear()
 
 
 def _key(healthy: HealthySet, config: ScorerConfig, fitter: Fitter | None) -> bytes:

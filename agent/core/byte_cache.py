@@ -16,6 +16,12 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from agent.core.cache_home import cache_home, cache_limit
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 KEY, _SUM = 20, 8  # bytes of a key and of a checksum
 _WAIT = 10.0  # seconds for another process that writes
@@ -214,6 +220,48 @@ class ByteCache:
         for path in (self.path, self.path.with_name(f"{self.path.name}-journal")):
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
+
+
+class UserCache:
+    """A file of results that all commands of a user share; a subclass says of what.
+
+    Args:
+        path: The file; it and its folder are made when the first result is kept.
+        limit: Bytes that it may take; with 0 nothing is kept.
+    """
+
+    #: Name of the file in the user's cache, and what a result is called (see `ByteCache`).
+    file: ClassVar[str]
+    what: ClassVar[str]
+
+    def __init__(self, path: Path, *, limit: int) -> None:
+        self._bytes = ByteCache(path, self.what, limit=limit)
+
+    @classmethod
+    def of_user(cls) -> Self:
+        """The one that all commands of this user share.
+
+        Raises:
+            ConfigError: `AUSCULT_CACHE_MB` is no number.
+        """
+        return cls(cache_home() / cls.file, limit=cache_limit())
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._bytes.path
+
+    def kept(self) -> Kept:
+        """How much there is."""
+        return self._bytes.kept()
+
+    def clear(self) -> None:
+        """Remove all of it."""
+        self._bytes.clear()
+
+    def close(self) -> None:
+        """Close the file; the next question opens it again."""
+        self._bytes.close()
 
 
 def key_of(*parts: bytes | memoryview) -> bytes:

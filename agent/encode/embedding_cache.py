@@ -17,8 +17,7 @@ import numpy as np
 import onnxruntime
 
 from agent.bundle.seal import file_record
-from agent.core.byte_cache import ByteCache, Kept, key_of
-from agent.core.cache_home import cache_home, cache_limit
+from agent.core.byte_cache import UserCache, key_of
 from agent.core.records import Matrix, Samples
 from agent.encode.processor import in_words, this_processor
 
@@ -27,26 +26,10 @@ FILE = "embeddings.sqlite"
 _FORMAT = 1
 
 
-class EmbeddingCache:
-    """Embeddings by key, in one file; any thread may ask.
+class EmbeddingCache(UserCache):
+    """Embeddings by key, in one file; any thread may ask."""
 
-    Args:
-        path: The file; it and its folder are made when the first embedding is kept.
-        limit: Bytes that it may take; with 0 nothing is kept.
-    """
-
-    def __init__(self, path: Path, *, limit: int) -> None:
-        self.path = path
-        self._bytes = ByteCache(path, "embedding", limit=limit)
-
-    @classmethod
-    def of_user(cls) -> EmbeddingCache:
-        """The one that all commands of this user share.
-
-        Raises:
-            ConfigError: `AUSCULT_CACHE_MB` is no number.
-        """
-        return cls(cache_home() / FILE, limit=cache_limit())
+    file, what = FILE, "embedding"
 
     def find(self, keys: Sequence[bytes], dim: int) -> dict[int, Samples]:
         """What is known.
@@ -73,18 +56,6 @@ class EmbeddingCache:
         """
         ready = np.ascontiguousarray(vectors, np.float32)
         self._bytes.keep(keys, [vector.tobytes() for vector in ready])
-
-    def kept(self) -> Kept:
-        """How much there is."""
-        return self._bytes.kept()
-
-    def clear(self) -> None:
-        """Remove all of it."""
-        self._bytes.clear()
-
-    def close(self) -> None:
-        """Close the file; the next question opens it again."""
-        self._bytes.close()
 
 
 def window_keys(graph: str, waveforms: Matrix) -> list[bytes]:

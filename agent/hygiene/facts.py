@@ -17,38 +17,20 @@ import numpy.typing as npt
 import soundfile
 
 import agent
-from agent.core.byte_cache import ByteCache, Kept, key_of
-from agent.core.cache_home import cache_home, cache_limit
+from agent.core.byte_cache import UserCache, key_of
 from agent.core.records import ChannelFault, Validity
 from agent.hygiene.measure import Measured
 
-FILE = "recordings.sqlite"
-_TABLE = "recording"
 # Code that decodes, judges and measures: what it gave before another version of it is unknown.
 _ROOMS = ("capture", "chain", "core", "explain", "hygiene", "recordings", "window")
 _LIBRARIES = ("numpy", "soundfile", "soxr")
 _BLOCK = 1 << 20
 
 
-class FactsCache:
-    """Facts of recordings that were found fit, by their bytes; any thread may ask.
+class FactsCache(UserCache):
+    """Facts of recordings that were found fit, by their bytes; any thread may ask."""
 
-    Args:
-        path: The file.
-        limit: Bytes that it may take; with 0 nothing is kept.
-    """
-
-    def __init__(self, path: Path, *, limit: int) -> None:
-        self._bytes = ByteCache(path, _TABLE, limit=limit)
-
-    @classmethod
-    def of_user(cls) -> FactsCache:
-        """The one that all commands of this user share.
-
-        Raises:
-            ConfigError: `AUSCULT_CACHE_MB` is no number.
-        """
-        return cls(cache_home() / FILE, limit=cache_limit())
+    file, what = "recordings.sqlite", "recording"
 
     def find(self, paths: Sequence[Path], keys: Sequence[bytes]) -> dict[int, Measured]:
         """What is known.
@@ -69,14 +51,6 @@ class FactsCache:
         """Keep facts; what is over the limit goes, the longest unused first."""
         values = [json.dumps(to_json(one), separators=(",", ":")).encode() for one in found]
         self._bytes.keep(keys, values)
-
-    def kept(self) -> Kept:
-        """How much there is."""
-        return self._bytes.kept()
-
-    def clear(self) -> None:
-        """Remove all of it."""
-        self._bytes.clear()
 
 
 def file_key(path: Path, channel: int | None) -> bytes:
