@@ -29,7 +29,7 @@ def trap(tmp_path, monkeypatch):
 
 
 def test_a_folder_called_agent_beside_recordings_is_not_imported(trap, tiny_bundle):
-    Guard().check(write(trap / "0.flac", tone(1)))
+    Guard().ask(write(trap / "0.flac", tone(1)), channel=None)
     with private_copy(tiny_bundle) as copy:
         try_in_child(copy, InferenceConfig(), seconds=60)
     measure(Work(tiny_bundle, 1.0, 0.5), InferenceConfig(), 1)
