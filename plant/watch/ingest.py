@@ -14,9 +14,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from agent.core.errors import AuscultError
 from plant.store.database import Database, away, first_line
-from plant.watch.client import Incoming
 from plant.watch.config import BrokerConfig, WatchConfig
-from plant.watch.link import Link
+from plant.watch.link import Incoming, Link
 from plant.watch.machines import Machines
 from plant.watch.reading import EVENTS, TOPICS, Refused, Score, Taken, read
 from plant.watch.scores import Scores

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import select
-import ssl
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -17,7 +17,6 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from agent.core.errors import DeliveryError
 from agent.core.secret_file import read_secret
 from agent.core.tls import tls_context
-from plant.watch.client import Client, Incoming, MalformedError
 from plant.watch.config import BrokerConfig
 
 _CONNECT_SECONDS = 5.0
@@ -26,6 +25,25 @@ _POLL_SECONDS = 0.1
 _PACKET_BYTES = 5_000_000
 _NOBODY = 0x10  # reason code of MQTT 5: no matching subscribers
 _TAKEN_OVER = 0x8E
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A message from the broker.
+
+    Attributes:
+        topic: Where it was published.
+        payload: As it came.
+        mid: Its number on this connection, to acknowledge it by.
+        qos: 0 or 1.
+        retained: The broker had kept it.
+    """
+
+    topic: str
+    payload: bytes
+    mid: int
+    qos: int
+    retained: bool
 
 
 class Link:
@@ -45,7 +63,7 @@ class Link:
         self._session_seconds = session_seconds
         self._ahead = ahead
         self.client_id = client_id
-        self._client: Client | None = None
+        self._client: paho.Client | None = None
         self._answer: Any = None
         self._refused = ""
         self._published: dict[int, Any] = {}
@@ -166,16 +184,13 @@ class Link:
                 remedy="Allow this user to read their topics (docs/guide/plant.md#the-broker).",
             )
 
-    def _read_all(self, client: Client) -> None:
+    def _read_all(self, client: paho.Client) -> None:
         """Read until nothing is left, or enough has come for one turn."""
         while len(self._arrived) < self._ahead:
-            try:
-                code = client.read(self._arrived)
-            except MalformedError as fault:
-                raise self._problem(f"it does not speak MQTT 5 ({fault})") from fault
-            if code is MQTTErrorCode.MQTT_ERR_AGAIN:
+            before = len(self._arrived)
+            self._lost_unless_well(client.loop_read())
+            if len(self._arrived) == before:
                 return
-            self._lost_unless_well(code)
 
     def acknowledge(self, messages: Sequence[Incoming]) -> None:
         """Tell the broker that messages are written: it forgets them.
@@ -183,25 +198,10 @@ class Link:
         Raises:
             DeliveryError: The connection was lost.
         """
-        if not messages:
-            return
-        client = self._client
-        assert client is not None
-        with client.together() as waiting:
-            for message in messages:
-                if message.qos:
-                    self._lost_unless_well(client.ack(message.mid, message.qos))
-        sock, deadline = client.socket(), time.monotonic() + _CONNECT_SECONDS
-        while waiting:
-            if sock is None or time.monotonic() > deadline:
-                raise self._problem("it takes no acknowledgement")
-            select.select([], [sock], [], _POLL_SECONDS)
-            try:
-                del waiting[: sock.send(waiting)]
-            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                continue
-            except OSError as fault:
-                raise self._problem(f"the connection was lost ({fault.strerror})") from fault
+        for message in messages:
+            if message.qos:
+                assert self._client is not None
+                self._lost_unless_well(self._client.ack(message.mid, message.qos))
 
     def publish(self, topic: str, payload: bytes, *, expiry_seconds: int, seconds: float) -> bool:
         """Publish a message of QoS 1, and wait until the broker has taken it.
@@ -248,8 +248,8 @@ class Link:
         if (sock := client.socket()) is not None:
             sock.close()
 
-    def _new_client(self) -> Client:
-        client = Client(
+    def _new_client(self) -> paho.Client:
+        client = paho.Client(
             CallbackAPIVersion.VERSION2, client_id=self.client_id,
             protocol=MQTTProtocolVersion.MQTTv5, reconnect_on_failure=False, manual_ack=True,
         )  # fmt: skip
@@ -269,6 +269,7 @@ class Link:
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
         client.on_publish = self._on_publish
+        client.on_message = self._on_message
         return client
 
     def _lost_unless_well(self, code: MQTTErrorCode) -> None:
@@ -304,3 +305,10 @@ class Link:
         self, _client: paho.Client, _data: Any, mid: int, reason: Any, _properties: Any
     ) -> None:
         self._published[mid] = reason
+
+    def _on_message(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
+        self._arrived.append(
+            Incoming(
+                message.topic, bytes(message.payload), message.mid, message.qos, message.retain
+            )
+        )
