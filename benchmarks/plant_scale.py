@@ -153,9 +153,12 @@ class Looker:
                     now = time.time()
                     for one in json.loads(line[5:]):
                         if one["alarm_at"] and one["device"].startswith(self._name):
+                            change = f"{one['id']} {one['alarm_at']}"
+                            if change in self.alarms:
+                                continue  # the row came again for another reason
+                            self.alarms.add(change)
                             at = datetime.fromisoformat(one["alarm_at"].replace("Z", "+00:00"))
                             self.late.append(now - at.timestamp())
-                            self.alarms.add(f"{one['id']} {one['alarm_at']}")
         except (OSError, ValueError):
             pass
 
@@ -282,8 +285,10 @@ class Scale:
             Instance(self.path, "page", "--no-listen") as page,
         ):
             serve.listening()
-            time.sleep(5)  # the retained states of before are read
+            until(lambda: serve.says("retained states read"), 120)  # of all the devices before
+            time.sleep(2)
             looker = Looker(page.page, self.token, "pace-")
+            self.settle()
             known, used = self.events(), cpu(serve.process.pid)
             shown = cpu(page.process.pid)
             made = self.fleet("pace")
@@ -300,6 +305,12 @@ class Scale:
                 "memory_mb": rss(serve.process.pid), "page_memory_mb": rss(page.process.pid),
             }  # fmt: skip
         self.found["pace"] = found
+
+    def settle(self) -> None:
+        """Wait until all that the broker kept for `serve` is written: `plain` was listened to alone."""
+        before = -1
+        while before != (before := self.events()):
+            time.sleep(3)
 
     def _late(self, made: Fleet, late: list[float]) -> dict[str, float]:
         found = {
