@@ -52,6 +52,9 @@ from plant.store.read import Reader  # noqa: E402
 from plant.store.tables import EVENTS  # noqa: E402
 from plant.store.users import Users  # noqa: E402
 
+# Step between readings of what the broker retains, where only killing is measured, seconds.
+_RECONCILE = 45
+
 PLAIN = """
 import sys, time, json, psycopg
 import paho.mqtt.client as paho
@@ -180,8 +183,10 @@ class Scale:
             url = (
                 f"sqlite:///{self.folder}/plant.db" if self.options.sqlite else self.postgres.url()
             )
-            self.path = plant_file(self.folder, self.broker.port, url,
-                                   watch={"adopt_seconds": 3600, "scores_seconds": 15})  # fmt: skip
+            watch = {"adopt_seconds": 3600, "scores_seconds": 15}
+            if self.options.parts == "kill":
+                watch["reconcile_seconds"] = _RECONCILE
+            self.path = plant_file(self.folder, self.broker.port, url, watch=watch)
             self.database = Database(url)
             migrate(self.database)
             with psycopg.connect(self.postgres.url()) as connection:
@@ -307,7 +312,7 @@ class Scale:
         self.found["pace"] = found
 
     def settle(self) -> None:
-        """Wait until all that the broker kept for `serve` is written: `plain` was listened to alone."""
+        """Wait until what the broker kept for `serve`, while `plain` was heard, is written."""
         before = -1
         while before != (before := self.events()):
             time.sleep(3)
@@ -366,7 +371,8 @@ class Scale:
             made.run(0, 0, 2.0)
         whole = time.monotonic() - ended
         made.finish(60)
-        deadline = time.monotonic() + 60
+        # Of two states of one millisecond either may be last, until what is retained is read.
+        deadline = time.monotonic() + 2 * _RECONCILE
         while (wrong := untrue(self.database, made.devices)) and time.monotonic() < deadline:
             time.sleep(1)
         made.stop()

@@ -181,7 +181,7 @@ class Writer:
         # came before it was asked: then the device's clock was set back.
         if forced:
             self._many.put(connection, STATES, list(forced.values()), lambda new: sa.and_(
-                STATES.c.time != new.time,
+                STATES.c.payload != new.payload,
                 sa.or_(STATES.c.time <= new.time, STATES.c.received < new.received),
             ))  # fmt: skip
         if usual:
@@ -245,7 +245,8 @@ class Writer:
                 known = into.get(number)
                 if one.body is None or known is None or row[told_at] >= known[told_at]:
                     into[number] = row
-            conditions = _conditions(MACHINES.c[told_at], MACHINES.c[told_got])
+            told = [MACHINES.c[name] for name in columns(None) if name in MACHINES.c]
+            conditions = _conditions(MACHINES.c[told_at], MACHINES.c[told_got], told)
             for rows, where in zip((gone, forced, usual), conditions, strict=True):
                 if rows:
                     self._many.change(connection, MACHINES, list(rows.values()), where)
@@ -270,14 +271,20 @@ class Writer:
             )
 
 
-def _conditions(at: sa.Column[datetime], got: sa.Column[datetime]) -> tuple[Condition | None, ...]:
-    """When a removal, a state that the broker retained, and one as it comes take their place."""
+def _conditions(
+    at: sa.Column[datetime], got: sa.Column[datetime], told: Sequence[sa.Column[Any]]
+) -> tuple[Condition | None, ...]:
+    """When a removal, a state that the broker retained, and one as it comes take their place.
+
+    Of two states of the same millisecond either may come last where two instances share them: then
+    what the broker retained is the truth.
+    """
 
     def newer(new: Any) -> sa.ColumnElement[bool]:
         return sa.or_(at.is_(None), at <= getattr(new, at.name))
 
     def truer(new: Any) -> sa.ColumnElement[bool]:
-        other = sa.or_(at.is_(None), at != getattr(new, at.name))
+        other = sa.or_(*(one.is_distinct_from(getattr(new, one.name)) for one in told))
         return sa.and_(other, sa.or_(newer(new), got < getattr(new, got.name)))
 
     return None, truer, newer

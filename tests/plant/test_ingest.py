@@ -148,6 +148,34 @@ def test_the_states_of_before_are_read_from_what_the_broker_retains(config, brok
         assert rows(database, sa.select(MACHINES.c.level)) == [("normal",)]
 
 
+def test_of_two_states_of_one_moment_the_one_that_the_broker_retains_is_true(
+    config, broker, database
+):
+    """Two instances share them, and either may be the last to write."""
+    from plant.watch.machines import Machines
+    from plant.watch.retained import retained_states
+    from plant.watch.write import Writer
+
+    writer = Writer(database, Machines(database))
+    first = alarm("dev", "pump", 100, level="normal", alarm_id=None)
+    with Device(broker.port) as device:
+        device.say("pump/alarm", first, retain=True)
+        device.say("pump/alarm", alarm("dev", "pump", 100, level="alarm"), retain=True)
+        states, asked = retained_states(config.broker, threading.Event())
+    writer.write(states)
+    earlier = asked - timedelta(seconds=1)
+    writer.write([read("auscult", "auscult/dev/pump/alarm", json.dumps(first).encode(), earlier)])
+    assert rows(database, sa.select(MACHINES.c.level)) == [("normal",)]
+    writer.write(states)
+    assert rows(database, sa.select(MACHINES.c.level)) == [("alarm",)]
+    ((payload,),) = rows(database, sa.select(STATES.c.payload).where(STATES.c.topic == "alarm"))
+    assert json.loads(payload)["level"] == "alarm"
+    # What is no other is not written again: each row that is would be told to every browser.
+    changed = rows(database, sa.select(MACHINES.c.changed))
+    writer.write(states)
+    assert rows(database, sa.select(MACHINES.c.changed)) == changed
+
+
 def test_reading_what_is_retained_ends_although_devices_go_on_telling(config, broker):
     from plant.watch.retained import retained_states
 
