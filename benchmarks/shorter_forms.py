@@ -24,7 +24,8 @@ from agent.core.progress import progress_bar
 from agent.encode.embedding_cache import EmbeddingCache
 from agent.recordings.load import load_machines
 from export.commands.shorten import forms_table
-from export.shorten import Bounds, shorten_run
+from export.form_loss import Bounds
+from export.shorten import shorten_run
 from trainer.graph.graph_cache import GraphCache
 from trainer.learn import rescored, train_machine
 from trainer.preset import Preset

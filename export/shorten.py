@@ -7,43 +7,31 @@ loses is measured as it would be used: INT8, with that bank, on the run's test s
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from itertools import combinations
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from rich.console import Console
 from rich.progress import Progress
 
 from agent import __version__
-from agent.bundle.manifest import BANK
 from agent.bundle.verify import read_manifest
 from agent.config.encode import InferenceConfig
-from agent.core.errors import AuscultError
 from agent.core.progress import progress_bar
 from agent.core.storage import write_json
-from agent.deploy.load import open_bundle
 from agent.encode.embedding_cache import EmbeddingCache
 from agent.learn.assemble import Material
 from agent.learn.places import spread
-from agent.recordings.model import Machine
 from agent.tune.device import device_class
 from agent.tune.forms import FORMS, FormInfo, FormList
 from agent.tune.measure import Cost, Work, measure
-from agent.tune.profile import DeviceProfile, reference_ms
+from agent.tune.profile import DeviceProfile
 from export.bundle import export_bundle
-from export.cached_bundle import with_cache
-from export.clips import score_tests
-from export.compare import similarity
-from export.fits import Fit
+from export.form_loss import Bounds, MadeForm, choose_form, joined_forms, judge_form, measure_form
 from export.origin import cutting_of
 from trainer.graph.graph_cache import GraphCache
 from trainer.graph.onnx_graph import ExportError
-from trainer.metrics.auc import auc_scores, harmonic_mean
-from trainer.metrics.bootstrap import bootstrap, harmonic_means, interval
-from trainer.metrics.files import SectionScores
-from trainer.run import RunRecord, load_run, save_run
+from trainer.run import load_run, save_run
 from trainer.shorter import Form, forms_of, shorten
 
 RUNS = "runs"
@@ -51,37 +39,6 @@ RUNS = "runs"
 _HEARD = 32
 _ROUNDS = 2
 _WINDOWS = 8
-
-Floats = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """What a form may lose.
-
-    Attributes:
-        loss: On the test set, percent points of the harmonic mean.
-        cosine: Where there is no test set: mean cosine of its embeddings to the full form's.
-    """
-
-    loss: float = 1.0
-    cosine: float = 0.98
-
-
-@dataclass(frozen=True, slots=True)
-class _Tested:
-    hmean: float
-    resampled: Floats
-    clips: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Made:
-    """A form whose bundle is there."""
-
-    form: Form
-    info: FormInfo
-    tested: _Tested | None = None
 
 
 def shorten_run(
@@ -128,7 +85,7 @@ def shorten_run(
     with progress_bar(console or Console(stderr=True)) as progress:
         windows = Material.gather(machine, cutting_of(record, encoder), progress).windows.waveforms
         heard = np.array(windows[spread(len(windows), _HEARD)])
-        made: list[_Made] = []
+        made: list[MadeForm] = []
         task = progress.add_task("measuring forms", total=1 + len(candidates))
 
         def add(form: Form) -> None:
@@ -145,16 +102,16 @@ def shorten_run(
             except ExportError as fault:
                 if form.name == "full":
                     raise
-                made.append(_Made(form, FormInfo(name=form.name, fault=fault.problem)))
+                made.append(MadeForm(form, FormInfo(name=form.name, fault=fault.problem)))
             else:
-                tested = _test(out / form.name, machine, short, cache)
-                made.append(_judged(out, form, made[0] if made else None, tested, bounds))
+                tested = measure_form(out / form.name, machine, short, cache)
+                made.append(judge_form(out, form, made[0] if made else None, tested, bounds))
             told(made[-1].info)
             progress.advance(task)
 
         for form in (Form(), *candidates):
             add(form)
-        together = _together(made)
+        together = joined_forms(made)
         progress.update(task, total=1 + len(candidates) + len(together))
         for form in together:
             add(form)
@@ -171,92 +128,12 @@ def shorten_run(
         forms=tuple(infos),
         chosen="",
     )
-    found = found.model_copy(update={"chosen": _chosen(found, out, profile).name})
+    found = found.model_copy(update={"chosen": choose_form(found, out, profile).name})
     write_json(out / FORMS, found.model_dump(mode="json"))
     return found
 
 
-def _test(
-    bundle: Path, machine: Machine, record: RunRecord, cache: EmbeddingCache | None
-) -> _Tested | None:
-    """The areas on the test set, as the bundle judges it; None without one of both kinds."""
-    if not {"normal", "anomaly"} <= {recording.label for recording in machine.of("test")}:
-        return None
-    opened = open_bundle(bundle)
-    if cache is not None:
-        opened = with_cache(opened, cache)
-    try:
-        sections = score_tests(
-            opened, machine, hop_seconds=record.preset.window.train_hop_seconds,
-            channel=record.channel, advance=lambda: None,
-        ).sections  # fmt: skip
-    finally:
-        opened.close()
-    return _areas(sections)
-
-
-def _areas(sections: Sequence[SectionScores]) -> _Tested | None:
-    areas: list[float] = []
-    resampled: list[Floats] = []
-    clips = 0
-    for section in sections:
-        known = [i for i, label in enumerate(section.labels) if label]
-        labels = [section.labels[i] for i in known]
-        domains = [section.domains[i] for i in known]
-        if len(set(labels)) < 2:
-            continue
-        areas.extend(auc_scores(labels, domains, section.scores[known]).values())
-        # One seed: each form is asked about the same draws of recordings.
-        resampled.extend(bootstrap(labels, domains, section.scores[known]).values())
-        clips += len(known)
-    if not areas:
-        return None
-    return _Tested(harmonic_mean(areas), harmonic_means(resampled), clips)
-
-
-def _judged(
-    out: Path, form: Form, full: _Made | None, tested: _Tested | None, bounds: Bounds
-) -> _Made:
-    """What a form loses of the full one."""
-    info = FormInfo(name=form.name, within=full is None)
-    bank = np.load(out / form.name / BANK, mmap_mode="r")
-    whole = np.load(out / "full" / BANK, mmap_mode="r")
-    if bank.shape == whole.shape:
-        mean, least = similarity(whole, bank)
-        info = info.model_copy(update={"cosine_mean": mean, "cosine_min": least})
-        if tested is None:
-            info = info.model_copy(update={"within": mean >= bounds.cosine})
-    if tested is not None:
-        before = tested if full is None or full.tested is None else full.tested
-        lost = 100 * (before.hmean - tested.hmean)
-        low, high = interval(100 * (before.resampled - tested.resampled))
-        update = {
-            "hmean": tested.hmean, "loss": lost, "loss_low": low, "loss_high": high,
-            "within": lost <= bounds.loss,
-        }  # fmt: skip
-        info = info.model_copy(update=update)
-    return _Made(form, info, tested)
-
-
-def _together(made: Sequence[_Made]) -> list[Form]:
-    """Of each means the furthest that loses little enough, two and three of them at once."""
-    best: dict[frozenset[str], Form] = {}
-    for one in made:
-        # They come from the mildest on, but a merge that comes later is milder.
-        if one.info.within and one.form.kinds:
-            best[one.form.kinds] = one.form
-    found: list[Form] = []
-    for count in (2, 3):
-        for some in combinations(best.values(), count):
-            form: Form | None = some[0]
-            for other in some[1:]:
-                form = None if form is None else form.joined(other)
-            if form is not None:
-                found.append(form)
-    return found
-
-
-def _timed(out: Path, made: Sequence[_Made], progress: Progress) -> list[_Made]:
+def _timed(out: Path, made: Sequence[MadeForm], progress: Progress) -> list[MadeForm]:
     """What each form costs here: in turns, the least of some rounds."""
     here = [one for one in made if not one.info.fault]
     task = progress.add_task("timing forms", total=_ROUNDS * len(here))
@@ -282,34 +159,3 @@ def _cost(bundle: Path) -> Cost:
 def _with_cost(info: FormInfo, cost: Cost) -> FormInfo:
     update = {"cpu_ms": cost.cpu_ms, "wall_ms": cost.wall_ms, "memory_mb": cost.memory_mb}
     return info.model_copy(update=update)
-
-
-def _chosen(found: FormList, out: Path, profile: DeviceProfile | None) -> FormInfo:
-    """The largest form that fits the device; without one, and where none fits, the cheapest."""
-    able = found.largest_first()
-    if profile is None:
-        return able[-1]
-    times = profile.reference_ms / reference_ms()
-    for form in able:
-        if not fit_of(form, out, profile, times).faults:
-            return form
-    return able[-1]
-
-
-def fit_of(form: FormInfo, out: Path, profile: DeviceProfile, times: float) -> Fit:
-    """Whether a form is one for a device.
-
-    Args:
-        form: With what it costs here.
-        out: Where its bundle is.
-        profile: The device's.
-        times: How many times slower it is than this machine.
-
-    Raises:
-        BundleError: The bundle cannot be read.
-    """
-    if form.cpu_ms is None or form.wall_ms is None or form.memory_mb is None:
-        raise AuscultError(f"the form '{form.name}' was not timed")
-    hop = read_manifest(out / form.name).hop_seconds
-    cost = Cost(form.wall_ms, form.wall_ms, form.cpu_ms, form.memory_mb)
-    return Fit(cost, hop, profile.device, profile.memory_mb, times)

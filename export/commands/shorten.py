@@ -69,7 +69,8 @@ def shorten_command(
     from agent.core.storage import write_json
     from agent.encode.embedding_cache import EmbeddingCache
     from agent.tune.profile import read_profile
-    from export.shorten import Bounds, shorten_run
+    from export.form_loss import Bounds
+    from export.shorten import shorten_run
     from trainer.graph.graph_cache import GraphCache
 
     console, told = Console(), Console(stderr=True)

@@ -19,7 +19,8 @@ from agent.tune.forms import FormInfo, FormList, first_that_fits, read_forms
 from agent.tune.measure import Cost
 from agent.tune.profile import DeviceProfile
 from export.commands.shorten import shorten_command
-from export.shorten import RUNS, Bounds, _chosen, _judged, _Made, _Tested, _together
+from export.form_loss import Bounds, MadeForm, Tested, choose_form, joined_forms, judge_form
+from export.shorten import RUNS
 from trainer import shorter
 from trainer.encoder_config import EncoderConfig
 from trainer.learn import train_machine
@@ -173,17 +174,17 @@ def test_what_loses_too_much_is_never_measured():
 
 
 def test_a_profile_chooses_by_how_much_slower_the_device_is(tmp_path, monkeypatch):
-    monkeypatch.setattr("export.shorten.reference_ms", lambda: 10.0)
+    monkeypatch.setattr("export.form_loss.reference_ms", lambda: 10.0)
 
     class Hop:
         hop_seconds = 1.0
 
-    monkeypatch.setattr("export.shorten.read_manifest", lambda _folder: Hop)
+    monkeypatch.setattr("export.form_loss.read_manifest", lambda _folder: Hop)
     found = listed(300.0, 100.0, 20.0)
     for slower, wanted in ((1.0, "layer0"), (4.0, "layer1"), (20.0, "layer2"), (99.0, "layer2")):
         profile = DeviceProfile(device="board", memory_mb=4000, reference_ms=10 * slower)
-        assert _chosen(found, tmp_path, profile).name == wanted
-    assert _chosen(found, tmp_path, None).name == "layer2"
+        assert choose_form(found, tmp_path, profile).name == wanted
+    assert choose_form(found, tmp_path, None).name == "layer2"
 
 
 def bank(folder, vectors):
@@ -197,9 +198,9 @@ def test_without_a_test_set_only_the_same_embedding_can_be_judged(tmp_path):
     bank(tmp_path / "merge1", whole + 0.01)
     bank(tmp_path / "heads2", whole[:, ::-1])
     bank(tmp_path / "layer2", whole[:, :4])
-    full = _judged(tmp_path, Form(), None, None, Bounds())
+    full = judge_form(tmp_path, Form(), None, None, Bounds())
     made = [
-        _judged(tmp_path, form, full, None, Bounds())
+        judge_form(tmp_path, form, full, None, Bounds())
         for form in (Form(merge_after=1), Form(heads=2), Form(last=2))
     ]
     assert [one.info.within for one in (full, *made)] == [True, True, False, False]
@@ -210,18 +211,20 @@ def test_the_loss_is_of_the_same_draws_of_recordings(tmp_path):
     bank(tmp_path / "full", np.eye(3))
     bank(tmp_path / "layer2", np.eye(3))
     draws = np.random.default_rng(0).normal(0.7, 0.1, 2000)
-    full = _Made(Form(), FormInfo(name="full"), _Tested(0.7, draws, 40))
-    lost = _judged(tmp_path, Form(last=2), full, _Tested(0.68, draws - 0.02, 40), Bounds(1.0))
+    full = MadeForm(Form(), FormInfo(name="full"), Tested(0.7, draws, 40))
+    lost = judge_form(tmp_path, Form(last=2), full, Tested(0.68, draws - 0.02, 40), Bounds(1.0))
     assert not lost.info.within
     assert lost.info.loss == pytest.approx(2)
     assert lost.info.loss_low == pytest.approx(2)
     assert lost.info.loss_high == pytest.approx(2)
-    assert _judged(tmp_path, Form(last=2), full, _Tested(0.695, draws, 40), Bounds(1.0)).info.within
+    assert judge_form(
+        tmp_path, Form(last=2), full, Tested(0.695, draws, 40), Bounds(1.0)
+    ).info.within
 
 
 def test_only_what_loses_little_is_joined():
     def one(form, *, within):
-        return _Made(form, FormInfo(name=form.name, within=within))
+        return MadeForm(form, FormInfo(name=form.name, within=within))
 
     made = [
         one(Form(), within=True),
@@ -231,7 +234,7 @@ def test_only_what_loses_little_is_joined():
         one(Form(heads=6), within=True),
     ]
     # Nothing is left to be merged after layer 8 of 8.
-    assert [form.name for form in _together(made)] == ["layer8+heads6", "merge8+heads6"]
+    assert [form.name for form in joined_forms(made)] == ["layer8+heads6", "merge8+heads6"]
 
 
 def test_forms_of_a_run_that_joins_layers(tmp_path, run):
