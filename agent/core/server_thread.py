@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import uvicorn
 
-_START_SECONDS, _STOP_SECONDS = 10.0, 3.0
-
 
 class ServerThread:
     """Serves from `start` to `stop`.
@@ -20,11 +18,22 @@ class ServerThread:
         settings: What is served, and how.
         listening: The socket; closed at the end.
         name: Of the thread.
+        start_seconds: Longest that `start` waits.
+        stop_seconds: Longest that `stop` waits.
     """
 
-    def __init__(self, settings: uvicorn.Config, listening: socket.socket, name: str) -> None:
+    def __init__(
+        self,
+        settings: uvicorn.Config,
+        listening: socket.socket,
+        name: str,
+        *,
+        start_seconds: float = 10.0,
+        stop_seconds: float = 3.0,
+    ) -> None:
         import uvicorn  # noqa: PLC0415 - an extra
 
+        self._start_seconds, self._stop_seconds = start_seconds, stop_seconds
         self._server = uvicorn.Server(settings)
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [listening]}, name=name, daemon=True
@@ -33,7 +42,7 @@ class ServerThread:
     def start(self) -> None:
         """Begin to serve, and wait until it does."""
         self._thread.start()
-        deadline = time.monotonic() + _START_SECONDS
+        deadline = time.monotonic() + self._start_seconds
         while not self._server.started and self._thread.is_alive():
             if time.monotonic() > deadline:
                 break
@@ -42,7 +51,7 @@ class ServerThread:
     def stop(self) -> None:
         """End it. Idempotent."""
         self._server.should_exit = True
-        self._thread.join(_STOP_SECONDS)
+        self._thread.join(self._stop_seconds)
 
 
 def listening_socket(host: str, port: int, *, backlog: int = 64) -> socket.socket:

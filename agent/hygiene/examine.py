@@ -79,7 +79,7 @@ class Examiner:
         channel: int | None = None,
         progress: Progress | None = None,
     ) -> tuple[list[Recording], list[Rejected]]:
-        """As `agent.recordings.inspect.inspect_recordings`, for `load_machines`."""
+        """Judge and measure recordings; gives what `inspect_recordings` gives."""
         advance = stage(progress, "reading and measuring recordings", len(recordings))
         used: list[Recording] = []
         rejected: list[Rejected] = []

@@ -11,9 +11,9 @@ from typing import Any
 
 from agent.core.errors import ConfigError
 from agent.core.secret_file import read_secret
+from agent.core.server_thread import ServerThread, listening_socket
 from plant.rollout.config import RolloutConfig
 from plant.rollout.repository import Repository
-from plant.server_thread import ServerThread, listening_socket
 
 log = logging.getLogger(__name__)
 

@@ -96,7 +96,7 @@ class RolloutEngine:
         ]
 
     def _follow_back(self, now: float) -> None:
-        """Of rollouts that are over: who is back by now, and what an operator wants put back."""
+        """Follow rollouts that are over: who is back, and what an operator wants put back."""
         for rollout in self._plans.all():
             if rollout.state == "running":
                 continue

@@ -1,4 +1,4 @@
-"""As much of MQTT 5 as a simulated device speaks: connect, publish, be acknowledged and asked.
+"""MQTT 5 of a simulated device, no more than it needs: connect, publish, be acknowledged and asked.
 
 A thousand clients of a full library in one process would be what is measured; these cost next to
 nothing, so that broker, server and database are. Not used where messages matter.

@@ -42,14 +42,14 @@ class _Page(_Asks):
 
 
 class MachinesAsked(_Page):
-    """Which machines."""
+    """Query of the list of machines."""
 
     device: Annotated[str, Field(max_length=200)] = ""
     state: Literal["any", "alarm", "sensor", "drift", "offline"] = "any"
 
 
 class InboxAsked(_Page):
-    """Which alarms that stand: all of them, those that nobody has seen, or those shelved."""
+    """Query of the standing alarms: all of them, those that nobody has seen, or those shelved."""
 
     state: Literal["alarm", "unseen", "shelved"] = "alarm"
 

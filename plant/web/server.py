@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from agent.core.errors import ConfigError
-from plant.server_thread import ServerThread, listening_socket
+from agent.core.server_thread import ServerThread, listening_socket
 from plant.store.database import Database
 from plant.watch.file import ServeFile
 from plant.watch.ingest import Ingest

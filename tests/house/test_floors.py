@@ -54,6 +54,7 @@ PLANT_MAY_IMPORT = {
     "agent.core.same_origin": "one check of whose page a request comes from",
     "agent.core.schema": "how YAML is checked, and faults are told",
     "agent.core.secret_file": "secrets come from files",
+    "agent.core.server_thread": "one way to serve HTTP in a thread",
     "agent.core.storage": "files that are whole or not there",
     "agent.core.tls": "how the connection to a broker is encrypted",
     "agent.core.text": "how times and numbers are shown",

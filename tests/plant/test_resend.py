@@ -54,7 +54,7 @@ def kept(database) -> Counter[str]:
 
 @pytest.fixture
 def patient(monkeypatch):
-    """As many moments as a test has."""
+    """Missing events are asked for after a second, which a test can wait."""
     monkeypatch.setattr(again, "_FIRST_WAIT", timedelta(seconds=1))
 
 
