@@ -71,6 +71,11 @@ class Thresholds:
         """The raw thresholds of alarm, alert and steady sound; None without the latter."""
         return self.alarm, self.alert, None if self.steady is None else self.steady.threshold
 
+    @property
+    def lowest(self) -> float:
+        """The raw score above which a window speaks for anything at all."""
+        return min(one for one in self.each if one is not None)
+
 
 def find_thresholds(
     config: DecideConfig, manifest: Manifest, healthy: HealthyScores | None, hop_seconds: float

@@ -43,6 +43,7 @@ from agent.pipeline.listener import Cut, Listener
 from agent.publish.broadcaster import Broadcaster
 from agent.publish.device_payloads import MonthOfAlarms
 from agent.window.condition import ConditionFile, condition_file
+from agent.window.stagger import first_seconds
 
 log = logging.getLogger(__name__)
 
@@ -54,22 +55,6 @@ _SAY_SO = (
 _OF_MICROPHONE = frozenset(
     {Validity.OUT_OF_RANGE, Validity.TOO_QUIET, Validity.SILENT, Validity.CLIPPED}
 )
-# Sound comes in blocks of so much, seconds: a window that ends within one waits for the rest of it.
-_BLOCK_SECONDS = 0.25
-
-
-def first_seconds(number: int, hop_seconds: float) -> float:
-    """How much later than its sound a machine's first window begins, seconds.
-
-    Channels of one device come in the same blocks, and machines of one agent begin together: their
-    windows, all due at once, would wait for each other each hop anew.
-
-    Args:
-        number: Of the machine on its device.
-        hop_seconds: Step between its windows.
-    """
-    places = max(1, int(hop_seconds / _BLOCK_SECONDS + 1e-6))
-    return _BLOCK_SECONDS * (number % places)
 
 
 class Pipeline(Listener):
@@ -145,7 +130,7 @@ class Pipeline(Listener):
         state = self._state if self.live else None
         self._edges = None if state is None else state / "edges" / f"{self.name}.json"
         self._judge.levels = terms.levels
-        self._judge.asked_from = _asked_from(terms)
+        self._judge.asked_from = terms.thresholds.lowest
         told = None if state is None else watch_file(state.parent, self.name)
         self._watch = JudgedWatch(self.name, told)
         said = None if state is None else condition_file(state.parent, self.name)
@@ -290,7 +275,7 @@ class Pipeline(Listener):
         def judge_anew() -> None:
             self._terms = terms
             self._judge.levels = terms.levels
-            self._judge.asked_from = _asked_from(terms)
+            self._judge.asked_from = terms.thresholds.lowest
             self._judge.level = self.level.use(bundle, *terms.thresholds.each)
             self._judge.hearing = self.level.hearing
             if self._shadow is not None:
@@ -436,7 +421,7 @@ class Pipeline(Listener):
             self._pace.closely = False
         bundle = self._judge.bundle
         self._terms = terms = self._terms_of(bundle)
-        self._judge.asked_from = _asked_from(terms)
+        self._judge.asked_from = terms.thresholds.lowest
         self._judge.level = self.level.use(bundle, *terms.thresholds.each)
         self._judge.hearing = self.level.hearing
         self._keeper = self._take_up_alarm(terms, self._state if self.live else None)
@@ -463,8 +448,3 @@ class Pipeline(Listener):
 
 def _noted(comment: str, text: str) -> str:
     return f"{comment}; {text}" if comment else text
-
-
-def _asked_from(terms: MachineSettings) -> float:
-    """The raw score above which it is asked what else is heard."""
-    return min(one for one in terms.thresholds.each if one is not None)
