@@ -7,6 +7,9 @@ import { standing } from "./words.js";
 const STATES = { any: "any state", standing: "standing", unacknowledged: "not acknowledged", unanswered: "not answered", answered: "answered", over: "over" };
 const TIMES = { ever: ["at any time", null], day: ["the last day", 86400], week: ["the last week", 7 * 86400], month: ["the last month", 31 * 86400] };
 
+// The sound of an alarm goes on for a while, and is written then: so often, and each so many ms, it is looked for.
+const LOOKS = 30, LOOK_MS = 3000;
+
 export const path = (one) => `alarms/${encodeURIComponent(one.machine)}/${encodeURIComponent(one.alarm_id)}`;
 
 export class Inbox {
@@ -16,6 +19,7 @@ export class Inbox {
     this.few = few;
     this.wanted = { machine, state: few ? "unanswered" : "any", time: "ever" };
     this.stopped = new AbortController();
+    this.looks = LOOKS;
   }
 
   show(root) {
@@ -42,6 +46,7 @@ export class Inbox {
 
   // Evidence is written a moment after its event.
   soon() {
+    this.looks = LOOKS;
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.draw(), 700);
   }
@@ -53,6 +58,10 @@ export class Inbox {
     try {
       const { alarms } = await get(`alarms?${query}`);
       if (this.stopped.signal.aborted) return;
+      if (alarms.length && !alarms[0].evidence && this.looks-- > 0) {
+        clearTimeout(this.timer);
+        this.timer = setTimeout(() => this.draw(), LOOK_MS);
+      }
       const key = JSON.stringify(alarms);
       if (key === this.known) return; // what is being played goes on
       this.known = key;
