@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -39,6 +40,20 @@ def test_every_file_that_compose_binds_is_there():
     assert bound >= 6
     build = compose["services"]["agent"]["build"]
     assert (RECIPE / build["context"] / build["dockerfile"]).is_file()
+
+
+def test_what_the_recipe_copies_is_all_of_the_wheel_and_is_let_through():
+    recipe = (RECIPE / "Containerfile").read_text(encoding="utf-8")
+    copied = {
+        one.partition("/")[0]
+        for line in re.findall(r"^COPY (?!--from)(.+)$", recipe, re.MULTILINE)
+        for one in line.split()[:-1]
+    }
+    ignore = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert copied <= {line[1:] for line in ignore if line.startswith("!")}
+    wheel = (ROOT / "pyproject.toml").read_text(encoding="utf-8").partition("targets.wheel]")[2]
+    packages = re.findall(r"^packages = \[(.+)\]$", wheel, re.MULTILINE)[0]
+    assert set(re.findall(r'"(\w+)"', packages)) <= copied
 
 
 def test_compose_reads_it():
