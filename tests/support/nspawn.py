@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import site
 import subprocess
 import sys
 import time
@@ -19,6 +18,12 @@ import sys
 from agent.cli import main
 sys.exit(main())
 """
+_PACKAGES = "/opt/packages"
+
+
+def _package_folders() -> list[Path]:
+    """Where this interpreter's packages lie, several where one environment adds another's."""
+    return [Path(one) for one in sys.path if one.endswith("-packages")]
 
 
 def need_systemd() -> None:
@@ -84,10 +89,11 @@ class Machine:
         home = opt / "auscult"
         version = f"python{sys.version_info.major}.{sys.version_info.minor}"
         packages = home / "lib" / version / "site-packages"
-        for place in (opt / "python", opt / "packages", opt / "source", packages, home / "bin"):
+        for place in (opt / "python", opt / "source", packages, home / "bin"):
             place.mkdir(parents=True, mode=0o755, exist_ok=True)
         (home / "pyvenv.cfg").write_text("home = /opt/python/bin\n")
-        (packages / "tested.pth").write_text("/opt/packages\n/opt/source\n")
+        inside = [f"{_PACKAGES}/{number}" for number in range(len(_package_folders()))]
+        (packages / "tested.pth").write_text("\n".join([*inside, "/opt/source", ""]))
         (home / "bin" / "python").symlink_to(f"/opt/python/bin/{version}")
         launcher = home / "bin" / "auscult"
         launcher.write_text(_LAUNCHER)
@@ -117,11 +123,11 @@ class Machine:
 
     def _surroundings(self) -> list[str]:
         """Arguments of systemd-nspawn: the network, and what of this machine is seen inside."""
-        (packages,) = site.getsitepackages()
+        packages = enumerate(_package_folders())
         return [
             "--private-network",
             f"--bind-ro={sys.base_prefix}:/opt/python",
-            f"--bind-ro={packages}:/opt/packages",
+            *(f"--bind-ro={folder}:{_PACKAGES}/{number}" for number, folder in packages),
             f"--bind-ro={ROOT}:/opt/source",
         ]
 
