@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from pydantic import Field, FiniteFloat
+from pydantic import Field
 
 from agent.core.reasons import UnusualBand, band_words
 from agent.core.records import Window
@@ -19,22 +19,12 @@ from agent.core.schema import Strict
 from agent.core.state_file import StateFile
 from agent.explain.spectrum import Floats, HealthySpectrum, levels_of
 from agent.explain.unusual import bands_between
+from agent.machine.passed import FEWEST, Day, Hour, Levels, Passed, latest_passed
 
 _STEP_SECONDS = 10.0
 _PRESENT = 30  # windows that "now" is the mean of: five minutes of running
-_FEWEST = 3
-_KEPT_DAYS = 62
+_KEPT_DAYS, _KEPT_HOURS = 62, 24
 _SAVE_SECONDS = 600.0
-
-_Levels = Annotated[list[FiniteFloat], Field(max_length=1000)]
-
-
-class Day(Strict):
-    """A day of a machine, running."""
-
-    day: Annotated[str, Field(description="The day by UTC, ISO 8601")]
-    windows: Annotated[int, Field(ge=1, description="Windows that were measured")]
-    levels: Annotated[_Levels, Field(description="Mean level of each band, dB")]
 
 
 class DaysMemory(Strict):
@@ -46,10 +36,17 @@ class DaysMemory(Strict):
         str, Field(description="Which healthy levels it is told against: a digest")
     ] = ""
     accepted: Annotated[
-        _Levels | None,
+        Levels | None,
         Field(description="Level of each band when a change was accepted last, dB; null before"),
     ] = None
+    accepted_day: Annotated[
+        str, Field(description="The day by UTC when that was; empty before")
+    ] = ""
     days: Annotated[tuple[Day, ...], Field(max_length=_KEPT_DAYS, description="In order")] = ()
+    hours: Annotated[
+        tuple[Hour, ...],
+        Field(max_length=_KEPT_HOURS, description="The latest hours in which it ran, in order"),
+    ] = ()
 
 
 class SoundDays:
@@ -93,6 +90,7 @@ class SoundDays:
         """It is heard in another way from now on: the latest minutes say nothing of it."""
         with self._lock:
             self._latest.clear()
+            self._memory = self._memory.model_copy(update={"hours": ()})
 
     def bands(self) -> tuple[UnusualBand, ...]:
         """What has changed against healthy (or accepted) sound, the most changed first."""
@@ -104,19 +102,41 @@ class SoundDays:
         return bands_between(present, base, healthy.level_spread, healthy.grid.hertz)
 
     def words(self) -> str:
-        """What has changed, in words: `2.8-3.5 kHz +13 dB since 2026-11-12`; empty for nothing."""
+        """What has changed, in words: `2.8-3.5 kHz +13 dB since 2026-11-12`; empty for nothing.
+
+        Of a change of the last hours that has gone again: its bands, and from when to when.
+        """
         found = self.bands()
         if not found:
-            return ""
+            passed = self.passed()
+            return "" if passed is None or passed.days else passed.words()
         since = self._since(found[0])
         return ", ".join(band_words(one) for one in found) + (f" since {since}" if since else "")
+
+    def passed(self) -> Passed | None:
+        """What had changed a while ago and has not now, by the hour where that is still known."""
+        if self.bands():
+            return None
+        with self._lock:
+            base, healthy, memory = self._base(), self._healthy, self._memory
+        if base is None or healthy is None:
+            return None
+        days = [one for one in memory.days if one.day > memory.accepted_day]
+        by_hour = latest_passed(memory.hours, base, healthy)
+        return latest_passed(days, base, healthy) if by_hour is None else by_hour
 
     def accept(self) -> None:
         """The machine is well as it sounds now: changes are told against that from now on."""
         with self._lock:
             present = self._present()
             if present is not None:
-                update = {"accepted": [round(float(one), 2) for one in present]}
+                days = self._memory.days
+                update = {
+                    "accepted": [round(float(one), 2) for one in present],
+                    # What was before is no change from it.
+                    "accepted_day": days[-1].day if days else "",
+                    "hours": (),
+                }
                 self._memory = self._memory.model_copy(update=update)
         self.close()
 
@@ -143,24 +163,25 @@ class SoundDays:
             self._memory = DaysMemory(rate=rate, healthy=digest)
             self._latest.clear()
         elif self._memory.healthy != digest:
-            update = {"healthy": digest, "accepted": None}
+            update = {"healthy": digest, "accepted": None, "accepted_day": ""}
             self._memory = self._memory.model_copy(update=update)
         self._healthy = healthy
 
     def _add(self, wall: float, levels: Floats) -> None:
-        day = datetime.fromtimestamp(wall, timezone.utc).date().isoformat()
-        days = list(self._memory.days)
-        known = days[-1] if days and days[-1].day == day else None
-        count = 1 if known is None else known.windows + 1
-        mean = (
-            levels if known is None else levels / count + np.array(known.levels) * (1 - 1 / count)
-        )
-        entry = Day(day=day, windows=count, levels=[round(float(one), 3) for one in mean])
-        days = [*(days if known is None else days[:-1]), entry][-_KEPT_DAYS:]
-        self._memory = self._memory.model_copy(update={"days": tuple(days)})
+        now = datetime.fromtimestamp(wall, timezone.utc)
+        days, hours = list(self._memory.days), list(self._memory.hours)
+        day, hour = now.date().isoformat(), f"{now:%Y-%m-%dT%H}"
+        known = days.pop() if days and days[-1].day == day else None
+        windows, mean = _with(known, levels)
+        days.append(Day(day=day, windows=windows, levels=mean))
+        latest = hours.pop() if hours and hours[-1].hour == hour else None
+        windows, mean = _with(latest, levels)
+        hours.append(Hour(hour=hour, windows=windows, levels=mean))
+        update = {"days": tuple(days[-_KEPT_DAYS:]), "hours": tuple(hours[-_KEPT_HOURS:])}
+        self._memory = self._memory.model_copy(update=update)
 
     def _present(self) -> Floats | None:
-        if len(self._latest) < _FEWEST:
+        if len(self._latest) < FEWEST:
             return None
         found: Floats = np.mean(self._latest, axis=0)
         return found
@@ -185,3 +206,12 @@ class SoundDays:
                 break
             since = day.day
         return since
+
+
+def _with(known: Day | Hour | None, levels: Floats) -> tuple[int, list[float]]:
+    """Windows and mean levels with one window more, dB, `(bands,)`."""
+    count = 1 if known is None else known.windows + 1
+    mean = levels
+    if known is not None:
+        mean = levels / count + np.array(known.levels) * (1 - 1 / count)
+    return count, [round(float(one), 3) for one in mean]

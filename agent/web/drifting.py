@@ -11,10 +11,13 @@ from pydantic import Field
 from starlette.responses import Response
 
 from agent.bundle.exemplars import exemplar_sounds, read_exemplars
+from agent.core.clock import utc
 from agent.core.errors import BundleError
+from agent.core.fields import Time
 from agent.core.reasons import UnusualBand
 from agent.core.schema import Strict
 from agent.explain.spectrum import Floats
+from agent.machine.passed import Passed
 from agent.web.alarms import flac
 from agent.web.backend import Backend
 from agent.web.endpoint import ApiError, Asked, Endpoint
@@ -29,6 +32,15 @@ class DayOfBands(Strict):
 
     day: Annotated[str, Field(description="The day by UTC, ISO 8601")]
     levels: _Levels
+
+
+class PassedBands(Strict):
+    """A change that came and went."""
+
+    bands: Annotated[list[UnusualBand], Field(description="What had changed, most first")]
+    begin: Annotated[Time, Field(description="Since when: a whole hour, or a day")]
+    end: Annotated[Time, Field(description="Until when")]
+    by_day: Annotated[bool, Field(description="Whether it is known by the day (UTC) alone")]
 
 
 class SpectrumThenAndNow(Strict):
@@ -48,6 +60,10 @@ class SpectrumThenAndNow(Strict):
         Field(description="Mean of the last minutes of running, dB; null before"),
     ]
     bands: Annotated[list[UnusualBand], Field(description="What has changed, most first")]
+    passed: Annotated[
+        PassedBands | None,
+        Field(description="What had changed a while ago and has not now; null for nothing"),
+    ]
     days: Annotated[list[DayOfBands], Field(description="Mean levels of each day, in order")]
     then_sound: Annotated[bool, Field(description="Whether healthy sound is here to listen to")]
     now_sound: Annotated[bool, Field(description="Whether the latest sound may be listened to")]
@@ -82,9 +98,21 @@ def _spectrum(backend: Backend, asked: Asked) -> SpectrumThenAndNow:
         accepted=None if accepted is None else _plain(accepted),
         now=None if now is None else _plain(now),
         bands=list(days.bands()),
+        passed=_passed(days.passed()),
         days=[DayOfBands(day=one.day, levels=one.levels) for one in kept],
         then_sound=carried is not None and bool(carried.exemplars),
         now_sound=_audible(backend) and backend.recent(machine, 1.0) is not None,
+    )
+
+
+def _passed(found: Passed | None) -> PassedBands | None:
+    if found is None:
+        return None
+    return PassedBands(
+        bands=list(found.bands),
+        begin=utc(found.begin.timestamp()),
+        end=utc(found.end.timestamp()),
+        by_day=found.days,
     )
 
 

@@ -141,3 +141,45 @@ def test_the_page_has_both_spectra_and_sound_where_sound_may_be_kept(
             assert rate == RATE
             assert len(samples) > RATE / 2
         assert client.get("/machines/fan/drift/spectrum").status_code == 404
+
+
+def test_a_change_that_came_and_went_is_told_with_its_bands_and_its_time(healthy, tmp_path):
+    hour, midnight = 3600.0, FIRST - FIRST % DAY
+    days = SoundDays(tmp_path / "pump.json")
+    for n, louder in ((3, 0.0), (4, 9.0), (5, 12.0), (6, 0.0)):
+        for again in range(6):
+            heard(days, healthy, 100 * n + 6 * again, midnight + n * hour + again, louder)
+    assert days.bands() == ()
+    day = days.told()[3][0].day
+    assert days.words() == f"1.7-2.5 kHz +12 dB on {day} from 04:00 to 06:00 UTC, and no more"
+    passed = days.passed()
+    assert (passed.begin.timestamp(), passed.end.timestamp()) == (
+        midnight + 4 * hour, midnight + 6 * hour,
+    )  # fmt: skip
+    days.close()
+    # Over a restart, too; the drift monitor says that in place of "no band stands out".
+    again = SoundDays(tmp_path / "pump.json")
+    heard(again, healthy, 0, midnight + 7 * hour, 0.0)
+    assert again.words() == days.words()
+    # What hours tell no more, the picture's days still do.
+    for n in range(24):
+        heard(again, healthy, 0, midnight + (31 + n) * hour, 0.0)
+        again._due = 0.0
+    assert again.words() == ""
+    found = again.passed()
+    assert (found.days, found.begin.date().isoformat()) == (True, day)
+    assert found.words().endswith(f"on {day}, and no more")
+    # As it sounds now is right: what was before is no change from it.
+    again.accept()
+    assert (again.passed(), again.words()) == (None, "")
+
+
+def test_a_stretch_over_midnight_names_both_days(healthy):
+    days = SoundDays(None)
+    midnight = FIRST - FIRST % DAY
+    for n, louder in ((-2, 0.0), (-1, 9.0), (0, 9.0), (1, 0.0)):
+        for again in range(6):
+            heard(days, healthy, 1000 + 100 * n + 6 * again, midnight + n * 3600 + again, louder)
+    assert days.words() == (
+        "1.7-2.5 kHz +9 dB on 2026-11-27 from 23:00 to 2026-11-28 01:00 UTC, and no more"
+    )

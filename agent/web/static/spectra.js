@@ -1,12 +1,21 @@
 // Drift in words and pictures: two spectra in one, the bands over the days, the sound then and now.
 
 import { get } from "./api.js";
-import { colour, el, fit, number } from "./dom.js";
+import { colour, el, fit, moment, number } from "./dom.js";
 import { signed } from "./words.js";
 
 const LEFT = 46, RIGHT = 10, TOP = 12, BOTTOM = 26;
 
 export const bandWords = ({ low_hz: low, high_hz: high, decibels }) => `${high < 1000 ? `${Math.round(low)} to ${Math.round(high)} Hz` : `${(low / 1000).toFixed(1)} to ${(high / 1000).toFixed(1)} kHz`} ${signed(decibels)} dB`;
+
+const dayName = (date) => new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric", timeZone: "UTC" }).format(date);
+
+// A change that came and went; days are by UTC, as in the picture, hours by the clock on the wall.
+function passedWords({ bands, begin, end, by_day: byDay }) {
+  const from = new Date(begin), to = new Date(end), last = dayName(new Date(to - 1));
+  const days = dayName(from) === last ? last : `${dayName(from)} to ${last}`;
+  return `No band of its spectrum stands out now; some did (${byDay ? days : `${moment(begin)} to ${moment(end)}`}): ${bands.map(bandWords).join(", ")}.`;
+}
 
 export class Spectra {
   constructor(machine) {
@@ -32,7 +41,7 @@ export class Spectra {
     }
     const { found } = this, words = found.bands.map(bandWords).join(", ");
     this.node.hidden = false;
-    this.said.textContent = words ? `Changed against ${found.accepted ? "accepted" : "healthy"} sound: ${words}.` : found.now ? "No band of its spectrum stands out." : "Too little was heard since the agent's start to say.";
+    this.said.textContent = words ? `Changed against ${found.accepted ? "accepted" : "healthy"} sound: ${words}.` : found.passed ? passedWords(found.passed) : found.now ? "No band of its spectrum stands out." : "Too little was heard since the agent's start to say.";
     this.canvas.setAttribute("aria-label", `Level by frequency, healthy and now. ${this.said.textContent}`);
     this.days.setAttribute("aria-label", `Change of each band on ${found.days.length} days against healthy sound`);
     this.dayPart.hidden = !found.days.length;
@@ -100,7 +109,7 @@ export class Spectra {
     pen.textAlign = "right";
     for (const hz of DECADES) if (hz > edges[0] && hz < edges[bands]) pen.fillText(kilo(hz), left - 5, y(hz));
     pen.textAlign = "left";
-    const name = (iso) => new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric", timeZone: "UTC" }).format(new Date(`${iso}T00:00Z`));
+    const name = (iso) => dayName(new Date(`${iso}T00:00Z`));
     pen.fillText(name(days[0].day), left, height - 10);
     if (days.length > 3) {
       pen.textAlign = "right";
