@@ -47,8 +47,8 @@ class HomeAssistantConfig(Strict):
     ] = 60.0
 
 
-class MqttConfig(Strict):
-    """The broker that scores and alarms are published to."""
+class BrokerConfig(Strict):
+    """A broker and how to log in to it."""
 
     host: Annotated[str, Field(min_length=1, description="Host name or address of the broker")]
     port: Annotated[
@@ -63,13 +63,9 @@ class MqttConfig(Strict):
                 "letters, digits, '.', '_' and '-', a letter or digit first, with single '/' "
                 "between levels",
             ),
-            description="First level(s) of every topic",
+            description="First level(s) of every topic, the same for devices and plant",
         ),
     ] = "auscult"
-    client_id: Annotated[
-        str | None,
-        Field(min_length=1, description="Client identifier; null for `auscult-<device>`"),
-    ] = None
     username: Annotated[str | None, Field(min_length=1, description="User name")] = None
     password_file: Annotated[
         FilePath | None,
@@ -79,14 +75,34 @@ class MqttConfig(Strict):
         ),
     ] = None
     tls: Annotated[TlsConfig | None, Field(description="Encryption; null for none")] = None
-    version: Annotated[
-        Literal["auto", "5", "3.1.1"],
-        Field(description="Version of MQTT; auto tries 5, then 3.1.1, at each connection"),
-    ] = "auto"
     keepalive_seconds: Annotated[
         int,
         Field(ge=5, le=3600, description="A lost connection is noticed after about this, seconds"),
     ] = 30
+
+    @model_validator(mode="after")
+    def _user(self) -> BrokerConfig:
+        if self.password_file is not None and self.username is None:
+            raise ValueError("password_file needs a username beside it")
+        return self
+
+    @property
+    def broker_port(self) -> int:
+        """The port to connect to."""
+        return self.port or (1883 if self.tls is None else 8883)
+
+
+class MqttConfig(BrokerConfig):
+    """The broker that scores and alarms are published to."""
+
+    client_id: Annotated[
+        str | None,
+        Field(min_length=1, description="Client identifier; null for `auscult-<device>`"),
+    ] = None
+    version: Annotated[
+        Literal["auto", "5", "3.1.1"],
+        Field(description="Version of MQTT; auto tries 5, then 3.1.1, at each connection"),
+    ] = "auto"
     acknowledge_seconds: Annotated[
         float,
         Field(
@@ -124,17 +140,6 @@ class MqttConfig(Strict):
     home_assistant: Annotated[
         HomeAssistantConfig, Field(description="Home Assistant's discovery of the device")
     ] = HomeAssistantConfig()
-
-    @model_validator(mode="after")
-    def _user(self) -> MqttConfig:
-        if self.password_file is not None and self.username is None:
-            raise ValueError("password_file needs a username beside it")
-        return self
-
-    @property
-    def broker_port(self) -> int:
-        """The port to connect to."""
-        return self.port or (1883 if self.tls is None else 8883)
 
 
 class JsonlConfig(Strict):

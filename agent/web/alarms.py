@@ -38,8 +38,9 @@ from agent.publish.messages import figures
 from agent.publish.payloads import Alarm
 from agent.web.alarm_models import AlarmDetail, AlarmList, AlarmQuery, AlarmSummary, Neighbour
 from agent.web.backend import Backend
-from agent.web.endpoint import ApiError, Asked, Endpoint
+from agent.web.endpoint import Asked, Endpoint
 from agent.web.files import file_answer, folder_named, session_named, zip_answer
+from agent.web.json_request import ApiError
 from agent.web.now import known_machine
 
 log = logging.getLogger(__name__)

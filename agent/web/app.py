@@ -24,8 +24,9 @@ from agent.web.backend import Backend
 from agent.web.banks import BankDesk
 from agent.web.collected import collect_endpoints
 from agent.web.drifting import drift_endpoints
-from agent.web.endpoint import Asked, Endpoint, problem
+from agent.web.endpoint import Asked, Endpoint
 from agent.web.guard import COOKIE, Guard, Sessions
+from agent.web.json_request import problem
 from agent.web.learning import LearnDesk
 from agent.web.listening import listen_endpoints
 from agent.web.models import Login, Session, Told

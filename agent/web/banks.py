@@ -20,8 +20,9 @@ from agent.core.errors import AuscultError
 from agent.core.text import plural
 from agent.web.backend import Backend
 from agent.web.collect_models import Bank, BankAdd, BankJob, BankUse, BankVersion, PendingAlarm
-from agent.web.endpoint import ApiError, Asked, Endpoint
+from agent.web.endpoint import Asked, Endpoint
 from agent.web.files import session_named
+from agent.web.json_request import ApiError
 from agent.web.now import known_machine
 
 log = logging.getLogger(__name__)

@@ -20,7 +20,8 @@ from agent.explain.spectrum import Floats
 from agent.machine.passed import Passed
 from agent.web.alarms import flac
 from agent.web.backend import Backend
-from agent.web.endpoint import ApiError, Asked, Endpoint
+from agent.web.endpoint import Asked, Endpoint
+from agent.web.json_request import ApiError
 from agent.web.now import known_machine
 
 _SECONDS = 10.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,22 +17,10 @@ from starlette.routing import Route
 from agent.core.errors import AuscultError
 from agent.core.schema import explain
 from agent.request.dispatch import MAX_BYTES
+from agent.web.json_request import ApiError, problem, read_json
 from agent.web.roles import SCOPE, PageRole
 
 log = logging.getLogger(__name__)
-
-
-class ApiError(Exception):
-    """A request that cannot be answered.
-
-    Args:
-        status: HTTP's.
-        text: Why, for a person.
-    """
-
-    def __init__(self, status: HTTPStatus, text: str) -> None:
-        super().__init__(text)
-        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +97,7 @@ class Endpoint:
             )  # fmt: skip
             body = None
             if self.body is not None:
-                body = self.body.model_validate(await read_json(request))
+                body = self.body.model_validate(await read_json(request, MAX_BYTES))
             asked = Asked(dict(request.path_params), query, body, request)
             found = await run_in_threadpool(self.run, asked)
         except ApiError as fault:
@@ -129,48 +116,3 @@ class Endpoint:
         if isinstance(found, BaseModel):
             return JSONResponse(found.model_dump(mode="json"))
         return found
-
-
-async def read_json(request: Request) -> Any:
-    """The body of a request, which is JSON and not long.
-
-    Raises:
-        ApiError: It is neither.
-    """
-    return decode_json(await read_body(request))
-
-
-async def read_body(request: Request) -> bytes:
-    """The body of a request, of JSON by its own word, and not long.
-
-    Raises:
-        ApiError: It is too long, or of another kind.
-    """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise ApiError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send `content-type: application/json`")
-    data = bytearray()
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > MAX_BYTES:
-            raise ApiError(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {MAX_BYTES} bytes are taken"
-            )
-    return bytes(data)
-
-
-def decode_json(data: bytes) -> Any:
-    """JSON from bytes.
-
-    Raises:
-        ApiError: It is none.
-    """
-    try:
-        return json.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError) as fault:
-        raise ApiError(HTTPStatus.BAD_REQUEST, f"the body is not JSON: {fault}") from fault
-
-
-def problem(status: HTTPStatus, text: str) -> JSONResponse:
-    """An answer that says why there is none."""
-    return JSONResponse({"error": text[:2000]}, status)

@@ -10,7 +10,8 @@ from http import HTTPStatus
 from starlette.responses import Response, StreamingResponse
 
 from agent.web.backend import Backend
-from agent.web.endpoint import ApiError, Asked, Endpoint
+from agent.web.endpoint import Asked, Endpoint
+from agent.web.json_request import ApiError
 from agent.web.now import known_machine
 from agent.web.roles import PageRole
 from agent.web.sound import SoundFeed

@@ -29,7 +29,8 @@ from agent.core.text import plural
 from agent.deploy.trust import Opening, TrustedBundle
 from agent.machine.settings import adapted, suits
 from agent.web.backend import Backend
-from agent.web.endpoint import ApiError, Asked, Endpoint
+from agent.web.endpoint import Asked, Endpoint
+from agent.web.json_request import ApiError
 from agent.web.now import known_machine
 from agent.web.upload_models import SLICE_BYTES, Upload, UploadBegin, UploadSlice, UploadUse
 from agent.web.uploaded import compared, heard_words

@@ -15,12 +15,12 @@ from pydantic import (
     model_validator,
 )
 
+from agent.config.publish import BrokerConfig
 from agent.core.errors import ConfigError
 from agent.core.paths import FilePath
 from agent.core.schema import Strict, explain, explain_yaml, spelt
 from plant.rollout.config import RolloutConfig
 from plant.sections import of_learning
-from plant.watch.config import BrokerConfig
 
 _NAME = spelt(
     r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
@@ -135,7 +135,7 @@ class PlantFile(Strict):
         Field(description="Private key of `auscult keygen` that bundles are signed with"),
     ] = None
     broker: Annotated[
-        BrokerConfig | None, Field(description="The broker that devices publish to")
+        BrokerConfig | None, Field(description="The broker that devices publish to; MQTT 5")
     ] = None
     rollout: Annotated[RolloutConfig, Field(description="How bundles reach devices")] = (
         RolloutConfig()

@@ -7,6 +7,7 @@ import threading
 import time
 from pathlib import Path
 
+from agent.config.publish import BrokerConfig
 from agent.core.errors import ConfigError
 from plant.learn.schema import PlantFile
 from plant.rollout.config import RolloutConfig
@@ -17,7 +18,6 @@ from plant.rollout.plan import Plans
 from plant.rollout.repository import Repository
 from plant.rollout.signing import OfferSigner
 from plant.rollout.wire import RolloutWire
-from plant.watch.config import BrokerConfig
 
 log = logging.getLogger(__name__)
 

@@ -15,10 +15,10 @@ from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 
+from agent.config.publish import BrokerConfig
 from plant.store.database import Database
 from plant.store.read import missing
 from plant.store.tables import DEVICES, EVENTS, MACHINES
-from plant.watch.config import BrokerConfig
 from plant.watch.link import Link
 
 log = logging.getLogger(__name__)

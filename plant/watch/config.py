@@ -1,15 +1,14 @@
-"""The part of PLANT.yaml about watching: `broker`, `database`, `watch`, `web`."""
+"""The part of PLANT.yaml about watching: `database`, `watch`, `web`."""
 
 from __future__ import annotations
 
 import ipaddress
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field
 
 from agent.core.paths import FilePath
 from agent.core.schema import Strict, spelt
-from agent.core.tls import TlsConfig
 
 Role: TypeAlias = Literal["viewer", "operator", "admin"]
 
@@ -22,47 +21,6 @@ def _network(text: str) -> str:
             f"should be an address or network, as 10.0.0.7 or 10.0.0.0/8: {fault}"
         ) from fault
     return text
-
-
-class BrokerConfig(Strict):
-    """The broker that the devices publish to; it must speak MQTT 5."""
-
-    host: Annotated[str, Field(min_length=1, description="Host name or address")]
-    port: Annotated[
-        int | None,
-        Field(gt=0, lt=65536, description="Its port; null for 1883, or 8883 with TLS"),
-    ] = None
-    prefix: Annotated[
-        str,
-        Field(
-            pattern=spelt(
-                r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._-]+)*$",
-                "letters, digits, '.', '_' and '-', a letter or digit first, with single '/' "
-                "between levels",
-            ),
-            description="First level(s) of every topic, as the devices' `mqtt.prefix`",
-        ),
-    ] = "auscult"
-    username: Annotated[str | None, Field(min_length=1, description="User name")] = None
-    password_file: Annotated[
-        FilePath | None, Field(description="File with the password on its first line")
-    ] = None
-    tls: Annotated[TlsConfig | None, Field(description="Encryption; null for none")] = None
-    keepalive_seconds: Annotated[
-        int,
-        Field(ge=5, le=3600, description="A lost connection is noticed after about this, seconds"),
-    ] = 30
-
-    @model_validator(mode="after")
-    def _user(self) -> BrokerConfig:
-        if self.password_file is not None and self.username is None:
-            raise ValueError("password_file needs a username beside it")
-        return self
-
-    @property
-    def broker_port(self) -> int:
-        """The port to connect to."""
-        return self.port or (1883 if self.tls is None else 8883)
 
 
 class DatabaseConfig(Strict):

@@ -11,13 +11,14 @@ from typing import Any
 import sqlalchemy as sa
 from pydantic import ValidationError
 
+from agent.config.publish import BrokerConfig
 from agent.core.errors import AuscultError, DeliveryError
 from agent.core.schema import explain
 from agent.core.secret_file import read_secret
 from agent.request.commands import Ack, Feedback, Mute, Request, Shelve
 from plant.store.database import Database
 from plant.store.tables import COMMANDS
-from plant.watch.config import BrokerConfig, WatchConfig
+from plant.watch.config import WatchConfig
 from plant.watch.link import Link
 
 log = logging.getLogger(__name__)

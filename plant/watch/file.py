@@ -8,11 +8,12 @@ from typing import Annotated
 import yaml
 from pydantic import Field, ValidationError
 
+from agent.config.publish import BrokerConfig
 from agent.core.errors import ConfigError
 from agent.core.schema import Strict, explain, explain_yaml
 from agent.core.secret_file import read_secret
 from plant.sections import of_serving
-from plant.watch.config import BrokerConfig, DatabaseConfig, PageConfig, WatchConfig
+from plant.watch.config import DatabaseConfig, PageConfig, WatchConfig
 
 _MOST_BYTES = 16 * 2**20
 _REMEDY = "`auscult plant serve --help` shows the smallest one."
@@ -22,7 +23,7 @@ class ServeFile(Strict):
     """The sections of PLANT.yaml about watching; those about learning are left to `build`."""
 
     plant: Annotated[str, Field(min_length=1, max_length=100, description="The plant's name")]
-    broker: Annotated[BrokerConfig, Field(description="The broker that the devices publish to")]
+    broker: Annotated[BrokerConfig, Field(description="The broker that devices publish to; MQTT 5")]
     database: Annotated[DatabaseConfig, Field(description="Where it is kept what they told")] = (
         DatabaseConfig()
     )

@@ -12,9 +12,10 @@ from datetime import datetime, timezone
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from agent.config.publish import BrokerConfig
 from agent.core.errors import AuscultError
 from plant.store.database import Database, away, first_line
-from plant.watch.config import BrokerConfig, WatchConfig
+from plant.watch.config import WatchConfig
 from plant.watch.link import Incoming, Link
 from plant.watch.machines import Machines
 from plant.watch.reading import EVENTS, TOPICS, Refused, Score, Taken, read

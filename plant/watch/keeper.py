@@ -11,11 +11,12 @@ from datetime import datetime, timedelta, timezone
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
+from agent.config.publish import BrokerConfig
 from agent.core.errors import AuscultError
 from plant.store.database import Database, away, first_line
 from plant.store.tables import COMMANDS, EVENTS, INSTANCES, REFUSED, SCORES
 from plant.watch.again import Resend
-from plant.watch.config import BrokerConfig, DatabaseConfig, WatchConfig
+from plant.watch.config import DatabaseConfig, WatchConfig
 from plant.watch.ingest import Ingest
 from plant.watch.machines import Machines
 from plant.watch.retained import retained_states

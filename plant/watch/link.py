@@ -14,10 +14,10 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from agent.config.publish import BrokerConfig
 from agent.core.errors import DeliveryError
 from agent.core.secret_file import read_secret
 from agent.core.tls import tls_context
-from plant.watch.config import BrokerConfig
 
 _CONNECT_SECONDS = 5.0
 _POLL_SECONDS = 0.1

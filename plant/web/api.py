@@ -11,11 +11,12 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, V
 from starlette.responses import JSONResponse, Response
 
 from agent import __version__
+from agent.web.json_request import ApiError, problem
 from plant.store.read import EventPlace, Reader, Wanted
 from plant.store.users import User, UserError, Users
 from plant.watch.config import PageConfig, Role
 from plant.watch.desk import Desk
-from plant.web.endpoint import ApiError, Asked, Endpoint, problem
+from plant.web.endpoint import Asked, Endpoint
 from plant.web.guard import COOKIE, Throttle
 
 log = logging.getLogger(__name__)

@@ -13,13 +13,13 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
+from agent.web.json_request import problem
 from plant.store.database import Database
 from plant.store.read import Reader
 from plant.store.users import Users
 from plant.watch.desk import Desk
 from plant.watch.file import ServeFile
 from plant.web.api import Api
-from plant.web.endpoint import problem
 from plant.web.export import export_endpoints
 from plant.web.guard import Guard
 from plant.web.stream import Stream

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from starlette.routing import Route
 
 from agent.core.errors import AuscultError, DeliveryError
 from agent.core.schema import explain
+from agent.web.json_request import ApiError, problem, read_json
 from plant.store.database import away
 from plant.store.users import User
 from plant.watch.config import Role
@@ -26,19 +26,6 @@ from plant.watch.config import Role
 log = logging.getLogger(__name__)
 
 _MOST_BYTES = 16_384
-
-
-class ApiError(Exception):
-    """A request that cannot be answered.
-
-    Args:
-        status: HTTP's.
-        text: Why, for a person.
-    """
-
-    def __init__(self, status: HTTPStatus, text: str) -> None:
-        super().__init__(text)
-        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +91,7 @@ class Endpoint:
             if self.model is not None:
                 given = dict(request.query_params)
                 if self.method != "GET":
-                    given = await _json(request)
+                    given = await read_json(request, _MOST_BYTES)
                 body = self.model.model_validate(given)
             found = await run_in_threadpool(
                 self.run, Asked(dict(request.path_params), body, request)
@@ -140,25 +127,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return value
-
-
-async def _json(request: Request) -> Any:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise ApiError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send `content-type: application/json`")
-    data = bytearray()
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > _MOST_BYTES:
-            raise ApiError(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {_MOST_BYTES} bytes are taken"
-            )
-    try:
-        return json.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError) as fault:
-        raise ApiError(HTTPStatus.BAD_REQUEST, f"the body is not JSON: {fault}") from fault
-
-
-def problem(status: HTTPStatus, text: str) -> JSONResponse:
-    """An answer that says why there is none."""
-    return JSONResponse({"error": text[:2000]}, status)

@@ -8,12 +8,11 @@ import pytest
 from support.broker import Broker
 from support.certificates import Authority
 
-from agent.config.publish import MqttConfig
+from agent.config.publish import BrokerConfig, MqttConfig
 from agent.core.errors import DeliveryError
 from agent.core.tls import TlsConfig
 from agent.publish.connection import Connection
 from agent.publish.mqtt_message import MqttMessage
-from plant.watch.config import BrokerConfig
 from plant.watch.link import Link
 
 CASES = pytest.mark.parametrize(

@@ -7,9 +7,9 @@ import threading
 
 import pytest
 
+from agent.config.publish import BrokerConfig
 from agent.core.errors import DeliveryError
 from plant.simulate.wire import publish
-from plant.watch.config import BrokerConfig
 from plant.watch.link import Link
 
 CONNACK = bytes((0x20, 3, 0, 0, 0))

@@ -16,6 +16,7 @@ from support.offers import keys, release, sha
 from agent.bundle.manifest import ENCODER, FileRecord
 from agent.config.agent import load_config
 from agent.config.offers import OffersConfig
+from agent.config.publish import BrokerConfig
 from agent.core.errors import ConfigError, DeliveryError
 from agent.core.tls import TlsConfig
 from agent.deploy.content import Content, FetchError
@@ -24,7 +25,6 @@ from plant.rollout.content import ContentServer
 from plant.rollout.fleet import Fleet
 from plant.rollout.repository import Repository
 from plant.rollout.wire import RolloutWire
-from plant.watch.config import BrokerConfig
 
 pytest.importorskip("cryptography")
 pytest.importorskip("uvicorn")
