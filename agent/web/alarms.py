@@ -20,6 +20,7 @@ from agent.collect.session import read_session, segment_of
 from agent.core.clock import utc
 from agent.core.cloud_event import Message
 from agent.core.errors import AuscultError, BundleError
+from agent.core.json_request import ApiError
 from agent.core.records import Samples
 from agent.evidence.record import (
     FEEDBACK,
@@ -40,7 +41,6 @@ from agent.web.alarm_models import AlarmDetail, AlarmList, AlarmQuery, AlarmSumm
 from agent.web.backend import Backend
 from agent.web.endpoint import Asked, Endpoint
 from agent.web.files import file_answer, folder_named, session_named, zip_answer
-from agent.web.json_request import ApiError
 from agent.web.now import known_machine
 
 log = logging.getLogger(__name__)

@@ -17,16 +17,17 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from agent import __version__, charts
+from agent.core.json_request import problem
 from agent.core.text import visible
 from agent.request.audit import entry_of
 from agent.web.alarms import AlarmDesk
 from agent.web.backend import Backend
 from agent.web.banks import BankDesk
 from agent.web.collected import collect_endpoints
+from agent.web.common import FOLDER as COMMON
 from agent.web.drifting import drift_endpoints
 from agent.web.endpoint import Asked, Endpoint
 from agent.web.guard import COOKIE, Guard, Sessions
-from agent.web.json_request import problem
 from agent.web.learning import LearnDesk
 from agent.web.listening import listen_endpoints
 from agent.web.models import Login, Session, Told
@@ -113,6 +114,7 @@ def build_app(
             Route("/api/{rest:path}", nowhere, methods=["GET", "POST", "DELETE"]),
             Route("/", index),
             Mount("/static/charts", _Static(directory=charts.FOLDER, follow_symlink=False)),
+            Mount("/static/common", _Static(directory=COMMON, follow_symlink=False)),
             Mount("/static", _Static(directory=STATIC, follow_symlink=False)),
         ]
     )

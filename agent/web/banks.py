@@ -17,12 +17,12 @@ from agent.bank.place import Place, place_of_machine
 from agent.bank.probation import known_alarms
 from agent.bank.sound import Recording, embed_sound, find_sound
 from agent.core.errors import AuscultError
+from agent.core.json_request import ApiError
 from agent.core.text import plural
 from agent.web.backend import Backend
 from agent.web.collect_models import Bank, BankAdd, BankJob, BankUse, BankVersion, PendingAlarm
 from agent.web.endpoint import Asked, Endpoint
 from agent.web.files import session_named
-from agent.web.json_request import ApiError
 from agent.web.now import known_machine
 
 log = logging.getLogger(__name__)

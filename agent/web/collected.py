@@ -16,12 +16,12 @@ from agent.collect.retention import sessions_in_banks, survey_sessions
 from agent.collect.schedule import Schedules
 from agent.collect.session import SESSION, Session, read_session
 from agent.core.errors import AuscultError
+from agent.core.json_request import ApiError
 from agent.deploy.versions import version_folders
 from agent.web.backend import Backend
 from agent.web.collect_models import Collected, CollectedSession, Removed
 from agent.web.endpoint import Asked, Endpoint
 from agent.web.files import file_answer, session_named, zip_answer
-from agent.web.json_request import ApiError
 from agent.web.now import known_machine
 
 log = logging.getLogger(__name__)

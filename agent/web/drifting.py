@@ -14,6 +14,7 @@ from agent.bundle.exemplars import exemplar_sounds, read_exemplars
 from agent.core.clock import utc
 from agent.core.errors import BundleError
 from agent.core.fields import Time
+from agent.core.json_request import ApiError
 from agent.core.reasons import UnusualBand
 from agent.core.schema import Strict
 from agent.explain.spectrum import Floats
@@ -21,7 +22,6 @@ from agent.machine.passed import Passed
 from agent.web.alarms import flac
 from agent.web.backend import Backend
 from agent.web.endpoint import Asked, Endpoint
-from agent.web.json_request import ApiError
 from agent.web.now import known_machine
 
 _SECONDS = 10.0

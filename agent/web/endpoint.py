@@ -15,9 +15,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from agent.core.errors import AuscultError
+from agent.core.json_request import ApiError, problem, read_json
 from agent.core.schema import explain
 from agent.request.dispatch import MAX_BYTES
-from agent.web.json_request import ApiError, problem, read_json
 from agent.web.roles import SCOPE, PageRole
 
 log = logging.getLogger(__name__)

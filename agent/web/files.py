@@ -11,7 +11,7 @@ from pathlib import Path
 from starlette.responses import FileResponse, Response, StreamingResponse
 
 from agent.collect.retention import Stored, survey_sessions
-from agent.web.json_request import ApiError
+from agent.core.json_request import ApiError
 
 _CHUNK = 1 << 18
 

@@ -20,11 +20,11 @@ from starlette.responses import Response
 
 from agent.collect.reports import PAGE, report_folder
 from agent.core.child import running
+from agent.core.json_request import ApiError
 from agent.deploy.device_key import ACCEPT_LEARNT
 from agent.web.backend import Backend
 from agent.web.endpoint import Asked, Endpoint
 from agent.web.files import file_answer
-from agent.web.json_request import ApiError
 from agent.web.learning_models import Learning, LearnOrder
 from agent.web.now import known_machine
 from agent.web.roles import PageRole

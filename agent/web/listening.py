@@ -9,9 +9,9 @@ from http import HTTPStatus
 
 from starlette.responses import Response, StreamingResponse
 
+from agent.core.json_request import ApiError
 from agent.web.backend import Backend
 from agent.web.endpoint import Asked, Endpoint
-from agent.web.json_request import ApiError
 from agent.web.now import known_machine
 from agent.web.roles import PageRole
 from agent.web.sound import SoundFeed

@@ -8,13 +8,13 @@ from http import HTTPStatus
 
 from starlette.responses import JSONResponse, Response
 
+from agent.core.json_request import ApiError
 from agent.history.bucket import Bucket
 from agent.publish.device_payloads import Info
 from agent.publish.payloads import Response as CommandResponse
 from agent.request.commands import COMMANDS
 from agent.web.backend import Backend
 from agent.web.endpoint import Asked, Endpoint
-from agent.web.json_request import ApiError
 from agent.web.models import History, HistoryQuery, PageHealth, State
 from agent.web.roles import role_for
 

@@ -14,10 +14,10 @@ from agent.capture.probe import probe
 from agent.capture.program import describe
 from agent.config.capture import AnySource, MicrophoneSource, ReplaySource
 from agent.core.errors import AudioError
+from agent.core.json_request import ApiError
 from agent.core.text import plural
 from agent.web.backend import Backend
 from agent.web.endpoint import Asked, Endpoint
-from agent.web.json_request import ApiError
 from agent.web.now import known_machine
 from agent.web.roles import PageRole
 from agent.web.setup_models import (

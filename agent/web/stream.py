@@ -15,9 +15,9 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from agent.core.json_request import problem
 from agent.publish.live import Told
 from agent.web.backend import Backend
-from agent.web.json_request import problem
 from agent.web.sound import BANDS, COLUMN_SECONDS, FLOOR_DB, STEPS_PER_DB, Column, columns_of
 
 _STEP_SECONDS = 0.2

@@ -24,13 +24,13 @@ from pathlib import Path
 from agent.bundle.manifest import MANIFEST
 from agent.bundle.seal import new_bundle
 from agent.core.errors import AuscultError
+from agent.core.json_request import ApiError
 from agent.core.storage import make_private, write_json
 from agent.core.text import plural
 from agent.deploy.trust import Opening, TrustedBundle
 from agent.machine.settings import adapted, suits
 from agent.web.backend import Backend
 from agent.web.endpoint import Asked, Endpoint
-from agent.web.json_request import ApiError
 from agent.web.now import known_machine
 from agent.web.upload_models import SLICE_BYTES, Upload, UploadBegin, UploadSlice, UploadUse
 from agent.web.uploaded import compared, heard_words

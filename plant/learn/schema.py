@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from agent.config.publish import BrokerConfig
+from agent.core.broker import BrokerConfig
 from agent.core.errors import ConfigError
 from agent.core.paths import FilePath
 from agent.core.schema import Strict, explain, explain_yaml, spelt

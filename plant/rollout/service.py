@@ -7,7 +7,7 @@ import threading
 import time
 from pathlib import Path
 
-from agent.config.publish import BrokerConfig
+from agent.core.broker import BrokerConfig
 from agent.core.errors import ConfigError
 from plant.learn.schema import PlantFile
 from plant.rollout.config import RolloutConfig

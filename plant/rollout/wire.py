@@ -12,7 +12,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from agent.bundle.offer import OFFER
-from agent.config.publish import BrokerConfig
+from agent.core.broker import BrokerConfig
 from agent.core.errors import DeliveryError
 from agent.core.secret_file import read_secret
 from agent.core.tls import tls_context

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 
-from agent.config.publish import BrokerConfig
+from agent.core.broker import BrokerConfig
 from plant.store.database import Database
 from plant.store.read import missing
 from plant.store.tables import DEVICES, EVENTS, MACHINES

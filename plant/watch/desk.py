@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from pydantic import ValidationError
 
-from agent.config.publish import BrokerConfig
+from agent.core.broker import BrokerConfig
 from agent.core.errors import AuscultError, DeliveryError
 from agent.core.schema import explain
 from agent.core.secret_file import read_secret

@@ -8,7 +8,7 @@ from typing import Annotated
 import yaml
 from pydantic import Field, ValidationError
 
-from agent.config.publish import BrokerConfig
+from agent.core.broker import BrokerConfig
 from agent.core.errors import ConfigError
 from agent.core.schema import Strict, explain, explain_yaml
 from agent.core.secret_file import read_secret

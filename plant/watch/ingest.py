@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from agent.config.publish import BrokerConfig
+from agent.core.broker import BrokerConfig
 from agent.core.errors import AuscultError
 from plant.store.database import Database, away, first_line
 from plant.watch.config import WatchConfig

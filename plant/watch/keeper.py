@@ -11,7 +11,7 @@ from datetime import datetime, timedelta, timezone
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-from agent.config.publish import BrokerConfig
+from agent.core.broker import BrokerConfig
 from agent.core.errors import AuscultError
 from plant.store.database import Database, away, first_line
 from plant.store.tables import COMMANDS, EVENTS, INSTANCES, REFUSED, SCORES

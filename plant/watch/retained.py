@@ -7,7 +7,7 @@ import threading
 import time
 from datetime import datetime, timezone
 
-from agent.config.publish import BrokerConfig
+from agent.core.broker import BrokerConfig
 from plant.watch.link import Link
 from plant.watch.reading import RETAINED, Refused, Taken, read
 

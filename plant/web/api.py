@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, V
 from starlette.responses import JSONResponse, Response
 
 from agent import __version__
-from agent.web.json_request import ApiError, problem
+from agent.core.json_request import ApiError, problem
 from plant.store.read import EventPlace, Reader, Wanted
 from plant.store.users import User, UserError, Users
 from plant.watch.config import PageConfig, Role

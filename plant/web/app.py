@@ -13,7 +13,8 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from agent.web.json_request import problem
+from agent.core.json_request import problem
+from agent.web.common import FOLDER as COMMON
 from plant.store.database import Database
 from plant.store.read import Reader
 from plant.store.users import Users
@@ -66,6 +67,7 @@ def build_app(
             Route("/api/{rest:path}", nowhere, methods=["GET", "POST", "DELETE"]),
             Route("/metrics", told),
             Route("/", index),
+            Mount("/static/common", _Static(directory=COMMON, follow_symlink=False)),
             Mount("/static", _Static(directory=STATIC, follow_symlink=False)),
         ]
     )

@@ -17,8 +17,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from agent.core.errors import AuscultError, DeliveryError
+from agent.core.json_request import ApiError, problem, read_json
 from agent.core.schema import explain
-from agent.web.json_request import ApiError, problem, read_json
 from plant.store.database import away
 from plant.store.users import User
 from plant.watch.config import Role

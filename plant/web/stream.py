@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from agent.web.json_request import problem
+from agent.core.json_request import problem
 from plant.store.read import Reader
 from plant.web.endpoint import plain
 

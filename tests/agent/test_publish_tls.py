@@ -8,7 +8,7 @@ import pytest
 from support.broker import Broker
 from support.certificates import Authority
 
-from agent.config.publish import BrokerConfig, MqttConfig
+from agent.core.broker import BrokerConfig, MqttConfig
 from agent.core.errors import DeliveryError
 from agent.core.tls import TlsConfig
 from agent.publish.connection import Connection

@@ -43,10 +43,12 @@ PLANT_MAY_IMPORT = {
     "agent.bundle.events": "schemas of messages",
     "agent.bundle.offer": "schemas of messages",
     "agent.commands.options": "`--json` means the same in every command",
+    "agent.core.broker": "how a broker is named and logged in to",
     "agent.core.child": "the command line that it runs",
     "agent.core.cloud_event": "schemas of messages",
     "agent.core.errors": "what `auscult` turns into words",
     "agent.core.fields": "schemas of messages",
+    "agent.core.json_request": "how a page's server reads JSON and refuses it",
     "agent.core.levels": "schemas of messages",
     "agent.core.paths": "paths in YAML",
     "agent.core.progress": "how long work is shown",
@@ -66,6 +68,7 @@ PLANT_MAY_IMPORT = {
     "agent.publish.route": "topics",
     "agent.report.page": "one look for all reports",
     "agent.request.commands": "schemas of commands",
+    "agent.web.common": "scripts that both pages take",
 }
 
 

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from agent.config.publish import BrokerConfig
+from agent.core.broker import BrokerConfig
 from agent.core.errors import DeliveryError
 from plant.simulate.wire import publish
 from plant.watch.link import Link

@@ -16,7 +16,7 @@ from support.offers import keys, release, sha
 from agent.bundle.manifest import ENCODER, FileRecord
 from agent.config.agent import load_config
 from agent.config.offers import OffersConfig
-from agent.config.publish import BrokerConfig
+from agent.core.broker import BrokerConfig
 from agent.core.errors import ConfigError, DeliveryError
 from agent.core.tls import TlsConfig
 from agent.deploy.content import Content, FetchError

@@ -1,26 +1,6 @@
-// Making elements, and words for numbers and times.
+// Words for numbers and times, and drawing on a canvas.
 
-export function el(tag, props = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(props)) {
-    if (value === null || value === undefined || value === false) continue;
-    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else if (name === "class") node.className = value;
-    else node.setAttribute(name, value === true ? "" : value);
-  }
-  node.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
-  return node;
-}
-
-export function text(node, value) {
-  if (node.textContent !== value) node.textContent = value;
-}
-
-export function notice(words, bad = false) {
-  const line = el("p", bad ? { class: "bad", role: "alert" } : {}, words);
-  document.getElementById("notice").append(line);
-  setTimeout(() => line.remove(), bad ? 12000 : 5000);
-}
+export { el, notice, text } from "./common/elements.js";
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 const full = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium", hourCycle: "h23" });

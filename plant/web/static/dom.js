@@ -1,25 +1,10 @@
-// Making elements, words for numbers and times, and the JSON API.
+// Words for numbers and times, dialogs and parts of tables.
 
-export function el(tag, props = {}, ...children) {
-  const node = tag.startsWith("svg:") ? document.createElementNS("http://www.w3.org/2000/svg", tag.slice(4)) : document.createElement(tag);
-  for (const [name, value] of Object.entries(props)) {
-    if (value === null || value === undefined || value === false) continue;
-    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else node.setAttribute(name, value === true ? "" : value);
-  }
-  node.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== ""));
-  return node;
-}
+import { act } from "./common/request.js";
+import { el } from "./common/elements.js";
 
-export function text(node, value) {
-  if (node.textContent !== value) node.textContent = value;
-}
-
-export function notice(words, bad = false) {
-  const line = el("p", bad ? { class: "bad", role: "alert" } : {}, words);
-  document.getElementById("notice").append(line);
-  setTimeout(() => line.remove(), bad ? 12000 : 5000);
-}
+export { el, notice, text } from "./common/elements.js";
+export { act, get, send } from "./common/request.js";
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 const full = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short", hourCycle: "h23" });
@@ -32,43 +17,6 @@ export function moment(iso) {
 
 export function number(value, digits = 3) {
   return value === null || value === undefined ? "–" : String(Number(value.toPrecision(digits)));
-}
-
-async function answer(response) {
-  const data = await response.json().catch(() => ({}));
-  if (response.status === 401) window.dispatchEvent(new Event("locked"));
-  if (!response.ok) throw new Error(data.error || `the server answered ${response.status}`);
-  return data;
-}
-
-export async function get(path) {
-  return answer(await fetch(`api/${path}`, { headers: { accept: "application/json" } }));
-}
-
-export async function send(path, body, method = "POST") {
-  const options = { method, headers: { "x-auscult": "1" } };
-  if (body !== undefined) {
-    options.headers["content-type"] = "application/json";
-    options.body = JSON.stringify(body);
-  }
-  return answer(await fetch(`api/${path}`, options));
-}
-
-// Do something for a button: not twice at once, and failures are told.
-export function act(work, done = "") {
-  return async (event) => {
-    const button = event.currentTarget instanceof HTMLButtonElement ? event.currentTarget : event.submitter;
-    if (event.type === "submit") event.preventDefault();
-    if (button) button.disabled = true;
-    try {
-      const said = await work(event);
-      if (said !== null && (said || done)) notice(typeof said === "string" ? said : done);
-    } catch (fault) {
-      notice(fault.message, true);
-    } finally {
-      if (button) button.disabled = false;
-    }
-  };
 }
 
 // A dialog with a form; closed by what is done in it, by Cancel, or by Escape.
