@@ -7,7 +7,7 @@ server to save.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, TypeAlias
 
@@ -34,6 +34,26 @@ class Many:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    def lock(self, connection: sa.Connection, table: sa.Table, rows: Iterable[Row]) -> None:
+        """Lock rows that are there until the transaction ends, in the order of the table's key.
+
+        A transaction that changes rows of a table by several statements locks all of them first:
+        each statement is in order, two of them are not. SQLite has one writer at a time.
+
+        Args:
+            connection: In a transaction that writes.
+            table: Whose rows.
+            rows: By the names of its key's columns; other names are passed over.
+        """
+        keys = list(table.primary_key)
+        values = [{key.name: row[key.name] for key in keys} for row in rows]
+        if not values or not self._database.postgresql:
+            return
+        given = _given({key.name: key.type for key in keys})
+        same = sa.and_(*(key == given.c[key.name] for key in keys))
+        query = sa.select(*keys).join_from(table, given, same).order_by(*keys)
+        connection.execute(query.with_for_update(of=table), _as_json(values))
 
     def add(
         self, connection: sa.Connection, table: sa.Table, rows: Sequence[Row], *columns: str
@@ -100,7 +120,7 @@ class Many:
         values: Callable[[Any], Mapping[str, Any]] | None = None,
         types: Mapping[str, TypeEngine[Any]] | None = None,
     ) -> None:
-        """Change rows that are there.
+        """Change rows that are there, and that the transaction has locked (`lock`).
 
         Args:
             connection: In a transaction that writes.
@@ -120,8 +140,6 @@ class Many:
         if self._database.postgresql:
             given, ordered = _given(kinds), _as_json(ordered)
             new = given.c
-            found = table.c[key.name].in_(sa.select(new[key.name]))
-            connection.execute(sa.select(key).where(found).order_by(key).with_for_update(), ordered)
         else:
             new = SimpleNamespace(
                 **{name: sa.bindparam(f"new_{name}", type_=kind) for name, kind in kinds.items()}
@@ -141,6 +159,30 @@ class Many:
         given = _given({name: table.c[name].type for name in row})
         keys = [given.c[column.name] for column in table.primary_key]
         return postgresql.insert(table).from_select(list(row), sa.select(*given.c).order_by(*keys))
+
+
+def forget(
+    database: Database,
+    connection: sa.Connection,
+    table: sa.Table,
+    old: Condition,
+    most: int | None = None,
+) -> int:
+    """Delete rows, but those that somebody else is changing now; gives how many.
+
+    Args:
+        database: Whose table it is.
+        connection: In a transaction that writes.
+        table: Whose rows.
+        old: Which of them.
+        most: So many at most; None for all.
+    """
+    keys = list(table.primary_key)
+    oldest = sa.select(*keys).where(old).limit(most)
+    if database.postgresql:
+        oldest = oldest.with_for_update(skip_locked=True)
+    deleted = sa.delete(table).where(sa.tuple_(*keys).in_(oldest))
+    return connection.execute(deleted).rowcount
 
 
 def _given(kinds: Mapping[str, TypeEngine[Any]]) -> sa.TableValuedAlias:

@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from agent.core.broker import BrokerConfig
 from agent.core.errors import AuscultError
 from plant.store.database import Database, away, first_line
+from plant.store.many import forget
 from plant.store.tables import COMMANDS, EVENTS, INSTANCES, REFUSED, SCORES
 from plant.watch.again import Resend
 from plant.watch.config import DatabaseConfig, WatchConfig
@@ -210,12 +211,8 @@ class Keeper:
             self._forget(REFUSED, REFUSED.c.id <= last - _MOST_REFUSED)
 
     def _forget(self, table: sa.Table, old: sa.ColumnElement[bool]) -> None:
-        keys = list(table.primary_key)
         while not self._stopping.is_set():
             with self._database.writing() as connection:
-                oldest = sa.select(*keys).where(old).limit(_CHUNK)
-                found = connection.execute(
-                    sa.delete(table).where(sa.tuple_(*keys).in_(oldest))
-                ).rowcount
+                found = forget(self._database, connection, table, old, _CHUNK)
             if found < _CHUNK:
                 return

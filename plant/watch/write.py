@@ -1,7 +1,9 @@
-"""Writes a batch of what devices told into the database, in one transaction.
+"""Writes a batch of what devices told into the database.
 
-Rows are written in the order of their keys, and tables always in the same order: several instances
-that write at once wait for each other and never in a circle.
+Tables are written always in the same order, and of each table all rows are locked at once, in the
+order of their keys: several instances that write at once wait for each other and never in a circle.
+States of three kinds (as they come, retained, removed) cannot all be had by one statement, as some
+are not there yet; each kind that is seldom has a transaction of its own.
 """
 
 from __future__ import annotations
@@ -24,22 +26,22 @@ from plant.store.tables import (
     STATES,
 )
 from plant.watch.machines import Machines
-from plant.watch.rank import alarm_rank, drift_rank, sensor_rank
-from plant.watch.reading import (
-    Alarm,
-    Drift,
-    Event,
-    Health,
-    Refused,
-    Response,
-    Sensor,
-    Status,
-    Taken,
+from plant.watch.reading import Event, Refused, Response, Taken
+from plant.watch.rows import (
+    Row,
+    States,
+    acknowledged_of,
+    alarm_columns,
+    drift_columns,
+    latest_states,
+    sensor_columns,
+    statuses_of,
 )
 
-Row: TypeAlias = dict[str, Any]
 Condition: TypeAlias = Callable[[Any], sa.ColumnElement[bool]]
 _MOST_REFUSED_BYTES = 16_384
+# States that a machine's own row shows, and its columns for each.
+_STANDINGS = (("alarm", alarm_columns), ("sensor", sensor_columns), ("drift", drift_columns))
 
 
 class Writer:
@@ -62,7 +64,8 @@ class Writer:
             How many events were new.
 
         Raises:
-            sqlalchemy.exc.SQLAlchemyError: Nothing of it is written.
+            sqlalchemy.exc.SQLAlchemyError: Nothing of it is written, but for states that a broker
+                retained or removed; writing it again changes nothing in those.
         """
         taken = [one for one in batch if isinstance(one, Taken)]
         self._machines.introduce(
@@ -70,11 +73,21 @@ class Writer:
             {one.device for one in taken if one.topic != "response"},
         )
         now = datetime.now(timezone.utc)
+        states = latest_states(taken)
+        self._seldom_states(states)
         with self._database.writing() as connection:
-            new = self._events(connection, taken, now)
-            self._states(connection, taken)
-            self._statuses(connection, taken, now)
-            self._acknowledged(connection, taken, now)
+            new, numbers = self._events(connection, taken)
+            statuses, acknowledged = statuses_of(taken, now), acknowledged_of(taken, now)
+            names = sorted({*numbers, *statuses, *acknowledged})
+            self._many.lock(connection, DEVICES, [{"name": name} for name in names])
+            self._numbers(connection, numbers, now)
+            self._statuses(connection, list(statuses.values()))
+            self._acknowledged(connection, list(acknowledged.values()))
+            if states.usual:
+                self._many.put(
+                    connection, STATES, list(states.usual.values()),
+                    lambda new: STATES.c.time <= new.time,
+                )  # fmt: skip
             self._standings(connection, taken, now)
             self._answers(connection, taken)
             refused = [one for one in batch if isinstance(one, Refused)]
@@ -93,7 +106,10 @@ class Writer:
                 )
         return new
 
-    def _events(self, connection: sa.Connection, taken: Iterable[Taken], now: datetime) -> int:
+    def _events(
+        self, connection: sa.Connection, taken: Iterable[Taken]
+    ) -> tuple[int, dict[str, list[int]]]:
+        """Write events; how many were new, and their numbers by device."""
         rows = {}
         for one in taken:
             body = one.body
@@ -115,12 +131,18 @@ class Writer:
                 "payload": one.payload,
             }
         if not rows:
-            return 0
+            return 0, {}
         added = self._many.add(connection, EVENTS, list(rows.values()), "device", "sequence")
-        numbers = defaultdict(list)
+        numbers: dict[str, list[int]] = defaultdict(list)
         for device, sequence in added:
             if sequence is not None:
                 numbers[device].append(sequence)
+        return len(added), numbers
+
+    def _numbers(
+        self, connection: sa.Connection, numbers: dict[str, list[int]], now: datetime
+    ) -> None:
+        """Count the numbers of new events."""
         if numbers:
             self._many.change(
                 connection, DEVICES,
@@ -132,7 +154,6 @@ class Writer:
                 values=self._counted,
                 types=dict.fromkeys(("low", "high", "more"), sa.BigInteger()),
             )  # fmt: skip
-        return len(added)
 
     def _counted(self, new: Any) -> dict[str, Any]:
         """Numbers of a device's events: lowest, highest, how many."""
@@ -144,83 +165,46 @@ class Writer:
             "changed": new.changed,
         }
 
-    def _states(self, connection: sa.Connection, taken: Iterable[Taken]) -> None:
-        forced: dict[tuple[str, ...], Row] = {}
-        usual: dict[tuple[str, ...], Row] = {}
-        gone: dict[tuple[str, ...], Row] = {}
-        for one in taken:
-            key = {"device": one.device, "machine": one.machine, "topic": one.topic}
-            place = tuple(key.values())
-            if one.body is None:
-                gone[place] = key
-                usual.pop(place, None)
-                forced.pop(place, None)
-            elif isinstance(one.body, Alarm | Sensor | Drift | Status) or one.topic in {
-                "info", "health",
-            }:  # fmt: skip
-                gone.pop(place, None)
-                row = {
-                    **key, "time": _time(one), "received": one.received, "payload": one.payload,
-                }  # fmt: skip
-                into = forced if one.retained else usual
-                if place not in into or row["time"] >= into[place]["time"]:
-                    into[place] = row
-        if gone:
-            connection.execute(
-                sa.delete(STATES).where(
-                    STATES.c.device == sa.bindparam("of"),
-                    STATES.c.machine == sa.bindparam("which"),
-                    STATES.c.topic == sa.bindparam("what"),
-                ),
-                [
-                    {"of": key["device"], "which": key["machine"], "what": key["topic"]}
-                    for _, key in sorted(gone.items())
-                ],
-            )
+    def _seldom_states(self, states: States) -> None:
+        """Write states that were removed, then those that the broker retained."""
+        if states.gone:
+            with self._database.writing() as connection:
+                self._many.lock(connection, STATES, states.gone.values())
+                connection.execute(
+                    sa.delete(STATES).where(
+                        STATES.c.device == sa.bindparam("of"),
+                        STATES.c.machine == sa.bindparam("which"),
+                        STATES.c.topic == sa.bindparam("what"),
+                    ),
+                    [
+                        {"of": key["device"], "which": key["machine"], "what": key["topic"]}
+                        for _, key in sorted(states.gone.items())
+                    ],
+                )
         # An older state never covers a newer, but where it is the broker's own and what is stored
         # came before it was asked: then the device's clock was set back.
-        if forced:
-            self._many.put(connection, STATES, list(forced.values()), lambda new: sa.and_(
-                STATES.c.payload != new.payload,
-                sa.or_(STATES.c.time <= new.time, STATES.c.received < new.received),
-            ))  # fmt: skip
-        if usual:
-            self._many.put(
-                connection, STATES, list(usual.values()), lambda new: STATES.c.time <= new.time
-            )
+        if states.forced:
+            with self._database.writing() as connection:
+                self._many.put(
+                    connection, STATES, list(states.forced.values()),
+                    lambda new: sa.and_(
+                        STATES.c.payload != new.payload,
+                        sa.or_(STATES.c.time <= new.time, STATES.c.received < new.received),
+                    ),
+                )  # fmt: skip
 
-    def _statuses(self, connection: sa.Connection, taken: Iterable[Taken], now: datetime) -> None:
-        rows = {
-            one.device: {
-                "name": one.device, "status": one.body.status, "reason": one.body.reason,
-                "version": one.body.version, "status_at": one.received, "changed": now,
-            }
-            for one in taken
-            if isinstance(one.body, Status)
-        }  # fmt: skip
+    def _statuses(self, connection: sa.Connection, rows: list[Row]) -> None:
         if rows:
             at = DEVICES.c.status_at
             self._many.change(
-                connection, DEVICES, list(rows.values()),
-                lambda new: sa.or_(at.is_(None), at <= new.status_at),
-            )  # fmt: skip
+                connection, DEVICES, rows, lambda new: sa.or_(at.is_(None), at <= new.status_at)
+            )
 
-    def _acknowledged(
-        self, connection: sa.Connection, taken: Iterable[Taken], now: datetime
-    ) -> None:
+    def _acknowledged(self, connection: sa.Connection, rows: list[Row]) -> None:
         """Up to which number a broker had a device's events, and what is counted from."""
-        rows = {
-            one.device: {
-                "name": one.device, "acknowledged": one.body.outbox.acknowledged, "changed": now,
-            }
-            for one in taken
-            if isinstance(one.body, Health)
-            and one.body.outbox is not None
-            and one.body.outbox.acknowledged is not None
-        }  # fmt: skip
         if rows:
             self._many.change(
-                connection, DEVICES, list(rows.values()),
+                connection, DEVICES, rows,
                 values=lambda new: {
                     "acknowledged": new.acknowledged,
                     "first_sequence": sa.func.coalesce(
@@ -231,7 +215,8 @@ class Writer:
             )  # fmt: skip
 
     def _standings(self, connection: sa.Connection, taken: Iterable[Taken], now: datetime) -> None:
-        for topic, columns in (("alarm", _alarm), ("sensor", _sensor), ("drift", _drift)):
+        changes: list[tuple[list[Row], Condition | None]] = []
+        for topic, columns in _STANDINGS:
             gone: dict[int, Row] = {}
             forced: dict[int, Row] = {}
             usual: dict[int, Row] = {}
@@ -247,9 +232,15 @@ class Writer:
                     into[number] = row
             told = [MACHINES.c[name] for name in columns(None) if name in MACHINES.c]
             conditions = _conditions(MACHINES.c[told_at], MACHINES.c[told_got], told)
-            for rows, where in zip((gone, forced, usual), conditions, strict=True):
-                if rows:
-                    self._many.change(connection, MACHINES, list(rows.values()), where)
+            changes += [
+                (list(rows.values()), where)
+                for rows, where in zip((gone, forced, usual), conditions, strict=True)
+                if rows
+            ]
+        numbers = sorted({row["id"] for rows, _ in changes for row in rows})
+        self._many.lock(connection, MACHINES, [{"id": number} for number in numbers])
+        for rows, where in changes:
+            self._many.change(connection, MACHINES, rows, where)
 
     def _answers(self, connection: sa.Connection, taken: Iterable[Taken]) -> None:
         rows = [
@@ -288,54 +279,6 @@ def _conditions(
         return sa.and_(other, sa.or_(newer(new), got < getattr(new, got.name)))
 
     return None, truer, newer
-
-
-def _time(one: Taken) -> datetime:
-    # A last will has no time, and no two clocks are the same: of the status this server's counts.
-    found = one.received if isinstance(one.body, Status) else one.body.time
-    assert isinstance(found, datetime)
-    return found
-
-
-def _alarm(body: Alarm | None) -> dict[str, Any]:
-    if body is None:
-        body_: dict[str, Any] = dict.fromkeys(
-            ("alarm_at", "level", "since", "alarm_id", "acknowledged", "latched", "shelving",
-             "shelved_until", "muted_until", "reason", "score", "zone")
-        )  # fmt: skip
-        return {**body_, "rank": 0.0}
-    return {
-        "alarm_at": body.time,
-        "level": body.level,
-        "since": body.since,
-        "alarm_id": body.alarm_id,
-        "acknowledged": body.acknowledged,
-        "latched": body.latched,
-        "shelving": body.shelving,
-        "shelved_until": body.shelved_until,
-        "muted_until": body.muted_until,
-        "reason": None if body.reason is None else body.reason.text,
-        "score": body.score,
-        "zone": body.zone,
-        "rank": alarm_rank(body),
-    }
-
-
-def _sensor(body: Sensor | None) -> dict[str, Any]:
-    if body is None:
-        return {"sensor_at": None, "sensor": None, "sensor_reason": None, "sensor_rank": 0.0}
-    return {
-        "sensor_at": body.time,
-        "sensor": body.status,
-        "sensor_reason": body.reason,
-        "sensor_rank": sensor_rank(body),
-    }
-
-
-def _drift(body: Drift | None) -> dict[str, Any]:
-    if body is None:
-        return {"drift_at": None, "drift": None, "drift_rank": 0.0}
-    return {"drift_at": body.time, "drift": body.active, "drift_rank": drift_rank(body)}
 
 
 def _shown(text: str, most: int) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from plant.store.database import Database
-from plant.store.many import Many
+from plant.store.many import Many, forget
 from plant.store.tables import MACHINES, OPEN_SCORES, SCORES
 from plant.watch.machines import KEYS, Machines
 from plant.watch.scores import Scores, Stretch, median, read_bins, written
@@ -51,6 +51,8 @@ class ScoresWriter:
             for place, latest in scores.latest.items()
         ]
         heard = MACHINES.c.heard
+        # Of whose stretches follow: nobody else adds to those of the same machines meanwhile.
+        self._many.lock(connection, MACHINES, rows)
         self._many.change(
             connection, MACHINES, rows, lambda new: sa.or_(heard.is_(None), heard <= new.heard)
         )
@@ -110,12 +112,9 @@ class ScoresWriter:
 
 def forget_open(database: Database, before: timedelta = timedelta(hours=2)) -> None:
     """Forget the bins of stretches that have long ended; their medians stay."""
+    old = OPEN_SCORES.c.start < datetime.now(timezone.utc) - before - timedelta(hours=1)
     with database.writing() as connection:
-        connection.execute(
-            sa.delete(OPEN_SCORES).where(
-                OPEN_SCORES.c.start < datetime.now(timezone.utc) - before - timedelta(hours=1)
-            )
-        )
+        forget(database, connection, OPEN_SCORES, old)
 
 
 def _key(key: tuple[int, int, datetime], **values: Any) -> dict[str, Any]:
