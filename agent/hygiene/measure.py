@@ -11,6 +11,7 @@ import numpy as np
 
 from agent.capture.files import AudioInfo, audio_info, mix, read_frames
 from agent.chain.stream import StreamMeter
+from agent.core.finite import silenced
 from agent.core.records import ChannelFault, Matrix
 from agent.hygiene.fingerprint import FingerprintMeter, Words
 from agent.hygiene.shape import ShapeMeter
@@ -82,12 +83,13 @@ def measure_sound(path: Path, info: AudioInfo, blocks: Iterable[Matrix]) -> Meas
     sound, channels = StreamMeter(info.rate), ChannelMeter(info.rate)
     words, shape = FingerprintMeter(info.rate), ShapeMeter(info.rate)
     count, total = 0, 0.0
-    step = max(1, round(_BLOCK_SECONDS * info.rate))
     for frames in blocks:
         digest.update(np.ascontiguousarray(frames, dtype="<f4").tobytes())
-        mono = np.nan_to_num(mix(frames), posinf=0.0, neginf=0.0)
+        mono = silenced(mix(frames))
         sound.push(mono)
-        for start in range(0, len(frames), step):
+        # One channel has only its level, for which no pieces are needed.
+        step = len(frames) if frames.shape[1] == 1 else max(1, round(_BLOCK_SECONDS * info.rate))
+        for start in range(0, len(frames), max(1, step)):
             channels.push(frames[start : start + step])
         words.push(mono)
         shape.push(mono)

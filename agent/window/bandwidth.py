@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from agent.core.records import Samples
+from agent.core.fourier import frame_power
+from agent.core.records import Matrix
 
 _FRAME = 4096
 # Frames looked at of each stretch of sound: more would not move the mean spectrum.
@@ -38,16 +39,21 @@ class BandMeter:
         self._power: npt.NDArray[np.float64] = np.zeros(_FRAME // 2 + 1)
         self._frames = 0
 
-    def push(self, samples: Samples) -> None:
-        """Take a stretch of mono sound, float32 `(n,)`; one shorter than a frame is left out."""
-        if len(samples) < _FRAME:
+    def push(self, stretches: Matrix) -> None:
+        """Take stretches of mono sound, float32 `(stretches, n)`; less than a frame is left out."""
+        length = stretches.shape[1]
+        if length < _FRAME:
             return
-        starts = np.linspace(0, len(samples) - _FRAME, _FRAMES).astype(int)
-        frames = np.stack([samples[start : start + _FRAME] for start in starts])
-        frames = (frames - frames.mean(axis=1, keepdims=True)) * self._window
-        powers = np.abs(np.fft.rfft(frames, axis=1)).astype(np.float64) ** 2
-        used = np.isfinite(powers).all(axis=1) & powers.any(axis=1)
-        self._power += powers[used].sum(axis=0)
+        starts = np.linspace(0, length - _FRAME, _FRAMES).astype(int)
+        frames = np.stack([stretches[:, start : start + _FRAME] for start in starts], axis=1)
+        frames -= frames.mean(axis=2, keepdims=True)
+        frames *= self._window
+        powers = frame_power(frames).astype(np.float64)
+        used = np.isfinite(powers).all(axis=2) & powers.any(axis=2)
+        powers[~used] = 0.0
+        # Stretch by stretch, so that it makes no difference how many come at once.
+        for power in powers.sum(axis=1):
+            self._power += power
         self._frames += int(used.sum())
 
     def bandwidth(self) -> float | None:

@@ -50,10 +50,13 @@ class ChannelMeter:
             self._sum, self._square = np.zeros(channels), np.zeros(channels)
             self._clipped, self._humming = np.zeros(channels), np.zeros(channels)
         self._count += len(frames)
+        if channels == 1:
+            only = frames[:, 0].astype(np.float64)
+            self._sum += only.sum()
+            self._square += only @ only
+            return
         self._sum += frames.sum(axis=0, dtype=np.float64)
         self._square += np.square(frames, dtype=np.float64).sum(axis=0)
-        if channels == 1:
-            return
         mean = frames.mean(axis=1, dtype=np.float64)
         self._mixed += (mean.sum(), np.square(mean).sum())
         for channel in range(channels):
