@@ -261,6 +261,9 @@ def _trials(config: AgentConfig, works: list[Work], windows: int) -> list[Trial]
                 costs = [measure(work, inference, windows) for work in works]
         except BundleError as fault:
             return Trial(inference, None, float("inf"), str(fault))
+        for cost in costs:
+            if cost.fallback:
+                return Trial(inference, None, float("inf"), cost.fallback)
         return combined(inference, works, costs)
 
     lists = provider_lists(onnxruntime.get_available_providers())

@@ -82,6 +82,11 @@ class OnnxEncoder:
         """What the graph takes and gives."""
         return self._info
 
+    @property
+    def provider(self) -> str:
+        """The execution provider that runs it, once started."""
+        return str(self._session.get_providers()[0]) if self._session is not None else ""
+
     def start(self) -> None:
         """Load the graph, hold it to the manifest, and run it once (also warms it up).
 

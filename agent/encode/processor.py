@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from functools import cache
 from pathlib import Path
 
@@ -12,6 +13,25 @@ from agent.bundle.facts import ProcessorInfo
 _DOT_PRODUCTS = ("amx_int8", "avx512_vnni", "avx_vnni", "asimddp", "i8mm")
 _FLAGS = ("avx2", "avx512f", "avx512bw", "asimd", "sve", *_DOT_PRODUCTS)
 _CPUINFO = Path("/proc/cpuinfo")
+# ARM's kernels name no model, but who made the core and which it is (arch/arm64, cputype.h).
+_CORES = {
+    ("0x41", "0xd03"): "Cortex-A53",
+    ("0x41", "0xd04"): "Cortex-A35",
+    ("0x41", "0xd05"): "Cortex-A55",
+    ("0x41", "0xd07"): "Cortex-A57",
+    ("0x41", "0xd08"): "Cortex-A72",
+    ("0x41", "0xd09"): "Cortex-A73",
+    ("0x41", "0xd0a"): "Cortex-A75",
+    ("0x41", "0xd0b"): "Cortex-A76",
+    ("0x41", "0xd0c"): "Neoverse-N1",
+    ("0x41", "0xd40"): "Neoverse-V1",
+    ("0x41", "0xd41"): "Cortex-A78",
+    ("0x41", "0xd42"): "Cortex-A78AE",
+    ("0x41", "0xd49"): "Neoverse-N2",
+    ("0x41", "0xd4f"): "Neoverse-V2",
+    ("0x4e", "0x003"): "NVIDIA Denver 2",
+    ("0x4e", "0x004"): "NVIDIA Carmel",
+}
 
 
 @cache
@@ -28,7 +48,7 @@ def read_processor(cpuinfo: str, machine: str) -> ProcessorInfo:
     """A processor from what Linux says of it.
 
     Args:
-        cpuinfo: Content of `/proc/cpuinfo`; the first processor counts.
+        cpuinfo: Content of `/proc/cpuinfo`; flags are the first core's, kinds of ARM cores all.
         machine: Architecture, as `uname -m` says it.
     """
     found: dict[str, str] = {}
@@ -38,8 +58,25 @@ def read_processor(cpuinfo: str, machine: str) -> ProcessorInfo:
     has = set(found.get("flags", found.get("features", "")).split())
     return ProcessorInfo(
         machine=machine,
-        model=found.get("model name", ""),
+        model=found.get("model name", "") or " + ".join(_arm_cores(cpuinfo)),
         flags=tuple(flag for flag in _FLAGS if flag in has),
+    )
+
+
+def has_dot_products(processor: ProcessorInfo) -> bool | None:
+    """Whether it has 8-bit dot products, which INT8 gains most by; None if it does not tell."""
+    return bool(set(_DOT_PRODUCTS) & set(processor.flags)) if processor.flags else None
+
+
+def _arm_cores(cpuinfo: str) -> list[str]:
+    """Each kind of ARM core once, in order."""
+    makers = re.findall(r"^CPU implementer\s*:\s*(\S+)", cpuinfo, re.MULTILINE)
+    kinds = re.findall(r"^CPU part\s*:\s*(\S+)", cpuinfo, re.MULTILINE)
+    return list(
+        dict.fromkeys(
+            _CORES.get((maker, kind), f"ARM core {kind} of {maker}")
+            for maker, kind in zip(makers, kinds, strict=False)
+        )
     )
 
 

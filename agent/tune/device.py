@@ -7,6 +7,7 @@ import platform
 from pathlib import Path
 
 from agent.core.cores import usable_cores
+from agent.encode.processor import read_processor
 
 _MODEL = Path("/proc/device-tree/model")  # a Jetson or a Raspberry Pi says here what it is
 _CPUINFO = Path("/proc/cpuinfo")
@@ -21,7 +22,8 @@ def device_class(model: Path = _MODEL, cpuinfo: Path = _CPUINFO, memory: Path = 
         cpuinfo: The processor's.
         memory: How much there is.
     """
-    name = _text(model).strip("\0 \n") or _field(_text(cpuinfo), "model name")
+    processor = read_processor(_text(cpuinfo), platform.machine())
+    name = _text(model).strip("\0 \n") or processor.model
     kilobytes = _field(_text(memory), "MemTotal").split()
     size = f", {int(kilobytes[0]) / 2**20:.0f} GiB" if kilobytes else ""
     cores = usable_cores()

@@ -28,6 +28,18 @@ class Heat(Strict):
     throttled: Annotated[
         int | None, Field(description="How often cores were slowed for their heat since the start")
     ] = None
+    cooling: Annotated[
+        dict[str, int],
+        Field(
+            description="State of each cooling device at work (fan, slowing of processor or GPU) "
+            "by kind and number; those at rest are left out"
+        ),
+    ] = {}
+
+    @property
+    def warmest(self) -> float | None:
+        """The highest temperature, degrees; None where no sensor can be read."""
+        return max(self.celsius.values(), default=None)
 
 
 def read_heat(zones: Path = _ZONES, cores: Path = _CORES) -> Heat:
@@ -43,6 +55,12 @@ def read_heat(zones: Path = _ZONES, cores: Path = _CORES) -> Heat:
         if value is not None:
             kind = _text(zone / "type") or "unknown"
             celsius[f"{kind} {zone.name.removeprefix('thermal_zone')}"] = value / 1e3
+    cooling = {}
+    for device in sorted(zones.glob("cooling_device*")):
+        state = _number(device / "cur_state")
+        if state:
+            number = device.name.removeprefix("cooling_device")
+            cooling[f"{_text(device / 'type') or 'unknown'} {number}"] = int(state)
     found = sorted(cores.glob("cpu[0-9]*"))
     now = [_number(core / "cpufreq" / "scaling_cur_freq") for core in found]
     most = [_number(core / "cpufreq" / "scaling_max_freq") for core in found]
@@ -53,6 +71,7 @@ def read_heat(zones: Path = _ZONES, cores: Path = _CORES) -> Heat:
         mhz=tuple(value / 1e3 for value in now if value is not None),
         highest_mhz=max((value / 1e3 for value in most if value is not None), default=None),
         throttled=int(sum(known)) if known else None,
+        cooling=cooling,
     )
 
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,8 @@ from agent.encode.frames import SharedFrames
 _PAUSE_SECONDS = 0.2
 _WARM_UP = 2
 _LIMIT_SECONDS = 600.0
+_LIBRARY = re.compile(r"with error: ([^\n\x1b]+)")
+_PROVIDER_ERROR = re.compile(r"EP Error (?:/\S+ \S+ )?([^\n\x1b]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +60,17 @@ class Cost:
         slow_ms: The same, 95th percentile.
         cpu_ms: Processor time for it, all threads, the pause after it included, milliseconds.
         memory_mb: What the process has grown by (resident) since before the session, MB.
+        provider: The execution provider that ran it; empty where that is not known.
+        fallback: Why that is not the one that was asked for; empty when it is. onnxruntime goes on
+            with the next one where a provider is installed that does not begin.
     """
 
     wall_ms: float
     slow_ms: float
     cpu_ms: float
     memory_mb: float
+    provider: str = ""
+    fallback: str = ""
 
 
 def measure(
@@ -108,7 +116,19 @@ def measure(
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"it ended with code {done.returncode}"]
         raise BundleError(f"its encoder could not be measured: {lines[-1]}", where=work.bundle)
-    return Cost(**json.loads(done.stdout))
+    # Before it onnxruntime may have told of a provider that did not begin.
+    cost = Cost(**json.loads(done.stdout.splitlines()[-1]))
+    wanted = inference.providers[0]
+    if cost.provider in {"", wanted}:
+        return cost
+    told = f"{wanted} did not begin, {cost.provider} ran in its place"
+    return replace(cost, fallback=f"{told}: {_why(done.stderr + done.stdout)}")
+
+
+def _why(messages: str) -> str:
+    """What onnxruntime wrote of a provider that did not begin."""
+    found = _LIBRARY.search(messages) or _PROVIDER_ERROR.search(messages)
+    return found[1].strip() if found else "no device, or no driver or library for it"
 
 
 def measure_here(
@@ -149,6 +169,7 @@ def measure_here(
         float(np.quantile(spent, 0.95)),
         1e3 * cpu / windows,
         (_resident() - before) / 1e6,
+        encoder.provider,
     )
 
 
@@ -178,7 +199,7 @@ def _resident() -> int:
 
 
 def measure_asked() -> None:
-    """The child: what is asked on standard input, the cost on standard output."""
+    """The child: what is asked on standard input, the cost as the last line of the output."""
     asked = json.loads(sys.stdin.read())
     try:
         inference = InferenceConfig.model_validate(asked["inference"])
@@ -188,4 +209,4 @@ def measure_asked() -> None:
         )  # fmt: skip
     except AuscultError as fault:
         sys.exit(str(fault))
-    sys.stdout.write(json.dumps(asdict(found)))
+    sys.stdout.write(f"\n{json.dumps(asdict(found))}")

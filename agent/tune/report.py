@@ -6,9 +6,11 @@ the agent. An encoder is told by its kind and the checksum of its graph.
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import platform
 import re
+import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -28,14 +30,17 @@ from agent.core.schema import Strict
 from agent.core.storage import write_json
 from agent.encode.processor import this_processor
 from agent.encode.providers import CPU, CUDA, TENSORRT
+from agent.tune.board import Board, read_board
 from agent.tune.device import device_class
 from agent.tune.heat import Heat, read_heat
-from agent.tune.measure import Work, measure
+from agent.tune.measure import Cost, Work, measure
 from agent.tune.product import Kind, measure_rate
 from agent.tune.profile import reference_ms
+from agent.tune.remarks import remarks_of
 
 _MEMORY = Path("/proc/meminfo")
 _SYSTEM = Path("/etc/os-release")
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _PATH = re.compile(r"(?:/[^\s:'\",/]+){2,}/?")
 
 
@@ -45,8 +50,15 @@ class ProductRate(Strict):
     kind: Annotated[Kind, Field(description="Of what numbers")]
     threads: Annotated[int, Field(ge=1, description="Threads")]
     gmacs: Annotated[
-        float, Field(description="Multiplications with addition a second, thousand millions")
+        float,
+        Field(
+            description="Multiplications with addition a second, thousand millions; by the median "
+            "time"
+        ),
     ]
+    best_gmacs: Annotated[
+        float | None, Field(description="The same by the shortest time; null in older reports")
+    ] = None
 
 
 class EncoderWay(Strict):
@@ -62,6 +74,9 @@ class EncoderWay(Strict):
     slow_ms: Annotated[float | None, Field(description="95th percentile, ms")] = None
     cpu_ms: Annotated[float | None, Field(description="Processor time of a window, ms")] = None
     memory_mb: Annotated[float | None, Field(description="Memory of the session, MB")] = None
+    celsius: Annotated[
+        float | None, Field(description="The warmest sensor right afterwards; null if none tells")
+    ] = None
     fault: Annotated[str, Field(description="Why it did not run; empty when it did")] = ""
 
 
@@ -82,9 +97,19 @@ class DeviceReport(Strict):
     schema_version: Literal[1] = 1
     auscult: Annotated[str, Field(description="Version that measured")]
     created: Annotated[str, Field(description="Day, UTC")]
+    seconds: Annotated[float | None, Field(description="Time all of it took")] = None
+    windows: Annotated[
+        int | None, Field(description="Windows that each figure of an encoder is of")
+    ] = None
+    remarks: Annotated[
+        tuple[str, ...], Field(description="What is missing, or makes figures doubtful, in words")
+    ] = ()
     device: Annotated[str, Field(description="Board or processor, cores, memory, in words")]
     processor: Annotated[ProcessorInfo, Field(description="Name and INT8 instruction sets")]
     cores: Annotated[int, Field(description="Cores that may be used")]
+    board: Annotated[Board, Field(description="The board's software, power mode, governor")] = (
+        Board()
+    )
     memory_mb: Annotated[float | None, Field(description="Memory there is, MB")]
     available_mb: Annotated[float | None, Field(description="Memory left before, MB")]
     swap_mb: Annotated[float | None, Field(description="Swap there is, MB")]
@@ -92,6 +117,10 @@ class DeviceReport(Strict):
     kernel: Annotated[str, Field(description="Kernel's version, its first two numbers")]
     python: Annotated[str, Field(description="Version")]
     onnxruntime: Annotated[str, Field(description="Version")]
+    onnxruntime_packages: Annotated[
+        tuple[str, ...],
+        Field(description="Installed packages that bring onnxruntime; more than one overwrite it"),
+    ] = ()
     numpy: Annotated[str, Field(description="Version")]
     providers: Annotated[
         tuple[str, ...], Field(description="Execution providers that onnxruntime has here")
@@ -99,6 +128,10 @@ class DeviceReport(Strict):
     load: Annotated[
         float, Field(description="Processes that wanted a core before, mean of a minute")
     ]
+    threads_in_environment: Annotated[
+        dict[str, str],
+        Field(description="Variables of the environment that set threads of libraries"),
+    ] = {}
     reference_ms: Annotated[
         float, Field(description="Time of the reference arithmetic of `--profile`, ms")
     ]
@@ -124,15 +157,22 @@ def make_report(
     """
     import onnxruntime  # noqa: PLC0415
 
-    cores, load, heat = usable_cores(), os.getloadavg()[0], read_heat()
-    memory = _memory()
+    began, cores, load, heat = time.monotonic(), usable_cores(), os.getloadavg()[0], read_heat()
+    memory, board = _memory(), read_board()
     manifests = {path: read_manifest(path) for path in bundles}
     told(f"{device_class()}; load {load:.1f}")
     rates = []
     for kind in ("int8", "float32"):
         for threads in sorted({1, cores}):
             rate = measure_rate(kind, threads)
-            rates.append(ProductRate(kind=kind, threads=threads, gmacs=round(rate.gmacs, 2)))
+            rates.append(
+                ProductRate(
+                    kind=kind,
+                    threads=threads,
+                    gmacs=round(rate.gmacs, 2),
+                    best_gmacs=round(rate.best_gmacs, 2),
+                )
+            )
             told(f"product, {kind}, threads {threads}: {rate.gmacs:.1f} GMAC/s")
     there = tuple(onnxruntime.get_available_providers())
     encoders: dict[str, EncoderReport] = {}
@@ -141,12 +181,16 @@ def make_report(
         if digest not in encoders:
             told(f"{manifest.encoder.kind}, {manifest.window_seconds:g} s windows")
             encoders[digest] = _encoder(path, manifest, digest, there, windows, told)
-    return DeviceReport(
+    reference = round(reference_ms(), 3)
+    report = DeviceReport(
         auscult=__version__,
         created=datetime.now(timezone.utc).date().isoformat(),
+        seconds=round(time.monotonic() - began, 1),
+        windows=windows,
         device=device_class(),
         processor=this_processor(),
         cores=cores,
+        board=board,
         memory_mb=memory.get("MemTotal"),
         available_mb=memory.get("MemAvailable"),
         swap_mb=memory.get("SwapTotal"),
@@ -154,15 +198,21 @@ def make_report(
         kernel=".".join(re.findall(r"\d+", platform.release())[:2]),
         python=platform.python_version(),
         onnxruntime=onnxruntime.__version__,
+        onnxruntime_packages=_packages(),
         numpy=np.__version__,
         providers=there,
         load=round(load, 2),
-        reference_ms=round(reference_ms(), 3),
+        threads_in_environment={name: os.environ[name] for name in _THREADS if name in os.environ},
+        reference_ms=reference,
         products=tuple(rates),
         heat_before=heat,
         heat_after=read_heat(),
         encoders=tuple(encoders.values()),
     )
+    report = report.model_copy(update={"remarks": tuple(remarks_of(report))})
+    for remark in report.remarks:
+        told(f"  {remark}")
+    return report
 
 
 def write_report(path: Path, report: DeviceReport) -> None:
@@ -188,18 +238,12 @@ def _encoder(
         try:
             cost = measure(work, how, windows, graph=graph, framed=way.shared_frames)
         except AuscultError as fault:
-            done = way.model_copy(update={"fault": without_places(fault.problem)})
+            told_of = _failed(fault.problem)
         else:
-            done = way.model_copy(
-                update={
-                    "wall_ms": round(cost.wall_ms, 2),
-                    "slow_ms": round(cost.slow_ms, 2),
-                    "cpu_ms": round(cost.cpu_ms, 2),
-                    "memory_mb": round(cost.memory_mb, 1),
-                }
-            )
-        ways.append(done)
-        told(f"  {in_words(done)}")
+            # Figures of another provider under this one's name would be worse than none.
+            told_of = _failed(cost.fallback) if cost.fallback else _figures(cost)
+        ways.append(way.model_copy(update=told_of))
+        told(f"  {in_words(ways[-1])}")
     return EncoderReport(
         kind=manifest.encoder.kind,
         graph=digest,
@@ -208,6 +252,20 @@ def _encoder(
         hop_seconds=manifest.hop_seconds,
         ways=tuple(ways),
     )
+
+
+def _failed(why: str) -> dict[str, object]:
+    return {"fault": without_places(why)}
+
+
+def _figures(cost: Cost) -> dict[str, object]:
+    return {
+        "wall_ms": round(cost.wall_ms, 2),
+        "slow_ms": round(cost.slow_ms, 2),
+        "cpu_ms": round(cost.cpu_ms, 2),
+        "memory_mb": round(cost.memory_mb, 1),
+        "celsius": read_heat().warmest,
+    }
 
 
 def _ways(manifest: Manifest, there: Sequence[str]) -> Iterator[tuple[EncoderWay, str]]:
@@ -244,6 +302,12 @@ def without_places(text: str) -> str:
     text = _PATH.sub("(a file)", text)
     host = platform.node()
     return text.replace(host, "(this device)") if host else text
+
+
+def _packages() -> tuple[str, ...]:
+    """Packages that bring onnxruntime, with their versions."""
+    found = importlib.metadata.packages_distributions().get("onnxruntime", [])
+    return tuple(f"{name} {importlib.metadata.version(name)}" for name in sorted(set(found)))
 
 
 def _memory() -> dict[str, float]:

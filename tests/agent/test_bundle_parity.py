@@ -251,6 +251,10 @@ def test_processors_are_told_by_what_int8_uses():
     arm = "processor\t: 0\nFeatures\t: fp asimd crc32 asimddp\nCPU part\t: 0xd42\n"
     found = read_processor(arm, "aarch64")
     assert in_words(found) == "aarch64 (asimd, asimddp)"
+    core = "CPU implementer\t: {}\nCPU architecture: 8\nCPU part\t: {}\n\n"
+    cores = [("0x4e", "0x003"), ("0x4e", "0x003"), ("0x41", "0xd07"), ("0x48", "0xd40")]
+    found = read_processor("".join(core.format(*one) for one in cores), "aarch64")
+    assert found.model == "NVIDIA Denver 2 + Cortex-A57 + ARM core 0xd40 of 0x48"
     assert in_words(read_processor("", "riscv64")) == "riscv64 (flags not known)"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import shutil
+import sys
 
 import numpy as np
 import onnx
@@ -12,15 +13,18 @@ import pytest
 from click.testing import CliRunner
 from support.bundles import build_bundle
 
+from agent.bundle.facts import ProcessorInfo
 from agent.bundle.manifest import ENCODER, FLOAT_ENCODER, FileRecord
 from agent.bundle.verify import read_manifest
 from agent.commands.tune import tune
 from agent.core.errors import BundleError
-from agent.encode.providers import CPU, CUDA
+from agent.encode.providers import CPU, CUDA, TENSORRT
 from agent.tune import report as module
-from agent.tune.heat import read_heat
+from agent.tune.board import Board, read_board
+from agent.tune.heat import Heat, read_heat
 from agent.tune.measure import Cost
 from agent.tune.product import COLUMNS, MIDDLE, ROWS, Rate, measure_here, product_graph
+from agent.tune.remarks import remarks_of
 from agent.tune.report import DeviceReport, make_report, without_places
 
 
@@ -126,6 +130,106 @@ def test_every_way_is_tried_and_a_failing_one_told(bundle, tmp_path, quick, monk
     assert all(way.wall_ms is None for way in failed)
 
 
+SILENT_FALLBACK = """
+import sys
+sys.stderr.write("\\x1b[1;31m[E:onnxruntime:Default] [ONNXRuntimeError] : 1 : FAIL : Failed to load "
+    "library libonnxruntime_providers_cuda.so with error: libcublasLt.so.12: cannot open shared "
+    "object file: No such file or directory\\n\\x1b[m")
+print("*************** EP Error ***************")
+print("EP Error /onnxruntime_src/a.cc:560 void f() Please install TensorRT libraries")
+print("Falling back to ['CPUExecutionProvider'] and retrying.")
+print('{"wall_ms": 9, "slow_ms": 9, "cpu_ms": 9, "memory_mb": 9, '
+    '"provider": "CPUExecutionProvider", "fallback": ""}')
+"""
+
+
+def test_what_ran_on_the_processor_is_not_told_as_an_accelerators(bundle, quick, monkeypatch):
+    """As onnxruntime-gpu 1.23.2 does without CUDA: it warns, and goes on with the processor."""
+    import onnxruntime
+
+    monkeypatch.setattr(
+        "agent.tune.measure.running", lambda *_: [sys.executable, "-c", SILENT_FALLBACK]
+    )
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [TENSORRT, CUDA, CPU])
+    report = make_report([bundle], 3)
+    for provider in (CUDA, TENSORRT):
+        (way,) = (way for way in report.encoders[0].ways if way.provider == provider)
+        assert way.wall_ms is None
+        assert way.fault == (
+            f"{provider} did not begin, {CPU} ran in its place: libcublasLt.so.12: cannot open "
+            "shared object file: No such file or directory"
+        )
+    assert all(way.wall_ms for way in report.encoders[0].ways if way.provider == CPU)
+
+
+def test_tuning_chooses_no_provider_that_did_not_begin(bundle, tmp_path, monkeypatch):
+    import onnxruntime
+
+    config = tmp_path / "agent.yaml"
+    config.write_text(f"machines:\n  - {{name: a, bundle: {bundle}, source: 'replay:x.wav'}}\n")
+    monkeypatch.setattr(
+        "agent.tune.measure.running", lambda *_: [sys.executable, "-c", SILENT_FALLBACK]
+    )
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
+    done = CliRunner().invoke(tune, ["--config", str(config)], catch_exceptions=False)
+    assert "did not begin" in done.output
+    assert "chosen: CPU" in done.output
+
+
+def report_of(quick, **fields):
+    return make_report([], 3).model_copy(update={"load": 0.0, "cores": 4, **fields})
+
+
+def test_remarks_say_what_is_missing_and_what_is_doubtful(quick):
+    calm = {
+        "processor": ProcessorInfo(machine="aarch64", model="Cortex-A57", flags=("asimd",)),
+        "heat_before": Heat(throttled=3, cooling={"cpu-throttle-alert 4": 0, "pwm-fan 0": 1}),
+        "heat_after": Heat(
+            celsius={"cpu 0": 81.0}, mhz=(1479.0,), throttled=5,
+            cooling={"cpu-throttle-alert 4": 1, "pwm-fan 0": 3},
+        ),
+        "board": Board(cores_present=6, tensorrt="10.3.0"),
+        "providers": (CPU,),
+        "onnxruntime_packages": ("onnxruntime 1.23.2", "onnxruntime-gpu 1.23.2"),
+    }  # fmt: skip
+    text = "\n".join(remarks_of(report_of(quick, **calm)))
+    for part in (
+        "4 of 6 cores", "no 8-bit dot products", "slowed for their heat 2 times",
+        "slowed for heat at the end: cpu-throttle-alert 4",
+        f"has no {CUDA} and no {TENSORRT} here: not tried, though TensorRT is installed",
+        "overwrite each other", "no encoder was measured",
+    ):  # fmt: skip
+        assert part in text, part
+    assert "busy" not in text
+    assert "fan" not in text
+    assert "no sensor" not in text
+    busy = report_of(quick, load=3.0, heat_after=Heat(), threads_in_environment={"A": "1"})
+    text = "\n".join(remarks_of(busy))
+    assert "busy before it began: 3.0 processes wanted 4 cores" in text
+    assert "no sensor of heat can be read" in text
+    assert "the environment sets A=1" in text
+
+
+def test_a_jetsons_power_mode_and_software_are_read(tmp_path):
+    for name, content in {
+        "etc/nv_tegra_release": "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic\n",
+        "etc/nvpmodel.conf": "< POWER_MODEL ID=0 NAME=MAXN >\n< POWER_MODEL ID=1 NAME=15W >\n",
+        "var/lib/nvpmodel/status": "pmode:0001\n",
+        "sys/devices/system/cpu/present": "0-5\n",
+        "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "schedutil\n",
+        "usr/local/cuda/version.json": '{"cuda": {"name": "CUDA SDK", "version": "12.6.11"}}',
+        "usr/lib/aarch64-linux-gnu/libnvinfer.so.10.3.0": "",
+        "usr/lib/aarch64-linux-gnu/libnvinfer.so.10": "",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    assert read_board(tmp_path) == Board(
+        release="R36, 4.3", power_mode="1 15W", governors=("schedutil",), cores_present=6,
+        cuda="12.6.11", tensorrt="10.3.0",
+    )  # fmt: skip
+    assert read_board(tmp_path / "none") == Board()
+
+
 def test_places_are_left_out_of_messages(monkeypatch):
     monkeypatch.setattr(platform, "node", lambda: "hall-3")
     said = without_places("cannot open '/home/anna/x.onnx' on hall-3: 3 of 4 windows, 12 m/s")
@@ -145,7 +249,14 @@ def test_sensors_are_read_where_there_are_some(tmp_path):
         (cores / f"cpu{number}" / "cpufreq" / "scaling_max_freq").write_text("1984000\n")
         (cores / f"cpu{number}" / "thermal_throttle").mkdir()
         (cores / f"cpu{number}" / "thermal_throttle" / "core_throttle_count").write_text("3\n")
+    for number, state in enumerate(("0", "2")):
+        device = zones / f"cooling_device{number}"
+        device.mkdir()
+        (device / "type").write_text("cpu-throttle-alert\n")
+        (device / "cur_state").write_text(state)
     heat = read_heat(zones, cores)
+    assert heat.cooling == {"cpu-throttle-alert 1": 2}
+    assert heat.warmest == 48.5
     assert heat.celsius == {"cpu-thermal 0": 48.5}
     assert heat.mhz == (1510.0, 1510.0)
     assert (heat.highest_mhz, heat.throttled) == (1984.0, 6)
