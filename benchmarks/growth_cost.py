@@ -3,7 +3,8 @@
     .venv/bin/python benchmarks/growth_cost.py [--png growth.png] [--quick]
 
 Each cost is measured at several sizes of the work; the exponent is the slope of log cost over log
-work, by least squares, over all of them (1: twice the work, twice the cost). Window length: one
+work, by least squares, over all of them (1: twice the work, twice the cost), with its 95 % interval
+by Student's t; `each further` is the slope of the cost itself. Window length: one
 mn04 window (random weights, float32, one thread). Rows: one query of a bank, every row compared,
 and by its index. Clips: embedding so many windows of 10 s. Healthy rows: fitting a detector's row
 constants. For machines see `agent_cost.py`, whose figures --agent adds. For
@@ -22,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from growth_fit import each_further, power
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
@@ -40,6 +42,7 @@ from trainer.graph.onnx_graph import OPSET, export_graph
 
 _DIM = 128
 _REPEATS = 15
+_TOLD = "processor, ms"
 
 
 def milliseconds(do: Callable[[], object], repeats: int = _REPEATS) -> float:
@@ -51,11 +54,6 @@ def milliseconds(do: Callable[[], object], repeats: int = _REPEATS) -> float:
         do()
         spent.append(1e3 * (time.process_time() - start))
     return float(np.median(spent))
-
-
-def exponent(work: Sequence[float], cost: Sequence[float]) -> float:
-    """Slope of log cost over log work."""
-    return float(np.polyfit(np.log(work), np.log(cost), 1)[0])
 
 
 def by_window(folder: Path, lengths: Sequence[float]) -> list[float]:
@@ -132,10 +130,10 @@ def picture(found: list[dict[str, object]], path: Path) -> None:
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
     for axis, one in zip(axes, found, strict=False):
         axis.loglog(one["work"], one["cost_ms"], "o-", color="tab:blue")
-        axis.set_title(f"{one['what']}: exponent {one['exponent']:.2f}", fontsize=10)
-        axis.set_xlabel(str(one["unit"]))
-        axis.set_ylabel("processor, ms")
         work, cost = one["work"], one["cost_ms"]
+        axis.set_title(f"{one['what']}: work^{power(work, cost)}", fontsize=9)
+        axis.set_xlabel(str(one["unit"]))
+        axis.set_ylabel(str(one.get("told", _TOLD)))
         axis.set_xticks(work, [f"{size:,g}" for size in work])
         # A decade at least: what hardly grows is to look so.
         middle, reach = np.sqrt(min(cost) * max(cost)), max(10.0, 1.5 * max(cost) / min(cost))
@@ -149,6 +147,69 @@ def picture(found: list[dict[str, object]], path: Path) -> None:
     figure.savefig(path, dpi=100)
 
 
+def curve(
+    what: str, unit: str, work: Sequence[float], cost: Sequence[float], told: str = _TOLD
+) -> dict[str, object]:
+    """One cost as it is kept; `told` says what of it was measured."""
+    return {
+        "what": what, "unit": unit, "work": list(work), "cost_ms": list(cost), "told": told,
+        "exponent": power(work, cost).value,
+    }  # fmt: skip
+
+
+def measured(*, small: bool) -> list[dict[str, object]]:
+    """Every cost that is measured here."""
+    torch.manual_seed(0)
+    lengths = [2.0, 5.0, 10.0] if small else [1.0, 2.0, 5.0, 10.0, 20.0, 40.0]
+    counts = [8, 16, 32] if small else [8, 16, 32, 64, 128]
+    rows = [1000, 4000, 16_000] if small else [1000, 4000, 16_000, 64_000, 256_000]
+    graphs = rows if small else [1000, 2000, 4000, 8000, 16_000]  # larger ones take minutes
+    healthy = [500, 1000, 2000] if small else [500, 1000, 2000, 4000, 8000]
+    with tempfile.TemporaryDirectory(prefix="auscult-bench-") as place:
+        folder = Path(place)
+        found = [
+            curve("a window", "seconds of sound", lengths, by_window(folder, lengths)),
+            curve("embedding", "windows", counts, by_clips(folder, counts)),
+        ]
+    return [
+        *found,
+        curve("a query, all rows", "rows", rows, by_rows(rows, indexed=False)),
+        curve("a query, by index", "rows", graphs, by_rows(graphs, indexed=True)),
+        curve("row constants", "healthy rows", healthy, by_healthy(healthy)),
+    ]
+
+
+def by_machines(path: Path) -> list[dict[str, object]]:
+    """What agent_cost.py measured of the agent: a second of all machines, and its memory."""
+    ours = [one for one in json.loads(path.read_text()) if one["way"] == "auscult"]
+    machines = [one["machines"] for one in ours]
+    # By the window: on a busy computer some come too late to be counted by the second.
+    a_second = [one["window_cpu_ms"] * one["machines"] / float(one["hop"]) for one in ours]
+    resident = [one["memory_mb"] for one in ours]
+    return [
+        curve("the agent, a second", "machines", machines, a_second),
+        curve("the agent, memory", "machines", machines, resident, "resident, MB"),
+    ]
+
+
+def show(found: list[dict[str, object]]) -> Table:
+    """A line for each cost."""
+    table = Table(title="How costs grow", title_justify="left")
+    headings = ("cost", "work", "from", "to", "exponent (95 %)", "each further (95 %)")
+    for heading in (*headings, "of"):
+        table.add_column(heading)
+    for one in found:
+        work, cost = one["work"], one["cost_ms"]
+        further = each_further(work, cost)
+        table.add_row(
+            str(one["what"]), str(one["unit"]), f"{work[0]:,g}: {cost[0]:.3g}",
+            f"{work[-1]:,g}: {cost[-1]:.3g}", str(power(work, cost)),
+            f"{further.value:.3g} ({further.low:.3g} to {further.high:.3g})",
+            str(one.get("told", _TOLD)),
+        )  # fmt: skip
+    return table
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--png", type=Path, help="picture to write")
@@ -157,50 +218,17 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument(
         "--from", dest="kept", nargs="+", type=Path,
-        help="draw what earlier --json of this script and of learn_growth.py hold; measure nothing",
+        help="tell what earlier --json of this script and of learn_growth.py hold; measure nothing",
     )  # fmt: skip
     chosen = parser.parse_args()
     if chosen.kept:
-        told = [one for path in chosen.kept for one in json.loads(path.read_text(encoding="utf-8"))]
-        picture(told, chosen.png or Path("growth.png"))
-        return
-    torch.manual_seed(0)
-    small = chosen.quick
-    lengths = [2.0, 5.0, 10.0] if small else [1.0, 2.0, 5.0, 10.0, 20.0, 40.0]
-    counts = [8, 16, 32] if small else [8, 16, 32, 64]
-    rows = [1000, 4000, 16_000] if small else [1000, 4000, 16_000, 64_000, 256_000]
-    graphs = [row for row in rows if row <= 16_000]  # building larger ones takes minutes
-    healthy = [500, 1000, 2000] if small else [500, 1000, 2000, 4000, 8000]
-    found: list[dict[str, object]] = []
-
-    def note(what: str, unit: str, work: Sequence[float], cost: Sequence[float]) -> None:
-        slope = exponent(work, cost)
-        found.append(
-            {"what": what, "unit": unit, "work": list(work), "cost_ms": cost, "exponent": slope}
-        )
-
-    with tempfile.TemporaryDirectory(prefix="auscult-bench-") as place:
-        note("a window", "seconds of sound", lengths, by_window(Path(place), lengths))
-        note("embedding", "windows", counts, by_clips(Path(place), counts))
-    note("a query, all rows", "rows", rows, by_rows(rows, indexed=False))
-    note("a query, by index", "rows", graphs, by_rows(graphs, indexed=True))
-    note("row constants", "healthy rows", healthy, by_healthy(healthy))
+        texts = [path.read_text(encoding="utf-8") for path in chosen.kept]
+        found = [one for text in texts for one in json.loads(text)]
+    else:
+        found = measured(small=chosen.quick)
     if chosen.agent:
-        ours = [one for one in json.loads(chosen.agent.read_text()) if one["way"] == "auscult"]
-        machines = [one["machines"] for one in ours]
-        if len(machines) > 1:
-            cost = [10 * one["core_percent"] for one in ours]
-            note("the agent, a second", "machines", machines, cost)
-    table = Table(title="How costs grow", title_justify="left")
-    for heading in ("cost", "work", "from", "to", "exponent"):
-        table.add_column(heading)
-    for one in found:
-        work, cost = one["work"], one["cost_ms"]
-        table.add_row(
-            str(one["what"]), str(one["unit"]), f"{work[0]:g}: {cost[0]:.3g} ms",
-            f"{work[-1]:g}: {cost[-1]:.3g} ms", f"{one['exponent']:.2f}",
-        )  # fmt: skip
-    Console(width=110).print(table)
+        found += by_machines(chosen.agent)
+    Console(width=150).print(show(found))
     if chosen.png:
         picture(found, chosen.png)
     if chosen.json:

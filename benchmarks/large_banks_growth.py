@@ -14,12 +14,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from growth_fit import FEWEST, power
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
-from scipy import stats
 
 FIGURES = {
     "cpu_p50_ms": "processor time of a query, median, ms",
@@ -44,13 +43,9 @@ def fitted(found: list[dict[str, Any]], way: str, name: str) -> tuple[list[dict[
     mine = [one for one in found if one["way"] == way and one.get(name, 0) > 0]
     if way == "ours":
         mine = [one for one in mine if one["rows"] > _COMPARED]
-    if len(mine) < 3:
+    if len(mine) < FEWEST:
         return mine, ""
-    fit = stats.linregress(
-        np.log([one["rows"] for one in mine]), np.log([one[name] for one in mine])
-    )
-    half = stats.t.ppf(0.975, len(mine) - 2) * fit.stderr
-    return mine, f"{fit.slope:.2f} ({fit.slope - half:.2f} to {fit.slope + half:.2f})"
+    return mine, str(power([one["rows"] for one in mine], [one[name] for one in mine]))
 
 
 def picture(found: list[dict[str, Any]], path: Path) -> None:

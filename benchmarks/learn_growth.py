@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from growth_cost import exponent
+from growth_fit import FEWEST, power
 
 _RATE = 16000
 _CLIP_SECONDS = 12.0
@@ -78,19 +78,19 @@ def grown(what: str, unit: str, sizes: list[float]) -> dict[str, object]:
         sys.stderr.write(f"{what}, {size:g} {unit}: {one / 1000.0:.1f} s, {memory:.0f} MB\n")
     return {
         "what": what, "unit": unit, "work": sizes, "cost_ms": cost, "peak_mb": peak,
-        "exponent": exponent(sizes, cost),
+        "exponent": power(sizes, cost).value,
     }  # fmt: skip
 
 
 def main() -> None:
     """See the module's docstring."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--clips", nargs="+", type=float, default=[32, 64, 128, 256])
-    parser.add_argument("--hours", nargs="+", type=float, default=[0.1, 0.2, 0.4, 0.8])
+    parser.add_argument("--clips", nargs="+", type=float, default=[16, 32, 64, 128, 256])
+    parser.add_argument("--hours", nargs="+", type=float, default=[0.05, 0.1, 0.2, 0.4, 0.8])
     parser.add_argument("--json", type=Path, required=True)
     chosen = parser.parse_args()
-    if min(len(chosen.clips), len(chosen.hours)) < 2:
-        parser.error("an exponent takes two sizes at least")
+    if min(len(chosen.clips), len(chosen.hours)) < FEWEST:
+        parser.error(f"an exponent with its interval takes {FEWEST} sizes at least")
     found = [
         grown("learning a machine", "clips", chosen.clips),
         grown("learning from long recordings", "hours", chosen.hours),
