@@ -10,7 +10,7 @@ from agent.encode.providers import CUDA, TENSORRT
 
 if TYPE_CHECKING:
     from agent.tune.heat import Heat
-    from agent.tune.report import DeviceReport
+    from agent.tune.report_fields import DeviceReport
 
 # Share of the cores that other work may have wanted before.
 _BUSY = 0.3

@@ -14,131 +14,32 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
-from pydantic import Field
 
 from agent import __version__
-from agent.bundle.facts import ProcessorInfo
 from agent.bundle.manifest import ENCODER, FLOAT_ENCODER, FRAMES, Manifest
 from agent.bundle.verify import read_manifest
 from agent.config.encode import InferenceConfig
 from agent.core.cores import usable_cores
 from agent.core.errors import AuscultError
-from agent.core.schema import Strict
 from agent.core.storage import write_json
 from agent.encode.processor import this_processor
 from agent.encode.providers import CPU, CUDA, TENSORRT
-from agent.tune.board import Board, read_board
+from agent.tune.board import read_board
 from agent.tune.device import device_class
-from agent.tune.heat import Heat, read_heat
+from agent.tune.heat import read_heat
 from agent.tune.measure import Cost, Work, measure
-from agent.tune.product import Kind, measure_rate
+from agent.tune.product import measure_rate
 from agent.tune.profile import reference_ms
 from agent.tune.remarks import remarks_of
+from agent.tune.report_fields import DeviceReport, EncoderReport, EncoderWay, ProductRate
 
 _MEMORY = Path("/proc/meminfo")
 _SYSTEM = Path("/etc/os-release")
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _PATH = re.compile(r"(?:/[^\s:'\",/]+){2,}/?")
-
-
-class ProductRate(Strict):
-    """One large product (512 x 768 by 768 x 3072), as a transformer has them."""
-
-    kind: Annotated[Kind, Field(description="Of what numbers")]
-    threads: Annotated[int, Field(ge=1, description="Threads")]
-    gmacs: Annotated[
-        float,
-        Field(
-            description="Multiplications with addition a second, thousand millions; by the median "
-            "time"
-        ),
-    ]
-    best_gmacs: Annotated[
-        float | None, Field(description="The same by the shortest time; null in older reports")
-    ] = None
-
-
-class EncoderWay(Strict):
-    """One way of running an encoder, and what a window costs with it."""
-
-    precision: Annotated[Literal["int8", "float32"], Field(description="Of the graph")]
-    shared_frames: Annotated[
-        bool, Field(description="Whether windows share the frames that they have in common")
-    ]
-    provider: Annotated[str, Field(description="onnxruntime execution provider")]
-    threads: Annotated[int, Field(ge=1, description="Threads of one inference")]
-    wall_ms: Annotated[float | None, Field(description="Time of a window, median, ms")] = None
-    slow_ms: Annotated[float | None, Field(description="95th percentile, ms")] = None
-    cpu_ms: Annotated[float | None, Field(description="Processor time of a window, ms")] = None
-    memory_mb: Annotated[float | None, Field(description="Memory of the session, MB")] = None
-    celsius: Annotated[
-        float | None, Field(description="The warmest sensor right afterwards; null if none tells")
-    ] = None
-    fault: Annotated[str, Field(description="Why it did not run; empty when it did")] = ""
-
-
-class EncoderReport(Strict):
-    """A bundle's encoder."""
-
-    kind: Annotated[str, Field(description="Encoder family")]
-    graph: Annotated[str, Field(description="First 12 digits of the SHA-256 of its graph")]
-    dim: Annotated[int, Field(description="Values of an embedding")]
-    window_seconds: Annotated[float, Field(description="Length of a window, seconds")]
-    hop_seconds: Annotated[float, Field(description="Step between windows, seconds")]
-    ways: Annotated[tuple[EncoderWay, ...], Field(description="Every way that was tried")]
-
-
-class DeviceReport(Strict):
-    """`auscult tune --report FILE`."""
-
-    schema_version: Literal[1] = 1
-    auscult: Annotated[str, Field(description="Version that measured")]
-    created: Annotated[str, Field(description="Day, UTC")]
-    seconds: Annotated[float | None, Field(description="Time all of it took")] = None
-    windows: Annotated[
-        int | None, Field(description="Windows that each figure of an encoder is of")
-    ] = None
-    remarks: Annotated[
-        tuple[str, ...], Field(description="What is missing, or makes figures doubtful, in words")
-    ] = ()
-    device: Annotated[str, Field(description="Board or processor, cores, memory, in words")]
-    processor: Annotated[ProcessorInfo, Field(description="Name and INT8 instruction sets")]
-    cores: Annotated[int, Field(description="Cores that may be used")]
-    board: Annotated[Board, Field(description="The board's software, power mode, governor")] = (
-        Board()
-    )
-    memory_mb: Annotated[float | None, Field(description="Memory there is, MB")]
-    available_mb: Annotated[float | None, Field(description="Memory left before, MB")]
-    swap_mb: Annotated[float | None, Field(description="Swap there is, MB")]
-    system: Annotated[str, Field(description="Operating system, by /etc/os-release")]
-    kernel: Annotated[str, Field(description="Kernel's version, its first two numbers")]
-    python: Annotated[str, Field(description="Version")]
-    onnxruntime: Annotated[str, Field(description="Version")]
-    onnxruntime_packages: Annotated[
-        tuple[str, ...],
-        Field(description="Installed packages that bring onnxruntime; more than one overwrite it"),
-    ] = ()
-    numpy: Annotated[str, Field(description="Version")]
-    providers: Annotated[
-        tuple[str, ...], Field(description="Execution providers that onnxruntime has here")
-    ]
-    load: Annotated[
-        float, Field(description="Processes that wanted a core before, mean of a minute")
-    ]
-    threads_in_environment: Annotated[
-        dict[str, str],
-        Field(description="Variables of the environment that set threads of libraries"),
-    ] = {}
-    reference_ms: Annotated[
-        float, Field(description="Time of the reference arithmetic of `--profile`, ms")
-    ]
-    products: Annotated[tuple[ProductRate, ...], Field(description="Plain large products")]
-    heat_before: Annotated[Heat, Field(description="Sensors before anything was measured")]
-    heat_after: Annotated[Heat, Field(description="Sensors at the end")]
-    encoders: Annotated[tuple[EncoderReport, ...], Field(description="Of the bundles given")]
 
 
 def make_report(

@@ -25,7 +25,8 @@ from agent.tune.heat import Heat, read_heat
 from agent.tune.measure import Cost
 from agent.tune.product import COLUMNS, MIDDLE, ROWS, Rate, measure_here, product_graph
 from agent.tune.remarks import remarks_of
-from agent.tune.report import DeviceReport, make_report, without_places
+from agent.tune.report import make_report, without_places
+from agent.tune.report_fields import DeviceReport
 
 
 @pytest.fixture(scope="module")
