@@ -146,22 +146,37 @@ def window_rate(
         shares, seconds = _UNMEASURED, max(seconds, _UNMEASURED_SECONDS)
     else:
         shares = (max(measured, _UNMEASURED[-1]) if lasting else measured,)
-    return min(_solve(target, counting, Correlation(share, seconds)) for share in shares)
+    return _least(target, counting, shares, seconds)
 
 
 # Export and evaluation ask the same again and again: for each scorer, rehearsal and machine.
 @lru_cache(maxsize=64)
-def _solve(target: float, counting: Counting, correlation: Correlation) -> float:
-    past = _Past(counting, correlation)
-    low = min(target * counting.raise_windows, _HIGHEST_RATE)
+def _least(target: float, counting: Counting, shares: tuple[float, ...], seconds: float) -> float:
+    """The largest share of windows that is allowed whichever of the correlations is true."""
+    least = _HIGHEST_RATE
+    # The strongest is the least favourable mostly: of the others it is only asked whether they
+    # allow what that one does.
+    for share in sorted(shares, reverse=True):
+        past = _Past(counting, Correlation(share, seconds))
+        if least == _HIGHEST_RATE or not _allows(past, least, target):
+            least = min(least, _solve(past, target))
+    return least
+
+
+def _allows(past: _Past, rate: float, target: float) -> bool:
+    return rate * past.raises(rate) <= target
+
+
+def _solve(past: _Past, target: float) -> float:
+    low = min(target * past.counting.raise_windows, _HIGHEST_RATE)
     high = low
-    while high < _HIGHEST_RATE and high * past.raises(high) <= target:
+    while high < _HIGHEST_RATE and _allows(past, high, target):
         low, high = high, min(2.0 * high, _HIGHEST_RATE)
-    if high * past.raises(high) <= target:
+    if _allows(past, high, target):
         return high
     for _ in range(8):
         middle = float(np.sqrt(low * high))
-        if middle * past.raises(middle) <= target:
+        if _allows(past, middle, target):
             low = middle
         else:
             high = middle
@@ -172,7 +187,7 @@ class _Past:
     """Draws of what came before a window that is above the threshold."""
 
     def __init__(self, counting: Counting, correlation: Correlation) -> None:
-        self._counting = counting
+        self.counting = counting
         overlap = counting.window_seconds / counting.hop_seconds
         wanted = counting.of_windows + counting.clear_windows + 3.0 * overlap
         length = int(np.clip(wanted, 2 * counting.of_windows, _LONGEST))
@@ -196,12 +211,12 @@ class _Past:
     def raises(self, rate: float) -> float:
         """Probability that a window raises the alarm, given that it is above the threshold."""
         threshold = -_NORMAL.inv_cdf(rate)
-        now = np.array([-_NORMAL.inv_cdf(rate * u) for u in self._uniform])
+        now = -np.fromiter(map(_NORMAL.inv_cdf, (rate * self._uniform).tolist()), float, _DRAWS)
         before = self._others + now[:, None] * self._to_now[None, :]
         above = np.concatenate([before > threshold, np.ones((_DRAWS, 1), bool)], axis=1)
-        hits = int(_raised_last(above, self._counting).sum())
+        hits = int(_raised_last(above, self.counting).sum())
         # One more than was seen: none in so many draws is not never.
-        return min((hits + 1) / (_DRAWS + 1), 1.0 / self._counting.raise_windows)
+        return min((hits + 1) / (_DRAWS + 1), 1.0 / self.counting.raise_windows)
 
 
 def _raised_last(above: npt.NDArray[np.bool_], counting: Counting) -> npt.NDArray[np.bool_]:

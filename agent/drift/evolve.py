@@ -25,6 +25,8 @@ from agent.drift.mixture import Array, Mixture, log_sum_exp
 ITERATIONS = 12
 _NEWTON_STEPS = 3
 _LARGEST_STEP = 1.0
+# Of points by components by dimensions at once: what stays in the processor's cache.
+_ELEMENTS = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,30 +47,34 @@ class ProcessNoise:
 
 
 def evolve(ancestor: Mixture, points: Array, noise: ProcessNoise) -> Mixture:
-    """Let a block of windows move a mixture.
+    """Let a block of windows move a mixture, or each of several blocks.
 
     Args:
         ancestor: Where it starts from.
-        points: The block's features, shape `(n, d)`, finite.
+        points: The block's features, shape `(n, d)`, finite; `(m, n, d)` of m blocks.
         noise: The state evolution's process noise.
 
     Returns:
-        The evolved mixture: same components in the same order, same degrees of freedom.
+        The evolved mixture: same components in the same order, same degrees of freedom. Of
+        several blocks its arrays have a leading axis.
     """
-    dims = points.shape[1]
+    dims = points.shape[-1]
     prior_precision = np.exp(-2 * ancestor.log_scales) / noise.mean**2
     evolved = _translated(ancestor, points)
     for _ in range(ITERATIONS):
         squared = evolved.squared_distances(points)
         joint = evolved.joint_log_density(points, squared)
-        belongs = np.exp(joint - log_sum_exp(joint)[:, None])  # (n, K)
+        belongs = np.exp(joint - log_sum_exp(joint)[..., None])  # (..., n, K)
         trust = belongs * (evolved.dof + dims) / (evolved.dof + squared)
         precision = np.exp(-2 * evolved.log_scales)
-        information = trust.sum(axis=0)[:, None] * precision
-        pulled = prior_precision * ancestor.means + (trust.T @ points) * precision
-        means = pulled / (prior_precision + information)
-        counts = belongs.sum(axis=0)
-        spread = (trust[:, :, None] * (points[:, None, :] - means) ** 2).sum(axis=0)
+        information = trust.sum(axis=-2)[..., None] * precision
+        drawn = np.swapaxes(trust, -1, -2) @ points
+        means = (prior_precision * ancestor.means + drawn * precision) / (
+            prior_precision + information
+        )
+        counts = belongs.sum(axis=-2)
+        apart = points[..., :, None, :] - means[..., None, :, :]
+        spread = (trust[..., None] * apart**2).sum(axis=-3)
         evolved = Mixture(
             logits=_logits(evolved.logits, ancestor.logits, counts, noise.logit),
             means=means,
@@ -91,14 +97,34 @@ def evolved_distance(ancestor: Mixture, points: Array, noise: ProcessNoise) -> f
     return matched_bound(evolve(ancestor, points, noise), ancestor).value
 
 
+def evolved_distances(ancestor: Mixture, blocks: Array, noise: ProcessNoise) -> Array:
+    """How far each of many blocks moves a mixture, as `evolved_distance` says, `(m,)`.
+
+    Args:
+        ancestor: Where each starts from.
+        blocks: The blocks' features, shape `(m, n, d)`, n >= 1, finite.
+        noise: The state evolution's process noise.
+    """
+    found = np.empty(len(blocks))
+    at_once = max(1, _ELEMENTS // (blocks.shape[1] * ancestor.means.size))
+    for first in range(0, len(blocks), at_once):
+        moved = evolve(ancestor, blocks[first : first + at_once], noise)
+        for place in range(len(moved.means)):
+            one = Mixture(
+                moved.logits[place], moved.means[place], moved.log_scales[place], moved.dof
+            )
+            found[first + place] = matched_bound(one, ancestor).value
+    return found
+
+
 def _translated(ancestor: Mixture, points: Array) -> Mixture:
     """Start from the ancestor moved as a whole by the block's median displacement.
 
     Seen from the ancestor, a block that moved far is all outliers, and heavy tails would discount
     it; seen from its own middle it is not.
     """
-    home = ancestor.joint_log_density(points).argmax(axis=1)
-    step = np.median(points - ancestor.means[home], axis=0)
+    home = ancestor.joint_log_density(points).argmax(axis=-1)
+    step = np.median(points - ancestor.means[home], axis=-2)[..., None, :]
     return Mixture(ancestor.logits, ancestor.means + step, ancestor.log_scales, ancestor.dof)
 
 
@@ -107,7 +133,7 @@ def _log_scales(start: Array, prior: Array, counts: Array, spread: Array, noise:
     here = start
     for _ in range(_NEWTON_STEPS):
         inside = spread * np.exp(-2 * here)
-        slope = inside - counts[:, None] - (here - prior) / noise**2
+        slope = inside - counts[..., None] - (here - prior) / noise**2
         curvature = 2 * inside + 1 / noise**2
         here = here + np.clip(slope / curvature, -_LARGEST_STEP, _LARGEST_STEP)
     return here
@@ -118,15 +144,16 @@ def _logits(start: Array, prior: Array, counts: Array, noise: float) -> Array:
 
     The Hessian is diagonal minus rank one, so a Newton step costs O(K) (Sherman-Morrison).
     """
-    total = counts.sum()
+    total = counts.sum(axis=-1, keepdims=True)
     here = start
     for _ in range(_NEWTON_STEPS):
-        share = np.exp(here - here.max())
-        share /= share.sum()
+        share = np.exp(here - here.max(axis=-1, keepdims=True))
+        share /= share.sum(axis=-1, keepdims=True)
         slope = counts - total * share - (here - prior) / noise**2
         diagonal = total * share + 1 / noise**2
         solved = slope / diagonal
         ratio = share / diagonal
-        solved = solved + ratio * total * (share @ solved) / (1 - total * (share @ ratio))
+        both = [(share * one).sum(axis=-1, keepdims=True) for one in (solved, ratio)]
+        solved = solved + ratio * total * both[0] / (1 - total * both[1])
         here = here + np.clip(solved, -_LARGEST_STEP, _LARGEST_STEP)
     return here

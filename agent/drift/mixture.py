@@ -21,11 +21,13 @@ Array: TypeAlias = npt.NDArray[np.float64]
 class Mixture:
     """A mixture of K Student-t components over d dimensions. Component order has meaning.
 
+    Several at once, of blocks of windows for example, have leading axes of their own (`...`).
+
     Attributes:
-        logits: Unnormalised log weights, shape `(K,)`.
-        means: Component centres, shape `(K, d)`.
+        logits: Unnormalised log weights, shape `(..., K)`.
+        means: Component centres, shape `(..., K, d)`.
         log_scales: Natural logarithm of the component scales (not standard deviations; the
-            variance is `scale**2 * dof / (dof - 2)`), shape `(K, d)`.
+            variance is `scale**2 * dof / (dof - 2)`), shape `(..., K, d)`.
         dof: Degrees of freedom shared by the components; larger is nearer to Gaussian.
     """
 
@@ -36,47 +38,49 @@ class Mixture:
 
     @property
     def log_weights(self) -> Array:
-        """Logarithm of the weights, shape `(K,)`."""
-        shifted = self.logits - self.logits.max()
-        return np.asarray(shifted - math.log(np.exp(shifted).sum()), dtype=np.float64)
+        """Logarithm of the weights, shape `(..., K)`."""
+        shifted = self.logits - self.logits.max(axis=-1, keepdims=True)
+        summed = np.exp(shifted).sum(axis=-1, keepdims=True)
+        return np.asarray(shifted - np.log(summed), dtype=np.float64)
 
     @property
     def weights(self) -> Array:
-        """The weights, shape `(K,)`, summing to 1."""
+        """The weights, shape `(..., K)`, summing to 1."""
         return np.asarray(np.exp(self.log_weights), dtype=np.float64)
 
     @property
     def scales(self) -> Array:
-        """Component scales, shape `(K, d)`."""
+        """Component scales, shape `(..., K, d)`."""
         return np.asarray(np.exp(self.log_scales), dtype=np.float64)
 
     def squared_distances(self, points: Array) -> Array:
-        """Squared distance of each point to each centre in units of its scale, `(n, K)`."""
-        standard = (points[:, None, :] - self.means) * np.exp(-self.log_scales)
-        return np.asarray((standard**2).sum(axis=2), dtype=np.float64)
+        """Squared distance of points `(..., n, d)` to each centre, in its scale, `(..., n, K)`."""
+        apart = points[..., :, None, :] - self.means[..., None, :, :]
+        standard = apart * np.exp(-self.log_scales)[..., None, :, :]
+        return np.asarray((standard**2).sum(axis=-1), dtype=np.float64)
 
     def joint_log_density(self, points: Array, squared: Array | None = None) -> Array:
-        """Log weight plus log density of each component, shape `(n, K)`.
+        """Log weight plus log density of each component, shape `(..., n, K)`.
 
         Args:
-            points: Shape `(n, d)`.
+            points: Shape `(..., n, d)`.
             squared: `squared_distances(points)` when at hand.
         """
         if squared is None:
             squared = self.squared_distances(points)
-        dims = self.means.shape[1]
+        dims = self.means.shape[-1]
         half = (self.dof + dims) / 2
         constant = (
             math.lgamma(half)
             - math.lgamma(self.dof / 2)
             - dims / 2 * math.log(self.dof * math.pi)
-            - self.log_scales.sum(axis=1)
+            - self.log_scales.sum(axis=-1)
         )
-        density = constant - half * np.log1p(squared / self.dof)
-        return np.asarray(self.log_weights + density, dtype=np.float64)
+        density = constant[..., None, :] - half * np.log1p(squared / self.dof)
+        return np.asarray(self.log_weights[..., None, :] + density, dtype=np.float64)
 
     def log_density(self, points: Array) -> Array:
-        """Log density of points `(n, d)`, shape `(n,)`."""
+        """Log density of points `(..., n, d)`, shape `(..., n)`."""
         return log_sum_exp(self.joint_log_density(points))
 
 

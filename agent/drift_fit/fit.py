@@ -15,7 +15,7 @@ from agent.drift.baseline import (
     Reducer,
     ReducerRecord,
 )
-from agent.drift.evolve import evolved_distance
+from agent.drift.evolve import evolved_distances
 from agent.drift.mixture import Array, Mixture
 from agent.drift_fit.median import fit_chart
 from agent.drift_fit.mixture_fit import fit_mixture
@@ -161,9 +161,8 @@ def _spread_of_distances(
     mixture: Mixture, reducer: Reducer, blocks: Array, settings: DriftSettings
 ) -> tuple[float, float]:
     """Mean and standard deviation of the distances of blocks `(m, block, D)`, nats."""
-    distances = [
-        evolved_distance(mixture, reducer.reduce(windows), settings.noise) for windows in blocks
-    ]
+    reduced = np.stack([reducer.reduce(windows) for windows in blocks])
+    distances = evolved_distances(mixture, reduced, settings.noise)
     return float(np.mean(distances)), float(np.std(distances, ddof=1))
 
 

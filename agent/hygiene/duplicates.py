@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.capture.files import read_stretch
+from agent.core.cores import on_cores
 from agent.core.errors import AudioError
 from agent.hygiene.fingerprint import RATE, STEP
 from agent.hygiene.measure import Measured
@@ -88,8 +89,12 @@ def find_twins(
             found.append(Twin(first, place, True, 1.0, 0.0, 1.0))
     pairs = _candidates(measured, leaders)
     begin(len(pairs))
-    for (first, second), shift in pairs:
-        twin = _compare(measured, first, second, shift, channel)
+
+    def compare(pair: tuple[tuple[int, int], int]) -> Twin | None:
+        (first, second), shift = pair
+        return _compare(measured, first, second, shift, channel)
+
+    for twin in on_cores(compare, pairs):
         if twin is not None:
             found.append(twin)
         advance()

@@ -76,7 +76,8 @@ def embed(
             left: Sequence[int] = range(len(part))
             keys: list[bytes] = []
             if cache is not None:
-                keys = window_keys(name, part)
+                # Each window's samples are many: a core each.
+                keys = [key for (key,) in pool.map(lambda one: window_keys(name, one[None]), part)]
                 known = cache.find(keys, info.dim)
                 for place, vector in known.items():
                     into[place] = vector

@@ -38,6 +38,7 @@ class OpenRecording:
         self.channel = trained if channel is None and info.channels > 1 else channel
         self._sound = StreamMeter(info.rate)
         self._channels = ChannelMeter(info.rate)
+        self._differences: list[Difference] | None = None
 
     def blocks(self) -> Iterator[Samples]:
         """The recording's sound at the encoder's rate, float32 `(n,)` each.
@@ -46,6 +47,7 @@ class OpenRecording:
             AudioError: It has no such channel, or cannot be decoded.
         """
         self._sound, self._channels = StreamMeter(self._info.rate), ChannelMeter(self._info.rate)
+        self._differences = None
         rate = self._manifest.encoder.sample_rate
         return stream_audio(self._path, rate=rate, channel=self.channel, watch=self._watch)
 
@@ -55,6 +57,11 @@ class OpenRecording:
 
     def differences(self) -> list[Difference]:
         """What is otherwise than in training. Once read; of its levels see `unfit_level`."""
+        if self._differences is None:
+            self._differences = self._compared()
+        return self._differences
+
+    def _compared(self) -> list[Difference]:
         facts, manifest = self._sound.facts(), self._manifest
         trained = manifest.conditions
         faults: tuple[ChannelFault, ...] = ()

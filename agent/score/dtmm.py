@@ -19,7 +19,7 @@ from agent.config.scorer_density import DtmmConfig
 from agent.core.errors import ConfigError
 from agent.core.records import Matrix
 from agent.drift.baseline import Reducer
-from agent.drift.evolve import ProcessNoise, evolved_distance
+from agent.drift.evolve import ProcessNoise, evolved_distances
 from agent.drift.mixture import Mixture
 from agent.score.fitter import Fitter, on_workstation
 from agent.score.scorer import (
@@ -113,8 +113,8 @@ class DtmmScorer:
 
     def score(self, embeddings: Matrix) -> tuple[Vector, IntVector]:
         """Distances, float32 `(m,)`."""
-        found = [
-            evolved_distance(self._mixture, self._reducer.reduce(frames), self._noise)
-            for frames in _frames(embeddings, self._config)
-        ]
-        return np.array(found, np.float32), no_rows(len(found))
+        reduced = [self._reducer.reduce(frames) for frames in _frames(embeddings, self._config)]
+        if not reduced:
+            return np.empty(0, np.float32), no_rows(0)
+        found = evolved_distances(self._mixture, np.stack(reduced), self._noise)
+        return found.astype(np.float32), no_rows(len(found))

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from support.divergence import monte_carlo
 
+from agent.drift import evolve as evolving
 from agent.drift.divergence import matched_bound
-from agent.drift.evolve import ProcessNoise, evolve
+from agent.drift.evolve import ProcessNoise, evolve, evolved_distance, evolved_distances
 from agent.drift.mixture import Mixture
 
 
@@ -117,3 +118,20 @@ def test_process_noise_limits_how_far_one_block_moves_the_mixture() -> None:
     loose = evolve(base, points, ProcessNoise(mean=10.0))
     assert stiff.means[0, 0] < 0.7
     assert loose.means[0, 0] == pytest.approx(2.0, abs=0.05)
+
+
+def test_many_blocks_evolve_at_once_as_each_does_alone(monkeypatch) -> None:
+    rng = np.random.default_rng(5)
+    base = mixture([3, 2, 1], rng.normal(0, 3, (3, 4)), rng.uniform(0.5, 2, (3, 4)))
+    blocks = rng.normal(0, 3, (11, 7, 4))
+    blocks[3] += 50.0
+    together = evolve(base, blocks, ProcessNoise())
+    alone = [evolve(base, block, ProcessNoise()) for block in blocks]
+    for name in ("logits", "means", "log_scales"):
+        wanted = np.stack([getattr(one, name) for one in alone])
+        np.testing.assert_allclose(getattr(together, name), wanted, rtol=1e-9, atol=1e-12)
+    # A few at a time, with a rest.
+    monkeypatch.setattr(evolving, "_ELEMENTS", 4 * blocks.shape[1] * base.means.size)
+    wanted = [evolved_distance(base, block, ProcessNoise()) for block in blocks]
+    found = evolved_distances(base, blocks, ProcessNoise())
+    np.testing.assert_allclose(found, wanted, rtol=1e-9)

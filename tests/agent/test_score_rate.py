@@ -138,3 +138,15 @@ def test_at_most_is_kept_far_more_often_than_by_the_likeliest_threshold():
             kept[sure] += 1 - NormalDist().cdf(limit) <= rate
     assert kept[True] >= 0.75 * 30
     assert kept[False] <= 0.6 * 30
+
+
+@pytest.mark.parametrize("hop", [1.0, 10.0])
+@pytest.mark.parametrize("per_day", [1.0, 1 / 30])
+def test_what_is_not_measured_allows_what_the_least_favourable_of_several_does(hop, per_day):
+    counting = Counting(hop, 10.0, 3, 5, 10)
+    alone = [
+        window_rate(per_day / DAY, counting, Correlation(share, 120.0)) for share in (0, 0.3, 0.6)
+    ]
+    found = window_rate(per_day / DAY, counting, Correlation(None, 12.0))
+    assert found == min(alone)
+    assert len(set(alone)) > 1
