@@ -40,6 +40,14 @@ EXTRAS = {
 
 
 _ELSEWHERE = "Others"
+# What click finds wrong with a path, and what to do about it.
+_REMEDIES = {
+    "does not exist.": "Check its spelling, and the folder that this is run in.",
+    "is not readable.": "Give the user who runs this the right to read it (ls -l, chmod).",
+    "is not writable.": "Give the user who runs this the right to write it (ls -l, chmod).",
+    "is a directory.": "Name a file.",
+    "is a file.": "Name a folder.",
+}
 
 
 class InstalledCommands(click.Group):
@@ -117,7 +125,7 @@ def main() -> None:
     except click.exceptions.Exit as exit_:
         sys.exit(exit_.exit_code)
     except click.ClickException as fault:
-        fault.show()
+        _with_remedy(fault).show()
         sys.exit(fault.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("stopped", err=True)
@@ -153,6 +161,16 @@ def main() -> None:
             err=True,
         )
         sys.exit(2)
+
+
+def _with_remedy(fault: click.ClickException) -> click.ClickException:
+    """The fault of a path with what to do about it."""
+    if isinstance(fault, click.BadParameter):
+        for problem, remedy in _REMEDIES.items():
+            if fault.message.endswith(problem):
+                text = f"{fault.message} {remedy}"
+                return click.BadParameter(text, fault.ctx, fault.param, fault.param_hint)
+    return fault
 
 
 if __name__ == "__main__":

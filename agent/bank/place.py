@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from agent.bank.pending import follow_bank
+from agent.bundle.verify import read_manifest
 from agent.config.agent import AgentConfig
 from agent.core.errors import BundleError
 from agent.deploy.device_key import Vouching
@@ -125,6 +126,9 @@ def place_of_bundle(
         BundleError: It cannot be opened.
     """
     versions = Versions(bundle, folder or beside(bundle))
+    if not current:
+        read_manifest(bundle)  # versions of nothing are none
+    versions.check()
     opened = open_tried(active_bundle(bundle, [versions.folder])) if current else None
     return Place(versions, evidence or _NOWHERE, opened, (versions.folder,))
 

@@ -108,8 +108,13 @@ def find_sound(places: Sequence[Path], *, label: str | None = None) -> list[Reco
     for place in places:
         here = _find(place, label)
         if not here:
+            problem = "there is no recording in this folder"
+            if not place.exists():
+                problem = "does not exist"
+            elif not place.is_dir():
+                problem = "is no recording, by its name"
             raise AuscultError(
-                "there is no recording here",
+                problem,
                 where=place,
                 remedy="Give a session of `auscult collect`, or WAV or FLAC files.",
             )

@@ -1,4 +1,4 @@
-"""What happens to a machine's bundle: exchanged, put back or refused; and how it is told."""
+"""What happens to a machine's bundle: changed, put back, refused or missing; and how it is told."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ class BundleEventKind(str, Enum):
     SHADOW = "shadow"  # it is commissioned: it listens, and raises no alarms yet
     LIVE = "live"  # that is over: its alarms are told from now on
     REFUSED = "refused"  # another bundle was to be taken up and cannot be used
+    MISSING = "missing"  # nothing of the bundle that the configuration names is there
 
 
 class BundleChange(Strict):
@@ -71,7 +72,7 @@ class BundleEventData(BundleChange, _Headed):
 
 
 class BundleCloudEvent(CloudEventBase):
-    """A bundle was exchanged, put back or refused; on the topic of the alarms' events."""
+    """A bundle was changed, put back, refused or not there; on the topic of the alarms' events."""
 
     type: Annotated[
         str, Field(pattern=r"^auscult\.bundle\.[a-z_]+$", description="`auscult.bundle.<event>`")

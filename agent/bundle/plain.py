@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from agent.bundle.manifest import FileRecord
-from agent.core.errors import BundleError
+from agent.core.errors import BundleError, MissingBundleError
 
 #: Most bytes that `rows.json` may have.
 ROWS_LIMIT = 256 << 20
@@ -129,18 +129,26 @@ def held_folder(path: Path) -> Iterator[Folder]:
     """Hold a folder open, by whatever name it is found at this moment.
 
     Raises:
-        BundleError: There is none.
+        MissingBundleError: There is nothing of that name.
+        BundleError: It is no folder, or may not be read.
     """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as fault:
-        problem = {
-            errno.ENOENT: "there is no bundle here",
-            errno.ENOTDIR: "a bundle is a folder, this is not",
-        }.get(fault.errno or 0, f"cannot be read: {fault.strerror}")
-        raise BundleError(
-            problem, where=path, remedy="Give the folder that `auscult export --out` wrote."
-        ) from fault
+        remedy = "Give the folder that `auscult export` or `auscult learn` wrote with --out."
+        if fault.errno == errno.ENOENT:
+            # The part of the path that is there says where to look for the mistake.
+            there = next((one for one in path.parents if one.is_dir()), path.parent)
+            where = "" if there == path.parent else f", nor a folder {path.parent}"
+            raise MissingBundleError(
+                f"there is no bundle here{where}",
+                where=path,
+                remedy=f"{remedy} A running agent looks where `bundle:` of its configuration says.",
+            ) from fault
+        problem = f"cannot be read: {fault.strerror}"
+        if fault.errno == errno.ENOTDIR:
+            problem = "a bundle is a folder, this is not"
+        raise BundleError(problem, where=path, remedy=remedy) from fault
     try:
         yield Folder(path, handle)
     finally:

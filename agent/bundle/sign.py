@@ -93,7 +93,11 @@ def _create(path: Path, data: bytes, mode: int) -> None:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
     except OSError as fault:
-        raise SigningError(f"cannot be written: {fault.strerror}", where=path) from fault
+        raise SigningError(
+            f"cannot be written: {fault.strerror}",
+            where=path,
+            remedy="Give a name in a folder that is there and may be written to.",
+        ) from fault
 
 
 def fingerprint(public: Any) -> str:

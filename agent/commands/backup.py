@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from agent.commands.options import config_option
+from agent.commands.options import Written, config_option
 
 
 @click.command(short_help="Save a device's work (state, key, grown banks, answers) to a file.")
-@click.argument("target", metavar="FILE", type=click.Path(path_type=Path))
+@click.argument("target", metavar="FILE", type=Written(folder=False))
 @config_option()
 @click.option(
     "--with-sound",

@@ -235,7 +235,7 @@ def sign(numbers: tuple[int, ...], key: Path | None, **options: Any) -> None:
             )
         exported = verify_bundle(place.versions.original)
         for number in numbers:
-            folder = place.versions.path(number)
+            folder = place.versions.existing(number)
             version = verify_bundle(folder)
             if not grew_from(version, exported):
                 raise BundleError("did not grow from the signed bundle", where=folder)

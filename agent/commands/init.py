@@ -100,8 +100,11 @@ def init(
     }
     text = _yaml(chosen)
     _check(text, AgentConfig)
+    notes = [_look_at(config_path.parent / bundle) for bundle in bundles]
     write_atomic(config_path, text.encode())
     click.echo(f"wrote {config_path}")
+    for note in filter(None, notes):
+        click.echo(f"note: {note}", err=True)
     click.echo(next_command("doctor", "--config", config_path))
 
 
@@ -147,6 +150,22 @@ def _machine(name: str, microphone: str, bundle: Path | None, *, shadow: bool) -
     if shadow:
         found["commission"] = {}
     return found
+
+
+def _look_at(bundle: Path) -> str:
+    """What to know of a bundle that is named; one may be put there later.
+
+    Raises:
+        BundleError: What is there is no bundle.
+    """
+    from agent.bundle.verify import read_manifest
+    from agent.core.errors import MissingBundleError
+
+    try:
+        read_manifest(bundle)
+    except MissingBundleError as fault:
+        return str(fault)
+    return ""
 
 
 def _broker(text: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.commands.options import found_config, json_option, write_given
+from agent.commands.options import Written, found_config, json_option, write_given
 from agent.core.text import shown
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 )
 @click.option("--machine", help="Machine to learn.  [default: the only one]")
 @click.option(
-    "--out", metavar="BUNDLE", type=click.Path(path_type=Path),
+    "--out", metavar="BUNDLE", type=Written(),
     help="Folder of the bundle; an earlier bundle there is replaced.  [default: with --config, "
     "where the agent takes it up]",
 )  # fmt: skip
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     "alarm.",
 )  # fmt: skip
 @click.option(
-    "--report", "report_path", metavar="FOLDER", type=click.Path(path_type=Path, file_okay=False),
+    "--report", "report_path", metavar="FOLDER", type=Written(file=False),
     help="Folder for report.html, report.json and recordings.csv.  [default: <bundle>-report "
     "beside the bundle; with --config, reports/<machine> in the state directory]",
 )  # fmt: skip

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import io
 import json
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +14,34 @@ from typing import Any
 
 import click
 
-from agent.core.errors import ConfigError
+from agent.core.errors import BundleError, ConfigError
+from agent.core.storage import check_writable
 
 HERE, INSTALLED = Path("agent.yaml"), Path("/etc/auscult/agent.yaml")
 STDOUT = "-"
 _JSON = frozenset({"", ".json", ".jsonl", ".txt"})
+
+
+class Written(click.Path):
+    """A path that a command writes to: one that cannot be written is refused before the work.
+
+    Args:
+        file: Whether a file may be there.
+        folder: Whether a folder may be there.
+    """
+
+    def __init__(self, *, file: bool = True, folder: bool = True) -> None:
+        super().__init__(file_okay=file, dir_okay=folder, allow_dash=not folder, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Hold what was typed against the disk."""
+        path = super().convert(value, param, ctx)
+        if str(path) != STDOUT:
+            try:
+                check_writable(Path(os.fsdecode(path)))
+            except BundleError as fault:
+                self.fail(str(fault), param, ctx)
+        return path
 
 
 def default_config() -> Path:
@@ -61,7 +85,7 @@ def json_option(what: str = "It all") -> Callable[[Any], Any]:
         metavar="[FILE]",
         is_flag=False,
         flag_value=STDOUT,
-        type=click.Path(path_type=Path, allow_dash=True, dir_okay=False),
+        type=Written(folder=False),
         callback=_no_recording,
         help=f"{what} as JSON, to FILE too; alone, or with '-', in place of what is printed.",
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agent.commands.options import Written
 from agent.core.program import next_command
 from agent.core.text import plural
 
@@ -42,7 +43,7 @@ _LINE_SECONDS = 10.0
 @click.option(
     "--out",
     required=True,
-    type=click.Path(path_type=Path, file_okay=False),
+    type=Written(file=False),
     help="The machine's folder; recordings go to its normal/, idle/ or noise/.",
 )
 @click.option(

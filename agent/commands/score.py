@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.commands.options import json_option, write_given
+from agent.commands.options import Written, json_option, write_given
 from agent.core.text import plural, shown, visible
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ if TYPE_CHECKING:
 )
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option(
-    "--report", "report_path", metavar="FOLDER", type=click.Path(path_type=Path, file_okay=False),
+    "--report", "report_path", metavar="FOLDER", type=Written(file=False),
     help="Folder for report.html, to look at and listen to, and the same as report.json, "
     "recordings.csv and windows.csv.",
 )  # fmt: skip
@@ -182,8 +182,11 @@ def _hearing(bundle: Bundle, path: Path | None) -> Hearing:
     try:
         memory = LevelMemory.model_validate_json(path.read_bytes())
     except (OSError, ValueError) as fault:
+        problem = "is not what an agent keeps of its microphone"
+        if isinstance(fault, OSError):
+            problem = f"cannot be read: {fault.strerror}"
         raise ConfigError(
-            f"cannot be read: {fault}",
+            problem,
             where=path,
             remedy="Give state/level/<machine>.json of an agent's state directory.",
         ) from fault

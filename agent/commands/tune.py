@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.commands.options import found_config, json_option, write_given
+from agent.commands.options import Written, found_config, json_option, write_given
 from agent.core.text import plural
 
 if TYPE_CHECKING:
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 @click.option("--write", is_flag=True, help="Write them into --config; else they are shown.")
 @json_option("The measurements")
 @click.option(
-    "--profile", "profile_path", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False),
+    "--profile", "profile_path", metavar="FILE", type=Written(folder=False),
     help="Write what this device can do into FILE, for `auscult export --device` on the "
     "workstation; needs no --config.",
 )  # fmt: skip
 @click.option(
-    "--report", "report_path", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False),
+    "--report", "report_path", metavar="FILE", type=Written(folder=False),
     help="Measure this device into FILE instead, which you can send: processor, memory, heat, and "
     "every way of running the encoders; names neither host nor machines. Needs no --config.",
 )  # fmt: skip

@@ -80,7 +80,7 @@ class NotifyConfig(Strict):
             description="What is told: `alert` and `alarm` (raised, or raised again), `over` (it "
             "is healthy again), `level` (louder or quieter for good, nothing else has changed: no "
             "alarm, and maybe a fault; as before again), `drift` (a warning), `microphone` (unfit "
-            "to judge with), `bundle` (refused or rolled back)",
+            "to judge with), `bundle` (refused, missing or rolled back)",
         ),
     ] = ("alarm", "over", "level", "drift", "microphone", "bundle")
     most_per_hour: Annotated[

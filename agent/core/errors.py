@@ -44,6 +44,10 @@ class BundleError(AuscultError):
     """A bundle that is missing, incomplete, altered, or too new to read."""
 
 
+class MissingBundleError(BundleError):
+    """A bundle of which nothing lies where it is looked for."""
+
+
 class DeliveryError(AuscultError):
     """A broker that cannot be reached or refuses us for good."""
 

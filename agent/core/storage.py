@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -22,7 +23,10 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     Raises:
         BundleError: It cannot be written (disk full, no permission).
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as fault:
+        raise unwritable(path, fault) from fault
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)
@@ -85,6 +89,31 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def check_writable(path: Path) -> None:
+    """Look, before work that takes long, whether its result can be written.
+
+    Args:
+        path: The file, or the folder to be made.
+
+    Raises:
+        BundleError: It cannot: a folder of its path is none, or may not be written to.
+    """
+    there = path
+    # Not `Path.exists`, which raises where a folder above may not be looked into.
+    while not os.path.exists(there) and there != there.parent:  # noqa: PTH110
+        there = there.parent
+    missing = there != path
+    code = 0
+    if missing and not there.is_dir():
+        code = errno.ENOTDIR
+    elif not os.access(there, os.W_OK | (os.X_OK if there.is_dir() else 0)):
+        code = errno.EACCES
+    if code:
+        # With what stands in the way, where that is not the path itself.
+        fault = OSError(code, os.strerror(code) + (f" ({there})" if missing else ""))
+        raise unwritable(path, fault)
 
 
 def unwritable(path: Path, fault: OSError) -> BundleError:

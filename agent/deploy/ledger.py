@@ -53,7 +53,13 @@ class BundleLedger:
         self._lock = threading.Lock()
 
     def begin(
-        self, bundle: Bundle | None, refusal: str = "", refused: str = "", doubt: str = ""
+        self,
+        bundle: Bundle | None,
+        refusal: str = "",
+        refused: str = "",
+        doubt: str = "",
+        *,
+        missing: bool = False,
     ) -> None:
         """The agent has started with a bundle: tell what was not told, and what is new.
 
@@ -62,6 +68,7 @@ class BundleLedger:
             refusal: Why the bundle that was wanted could not be used; empty when it could.
             refused: That one's digest, when it could be read.
             doubt: Why the one in use may not have been meant to be; empty without a reason.
+            missing: Nothing of the wanted one is there.
         """
         with self._lock:
             self._memory = self._file.load_or_new()
@@ -74,7 +81,7 @@ class BundleLedger:
             else:
                 self._hand_over((), bundle)
         if refusal:
-            self.refused(bundle, refused, refusal)
+            self.refused(bundle, refused, refusal, missing=missing)
         elif bundle is not None and bundle.fallback:
             self.refused(bundle, bundle.manifest.digest, bundle.fallback)
 
@@ -99,16 +106,24 @@ class BundleLedger:
         with self._lock:
             self._hand_over((event,), present)
 
-    def refused(self, present: Bundle | None, digest: str, reason: str) -> None:
-        """Another bundle, or this one's INT8 graph, cannot be used; told once for each reason."""
+    def refused(
+        self, present: Bundle | None, digest: str, reason: str, *, missing: bool = False
+    ) -> None:
+        """Another bundle, or this one's INT8 graph, cannot be used; told once for each reason.
+
+        Args:
+            present: The bundle in use; None without.
+            digest: Of the one that cannot be used, where it could be read.
+            reason: Why.
+            missing: It is told as missing: nothing of it is there.
+        """
         about = f"{digest} {reason[:_REASON_LENGTH]}"
         with self._lock:
             if about == self._memory.refused:
                 return
             self._memory = self._memory.model_copy(update={"refused": about})
-            event = _event(
-                BundleEventKind.REFUSED, present, reason, old=_digest(present), new=digest
-            )
+            kind = BundleEventKind.MISSING if missing else BundleEventKind.REFUSED
+            event = _event(kind, present, reason, old=_digest(present), new=digest)
             self._hand_over((event,), present)
 
     def _hand_over(self, events: tuple[BundleEvent, ...], present: Bundle | None) -> None:

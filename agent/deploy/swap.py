@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from agent.bundle.manifest import ENCODER, MANIFEST, EncoderInfo
-from agent.core.errors import AuscultError
+from agent.core.errors import AuscultError, MissingBundleError
 from agent.core.records import Matrix, Samples
 from agent.deploy.ledger import BundleLedger
 from agent.deploy.load import Bundle
@@ -213,9 +213,11 @@ class BundleSwapper:
     def start(self) -> None:
         """Tell what each machine begins with, where that is news, and begin to watch."""
         for use in self.uses.values():
+            trusted = use.trusted
             use.ledger.begin(
-                use.bundle, use.trusted.refusal, use.trusted.refused_digest, use.trusted.doubt
-            )
+                use.bundle, trusted.refusal, trusted.refused_digest, trusted.doubt,
+                missing=trusted.missing,
+            )  # fmt: skip
         self._thread = threading.Thread(target=self._run, name="bundles", daemon=True)
         self._thread.start()
 
@@ -273,7 +275,9 @@ class BundleSwapper:
                 return self._take_up(machine, use, reason, allow_older=allow_older)
             except AuscultError as fault:
                 self.refused += 1
-                use.ledger.refused(use.bundle, use.trusted.wanted_digest(), str(fault))
+                missing = isinstance(fault, MissingBundleError)
+                digest = use.trusted.wanted_digest()
+                use.ledger.refused(use.bundle, digest, str(fault), missing=missing)
                 raise
 
     def _take_up(self, machine: str, use: _Use, reason: str, *, allow_older: bool) -> bool:

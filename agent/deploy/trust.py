@@ -14,7 +14,7 @@ from agent.bundle.private import SealedCopy, private_copy, remove_leftovers
 from agent.bundle.seal import new_bundle
 from agent.bundle.verify import Head, read_manifest
 from agent.config.encode import InferenceConfig
-from agent.core.errors import AuscultError, BundleError
+from agent.core.errors import AuscultError, BundleError, MissingBundleError
 from agent.deploy.device_key import Vouching
 from agent.deploy.load import Bundle, load
 from agent.deploy.opening import OpeningLog, try_once, user_log
@@ -79,6 +79,8 @@ class TrustedBundle:
             remove_leftovers(self._home)
         #: Why `open_any` could not open the wanted bundle; empty when it could.
         self.refusal = ""
+        #: Whether that is because nothing of it is there.
+        self.missing = False
         #: That one's digest, when it could be read.
         self.refused_digest = ""
         #: Why what was opened last may not have been meant to be; empty without a reason.
@@ -139,6 +141,7 @@ class TrustedBundle:
                 if first is None:
                     first = fault
                     self.refusal, self.refused_digest = str(fault), self.wanted_digest()
+                    self.missing = isinstance(fault, MissingBundleError)
                     log.error("%s", fault)  # noqa: TRY400 - said in words, not as a trace
                 continue
             if first is not None:

@@ -65,6 +65,21 @@ class Versions:
         self.original = original
         self.folder = folder
 
+    def check(self) -> None:
+        """Look whether versions can be where they should; there need be none yet.
+
+        Raises:
+            BundleError: Something else is in the place of their folder, or of one above it.
+        """
+        there = next(one for one in (self.folder, *self.folder.parents) if one.exists())
+        if not there.is_dir():
+            which = "this" if there == self.folder else there
+            raise BundleError(
+                f"versions lie in a folder, and {which} is none",
+                where=self.folder,
+                remedy="Name their folder, or leave it out: it is found beside the bundle.",
+            )
+
     def current(self) -> int:
         """Number of the version in use; 0 for the exported bundle."""
         link = self.folder / CURRENT
@@ -77,6 +92,21 @@ class Versions:
     def path(self, number: int) -> Path:
         """Folder of a version (0: the exported bundle)."""
         return self.folder / f"{number:04d}" if number else self.original
+
+    def existing(self, number: int) -> Path:
+        """Folder of a version that there is.
+
+        Raises:
+            BundleError: There is none of that number.
+        """
+        folder = self.path(number)
+        if not folder.is_dir():
+            raise BundleError(
+                f"there is no version {number}",
+                where=self.folder,
+                remedy="See `auscult bank list`.",
+            )
+        return folder
 
     def numbers(self) -> list[int]:
         """Versions there are, ascending, without 0."""
@@ -127,12 +157,7 @@ class Versions:
             if number == 0:
                 link.unlink(missing_ok=True)
             else:
-                if not self.path(number).is_dir():
-                    raise BundleError(
-                        f"there is no version {number}",
-                        where=self.folder,
-                        remedy="See `auscult bank list`.",
-                    )
+                self.existing(number)
                 draft = self.folder / f".{CURRENT}.{os.getpid()}"
                 draft.unlink(missing_ok=True)
                 draft.symlink_to(f"{number:04d}")
@@ -160,6 +185,7 @@ class Versions:
             raise BundleError(
                 "there is nothing to go back to: the bundle as exported is in use",
                 where=self.original,
+                remedy=f"Versions are looked for in {self.folder}.",
             )
         self.use(self._parent(number))
         return self.current()

@@ -83,6 +83,7 @@ def notice_of(telling: Telling) -> Notice | None:
         return Notice(event.id, machine, "drift", f"{machine}: drift", text, event.wall)
     if isinstance(event, BundleEvent) and event.kind in (
         BundleEventKind.REFUSED,
+        BundleEventKind.MISSING,
         BundleEventKind.ROLLED_BACK,
     ):
         title = f"{machine}: bundle {event.kind.value.replace('_', ' ')}"

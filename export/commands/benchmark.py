@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from agent.commands.options import Written
 from trainer.commands.options import (
     SEEDS,
     channel_option,
@@ -37,7 +38,7 @@ from trainer.commands.options import (
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=Written(file=False),
     default=Path("out/benchmark"),
     show_default=True,
     help="Folder for all results; called again with it, finished cells are not repeated.",

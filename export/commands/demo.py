@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from agent.commands.options import Written
 from trainer.commands.options import SEEDS, weights_option
 
 
@@ -22,7 +23,7 @@ from trainer.commands.options import SEEDS, weights_option
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=Written(),
     default=Path("auscult-demo"),
     show_default=True,
     help="Folder for everything made.",

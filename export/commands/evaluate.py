@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from agent.commands.options import json_option
+from agent.commands.options import Written, json_option
 from trainer.commands.options import (
     SEEDS,
     channel_option,
@@ -40,7 +40,7 @@ from trainer.commands.options import (
 @json_option("The results")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=Written(file=False),
     help="Folder for report.html, results.json, score files, pictures, runs and bundles. "
     "[default: out/evaluate-<date and time>]",
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.commands.options import json_option
+from agent.commands.options import Written, json_option
 
 if TYPE_CHECKING:
     from export.compare import Comparison
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     "--out",
     required=True,
     metavar="BUNDLE",
-    type=click.Path(path_type=Path),
+    type=Written(),
     help="Folder of the bundle; an earlier bundle there is replaced.",
 )
 @click.option(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from agent.commands.options import Written
 from trainer.commands.options import (
     SEEDS,
     channel_option,
@@ -26,7 +27,7 @@ from trainer.commands.options import (
 )  # fmt: skip
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=Written(file=False),
     help="Folder for everything; called again with it, what is finished is taken up. "
     "[default: out/reproduce-REPORT]",
 )

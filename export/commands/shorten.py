@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.commands.options import json_option
+from agent.commands.options import Written, json_option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.command(short_help="Measure shorter forms of a trained transformer, and choose one.")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
-    "--out", required=True, metavar="FORMS", type=click.Path(path_type=Path, file_okay=False),
+    "--out", required=True, metavar="FORMS", type=Written(file=False),
     help="Folder that gets a bundle for each form, and forms.json.",
 )  # fmt: skip
 @click.option(

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import click
 
+from agent.commands.options import Written
+
 
 @click.command("convert-tagger", short_help="Make a published sound tagger ready for agents.")
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=Written(),
     default=Path("tagger.onnx"),
     show_default=True,
     help="Where the ONNX graph is written.",

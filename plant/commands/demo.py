@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from agent.commands.options import json_option
+from agent.commands.options import Written, json_option
 
 
 @click.command(short_help="Show a plant of three machines: learnt, rolled out, put back.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=Written(),
     default=Path("auscult-plant-demo"),
     show_default=True,
     help="Folder for everything made; it must not be there yet.",

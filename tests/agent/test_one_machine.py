@@ -83,8 +83,14 @@ def test_a_bundle_without_a_good_copy_leaves_the_other_machine_listened_to(plant
     assert re.search(r"good: \d+ windows .* 0 invalid", done.stdout)
     assert "bad: heard, and not judged" in done.stderr
     assert [one["subject"] for one in events(tmp_path, "raised")] == ["good"]
-    (told,) = events(tmp_path, "bundle.refused")
+    (told,) = events(tmp_path, f"bundle.{'refused' if how == 'damaged' else 'missing'}")
     assert told["subject"] == "bad"
+    assert str(tmp_path / "bad") in told["data"]["reason"]
+    if how == "missing":
+        # Nothing is wrong with a bundle that is not there: where it was looked for, and what to do.
+        assert "bundle missing: " in done.stderr
+        assert "bundle refused" not in done.stderr
+        assert "`bundle:` of its configuration" in told["data"]["reason"]
     grades = {one.name: one.grade.value for one in examine(path)}
     assert (grades["bundle of good"], grades["bundle of bad"]) == ("ok", "fail")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.commands.options import json_option
+from agent.commands.options import Written, json_option
 from agent.core.text import plural
 from trainer.commands.options import SEEDS
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     "--out",
     "out",
     metavar="DIR",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=Written(file=False),
     help="Write drift.json, drift.png, and baseline.json and state.json for --resume here.",
 )
 @click.option(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from agent.commands.options import json_option
+from agent.commands.options import Written, json_option
 from trainer.commands.options import SEEDS, resamples_option
 
 
@@ -57,7 +57,7 @@ from trainer.commands.options import SEEDS, resamples_option
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=Written(file=False),
     help="Write the fused result files, fusion.json and fusion.yaml into this folder.",
 )
 @json_option("The fusion")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from agent.commands.options import Written
 from agent.core.program import next_command
 from trainer.commands.options import channel_option, machines_option
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 @channel_option
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=Written(file=False),
     help="Folder for inspect.html, inspect.json, inspect.csv.  [default: inspect-<name of DATA>]",
 )
 @click.option(

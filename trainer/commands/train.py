@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from agent.commands.options import Written
 from agent.core.program import next_command
 from agent.core.text import plural, shown
 from trainer.commands.options import SEEDS, channel_option, untypical_option, weights_option
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     "else auscult_scratch, which needs none.",
 )
 @click.option("--machine", default=None, help="Which machine of DATA; needed when it has several.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder to write.")
+@click.option("--out", required=True, type=Written(), help="Run folder to write.")
 @click.option("--seed", type=SEEDS, default=0, show_default=True, help="Random seed.")
 @weights_option
 @channel_option

@@ -39,7 +39,7 @@ export const louder = (decibels) => `${Math.abs(decibels).toFixed(0)} dB ${decib
 
 const KINDS = {
   level: "alert", level_returned: "good",
-  raised: "alarm", alert: "alert", realarm: "alarm", warned: "alert", refused: "alert", rolled_back: "alert", cleared: "good",
+  raised: "alarm", alert: "alert", realarm: "alarm", warned: "alert", refused: "alert", missing: "alert", rolled_back: "alert", cleared: "good",
 };
 
 export function describeEvent(told) {
