@@ -192,7 +192,8 @@ def export_bundle(
         material = Material.gather(machine, cutting, progress)
         windows, still = material.windows, material.still
         task = progress.add_task("exporting the encoder", total=2)
-        graph = (graphs or GraphCache(Path(work), limit=0)).graph(encoder, preset, Path(work))
+        graphs = graphs or GraphCache(Path(work), limit=0)
+        graph = graphs.graph(encoder, preset, Path(work))
         progress.advance(task)
         torch_cosine = verify_parity(
             encoder, graph.path, windows.waveforms[spread(len(windows.rows), _PARITY_WINDOWS)]
@@ -208,8 +209,9 @@ def export_bundle(
             lent = lend(encoder_from, folder, info)
         else:
             quantized = _quantize(
-                graph, target, windows.waveforms, info, preset, precision, encoder.columns, progress
-            )
+                graph, target, windows.waveforms, info, preset, precision, encoder.columns,
+                graphs, progress,
+            )  # fmt: skip
         int8 = lent is not None or quantized is not None
         exported = info.model_copy(update={"precision": "int8" if int8 else "float32"})
 
@@ -320,25 +322,19 @@ def _quantize(
     preset: Preset,
     precision: Literal["int8", "float32"],
     spans: Sequence[tuple[int, int]],
+    graphs: GraphCache,
     progress: Progress,
 ) -> Quantized | None:
     """Write the graph that the bundle will hold; None when it stays float32."""
     bounds = preset.quantization
-    result: Quantized | None = None
     if precision == "float32" or bounds.mode == "none":
         storage.copy(graph.path, out)
         return None
     # With what it brings it takes most of a second to load.
-    from export.quantize import quantize_static, quantize_weights  # noqa: PLC0415
+    from export.kept_int8 import quantize  # noqa: PLC0415
 
-    if bounds.mode == "static":
-        chosen = waveforms[spread(len(waveforms), bounds.calibration_windows)]
-        result = quantize_static(
-            graph, out, chosen, info, min_cosine=bounds.min_cosine, spans=spans, progress=progress
-        )
-    else:
-        result = quantize_weights(graph, out, waveforms)
-    if result is not None and result.int8_nodes:
+    result = quantize(graph, out, waveforms, info, bounds, graphs, spans=spans, progress=progress)
+    if result.int8_nodes:
         return result
     storage.copy(graph.path, out)
     return None

@@ -37,6 +37,7 @@ from agent.core.progress import stage
 from agent.core.records import Matrix
 from agent.learn.embed import embed
 from agent.learn.places import spread
+from export.fewest import fewest
 from export.positions import quantize_positions
 from export.ranges import WEIGHT_LIMIT, largest_weight, saturates
 from trainer.graph import storage
@@ -52,7 +53,7 @@ _PERCENTILE = 99.99
 # Windows run at once in calibration, whose intermediate results all lie in memory.
 _CALIBRATION_BATCH = 2
 # Windows that choose which operations stay float32: for the choice, and for ranking each alone.
-_PROBES = 8
+PROBES = 8
 _FEW_PROBES = 2
 
 
@@ -119,10 +120,10 @@ def quantize_static(
             storage.copy(graph.path, out)
             return Quantized(out, "static", 0)
         ranges = _activation_ranges(inferred, model, graph.pinned, windows, progress)
-        probe = windows[spread(len(windows), _PROBES)]
+        probe = windows[spread(len(windows), PROBES)]
         reference = embed(graph.path, info, probe)
 
-        def attempt(kept: Iterable[str], windows: int = _PROBES) -> float:
+        def attempt(kept: Iterable[str], windows: int = PROBES) -> float:
             """Mean cosine with these operations in float32."""
             _write_qdq(model, out, ranges, [*graph.pinned, *kept])
             return float(
@@ -135,15 +136,11 @@ def quantize_static(
             order = _by_harm(candidates, attempt, progress)
             task = None
             if progress is not None:
-                task = progress.add_task("leaving operations in float32", total=len(order))
-            while len(kept) < len(order):
-                kept.append(order[len(kept)])
-                if progress is not None and task is not None:
-                    progress.advance(task)
-                if attempt(kept) >= aim:
-                    break
+                task = progress.add_task("leaving operations in float32", total=None)
+            kept = order[: fewest(len(order), lambda count: attempt(order[:count]) >= aim)]
+            _write_qdq(model, out, ranges, [*graph.pinned, *kept])
             if progress is not None and task is not None:
-                progress.update(task, completed=len(order))
+                progress.update(task, total=1, completed=1)
         _finish(out)
     return Quantized(out, "static", len(candidates) - len(kept), tuple(kept))
 
@@ -179,7 +176,7 @@ def quantize_weights(graph: FloatGraph, out: Path, windows: Matrix | None = None
         _approximate(inferred)
         positions = 0
         if windows is not None and not storage.is_split(inferred):
-            chosen = windows[spread(len(windows), _PROBES)]
+            chosen = windows[spread(len(windows), PROBES)]
             positions = quantize_positions(inferred, graph.pinned, chosen)
         with _quiet():
             quantize_dynamic(

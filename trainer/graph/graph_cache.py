@@ -1,8 +1,8 @@
 """Exported graphs kept on the disk, so that an encoder is exported once, whoever asks.
 
 A graph is found by what it is exported from: the preset's encoder section, the window's length,
-every weight, and the code and the libraries that write it. Quantization, bank and threshold are a
-machine's own and are never kept.
+every weight, and the code and the libraries that write it. What follows from a graph and a
+machine's own sound, as its INT8 form does, is found by a digest of all that (`GraphCache.derived`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from trainer.encoders.base import Encoder
 from trainer.graph.frames import export_frames
 from trainer.graph.onnx_graph import FloatGraph, export_fused, export_graph
 from trainer.graph.shipped import shipped_frames, shipped_graph, source_digest
-from trainer.graph.storage import data_file
+from trainer.graph.storage import copy, data_file
 from trainer.preset import Preset
 
 _GRAPH = "graph.onnx"
@@ -40,7 +40,7 @@ _LIBRARIES = ("torch", "onnx", "onnxscript")
 
 @dataclass(frozen=True, slots=True)
 class GraphCache:
-    """A folder of graphs: `<digest>/{plain,fused,frames}/{graph.onnx,about.json}`.
+    """A folder of graphs: `<digest>/{plain,fused,frames,derived}/{graph.onnx,about.json}`.
 
     Several processes may use it at once: a graph is there whole or not at all.
 
@@ -116,6 +116,31 @@ class GraphCache:
         self._evict(place)
         return replace(plain, fused=fused, frames=frames)
 
+    def derived(
+        self, key: str, into: Path, make: Callable[[Path], dict[str, Any]]
+    ) -> dict[str, Any]:
+        """Copies a graph that follows from another one, made unless it is kept already.
+
+        Args:
+            key: SHA-256 of all that it follows from, in hexadecimal.
+            into: The file to write.
+            make: Writes it, and gives what there is to know of it (what JSON holds).
+
+        Returns:
+            What there is to know of it.
+        """
+        if self.limit == 0:
+            return make(into)
+        place = self.folder / key
+        try:
+            about = _kept_about(place / "derived", make)
+            copy(place / "derived" / _GRAPH, into)
+        except OSError:  # no room, no permission, or another process has just removed it
+            return make(into)
+        self._evict(place)
+        found: dict[str, Any] = about["facts"]
+        return found
+
     def clear(self) -> None:
         """Remove all of them."""
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -165,7 +190,18 @@ def _copied(path: Path, to: Path) -> Path:
 
 
 def _kept(place: Path, make: Callable[[Path], FloatGraph | None]) -> FloatGraph | None:
-    """The graph in a folder, made and put there if it is not; None where there is no such form.
+    """The graph in a folder, made and put there if it is not; None where there is no such form."""
+
+    def facts(path: Path) -> dict[str, Any] | None:
+        graph = make(path)
+        return None if graph is None else {"opset": graph.opset, "pinned": graph.pinned}
+
+    found = _kept_about(place, facts)["facts"]
+    return found and FloatGraph(place / _GRAPH, found["opset"], tuple(found["pinned"]))
+
+
+def _kept_about(place: Path, make: Callable[[Path], dict[str, Any] | None]) -> dict[str, Any]:
+    """What is known of the graph in a folder, which is made and put there if it is not.
 
     One whose bytes are not what was written (a disk at fault, a power cut) is made anew.
     """
@@ -175,24 +211,19 @@ def _kept(place: Path, make: Callable[[Path], FloatGraph | None]) -> FloatGraph 
         with tempfile.TemporaryDirectory(prefix=".graph-", dir=place.parent) as work:
             folder = Path(work) / place.name
             folder.mkdir()
-            graph = make(folder / _GRAPH)
-            about = {"none": graph is None, "files": _digests(folder)}
-            if graph is not None:
-                about |= {"opset": graph.opset, "pinned": graph.pinned}
+            about = {"facts": make(folder / _GRAPH), "files": _digests(folder)}
             (folder / _ABOUT).write_text(json.dumps(about))
             if _read(place) is None:  # put there by another process meanwhile?
                 shutil.rmtree(place, ignore_errors=True)
                 folder.rename(place)
-    if about["none"]:
-        return None
-    return FloatGraph(place / _GRAPH, about["opset"], tuple(about["pinned"]))
+    return about
 
 
 def _read(place: Path) -> dict[str, Any] | None:
     """What is known of the graph in a folder; None where there is none, or it is damaged."""
     try:
         about = json.loads((place / _ABOUT).read_text())
-        whole = isinstance(about, dict) and about["files"] == _digests(place)
+        whole = isinstance(about, dict) and "facts" in about and about["files"] == _digests(place)
     except (OSError, ValueError, KeyError):
         return None
     return about if whole else None
