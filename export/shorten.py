@@ -17,6 +17,7 @@ from rich.progress import Progress
 from agent import __version__
 from agent.bundle.verify import read_manifest
 from agent.config.encode import InferenceConfig
+from agent.core.errors import ConfigError
 from agent.core.progress import progress_bar
 from agent.core.storage import write_json
 from agent.encode.embedding_cache import EmbeddingCache
@@ -32,7 +33,7 @@ from export.origin import cutting_of
 from trainer.graph.graph_cache import GraphCache
 from trainer.graph.onnx_graph import ExportError
 from trainer.run import load_run, save_run
-from trainer.shorter import Form, forms_of, shorten
+from trainer.shorter import Form, asked_forms, forms_of, shorten
 
 RUNS = "runs"
 # Healthy windows by which heads are told apart.
@@ -46,6 +47,7 @@ def shorten_run(
     out: Path,
     *,
     data: Path | None = None,
+    forms: Sequence[str] = (),
     bounds: Bounds | None = None,
     profile: DeviceProfile | None = None,
     sign: Path | None = None,
@@ -61,6 +63,7 @@ def shorten_run(
         run: The run folder.
         out: Folder that gets a bundle for each form, `forms.json`, and the forms' runs in `runs`.
         data: Where the recordings are, when not where they were.
+        forms: Names of the forms to measure beside the full one; all worth it when empty.
         bounds: What may be lost.
         profile: A device's: the largest form that fits it is chosen; without, the cheapest.
         sign: Private key to sign the bundles with.
@@ -74,12 +77,17 @@ def shorten_run(
         What was measured, as written to `forms.json`.
 
     Raises:
-        ConfigError: The run has no transformer, or cannot be read.
+        ConfigError: The run has no transformer, or not such a form, or cannot be read.
         ExportError: Not even the full form can be exported.
     """
     bounds = bounds or Bounds()
     record, encoder = load_run(run)
-    candidates = forms_of(record, encoder)
+    try:
+        candidates = asked_forms(record, encoder, forms) if forms else forms_of(record, encoder)
+    except ConfigError as fault:
+        raise ConfigError(fault.problem, where=f"{run}, {fault.where}", remedy=fault.remedy) from (
+            fault
+        )
     machine = record.to_machine(data)
     quiet = Console(quiet=True)
     with progress_bar(console or Console(stderr=True)) as progress:
@@ -111,7 +119,7 @@ def shorten_run(
 
         for form in (Form(), *candidates):
             add(form)
-        together = joined_forms(made)
+        together = [] if forms else joined_forms(made)
         progress.update(task, total=1 + len(candidates) + len(together))
         for form in together:
             add(form)

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     help="Where the recordings are, if they moved since training.",
 )  # fmt: skip
 @click.option(
+    "--form", "forms", multiple=True, metavar="FORM",
+    help="Measure this form beside the full one, and no other: layer8, merge4, heads6, or several "
+    "joined by + (repeatable).  [default: all worth measuring]",
+)  # fmt: skip
+@click.option(
     "--loss", type=click.FloatRange(min=0), default=1.0, show_default=True,
     help="How many percent points of the test set's harmonic mean a form may lose.",
 )  # fmt: skip
@@ -49,6 +54,7 @@ def shorten_command(
     run: Path,
     out: Path,
     data: Path | None,
+    forms: tuple[str, ...],
     loss: float,
     cosine: float,
     device_path: Path | None,
@@ -79,6 +85,7 @@ def shorten_command(
         run,
         out,
         data=data,
+        forms=forms,
         bounds=Bounds(loss, cosine),
         profile=profile,
         sign=key,

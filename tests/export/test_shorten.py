@@ -136,6 +136,19 @@ def test_the_device_takes_the_largest_it_can_run(forms, tmp_path):
     assert "no form is for this device" in busy.exception.problem
 
 
+def test_a_form_that_is_asked_for_is_measured_alone(run, tmp_path):
+    out = tmp_path / "forms"
+    done = CliRunner().invoke(
+        shorten_command, [str(run), "--out", str(out), "--form", "merge1+heads2"],
+        catch_exceptions=False,
+    )  # fmt: skip
+    assert done.exit_code == 0
+    full, asked = read_forms(out).forms
+    assert (full.name, asked.name) == ("full", "merge1+heads2")
+    assert asked.cpu_ms is not None
+    assert asked.loss_low <= asked.loss <= asked.loss_high
+
+
 def test_forms_whose_bundle_is_gone_are_named(forms, tmp_path):
     out, _ = forms
     shutil.copy(out / "forms.json", tmp_path / "forms.json")
