@@ -177,7 +177,20 @@ def joined_forms(made: Sequence[MadeForm]) -> list[Form]:
     return found
 
 
-def choose_form(found: FormList, out: Path, profile: DeviceProfile | None) -> FormInfo:
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The form that is taken.
+
+    Attributes:
+        form: Which.
+        faults: Why it is too large for the device; empty when it fits, or no device is known.
+    """
+
+    form: FormInfo
+    faults: tuple[str, ...] = ()
+
+
+def choose_form(found: FormList, out: Path, profile: DeviceProfile | None) -> Choice:
     """The largest form that fits the device; without one, and where none fits, the cheapest.
 
     Args:
@@ -187,12 +200,14 @@ def choose_form(found: FormList, out: Path, profile: DeviceProfile | None) -> Fo
     """
     able = found.largest_first()
     if profile is None:
-        return able[-1]
+        return Choice(able[-1])
     times = profile.reference_ms / reference_ms()
+    faults: tuple[str, ...] = ()
     for form in able:
-        if not fit_of(form, out, profile, times).faults:
-            return form
-    return able[-1]
+        faults = fit_of(form, out, profile, times).faults
+        if not faults:
+            return Choice(form)
+    return Choice(able[-1], faults)
 
 
 def fit_of(form: FormInfo, out: Path, profile: DeviceProfile, times: float) -> Fit:

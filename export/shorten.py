@@ -136,7 +136,14 @@ def shorten_run(
         forms=tuple(infos),
         chosen="",
     )
-    found = found.model_copy(update={"chosen": choose_form(found, out, profile).name})
+    choice = choose_form(found, out, profile)
+    found = found.model_copy(
+        update={
+            "chosen": choice.form.name,
+            "device": "" if profile is None else profile.device,
+            "too_large": choice.faults,
+        }
+    )
     write_json(out / FORMS, found.model_dump(mode="json"))
     return found
 

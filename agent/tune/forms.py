@@ -75,6 +75,13 @@ class FormList(Strict):
     min_cosine: Annotated[float, Field(description="Allowed cosine, where there is no test set")]
     forms: Annotated[tuple[FormInfo, ...], Field(description="The full form first")]
     chosen: Annotated[str, Field(description="The form chosen there")]
+    device: Annotated[
+        str, Field(description="The device it was chosen for, in words; empty when for none")
+    ] = ""
+    too_large: Annotated[
+        tuple[str, ...],
+        Field(description="Why no form fits that device: what the cheapest takes of it"),
+    ] = ()
 
     def largest_first(self) -> list[FormInfo]:
         """The forms that lose no more than was allowed, by their processor time there."""

@@ -103,7 +103,14 @@ def shorten_command(
             "[yellow]no test set with faults: what is lost of detection is not known. Cosine "
             "judged, so that fewer layers, whose embedding is another, were not chosen[/]"
         )
-    why = f"the largest that fits {profile.device}" if profile else "the cheapest within bounds"
+    why = f"the largest that fits {found.device}" if found.device else "the cheapest within bounds"
+    if found.too_large:
+        why = "the cheapest within bounds: none fits the device"
+        console.print(
+            f"[yellow]{escape('; '.join(found.too_large))}. Listen with a longer `hop` or to fewer "
+            "machines, allow a greater --loss, or train a smaller preset[/]",
+            highlight=False,
+        )
     console.print(f"chosen: [bold]{escape(found.chosen)}[/bold], {escape(why)}", highlight=False)
     for line in (
         next_command("score", "--bundle", out / found.chosen, "FILE..."),

@@ -17,7 +17,7 @@ from agent.deploy.load import open_bundle
 from agent.recordings.load import load_machines
 from agent.tune.forms import FormInfo, FormList, first_that_fits, read_forms
 from agent.tune.measure import Cost
-from agent.tune.profile import DeviceProfile
+from agent.tune.profile import DeviceProfile, write_profile
 from export.commands.shorten import shorten_command
 from export.form_loss import Bounds, MadeForm, Tested, choose_form, joined_forms, judge_form
 from export.shorten import RUNS
@@ -149,6 +149,22 @@ def test_a_form_that_is_asked_for_is_measured_alone(run, tmp_path):
     assert asked.loss_low <= asked.loss <= asked.loss_high
 
 
+def test_a_device_that_no_form_fits_is_told(run, tmp_path):
+    board = tmp_path / "board.json"
+    write_profile(board, DeviceProfile(device="a tiny board", memory_mb=4, reference_ms=5))
+    done = CliRunner().invoke(
+        shorten_command,
+        [str(run), "--out", str(tmp_path / "forms"), "--form", "layer2", "--loss", "100",
+         "--device", str(board)],
+        catch_exceptions=False,
+    )  # fmt: skip
+    found = read_forms(tmp_path / "forms")
+    assert found.device == "a tiny board"
+    assert "more than half of what a tiny board has" in found.too_large[0]
+    assert "none fits the device" in done.output
+    assert "the largest that fits" not in done.output
+
+
 def test_forms_whose_bundle_is_gone_are_named(forms, tmp_path):
     out, _ = forms
     shutil.copy(out / "forms.json", tmp_path / "forms.json")
@@ -196,8 +212,12 @@ def test_a_profile_chooses_by_how_much_slower_the_device_is(tmp_path, monkeypatc
     found = listed(300.0, 100.0, 20.0)
     for slower, wanted in ((1.0, "layer0"), (4.0, "layer1"), (20.0, "layer2"), (99.0, "layer2")):
         profile = DeviceProfile(device="board", memory_mb=4000, reference_ms=10 * slower)
-        assert choose_form(found, tmp_path, profile).name == wanted
-    assert choose_form(found, tmp_path, None).name == "layer2"
+        choice = choose_form(found, tmp_path, profile)
+        assert choice.form.name == wanted
+        assert bool(choice.faults) == (slower == 99.0), "told when not even the cheapest fits"
+    assert choose_form(found, tmp_path, None).form.name == "layer2"
+    little = DeviceProfile(device="board", memory_mb=15, reference_ms=10)
+    assert "10 MB of memory" in " ".join(choose_form(found, tmp_path, little).faults)
 
 
 def bank(folder, vectors):
