@@ -236,7 +236,7 @@ def show(found: list[Measured]) -> Table:
         "memory",
         "own",
     )
-    for heading in (*headings, "own", "delay", "99 %", "core ratio", "memory ratio"):
+    for heading in (*headings, "delay", "99 %", "core ratio", "memory ratio"):
         table.add_column(heading, justify="left" if heading == "way" else "right")
     for one in found:
         idle = "" if one.idle_percent is None else f"{one.idle_percent:.2f} %"
@@ -312,7 +312,7 @@ def main() -> None:
         chosen.sound,
         tuple(chosen.hop),
     )
-    Console(width=130).print(show(found))
+    Console(width=150).print(show(found))
 
 
 if __name__ == "__main__":

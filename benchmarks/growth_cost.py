@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from growth_fit import each_further, power
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from rich.console import Console
 from rich.table import Table
 from small_bundle import FEATURES, noise
@@ -123,25 +124,29 @@ def by_healthy(counts: Sequence[int]) -> list[float]:
 
 
 def picture(found: list[dict[str, object]], path: Path) -> None:
-    """A panel for each, logarithmic both ways."""
-    columns = 3
+    """A panel for each, logarithmic both ways, with the power that was fitted."""
+    columns = min(3, len(found))
     lines = -(-len(found) // columns)
-    figure = Figure(figsize=(11, 3 * lines), layout="constrained")
+    figure = Figure(figsize=(3.7 * columns, 3 * lines), layout="constrained")
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
     for axis, one in zip(axes, found, strict=False):
-        axis.loglog(one["work"], one["cost_ms"], "o-", color="tab:blue")
-        work, cost = one["work"], one["cost_ms"]
-        axis.set_title(f"{one['what']}: work^{power(work, cost)}", fontsize=9)
+        work, cost = np.asarray(one["work"], float), np.asarray(one["cost_ms"], float)
+        slope = power(work, cost)
+        middle = np.exp(np.mean(np.log(cost) - slope.value * np.log(work)))
+        axis.loglog(work, middle * work**slope.value, "--", color="tab:gray")
+        axis.loglog(work, cost, "o", color="tab:blue")
+        axis.set_title(f"{one['what']}\n{one['unit']} to the power of {slope}", fontsize=9)
         axis.set_xlabel(str(one["unit"]))
         axis.set_ylabel(str(one.get("told", _TOLD)))
-        axis.set_xticks(work, [f"{size:,g}" for size in work])
+        axis.set_xticks(work, [f"{size:,g}" for size in work], fontsize=8)
         # A decade at least: what hardly grows is to look so.
-        middle, reach = np.sqrt(min(cost) * max(cost)), max(10.0, 1.5 * max(cost) / min(cost))
-        axis.set_ylim(middle / np.sqrt(reach), middle * np.sqrt(reach))
-        axis.yaxis.set_major_formatter("{x:g}")
+        centre, reach = np.sqrt(min(cost) * max(cost)), max(10.0, 1.5 * max(cost) / min(cost))
+        axis.set_ylim(centre / np.sqrt(reach), centre * np.sqrt(reach))
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if reach < 100 else (1,)))
+        axis.yaxis.set_major_formatter("{x:,g}")
         axis.yaxis.set_minor_formatter("")
         axis.xaxis.set_minor_formatter("")
-        axis.grid(visible=True, which="both", alpha=0.3)
+        axis.grid(visible=True, which="major", alpha=0.3)
     for axis in axes[len(found) :]:
         axis.set_visible(False)
     figure.savefig(path, dpi=100)
@@ -217,11 +222,11 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer sizes")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument(
-        "--from", dest="kept", nargs="+", type=Path,
+        "--from", dest="kept", nargs="*", type=Path,
         help="tell what earlier --json of this script and of learn_growth.py hold; measure nothing",
     )  # fmt: skip
     chosen = parser.parse_args()
-    if chosen.kept:
+    if chosen.kept is not None:
         texts = [path.read_text(encoding="utf-8") for path in chosen.kept]
         found = [one for text in texts for one in json.loads(text)]
     else:

@@ -11,6 +11,10 @@ from agent.core.schema import Strict
 
 _ZONES = Path("/sys/class/thermal")
 _CORES = Path("/sys/devices/system/cpu")
+# A sensor whose part is switched off may answer with a number that is none.
+_LEAST_CELSIUS = -55.0
+# Zones of Jetsons that say the same whatever the heat.
+_CONSTANT = ("PMIC",)
 
 
 class Heat(Strict):
@@ -39,7 +43,8 @@ class Heat(Strict):
     @property
     def warmest(self) -> float | None:
         """The highest temperature, degrees; None where no sensor can be read."""
-        return max(self.celsius.values(), default=None)
+        told = [value for name, value in self.celsius.items() if not name.startswith(_CONSTANT)]
+        return max(told, default=None)
 
 
 def read_heat(zones: Path = _ZONES, cores: Path = _CORES) -> Heat:
@@ -52,7 +57,7 @@ def read_heat(zones: Path = _ZONES, cores: Path = _CORES) -> Heat:
     celsius = {}
     for zone in sorted(zones.glob("thermal_zone*")):
         value = _number(zone / "temp")
-        if value is not None:
+        if value is not None and value / 1e3 > _LEAST_CELSIUS:
             kind = _text(zone / "type") or "unknown"
             celsius[f"{kind} {zone.name.removeprefix('thermal_zone')}"] = value / 1e3
     cooling = {}

@@ -231,6 +231,14 @@ def test_a_jetsons_power_mode_and_software_are_read(tmp_path):
     assert read_board(tmp_path / "none") == Board()
 
 
+def test_a_device_of_one_core_is_measured_with_one_thread(bundle, quick, monkeypatch):
+    monkeypatch.setattr(module, "usable_cores", lambda: 1)
+    monkeypatch.setattr(module, "measure", lambda *_, **__: Cost(9, 9, 9, 9))
+    report = make_report([bundle], 3)
+    assert [(rate.kind, rate.threads) for rate in report.products] == [("int8", 1), ("float32", 1)]
+    assert {way.threads for way in report.encoders[0].ways} == {1}
+
+
 def test_places_are_left_out_of_messages(monkeypatch):
     monkeypatch.setattr(platform, "node", lambda: "hall-3")
     said = without_places("cannot open '/home/anna/x.onnx' on hall-3: 3 of 4 windows, 12 m/s")
@@ -239,7 +247,13 @@ def test_places_are_left_out_of_messages(monkeypatch):
 
 def test_sensors_are_read_where_there_are_some(tmp_path):
     zones, cores = tmp_path / "thermal", tmp_path / "cpu"
-    for number, (kind, temp) in enumerate([("cpu-thermal", "48500"), ("gpu-thermal", "")]):
+    told = [
+        ("cpu-thermal", "48500"),
+        ("gpu-thermal", ""),
+        ("PMIC-Die", "100000"),
+        ("aux", "-256000"),
+    ]
+    for number, (kind, temp) in enumerate(told):
         zone = zones / f"thermal_zone{number}"
         zone.mkdir(parents=True)
         (zone / "type").write_text(kind + "\n")
@@ -258,7 +272,7 @@ def test_sensors_are_read_where_there_are_some(tmp_path):
     heat = read_heat(zones, cores)
     assert heat.cooling == {"cpu-throttle-alert 1": 2}
     assert heat.warmest == 48.5
-    assert heat.celsius == {"cpu-thermal 0": 48.5}
+    assert heat.celsius == {"cpu-thermal 0": 48.5, "PMIC-Die 2": 100.0}
     assert heat.mhz == (1510.0, 1510.0)
     assert (heat.highest_mhz, heat.throttled) == (1984.0, 6)
     nothing = read_heat(tmp_path / "none", tmp_path / "none")
