@@ -1,12 +1,13 @@
 """Where the agent's processor time goes: by stage of a window's way, and by thread.
 
-    .venv/bin/python benchmarks/agent_profile.py --bundle BUNDLE --sound FILE ...
+    .venv/bin/python benchmarks/agent_profile.py --bundle BUNDLE ... --sound FILE ...
         [--machines 1 4 16] [--hop 1|auto] [--seconds 60]
 
 The agent runs in this process, its sound at real time, its publishers a file of JSON lines. Each
 stage is a function that counts the processor time of its own thread (`thread_time`), less that of
 stages within it; what no stage has is the difference to the process's own time: loops, locks, the
-interpreter. Sound is named in the encoder's own rate, so that no resampling is measured.
+interpreter. Sound is named in the encoder's own rate, so that no resampling is measured. Several
+bundles and sounds go to the machines in turns.
 """
 
 from __future__ import annotations
@@ -113,13 +114,13 @@ class Meter:
 
 
 def profile(
-    meter: Meter, bundle: Path, sounds: list[Path], machines: int, hop: str, seconds: float
+    meter: Meter, bundles: list[Path], sounds: list[Path], machines: int, hop: str, seconds: float
 ) -> dict[str, Any]:
     """Costs of so many machines in the steady state."""
     with tempfile.TemporaryDirectory(prefix="auscult-bench-") as place:
         file = Path(place) / "agent.yaml"
         listed = [
-            {"name": f"m{i}", "bundle": str(bundle.absolute()),
+            {"name": f"m{i}", "bundle": str(bundles[i % len(bundles)].absolute()),
              **({} if hop == "own" else {"hop": hop if hop == "auto" else float(hop)}),
              "source": {"kind": "replay", "paths": [str(sounds[i % len(sounds)].absolute())],
                         "loop": True}}
@@ -199,7 +200,7 @@ def show(found: dict[str, Any], console: Console) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--bundle", type=Path, nargs="+", required=True, help="in turns")
     parser.add_argument("--sound", type=Path, nargs="+", required=True, help="at its rate")
     parser.add_argument("--machines", nargs="+", type=int, default=[1, 4, 16])
     parser.add_argument("--hop", default="1", help="seconds, `auto`, or `own`: the bundle's")

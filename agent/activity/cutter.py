@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.activity.edges import Edges
-from agent.activity.levels import BandLevels
+from agent.activity.levels import StreamLevels
 from agent.activity.runs import Runs
 from agent.activity.sound import RunningSound
 from agent.activity.still import StillGate
 from agent.core.levels import LevelRange
-from agent.core.records import Activity, AudioBlock, Matrix, Samples, Validity, Window
+from agent.core.records import Activity, AudioBlock, Matrix, Samples, Validity, Window, lasting
 from agent.window.rolling import RollingWindow
 from agent.window.validity import assess, level_dbfs
 
@@ -67,12 +67,19 @@ class RunningWindows:
         rolling: Cuts the stream, whatever the machine does.
         edges: Learns how long starts and stops take.
         following: How its activity is told; None doesn't follow it. May be replaced.
+        levels: Measures the stream's half seconds; its own when None.
     """
 
-    def __init__(self, rolling: RollingWindow, edges: Edges, following: Following | None) -> None:
+    def __init__(
+        self,
+        rolling: RollingWindow,
+        edges: Edges,
+        following: Following | None,
+        levels: StreamLevels | None = None,
+    ) -> None:
         self.rolling = rolling
         self._edges = edges
-        self._bands = BandLevels(rolling.rate)
+        self._bands = levels or StreamLevels(rolling.rate)
         self._following: Following | None = None
         self._runs: Runs | None = None
         self._position = 0  # of the next sample
@@ -118,7 +125,7 @@ class RunningWindows:
             sure = self._following is not None and self._following.sure
             self._restart(unknown=sure and (lost > _UNKNOWN_AFTER or block.settling))
         self._end = block.monotonic + len(block.samples) / block.rate
-        self._raw.append((self._position, np.array(block.samples, np.float32)))
+        self._raw.append((self._position, lasting(block.samples)))
         self._position += len(block.samples)
         self._follow_frames()
         return (self._told(window) for window in raw)
@@ -135,7 +142,7 @@ class RunningWindows:
         count = (self._position - self._framed) // size
         if count > 0:
             frames = self._between(self._framed, self._framed + count * size).reshape(count, size)
-            levels = self._bands.measure(frames)
+            levels = self._bands.measure(frames, self._framed)
             still = self._still(frames, levels)
             for n in range(count):
                 ended = runs.see(bool(still[n]), levels[n], self._framed + n * size)
@@ -178,7 +185,7 @@ class RunningWindows:
         elif self._sound.end and start - self._sound.end > _JOIN_WITHIN * self.rolling.rate:
             self._sound.forget()
         if frontier > start:
-            self._sound.add(start, self._between(start, frontier))
+            self._sound.add(start, *self._parts(start, frontier))
 
     def _told(self, raw: Window) -> Window:
         """A window with what the machine does in it, and of a running machine its settled sound."""
@@ -219,12 +226,16 @@ class RunningWindows:
         )
 
     def _between(self, start: int, end: int) -> Samples:
-        parts = [
+        parts = self._parts(start, end)
+        return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+
+    def _parts(self, start: int, end: int) -> list[Samples]:
+        """The same in the pieces it came in, not copied."""
+        return [
             samples[max(0, start - at) : max(0, end - at)]
             for at, samples in self._raw
             if at < end and at + len(samples) > start
         ]
-        return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
     def _trim(self) -> None:
         """Keep the sound that may still be taken."""

@@ -82,23 +82,25 @@ class RunningSound:
         """Where the latest of it ends; 0 without any."""
         return self._stretches[-1].end if self._stretches else 0
 
-    def add(self, start: int, samples: Samples) -> None:
+    def add(self, start: int, *pieces: Samples) -> None:
         """Take settled sound; what doesn't begin where the latest ends is another run's.
 
         Args:
             start: Where it begins.
-            samples: float32, shape `(n,)`.
+            pieces: The sound, each float32 `(n,)`, one after the other. They are kept, not copied.
         """
-        if not len(samples):
+        taken = sum(map(len, pieces))
+        if not taken:
             return
         if not self._stretches or start != self._stretches[-1].end:
             if self._taken:
                 self.skipped += max(0, start - self._taken) / self._rate
             self._stretches.append(_Stretch(start, start, self.skipped))
-        self._stretches[-1].append(samples.copy())
+        for piece in pieces:
+            self._stretches[-1].append(piece)
         self._taken = self.end
         # Windows end at or before the latest sample, by no more than the sound just taken.
-        surplus = self._held() - 2 * self._window - len(samples)
+        surplus = self._held() - 2 * self._window - taken
         while surplus > 0:
             first = self._stretches[0]
             gone = min(surplus, len(first))

@@ -15,6 +15,7 @@ from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
+import soxr
 from pydantic import Field
 
 from agent.bundle.facts import ConditionsInfo
@@ -40,6 +41,7 @@ _MUFFLED_DB, _REST_DB, _SPREADS, _BANDS = 10.0, 4.0, 4.0, 4
 _NOTHING_DB = -115.0
 _MAINS_HZ, _HARMONICS, _LINE_HZ = (50.0, 60.0), 6, 0.6
 _HUMS, _HUMMED = 0.9, 0.5
+_SLOW_RATE = 1000  # holds the mains' harmonics, and what a resampler needs beyond
 
 
 class ChainPast(Strict):
@@ -246,11 +248,20 @@ def muffled(present: Floats, past: Floats, spread: Floats, edges: Floats) -> str
 
 def hum_share(samples: Samples, rate: int) -> float:
     """Share of a sound's power in the lines of 50 or 60 Hz mains, 0 to 1."""
-    power = np.abs(np.fft.rfft((samples - samples.mean()) * hann(len(samples)))) ** 2
-    total = float(power.sum())
+    tapered = ((samples - samples.mean()) * hann(len(samples))).astype(np.float32)
+    # All of the spectrum's power, by Parseval.
+    total = (len(tapered) * float(tapered @ tapered) + float(tapered.sum()) ** 2) / 2.0
     if total <= 0:
         return 0.0
-    return max(float(power[lines].sum()) / total for lines in _mains_lines(len(samples), rate))
+    slow, slow_rate, scale = tapered, rate, 1.0
+    if rate > 2 * _SLOW_RATE:
+        # The lines lie far below: the transform of all that a window holds would find nothing else.
+        slow, slow_rate = soxr.resample(tapered, rate, _SLOW_RATE, quality="MQ"), _SLOW_RATE
+        scale = (len(tapered) / len(slow)) ** 2
+    spectrum = np.fft.rfft(slow)
+    power = scale * (np.square(spectrum.real) + np.square(spectrum.imag))
+    shares = [float(power[lines].sum()) / total for lines in _mains_lines(len(slow), slow_rate)]
+    return min(1.0, max(shares))
 
 
 @lru_cache(maxsize=4)

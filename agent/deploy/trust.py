@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -101,12 +102,13 @@ class TrustedBundle:
         """What changes whenever the wanted bundle does, without reading it: names, sizes, times."""
         folder = self.wanted()
         try:
-            entries = sorted(
-                (entry.name, stat.st_size, stat.st_mtime_ns, stat.st_ino)
-                for entry in folder.iterdir()
-                # A link to nowhere (an editor's lock) must not hide what else changes.
-                for stat in (entry.stat() if entry.exists() else entry.lstat(),)
-            )
+            # Looked at for every machine every few seconds: paths would cost most of it.
+            with os.scandir(folder) as found:
+                entries = sorted(
+                    (entry.name, stat.st_size, stat.st_mtime_ns, stat.st_ino)
+                    for entry in found
+                    for stat in (_stat(entry),)
+                )
         except OSError:
             return (str(folder),)
         return (str(folder), *entries)
@@ -265,3 +267,11 @@ class TrustedBundle:
                     versions.rollback()
         except (OSError, BundleError) as fault:
             log.warning("%s", fault)
+
+
+def _stat(entry: os.DirEntry[str]) -> os.stat_result:
+    """What a name stands for; a link to nowhere (an editor's lock) for itself."""
+    try:
+        return entry.stat()
+    except FileNotFoundError:
+        return entry.stat(follow_symlinks=False)

@@ -25,8 +25,26 @@ BOUNDARY = "frames"
 
 Frames = npt.NDArray[np.float32]
 
-# Chunks of one run. A whole window's, run together, would leave the process 20 MB larger for good.
+# Chunks of one run, or as much sound. A whole window's, run together, would leave the process
+# 20 MB larger for good.
 _AT_ONCE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A stretch of a window that one run makes frames of.
+
+    Attributes:
+        at: Its first frame, of the window.
+        length: Its frames.
+        start: First of the window's frames that are taken from it...
+        stop: ...and the frame after the last.
+    """
+
+    at: int
+    length: int
+    start: int
+    stop: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +57,8 @@ class FrameLayout:
         tail: Frames at its end that depend on where it ends.
         chunk: Frames of a chunk; it has `chunk * hop` samples.
         count: Frames of a window, of `count * hop` samples.
+        least: Frames of the shortest chunk that the graph takes, which then takes longer ones as
+            well; 0 where each has to have `chunk`.
     """
 
     hop: int
@@ -46,27 +66,39 @@ class FrameLayout:
     tail: int
     chunk: int
     count: int
+    least: int = 0
 
     def __post_init__(self) -> None:
         # More than one new frame a chunk, else there is no end of chunks.
         inner = self.chunk - self.head - self.tail
         if min(self.hop, inner) < 1 or min(self.head, self.tail) < 0 or self.count < self.chunk:
             raise ValueError(f"frames cannot be laid out so: {self}")
+        if self.least and not self.head + self.tail <= self.least <= self.chunk:
+            raise ValueError(f"frames cannot be laid out so: {self}")
 
-    def chunks(self, fresh: int) -> list[tuple[int, int, int]]:
-        """The chunks that make a window's last `fresh` frames, and those of its beginning.
-
-        Returns:
-            Of each chunk its first frame, and which frames of the window it gives: (start, stop).
-        """
-        found = [(0, 0, self.head)] if self.head else []
+    def chunks(self, fresh: int) -> list[Chunk]:
+        """The chunks that make a window's last `fresh` frames, and those of its beginning."""
+        found: list[Chunk] = []
+        if self.head:
+            found.append(Chunk(0, self.least or self.chunk, 0, self.head))
+        longest = min(self.count, _AT_ONCE * self.chunk) if self.least else self.chunk
         end, wanted = self.count, max(self.head, self.count - self.tail - fresh)
         while end > wanted:
-            at = max(0, end - self.chunk + (0 if end == self.count else self.tail))
+            until = end if end == self.count else end + self.tail
+            at = max(0, until - longest)
             start = max(wanted, at + self.head)
-            found.append((at, start, end))
+            if self.least:  # no longer than it need be
+                at = max(0, min(start - self.head, until - self.least))
+            length = max(self.least, until - at) if self.least else self.chunk
+            found.append(Chunk(at, length, start, end))
             end = start
         return found
+
+    def runs(self, fresh: int) -> list[list[Chunk]]:
+        """The same, those together that one run makes: so many of a length at most."""
+        plan = self.chunks(fresh)
+        at_once = 1 if self.least else _AT_ONCE
+        return [plan[first:][:at_once] for first in range(0, len(plan), at_once)]
 
 
 class Encoder(Protocol):
@@ -99,7 +131,7 @@ class Encoder(Protocol):
         ...
 
     def frames(self, chunks: Matrix) -> Frames:
-        """Frames of chunks `(n, samples)`, the frames along the last axis."""
+        """Frames of chunks `(n, samples)` of one length, the frames along the last axis."""
 
     def embed_frames(self, frames: Frames, waveform: Samples) -> Matrix:
         """Embedding `(1, dim)` of a window's frames (and of itself, where the body asks for it)."""
@@ -143,20 +175,20 @@ class SharedFrames:
         samples = window.samples
         moved = self._moved(encoder, window)
         fresh = layout.count if moved is None else moved // layout.hop
-        plan = layout.chunks(fresh)
-        length = layout.chunk * layout.hop
-        made: list[Frames] = []
-        for first in range(0, len(plan), _AT_ONCE):
-            some = [samples[at * layout.hop :][:length] for at, _, _ in plan[first:][:_AT_ONCE]]
-            made.extend(encoder.frames(np.stack(some)))
-        result = np.empty((1, *made[0].shape[:-1], layout.count), np.float32)
+        made: list[tuple[Chunk, Frames]] = []
+        for run in layout.runs(fresh):
+            some = [samples[one.at * layout.hop :][: one.length * layout.hop] for one in run]
+            chunks = some[0][None] if len(some) == 1 else np.stack(some)
+            made.extend(zip(run, encoder.frames(chunks), strict=True))
+        result = np.empty((1, *made[0][1].shape[:-1], layout.count), np.float32)
         if moved is not None:
             assert self._last is not None
             kept = max(layout.head, layout.count - layout.tail - fresh)
             old = self._last.frames
             result[..., layout.head : kept] = old[..., layout.head + fresh : kept + fresh]
-        for chunk, (at, start, stop) in zip(made, plan, strict=True):
-            result[0, ..., start:stop] = chunk[..., start - at : stop - at]
+        for chunk, frames in made:
+            inside = slice(chunk.start - chunk.at, chunk.stop - chunk.at)
+            result[0, ..., chunk.start : chunk.stop] = frames[..., inside]
         return result
 
     def _moved(self, encoder: Encoder, window: Window) -> int | None:
@@ -177,6 +209,7 @@ def layout_of(metadata: dict[str, str]) -> FrameLayout:
     """
     names = ("hop", "head", "tail", "chunk", "count")
     try:
-        return FrameLayout(**{name: int(metadata[name]) for name in names})
+        numbers = {name: int(metadata[name]) for name in names}
+        return FrameLayout(**numbers, least=int(metadata.get("least", 0)))
     except KeyError as fault:
         raise ValueError(f"its metadata lack {fault}") from fault

@@ -181,10 +181,10 @@ class OnnxEncoder:
         """Frames of chunks of sound.
 
         Args:
-            chunks: float32, shape `(n, layout.chunk * layout.hop)`.
+            chunks: float32, shape `(n, frames * layout.hop)`; of how many frames, the layout says.
 
         Returns:
-            float32, shape `(n, ..., layout.chunk)`.
+            float32, shape `(n, ..., frames)`.
 
         Raises:
             BundleError: The graph fails.

@@ -14,6 +14,7 @@ from collections import deque
 
 import numpy as np
 
+from agent.activity.levels import StreamLevels
 from agent.core.records import AudioBlock, Decision, Level, MachineState
 from agent.core.scale import Scale
 from agent.pace.trigger import LevelTrigger
@@ -64,6 +65,11 @@ class HopPace:
         self._before: float | None = None  # the latest score on the scale of `_CONCERN`
         # Of the latest scores how high they were, and to where they rose.
         self._latest: deque[tuple[float, float]] = deque(maxlen=_REMEMBERED)
+
+    @property
+    def levels(self) -> StreamLevels:
+        """Measures the half seconds that its trigger looks at, for whoever else asks for them."""
+        return self._trigger.levels
 
     @property
     def calm(self) -> bool:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from agent.activity.levels import BANDS, FRAME_SECONDS, BandLevels
-from agent.core.records import AudioBlock, Matrix, Samples
+from agent.activity.levels import BANDS, FRAME_SECONDS, StreamLevels
+from agent.core.records import AudioBlock, Matrix, Samples, lasting
 
 Floats = npt.NDArray[np.float64]
 
@@ -37,8 +37,10 @@ class LevelTrigger:
     """
 
     def __init__(self, rate: int) -> None:
-        self._bands = BandLevels(rate)
+        #: Measures its half seconds, for whoever else asks for them.
+        self.levels = StreamLevels(rate)
         self._pieces: list[Samples] = []
+        self._position = 0  # samples of the stream
         self._held = 0
         self._mean: Floats | None = None  # of each measure
         self._spread = np.full(BANDS + 1, 1.0)
@@ -59,22 +61,26 @@ class LevelTrigger:
         """
         if block.gap_before:
             self._pieces, self._held = [], 0
-        self._pieces.append(np.array(block.samples, np.float32))
+        self._pieces.append(lasting(block.samples))
+        self._position += len(block.samples)
         self._held += len(block.samples)
-        size = self._bands.frame_samples
+        size = self.levels.frame_samples
         if self._held < size:
             return False
         joined = np.concatenate(self._pieces)
         whole = self._held - self._held % size
-        self._pieces, self._held = [joined[whole:]], self._held - whole
+        start = self._position - self._held
+        # Of their own: the sound before them is let go of.
+        self._pieces, self._held = [joined[whole:].copy()], self._held - whole
         frames = joined[:whole].reshape(-1, size)
-        calls = [self.calls(measures) for measures in _measures(self._bands, frames)]
+        measured = _measures(self.levels.measure(frames, start), frames)
+        calls = [self.calls(measures) for measures in measured]
         return any(calls)
 
     @property
     def frame_samples(self) -> int:
         """Samples of a half second."""
-        return self._bands.frame_samples
+        return self.levels.frame_samples
 
     def calls(self, measures: Floats) -> bool:
         """Take what was measured of the next half second.
@@ -114,8 +120,8 @@ class LevelTrigger:
             self._usual = float(np.quantile(known, _USUAL))
 
 
-def _measures(bands: BandLevels, frames: Matrix) -> Floats:
+def _measures(levels: Matrix, frames: Matrix) -> Floats:
     """Band levels and sharpest edge of each frame, dB."""
     edges = np.abs(np.diff(frames, axis=1))
     peak, usual = (np.maximum(one, 1e-12) for one in (edges.max(axis=1), edges.mean(axis=1)))
-    return np.column_stack([bands.measure(frames), 20.0 * np.log10(peak / usual)]).astype(float)
+    return np.column_stack([levels, 20.0 * np.log10(peak / usual)]).astype(float)

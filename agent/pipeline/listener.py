@@ -7,7 +7,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agent.activity.cutter import Following, RunningWindows
@@ -16,7 +16,7 @@ from agent.capture.source import Source
 from agent.config.agent import MachineConfig
 from agent.core.counters import Counters
 from agent.core.errors import AuscultError
-from agent.core.records import Window
+from agent.core.records import Window, lasting
 from agent.machine.observers import PipelineObserver, PipelineObservers
 from agent.pace.pace import HopPace
 from agent.publish.broadcaster import Broadcaster
@@ -223,9 +223,12 @@ class Listener(ABC):
             first=cut.first_samples,
         )  # fmt: skip
         seconds = cut.window_samples / cut.rate
-        windows = RunningWindows(rolling, Edges(seconds, self._edges), cut.following)
+        levels = None if pace is None else pace.levels
+        windows = RunningWindows(rolling, Edges(seconds, self._edges), cut.following, levels)
         try:
-            for block in self._source.blocks():
+            for given in self._source.blocks():
+                # One copy, for all that keep it: the source may reuse its buffer.
+                block = replace(given, samples=lasting(given.samples))
                 cut = self._cut()  # those of another bundle, perhaps
                 rolling.hop_samples = cut.hop_samples
                 windows.follow(cut.following)

@@ -9,7 +9,15 @@ from enum import Enum
 import numpy as np
 
 from agent.core.errors import AudioError
-from agent.core.records import AudioBlock, ChannelFault, Recorded, Samples, Validity, Window
+from agent.core.records import (
+    AudioBlock,
+    ChannelFault,
+    Recorded,
+    Samples,
+    Validity,
+    Window,
+    lasting,
+)
 from agent.window.validity import assess
 
 _NOTHING = frozenset({Validity.SILENT, Validity.GAP})
@@ -131,7 +139,7 @@ class RollingWindow:
         self._held, self._next = 0, self._skipped
 
     def _append(self, block: AudioBlock) -> None:
-        samples = np.array(block.samples, dtype=np.float32)  # the source may reuse its buffer
+        samples = lasting(block.samples)  # the source may reuse its buffer
         if len(samples) == 0:
             return
         self.anchors.append(

@@ -62,6 +62,11 @@ _OVER_LEVEL = 1.001
 _UNSCALED = 100.0
 
 
+# Samples that are added up in single precision.
+_ROW = 1000
+_ONES = np.ones(_ROW, np.float32)
+
+
 def level_dbfs(samples: Samples) -> float:
     """RMS level as training measures it (`trained_on.level_dbfs`), dBFS; -200 for zeros.
 
@@ -70,8 +75,7 @@ def level_dbfs(samples: Samples) -> float:
     Args:
         samples: float32, shape `(n,)`, `n > 0`, full scale 1.0.
     """
-    mean = float(samples.mean(dtype=np.float64))
-    return 10 * float(np.log10(max(_power(samples, mean), 1e-20)))
+    return 10 * float(np.log10(max(_power(samples), 1e-20)))
 
 
 def assess(
@@ -95,13 +99,11 @@ def assess(
     seconds = len(samples) / rate
     if len(samples) == 0 or seconds < min_seconds:
         return Validity.TOO_SHORT, f"{seconds:.2f} s of sound, at least {min_seconds:g} s needed"
-    # float32 cannot overflow a float64 sum: the mean is finite exactly when every sample is.
-    with np.errstate(invalid="ignore"):  # +inf and -inf
-        mean = float(samples.mean(dtype=np.float64))
-    if not np.isfinite(mean):
-        bad = len(samples) - int(np.isfinite(samples).sum())
+    power = _power(samples)
+    if not np.isfinite(power) and (bad := len(samples) - int(np.isfinite(samples).sum())):
         return Validity.NOT_FINITE, f"{bad} of {len(samples)} samples are NaN or infinite"
-    if (level := _rms_dbfs(samples, mean)) < SILENT_DBFS:
+    # -300 for a constant.
+    if (level := 10 * float(np.log10(max(power, 1e-30)))) < SILENT_DBFS:
         return Validity.SILENT, _dead(f"{level:.0f} dBFS" if level > _NOTHING else "no signal")
     shortest = math.ceil(min(GAP_SECONDS * rate, _MOSTLY * len(samples)))
     constant = _longest_constant(samples, shortest) / rate
@@ -164,15 +166,16 @@ def clipped_share(samples: Samples) -> float:
     Returns:
         0 to 1.
     """
-    piled = 0
-    for sign, extreme in ((1, float(samples.max())), (-1, -float(samples.min()))):
+    piled, highest, lowest = 0, float(samples.max()), -float(samples.min())
+    for sign, extreme in ((1, highest), (-1, lowest)):
         if extreme < _FULL_LEVEL:
             continue
         height = samples if sign > 0 else -samples
         pile = int(np.count_nonzero(height >= extreme * (1 - _PILE)))
         band = int(np.count_nonzero(height >= extreme * (1 - _BAND))) - pile
         piled += pile if pile > band else 0
-    over = int(np.count_nonzero(np.abs(samples) > _OVER_LEVEL))
+    loud = max(highest, lowest) > _OVER_LEVEL
+    over = int(np.count_nonzero(np.abs(samples) > _OVER_LEVEL)) if loud else 0
     return max(piled, over) / len(samples)
 
 
@@ -180,16 +183,27 @@ def _dead(level: str) -> str:
     return f"{level}: the microphone is dead, muted or not connected"
 
 
-def _rms_dbfs(samples: Samples, mean: float) -> float:
-    return 10 * float(np.log10(max(_power(samples, mean), 1e-30)))  # -300 for a constant
+def _power(samples: Samples) -> float:
+    """Mean square about the mean; not finite exactly when a sample is not.
+
+    In single precision, which products are quick in: off by a millionth. About a mean that is
+    nearly it, what is left of a constant is next to nothing, and taken off as well.
+    """
+    count = len(samples)
+    with np.errstate(invalid="ignore", over="ignore"):  # +inf and -inf
+        away = samples - np.float32(_sum(samples) / count)
+        power = float(away @ away) / count - (_sum(away) / count) ** 2
+        if not np.isfinite(power):  # or too large for single precision
+            wide = samples.astype(np.float64)
+            power = float(np.mean(np.square(wide - wide.mean())))
+    return max(power, 0.0) if np.isfinite(power) else power
 
 
-def _power(samples: Samples, mean: float) -> float:
-    """Mean square about a mean."""
-    away = samples.astype(np.float64)
-    # As float32 has it: what is left of a constant is zero.
-    away -= np.float64(np.float32(mean))
-    return float(away @ away) / len(away)
+def _sum(samples: Samples) -> float:
+    """Sum, by rows that single precision adds up well."""
+    whole = len(samples) // _ROW * _ROW
+    rows = samples[:whole].reshape(-1, _ROW) @ _ONES
+    return float(rows.sum(dtype=np.float64)) + float(samples[whole:].sum(dtype=np.float64))
 
 
 def _longest_constant(samples: Samples, shortest: int) -> int:

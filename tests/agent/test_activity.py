@@ -12,8 +12,18 @@ from agent.activity.sound import RunningSound
 from agent.activity.still import StillGate, fit_still
 from agent.config.decide import DecideConfig
 from agent.core.levels import LevelRange
-from agent.core.records import Activity, AudioBlock, Level, MachineState, Score, Validity, Window
+from agent.core.records import (
+    Activity,
+    AudioBlock,
+    Level,
+    MachineState,
+    Score,
+    Validity,
+    Window,
+    lasting,
+)
 from agent.decide.alarm import AlarmDecider
+from agent.pace.trigger import LevelTrigger
 from agent.window.rolling import RollingWindow
 
 RATE = 4000
@@ -296,3 +306,48 @@ def test_what_sounds_like_a_start_is_no_evidence():
         assert decision.level is Level.NORMAL
     running = Window(np.zeros(RATE, np.float32), RATE, 0, 0.0, 1e9, activity=Activity.RUNNING)
     assert decider.decide(Score(running, 5.0), MachineState.RUNNING).level is Level.ALARM
+
+
+def test_a_half_second_is_measured_once_for_the_trigger_and_the_windows(gate, monkeypatch):
+    measured = []
+    real = BandLevels.measure
+    monkeypatch.setattr(
+        BandLevels,
+        "measure",
+        lambda self, frames: measured.append(len(frames)) or real(self, frames),
+    )
+    sound = cycles(2, 15, 45, start=2.0)
+    trigger, found = LevelTrigger(RATE), []
+    cutter = RunningWindows(
+        RollingWindow(WINDOW, RATE, RATE), Edges(10.0), Following(gate, None), trigger.levels
+    )
+    step = round(0.3 * RATE)  # blocks that end within a half second
+    for n, start in enumerate(range(0, len(sound), step)):
+        gap = n in (40, 41, 200)
+        block = AudioBlock(
+            sound[start : start + step], RATE, start / RATE, 1e9 + start / RATE, gap, "x"
+        )
+        trigger.hear(block)
+        found += list(cutter.push(block))
+    halves = len(sound) // trigger.frame_samples
+    # After sound was lost half seconds begin anew.
+    assert halves - 3 <= sum(measured) <= halves
+    alone = windows(sound, Following(gate, None), size=0.3, gaps=(40, 41, 200))
+    assert [one.activity for one in found] == [one.activity for one in alone]
+    for one, other in zip(found, alone, strict=True):
+        np.testing.assert_array_equal(one.samples, other.samples)
+
+
+def test_sound_is_kept_once_however_many_keep_it(gate):
+    trigger = LevelTrigger(RATE)
+    rolling = RollingWindow(WINDOW, RATE, RATE)
+    cutter = RunningWindows(rolling, Edges(10.0), Following(gate, None), trigger.levels)
+    buffer = noise(0.3, -30)
+    block = AudioBlock(lasting(buffer), RATE, 0.0, 1e9)
+    assert lasting(block.samples) is block.samples
+    assert not np.shares_memory(block.samples, buffer)
+    assert not list(cutter.push(block))
+    assert rolling.pieces[0] is block.samples
+    assert cutter._raw[0][1] is block.samples
+    with pytest.raises(ValueError, match="read-only"):
+        rolling.pieces[0][0] = 1.0

@@ -14,7 +14,7 @@ from scipy import signal
 from agent.bundle.facts import ConditionsInfo
 from agent.chain.compare import compare_chain
 from agent.chain.stream import StreamMeter
-from agent.chain.watch import ChainWatch, chain_file
+from agent.chain.watch import ChainWatch, chain_file, hum_share
 from agent.core.records import Recorded, Validity, Window
 from agent.explain.spectrum import measure_healthy
 from agent.hygiene.measure import measure
@@ -44,6 +44,23 @@ def heard(sound, block=RATE // 10):
     for start in range(0, len(sound), block):
         meter.push(sound[start : start + block])
     return meter.facts()
+
+
+@pytest.mark.parametrize("rate", [1600, 8000, 16000, 32000, 44100, 48000])
+@pytest.mark.parametrize("hum", [0.0, 0.003, 0.03, 3.0])
+def test_the_share_of_hum_is_that_of_the_whole_spectrum(rate, hum):
+    time = np.arange(10 * rate) / rate
+    sound = machine(2, rate=rate) + hum * np.sin(2 * np.pi * 50 * time) + 0.2
+    sound += 0.3 * hum * np.sin(2 * np.pi * 150 * time)
+    sound = sound.astype(np.float32)
+    power = np.abs(np.fft.rfft((sound - sound.mean()) * np.hanning(len(sound)))) ** 2
+    hertz = np.fft.rfftfreq(len(sound), 1 / rate)
+    shares = [
+        sum(power[np.abs(hertz - n * mains) <= 0.6].sum() for n in range(1, 7)) / power.sum()
+        for mains in (50, 60)
+    ]
+    # The resampler passes all of them within a tenth of a per cent.
+    assert hum_share(sound, rate) == pytest.approx(max(shares), abs=2e-3)
 
 
 @pytest.mark.parametrize("block", [160, 1600, 16000, 77777])

@@ -18,8 +18,8 @@ WINDOW = HOP * COUNT
 class Reaching:
     """Frames reach 25 samples back and 15 on; beyond the edges sound is mirrored."""
 
-    def __init__(self, tail: int = 2) -> None:
-        self.layout = FrameLayout(hop=HOP, head=3, tail=tail, chunk=16, count=COUNT)
+    def __init__(self, tail: int = 2, least: int = 0) -> None:
+        self.layout = FrameLayout(hop=HOP, head=3, tail=tail, chunk=16, count=COUNT, least=least)
         self.made = 0
         self.whole = 0
 
@@ -62,10 +62,11 @@ def whole(stream):
     return np.concatenate([Reaching().encode(window.samples[None]) for window in stream])
 
 
+@pytest.mark.parametrize("least", [0, 5, 6])
 @pytest.mark.parametrize("step", [10, 50, 130, 300, 560, 590])
-def test_embeddings_are_those_of_whole_windows_at_any_step(step):
+def test_embeddings_are_those_of_whole_windows_at_any_step(step, least):
     stream = windows(step, (sound(8 * WINDOW), False))
-    encoder = Reaching()
+    encoder = Reaching(least=least)
     np.testing.assert_array_equal(embedded(encoder, stream), whole(stream))
     assert encoder.whole == 0
 
@@ -75,6 +76,26 @@ def test_a_short_hop_makes_few_frames():
     encoder = Reaching()
     embedded(encoder, stream)
     assert encoder.made / len(stream) < 0.6 * COUNT  # two chunks of sixteen of sixty
+
+
+def test_chunks_of_any_length_are_no_longer_than_they_need_be():
+    stream = windows(50, (sound(20 * WINDOW), False))
+    fixed, free = Reaching(), Reaching(least=5)
+    embedded(fixed, stream)
+    embedded(free, stream)
+    # The first window whole, then the edge's five and five new ones with what they reach to.
+    assert free.made == COUNT + 5 + (len(stream) - 1) * (5 + 3 + 5 + 2)
+    assert fixed.made > 2 * free.made
+
+
+@pytest.mark.parametrize("fresh", range(1, 61))
+def test_no_chunk_is_shorter_or_longer_than_the_graph_takes(fresh):
+    layout = FrameLayout(hop=1, head=1, tail=1, chunk=6, count=60, least=2)
+    plan = layout.chunks(fresh)
+    assert all(2 <= one.length <= 24 and 0 <= one.at <= 60 - one.length for one in plan)
+    made = sorted((one.start, one.stop) for one in plan[1:])
+    assert (made[0][0], made[-1][1]) == (max(1, 59 - fresh), 60)
+    assert all(one[1] == other[0] for one, other in pairwise(made))
 
 
 def test_too_little_said_to_depend_on_the_edge_is_seen():
@@ -111,10 +132,14 @@ def test_windows_that_share_no_frames_are_embedded_whole(step):
     assert (encoder.whole, encoder.made) == (len(stream), 0)
 
 
-@pytest.mark.parametrize("changes", [{"chunk": "4"}, {"hop": "0"}, {"count": "8"}, {"tail": "-1"}])
+@pytest.mark.parametrize(
+    "changes",
+    [{"chunk": "4"}, {"hop": "0"}, {"count": "8"}, {"tail": "-1"}, {"least": "4"}, {"least": "17"}],
+)
 def test_a_layout_that_makes_no_sense_is_refused(changes):
     good = {"hop": "10", "head": "3", "tail": "2", "chunk": "16", "count": "60"}
-    assert layout_of(good).count == 60
+    assert (layout_of(good).count, layout_of(good).least) == (60, 0)
+    assert layout_of(good | {"least": "5"}).least == 5
     with pytest.raises(ValueError, match="laid out"):
         layout_of(good | changes)
     with pytest.raises(ValueError, match="lack"):

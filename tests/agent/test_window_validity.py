@@ -8,7 +8,7 @@ import soundfile
 import soxr
 
 from agent.core.records import Validity
-from agent.window.validity import assess
+from agent.window.validity import assess, level_dbfs
 
 RATE = 16000
 N = RATE * 10
@@ -138,3 +138,24 @@ def test_real_recordings_are_valid(shared):
     for path in files:
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
         assert assess(samples[:, 0], rate) == (Validity.VALID, ""), path.name
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.5, -0.999])
+@pytest.mark.parametrize("level", [1e-5, 1e-3, 0.1])
+def test_a_level_is_that_of_double_precision(offset, level):
+    noise = np.random.default_rng(0).normal(0, level, 320001)
+    sound = (noise + offset).astype(np.float32)
+    sound[0] = 1.0
+    exact = sound.astype(np.float64)
+    expected = 10 * np.log10(np.mean((exact - exact.mean()) ** 2))
+    assert level_dbfs(sound) == pytest.approx(expected, abs=1e-3)
+
+
+def test_numbers_beyond_single_precision_are_finite():
+    sound = np.tile(np.array([1e30, -1e30], np.float32), 16000)
+    assert level_dbfs(sound) == pytest.approx(600, abs=1e-3)
+    assert assess(sound, 16000)[0] is Validity.CLIPPED
+    sound[7] = np.inf
+    assert assess(sound, 16000) == (
+        Validity.NOT_FINITE, "1 of 32000 samples are NaN or infinite",
+    )  # fmt: skip

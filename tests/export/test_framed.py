@@ -23,7 +23,7 @@ from trainer.encoders.joined import Joined
 from trainer.encoders.mn04 import MelFrontEnd
 from trainer.encoders.shape import SpectralShape
 from trainer.graph.encoder_info import encoder_info
-from trainer.graph.frames import CHUNK
+from trainer.graph.frames import CHUNK, export_frames
 from trainer.graph.onnx_graph import INPUT, OPSET, cosines, export_graph
 
 RATE, HOP = 32000, 320
@@ -133,15 +133,18 @@ def test_a_gap_and_another_sound_share_nothing(running):
 def test_only_new_frames_are_computed(running, monkeypatch):
     made = []
     real = running.frames
-    monkeypatch.setattr(running, "frames", lambda chunks: made.append(len(chunks)) or real(chunks))
+    monkeypatch.setattr(
+        running, "frames", lambda chunks: made.append(chunks.shape[1] // HOP) or real(chunks)
+    )
     info = running.info
     stream = windows(info, 10 * HOP, (sound(2 * info.window_samples), False))
     shared = SharedFrames()
     for window in stream:
         shared.encode(running, window)
-    # The first window takes chunks for all of its frames, each later one those of its two edges.
-    assert made[0] > 3
-    assert set(made[1:]) == {2}
+    # All frames of the first window, then of each its beginning's edge and the new ones.
+    edge, new = HEAD + TAIL, HEAD + 10 + TAIL
+    assert made[:2] == [edge, info.window_samples // HOP]
+    assert made[2:] == (len(stream) - 1) * [edge, new]
 
 
 def test_the_body_holds_no_front_end(running):
@@ -169,6 +172,21 @@ def test_no_parts_are_left_of_what_cannot_share(graph, encoder, told, tmp_path, 
     assert not write_parts(encoder, place, info, real_windows(encoder))
     assert [one.name for one in place.parent.iterdir()] == [place.name]
     assert ("would differ" in caplog.text) == told
+
+
+def test_a_front_end_written_for_one_length_takes_chunks_of_that_alone(tmp_path):
+    class OneLength(nn.Module):
+        def forward(self, waveform):
+            return waveform.reshape(len(waveform), 4, CHUNK, HOP // 4).mean(dim=3)
+
+    listener = Listener()
+    listener.front_end = OneLength()
+    export_frames(listener, tmp_path / FRAMES)
+    numbers = {one.key: one.value for one in onnx.load(tmp_path / FRAMES).metadata_props}
+    assert (numbers["chunk"], numbers["least"]) == (str(CHUNK), "0")
+    export_frames(Listener(), tmp_path / FRAMES)
+    numbers = {one.key: one.value for one in onnx.load(tmp_path / FRAMES).metadata_props}
+    assert numbers["least"] == str(HEAD + TAIL)
 
 
 def test_parts_of_another_window_are_refused(running, tmp_path):

@@ -42,14 +42,14 @@ def traced_once() -> Iterator[dict[str, bytes]]:
     kept: dict[str, bytes] = {}
     real = onnx_graph.write_onnx
 
-    def write_onnx(module, example, inputs, outputs):
+    def write_onnx(module, example, inputs, outputs, **shape):
         try:
-            key = digest((module, example, inputs, outputs))
+            key = digest((module, example, inputs, outputs, shape))
         except (AttributeError, TypeError, pickle.PicklingError):  # of a test's own class
-            return real(module, example, inputs, outputs)
+            return real(module, example, inputs, outputs, **shape)
         if key in kept:
             return onnx.ModelProto.FromString(kept[key])
-        model = real(module, example, inputs, outputs)
+        model = real(module, example, inputs, outputs, **shape)
         if model.ByteSize() < _MOST_BYTES:
             kept[key] = model.SerializeToString()
         return model

@@ -8,6 +8,7 @@ import torch
 
 from trainer.encoders.spectrum import (
     MAX_FACTOR,
+    BandSpectrogram,
     Spectrogram,
     Spectrum,
     factors_of,
@@ -32,6 +33,16 @@ def test_power_is_the_square():
     signal = torch.randn(3, 1024, generator=torch.Generator().manual_seed(0))
     power = Spectrum(1024, power=True)(signal)
     assert torch.allclose(power, Spectrum(1024)(signal) ** 2, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [34, 64, 512, 640, 1024])
+@pytest.mark.parametrize("power", [True, False])
+def test_bands_are_summed_of_bins_in_any_order(size, power):
+    draw = torch.Generator().manual_seed(0)
+    signal, filters = torch.randn(2, 5 * size, generator=draw), torch.rand(size // 2 + 1, 9)
+    spectrogram = Spectrogram(size, size // 3, power=power)
+    expected = torch.matmul(spectrogram(signal), filters)
+    torch.testing.assert_close(BandSpectrogram(spectrogram, filters)(signal), expected)
 
 
 def test_a_pure_tone_lands_in_its_bin():

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from agent.core.errors import ConfigError
 from agent.explain.grid import PatchGrid
 from trainer.encoders.base import Encoder, Framing, View
-from trainer.encoders.spectrum import Spectrogram, mel_edges, mel_filters
+from trainer.encoders.spectrum import BandSpectrogram, Spectrogram, mel_edges, mel_filters
 
 CHECKPOINT = "mn04_as_mAP_432.pt"
 PUBLISHED = f"https://github.com/fschmid56/EfficientAT/releases (file {CHECKPOINT}, MIT licence)"
@@ -262,12 +262,11 @@ class MelPower(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.spectrogram = Spectrogram(_FRAME, _HOP, window=800, periodic=False, power=True)
         filters = mel_filters(
             rate=_RATE, size=_FRAME, mels=_MELS, low=0.0, high=_HIGHEST, scale="kaldi"
         )
-        self.filters: Tensor
-        self.register_buffer("filters", filters, persistent=False)
+        spectrogram = Spectrogram(_FRAME, _HOP, window=800, periodic=False, power=True)
+        self.bands = BandSpectrogram(spectrogram, filters)
 
     def forward(self, waveform: Tensor) -> Tensor:
         return self.mel(waveform).transpose(1, 2)[:, None]
@@ -277,7 +276,8 @@ class MelPower(nn.Module):
         emphasised = waveform[:, 1:] - 0.97 * waveform[:, :-1]
         half = _FRAME // 2
         padded = nn.functional.pad(emphasised[:, None], (half, half), mode="reflect")[:, 0]
-        return torch.matmul(self.spectrogram(padded), self.filters)
+        found: Tensor = self.bands(padded)
+        return found
 
 
 class MelFrontEnd(MelPower):

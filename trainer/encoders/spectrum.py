@@ -165,8 +165,31 @@ class Spectrum(nn.Module):
         self.register_buffer("upper", upper, persistent=False)
         self.register_buffer("mirror", mirror, persistent=False)
 
+    @property
+    def places(self) -> Tensor:
+        """Where each bin is among those of `unordered`, shape `(bins,)`."""
+        bins = torch.arange(self.bins)
+        mirrored = bins % self.first >= self.kept
+        index = torch.where(mirrored, self.length - bins, bins)
+        return index % self.first * self.rest + index // self.first
+
+    def unordered(self, signal: Tensor) -> Tensor:
+        """Transform `(..., samples)` to `(..., kept * rest)`: the bins as they come, some twice."""
+        return self._values(signal).flatten(-2)
+
     def forward(self, signal: Tensor) -> Tensor:
         """Transform `(..., samples)` to `(..., bins)`."""
+        value = self._values(signal)
+        lead = value.shape[:-2]
+        if self.inner is None:
+            return value.reshape(*lead, self.bins)
+        mirrored = value.index_select(-2, self.upper).index_select(-1, self.mirror)
+        whole = torch.cat([value[..., : self.columns], mirrored], dim=-2)  # (..., first, columns)
+        flat = whole.transpose(-1, -2).reshape(*lead, self.columns * self.first)
+        return flat[..., : self.bins]
+
+    def _values(self, signal: Tensor) -> Tensor:
+        """Bin `k1 + first k2` at `(..., k1, k2)`, of the first half of k1."""
         if self.length > self.samples:
             signal = nn.functional.pad(signal, (0, self.length - self.samples))
         lead = signal.shape[:-1]
@@ -174,15 +197,8 @@ class Spectrum(nn.Module):
         real, imag = product[..., : self.kept, :], product[..., self.kept :, :]
         if self.inner is not None:
             real, imag = self.inner(*self.twiddle(real, imag))
-        value = real * real + imag * imag  # (..., k1, k2)
-        if not self.power:
-            value = torch.sqrt(value)
-        if self.inner is None:
-            return value.reshape(*lead, self.bins)
-        mirrored = value.index_select(-2, self.upper).index_select(-1, self.mirror)
-        whole = torch.cat([value[..., : self.columns], mirrored], dim=-2)  # (..., first, columns)
-        flat = whole.transpose(-1, -2).reshape(*lead, self.columns * self.first)
-        return flat[..., : self.bins]
+        value = real * real + imag * imag
+        return value if self.power else torch.sqrt(value)
 
 
 def frame(signal: Tensor, size: int, hop: int) -> Tensor:
@@ -240,8 +256,37 @@ class Spectrogram(nn.Module):
 
     def forward(self, signal: Tensor) -> Tensor:
         """Turn `(batch, samples)` into `(batch, frames, size / 2 + 1)`; frames aren't centred."""
-        spectra: Tensor = self.spectrum(frame(signal, self.size, self.hop) * self.window)
+        spectra: Tensor = self.spectrum(self._frames(signal))
         return spectra
+
+    def unordered(self, signal: Tensor) -> Tensor:
+        """The same with the bins as `Spectrum.unordered` gives them."""
+        return self.spectrum.unordered(self._frames(signal))
+
+    def _frames(self, signal: Tensor) -> Tensor:
+        return frame(signal, self.size, self.hop) * self.window
+
+
+class BandSpectrogram(nn.Module):
+    """Short-time spectra summed into bands; what is summed need not be put in order first.
+
+    Args:
+        spectrogram: Makes the spectra.
+        filters: What each bin counts in each band, float32 `(size / 2 + 1, bands)`.
+    """
+
+    def __init__(self, spectrogram: Spectrogram, filters: Tensor) -> None:
+        super().__init__()
+        self.spectrogram = spectrogram
+        spectrum = spectrogram.spectrum
+        rows = torch.zeros(spectrum.kept * spectrum.rest, filters.shape[1])
+        rows[spectrum.places] = filters
+        self.filters: Tensor
+        self.register_buffer("filters", rows, persistent=False)
+
+    def forward(self, signal: Tensor) -> Tensor:
+        """Turn `(batch, samples)` into `(batch, frames, bands)`; frames aren't centred."""
+        return torch.matmul(self.spectrogram.unordered(signal), self.filters)
 
 
 def mel_filters(

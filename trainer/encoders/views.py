@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.encoders.base import Encoder, Framing, View
-from trainer.encoders.spectrum import Spectrogram, Spectrum
+from trainer.encoders.spectrum import BandSpectrogram, Spectrogram, Spectrum
 
 _RATE = 16000
 _FRAME = 512  # samples, 32 ms: bins of 31 Hz, short enough to tell a knock from its surroundings
@@ -100,19 +100,18 @@ class _BandFrames(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.spectrogram = Spectrogram(_FRAME, _HOP, power=True)
         bands, groups = band_matrix(_BANDS), band_matrix(_GROUPS)
         self.bands = bands.shape[1]
         # Scaled so that the bands' powers add up to the mean square within them (Parseval).
         window = np.hanning(_FRAME + 1)[:-1]
         scale = 2.0 / (_FRAME * float(np.sum(window**2)))
         both = torch.tensor(scale * np.concatenate([bands, groups], axis=1), dtype=torch.float32)
-        self.both: Tensor
-        self.register_buffer("both", both, persistent=False)
+        self.summed = BandSpectrogram(Spectrogram(_FRAME, _HOP, power=True), both)
 
     def forward(self, waveform: Tensor) -> Tensor:
         ahead = nn.functional.pad(waveform, (0, _FRAME - _HOP))
-        return torch.matmul(self.spectrogram(ahead), self.both).transpose(1, 2)
+        found: Tensor = self.summed(ahead)
+        return found.transpose(1, 2)
 
 
 class _Statistics(nn.Module):

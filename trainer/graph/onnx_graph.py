@@ -141,9 +141,27 @@ def _write(encoder: Encoder, path: Path) -> FloatGraph:
 
 
 def write_onnx(
-    module: torch.nn.Module, example: torch.Tensor, inputs: list[str], outputs: list[str]
+    module: torch.nn.Module,
+    example: torch.Tensor,
+    inputs: list[str],
+    outputs: list[str],
+    *,
+    stretches: tuple[int, int, int] | None = None,
 ) -> onnx.ModelProto:
-    """A module of one input as an ONNX model, the first dimension dynamic."""
+    """A module of one input as an ONNX model, the first dimension dynamic.
+
+    Args:
+        module: The module.
+        example: An input.
+        inputs: The input's name.
+        outputs: Names of the outputs.
+        stretches: The second dimension is dynamic too: whole stretches of so many values, so many
+            of them at least, and at most.
+    """
+    dimensions: dict[int, object] = {0: torch.export.Dim("batch")}
+    if stretches is not None:
+        size, least, most = stretches
+        dimensions[1] = size * torch.export.Dim("stretches", min=least, max=most)
     # It takes half a second to load, which nobody need wait for who has the graph already.
     import onnxscript.optimizer  # noqa: PLC0415
 
@@ -155,7 +173,7 @@ def write_onnx(
             opset_version=OPSET,
             input_names=inputs,
             output_names=outputs,
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamic_shapes=(dimensions,),
             # The exporter's own optimizer takes any constant below 1e-8 for zero and so drops
             # the floor under a logarithm or a root: log(x + 1e-12) became log(x).
             optimize=False,
