@@ -6,13 +6,15 @@ frames of a chunk of sound, `body.onnx` an embedding of a window's frames. A win
 the one before takes those of its frames that lie in the overlap from there.
 
 That two windows overlap is not believed of their times, but seen: their samples there must be
-the same, bit by bit. So nothing has to be told of a gap, a restart, or a changed hop.
+the same, bit by bit, by a number that stands for each hop of them. So nothing has to be told of a
+gap, a restart, or a changed hop.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from functools import lru_cache
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -139,8 +141,11 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Last:
+    """The last window, without its sound."""
+
     encoder: Encoder
-    window: Window
+    position: int
+    marks: npt.NDArray[Any]
     frames: Frames
 
 
@@ -166,22 +171,24 @@ class SharedFrames:
             self._last = None
             (vector,) = encoder.encode(window.samples[None])
             return vector  # type: ignore[no-any-return]
-        frames = self._frames(encoder, layout, window)
+        marks = _marks(window.samples, layout.hop)
+        fresh = self._fresh(encoder, layout, window.position, marks)
+        frames = self._frames(encoder, layout, window.samples, fresh)
         (vector,) = encoder.embed_frames(frames, window.samples)
-        self._last = _Last(encoder, window, frames)
+        self._last = _Last(encoder, window.position, marks, frames)
         return vector  # type: ignore[no-any-return]
 
-    def _frames(self, encoder: Encoder, layout: FrameLayout, window: Window) -> Frames:
-        samples = window.samples
-        moved = self._moved(encoder, window)
-        fresh = layout.count if moved is None else moved // layout.hop
+    def _frames(
+        self, encoder: Encoder, layout: FrameLayout, samples: Samples, fresh: int
+    ) -> Frames:
+        """A window's frames, of which all but the last `fresh` are the last window's."""
         made: list[tuple[Chunk, Frames]] = []
         for run in layout.runs(fresh):
             some = [samples[one.at * layout.hop :][: one.length * layout.hop] for one in run]
             chunks = some[0][None] if len(some) == 1 else np.stack(some)
             made.extend(zip(run, encoder.frames(chunks), strict=True))
         result = np.empty((1, *made[0][1].shape[:-1], layout.count), np.float32)
-        if moved is not None:
+        if fresh < layout.count:
             assert self._last is not None
             kept = max(layout.head, layout.count - layout.tail - fresh)
             old = self._last.frames
@@ -191,14 +198,40 @@ class SharedFrames:
             result[0, ..., chunk.start : chunk.stop] = frames[..., inside]
         return result
 
-    def _moved(self, encoder: Encoder, window: Window) -> int | None:
-        """Samples from the last window to this one; None when no frames of it serve this one."""
+    def _fresh(
+        self, encoder: Encoder, layout: FrameLayout, position: int, marks: npt.NDArray[Any]
+    ) -> int:
+        """New frames of a window, counted from its end; all where the last one's do not serve."""
         last = self._last
         if last is None or last.encoder is not encoder:
-            return None
-        assert encoder.layout is not None
-        moved = window.moved_from(last.window)
-        return None if moved is None or moved % encoder.layout.hop else moved
+            return layout.count
+        fresh, rest = divmod(position - last.position, layout.hop)
+        if rest or not 0 < fresh < layout.count:
+            return layout.count
+        same = np.array_equal(last.marks[fresh:], marks[:-fresh])
+        return fresh if same else layout.count
+
+
+def _marks(samples: Samples, hop: int) -> npt.NDArray[Any]:
+    """A number for each hop of a window, `(hops,)`: another one for other samples.
+
+    It stands for the sound, which need not be kept to be compared: a weighted sum modulo 2^64 of
+    what the samples are in memory. A single value that differs always changes it, as the weights
+    are odd; sound that differs in more has a chance of 1 in 10^19 to go unseen.
+    """
+    whole = np.ascontiguousarray(samples[: len(samples) // hop * hop], np.float32)
+    word = np.uint64 if hop % 2 == 0 else np.uint32
+    words: npt.NDArray[Any] = whole.view(word).reshape(len(whole) // hop, -1)
+    found: npt.NDArray[Any] = np.einsum(
+        "ij,j->i", words, _weights(words.shape[1]), dtype=np.dtype(np.uint64)
+    )
+    return found
+
+
+@lru_cache(maxsize=8)
+def _weights(count: int) -> npt.NDArray[Any]:
+    drawn: npt.NDArray[Any] = np.random.default_rng(0).integers(0, 1 << 63, count, np.uint64)
+    return 2 * drawn + np.uint64(1)
 
 
 def layout_of(metadata: dict[str, str]) -> FrameLayout:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import weakref
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from agent.core.records import AudioBlock
-from agent.encode.frames import FrameLayout, SharedFrames, layout_of
+from agent.encode.frames import FrameLayout, SharedFrames, _marks, layout_of
 from agent.window.rolling import RollingWindow
 
 HOP, COUNT, RATE = 10, 60, 100
@@ -152,3 +153,26 @@ def test_a_hop_that_varies_shares_frames_all_the_same():
     encoder = Reaching()
     np.testing.assert_array_equal(embedded(encoder, chosen), whole(chosen))
     assert (encoder.whole, encoder.made < 0.7 * COUNT * len(chosen)) == (0, True)
+
+
+@pytest.mark.parametrize("hop", [2, 3, 10])
+def test_any_change_of_the_sound_is_seen(hop):
+    samples = np.random.default_rng(0).normal(0, 0.1, 30 * hop).astype(np.float32)
+    marks = _marks(samples, hop)
+    assert marks.shape == (30,)
+    np.testing.assert_array_equal(_marks(samples.copy(), hop), marks)
+    for place in range(len(samples)):
+        other = samples.copy()
+        other[place] = np.nextafter(other[place], np.float32(1))
+        assert (_marks(other, hop) != marks).nonzero()[0].tolist() == [place // hop]
+    assert not (_marks(-samples, hop) == marks).any()
+    assert not (_marks(samples.reshape(-1, hop)[:, ::-1].ravel(), hop) == marks).any()
+
+
+def test_the_sound_of_the_last_window_is_not_kept():
+    (window,) = windows(50, (sound(WINDOW), False))
+    shared = SharedFrames()
+    shared.encode(Reaching(), window)
+    kept = weakref.ref(window.samples)
+    del window
+    assert kept() is None

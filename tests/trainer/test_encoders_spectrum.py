@@ -42,7 +42,8 @@ def test_bands_are_summed_of_bins_in_any_order(size, power):
     signal, filters = torch.randn(2, 5 * size, generator=draw), torch.rand(size // 2 + 1, 9)
     spectrogram = Spectrogram(size, size // 3, power=power)
     expected = torch.matmul(spectrogram(signal), filters)
-    torch.testing.assert_close(BandSpectrogram(spectrogram, filters)(signal), expected)
+    found = BandSpectrogram(spectrogram, filters)(signal)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)
 
 
 def test_a_pure_tone_lands_in_its_bin():
