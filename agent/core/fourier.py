@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from agent.core.records import Matrix
 
+_transform: Callable[..., Any] = np.fft.rfft
+
+
+def use_scipy() -> None:
+    """Let this process take SciPy's transform: several frames with one instruction.
+
+    For a workstation, where it takes a third of NumPy's time and gives the same but for rounding. A
+    device never loads SciPy for it; and that somebody else has loaded it, or is about to, changes
+    nothing.
+    """
+    global _transform  # noqa: PLW0603 - one way to measure for a whole process
+    import scipy.fft  # noqa: PLC0415
+
+    _transform = scipy.fft.rfft
+
+
+def by_scipy() -> bool:
+    """Whether this process takes SciPy's transform."""
+    return _transform is not np.fft.rfft
+
 
 def frame_power(frames: Matrix) -> Matrix:
     """Power of each frequency of each frame.
-
-    SciPy's transform, which takes several frames with one instruction and a third of the time, is
-    used where a workstation's process has it loaded already; it is never loaded for this. Both give
-    the same but for rounding.
 
     Args:
         frames: float32 `(..., frame)`.
@@ -23,9 +40,7 @@ def frame_power(frames: Matrix) -> Matrix:
     Returns:
         float32 `(..., frame // 2 + 1)`.
     """
-    loaded = sys.modules.get("scipy.fft")
-    transform = np.fft.rfft if loaded is None else loaded.rfft
-    power: Matrix = power_of(transform(frames, axis=-1))
+    power: Matrix = power_of(_transform(frames, axis=-1))
     return power
 
 

@@ -11,10 +11,12 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
+from agent.core.cores import on_cores
 from agent.core.finite import silenced
 from agent.core.fourier import power_of
 from agent.core.records import Matrix, Samples
@@ -227,8 +229,7 @@ def measure_healthy(
     grid = Grid.of(rate)
     levels, peaks = [], []
     count, total, squares = 0, np.zeros(len(grid.edges) - 1), np.zeros(len(grid.edges) - 1)
-    for samples in waveforms:
-        cells = cell_levels(samples, grid)
+    for cells in on_cores(partial(cell_levels, grid=grid), waveforms):
         level, peak = summary(cells)
         levels.append(level)
         peaks.append(peak)

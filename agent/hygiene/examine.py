@@ -8,7 +8,6 @@ and measures; a decoder that crashes ends that process alone (`agent.capture.gua
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from agent.capture.files import audio_info, read_frames
 from agent.capture.guard import Guard, answer_lines, check_decodes
 from agent.core.cores import usable_cores
 from agent.core.errors import AudioError
+from agent.core.fourier import by_scipy, use_scipy
 from agent.core.progress import stage
 from agent.core.records import Matrix
 from agent.hygiene.facts import FactsCache, file_key, from_json, to_json
@@ -213,7 +213,7 @@ def _elsewhere(guard: Guard, question: _Question) -> Examined:
             path,
             channel=question.channel,
             measuring=question.measuring,
-            scipy="scipy.fft" in sys.modules,
+            scipy=by_scipy(),
         )
     except AudioError as fault:
         return Examined(Rejected(path, fault.problem, fault.remedy))
@@ -255,8 +255,8 @@ def serve() -> None:
 
 
 def _answer(asked: dict[str, Any]) -> dict[str, Any]:
-    if asked["scipy"]:
-        import scipy.fft  # noqa: F401, PLC0415 - measures as the process that asks would
+    if asked["scipy"] and not by_scipy():  # measures as the process that asks would
+        use_scipy()
     found = _examine(_Question(Path(asked["path"]), asked["channel"], asked["measuring"]))
     rejected, measured = found.rejected, found.measured
     return {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
@@ -18,6 +17,7 @@ import soundfile
 
 import agent
 from agent.core.byte_cache import UserCache, key_of
+from agent.core.fourier import by_scipy
 from agent.core.records import ChannelFault, Validity
 from agent.hygiene.measure import Measured
 
@@ -64,7 +64,7 @@ def file_key(path: Path, channel: int | None) -> bytes:
         OSError: It cannot be read.
     """
     # By its suffix ffmpeg or libsndfile is chosen, and SciPy's transforms round otherwise.
-    how = f"{_code_digest()} {path.suffix.lower()} {channel} {'scipy.fft' in sys.modules}"
+    how = f"{_code_digest()} {path.suffix.lower()} {channel} {by_scipy()}"
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_BLOCK):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ import soundfile
 import soxr
 from click.testing import CliRunner
 
+from agent.core import fourier
 from agent.core.errors import AudioError
 from agent.hygiene.duplicates import find_twins
 from agent.hygiene.measure import measure
@@ -58,15 +58,12 @@ def texts(inspection, kind):
 
 def test_a_device_without_scipy_measures_the_same(tmp_path, monkeypatch):
     path = write(tmp_path / "a.wav", machine_sound(np.random.default_rng(0)))
-    import scipy.fft  # loaded: it is used then
-
-    asked = []
-    real = scipy.fft.rfft
-    monkeypatch.setattr(scipy.fft, "rfft", lambda *a, **k: (asked.append(1), real(*a, **k))[1])
-    fast = measure(path)
-    assert asked
-    monkeypatch.delitem(sys.modules, "scipy.fft")
+    monkeypatch.setattr(fourier, "_transform", np.fft.rfft)
     plain = measure(path)
+    assert not fourier.by_scipy()
+    fourier.use_scipy()
+    assert fourier.by_scipy()
+    fast = measure(path)
 
     assert len(fast.words) > 100
     assert (fast.words == plain.words).mean() > 0.999  # a sign may turn where there is a tie

@@ -41,10 +41,10 @@ def inspect(
     the most untypical recordings to listen to. `auscult train` checks the same. Ends with code 1
     when training would refuse.
     """
-    import scipy.fft  # noqa: F401 - with which recordings are measured in half the time
     from rich.console import Console
     from rich.markup import escape
 
+    from agent.core.fourier import use_scipy
     from agent.core.progress import progress_bar
     from agent.core.storage import write_json
     from agent.hygiene.examine import Examiner
@@ -57,6 +57,7 @@ def inspect(
     from agent.verdict.report import write_csv
     from trainer.hygiene.page import write_page
 
+    use_scipy()
     console = Console()
     console.width = console.width if console.is_terminal else max(console.width, 120)
     with progress_bar(Console(stderr=True)) as progress:

@@ -90,12 +90,12 @@ def train(
     DATA is a folder with `normal/` (and, if you have them, `idle/`, `noise/`, `test/normal/`,
     `test/anomaly/`), or a DCASE machine folder, or the parent of several.
     """
-    import scipy.fft  # noqa: F401 - with which recordings are measured in half the time
     from rich.console import Console
     from rich.markup import escape
 
     from agent.calibrate.fit_cache import FitCache
     from agent.core.errors import AuscultError
+    from agent.core.fourier import use_scipy
     from agent.core.interrupt import stopped_like_interrupt
     from agent.core.progress import progress_bar
     from agent.core.storage import write_json
@@ -140,6 +140,7 @@ def train(
     if why:
         console.print(f"preset {preset} ({escape(why)})", highlight=False)
     everyone = recipe.training.classes.machines == "all"
+    use_scipy()
     examiner = Examiner(FactsCache.of_user(), machine)
     with progress_bar(console) as progress:
         machines = load_machines(
