@@ -184,7 +184,9 @@ def convert_tagger(source: Path, target: Path) -> None:
     try:
         data = source.read_bytes()
     except OSError as fault:
-        raise AuscultError(f"cannot be read: {fault.strerror}", where=source) from fault
+        raise AuscultError(
+            f"cannot be read: {fault.strerror}", where=source, remedy=_REMEDY
+        ) from fault
     if data[4:8] != b"TFL3":
         raise AuscultError("is no TensorFlow Lite file", where=source, remedy=_REMEDY)
     try:

@@ -85,7 +85,9 @@ class RunRecord(Strict):
         base = root or Path(self.root)
         if not base.is_dir():
             raise ConfigError(
-                "the recordings' folder does not exist",
+                "is a file, where the recordings' folder is wanted"
+                if base.exists()
+                else "the recordings' folder does not exist",
                 where=base,
                 remedy="Put it back, or say where it is now with --data.",
             )

@@ -28,6 +28,11 @@ import click
     "--bundle", "bundles", multiple=True, type=click.Path(path_type=Path),
     help="Its bundle, one for each machine in order. Left out, it is learnt here.",
 )  # fmt: skip
+@click.option(
+    "--replay", "replays", multiple=True, type=click.Path(path_type=Path),
+    help="In place of a microphone, to try it: a recording or a folder of them, heard over and "
+    "over; one for each machine in order.",
+)  # fmt: skip
 @click.option("--broker", help="Host of the MQTT broker, or HOST:PORT.")
 @click.option("--page/--no-page", default=None, help="Serve the device's own page.")
 @click.option(
@@ -42,6 +47,7 @@ def init(
     machines: tuple[str, ...],
     microphones: tuple[str, ...],
     bundles: tuple[Path, ...],
+    replays: tuple[Path, ...],
     broker: str | None,
     page: bool | None,
     commission: bool | None,
@@ -68,7 +74,7 @@ def init(
     if not yes and at_terminal():
         device = device or click.prompt("Name of this device in messages", _host())
         machines = machines or (click.prompt("Name of the machine to listen to", "machine-1"),)
-        if not microphones:
+        if not microphones and not replays:
             microphones = free_microphones(len(machines))
         if broker is None:
             broker = click.prompt("MQTT broker, HOST or HOST:PORT (empty for none)", "").strip()
@@ -80,7 +86,10 @@ def init(
                 default=True,
             )
     machines = machines or ("machine-1",)
-    for kind, given in (("--microphone", microphones), ("--bundle", bundles)):
+    if microphones and replays:
+        raise click.UsageError("give either --microphone or --replay")
+    every = (("--microphone", microphones), ("--bundle", bundles), ("--replay", replays))
+    for kind, given in every:
         if given and len(given) != len(machines):
             raise click.UsageError(f"give one {kind} for each --machine, in their order")
     chosen = {
@@ -90,16 +99,19 @@ def init(
                 name,
                 microphones[n] if microphones else "",
                 bundles[n] if bundles else None,
+                replays[n] if replays else None,
                 shadow=bool(commission),
             )
             for n, name in enumerate(machines)
         ],
         "mqtt": _broker(broker) if broker else None,
-        # Without a microphone or a bundle somebody has to see to it.
-        "page": page if page is not None else not (microphones and bundles),
+        # Without a microphone or a bundle somebody has to see to it, and a try is looked at.
+        "page": page if page is not None else bool(replays) or not (microphones and bundles),
     }
     text = _yaml(chosen)
     _check(text, AgentConfig)
+    for replay in replays:
+        check_there(config_path.parent / replay)
     notes = [_look_at(config_path.parent / bundle) for bundle in bundles]
     write_atomic(config_path, text.encode())
     click.echo(f"wrote {config_path}")
@@ -141,12 +153,35 @@ def free_microphones(count: int) -> tuple[str, ...]:
     return (inputs[picked - 1].id,) if picked else ()
 
 
-def _machine(name: str, microphone: str, bundle: Path | None, *, shadow: bool) -> dict[str, Any]:
+def check_there(recordings: Path) -> None:
+    """Look whether recordings are where the configuration will look for them.
+
+    Raises:
+        ConfigError: They are not.
+    """
+    from agent.core.errors import ConfigError
+
+    if not recordings.exists():
+        raise ConfigError(
+            "there is no such recording or folder",
+            where=recordings,
+            remedy="Paths are taken from the folder of --config.",
+        )
+
+
+def _machine(
+    name: str, microphone: str, bundle: Path | None, replay: Path | None, *, shadow: bool
+) -> dict[str, Any]:
     found: dict[str, Any] = {"name": name}
     if bundle is not None:
         found["bundle"] = str(bundle)
     if microphone:
         found["source"] = {"kind": "microphone", "device": microphone}
+    if replay is not None:
+        # No window reaches over the seam of end and beginning, which is a sound of its own.
+        found["source"] = {
+            "kind": "replay", "paths": [str(replay)], "loop": True, "gap_between_files": True,
+        }  # fmt: skip
     if shadow:
         found["commission"] = {}
     return found

@@ -17,6 +17,7 @@ from agent.commands.options import config_option
 from agent.core.text import plural
 
 if TYPE_CHECKING:
+    from agent.core.counters import Counters
     from agent.pipeline.listener import Listener
     from agent.service import Agent
 
@@ -134,12 +135,20 @@ def heartbeat(agent: Agent) -> None:
             continue
         extra = ", ".join(f"{count} {name}" for name, count in pipeline.faults().items())
         log.info(
-            "%s: %d windows judged, %d above the threshold, %d invalid, %d alarms%s",
+            "%s: %d windows judged, %d above the threshold%s, %d invalid, %d alarms%s",
             pipeline.name, counters.windows - counters.invalid.total(), counters.exceeded,
-            counters.invalid.total(), counters.raised, f"; {extra}" if extra else "",
+            _levelled(counters), counters.invalid.total(), counters.raised,
+            f"; {extra}" if extra else "",
         )  # fmt: skip
     if state := agent.publisher_states():
         log.warning("%s", state)
+
+
+def _levelled(counters: Counters) -> str:
+    """What else scored above the threshold, and raises no alarm."""
+    if not counters.levelled:
+        return ""
+    return f" ({counters.levelled} more by another level alone, which raises no alarm)"
 
 
 def _summarise(pipeline: Listener) -> None:
@@ -154,7 +163,8 @@ def _summarise(pipeline: Listener) -> None:
     click.echo(
         f"{pipeline.name}: {plural(counters.windows, 'window')} "
         f"over {_clock(counters.stream_seconds)}, "
-        f"{counters.exceeded} above the threshold, {counters.invalid.total()} invalid"
+        f"{counters.exceeded} above the threshold{_levelled(counters)}, "
+        f"{counters.invalid.total()} invalid"
         + "".join(f", {count} {name}" for name, count in sorted(counters.invalid.items()))
     )
     for name, count in sorted(pipeline.faults().items()):

@@ -46,6 +46,8 @@ class Counters:
     Attributes:
         windows: Windows that reached a decision, or were heard while there is no bundle.
         exceeded: Those that scored above the threshold.
+        levelled: Those that did so by another level alone, which is told by itself and raises no
+            alarm.
         idle: Those in which the machine stood idle.
         invalid: Those that could not be judged, by validity.
         unjudged: Those that could have been judged, had there been a bundle.
@@ -68,6 +70,7 @@ class Counters:
 
     windows: int = 0
     exceeded: int = 0
+    levelled: int = 0
     idle: int = 0
     invalid: Counter[str] = field(default_factory=Counter)
     unjudged: int = 0
@@ -95,6 +98,13 @@ class Counters:
         self.scale = decision.scale
         self._see(window)
         self.exceeded += decision.exceeded
+        value = decision.score.value
+        self.levelled += (
+            decision.score.level is not None
+            and value is not None
+            and value > decision.threshold
+            and not decision.exceeded
+        )
         self.idle += decision.state is MachineState.IDLE
         self.inference_seconds += decision.score.inference_seconds
 

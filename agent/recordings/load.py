@@ -16,6 +16,7 @@ from agent.core.errors import AudioError, ConfigError
 from agent.core.text import plural, shown
 from agent.recordings.dcase import is_dcase, read_dcase
 from agent.recordings.inspect import Inspector, inspect_recordings
+from agent.recordings.loose import is_loose, read_loose
 from agent.recordings.model import Machine, Rejected
 from agent.recordings.plain import is_plain, read_plain
 from agent.recordings.walk import subfolders
@@ -62,7 +63,8 @@ def load_machines(
 
     Args:
         root: A machine's folder in the plain or the DCASE layout, or a folder of such folders
-            (also as DCASE unpacks: `dev_data/raw/<machine>`).
+            (also as DCASE unpacks: `dev_data/raw/<machine>`); or recordings in no order at all,
+            which are all taken as healthy.
         names: Machines to load; none for all.
         on_bad: `skip` leaves unusable files out and lists them in `Machine.rejected`; `refuse`
             raises when there is one.
@@ -89,7 +91,7 @@ def load_machines(
             remedy=f"It holds {', '.join(folders)}.",
         )
     machines = [
-        _called(read_plain(folder), name) if is_plain(folder) else read_dcase(folder)
+        _called(_read(folder, progress), name)
         for name, folder in folders.items()
         if not names or name in names
     ]
@@ -114,6 +116,22 @@ def load_machines(
             remedy="Mend at least one of them.",
         )
     return machines
+
+
+def _read(folder: Path, progress: Progress | None) -> Machine:
+    """One machine's recordings, by names alone."""
+    if is_plain(folder):
+        return read_plain(folder)
+    if is_dcase(folder):
+        return read_dcase(folder)
+    machine = read_loose(folder)
+    if progress is not None:
+        count = plural(len(machine.recordings), "recording")
+        progress.console.print(
+            f"{folder.name} has no normal/: its {count} are all taken as healthy",
+            highlight=False, markup=False,
+        )  # fmt: skip
+    return machine
 
 
 def _called(machine: Machine, name: str) -> Machine:
@@ -174,6 +192,8 @@ def find_machines(root: Path) -> dict[str, Path]:
                         remedy="Rename one, or name the folder above the one you mean.",
                     )
                 found[folder.name] = folder
+        if not found and is_loose(root):
+            return {root.name: root}
     except OSError as fault:
         raise ConfigError(
             f"cannot be listed: {fault.strerror}", where=fault.filename or root

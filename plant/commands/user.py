@@ -38,6 +38,7 @@ def add(plant: Path, name: str, role: str, password_file: Path | None, no_passwo
     from agent.core.secret_file import read_secret
     from plant.watch.config import Role
 
+    users = _users(plant)  # before anything is asked
     if password_file is not None:
         password = read_secret(
             password_file, "the password file", remedy="Put the password on its first line."
@@ -46,7 +47,7 @@ def add(plant: Path, name: str, role: str, password_file: Path | None, no_passwo
         password = None
     else:
         password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
-    new = _users(plant).put(name, cast(Role, role), password)
+    new = users.put(name, cast(Role, role), password)
     click.echo(f"{name} is {'added' if new else 'changed'}: {role}")
 
 

@@ -27,6 +27,7 @@ _NAME = spelt(
     "at most 100 letters, digits, '.', '_' and '-', a letter or digit first",
 )
 _MOST_BYTES = 16 * 2**20
+_REMEDY = "`auscult plant build --help` shows the smallest one."
 
 
 def _listed(value: Any) -> Any:
@@ -181,12 +182,16 @@ def load_plant(path: Path) -> PlantFile:
         raise ConfigError(
             f"cannot be read: {fault.strerror}",
             where=path,
-            remedy="`auscult plant build --help` shows the smallest one.",
+            remedy=_REMEDY,
         ) from fault
     except (yaml.YAMLError, ValueError, RecursionError) as fault:
-        raise ConfigError(f"is not YAML: {explain_yaml(fault)}", where=path) from fault
-    if isinstance(data, dict):
-        data = of_learning(data)
+        raise ConfigError(
+            f"is not YAML: {explain_yaml(fault)}", where=path, remedy=_REMEDY
+        ) from fault
+    if not isinstance(data, dict):
+        problem = "is empty" if data is None else "should be names with values"
+        raise ConfigError(problem, where=path, remedy=_REMEDY)
+    data = of_learning(data)
     try:
         return PlantFile.model_validate(data, context={"base": path.absolute().parent})
     except ValidationError as fault:

@@ -46,9 +46,12 @@ def load_serve(path: Path) -> ServeFile:
             f"cannot be read: {fault.strerror}", where=path, remedy=_REMEDY
         ) from fault
     except (yaml.YAMLError, ValueError, RecursionError) as fault:
-        raise ConfigError(f"is not YAML: {explain_yaml(fault)}", where=path) from fault
+        raise ConfigError(
+            f"is not YAML: {explain_yaml(fault)}", where=path, remedy=_REMEDY
+        ) from fault
     if not isinstance(data, dict):
-        raise ConfigError("should be names with values", where=path, remedy=_REMEDY)
+        problem = "is empty" if data is None else "should be names with values"
+        raise ConfigError(problem, where=path, remedy=_REMEDY)
     base = path.absolute().parent
     try:
         found = ServeFile.model_validate(of_serving(data), context={"base": base})

@@ -93,3 +93,17 @@ def test_nothing_is_overwritten_or_written_wrong(tmp_path):
     assert "one --bundle for each" in run(
         "--bundle", "x", "--bundle", "y", "--yes", "--config", tmp_path / "c", code=2
     )
+
+
+def test_recordings_in_place_of_a_microphone(tmp_path):
+    (tmp_path / "today.wav").touch()
+    run("--config", tmp_path / "a.yaml", "--replay", "today.wav", "--yes")
+    config = load_config(tmp_path / "a.yaml")
+    source = config.machines[0].source
+    assert (source.kind, source.loop, source.gap_between_files) == ("replay", True, True)
+    assert [str(one) for one in source.paths] == [str(tmp_path / "today.wav")]
+    assert config.web.enabled
+    with pytest.raises(ConfigError, match="there is no such recording"):
+        run("--config", tmp_path / "b.yaml", "--replay", "gone.wav", "--yes")
+    assert not (tmp_path / "b.yaml").exists()
+    run("--config", tmp_path / "b.yaml", "--replay", "x", "--microphone", "y", "--yes", code=2)

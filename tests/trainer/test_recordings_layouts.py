@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from rich.console import Console
+from support.bundles import tone, write
 
 from agent.core.errors import ConfigError
+from agent.core.progress import progress_bar
 from agent.recordings.dcase import is_dcase, parse_name, read_attributes, read_dcase
-from agent.recordings.load import find_machines
+from agent.recordings.load import find_machines, load_machines
+from agent.recordings.loose import read_loose
 from agent.recordings.plain import is_plain, read_plain
 
 
@@ -264,3 +268,40 @@ def test_rows_that_name_no_recording_are_told(tmp_path):
     (told,) = read_dcase(tmp_path).rejected
     assert told.path.name == "attributes_00.csv"
     assert told.reason == "1 of its 1 rows name no recording here, for example other"
+
+
+def test_recordings_in_no_order_are_all_healthy_and_that_is_said(tmp_path, capsys):
+    folder = touch(
+        tmp_path / "fan", "a.wav", "second take.FLAC", "2024-11-01 08.15.wav", "notes.txt"
+    )
+    assert find_machines(folder) == {"fan": folder}
+    assert {r.role for r in read_loose(folder).recordings} == {"normal"}
+    assert len(read_loose(folder).recordings) == 3
+    for n in range(3):
+        write(tmp_path / "pump" / f"{n}.wav", tone(2, seed=n))
+    with progress_bar(Console(stderr=True)) as progress:
+        (machine,) = load_machines(tmp_path / "pump", progress=progress)
+    assert len(machine.of("normal")) == 3
+    assert (
+        "pump has no normal/: its 3 recordings are all taken as healthy" in capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["abnormal_00000001.wav", "Fan faulty.wav", "idle 3.wav", "bad-bearing.wav", "x_NG_2.wav"],
+)
+def test_a_name_that_says_otherwise_is_not_learnt_as_healthy(tmp_path, name):
+    folder = touch(tmp_path / "fan", "a.wav", name)
+    with pytest.raises(ConfigError, match=rf"{name}.*Move the healthy ones to normal/"):
+        read_loose(folder)
+
+
+def test_a_folder_with_an_order_of_its_own_is_not_taken_so(tmp_path):
+    folder = touch(tmp_path / "fan", "a.wav", "monday/b.wav")
+    with pytest.raises(ConfigError, match="as auscult knows them"):
+        find_machines(folder)
+    # Nor a part of a machine.
+    touch(tmp_path / "pump" / "normal", "a.wav")
+    with pytest.raises(ConfigError, match="is a part of the machine"):
+        find_machines(tmp_path / "pump" / "normal")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.commands.options import json_option
+from agent.commands.options import Written, json_option
 
 if TYPE_CHECKING:
     from trainer.zoo.catalogue import Published
@@ -75,7 +75,7 @@ def check(files: tuple[Path, ...], json_path: Path | None) -> None:
     "folder",
     required=True,
     envvar="AUSCULT_WEIGHTS",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=Written(file=False),
     help="Folder of checkpoints.",
 )
 @click.option("--url", default="", help="Take it from here instead of from its authors.")

@@ -127,6 +127,8 @@ def read_rows(path: Path) -> list[tuple[int, list[str]]]:
             rows = csv.reader(file)
             return [(rows.line_num, [cell.strip() for cell in row]) for row in rows if any(row)]
     except OSError as fault:
-        raise MetricsError(f"cannot be read: {fault.strerror}", where=path) from fault
+        raise MetricsError(
+            f"cannot be read: {fault.strerror}", where=path, remedy="Give a CSV file."
+        ) from fault
     except (UnicodeDecodeError, csv.Error) as fault:
         raise MetricsError(f"is not a CSV text file: {fault}", where=path) from fault
