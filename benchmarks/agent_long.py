@@ -1,6 +1,6 @@
 """The agent for long: memory and handles by regression, and each window's delay.
 
-    .venv/bin/python benchmarks/agent_long.py --bundle BUNDLE --sound FILE ...
+    .venv/bin/python benchmarks/agent_long.py --bundle BUNDLE ... --sound FILE ...
         [--machines 16] [--minutes 30] [--hop 1]          # paced in real time
     .venv/bin/python benchmarks/agent_long.py --bundle BUNDLE --sound FILE ...
         --hours 24 [--hop auto]                           # one machine's sound as fast as it goes
@@ -9,7 +9,7 @@ The agent is a process of its own, its scores go to a broker here. Memory (resid
 and open handles are read every few seconds; told is their slope over the second half, where all
 that is kept is full, by least squares with an interval of 95 % (bootstrap of blocks, as neighbours
 are alike); of sound as fast as it goes by its hours, told by processor time, since the pace is the
-computer's. `delay` is the time from a window's end to its score at the broker.
+computer's. Several bundles and sounds go to the machines in turns. `delay` is the time from a window's end to its score at the broker.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def show(found: dict, console: Console) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--bundle", type=Path, nargs="+", required=True, help="in turns")
     parser.add_argument("--sound", type=Path, nargs="+", required=True)
     parser.add_argument("--machines", type=int, default=16)
     parser.add_argument("--minutes", type=float, default=30.0)
@@ -136,7 +136,8 @@ def main() -> None:
     broker.start()
     try:
         with tempfile.TemporaryDirectory(prefix="auscult-bench-") as place:
-            setting = Setting(Path(place), chosen.bundle.absolute(), broker, chosen.sound)
+            bundle, *others = (one.absolute() for one in chosen.bundle)
+            setting = Setting(Path(place), bundle, broker, chosen.sound, others)
             machines = 1 if chosen.hours else chosen.machines
             found = watch(setting, machines, chosen.hop, chosen.minutes, chosen.hours)
     finally:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from agent.core.records import AudioBlock, Samples
+from agent.core.records import AudioBlock, Samples, lasting
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +61,13 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """A block, its samples as 16-bit numbers of its own scale: half the memory.
+    """A second of blocks, its samples as 16-bit numbers of its own scale: half the memory.
 
     The scale is a power of two, so that sound of 16 bits is kept bit by bit (as long as it was not
-    resampled), and of any other at most 90 dB below the block's own peak are lost.
+    resampled), and of any other at most 90 dB below the second's own peak are lost.
 
     Attributes:
-        block: All but its samples.
+        block: The first of them, all but its samples.
         numbers: int16; float32 where a sample is not finite.
         step: What 1 stands for.
     """
@@ -76,10 +77,15 @@ class _Kept:
     step: float
 
     @classmethod
-    def of(cls, block: AudioBlock) -> _Kept:
-        """Take a block; its samples may change afterwards."""
-        samples = np.array(block.samples, np.float32)
-        bare = replace(block, samples=_NOTHING)
+    def as_heard(cls, block: AudioBlock) -> _Kept:
+        """A block that was heard just now, as it is."""
+        return cls(replace(block, samples=_NOTHING), block.samples, 1.0)
+
+    @classmethod
+    def of(cls, blocks: Sequence[AudioBlock]) -> _Kept:
+        """Blocks without a gap between them."""
+        samples = np.concatenate([block.samples for block in blocks])
+        bare = replace(blocks[0], samples=_NOTHING)
         peak = float(max(samples.max(), -samples.min()))
         if not np.isfinite(peak):
             return cls(bare, samples, 1.0)
@@ -95,44 +101,66 @@ class _Kept:
 
 
 _NOTHING = np.zeros(0, np.float32)
+_TOGETHER_SECONDS = 1.0
+# Clocks of blocks that follow each other may be off by that much.
+_JITTER_SECONDS = 0.02
 
 
 class AudioRing:
     """Keeps the latest blocks. One thread adds, any may cut.
 
+    Blocks become 16-bit numbers a second at a time: one by one they would cost four times as much.
+
     Args:
-        seconds: How much is kept; a block more at most.
+        seconds: How much is kept; a second and a block more at most.
     """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._blocks: deque[_Kept] = deque()
+        self._fresh: list[AudioBlock] = []  # less than a second, heard last
         self.held = 0
         self._lock = threading.Lock()
 
     def hear(self, block: AudioBlock) -> None:
-        """Add a block; its samples are copied."""
+        """Add a block; its samples are kept where nobody changes them, else copied."""
         if len(block.samples) == 0:
             return
-        kept = _Kept.of(block)
+        block = replace(block, samples=lasting(block.samples))
         with self._lock:
+            before = self._fresh[-1] if self._fresh else None
+            if before is not None and not _follows(block, before):
+                self._settle()
             if self._blocks and self._blocks[-1].block.rate != block.rate:
                 # Another encoder's rate: the two cannot be joined.
                 self._blocks.clear()
                 self.held = 0
-            self._blocks.append(kept)
-            self.held += len(kept.numbers)
-            while self.held - len(self._blocks[0].numbers) >= self._seconds * block.rate:
+            self._fresh.append(block)
+            self.held += len(block.samples)
+            if sum(len(one.samples) for one in self._fresh) >= _TOGETHER_SECONDS * block.rate:
+                self._settle()
+            while (
+                self._blocks
+                and self.held - len(self._blocks[0].numbers) >= self._seconds * block.rate
+            ):
                 self.held -= len(self._blocks.popleft().numbers)
+
+    def _settle(self) -> None:
+        self._blocks.append(_Kept.of(self._fresh))
+        self._fresh = []
 
     def latest(self, seconds: float) -> Clip | None:
         """The latest sound, as far as it is held; None when there is none."""
-        with self._lock:
-            last = self._blocks[-1] if self._blocks else None
-        if last is None:
+        blocks = self._kept()
+        if not blocks:
             return None
+        last = blocks[-1]
         end = last.block.monotonic + len(last.numbers) / last.block.rate
         return self.cut(end - seconds, end)
+
+    def _kept(self) -> list[_Kept]:
+        with self._lock:
+            return [*self._blocks, *map(_Kept.as_heard, self._fresh)]
 
     def cut(self, begin: float, end: float) -> Clip | None:
         """The sound between two moments, as far as it is still held.
@@ -144,8 +172,7 @@ class AudioRing:
         Returns:
             The clip, or None when nothing of it is held.
         """
-        with self._lock:
-            blocks = list(self._blocks)
+        blocks = self._kept()
         pieces: list[Samples] = []
         gaps: list[Gap] = []
         first: AudioBlock | None = None
@@ -174,3 +201,10 @@ class AudioRing:
             first.wall + offset,
             tuple(gaps),
         )
+
+
+def _follows(block: AudioBlock, before: AudioBlock) -> bool:
+    """Whether a block's first sample comes just after the last one of the block before."""
+    end = before.monotonic + len(before.samples) / before.rate
+    same = (block.rate, block.origin) == (before.rate, before.origin) and not block.gap_before
+    return same and abs(block.monotonic - end) <= _JITTER_SECONDS

@@ -465,3 +465,33 @@ def test_pictures_of_odd_sound_do_not_fail():
     ):
         decode_png(spectrogram_png(sound, 16000))
     assert power_db(np.ones(5000, np.float32), 16000).shape[1] == WIDTH
+
+
+def test_short_blocks_are_kept_a_second_at_a_time_and_cut_anywhere():
+    rng = np.random.default_rng(0)
+    exact = np.rint(rng.uniform(-1, 1, 10 * RATE) * 9000).astype(np.float32) / 32768
+    ring, size = AudioRing(5.0), RATE // 4 + 1
+    for start in range(0, len(exact), size):
+        # A clock that is not quite even.
+        ring.hear(block(exact[start : start + size], start / RATE + rng.uniform(0, 1e-5)))
+        heard = min(start + size, len(exact))
+        for back in (1, size, RATE, 3 * RATE):
+            clip = ring.cut((heard - back) / RATE, heard / RATE)
+            np.testing.assert_array_equal(clip.samples, exact[max(0, heard - back) : heard])
+            assert not clip.gaps
+    assert 5 * RATE <= ring.held <= 6 * RATE + size
+    assert len(ring._kept()) <= 6 + 3
+    np.testing.assert_array_equal(ring.latest(2.0).samples, exact[-2 * RATE :])
+
+
+def test_sound_after_a_gap_or_at_another_time_is_not_joined():
+    ring = AudioRing(60.0)
+    step = RATE // 4
+    ring.hear(block(np.full(step, 0.25, np.float32), 0.0))
+    ring.hear(block(np.full(step, 0.5, np.float32), 7.0, gap=True))
+    ring.hear(block(np.full(step, 0.75, np.float32), 9.0))
+    assert ring.cut(0.0, 0.25).samples.max() == 0.25
+    assert ring.cut(7.0, 7.25).samples.min() == ring.cut(7.0, 7.25).samples.max() == 0.5
+    assert ring.cut(9.0, 9.25).samples.min() == 0.75
+    (gap,) = ring.cut(0.0, 8.0).gaps
+    assert (gap.at, gap.seconds) == (0.25, 6.75)
