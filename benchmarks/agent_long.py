@@ -9,7 +9,8 @@ The agent is a process of its own, its scores go to a broker here. Memory (resid
 and open handles are read every few seconds; told is their slope over the second half, where all
 that is kept is full, by least squares with an interval of 95 % (bootstrap of blocks, as neighbours
 are alike); of sound as fast as it goes by its hours, told by processor time, since the pace is the
-computer's. Several bundles and sounds go to the machines in turns. `delay` is the time from a window's end to its score at the broker.
+computer's. Several bundles and sounds go to the machines in turns. `delay` is the time from a
+window's end to its score at the broker.
 """
 
 from __future__ import annotations
