@@ -81,6 +81,8 @@ class ShortMn04(Mn04):
         self.load_published(weights / CHECKPOINT)
         self.shape = shape
         self.features = self.features[: shape.block + 1]
+        # Eight bands of each channel that the last block gives.
+        self.dim = 8 * self.features[-1].block[-1][0].out_channels
 
     def _run(self, frames: Tensor, waveform: Tensor) -> tuple[Tensor, Tensor]:
         assert self.loudness is not None
