@@ -35,8 +35,6 @@ LOCKED := pyproject.toml constraints.txt $(wildcard packaging/requirements-*.txt
 # build, a mirror's) is taken from there as it is, and that is said.
 HASHED := --require-hashes --no-build-isolation
 OWN_TORCH := $(PIP_FIND_LINKS)$(PIP_EXTRA_INDEX_URL)
-# hnswlib is compiled here; without this its code would run only on processors like this one.
-export HNSWLIB_NO_NATIVE := 1
 
 # What a PyTorch of your own source has to be.
 TORCH := $(shell sed -n 's/^\(torch==[^ ;]*\).*/\1/p' constraints.txt)
@@ -44,9 +42,9 @@ TORCH := $(shell sed -n 's/^\(torch==[^ ;]*\).*/\1/p' constraints.txt)
 # second broker, and boot a systemd.
 SYSTEM_PACKAGES := mosquitto mosquitto-clients libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins systemd-container ffmpeg openssl prometheus
 # For the slow tests that install auscult on a bare Debian, as a package and as a container.
-INSTALL_PACKAGES := debootstrap slirp4netns debhelper dpkg-dev python3-venv python3-dev lintian buildah
+INSTALL_PACKAGES := debootstrap slirp4netns debhelper dpkg-dev python3-venv lintian buildah
 
-.PHONY: help venv wheel demo demo-plant docs site test test-all test-faults test-attack test-fuzz test-soak home-assistant bench check-device lint format lock deb check-python check-compiler clean
+.PHONY: help venv wheel demo demo-plant docs site test test-all test-faults test-attack test-fuzz test-soak home-assistant bench check-device lint format lock deb check-python clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -55,11 +53,6 @@ check-python:
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not installed. Install Python 3.10 or newer, or name one: make PYTHON=python3.11" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "$$($(PYTHON) --version) is too old: auscult needs 3.10 or newer. Name a newer one: make PYTHON=python3.11" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) lacks the venv module. On Debian or Ubuntu: sudo apt-get install python3-venv" >&2; exit 1; }
-
-# hnswlib comes as source only: a C++ compiler and Python's headers are needed to install it.
-check-compiler: check-python
-	@command -v $${CXX:-g++} >/dev/null || command -v c++ >/dev/null || { echo "No C++ compiler, which hnswlib needs. On Debian or Ubuntu: sudo apt-get install g++ python3-dev" >&2; exit 1; }
-	@test -f "$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" || { echo "Python.h is missing, which hnswlib needs. On Debian or Ubuntu: sudo apt-get install python3-dev" >&2; exit 1; }
 
 $(MADE): | check-python
 	@test -x $(BIN)/python || { echo "Making $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); }
@@ -74,12 +67,12 @@ define install
 	@$(PIP) --no-deps --no-build-isolation -e .
 endef
 
-$(TRAIN): $(LOCKED) $(MADE) | check-compiler
+$(TRAIN): $(LOCKED) $(MADE) | check-python
 	@echo "Installing auscult with its training packages into $(VENV) (packaging/requirements-*.txt; the largest is PyTorch)"
 	$(call install,agent train)
 	@touch $@
 
-$(DEV): $(LOCKED) $(MADE) | check-compiler
+$(DEV): $(LOCKED) $(MADE) | check-python
 	@echo "Installing auscult with its development packages into $(VENV) (packaging/requirements-*.txt)"
 	$(call install,agent train plant dev)
 	@touch $@ $(TRAIN)
@@ -161,9 +154,8 @@ test-soak: $(DEV) $(SYSTEM) ## 7 days of windows as fast as possible: nothing ma
 bench: $(DEV) ## Measure what everything costs, in a quick form: a table, and JSON named by the commit (10 minutes)
 	@$(BIN)/python benchmarks $(BENCH)
 
-# hnswlib is left out: it comes as source only, and is compiled on the device.
 check-device: $(TRAIN) ## Do the agent's packages exist for a Jetson (Python 3.10, aarch64)?
-	@into=$$(mktemp -d) && $(BIN)/python -c 'import tomllib, re; print("\n".join(d for d in tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"] if not d.startswith("hnswlib")))' > "$$into/needs.txt" \
+	@into=$$(mktemp -d) && $(BIN)/python -c 'import tomllib, re; print("\n".join(d for d in tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"]))' > "$$into/needs.txt" \
 	  && $(BIN)/python -m pip --disable-pip-version-check download -qq --only-binary=:all: --python-version 3.10 --implementation cp \
 	    $(foreach glibc,17 27 28 34 35,--platform manylinux_2_$(glibc)_aarch64) --platform manylinux2014_aarch64 \
 	    -c constraints.txt -r "$$into/needs.txt" -d "$$into/wheels" \

@@ -5,7 +5,7 @@
 The raw vectors lie in a file that is mapped into memory, as the agent has them of a large bank.
 What is searched are codes of them (`flat` compares every row, `hnsw` walks a graph; both faiss's,
 one thread), which propose 128 rows; those are compared exactly from the file. `ours` is what a
-bundle holds: hnswlib's graph with float32 vectors, plan as export would choose it. Recall is
+bundle holds: cells of float32 rows, as many looked at as export would choose. Recall is
 counted by distance, after re-ranking: of two equal rows either is right. The first way, NumPy's
 product over all rows in memory, is the peer.
 
@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import faiss
-import hnswlib
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -33,8 +32,9 @@ from rich.table import Table
 from agent.bundle.manifest import Row
 from agent.config.scorer_knn import KnnConfig
 from agent.score.bank import MemoryBank
-from agent.score.index import CANDIDATES, plan_index
+from agent.score.index import CANDIDATES, choose_index, open_index, write_index
 from agent.score.knn import KnnScorer
+from agent.score.mapped import map_array
 
 _QUERIES = 200
 _CONDITIONS = 300
@@ -66,7 +66,7 @@ class Measured:
 
 
 def write_bank(path: Path, rows: int, dim: int, seed: int = 0) -> np.ndarray:
-    """A bank as `benchmarks/banks.py` has it, written block by block; gives queries like it."""
+    """A bank on patches of a few directions, written block by block; gives queries like it."""
     random = np.random.default_rng(seed)
     centres = random.normal(size=(_CONDITIONS, dim)).astype(np.float32)
     patches = random.normal(size=(_CONDITIONS, _DIRECTIONS, dim)).astype(np.float32)
@@ -155,24 +155,21 @@ class Bench:
         return self._ours() if way == "ours" else self._faiss(way)
 
     def _ours(self) -> tuple[float, float, float, Callable[[np.ndarray], int]]:
-        place, start = self.folder / "bank.hnsw", time.perf_counter()
-        plan, index = plan_index(self.bank, "cosine", 0.99)
-        built = time.perf_counter() - start
-        index.save_index(str(place))
-        size = index.index_file_size()
-        index, start = None, time.perf_counter()
-        index = hnswlib.Index(space="cosine", dim=self.dim)
-        index.load_index(str(place), max_elements=self.rows)
-        index.set_ef(plan.ef)
+        place, start = self.folder / "bank.index.npy", time.perf_counter()
+        groups = [str(i // 10) for i in range(self.rows)]
+        index = choose_index(self.bank, "cosine", 0.99, groups)
+        write_index(place, self.bank, "cosine", index)
+        built, start = time.perf_counter() - start, time.perf_counter()
         row = Row(source="r", start=0.0, group="r")
-        bank = np.load(self.folder / "bank.npy", mmap_mode="r")
+        bank = map_array(self.folder / "bank.npy")
         constants = np.tile(np.float32([1, 0]), (self.rows, 1))
         scorer = KnnScorer(
             MemoryBank(bank, constants, (row,) * self.rows), KnnConfig(normalization="none")
         )
-        scorer._index = index  # noqa: SLF001 - as read from a bundle, whatever the bank's size
-        scorer.start()
+        # As read from a bundle, whatever the bank's size.
+        scorer._search, scorer.index = open_index(place, bank, "cosine", index)  # noqa: SLF001
         load = time.perf_counter() - start
+        size = place.stat().st_size + index.cells.centres.nbytes + index.cells.rows.nbytes
         return built, load, size, lambda query: int(scorer.score(query[None])[1][0])
 
     def _faiss(self, way: str) -> tuple[float, float, float, Callable[[np.ndarray], int]]:

@@ -7,7 +7,7 @@ pass they are as recorded; in each other one a window of another recording is ad
 below it, and the whole made up to 6 dB louder or quieter. mn04's block 12 by bands and its last
 convolution (384 values each, each brought to unit length, as the views of a preset are) are the
 768 values. A tenth of the recordings is kept apart: their windows are the queries, so that no query
-is a row, or a window that overlaps one.
+is a row, or a window that overlaps one. groups.npy tells the recording of each row.
 """
 
 from __future__ import annotations
@@ -105,6 +105,9 @@ def main() -> None:
             for number in range(chosen.passes)
         ]
         np.save(chosen.out / f"{name}.npy", np.concatenate(passes))
+        if name == "bank":
+            numbers = [i for i, sound in enumerate(some) for _ in windows([sound], False, random)]
+            np.save(chosen.out / "groups.npy", np.tile(numbers, chosen.passes))
         Console().print(f"{name}: {len(some)} recordings, {sum(map(len, passes))} windows")
 
 

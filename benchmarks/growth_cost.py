@@ -34,7 +34,8 @@ from agent.bundle.manifest import Row
 from agent.config.scorer_knn import KnnConfig
 from agent.learn.embed import embed
 from agent.score.bank import MemoryBank
-from agent.score.index import IndexPlan, build_index
+from agent.score.cells import CellSearch
+from agent.score.index import choose_index
 from agent.score.knn import KnnScorer
 from agent.score.normalize import fit_constants
 from trainer.encoders.mn04 import Mn04
@@ -104,9 +105,13 @@ def by_rows(counts: Sequence[int], *, indexed: bool) -> list[float]:
         scorer, query = scorer_of(rows)
         scorer.start()
         if indexed:
-            index = build_index(scorer.bank.vectors, "cosine", IndexPlan(16, 40, 128))
-            index.set_ef(128)
-            scorer._index = index  # noqa: SLF001 - as read from a bundle, whatever the bank's size
+            # As read from a bundle, whatever the bank's size.
+            vectors = scorer.bank.vectors
+            groups = [str(i // 10) for i in range(rows)]
+            index = scorer.index = choose_index(vectors, "cosine", 0.99, groups)
+            cells = index.cells
+            apart = index.numbers(vectors, "cosine")[cells.rows] - cells.centres[cells.cell]
+            scorer._search = CellSearch(cells, apart)  # noqa: SLF001
         many = max(20, 200_000 // rows)
         found.append(milliseconds(partial(ask, scorer, query, many), 5) / many)
     return found

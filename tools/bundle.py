@@ -8,7 +8,6 @@ from typing import get_args
 from agent.bundle.manifest import SCHEMA_VERSION, Manifest, Row
 from agent.config.scorer import ScorerConfig
 from agent.learn.parity import FLOAT_LIMIT
-from agent.score.index import SEED
 from tools.configuration import models_of, reference
 from tools.pages import write_or_check
 from trainer.graph.onnx_graph import OPSET
@@ -34,15 +33,18 @@ _FILES = {
     "row's distance; of each row of `scorer.vectors.npy` `(m, dim)` where prototypes or made-up "
     "rows are compared with, which stand for the rows in `scorer.origin.npy` `(m, bands)`.",
     "rows.json": "Where each row came from: a list of records, schema below.",
-    "bank.hnsw": "hnswlib index over the bank, for large banks (space `cosine` or `l2`, "
-    f"seed {SEED}; M, ef_construction, ef, the recall measured with "
-    "them, whether that was enough, and how many candidates are compared are in "
-    "`scorer.index.npy`). It may be absent: `bank.npy` is the source of truth. With "
-    "`scorer.index_basis.npy` (dim, columns) beside it, which large banks of 256 columns and more "
-    "have, it holds reduced rows (space `l2`): with c its first column and D the others, x "
-    "prepared, (x - c) D and then the length of what that leaves of x - c. `indexes` of the "
-    "manifest tells which.",
-    "bank.<part>.hnsw": "The same for a k-NN part of a fusion, over its columns.",
+    "bank.index.npy": "Index of a large bank, float32 `(rows, columns)`: its rows cell by cell, "
+    "each less the centre of its cell. The cells are `scorer.index_centres.npy` "
+    "`(cells, columns)`, where each begins in `scorer.index_starts.npy` `(cells + "
+    "1,)` and the bank's row of each place in `scorer.index_rows.npy`; cells "
+    "looked at, candidates compared, the recall measured with them and whether "
+    "that was enough in `scorer.index_plan.npy`. With `scorer.index_basis.npy` "
+    "(dim, columns) beside it, which large banks of 256 columns and more have, it "
+    "holds reduced rows: with c its first column and D the others, x prepared, (x "
+    "- c) D and then the length of what that leaves of x - c. Small banks have "
+    "none. Bundles of before have a `bank.hnsw`, which is not read: the index is "
+    "made anew.",
+    "bank.<part>.index.npy": "The same for a k-NN part of a fusion, over its columns.",
     "scorer.<name>.npy": "What any other scorer learnt, see Scoring; `scorer.<part>.<name>.npy` "
     "of a fusion's parts, numbered from 0. Arrays of finite numbers; a wrong shape is refused.",
     "gate.npy, gate.json": "Embeddings of idle and noise recordings, float32 `(n, dim)`, and "

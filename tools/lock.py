@@ -25,8 +25,8 @@ EXTRAS = {
     "fuzz": ("fuzz",),
     "release": ("release",),
 }
-# What builds auscult itself, and hnswlib, which comes as source.
-BUILD = ("hatchling", "editables", "setuptools", "wheel", "pybind11", "numpy")
+# What builds auscult itself, and packages that come as source.
+BUILD = ("hatchling", "editables", "setuptools", "wheel")
 _TORCH = re.compile(r"(torch|triton|nvidia-.*|cuda-.*)==")
 _CONSTRAINTS = (
     "# Exact versions of everything auscult installs, for Python 3.10 to 3.13. Written by `make "

@@ -22,7 +22,7 @@ from agent.bank.probation import KnownAlarm, Verdict, try_alarms
 from agent.bank.rise import MAX_RISE, check_rise
 from agent.bank.sound import ANSWERED
 from agent.bundle.facts import BankVersion, IndexInfo, SightInfo
-from agent.bundle.files import is_index_file, is_state_file
+from agent.bundle.files import is_state_file
 from agent.bundle.manifest import (
     BANK,
     GATE,
@@ -52,7 +52,8 @@ from agent.score.bank import MemoryBank
 from agent.score.build import build_scorer, write_scorer
 from agent.score.fitter import WorkstationError
 from agent.score.gate import IdleGate, fit_gate
-from agent.score.knn import EXACT_UP_TO, KnnScorer
+from agent.score.index_state import index_notes
+from agent.score.knn import KnnScorer
 from agent.score.scorer import HealthySet, Scorer
 from agent.score.space import space_of
 
@@ -176,7 +177,9 @@ def make_version(
         # What the agent does first: nothing becomes a version that it would refuse.
         digest = _as_written(folder, draft, scorer)
     untold = _NO_FAULTS if bundle.faults is None and parent.sight != sight else ""
-    notes = tuple(text for text in (note, gate_note, untold, *fitted.notes) if text)
+    notes = tuple(
+        text for text in (note, gate_note, untold, *fitted.notes, *index_notes(indexes)) if text
+    )
     return Report(
         number, len(draft.rows), draft.added, draft.removed, parent.threshold, fitted.threshold,
         rise, novel or 0.0, tuple(verdicts), notes, digest,
@@ -321,14 +324,12 @@ def _write(
     if draft.gate_rows:
         np.save(folder / GATE, draft.gate_vectors, allow_pickle=False)
         write_json(folder / GATE_ROWS, [row.model_dump(mode="json") for row in draft.gate_rows])
-    indexed = any(is_index_file(name) for name in listed)
     return write_scorer(
         folder,
         fitted.config,
         HealthySet(draft.vectors, draft.rows),
         fitted.state,
-        index_from=0 if indexed else EXACT_UP_TO,
-        parent=parent if indexed else None,
+        parent=parent,
     )
 
 

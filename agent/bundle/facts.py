@@ -273,9 +273,21 @@ class IndexInfo(Strict):
             "of fewer its reduced form (`scorer.index_basis.npy`)",
         ),
     ]
-    m: Annotated[int, Field(gt=0, description="Links of a row on each level above the ground")]
-    ef_construction: Annotated[int, Field(gt=0, description="Candidates weighed for a new row")]
-    ef: Annotated[int, Field(gt=0, description="Candidates weighed in a search")]
+    cells: Annotated[
+        int, Field(ge=0, description="Cells its rows lie in; 0 of bundles of before")
+    ] = 0
+    searched: Annotated[
+        int, Field(ge=0, description="Cells that a search looks at; 0 of bundles of before")
+    ] = 0
+    m: Annotated[
+        int | None, Field(gt=0, description="Of bundles of before: links of a row (HNSW)")
+    ] = None
+    ef_construction: Annotated[
+        int | None, Field(gt=0, description="Of bundles of before: candidates for a new row")
+    ] = None
+    ef: Annotated[
+        int | None, Field(gt=0, description="Of bundles of before: candidates in a search")
+    ] = None
     compared: Annotated[
         int, Field(gt=0, description="Candidates compared exactly at most, the most promising")
     ] = 128

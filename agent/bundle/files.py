@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from agent.bundle.manifest import INDEX, ROW_CONSTANTS
+from agent.bundle.manifest import INDEX, INDEX_BEFORE, ROW_CONSTANTS
 
 # Arrays of the state: the row constants, and, where other vectors than the healthy rows are
 # compared with, those and the healthy row that each stands for; how the index was made.
@@ -14,7 +14,8 @@ CONSTANTS = "rows"
 _STATE = re.compile(r"scorer\.([a-z0-9_.]+)\.npy")
 
 
-_PART_INDEX = re.compile(r"bank\.(\d+)\.hnsw")
+# `.hnsw`: of bundles of before.
+_PART_INDEX = re.compile(r"bank\.(\d+)\.(?:index\.npy|hnsw)")
 
 
 def state_file(name: str) -> str:
@@ -23,8 +24,8 @@ def state_file(name: str) -> str:
 
 
 def is_index_file(name: str) -> bool:
-    """Whether a file of a bundle is an HNSW index."""
-    return name == INDEX or _PART_INDEX.fullmatch(name) is not None
+    """Whether a file of a bundle is the index of a large bank."""
+    return name in {INDEX, INDEX_BEFORE} or _PART_INDEX.fullmatch(name) is not None
 
 
 def is_state_file(name: str) -> bool:

@@ -10,11 +10,10 @@ SHA-256; nothing in it is ever unpickled.
     encoder.onnx.data   its weights, when they are above 2 GB
     bank.npy            memory bank, float32 (rows, dim), embeddings of healthy windows
     rows.npy            k-NN: row constants, float32 (rows, 2): weight and offset of each distance
-    bank.hnsw           k-NN: HNSW index over the bank; rebuilt from bank.npy when absent
-    scorer.index_basis.npy  of a large bank of long embeddings: centre and directions of the reduced
-                        rows that its index holds, float32 (dim, columns)
-    scorer.<name>.npy   what any other scorer learnt; scorer.<part>.<name>.npy, bank.<part>.hnsw
-                        those of a fusion's parts
+    bank.index.npy      k-NN: index of a large bank (agent/score/index.py), float32 (rows, columns)
+    scorer.index_*.npy  its cells, how it is asked, and centre and directions of reduced rows
+    scorer.<name>.npy   what any other scorer learnt; scorer.<part>.<name>.npy,
+                        bank.<part>.index.npy those of a fusion's parts
     rows.json           one record per row: source file, start, domain, attributes
     healthy_scores.npy  leave-one-recording-out scores of the healthy windows, float32 (rows,)
     gate.npy            embeddings of idle and noise recordings, float32 (n, dim), if there are any
@@ -68,7 +67,9 @@ FRAMES = "frames.onnx"
 BODY = "body.onnx"
 BANK = "bank.npy"
 ROW_CONSTANTS = "rows.npy"
-INDEX = "bank.hnsw"
+INDEX = "bank.index.npy"
+# Of a bundle of before: another library's, never read; the index is made anew from the bank.
+INDEX_BEFORE = "bank.hnsw"
 ROWS = "rows.json"
 HEALTHY_SCORES = "healthy_scores.npy"
 GATE = "gate.npy"

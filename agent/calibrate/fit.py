@@ -22,7 +22,6 @@ from agent.config.scorer_density import CoveringConfig
 from agent.config.threshold import ThresholdRule
 from agent.score.build import fit_scored
 from agent.score.fitter import Fitter
-from agent.score.neighbours import plan_notes
 from agent.score.scorer import HealthySet, State, Vector
 from agent.score.sessions import session_note, sessions_of
 
@@ -92,7 +91,7 @@ def fit_scorer(
     if uncounted is not None:
         scores = np.where(uncounted, np.float32(np.nan), scores)
     threshold = threshold_of(healthy, used, rule, scores, window_seconds)
-    told = (note, threshold.caveat, session_note(healthy.rows), *plan_notes(state))
+    told = (note, threshold.caveat, session_note(healthy.rows))
     return FittedScorer(used, state, scores, threshold, tuple(text for text in told if text))
 
 

@@ -40,6 +40,7 @@ from agent.learn.rehearsal import Rehearsal, summed_up
 from agent.recordings.held import forget_mapped
 from agent.recordings.model import HEALTHY, Machine
 from agent.recordings.windows import Cutting, WindowSet, source_name
+from agent.score.index_state import index_notes
 
 # Healthy windows whose levels are measured for explanations: more would not change their mean.
 _SPECTRUM_WINDOWS = 400
@@ -168,6 +169,7 @@ def assemble(
     update = {
         **parity,
         "indexes": indexes,
+        "notes": (*draft.notes, *index_notes(indexes)),
         "machine": machine_name or origin.machine,
         "counter": int(time.time()) if counter is None else counter,
     }

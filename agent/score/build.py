@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from agent.bundle.facts import IndexInfo
 from agent.bundle.files import _PART_INDEX, _STATE, CONSTANTS, state_file
-from agent.bundle.manifest import INDEX, ROW_CONSTANTS
+from agent.bundle.manifest import INDEX, INDEX_BEFORE, ROW_CONSTANTS
 from agent.config.scorer import FusionConfig, ScorerConfig
 from agent.core.errors import BundleError
 from agent.core.records import Matrix
@@ -24,11 +24,14 @@ from agent.score.fusion import (
     joined_left_out,
     parts_left_out,
 )
-from agent.score.index import write_index
-from agent.score.knn import KnnScorer
+from agent.score.index import Index, choose_index, write_index
+from agent.score.index_state import index_info, index_state, read_index, without_index
+from agent.score.knn import EXACT_UP_TO, KnnScorer
 from agent.score.methods import build_method, fit_method, left_out
-from agent.score.neighbours import BASIS, PLAN, PrototypeScorer, read_plan
-from agent.score.scorer import HealthySet, Scorer, State, Vector
+from agent.score.neighbours import PrototypeScorer
+from agent.score.prototypes import is_plain
+from agent.score.scorer import HealthySet, Scorer, State, StateError, Vector
+from agent.score.sessions import left_out_with
 
 
 def fit_state(healthy: HealthySet, config: ScorerConfig, fitter: Fitter | None = None) -> State:
@@ -87,7 +90,8 @@ def build_scorer(
         config: The scorer.
         healthy: The healthy windows of the bundle.
         state: From `fit_state`, or `read_state`.
-        indexes: HNSW indexes, by the part whose bank they are of; '' for a scorer without parts.
+        indexes: Indexes of large banks, by the part whose bank they are of; '' for a scorer
+            without parts.
 
     Raises:
         StateError: An array is not what the scorer needs.
@@ -133,85 +137,57 @@ def write_scorer(
     healthy: HealthySet,
     state: State,
     *,
-    index_from: int = 0,
     parent: Path | None = None,
 ) -> dict[str, IndexInfo]:
-    """Write a scorer's arrays and the indexes of its banks.
+    """Write a scorer's arrays, and the indexes of its large banks, which are chosen here.
 
     Args:
         folder: The bundle to be.
         config: The scorer.
         healthy: Its healthy windows.
         state: What it learnt.
-        index_from: Banks of more rows than this are indexed.
         parent: Bundle whose indexes are added to, where their rows are the first of this one's.
 
     Returns:
         What the manifest tells of the indexes of large banks, by file.
 
     Raises:
-        BundleError: The disk is full.
+        OSError: The disk is full.
     """
-    made: dict[str, npt.NDArray[Any]] = dict(state)
+    made: dict[str, npt.NDArray[Any]] = dict(without_index(state))
     told: dict[str, IndexInfo] = {}
-    for part, knn in knn_parts(build_scorer(config, healthy, state)).items():
-        if len(knn.bank) > index_from:
-            before = None if parent is None else parent / index_file(part)
-            if part and isinstance(config, FusionConfig):
-                # What standardises the rows is learnt anew: the old index holds other points.
-                before = before if config.parts[int(part)].standardize == "none" else None
-            if before is not None and not before.is_file():
-                before = None
-            info = _write_one(folder / index_file(part), part, knn, made, before)
-            if info is not None:
-                told[index_file(part)] = info
+    for part, knn in knn_parts(build_scorer(config, healthy, made)).items():
+        vectors, metric = knn.bank.vectors, knn.config.metric
+        if len(vectors) <= EXACT_UP_TO:
+            continue
+        before = None
+        if parent is not None and is_plain(knn.config):
+            before = _index_of(parent, part, vectors.shape[1])
+        index = choose_index(
+            vectors, metric, knn.config.recall, left_out_with(knn.bank.rows), grown_from=before
+        )
+        write_index(folder / index_file(part), vectors, metric, index)
+        start = f"{part}." if part else ""
+        made |= {start + name: array for name, array in index_state(index).items()}
+        told[index_file(part)] = index_info(index, vectors.shape[1])
     for name, array in made.items():
         np.save(folder / state_file(name), array, allow_pickle=False)
     return told
 
 
-def _write_one(
-    path: Path,
-    part: str,
-    knn: KnnScorer,
-    state: dict[str, npt.NDArray[Any]],
-    before: Path | None,
-) -> IndexInfo | None:
-    """Write the index of one bank, and put into `state` how it was made in the end."""
-    vectors, metric = knn.bank.vectors, knn.config.metric
-    start = f"{part}." if part else ""
-    if start + PLAN not in state:  # small: every row is compared
-        write_index(path, vectors, metric, knn.plan, grown_from=before)
+def _index_of(folder: Path, part: str, dim: int) -> tuple[Path, Index] | None:
+    """A bundle's index of one bank, and its file; None where it has none of this kind."""
+    path = folder / index_file(part)
+    if not path.is_file():
         return None
-    plan, reduction = knn.plan, knn.reduction
-    if before is not None:
-        # Its rows are reduced as they were: by other directions none of it could be kept.
-        names = [file.name for file in before.parent.iterdir()]
-        old = read_state(before.parent, [n for n in names if n.startswith(f"scorer.{start}index")])
-        mine = {name.removeprefix(start): array for name, array in old.items()}
-        was, reduction = read_plan(mine, vectors.shape[1])
-        plan = plan if was is None else was
-    recall = knn.config.recall
-    plan = write_index(
-        path, vectors, metric, plan, reduction=reduction, recall=recall, grown_from=before
-    )
-    if before is not None and not plan.usable:
-        reduction = knn.reduction
-        plan = write_index(path, vectors, metric, knn.plan, reduction=reduction, recall=recall)
-    state[start + PLAN] = plan.array()
-    state.pop(start + BASIS, None)
-    if reduction is not None:
-        state[start + BASIS] = reduction.array()
-    return IndexInfo(
-        rows=len(vectors),
-        columns=vectors.shape[1] if reduction is None else reduction.columns,
-        m=plan.links,
-        ef_construction=plan.weighed,
-        ef=plan.ef,
-        compared=plan.compared,
-        recall=plan.recall,
-        used=plan.usable,
-    )
+    start = f"{part}." if part else ""
+    names = [file.name for file in folder.glob(f"scorer.{start}index_*.npy")]
+    state = read_state(folder, names)
+    try:
+        index = read_index({name.removeprefix(start): one for name, one in state.items()}, dim)
+    except StateError:
+        return None
+    return None if index is None else (path, index)
 
 
 def knn_parts(scorer: Scorer) -> dict[str, KnnScorer]:
@@ -231,7 +207,7 @@ def knn_parts(scorer: Scorer) -> dict[str, KnnScorer]:
 
 def index_file(part: str) -> str:
     """The bundle's file of an index."""
-    return f"bank.{part}.hnsw" if part else INDEX
+    return f"bank.{part}.index.npy" if part else INDEX
 
 
 def read_state(folder: Path, listed: Collection[str]) -> State:
@@ -262,8 +238,10 @@ def read_state(folder: Path, listed: Collection[str]) -> State:
 
 def read_indexes(folder: Path, listed: Collection[str]) -> dict[str, Path]:
     """The indexes that a bundle has, by part."""
-    found = {"": folder / INDEX} if INDEX in listed else {}
-    for name in listed:
+    found = {}
+    for name in sorted(listed):
+        if name in {INDEX_BEFORE, INDEX}:
+            found[""] = folder / name
         if match := _PART_INDEX.fullmatch(name):
             found[match[1]] = folder / name
     return found

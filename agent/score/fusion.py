@@ -145,7 +145,7 @@ def build_fusion(
         config: The fusion.
         healthy: The healthy windows of the bundle.
         state: From `fit_fusion`.
-        indexes: HNSW indexes of its parts, by their number.
+        indexes: Indexes of its parts' large banks, by their number.
 
     Raises:
         StateError: An array is not what a part needs.

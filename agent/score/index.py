@@ -1,312 +1,327 @@
-"""The HNSW index of a large memory bank (Malkov and Yashunin 2018), made the same way every time.
+"""The index of a large memory bank: cells of reduced rows, made the same way every time.
 
 The raw vectors are the source of truth: the index only proposes candidates, which are compared
-exactly, and it can be made anew from them at any time. How it is made is chosen at export, by the
-share of nearest rows that it proposes. Of long embeddings it holds a reduced form
-(agent/score/reduction.py).
+exactly, and it can be made anew from them at any time. How much of it a search looks at is chosen
+at export, by rows whose own recordings are left out (agent/score/recall.py). Of long embeddings it
+holds a reduced form (agent/score/reduction.py).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from agent.config.scorer_knn import Metric
 from agent.core.errors import BundleError
 from agent.core.records import Matrix
 from agent.score.bank import prepare
-from agent.score.index_check import check_index
-from agent.score.recall import Question, ask_between
+from agent.score.cells import (
+    Cells,
+    CellSearch,
+    add_rows,
+    cell_places,
+    fit_cells,
+    usual_count,
+)
+from agent.score.recall import Question, ask_left_out
 from agent.score.reduction import COLUMNS, REDUCED_FROM_DIM, Reduction, fit_reduction
 
 # Candidates the index proposes for exact comparison: the nearest row after normalising need not be
 # the nearest before.
 CANDIDATES = 128
-SEED = 0
-# How a larger bank is indexed is chosen on so many of its rows, and then measured on all.
-_CHOSEN_ON = 100_000
 # Of the candidates so many are compared at most, the fewest that do.
 _COMPARED = (32, 64, CANDIDATES)
-# A search weighs so many candidates at most to reach the recall with an index that there is.
-_MOST_EF = 512
-_BLOCK = 20_000
+# Cells that are looked at, and numbers for a row, where nothing was measured.
+_SEARCHED, _UNMEASURED = 64, 128
+# Cells are made anew once a bank of so many rows is usually cut into so many times as many.
+_OUTGROWN = 2.0
+_BLOCK = 8192
+# A reduction is found from so many rows.
+_SAMPLE = 20_000
+# Rows of an index that are held to the bank when it is opened.
+_HELD = 256
+_TOLERANCE = 1e-4
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class IndexPlan:
-    """How an index is made and asked.
+    """How an index is asked.
 
     Attributes:
-        links: Links a row has on each level above the ground (M).
-        weighed: Candidates weighed when a row is added (ef_construction).
-        ef: Candidates weighed in a search, at least `CANDIDATES`.
+        searched: Cells that are looked at, the nearest.
+        compared: Candidates compared exactly at most, the most promising.
         recall: Share of nearest rows that were among those compared when it was chosen; NaN when
             never measured.
         usable: Whether that was enough; if not every row is compared.
-        compared: Candidates compared exactly at most, the most promising; of reduced rows alone.
     """
 
-    links: int = 16
-    weighed: int = 200
-    ef: int = 2 * CANDIDATES
+    searched: int = _SEARCHED
+    compared: int = CANDIDATES
     recall: float = float("nan")
     usable: bool = True
-    compared: int = CANDIDATES
 
     def array(self) -> Matrix:
-        """The settings as a bundle keeps them, `(6,)`."""
-        numbers = (self.links, self.weighed, self.ef, self.recall, self.usable, self.compared)
-        return np.array(numbers, dtype=np.float32)
+        """The settings as a bundle keeps them, `(4,)`."""
+        return np.array([self.searched, self.compared, self.recall, self.usable], np.float32)
 
     @classmethod
-    def of(cls, array: Matrix) -> IndexPlan:
-        """The plan that `array` wrote; of bundles of before all candidates are compared.
+    def of(cls, array: npt.NDArray[np.floating]) -> IndexPlan:
+        """The plan that `array` wrote.
 
         Raises:
-            ValueError: It has not as many numbers.
+            ValueError: It is none.
         """
-        if len(array) not in {5, 6}:
-            raise ValueError(f"should be 6 numbers, but is {len(array)}")
-        links, weighed, ef, recall, usable, *more = (float(value) for value in array)
-        compared = int(more[0]) if more else CANDIDATES
-        return cls(int(links), int(weighed), int(ef), recall, bool(usable), compared)
+        searched, compared, recall, usable = (float(value) for value in array)
+        if searched < 1 or compared < 1:
+            raise ValueError("has a search look at nothing")
+        return cls(int(searched), int(compared), recall, bool(usable))
 
 
-# From the cheapest to the most thorough. Candidates are compared exactly, so the nearest row need
-# only be among them: 40 weighed are mostly enough, at a tenth of the building time of 200.
-PLANS = (
-    IndexPlan(16, 40, 128),
-    IndexPlan(16, 40, 256),
-    IndexPlan(16, 100, 256),
-    IndexPlan(16, 200, 256),
-    IndexPlan(32, 400, 256),
-    IndexPlan(48, 600, 512),
-)
+@dataclass(frozen=True, slots=True)
+class Index:
+    """How a large bank is searched.
+
+    Attributes:
+        plan: How it is asked.
+        cells: Which rows lie near each other.
+        reduction: What it holds in the place of the vectors; they themselves when None.
+    """
+
+    plan: IndexPlan
+    cells: Cells
+    reduction: Reduction | None
+
+    def numbers(self, vectors: Matrix, metric: Metric) -> Matrix:
+        """Rows as it holds them."""
+        return _numbers(vectors, metric, self.reduction)
 
 
-def space(metric: Metric) -> str:
-    """The library's name of a metric."""
-    return "cosine" if metric == "cosine" else "l2"
-
-
-def build_index(
+def choose_index(
     vectors: Matrix,
     metric: Metric,
-    plan: IndexPlan | None = None,
-    reduction: Reduction | None = None,
-) -> Any:
-    """Index a bank; one thread and a fixed seed, so that equal banks give equal bytes.
-
-    Args:
-        vectors: float32, shape `(rows, dim)`; labels are the row numbers.
-        metric: Distance of the scorer.
-        plan: How; the usual way when None.
-        reduction: What the index holds in the place of the vectors; they themselves when None.
-    """
-    plan = plan or IndexPlan()
-    index = _empty(metric, vectors.shape[1], reduction)
-    index.init_index(
-        max_elements=len(vectors),
-        M=plan.links,
-        ef_construction=plan.weighed,
-        random_seed=SEED,
-    )
-    _add(index, vectors, 0, metric, reduction)
-    return index
-
-
-def read_index(path: Path, rows: int, dim: int, metric: Metric, reduction: Reduction | None) -> Any:
-    """Read an index that was checked.
-
-    Args:
-        path: The file.
-        rows: Rows that it must have room for.
-        dim: Length of an embedding.
-        metric: Distance of the scorer.
-        reduction: What it was made with.
-    """
-    index = _empty(metric, dim, reduction)
-    index.load_index(str(path), max_elements=rows)
-    return index
-
-
-def choose_plan(
-    vectors: Matrix, metric: Metric, recall: float, *, seed: int = 0
-) -> tuple[IndexPlan, Reduction | None]:
-    """The cheapest way of indexing a bank that proposes enough of the nearest rows.
-
-    A bank of more than 100,000 rows is judged by so many of them, evenly; `write_index` measures
-    again what it has made of them all. Whether a reduction can do at all is asked of every row: the
-    more there are, the more of them seem near by few numbers.
-
-    Args:
-        vectors: float32, shape `(rows, dim)`.
-        metric: Distance of the scorer.
-        recall: Share of the nearest rows that must be among the `CANDIDATES` proposed.
-        seed: Of the queries.
-
-    Returns:
-        The plan, with the recall it reached (not `usable` when no plan reaches it), and what is
-        indexed in the place of long vectors.
-    """
-    some = np.ascontiguousarray(vectors[:: -(-len(vectors) // _CHOSEN_ON)])
-    whole = ask_between(vectors, metric, seed=seed)
-    question = whole if len(some) == len(vectors) else ask_between(some, metric, seed=seed)
-    for columns in COLUMNS if vectors.shape[1] >= REDUCED_FROM_DIM else ():
-        reduction = fit_reduction(prepare(some, metric), columns)
-        # Half of what may be missed is left for the index.
-        if _ceiling(whole, reduction) < (1 + recall) / 2:
-            continue
-        plan = _cheapest(question, recall, reduction)
-        if plan.usable:
-            return plan, reduction
-    return _cheapest(question, recall, None), None
-
-
-def _cheapest(question: Question, recall: float, reduction: Reduction | None) -> IndexPlan:
-    """The first of the plans that reaches a recall; else the last, not usable."""
-    index: Any = None
-    made: IndexPlan | None = None
-    measured = PLANS[-1]
-    for plan in PLANS:
-        if made is None or (made.links, made.weighed) != (plan.links, plan.weighed):
-            index = build_index(question.vectors, question.metric, plan, reduction)
-            made = plan
-        measured = _measured(index, question, plan, recall, reduction)
-        if measured.usable:
-            break
-    return measured
-
-
-def write_index(
-    path: Path,
-    vectors: Matrix,
-    metric: Metric,
-    plan: IndexPlan | None = None,
+    recall: float,
+    groups: Sequence[str],
     *,
-    reduction: Reduction | None = None,
-    recall: float | None = None,
-    grown_from: Path | None = None,
-) -> IndexPlan:
-    """Build and write an index.
+    grown_from: tuple[Path, Index] | None = None,
+    seed: int = 0,
+) -> Index:
+    """The cheapest index of a bank that proposes enough of the nearest rows.
 
     Args:
-        path: The file.
         vectors: float32, shape `(rows, dim)`.
         metric: Distance of the scorer.
-        plan: How.
-        reduction: What the index holds in the place of the vectors; of `grown_from` as well.
-        recall: Share of the nearest rows that it must propose: measured, and reached by weighing
-            more candidates, or building more thoroughly, where `plan` does not; not measured when
-            None.
-        grown_from: Index of this bank's first rows, which is read and added to (never changed
-            itself); one that is not that is left alone, and all is indexed anew.
+        recall: Share of the nearest rows that must be among those compared.
+        groups: The recording of each row: what is asked about is left out with it.
+        grown_from: File and index of this bank's first rows, neither of which is changed: its
+            cells take up the others, as long as they reach the recall and the bank is not four
+            times as large. One of other rows is left alone.
+        seed: Of what is asked.
 
     Returns:
-        The plan, with the recall that was measured.
-
-    Raises:
-        BundleError: The file is not as long as it should be; the library is silent about a full
-            disk.
+        The index; its plan is not `usable` when nothing reaches the recall.
     """
-    plan = plan or IndexPlan()
-    index = None if grown_from is None else _grown(grown_from, vectors, metric, reduction)
-    if index is None:
-        index = build_index(vectors, metric, plan, reduction)
-    if recall is not None and plan.usable:
-        question = ask_between(vectors, metric)
-        plan = _asked_more(index, question, plan, recall, reduction)
-        if not plan.usable and (reduction is None or _ceiling(question, reduction) >= recall):
-            index, plan = _thorough(question, plan, recall, reduction)
-    index.save_index(str(path))
-    if path.stat().st_size != index.index_file_size():
-        raise BundleError(
-            "was not written in full", where=path, remedy="Is the disk full? Make room and repeat."
-        )
-    return plan
-
-
-def _ceiling(question: Question, reduction: Reduction) -> float:
-    """The share of nearest rows that an index of reduced rows proposes if it misses nothing."""
-    places = question.places_without_index(lambda ready: _reduced(ready, reduction))
-    return float(np.mean(places < CANDIDATES))
-
-
-def _asked_more(
-    index: Any, question: Question, plan: IndexPlan, recall: float, reduction: Reduction | None
-) -> IndexPlan:
-    """The plan with the fewest candidates weighed in a search that reaches the recall."""
-    while True:
-        plan = _measured(index, question, plan, recall, reduction)
-        if plan.usable or plan.ef >= _MOST_EF:
-            return plan
-        plan = replace(plan, ef=min(2 * plan.ef, _MOST_EF))
-
-
-def _thorough(
-    question: Question, plan: IndexPlan, recall: float, reduction: Reduction | None
-) -> tuple[Any, IndexPlan]:
-    """The index of the next more thorough plan that reaches the recall; of the last, if none."""
-    better = [
-        other for other in PLANS if (other.links, other.weighed) > (plan.links, plan.weighed)
-    ] or [PLANS[-1]]
-    index: Any = None
-    for other in better:
-        index = build_index(question.vectors, question.metric, other, reduction)
-        plan = _asked_more(index, question, other, recall, reduction)
-        if plan.usable:
+    question = ask_left_out(vectors, metric, groups, seed=seed)
+    if grown_from is not None:
+        grown = _grown(*grown_from, question, recall)
+        if grown is not None:
+            return grown
+    reduction = None
+    places: npt.NDArray[Any] = np.zeros(len(question.asked), np.int64)
+    for columns in COLUMNS if vectors.shape[1] >= REDUCED_FROM_DIM else ():
+        some = vectors[:: max(1, -(-len(vectors) // _SAMPLE))]
+        fitted = fit_reduction(prepare(some, metric), columns)
+        by_columns = question.places(fitted.apply)
+        # Half of what may be missed is left for the cells.
+        if np.mean(by_columns < CANDIDATES) >= (1 + recall) / 2:
+            reduction, places = fitted, by_columns
             break
-    return index, plan
+    cells = fit_cells(_all_numbers(vectors, metric, reduction))
+    return _planned(question, cells, reduction, places, recall)
 
 
-def _measured(
-    index: Any, question: Question, plan: IndexPlan, recall: float, reduction: Reduction | None
-) -> IndexPlan:
-    """The plan with the fewest candidates compared that reach the recall, and what they reach."""
-    index.set_ef(plan.ef)
-    count = min(CANDIDATES, len(question.vectors))
-    places = question.places(index, count, lambda ready: _reduced(ready, reduction))
-    reached, compared = 0.0, CANDIDATES
-    for compared in _COMPARED if reduction is not None else (CANDIDATES,):
-        reached = float(np.mean(places < compared))
-        if reached >= recall:
-            break
-    return replace(plan, recall=reached, usable=reached >= recall, compared=compared)
-
-
-def _grown(path: Path, vectors: Matrix, metric: Metric, reduction: Reduction | None) -> Any:
-    """An index with the rows added that it lacks; None when its rows are not this bank's first."""
+def _grown(path: Path, index: Index, question: Question, recall: float) -> Index | None:
+    """The index with the rows that it lacks; None where it has to be made anew."""
+    before, vectors = len(index.cells.rows), question.vectors
+    outgrown = usual_count(len(vectors)) > _OUTGROWN * len(index.cells.centres)
+    if outgrown or len(vectors) < before or not index.plan.usable:
+        return None
+    numbers = _all_numbers(vectors, question.metric, index.reduction)
     try:
-        count = check_index(path, vectors, metric, reduction)
+        stored = _read(path, index)
     except BundleError:
         return None
-    index = read_index(path, len(vectors), vectors.shape[1], metric, reduction)
-    _add(index, vectors, count, metric, reduction)
-    return index
+    for at, part in _apart(numbers[:before], index.cells):
+        slack = _TOLERANCE * (1 + np.linalg.norm(part, axis=1).max())
+        if not np.allclose(stored[at : at + len(part)], part, rtol=0, atol=slack):
+            return None
+    cells = add_rows(index.cells, numbers[before:])
+    places: npt.NDArray[Any] = np.zeros(len(question.asked), np.int64)
+    if index.reduction is not None:
+        places = question.places(index.reduction.apply)
+    found = _planned(question, cells, index.reduction, places, recall)
+    return found if found.plan.usable else None
 
 
-def _empty(metric: Metric, dim: int, reduction: Reduction | None) -> Any:
-    import hnswlib  # noqa: PLC0415 - only large banks and export pay for it
+def _planned(
+    question: Question,
+    cells: Cells,
+    reduction: Reduction | None,
+    places: npt.NDArray[np.int64],
+    recall: float,
+) -> Index:
+    """The index with the fewest candidates and cells that reach the recall."""
+    asked = question.asked if reduction is None else reduction.apply(question.asked)
+    looked = cell_places(asked, cells.own()[question.rows], cells.centres)
+    compared = next(
+        (n for n in _COMPARED if np.mean(places < n) >= (1 + recall) / 2), _COMPARED[-1]
+    )
+    among = np.sort(np.where(places < compared, looked, len(cells.centres)))
+    # So many of them must be found; their cells are looked at up to the farthest.
+    wanted = int(np.ceil(recall * len(among) - 1e-9))
+    searched = int(among[max(0, wanted - 1)]) + 1
+    usable = searched <= len(cells.centres)
+    searched = min(searched, len(cells.centres))
+    reached = float(np.mean(among < searched))
+    return Index(IndexPlan(searched, compared, reached, usable), cells, reduction)
 
-    if reduction is None:
-        return hnswlib.Index(space=space(metric), dim=dim)
-    # Prepared vectors are compared: for unit vectors (1 - cos) / 2 is a quarter of the square.
-    return hnswlib.Index(space="l2", dim=reduction.columns)
+
+def write_index(path: Path, vectors: Matrix, metric: Metric, index: Index) -> None:
+    """Write the rows as an index holds them, cell by cell, less their cell's centre.
+
+    Args:
+        path: The file, of NumPy's format.
+        vectors: The bank, float32 `(rows, dim)`.
+        metric: Distance of the scorer.
+        index: How the bank is searched.
+
+    Raises:
+        OSError: The disk is full.
+    """
+    numbers = _all_numbers(vectors, metric, index.reduction)
+    kind: Any = np.lib.format
+    with path.open("wb") as file:
+        kind.write_array_header_1_0(
+            file, {"descr": "<f4", "fortran_order": False, "shape": numbers.shape}
+        )
+        for _, part in _apart(numbers, index.cells):
+            file.write(np.ascontiguousarray(part, "<f4").tobytes())
 
 
-def _add(
-    index: Any, vectors: Matrix, first: int, metric: Metric, reduction: Reduction | None
-) -> None:
-    """Add the rows from `first` on, a block at a time: a mapped bank is not copied as a whole."""
-    for at in range(first, len(vectors), _BLOCK):
-        part = vectors[at : at + _BLOCK]
-        if reduction is not None:
-            part = reduction.apply(prepare(part, metric))
-        index.add_items(part, np.arange(at, at + len(part)), num_threads=1)
+def open_index(
+    path: Path, vectors: Matrix, metric: Metric, index: Index | None
+) -> tuple[CellSearch, Index]:
+    """Read an index, or make it anew where there is none of this bank.
+
+    Args:
+        path: Written by `write_index`.
+        vectors: The bank, float32 `(rows, dim)`.
+        metric: Distance of the scorer.
+        index: How the bank is searched; None of a bundle of before, whose index is of another kind.
+
+    Returns:
+        What searches, and by which index.
+
+    Raises:
+        BundleError: It is no index, or one of another bank.
+    """
+    if index is None or len(index.cells.rows) != len(vectors):
+        return _made_anew(path, vectors, metric, None if index is None else index.reduction)
+    stored = _read(path, index)
+    apart = np.empty(stored.shape, np.float32)
+    for at in range(0, len(apart), _BLOCK):
+        apart[at : at + _BLOCK] = stored[at : at + _BLOCK]
+    del stored
+    _hold(path, apart, vectors, metric, index)
+    return CellSearch(index.cells, apart), index
 
 
-def _reduced(ready: Matrix, reduction: Reduction | None) -> Matrix:
+def _read(path: Path, index: Index) -> Matrix:
+    """The file of an index, mapped."""
+    try:
+        stored: Any = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as fault:
+        # NumPy reads a header with Python's own parser, whose errors are of many kinds.
+        raise _bad(path, f"it cannot be read ({fault})") from fault
+    shape = (len(index.cells.rows), index.cells.centres.shape[1])
+    found = (getattr(stored, "dtype", None), getattr(stored, "shape", None))
+    if found != (np.dtype(np.float32), shape) or not stored.flags.c_contiguous:
+        raise _bad(path, f"it should be float32 {shape}, but is {found[0]} {found[1]}")
+    return stored  # type: ignore[no-any-return]  # checked above
+
+
+def _hold(path: Path, apart: Matrix, vectors: Matrix, metric: Metric, index: Index) -> None:
+    """Some rows are the bank's: a search by others would miss what is near.
+
+    That is all it could do: whatever it proposes is compared exactly, and nothing it holds is
+    followed, so that an altered index raises scores and never lowers one.
+    """
+    cells = index.cells
+    if not np.isfinite(apart).all():
+        raise _bad(path, "it holds numbers that are not finite")
+    some = np.unique(np.linspace(0, len(apart) - 1, _HELD).astype(np.int64))
+    rows = vectors[cells.rows[some]]
+    wanted = index.numbers(rows, metric)
+    off = np.abs(apart[some] + cells.centres[cells.cell[some]] - wanted).max(axis=1)
+    size = np.linalg.norm(prepare(rows, metric), axis=1)
+    if (off > _TOLERANCE * (1 + size)).any():
+        row = int(cells.rows[some][int(np.argmax(off - _TOLERANCE * (1 + size)))])
+        raise _bad(path, f"it holds another vector than the bank for row {row}")
+
+
+def _made_anew(
+    path: Path, vectors: Matrix, metric: Metric, reduction: Reduction | None
+) -> tuple[CellSearch, Index]:
+    start = time.monotonic()
+    if reduction is None and vectors.shape[1] >= REDUCED_FROM_DIM:
+        some = vectors[:: max(1, -(-len(vectors) // _SAMPLE))]
+        reduction = fit_reduction(prepare(some, metric), _UNMEASURED)
+    numbers = _all_numbers(vectors, metric, reduction)
+    cells = fit_cells(numbers)
+    apart = np.empty(numbers.shape, np.float32)
+    for at, part in _apart(numbers, cells):
+        apart[at : at + len(part)] = part
+    _log.warning(
+        "%s is of another version of auscult or of another bank: an index of %d rows was made "
+        "anew (%.0f s; so it is at every start). Export the bundle again with `auscult export`.",
+        path, len(vectors), time.monotonic() - start,
+    )  # fmt: skip
+    return CellSearch(cells, apart), Index(IndexPlan(), cells, reduction)
+
+
+def _apart(numbers: Matrix, cells: Cells) -> Iterator[tuple[int, Matrix]]:
+    """Rows less their cell's centre, cell by cell: where they begin, and a block of them."""
+    cell = cells.cell
+    for at in range(0, len(numbers), _BLOCK):
+        part = slice(at, at + _BLOCK)
+        yield at, numbers[cells.rows[part]] - cells.centres[cell[part]]
+
+
+def _all_numbers(vectors: Matrix, metric: Metric, reduction: Reduction | None) -> Matrix:
+    """A bank as an index holds it, a block at a time: a mapped bank is not copied as a whole."""
+    columns = vectors.shape[1] if reduction is None else reduction.columns
+    found = np.empty((len(vectors), columns), np.float32)
+    for at in range(0, len(vectors), _BLOCK):
+        found[at : at + _BLOCK] = _numbers(vectors[at : at + _BLOCK], metric, reduction)
+    return found
+
+
+def _numbers(vectors: Matrix, metric: Metric, reduction: Reduction | None) -> Matrix:
+    ready = prepare(vectors, metric)
     return ready if reduction is None else reduction.apply(ready)
+
+
+def _bad(path: Path, what: str) -> BundleError:
+    return BundleError(
+        f"is no index of this bank: {what}",
+        where=path,
+        remedy="Do not use this bundle: export it again with `auscult export`.",
+    )

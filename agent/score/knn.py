@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from agent.config.scorer_knn import KnnConfig
-from agent.core.errors import BundleError
 from agent.core.records import Matrix
 from agent.score.bank import (
     OFFSET,
@@ -21,21 +19,18 @@ from agent.score.bank import (
     distances_to_raw,
     prepare,
 )
-from agent.score.index import CANDIDATES, IndexPlan, build_index, read_index
-from agent.score.index_check import check_index
+from agent.score.cells import CellSearch
+from agent.score.index import CANDIDATES, Index, open_index
 from agent.score.mapped import hand_back, read_rows
 from agent.score.normalize import nearest_k
-from agent.score.reduction import Reduction
 
 # Below this many rows a plain matrix product beats any index (and is exact).
 EXACT_UP_TO = 20_000
-# A device makes an index anew of so many rows at most: a million would take it an hour.
-_REBUILT_UP_TO = 100_000
-# Candidates of a reduced index are compared so many at first, and then all that may still win.
+# Candidates of an index are compared so many at first, and then all that may still win.
 _FIRST = 16
 # At least so many for each of the k nearest are compared, whatever the plan says.
 _PER_K = 4
-# What rounding may add to a distance between reduced vectors, of the vectors' lengths.
+# What rounding may add to a distance between rows of an index, of the vectors' lengths.
 _SLACK = 1e-5
 # Rows read from a mapped file before its pages are handed back: 16 pages come with each.
 _HELD_ROWS = 128
@@ -46,47 +41,44 @@ class KnnScorer:
 
     score(x) = mean of the k smallest over rows y of  d(x, y) * weight(y) - offset(y)
 
-    Small banks are searched exactly. Larger ones take candidates from the HNSW index, when there is
-    one, and rank those exactly from the raw vectors, so the index can only miss a row, never
-    misjudge one. Distances in a reduced index are lower bounds: candidates that cannot win are not
-    read.
+    Small banks are searched exactly. Larger ones take candidates from an index, when there is one,
+    and rank those exactly from the raw vectors, so the index can only miss a row, never misjudge
+    one. Distances in a reduced index are lower bounds: candidates that cannot win are not read.
 
     Args:
         bank: Rows and their constants.
         config: Metric and k.
-        index: `bank.hnsw`; read on `start`, only when the bank is large.
-        plan: How the index was made; the usual way when None. One that missed its recall is not
-            used.
-        reduction: What the index holds in the place of the vectors; they themselves when None.
+        path: `bank.index.npy`; read on `start`, only when the bank is large. Every row is compared
+            when None.
+        index: How it is searched; None of a bundle of before, whose index is made anew. One that
+            missed its recall is not used.
     """
 
     def __init__(
         self,
         bank: MemoryBank,
         config: KnnConfig,
-        index: Path | None = None,
+        path: Path | None = None,
         *,
-        plan: IndexPlan | None = None,
-        reduction: Reduction | None = None,
+        index: Index | None = None,
     ) -> None:
         self.bank = bank
         self.config = config
-        self.plan = plan or IndexPlan()
-        self.reduction = reduction
+        self.index = index
         self._read = 0  # rows, since pages of the bank's file were handed back
-        self._index_path = index
-        self._index: Any = None
+        self._path = path
+        self._search: CellSearch | None = None
         self._ready: Matrix | None = None
 
     def start(self) -> None:
         """Prepare the bank (and load the index of a large one). Idempotent."""
-        if self._ready is not None or self._index is not None:
+        if self._ready is not None or self._search is not None:
             return
         large = len(self.bank) > EXACT_UP_TO
-        if self._index_path is not None and large and self.plan.usable:
+        if self._path is not None and large and (self.index is None or self.index.plan.usable):
             # Candidates are prepared as they come: the raw vectors may stay in their file.
-            self._index = _load_index(
-                self._index_path, self.bank.vectors, self.config, self.plan, self.reduction
+            self._search, self.index = open_index(
+                self._path, self.bank.vectors, self.config.metric, self.index
             )
             hand_back(self.bank.vectors)
         else:
@@ -95,7 +87,7 @@ class KnnScorer:
     @property
     def indexed(self) -> bool:
         """Whether it searches by an index, its rows in their file; known once started."""
-        return self._index is not None
+        return self._search is not None
 
     @property
     def ready(self) -> Matrix:
@@ -117,18 +109,23 @@ class KnnScorer:
         queries = prepare(embeddings, self.config.metric)
         scores = np.empty(len(queries), dtype=np.float32)
         rows = np.empty(len(queries), dtype=np.int64)
-        if self._index is None:
+        if self._search is None or self.index is None:
             for part in blocks(len(queries), len(self.bank)):
                 table = distances(queries[part], self.ready, self.config.metric)
                 scores[part], rows[part] = self._rank(table, None)
             return scores, rows
+        compared = self.index.plan.compared
         for i, (label, bound) in enumerate(self._proposed(queries)):
             one = slice(i, i + 1)
-            scores[one], rows[one] = self._rank(*self._able(queries[one], label, bound))
+            scores[one], rows[one] = self._rank(*self._able(queries[one], label, bound, compared))
         return scores, rows
 
     def _able(
-        self, query: Matrix, label: npt.NDArray[np.int64], bound: npt.NDArray[np.float32] | None
+        self,
+        query: Matrix,
+        label: npt.NDArray[np.int64],
+        bound: npt.NDArray[np.float32],
+        compared: int,
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
         """Distances `(1, n)` to the candidates that may be among the k best, and those candidates.
 
@@ -136,7 +133,7 @@ class KnnScorer:
         and so is what comes after as many as the plan says.
         """
         first = max(_FIRST, self.config.k)
-        if bound is None or len(label) <= first:
+        if len(label) <= first:
             return self._compare(query, label), label
         constants = self.bank.constants[label]
         weight, offset = constants[:, WEIGHT], constants[:, OFFSET]
@@ -149,7 +146,7 @@ class KnnScorer:
         kth = np.partition(weighted, self.config.k - 1)[self.config.k - 1]
         # In order, so that what may still win follows at once.
         able = int(np.searchsorted(least, kth, side="right"))
-        more = max(self.plan.compared, _PER_K * self.config.k) - first
+        more = max(compared, _PER_K * self.config.k) - first
         if able <= first or more <= 0:
             return table, label[:first]
         rest: npt.NDArray[np.int64] = np.arange(first, able)
@@ -182,7 +179,7 @@ class KnnScorer:
         """
         self.start()
         queries = prepare(embeddings, self.config.metric)
-        if self._index is None:
+        if self._search is None:
             return np.concatenate(
                 [
                     distances(queries[part], self.ready, self.config.metric).min(axis=1)
@@ -199,22 +196,17 @@ class KnnScorer:
 
     def _proposed(
         self, queries: Matrix
-    ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32] | None]]:
+    ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
         """Rows that the index proposes for each query, and what their distances are at least."""
-        count = min(max(CANDIDATES, self.config.k), len(self.bank))
-        asked = queries if self.reduction is None else self.reduction.apply(queries)
-        try:
-            labels, squares = self._index.knn_query(asked, k=count, num_threads=1)
-        except RuntimeError:  # fewer rows are linked to each other than are asked for
-            for _ in queries:
-                yield np.arange(len(self.bank)), None
+        if self._search is None or self.index is None:  # only called when there is one
             return
-        for query, label, square in zip(queries, labels.astype(np.int64), squares, strict=True):
-            if self.reduction is None:
-                yield label, None
-                continue
-            length = np.sqrt(np.maximum(square, 0.0))
-            size = np.linalg.norm(query) + np.linalg.norm(self.reduction.centre)
+        count = min(max(CANDIDATES, self.config.k), len(self.bank))
+        reduction, searched = self.index.reduction, self.index.plan.searched
+        points = queries if reduction is None else reduction.apply(queries)
+        centre = 0.0 if reduction is None else float(np.linalg.norm(reduction.centre))
+        for query, point in zip(queries, points, strict=True):
+            label, length = self._search.near(point, searched, count)
+            size = float(np.linalg.norm(query)) + centre
             bound = np.maximum(length - _SLACK * (length + size), 0.0)
             yield label, bound * bound / 4.0 if self.config.metric == "cosine" else bound
 
@@ -236,32 +228,3 @@ class KnnScorer:
         k = min(self.config.k, table.shape[1])
         best = np.argmin(table, axis=1).astype(np.int64)
         return nearest_k(table, k, self.config), best if rows is None else rows[best]
-
-
-def _load_index(
-    path: Path,
-    vectors: Matrix,
-    config: KnnConfig,
-    plan: IndexPlan,
-    reduction: Reduction | None,
-) -> Any:
-    """Read an index, once it has been held to the bank: hnswlib itself checks nothing.
-
-    Raises:
-        BundleError: It is no index of this bank, or of part of one too large to be indexed here.
-    """
-    count = check_index(path, vectors, config.metric, reduction)
-    if count == len(vectors):
-        index = read_index(path, len(vectors), vectors.shape[1], config.metric, reduction)
-    elif len(vectors) <= _REBUILT_UP_TO:
-        # Raw vectors are the source of truth; a stale index is rebuilt, not trusted.
-        index = build_index(vectors, config.metric, plan, reduction)
-    else:
-        raise BundleError(
-            f"is an index of {count} rows, where the bank has {len(vectors)}",
-            where=path,
-            remedy="Export the bundle again with `auscult export`.",
-        )
-    # hnswlib forgets ef at every load (it is 10 then).
-    index.set_ef(plan.ef)
-    return index

@@ -81,7 +81,7 @@ def build_method(
         config: The method.
         healthy: The healthy windows of the bundle.
         state: What it learnt.
-        index: HNSW index of its bank, where it has one.
+        index: Index of its bank, where it has one.
 
     Raises:
         StateError: An array is not what the method needs.

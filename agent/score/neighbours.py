@@ -13,11 +13,10 @@ from agent.core.errors import ConfigError
 from agent.core.records import Matrix
 from agent.score.bank import MemoryBank
 from agent.score.fitter import Fitter
-from agent.score.index import IndexPlan, choose_plan
-from agent.score.knn import EXACT_UP_TO, KnnScorer
+from agent.score.index_state import read_index, searched_by_index
+from agent.score.knn import KnnScorer
 from agent.score.left_out import leave_one_out_each
 from agent.score.prototypes import is_plain, prepare_bank
-from agent.score.reduction import Reduction
 from agent.score.scorer import (
     HealthySet,
     IntVector,
@@ -32,10 +31,6 @@ from agent.score.sessions import left_out_with, sessions_of
 
 VECTORS = "vectors"
 ORIGIN = "origin"
-PLAN = "index"
-# What the index of a large bank holds in the place of long vectors.
-BASIS = "index_basis"
-
 # A bank is refitted so many times, by recordings left out, where no shorter way is exact.
 _FOLDS = 20
 _FEW_FOLDS = 5
@@ -43,7 +38,7 @@ _MANY_ROWS = 5000
 
 
 def fit_neighbours(healthy: HealthySet, config: KnnConfig, fitter: Fitter | None) -> State:
-    """Learn the row constants (and prototypes, and how to index a large bank).
+    """Learn the row constants (and prototypes). A large bank is indexed as it is written.
 
     Raises:
         WorkstationError: What is asked for takes a fitter and there is none.
@@ -61,11 +56,6 @@ def fit_neighbours(healthy: HealthySet, config: KnnConfig, fitter: Fitter | None
     state = {CONSTANTS: bank.constants}
     if not is_plain(config):
         state |= {VECTORS: bank.vectors, ORIGIN: bank.origin[:, None]}
-    if len(bank.vectors) > EXACT_UP_TO:
-        plan, reduction = choose_plan(bank.vectors, config.metric, config.recall)
-        state[PLAN] = plan.array()
-        if reduction is not None:
-            state[BASIS] = reduction.array()
     return state
 
 
@@ -103,34 +93,10 @@ def build_neighbours(
             for band in range(bands)
         ]
         return BandedScorer(judges, width, origin)
-    plan, reduction = read_plan(state, dim)
     bank = MemoryBank(vectors, constants, rows)
-    scorer = KnnScorer(bank, config, index, plan=plan, reduction=reduction)
+    path = index if searched_by_index(state) else None
+    scorer = KnnScorer(bank, config, path, index=read_index(state, dim))
     return scorer if origin is None else PrototypeScorer(scorer, origin[:, 0])
-
-
-def read_plan(state: State, dim: int) -> tuple[IndexPlan | None, Reduction | None]:
-    """How a bank's index was made, and of what; None where nothing is said.
-
-    Args:
-        state: From `fit_neighbours`, or a bundle.
-        dim: Length of an embedding.
-
-    Raises:
-        StateError: An array is not what it needs.
-    """
-    plan = None
-    if PLAN in state:
-        try:
-            plan = IndexPlan.of(take(state, PLAN, (None,)).astype(np.float32))
-        except ValueError as fault:
-            raise StateError(PLAN, str(fault)) from fault
-    if BASIS not in state:
-        return plan, None
-    try:
-        return plan, Reduction.of(take(state, BASIS, (dim, None)))
-    except ValueError as fault:
-        raise StateError(BASIS, str(fault)) from fault
 
 
 def neighbours_left_out(
@@ -165,24 +131,6 @@ def neighbours_left_out(
         scorer.start()
         for scores, query in zip(found, queries, strict=True):
             scores[outside], _ = scorer.score(query[outside])
-    return found
-
-
-def plan_notes(state: State) -> list[str]:
-    """What people should know of the indexes of large banks, of any part of a scorer."""
-    found = []
-    for name, array in state.items():
-        if name.rpartition(".")[2] != PLAN:
-            continue
-        plan = IndexPlan.of(array)
-        text = f"index: {100 * plan.recall:.1f} % of the nearest rows are found (M {plan.links}"
-        text += f", ef_construction {plan.weighed}, ef {plan.ef}, {plan.compared} compared)"
-        basis = state.get(f"{name.removesuffix(PLAN)}{BASIS}")
-        if basis is not None:
-            text += f", by {basis.shape[1]} numbers for the {basis.shape[0]} of a row"
-        if not plan.usable:
-            text += "; too few, so that every row is compared"
-        found.append(text)
     return found
 
 

@@ -1,10 +1,9 @@
-"""Measures the share of nearest rows that an index of a bank proposes."""
+"""Rows of a bank asked about as sound never heard: what an index must find is judged by them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,58 +11,34 @@ import numpy.typing as npt
 from agent.config.scorer_knn import Metric
 from agent.core.records import Matrix
 from agent.score.bank import distances, prepare
-from agent.score.scorer import Vector
 
-_ASKED = 256
-# A little harder to find the nearest row of than windows of recordings that a bank has nothing of;
-# at a tenth of the way far too easy (docs/notes/banks.md).
+_ASKED = 1000
+# Where no recording can be left out: so far from a row to another one at random.
 _AWAY = 0.3
 _BLOCK = 20_000
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Points between rows, and how far the nearest row is.
+    """Windows whose own recordings are left out, and which row is nearest to each.
 
     Attributes:
         vectors: The bank, float32 `(rows, dim)`, as the encoder gave it.
         metric: Distance.
-        asked: The points, prepared, float32 `(n, dim)`.
-        nearest: Distance of the nearest row to each, float32 `(n,)`.
-        rows: Which row that is, int64 `(n,)`.
+        asked: The windows, prepared, float32 `(n, dim)`.
+        rows: The row nearest to each, of another recording, int64 `(n,)`.
+        groups: The recording of each row of the bank, by number, int64 `(rows,)`.
+        own: The recording that is left out for each window; -1 for none, int64 `(n,)`.
     """
 
     vectors: Matrix
     metric: Metric
     asked: Matrix
-    nearest: Vector
     rows: npt.NDArray[np.int64]
+    groups: npt.NDArray[np.int64]
+    own: npt.NDArray[np.int64]
 
-    def places(
-        self, index: Any, count: int, reduce: Callable[[Matrix], Matrix]
-    ) -> npt.NDArray[np.float64]:
-        """At which place the nearest row is of those that an index proposes, the likeliest first.
-
-        Args:
-            index: hnswlib's, `ef` set.
-            count: Rows proposed for a point.
-            reduce: Turns prepared vectors into those of the index.
-
-        Returns:
-            float64 `(n,)`, from 0; infinite where it is not among them.
-        """
-        labels, _ = index.knn_query(reduce(self.asked), k=count, num_threads=1)
-        found = np.full(len(labels), np.inf)
-        for i, label in enumerate(labels.astype(np.int64)):
-            near = prepare(self.vectors[label], self.metric)
-            apart = distances(self.asked[i : i + 1], near, self.metric)[0]
-            # By distance, not by number: of equal rows either will do.
-            equal = np.flatnonzero(apart <= self.nearest[i] * (1 + 1e-4) + 1e-6)
-            if len(equal):
-                found[i] = equal[0]
-        return found
-
-    def places_without_index(self, reduce: Callable[[Matrix], Matrix]) -> npt.NDArray[np.int64]:
+    def places(self, reduce: Callable[[Matrix], Matrix]) -> npt.NDArray[np.int64]:
         """At which place the nearest row is where every reduced row is looked at.
 
         Args:
@@ -80,27 +55,40 @@ class Question:
         for at in range(0, len(self.vectors), _BLOCK):
             block = reduce(prepare(self.vectors[at : at + _BLOCK], self.metric))
             apart = squares[:, None] + np.square(block).sum(axis=1) - 2 * asked @ block.T
-            found += (apart < limit[:, None]).sum(axis=1)
+            nearer = apart < limit[:, None]
+            nearer &= self.own[:, None] != self.groups[at : at + _BLOCK]
+            found += nearer.sum(axis=1)
         return found
 
 
-def ask_between(vectors: Matrix, metric: Metric, *, seed: int = 0) -> Question:
-    """Points three tenths of the way from a row to another one at random, where no row lies.
+def ask_left_out(
+    vectors: Matrix, metric: Metric, groups: Sequence[str], *, seed: int = 0
+) -> Question:
+    """Rows at random, asked about as if the recording of each had never been heard.
+
+    A window that a device hears is of no recording of the bank, and neighbours within a recording
+    are what is easily found. Where there are not two recordings, points between rows must do.
 
     Args:
         vectors: The bank, float32 `(rows, dim)`; read a block at a time.
         metric: Distance.
-        seed: Which points.
+        groups: The recording of each row.
+        seed: Which rows.
     """
     random = np.random.default_rng(seed)
-    first, second = random.integers(0, len(vectors), (2, min(_ASKED, len(vectors))))
-    start, end = prepare(vectors[first], metric), prepare(vectors[second], metric)
-    asked = prepare(start + _AWAY * (end - start), metric)
+    _, numbers = np.unique(np.asarray(groups, dtype=np.str_), return_inverse=True)
+    chosen = np.sort(random.permutation(len(vectors))[:_ASKED])
+    asked, own = prepare(vectors[chosen], metric), numbers[chosen]
+    if numbers.max(initial=0) == 0:
+        other = prepare(vectors[random.integers(0, len(vectors), len(chosen))], metric)
+        asked = prepare(asked + _AWAY * (other - asked), metric)
+        own = np.full(len(chosen), -1)
     nearest, rows = np.full(len(asked), np.inf, np.float32), np.zeros(len(asked), np.int64)
     for at in range(0, len(vectors), _BLOCK):
         table = distances(asked, prepare(vectors[at : at + _BLOCK], metric), metric)
+        table[own[:, None] == numbers[at : at + _BLOCK]] = np.inf
         best = table.argmin(axis=1)
         least = table[np.arange(len(table)), best]
         closer = least < nearest
         nearest[closer], rows[closer] = least[closer], at + best[closer]
-    return Question(vectors, metric, asked, nearest, rows)
+    return Question(vectors, metric, asked, rows, numbers, own)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from agent.core.records import Matrix
 
-# Numbers for a row, the fewest that do: multiples of 16, as hnswlib's fast distances want.
+# Numbers for a row, the fewest that do: multiples of 16.
 COLUMNS = (64, 96, 128, 192)
 # Shorter embeddings are indexed as they are.
 REDUCED_FROM_DIM = 256

@@ -5,7 +5,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 root=$PWD
 
 missing=()
-for package in debhelper dpkg-dev g++ python3-dev python3-venv; do
+for package in debhelper dpkg-dev python3-venv; do
   dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
 done
 if [ ${#missing[@]} -gt 0 ]; then

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
@@ -14,7 +16,8 @@ from agent.score import neighbours as module
 from agent.score.bank import MemoryBank, distances, prepare
 from agent.score.build import build_scorer, fit_state, healthy_scores, write_scorer
 from agent.score.fitter import WorkstationError
-from agent.score.index import IndexPlan, build_index, choose_plan, write_index
+from agent.score.index import choose_index, write_index
+from agent.score.index_state import index_state, read_index
 from agent.score.knn import KnnScorer
 from agent.score.prototypes import coreset
 from agent.score.scorer import HealthySet
@@ -226,65 +229,40 @@ def test_a_form_that_blinds_is_dropped():
     assert "banks: domains was dropped" in note
 
 
-def test_a_plan_reaches_the_recall_it_states():
+def test_an_index_reaches_the_recall_it_states():
     rng = np.random.default_rng(1)
     low = np.float32(rng.normal(size=(3000, 6)) @ rng.normal(size=(6, 24)))
-    plan, reduction = choose_plan(low, "cosine", 0.99)
-    assert reduction is None, "24 columns are indexed as they are"
-    assert plan.usable
-    assert plan.recall >= 0.99
-    assert IndexPlan.of(plan.array()) == IndexPlan(
-        plan.links, plan.weighed, plan.ef, float(np.float32(plan.recall))
-    )
-    impossible, _ = choose_plan(np.float32(rng.normal(size=(3000, 64))), "cosine", 1.0)
-    assert impossible.usable == (impossible.recall >= 1.0)
+    groups = [str(i // 10) for i in range(3000)]
+    index = choose_index(low, "cosine", 0.99, groups)
+    assert index.reduction is None, "24 columns are indexed as they are"
+    assert index.plan.usable
+    assert index.plan.recall >= 0.99
+    read = read_index(index_state(index), 24)
+    assert read.plan.array().tolist() == index.plan.array().tolist()
+    np.testing.assert_array_equal(read.cells.rows, index.cells.rows)
+    everything = choose_index(low, "cosine", 1.0, groups)
+    assert everything.plan.recall == 1.0
+    assert everything.plan.searched > index.plan.searched
 
 
 def test_an_index_that_missed_its_recall_is_not_used(tmp_path, monkeypatch):
     monkeypatch.setattr("agent.score.knn.EXACT_UP_TO", 100)
     data = healthy(200, 6)
     bank = MemoryBank(data.vectors, np.tile(np.float32([1, 0]), (len(data), 1)), tuple(data.rows))
-    write_index(tmp_path / "i", data.vectors[::-1].copy(), "cosine")  # would mislead
     config = KnnConfig(normalization="none")
-    poor = KnnScorer(bank, config, tmp_path / "i", plan=IndexPlan(usable=False))
-    np.testing.assert_array_equal(
-        poor.score(queries())[1], KnnScorer(bank, config).score(queries())[1]
-    )
-
-
-def test_an_index_grows_by_the_rows_it_lacks(tmp_path):
-    rng = np.random.default_rng(2)
-    vectors = np.float32(rng.normal(size=(900, 16)))
-    write_index(tmp_path / "old", vectors[:800], "cosine")
-    before = (tmp_path / "old").read_bytes()
-    write_index(tmp_path / "new", vectors, "cosine", grown_from=tmp_path / "old")
-    assert (tmp_path / "old").read_bytes() == before, "never changed under a reader"
-    import hnswlib
-
-    index = hnswlib.Index(space="cosine", dim=16)
-    index.load_index(str(tmp_path / "new"))
-    assert index.get_current_count() == 900
-    index.set_ef(128)
-    labels, _ = index.knn_query(vectors, k=1)
-    assert (labels[:, 0] == np.arange(900)).mean() > 0.99
-
-
-def test_an_index_of_other_rows_is_made_anew(tmp_path):
-    rng = np.random.default_rng(2)
-    vectors = np.float32(rng.normal(size=(300, 16)))
-    write_index(tmp_path / "old", vectors[100:], "euclidean")
-    write_index(tmp_path / "new", vectors, "euclidean", grown_from=tmp_path / "old")
-    fresh = build_index(vectors, "euclidean")
-    fresh.save_index(str(tmp_path / "fresh"))
-    assert (tmp_path / "new").read_bytes() == (tmp_path / "fresh").read_bytes()
+    index = choose_index(data.vectors, "cosine", 0.99, data.groups)
+    write_index(tmp_path / "i", data.vectors, "cosine", index)
+    poor = replace(index, plan=replace(index.plan, usable=False))
+    scorer = KnnScorer(bank, config, tmp_path / "i", index=poor)
+    found = scorer.score(queries())[1]
+    assert not scorer.indexed
+    np.testing.assert_array_equal(found, KnnScorer(bank, config).score(queries())[1])
 
 
 def test_a_large_banks_plan_is_kept_with_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "EXACT_UP_TO", 100)
+    monkeypatch.setattr("agent.score.build.EXACT_UP_TO", 100)
     data = healthy(100, 6)
     config = KnnConfig(normalization="none")
-    state = fit_state(data, config)
-    assert state["index"].shape == (6,)
-    write_scorer(tmp_path, config, data, state)
-    assert (tmp_path / "scorer.index.npy").is_file()
-    assert (tmp_path / "bank.hnsw").is_file()
+    write_scorer(tmp_path, config, data, fit_state(data, config))
+    assert (tmp_path / "scorer.index_plan.npy").is_file()
+    assert (tmp_path / "bank.index.npy").is_file()

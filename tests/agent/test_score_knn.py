@@ -15,7 +15,7 @@ from agent.config.scorer_knn import KnnConfig
 from agent.score import bank as bank_module
 from agent.score import knn as knn_module
 from agent.score.bank import MemoryBank, distances, prepare
-from agent.score.index import write_index
+from agent.score.index import choose_index, write_index
 from agent.score.knn import KnnScorer
 from agent.score.left_out import leave_one_out, leave_one_out_each
 from agent.score.normalize import (
@@ -72,21 +72,17 @@ def test_a_zero_embedding_is_far_from_everything_and_not_nan():
 
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
-def test_a_large_bank_through_hnsw_gives_the_exact_scores(tmp_path, monkeypatch, metric):
-    import hnswlib
-
+def test_a_large_bank_through_its_index_gives_the_exact_scores(tmp_path, monkeypatch, metric):
     monkeypatch.setattr(knn_module, "EXACT_UP_TO", 100)
     rng = np.random.default_rng(1)
     vectors = np.float32(rng.normal(size=(2000, 16)))
     config = KnnConfig(metric=metric, normalization="ldn_ratio")
     constants = fit_constants(vectors, [str(i) for i in range(2000)], config)
-    index = hnswlib.Index(space="cosine" if metric == "cosine" else "l2", dim=16)
-    index.init_index(max_elements=2000, M=16, ef_construction=200, random_seed=0)
-    index.add_items(prepare(vectors, metric), num_threads=1)
-    index.save_index(str(tmp_path / "bank.hnsw"))
+    index = choose_index(vectors, metric, 0.99, [str(i) for i in range(2000)])
+    write_index(tmp_path / "i.npy", vectors, metric, index)
     queries = np.float32(rng.normal(size=(50, 16)))
     bank = bank_of(vectors, constants)
-    through_index = KnnScorer(bank, config, tmp_path / "bank.hnsw").score(queries)
+    through_index = KnnScorer(bank, config, tmp_path / "i.npy", index=index).score(queries)
     exact = KnnScorer(bank, config).score(queries)
     assert (through_index[1] == exact[1]).mean() >= 0.98
     assert np.median(np.abs(through_index[0] - exact[0])) < 1e-6
@@ -270,7 +266,8 @@ def test_the_raw_vectors_of_an_indexed_bank_stay_in_their_file(tmp_path, monkeyp
     rng = np.random.default_rng(3)
     vectors = rng.normal(size=(400, 16)).astype(np.float32)
     np.save(tmp_path / "bank.npy", vectors)
-    write_index(tmp_path / "bank.hnsw", vectors, "cosine")
+    index = choose_index(vectors, "cosine", 0.99, [str(i // 4) for i in range(400)])
+    write_index(tmp_path / "i.npy", vectors, "cosine", index)
     mapped = np.load(tmp_path / "bank.npy", mmap_mode="r")
     config = KnnConfig(normalization="none")
     exact = KnnScorer(bank_of(vectors), config).score(vectors[:20] + 0.1)
@@ -282,7 +279,7 @@ def test_the_raw_vectors_of_an_indexed_bank_stay_in_their_file(tmp_path, monkeyp
         return prepare(rows, *others)
 
     monkeypatch.setattr(knn_module, "prepare", count)
-    scorer = KnnScorer(bank_of(mapped), config, tmp_path / "bank.hnsw")
+    scorer = KnnScorer(bank_of(mapped), config, tmp_path / "i.npy", index=index)
     scorer.start()
     found = scorer.score(vectors[:20] + 0.1)
     np.testing.assert_array_equal(found[1], exact[1])

@@ -25,7 +25,6 @@ from agent.bundle.manifest import (
     HEALTHY_SOUND,
     HEALTHY_SOUND_INDEX,
     HEALTHY_SPECTRUM,
-    INDEX,
     MANIFEST,
     PARITY_FILES,
     ROW_CONSTANTS,
@@ -142,7 +141,7 @@ def exported(data, tmp_path_factory):
 def test_bundle_opens_and_tells_faulty_from_healthy(exported, data):
     out, done = exported
     assert {path.name for path in out.iterdir()} == {
-        MANIFEST, ENCODER, BANK, ROW_CONSTANTS, INDEX, ROWS, HEALTHY_SCORES,
+        MANIFEST, ENCODER, BANK, ROW_CONSTANTS, ROWS, HEALTHY_SCORES,
         HEALTHY_SPECTRUM, HEALTHY_SOUND, HEALTHY_SOUND_INDEX,
         FLOAT_ENCODER, *PARITY_FILES, *FLOAT_PARITY_FILES, FAULTS,
     }  # fmt: skip
@@ -217,18 +216,7 @@ def test_manifest_says_what_quantization_did(exported):
     assert {"QuantizeLinear", "DequantizeLinear"} <= kinds
 
 
-def test_index_finds_the_rows_of_the_bank(exported):
-    import hnswlib
-
-    out, _ = exported
-    bank = np.load(out / BANK)
-    index = hnswlib.Index(space="cosine", dim=bank.shape[1])
-    index.load_index(str(out / INDEX))
-    labels, _ = index.knn_query(bank, k=1)
-    assert (labels[:, 0] == np.arange(len(bank))).mean() > 0.95
-
-
-@pytest.mark.parametrize("name", [ENCODER, BANK, ROWS, HEALTHY_SCORES, INDEX])
+@pytest.mark.parametrize("name", [ENCODER, BANK, ROWS, HEALTHY_SCORES])
 def test_flipped_bit_is_refused(exported, tmp_path, name):
     copy = shutil.copytree(exported[0], tmp_path / "copy")
     data = bytearray((copy / name).read_bytes())

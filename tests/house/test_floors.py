@@ -174,5 +174,5 @@ def test_messages_bring_no_part_of_the_agent_that_listens():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
-    heavy = {"torch", "onnxruntime", "sounddevice", "soundfile", "hnswlib", "trainer", "export"}
+    heavy = {"torch", "onnxruntime", "sounddevice", "soundfile", "trainer", "export"}
     assert not heavy & set(done.stdout.split())

@@ -92,31 +92,30 @@ def _vectors() -> np.ndarray:
 
 def _index(folder: Path) -> Run:
     from agent.core.errors import AuscultError
-    from agent.score.index_check import check_index
+    from agent.score.index import choose_index, open_index
 
-    path, vectors = folder / "bank.hnsw", _vectors()
+    path, vectors = folder / "bank.index.npy", _vectors()
+    index = choose_index(vectors, "euclidean", 0.99, [str(i // 4) for i in range(len(vectors))])
 
     def run(data: bytes) -> None:
         path.write_bytes(data)
         try:
-            check_index(path, vectors, "euclidean")
+            search, _ = open_index(path, vectors, "euclidean", index)
         except AuscultError:
             return
-        # What passes, the library must be able to use: a crash of it ends this process.
-        import hnswlib
-
-        index = hnswlib.Index(space="l2", dim=4)
-        index.load_index(str(path), max_elements=len(vectors))  # as the scorer does
-        index.knn_query(vectors[:2], k=1)
+        # What passes can be searched, and gives rows that there are.
+        rows, _ = search.near(vectors[0], 3, 10)
+        assert len(set(rows.tolist())) == 10
 
     return run
 
 
 def _index_seeds(folder: Path) -> Sequence[bytes]:
-    from agent.score.index import build_index
+    from agent.score.index import choose_index, write_index
 
-    path = folder / "seed.hnsw"
-    build_index(_vectors(), "euclidean").save_index(str(path))
+    path, vectors = folder / "seed.npy", _vectors()
+    index = choose_index(vectors, "euclidean", 0.99, [str(i // 4) for i in range(len(vectors))])
+    write_index(path, vectors, "euclidean", index)
     return [path.read_bytes()]
 
 
