@@ -25,7 +25,7 @@ def what_to_record(
     figures: Mapping[str, DecisionFigures] | None = None,
     called: Iterable[Recording] = (),
 ) -> tuple[str, ...]:
-    """What would help most, the first first; each reads after the word `record`.
+    """What would help most, in order; each reads after the word `record`.
 
     Args:
         machine: Its recordings, to learn from and to judge with.

@@ -2,7 +2,7 @@
 
 Sound of a machine falls off towards high frequencies gradually. What was resampled or encoded ends
 at an edge: within a few per cent of frequency the level drops to nothing, and stays there. Two
-recordings of one machine whose edges differ differ to a detector, and the machine is not why.
+recordings of one machine whose edges lie apart differ to a detector, and the machine is not why.
 """
 
 from __future__ import annotations

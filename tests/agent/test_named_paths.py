@@ -8,6 +8,7 @@ import re
 import click
 import pytest
 from support.bundles import tone, write
+from support.doubled import doubled, said_twice
 
 from agent import cli
 from agent.commands.options import Written
@@ -90,6 +91,7 @@ def check(code, told, bad):
     ), told
     # Nobody is shown the insides of a library.
     assert not re.search(r"Errno|pydantic|input_value|Traceback|\.py\b", told), told
+    assert (doubled(told), said_twice(told)) == ([], [])
 
 
 @pytest.mark.parametrize("kind", ["not-there/x", "empty-file", "words", "empty-folder"])

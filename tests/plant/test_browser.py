@@ -187,6 +187,19 @@ def test_a_trend_is_drawn_and_read_by_keys(browser, page):
     until(lambda: len(find(browser, "svg.trend path.median")) == 1)
     until(lambda: "L" in find(browser, "svg.trend path.median")[0].get_attribute("d"))
     drawing = find(browser, "svg.trend")[0]
+    # Its letters are as they were cut: a unit is one pixel both ways, on a phone as well.
+    for width in (390, 0):
+        sized(browser, width)
+        assert browser.execute_script(
+            "const m = document.querySelector('svg.trend').getScreenCTM(); return [m.a, m.d]"
+        ) == [1, 1]
+        until(
+            lambda: browser.execute_script(
+                "const d = document.querySelector('svg.trend'), wide = d.getBoundingClientRect().right;"
+                "return [...d.querySelectorAll('text')].every("
+                "(one) => one.getBoundingClientRect().right <= wide + 1)"
+            )
+        )
     drawing.send_keys("\ue012")  # the left arrow
     shown(browser, "#trend-read", "median 0.")
     photograph(browser, "plant-machine")

@@ -63,10 +63,11 @@ export class Graph extends Chart {
       to *= 1.5;
     }
     Object.assign(this, { from, to });
-    // What is evaluated now and then is joined all the same; a gap is three times the usual step.
+    // What is evaluated now and then is joined all the same; a gap is three times the usual step, and longer than
+    // the calm step of `hop: auto`, five of its short ones, which may be the usual ones here.
     const heard = (data.time || []).filter((_, i) => data[keys.middle][i] !== null);
     const steps = heard.slice(1).map((time, i) => time - heard[i]).sort((one, other) => one - other);
-    this.wide = Math.max((data.step || 0) * 2.5, ((data.end - data.begin) || 0) / 400, steps.length ? 3 * steps[Math.floor(steps.length / 2)] : 0);
+    this.wide = Math.max((data.step || 0) * 2.5, ((data.end - data.begin) || 0) / 400, steps.length ? 3 * steps[Math.floor(steps.length / 2)] : 0, steps.length ? 5.5 * steps[Math.floor(steps.length / 10)] : 0);
   }
 
   turn(value) {
