@@ -121,7 +121,7 @@ def profile(
         file = Path(place) / "agent.yaml"
         listed = [
             {"name": f"m{i}", "bundle": str(bundles[i % len(bundles)].absolute()),
-             **({} if hop == "own" else {"hop": hop if hop == "auto" else float(hop)}),
+             "hop": None if hop == "own" else hop if hop == "auto" else float(hop),
              "source": {"kind": "replay", "paths": [str(sounds[i % len(sounds)].absolute())],
                         "loop": True}}
             for i in range(machines)

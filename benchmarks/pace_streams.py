@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from pace_occasions import Occasions
 from service_sounds import LEAD, RATE, Place, Stream, with_events
 
 from agent.activity.cutter import RunningWindows
@@ -25,6 +26,7 @@ from agent.core.records import (
     Activity,
     AudioBlock,
     Decision,
+    EventKind,
     Level,
     MachineState,
     Score,
@@ -43,11 +45,11 @@ from agent.pace.trigger import LevelTrigger
 from agent.window.rolling import Due, RollingWindow
 
 BLOCK, BEGIN = RATE // 4, 4_000_000.0
-_STATES, _ACTIVITIES = list(MachineState), [None, *Activity]
+STATES, ACTIVITIES = list(MachineState), [None, *Activity]
 # Of a noisy hall: seconds from one sound to the next, with a healthy machine and with a fault.
 _APART, _APART_FAULTY = 60.0, 30.0
 _CYCLED = 900.0
-# Faults that are heard in a noisy hall as well.
+# Faults that are heard, in a quiet and a noisy hall.
 _STRENGTHS = ("0.25", "1", "real")
 
 
@@ -56,9 +58,10 @@ class Kept:
     """A stream as it was judged.
 
     Attributes:
-        kind: `healthy`, `noisy`, `cycles`, `fault` or `fault, noisy`.
+        kind: `healthy`, `noisy`, `cycles`, `fault`, `fault, noisy`, or of `pace_occasions`: `gain`,
+            `knocks`, `starts` and `fault, slow`.
         seconds: Its length.
-        onset: When its fault begins, seconds; NaN without one.
+        onset: When its fault, or its other gain, begins, seconds; NaN without one.
         strength: Of the fault; empty without one.
         windows: One row each: the block it came with, end, clock of running, position, score (NaN
             for none), state, activity, change of level (dB, score without it, passing), whether it
@@ -87,22 +90,30 @@ class Heard:
         windows: Judged.
         called: Of them before their time, on a trigger.
         alarms: When each rose, seconds.
+        alerts: The same of what rose from normal to alert or alarm.
+        levels: When a change of level was told, seconds.
+        waits: From each trigger while all was calm to the end of the next window, seconds.
     """
 
     windows: int = 0
     called: int = 0
     alarms: list[float] = field(default_factory=list)
+    alerts: list[float] = field(default_factory=list)
+    levels: list[float] = field(default_factory=list)
+    waits: list[float] = field(default_factory=list)
 
 
 # --- what is heard
 
 
 def streams_of(place: Place) -> Iterator[Stream]:
-    """A machine's healthy hours, in a quiet and a noisy hall and in cycles, and its faults.
+    """A machine's healthy hours, in a quiet and a noisy hall and in cycles; faults; occasions.
 
     Faults begin anywhere between two places of the calm hop.
     """
+    occasions = Occasions(place.name)
     for number, stream in enumerate(place.streams()):
+        occasions.take(stream)
         rng = np.random.default_rng([zlib.crc32(place.name.encode()), number])
         if stream.kind == "healthy":
             yield stream
@@ -116,11 +127,12 @@ def streams_of(place: Place) -> Iterator[Stream]:
             late, (event,) = float(rng.uniform(0.0, 5.0)), stream.events
             event = replace(event, start=event.start - late, end=event.end - late)
             sound = stream.sound[int(late * RATE) :]
-            yield replace(stream, sound=sound, events=(event,))
             if event.strength in _STRENGTHS:
+                yield replace(stream, sound=sound, events=(event,))
                 each = int(len(sound) / RATE / _APART_FAULTY / 4) + 1
                 noisy = with_events(sound, f"{stream.name}, noisy", rng, each, _APART_FAULTY)
                 yield replace(noisy, kind="fault, noisy", events=(event,))
+    yield from occasions.streams()
 
 
 class _Measuring(LevelTrigger):
@@ -139,6 +151,26 @@ class _Measuring(LevelTrigger):
 def terms_of(bundle: Bundle) -> MachineSettings:
     """What the bundle means at `hop: auto`."""
     return settings_of(MachineConfig(name="bench", hop="auto"), bundle)
+
+
+def lowered(terms: MachineSettings, fraction: float) -> MachineSettings:
+    """The same with thresholds at a fraction of their height above the healthy median."""
+    found = terms.thresholds
+    median = found.scale.median
+
+    def low(raw: float) -> float:
+        return median + fraction * (raw - median)
+
+    steady = found.steady
+    thresholds = replace(
+        found, alarm=low(found.alarm), alert=None if found.alert is None else low(found.alert),
+        steady=None if steady is None else replace(steady, threshold=low(steady.threshold)),
+        scale=replace(
+            found.scale, threshold=low(found.scale.threshold), severe=low(found.scale.severe),
+            usual=min(found.scale.usual, low(found.scale.threshold)),
+        ),
+    )  # fmt: skip
+    return replace(terms, thresholds=thresholds)
 
 
 def score(bundle: Bundle, terms: MachineSettings, stream: Stream) -> Kept:
@@ -166,7 +198,7 @@ def score(bundle: Bundle, terms: MachineSettings, stream: Stream) -> Kept:
                 foreign[len(rows)] = judged.score.foreign
             rows.append((len(blocks), *_row(judged)))
         blocks.append(len(block.samples))
-    event = stream.events[0] if stream.kind.startswith("fault") else None
+    event = stream.events[0] if stream.kind.startswith(("fault", "gain")) else None
     return Kept(
         stream.name, stream.kind, len(stream.sound) / RATE,
         float("nan") if event is None else event.start, "" if event is None else event.strength,
@@ -183,8 +215,8 @@ def _row(judged: ScoredWindow) -> tuple[float, ...]:
         nan if window.run_clock is None else window.run_clock,
         window.position,
         nan if one.value is None else one.value,
-        _STATES.index(judged.state),
-        _ACTIVITIES.index(window.activity),
+        STATES.index(judged.state),
+        ACTIVITIES.index(window.activity),
         *((nan, nan, 0.0) if change is None else (change.decibels, change.value, change.passing)),
         one.varies,
         nan if one.level_dbfs is None else one.level_dbfs,
@@ -226,6 +258,8 @@ class _Remembering(LevelTrigger):
     def __init__(self, rate: int, kept: Kept) -> None:
         super().__init__(rate)
         self._kept, self._came, self._seen, self._size = kept, 0, 0, self.frame_samples
+        #: Samples heard at the latest call.
+        self.called_at = -1
 
     def hear(self, block: AudioBlock) -> bool:
         """Judge the half seconds that the block completes."""
@@ -233,6 +267,8 @@ class _Remembering(LevelTrigger):
         whole = min(self._came // self._size, len(self._kept.measures))
         called = [self.calls(self._kept.measures[n]) for n in range(self._seen, whole)]
         self._seen = whole
+        if any(called):
+            self.called_at = self._came
         return any(called)
 
 
@@ -242,7 +278,7 @@ class _Way:
     def __init__(self, terms: MachineSettings) -> None:
         found = terms.thresholds
         self.heard = Heard()
-        self._standing = False
+        self._level = Level.NORMAL
         self.decider = AlarmDecider(
             MachineConfig(name="bench").decide, found.alarm, alert_threshold=found.alert,
             lasting=found.lasting, steady=found.steady, hop_seconds=terms.hop_seconds,
@@ -255,9 +291,12 @@ class _Way:
         decision = self.decider.decide(replace(judged, window=window), state)
         self.heard.windows += 1
         self.heard.called += called
-        if (standing := decision.level is Level.ALARM) and not self._standing:
-            self.heard.alarms.append(window.end_monotonic - BEGIN)
-        self._standing = standing
+        at, before, self._level = window.end_monotonic - BEGIN, self._level, decision.level
+        if decision.level is Level.ALARM and before is not Level.ALARM:
+            self.heard.alarms.append(at)
+        if decision.level is not Level.NORMAL and before is Level.NORMAL:
+            self.heard.alerts.append(at)
+        self.heard.levels += [at for event in decision.events if event.kind is EventKind.LEVEL]
         return decision
 
 
@@ -266,30 +305,40 @@ def hear(
     terms: MachineSettings,
     kept: Kept,
     pace_of: Callable[..., HopPace] = HopPace,
+    *,
+    phases: bool = True,
 ) -> dict[str, Heard]:
-    """Hear a stream at 1 s, at each phase of 5 s, and as the pace takes it."""
+    """Hear a stream at 1 s, at each phase of 5 s if those are wanted, and as the pace takes it."""
     encoder, calm = bundle.manifest.encoder, terms.calm_hops
-    fixed = [_Way(terms) for _ in range(calm + 1)]
-    auto = _Way(terms)
+    fixed = [_Way(terms) for _ in range(1 + phases * calm)]
+    auto, trigger = _Way(terms), _Remembering(encoder.sample_rate, kept)
     pace = pace_of(
-        encoder.sample_rate, encoder.window_samples, terms.hop_samples, calm,
-        trigger=_Remembering(encoder.sample_rate, kept),
-    )  # fmt: skip
+        encoder.sample_rate, encoder.window_samples, terms.hop_samples, calm, trigger=trigger
+    )
+    waits_from = -1
     windows, number = _windows(bundle, terms, kept), 0
     came = np.searchsorted(kept.windows[:, 0], np.arange(len(kept.blocks)), side="right")
     nothing = np.zeros(int(kept.blocks.max()), np.float32)
     for index, size in enumerate(kept.blocks):
+        calm_before, called_before = pace.calm, trigger.called_at
         pace.hear(AudioBlock(nothing[:size], encoder.sample_rate, 0.0, 0.0))
+        if calm_before and trigger.called_at > called_before:
+            waits_from = trigger.called_at
         while number < came[index]:
             one, state = next(windows)
             fixed[0].take(one, state)
-            fixed[1 + number % calm].take(one, state)
-            due = pace.due(one.window.position + encoder.window_samples)
+            if phases:
+                fixed[1 + number % calm].take(one, state)
+            end = one.window.position + encoder.window_samples
+            due = pace.due(end)
             if due is not Due.NO:
                 pace.take(auto.take(one, state, called=due is Due.CALLED))
+                if 0 <= waits_from <= end:
+                    auto.heard.waits.append((end - waits_from) / encoder.sample_rate)
+                    waits_from = -1
             number += 1
-    phases = {f"{calm} s, phase {n}": way.heard for n, way in enumerate(fixed[1:])}
-    return {"1 s": fixed[0].heard, **phases, "auto": auto.heard}
+    each = {f"{calm} s, phase {n}": way.heard for n, way in enumerate(fixed[1:])}
+    return {"1 s": fixed[0].heard, **each, "auto": auto.heard}
 
 
 def _windows(
@@ -317,7 +366,7 @@ def _windows(
         window = Window(
             nothing, encoder.sample_rate, number, end - seconds, 1e9 + end - BEGIN - seconds,
             Validity.VALID if known else Validity.OUT_OF_RANGE, step=terms.hop_samples,
-            position=int(position), activity=_ACTIVITIES[int(activity)],
+            position=int(position), activity=ACTIVITIES[int(activity)],
             run_clock=float(clock) if np.isfinite(clock) else None,
         )  # fmt: skip
         change = None
@@ -327,4 +376,4 @@ def _windows(
             window, float(value) if known else None, level=change, varies=bool(varies),
             foreign=kept.foreign.get(number, ()),
             level_dbfs=float(loud) if np.isfinite(loud) else None,
-        ), _STATES[int(state)]  # fmt: skip
+        ), STATES[int(state)]  # fmt: skip

@@ -24,7 +24,7 @@ from agent.config.decide import DecideConfig
 from agent.config.encode import InferenceConfig
 from agent.config.evidence import EvidenceConfig
 from agent.config.foreign import ForeignConfig
-from agent.config.hop import AUTO, Hop, HopSetting, hop_of
+from agent.config.hop import AUTO, CLOSE_SECONDS, Hop, HopSetting, hop_of
 from agent.config.maintenance import MaintenanceConfig
 from agent.config.monitor import MetricsConfig
 from agent.config.notify import NotifyConfig
@@ -81,9 +81,10 @@ class MachineConfig(Strict):
         Field(
             description="Step between windows, seconds; `auto` for 5 s while all is calm, and 1 s "
             "as soon as a score, its trend, or a jump of level or impulse says otherwise; null for "
-            "the bundle's own. `hop_seconds` is its older name"
+            "the bundle's own. Left out, it is the bundle's own too where that is longer than 1 s, "
+            "or where evidence counts windows. `hop_seconds` is its older name"
         ),
-    ] = None
+    ] = AUTO
     queue_windows: Annotated[
         int,
         Field(ge=1, description="Windows that may wait for scoring before the oldest is dropped"),
@@ -146,13 +147,17 @@ class MachineConfig(Strict):
             given = {("hop" if key == "hop_seconds" else key): one for key, one in given.items()}
         return given
 
+    @property
+    def _counts_windows(self) -> bool:
+        """Whether evidence is so many windows, whatever they are apart."""
+        alert = self.decide.alert
+        return self.decide.amounts.in_windows or (
+            alert is not None and alert.raise_windows is not None
+        )
+
     @model_validator(mode="after")
     def _in_seconds(self) -> MachineConfig:
-        alert = self.decide.alert
-        if self.hop == AUTO and (
-            self.decide.amounts.in_windows
-            or (alert is not None and alert.raise_windows is not None)
-        ):
+        if self.hop == AUTO and "hop" in self.model_fields_set and self._counts_windows:
             raise ValueError(
                 "hop: auto needs evidence in seconds of sound: give decide.raise_seconds and "
                 "of_seconds in place of raise_windows and of_windows"
@@ -166,7 +171,10 @@ class MachineConfig(Strict):
             own: The bundle's step, seconds.
             window_seconds: Length of a window.
         """
-        return hop_of(self.hop, own, window_seconds)
+        named = "hop" in self.model_fields_set
+        # Who made a bundle of a longer step took the device to be able to do no more.
+        own_step = not named and (self._counts_windows or own > CLOSE_SECONDS)
+        return hop_of(None if own_step else self.hop, own, window_seconds)
 
 
 class AgentConfig(Strict):

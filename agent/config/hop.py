@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import (
     Field,
@@ -23,13 +23,15 @@ def _one_fault(given: Any, check: ValidatorFunctionWrapHandler) -> Any:
 
 
 #: What `hop` takes beside seconds.
-AUTO = "auto"
+AUTO: Final = "auto"
 HopSetting: TypeAlias = Annotated[
     Annotated[FiniteFloat, Field(gt=0)] | Literal["auto"], WrapValidator(_one_fault)
 ]
 
-# Steps of `auto`: as soon as anything is heard, and while all is calm; seconds.
-_CLOSE, _CALM = 1.0, 5.0
+#: Step of `auto` as soon as anything is heard, seconds.
+CLOSE_SECONDS = 1.0
+# ...and while all is calm.
+_CALM = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,6 @@ def hop_of(given: float | Literal["auto"] | None, own: float, window_seconds: fl
         return Hop(own, own)
     if given != AUTO:
         return Hop(float(given), float(given))
-    close = min(_CLOSE, own)
+    close = min(CLOSE_SECONDS, own)
     times = max(1, int(min(_CALM, window_seconds) / close + 1e-6))
     return Hop(close, times * close)

@@ -137,7 +137,12 @@ def test_a_fault_inside_a_machine_is_not_told_as_a_missing_machine(tmp_path):
 @pytest.mark.parametrize(
     ("given", "own", "window", "steps"),
     [
+        ("", 1.0, 10.0, (1.0, 5.0)),
+        ("", 0.5, 10.0, (0.5, 5.0)),
+        # Evidence that counts windows, and a bundle of a longer step, keep the step they have.
+        (", decide: {raise_windows: 3, of_windows: 5}", 1.0, 10.0, (1.0, 1.0)),
         ("", 2.0, 10.0, (2.0, 2.0)),
+        (", hop: null", 1.0, 10.0, (1.0, 1.0)),
         (", hop: 3", 1.0, 10.0, (3.0, 3.0)),
         (", hop_seconds: 0.5", 1.0, 10.0, (0.5, 0.5)),
         (", hop: auto", 1.0, 10.0, (1.0, 5.0)),
