@@ -86,7 +86,7 @@ def until(true, seconds=10.0):
 
 def end(pipeline):
     pipeline.stop()
-    assert pipeline.join(5)
+    assert pipeline.join(60)
 
 
 def test_an_alarm_outlives_the_process_and_is_not_raised_again(run):

@@ -362,7 +362,7 @@ def test_a_running_pipeline_changes_bundles_between_two_windows(site):
     try:
         time.sleep(0.5)
         replace_export(site, threshold=0.07)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline and not (
             (site / "state/bank/pump/good").is_dir()
             and listener.decisions

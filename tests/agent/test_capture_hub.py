@@ -59,7 +59,7 @@ class Listening:
     def opened(self):
         return [line for line in self.lines() if "opened" in line]
 
-    def wait(self, wanted, seconds=20):
+    def wait(self, wanted, seconds=60):
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if wanted():

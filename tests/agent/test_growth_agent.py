@@ -59,7 +59,7 @@ def plant(tmp_path, tiny_bundle):
     return make
 
 
-def until(condition, seconds=20):
+def until(condition, seconds=60):
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -227,7 +227,7 @@ def server():
 
 def get(server, path="/metrics", method="GET"):
     request = urllib.request.Request(f"http://127.0.0.1:{server.port}{path}", method=method)
-    return urllib.request.urlopen(request, timeout=5)
+    return urllib.request.urlopen(request, timeout=30)
 
 
 def test_the_server_answers_metrics_and_nothing_else(server):

@@ -53,7 +53,7 @@ def run_once(
     publisher.start()
     assert publisher.wait_connected(5)
     act(publisher)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while (publisher.outbox._due or not publisher.sender.idle) and time.monotonic() < deadline:
         time.sleep(0.02)
     publisher.stop()
@@ -114,7 +114,7 @@ def test_entities_move_from_the_agents_device_in_steps_that_keep_their_history(b
         live.messages.clear()
         run_once(broker, tmp_path)
         run_once(broker, tmp_path)
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while len(live.messages) < 4 and time.monotonic() < deadline:
             time.sleep(0.05)
         told = [(topic, payload) for topic, payload, _ in live.messages]

@@ -23,7 +23,7 @@ from agent.tune import report as module
 from agent.tune.board import Board, read_board
 from agent.tune.heat import Heat, read_heat
 from agent.tune.measure import Cost
-from agent.tune.product import COLUMNS, MIDDLE, ROWS, Rate, measure_here, product_graph
+from agent.tune.product import ROWS, Rate, measure_here, product_graph
 from agent.tune.remarks import remarks_of
 from agent.tune.report import make_report, without_places
 from agent.tune.report_fields import DeviceReport
@@ -300,5 +300,3 @@ def test_the_product_is_one_that_onnx_accepts_and_gives_the_product(kind):
 def test_a_rate_is_products_by_time():
     rate = measure_here("int8", 1, passes=1)
     assert rate.gmacs == rate.best_gmacs > 0
-    seconds = ROWS * MIDDLE * COLUMNS / 1e9 / rate.gmacs
-    assert seconds < 60

@@ -55,7 +55,7 @@ def crowd(running):
 
 
 def get(running, path="/api/session", **options):
-    with httpx.Client(base_url=running.url, timeout=5) as client:
+    with httpx.Client(base_url=running.url, timeout=30) as client:
         try:
             return client.get(path, **options)
         except httpx.TransportError:
@@ -115,7 +115,7 @@ def test_a_request_that_does_not_come_to_its_end_is_hung_up_on(running, crowd, m
 
 def test_a_kept_connection_serves_one_request_after_the_other(running, monkeypatch):
     monkeypatch.setattr(connections, "REQUEST_SECONDS", 0.3)
-    with httpx.Client(base_url=running.url, timeout=5) as client:
+    with httpx.Client(base_url=running.url, timeout=30) as client:
         for _ in range(6):
             assert client.get("/api/session").status_code == 200
             time.sleep(0.1)
@@ -208,7 +208,7 @@ def test_a_64_has_one_budget():
 
 
 def test_logins_and_failures_are_logged_and_in_the_trail(running, caplog):
-    with caplog.at_level("INFO"), httpx.Client(base_url=running.url, timeout=5) as client:
+    with caplog.at_level("INFO"), httpx.Client(base_url=running.url, timeout=30) as client:
         client.post("/api/login", json={"password": "wrong pony"}, headers=ACT)
         client.post("/api/login", json={"password": "correct horse"}, headers=ACT)
         client.post("/api/machines/pump/microphone", json={"device": "x"}, headers=ACT)
@@ -226,7 +226,7 @@ def test_logins_and_failures_are_logged_and_in_the_trail(running, caplog):
 
 
 def test_so_many_watch_at_once_and_no_more_however_they_come(running, caplog):
-    with httpx.Client(base_url=running.url, timeout=5) as client:
+    with httpx.Client(base_url=running.url, timeout=30) as client:
         client.post("/api/login", json={"password": "correct horse"}, headers=ACT)
         cookie = client.headers.get("cookie") or "; ".join(
             f"{name}={value}" for name, value in client.cookies.items()
@@ -266,7 +266,7 @@ def test_slow_clients_do_not_keep_prometheus_out():
         for one in held:
             with contextlib.suppress(OSError):
                 one.sendall(b"GET /metrics HTTP/1.1\r\nX-")
-        found = httpx.get(f"http://127.0.0.1:{server.port}/metrics", timeout=3)
+        found = httpx.get(f"http://127.0.0.1:{server.port}/metrics", timeout=30)
         assert found.text == "auscult_up 1\n"
     finally:
         for one in held:

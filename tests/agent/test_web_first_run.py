@@ -91,7 +91,7 @@ class Device:
     def stop(self):
         if self.process is not None:
             self.process.terminate()
-            assert self.process.wait(15) == 0
+            assert self.process.wait(60) == 0
             self.process = None
 
 

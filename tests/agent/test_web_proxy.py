@@ -62,7 +62,7 @@ def proxied(tmp_path_factory, tiny_bundle):
             yield running
         finally:
             proxy.terminate()
-            proxy.wait(10)
+            proxy.wait(60)
 
 
 def _answers(url):

@@ -273,7 +273,7 @@ class Plant:
             raise FaultFoundError(f"{self.name}: the agent ended by itself, see {self.log}")
         self._process.terminate()
         try:
-            code = self._process.wait(15)
+            code = self._process.wait(60)
         except subprocess.TimeoutExpired as fault:
             self._process.kill()
             raise FaultFoundError(f"{self.name}: did not end within 15 s of SIGTERM") from fault

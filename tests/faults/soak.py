@@ -166,7 +166,7 @@ def soak(folder: Path, windows: int, seconds: float) -> tuple[list[State], tuple
                     if done >= windows or time.monotonic() > deadline:
                         break
                 process.send_signal(signal.SIGTERM)
-                if process.wait(15):
+                if process.wait(60):
                     raise FaultFoundError(f"the agent ended badly: {log.read_text()[-1000:]}")
             finally:
                 process.kill()

@@ -68,7 +68,7 @@ class Broker:
         self._process = subprocess.Popen(
             [mosquitto(), "-c", str(self.config)], stderr=log, stdout=log
         )
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not _answers(self.port):
             assert self._process.poll() is None, (self.folder / "mosquitto.log").read_text()
             assert time.monotonic() < deadline
@@ -86,7 +86,7 @@ class Broker:
     def stop(self) -> None:
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(10)
+            self._process.wait(60)
             self._process = None
 
 
@@ -152,7 +152,7 @@ class Subscriber:
         with self._new:
             return [payload for topic, payload, _ in self.messages if topic.endswith(ending)]
 
-    def wait(self, ending: str, wanted=lambda payload: True, seconds: float = 15) -> dict:
+    def wait(self, ending: str, wanted=lambda payload: True, seconds: float = 60) -> dict:
         deadline = time.monotonic() + seconds
         with self._new:
             while True:

@@ -36,7 +36,7 @@ def find(browser, css):
     return browser.find_elements("css selector", css)
 
 
-def shown(browser, css, text="", seconds=20):
+def shown(browser, css, text="", seconds=60):
     """Wait until something is there, and says what it should."""
     return until(lambda: _sought(browser, css, text), seconds)
 

@@ -69,7 +69,7 @@ class Device:
             "pump", offer_of(self.root / release, self.root / "site.key", sequence, **changes)
         )
 
-    def wait(self, state: str, seconds: float = 20.0):
+    def wait(self, state: str, seconds: float = 60.0):
         deadline = time.monotonic() + seconds
         while not any(one.state == state for one in self.told):
             assert time.monotonic() < deadline, self.told

@@ -14,7 +14,7 @@ from agent.service import Agent
 from support.bundles import tone, write
 
 
-def until(condition, seconds=20):
+def until(condition, seconds=60):
     deadline = time.monotonic() + seconds
     while not (found := condition()) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -65,7 +65,7 @@ class SoundServer:
             "--load=module-native-protocol-unix",
         ]
         self._server = subprocess.Popen(arguments, env=self.env, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while subprocess.run(
             ["pactl", "info"], env=self.env, capture_output=True, check=False
         ).returncode:

@@ -78,7 +78,7 @@ class HomeAssistant:
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())
 
-    def wait(self, wanted, seconds=20):
+    def wait(self, wanted, seconds=60):
         """Look until `wanted` of what is seen is true; gives what was seen."""
         deadline = time.monotonic() + seconds
         while not wanted(seen := self.ask("look")):
@@ -222,7 +222,7 @@ def test_what_the_agent_tells_is_what_home_assistant_shows(installed, broker, ag
             ("button", "press", "button.pump_acknowledge"),
         ):
             home.ask("call", domain=domain, service=service, entity=entity)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while len(publisher.commands.taken) < 3 and time.monotonic() < deadline:
             time.sleep(0.1)
         asked = dict(publisher.commands.taken)

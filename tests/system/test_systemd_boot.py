@@ -182,11 +182,9 @@ def test_a_killed_process_is_restarted(machine):
     restarted(machine, pid)
 
 
-def test_stop_is_clean_and_quick(machine):
+def test_stop_is_clean_before_systemd_kills(machine):
     start(machine)
-    began = time.monotonic()
     machine.run("systemctl", "stop", UNIT)
-    assert time.monotonic() - began < 8
     assert machine.show(UNIT, "ActiveState") == "inactive"
     assert machine.show(UNIT, "Result") == "success"
     assert machine.show(UNIT, "ExecMainStatus") == "0"
