@@ -104,9 +104,12 @@ def benchmark(
     from agent import __version__
     from agent.core.cores import usable_cores
     from agent.core.errors import ConfigError
-    from agent.core.progress import progress_bar
+    from agent.core.progress import busy, progress_bar
     from agent.core.storage import write_atomic, write_json
     from agent.verdict.report import write_csv
+
+    with busy("loading what trains and exports"):
+        import export.bundle  # noqa: F401
     from export.benchmark.executor import Executor, Here, Processes, RayCluster, load_ray
     from export.benchmark.report import write_benchmark
     from export.benchmark.run import Settings, run_benchmark

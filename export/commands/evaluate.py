@@ -101,7 +101,8 @@ def evaluate(
     from agent import __version__
     from agent.calibrate.fit_cache import FitCache
     from agent.core.errors import AuscultError, ConfigError
-    from agent.core.progress import progress_bar
+    from agent.core.fourier import use_scipy
+    from agent.core.progress import busy, progress_bar
     from agent.encode.embedding_cache import EmbeddingCache
     from agent.hygiene.examine import Examiner
     from agent.hygiene.facts import FactsCache
@@ -109,6 +110,9 @@ def evaluate(
     from agent.hygiene.tell import print_notes
     from agent.recordings.load import find_machines, load_machines
     from agent.verdict.report import write_csv
+
+    with busy("loading what trains and exports"):
+        import export.bundle  # noqa: F401
     from export.builder import BundleBuilder, needs_all
     from export.evaluate import Options, choose_systems
     from export.evaluate import evaluate as run
@@ -140,6 +144,7 @@ def evaluate(
     started = datetime.now(timezone.utc)
     out = out or Path("out") / f"evaluate-{started.astimezone():%Y%m%d-%H%M%S}"
     with progress_bar(told) as progress:
+        use_scipy()
         examiner = Examiner(FactsCache.of_user())
         machines = load_machines(
             data, names, channel=channel, progress=progress, inspector=examiner.inspect

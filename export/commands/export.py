@@ -102,13 +102,15 @@ def export(
 
     from agent.calibrate.fit_cache import FitCache
     from agent.core.program import next_command
-    from agent.core.progress import progress_bar
+    from agent.core.progress import busy, progress_bar
     from agent.core.storage import write_json
     from agent.encode.embedding_cache import EmbeddingCache
     from agent.learn.report import told
     from agent.tune.profile import read_profile
     from agent.verdict.report import rehearsal_json
-    from export.bundle import export_bundle
+
+    with busy("loading what exports"):
+        from export.bundle import export_bundle
     from export.fits import judge_fit
     from trainer.graph.graph_cache import GraphCache
 

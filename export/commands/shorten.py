@@ -72,9 +72,13 @@ def shorten_command(
     from rich.markup import escape
 
     from agent.core.program import next_command
+    from agent.core.progress import busy
     from agent.core.storage import write_json
     from agent.encode.embedding_cache import EmbeddingCache
     from agent.tune.profile import read_profile
+
+    with busy("loading what trains and exports"):
+        import export.bundle  # noqa: F401
     from export.form_loss import Bounds
     from export.shorten import shorten_run
     from trainer.graph.graph_cache import GraphCache

@@ -97,7 +97,7 @@ def train(
     from agent.core.errors import AuscultError
     from agent.core.fourier import use_scipy
     from agent.core.interrupt import stopped_like_interrupt
-    from agent.core.progress import progress_bar
+    from agent.core.progress import busy, progress_bar
     from agent.core.storage import write_json
     from agent.encode.embedding_cache import EmbeddingCache
     from agent.hygiene.bands import band_note
@@ -109,6 +109,9 @@ def train(
     from agent.recordings.load import load_machines
     from agent.recordings.summary import print_summary
     from agent.verdict.report import rehearsal_json, rehearsal_words
+
+    with busy("loading what trains"):
+        import trainer.learn  # noqa: F401
     from trainer.decisions.rehearsal import rehearse
     from trainer.defaults import default_preset
     from trainer.fit.classify import CHECKPOINT

@@ -11,6 +11,7 @@ import numpy as np
 import soundfile
 from rich.progress import Progress
 
+from agent.core.cores import on_cores
 from agent.core.progress import stage
 from agent.core.records import Samples
 from trainer.synth.design import Fault, FaultKind, MachineDesign, Valve
@@ -97,7 +98,8 @@ def write_dataset(
     items = list(names(root, design, counts, faults, severity, seconds, seed))
     extras = _background_items(root, counts) if layout == "plain" else []
     advance = stage(progress, "synthesizing", len(items) + len(extras))
-    for item in items:
+
+    def make(item: _Item) -> None:
         rng = _generator(seed, item.path.relative_to(root))
         sound = render(
             design,
@@ -110,10 +112,15 @@ def write_dataset(
             gain_db=float(rng.uniform(-GAIN_SPREAD_DB, GAIN_SPREAD_DB)),
         )
         _write(item.path, sound, rate)
-        advance()
-    for path, motor in extras:
+
+    def make_extra(extra: tuple[Path, bool]) -> None:
+        path, motor = extra
         rng = _generator(seed, path.relative_to(root))
         _write(path, render_background(design, seconds, rng, rate=rate, motor=motor), rate)
+
+    for _ in on_cores(make, items):
+        advance()
+    for _ in on_cores(make_extra, extras):
         advance()
     return root
 
