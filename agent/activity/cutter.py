@@ -209,9 +209,10 @@ class RunningWindows:
             return replace(raw, activity=doing)
         samples, skipped = found
         late = (end - target) / raw.rate
-        validity, reason = raw.validity, raw.reason
+        validity, reason, level = raw.validity, raw.reason, raw.level_dbfs
         if samples is not raw.samples:
-            validity, reason = assess(samples, raw.rate, min_seconds=0.0)
+            level = level_dbfs(samples)
+            validity, reason = assess(samples, raw.rate, min_seconds=0.0, level=level)
         return replace(
             raw,
             samples=samples,
@@ -220,6 +221,7 @@ class RunningWindows:
             validity=validity,
             reason=reason,
             activity=Activity.RUNNING,
+            level_dbfs=level,
             run_clock=raw.end_monotonic - late - skipped,
             joined=not self._sound.covers(target - len(samples), target)
             and samples is not raw.samples,

@@ -156,6 +156,7 @@ class Window:
         channel_faults: What is wrong with the channels that were averaged; once it is judged,
             only what is to be told though it could be judged.
         recorded: How its last sample came; None where the source doesn't tell.
+        level_dbfs: How loud its samples are, dBFS; None where that was not measured.
         called: It is judged before its time because its latest `step` of sound called for it: of
             the sound between it and the window before, it speaks for that step alone.
     """
@@ -175,6 +176,7 @@ class Window:
     joined: bool = False
     channel_faults: tuple[ChannelFault, ...] = ()
     recorded: Recorded | None = None
+    level_dbfs: float | None = None
     called: bool = False
 
     @property

@@ -136,7 +136,10 @@ class Encoder(Protocol):
         """Frames of chunks `(n, samples)` of one length, the frames along the last axis."""
 
     def embed_frames(self, frames: Frames, waveform: Samples) -> Matrix:
-        """Embedding `(1, dim)` of a window's frames (and of itself, where the body asks for it)."""
+        """Embedding `(1, dim)` of a window's frames (and of itself, where the body asks for it).
+
+        The frames are not to be kept: their array is the next window's.
+        """
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -187,12 +190,16 @@ class SharedFrames:
             some = [samples[one.at * layout.hop :][: one.length * layout.hop] for one in run]
             chunks = some[0][None] if len(some) == 1 else np.stack(some)
             made.extend(zip(run, encoder.frames(chunks), strict=True))
-        result = np.empty((1, *made[0][1].shape[:-1], layout.count), np.float32)
         if fresh < layout.count:
             assert self._last is not None
-            kept = max(layout.head, layout.count - layout.tail - fresh)
-            old = self._last.frames
-            result[..., layout.head : kept] = old[..., layout.head + fresh : kept + fresh]
+            # In place, as nobody needs the last window's any more: all move up, and what came from
+            # the next row's beginning lies where the new ones go.
+            result = self._last.frames
+            flat = result.reshape(-1)
+            flat[:-fresh] = flat[fresh:]
+            self._last = None  # until they are whole again
+        else:
+            result = np.empty((1, *made[0][1].shape[:-1], layout.count), np.float32)
         for chunk, frames in made:
             inside = slice(chunk.start - chunk.at, chunk.stop - chunk.at)
             result[0, ..., chunk.start : chunk.stop] = frames[..., inside]

@@ -47,7 +47,9 @@ class Hearing:
         samples = window.samples if self._equaliser is None else self._equaliser.apply(window)
         if self.offset_db:
             samples = samples * np.float32(10.0 ** (-self.offset_db / 20.0))
-        return window if samples is window.samples else replace(window, samples=samples)
+        if samples is window.samples:
+            return window
+        return replace(window, samples=samples, level_dbfs=None)
 
     def blocks(self, blocks: Iterable[Samples], rate: int) -> Iterator[Samples]:
         """A recording, in blocks, as the microphone of training would hear it.

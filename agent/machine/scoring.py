@@ -163,7 +163,8 @@ class WindowScorer:
         if not idle and not changing:
             # Only now: the sound of a quiet hall, or of half a start, is no fault of the
             # microphone, and of a machine that stands still no channel need hear anything.
-            loud = level_dbfs(window.samples)
+            known = window.level_dbfs
+            loud = level_dbfs(window.samples) if known is None else known
             heard = compare_conditions(trained, level_dbfs=loud, levels=self.levels)
             bad = unfit((*heard, *channels))
             if bad is not None:

@@ -18,7 +18,7 @@ from agent.core.records import (
     Window,
     lasting,
 )
-from agent.window.validity import assess
+from agent.window.validity import assess, level_dbfs
 
 _NOTHING = frozenset({Validity.SILENT, Validity.GAP})
 
@@ -180,10 +180,12 @@ class RollingWindow:
     ) -> Window:
         begin = next(a for a in reversed(anchors) if a.at <= start)
         end = next(a for a in reversed(anchors) if a.at < start + self.window_samples)
+        level = None
         if begin.settling:  # it settles at the beginning of a stretch, never later
             validity, reason = Validity.WARM_UP, "the microphone was opened just before"
         else:
-            validity, reason = assess(samples, self.rate, min_seconds=0.0)
+            level = level_dbfs(samples)
+            validity, reason = assess(samples, self.rate, min_seconds=0.0, level=level)
         inside = [a for a in anchors if begin.at <= a.at < start + self.window_samples]
         faults = next((a.faults for a in reversed(inside) if a.faults), ())
         if validity in _NOTHING and (cancel := [f for f in faults if f.cancels]):
@@ -202,6 +204,7 @@ class RollingWindow:
             position=start,
             channel_faults=faults,
             recorded=end.recorded,
+            level_dbfs=level,
             called=called,
         )
 

@@ -70,12 +70,15 @@ _ONES = np.ones(_ROW, np.float32)
 def level_dbfs(samples: Samples) -> float:
     """RMS level as training measures it (`trained_on.level_dbfs`), dBFS; -200 for zeros.
 
+    Not finite where a sample isn't.
+
     The constant part (DC) of a converter is no sound and does not count.
 
     Args:
         samples: float32, shape `(n,)`, `n > 0`, full scale 1.0.
     """
-    return 10 * float(np.log10(max(_power(samples), 1e-20)))
+    power = _power(samples)
+    return 10 * float(np.log10(max(power, 1e-20))) if np.isfinite(power) else power
 
 
 def assess(
@@ -83,6 +86,7 @@ def assess(
     rate: int,
     *,
     min_seconds: float = MIN_SECONDS,
+    level: float | None = None,
 ) -> tuple[Validity, str]:
     """Judge whether a stretch of sound may be judged.
 
@@ -90,6 +94,7 @@ def assess(
         samples: float32, shape `(n,)`, full scale 1.0, any length.
         rate: Samples a second.
         min_seconds: Shortest length accepted; a caller with windows of its own length gives 0.
+        level: Its `level_dbfs`; measured when None.
 
     Returns:
         VALID and an empty text; or, by the first that applies, TOO_SHORT, NOT_FINITE, SILENT,
@@ -99,11 +104,10 @@ def assess(
     seconds = len(samples) / rate
     if len(samples) == 0 or seconds < min_seconds:
         return Validity.TOO_SHORT, f"{seconds:.2f} s of sound, at least {min_seconds:g} s needed"
-    power = _power(samples)
-    if not np.isfinite(power) and (bad := len(samples) - int(np.isfinite(samples).sum())):
+    level = level_dbfs(samples) if level is None else level
+    if not np.isfinite(level) and (bad := len(samples) - int(np.isfinite(samples).sum())):
         return Validity.NOT_FINITE, f"{bad} of {len(samples)} samples are NaN or infinite"
-    # -300 for a constant.
-    if (level := 10 * float(np.log10(max(power, 1e-30)))) < SILENT_DBFS:
+    if level < SILENT_DBFS:
         return Validity.SILENT, _dead(f"{level:.0f} dBFS" if level > _NOTHING else "no signal")
     shortest = math.ceil(min(GAP_SECONDS * rate, _MOSTLY * len(samples)))
     constant = _longest_constant(samples, shortest) / rate
