@@ -53,6 +53,7 @@ def test_an_encoder_without_shorter_forms_is_refused_with_what_to_do(name, asked
         assert part.partition(" on ")[0] in said
     for way in ("hop: auto", "auscult_scratch", "auscult tune"):
         assert way in said
+    assert ("features: block7_balanced" in said) == ("mn04" in name)
 
 
 @pytest.mark.parametrize("family", ["beats", "eat", "m2d", "dasheng", "muq"])

@@ -23,6 +23,7 @@ FORBIDDEN = {"DFT", "STFT", "If", "Loop", "Scan", "NonZero"}
         ("log_mel", "", 1.0, 1),
         ("mn04", "block12_freq", 1.0, 1),
         ("mn04", "block12_balanced", 1.0, 1),
+        ("mn04", "block7_balanced", 1.0, 1),
         ("spectral_shape", "", 1.0, 1),
         ("spectral_quantiles", "", 1.0, 1),
         ("sound_views", "", 1.0, 1),

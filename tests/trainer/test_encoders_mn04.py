@@ -50,6 +50,25 @@ def test_bands_then_channels_are_brought_to_unit_length(shared, golden, waveform
     np.testing.assert_allclose(found, oracle, atol=1e-5)
 
 
+def test_block_7_is_the_reference_implementations_and_balanced(shared, golden, waveforms):
+    encoder = _mn04(shared, "block7_balanced")
+    seen = []
+    encoder.features[7].register_forward_hook(lambda _m, _given, made: seen.append(made))
+    found = encoder(waveforms)
+    (block,) = seen
+    # `multi` begins with the means of block 6 (16 channels) and of block 7 (32).
+    np.testing.assert_allclose(block.mean(dim=(2, 3)), golden["multi"][:, 16:48], atol=1e-5)
+    bands = block.mean(dim=3).numpy()
+    bands = bands / np.linalg.norm(bands, axis=1, keepdims=True)
+    bands = bands / np.linalg.norm(bands, axis=2, keepdims=True)
+    np.testing.assert_allclose(found.reshape(2, 32, 8), bands, atol=1e-5)
+    assert encoder.dim == 256
+    _, cells = encoder.with_patches(waveforms)
+    assert (
+        cells.shape[1:3] == _mn04(shared, "block12_balanced").with_patches(waveforms)[1].shape[1:3]
+    )
+
+
 def test_front_end_is_the_reference_implementations(shared, golden, waveforms):
     mel = _mn04(shared, "last").front_end(waveforms)[:, 0].numpy()
     np.testing.assert_allclose(mel, golden["mel"], atol=2e-3)

@@ -21,7 +21,7 @@ from trainer.encoders.spectrum import BandSpectrogram, Spectrogram, mel_edges, m
 
 CHECKPOINT = "mn04_as_mAP_432.pt"
 PUBLISHED = f"https://github.com/fschmid56/EfficientAT/releases (file {CHECKPOINT}, MIT licence)"
-FEATURES = ("block12_freq", "block12_balanced", "last", "multi")
+FEATURES = ("block12_freq", "block12_balanced", "last", "multi", "block7_balanced")
 
 _RATE = 32000
 _MELS = 128
@@ -65,11 +65,13 @@ _BLOCKS = (
     _Spec(5, 384, 64, 96, True, 1),
 )
 _FIRST_OF_MULTI = 6  # "multi" averages blocks 6 to 15 and the last convolution
-_BLOCK12 = 12
-# Cells of this block are the patches: as many rows as block 12, and it hears less of the
-# neighbourhood (it found more made-up faults, benchmarks/explanations.py).
+# Features by band: the block they are of.
+_BY_BAND = {"block12_freq": 12, "block12_balanced": 12, "block7_balanced": 7}
+# Cells of this block are the patches (of the last one, if that is earlier): as many rows as block
+# 12, and it hears less of the neighbourhood (it found more made-up faults,
+# benchmarks/explanations.py).
 _PATCHED = 9
-_BLOCK12_FREQUENCIES = 8  # 128 mel bins after four strides of 2
+_FREQUENCIES = 8  # 128 mel bins after four strides of 2
 
 
 class Mn04(Encoder):
@@ -79,7 +81,8 @@ class Mn04(Encoder):
         window_seconds: Length of the waveform, seconds.
         features: `block12_freq`: block 12 averaged over time only (48 channels x 8 bands, 384);
             `block12_balanced`: the same, each band and then each channel brought to unit length, so
-            that neither a loud band nor a busy channel drowns the others;
+            that neither a loud band nor a busy channel drowns the others; `block7_balanced`: block
+            7 likewise (32 channels x 8 bands, 256), in a quarter less time;
             `last`: the last convolution averaged over time and frequency (384); `multi`: averages
             of blocks 6 to 15, then `last` (816). Layers that aren't needed are left out.
         level: `remove` hears every window as if it were equally loud.
@@ -111,15 +114,16 @@ class Mn04(Encoder):
         if level == "remove":
             self.front_end, self.loudness = MelPower(), _EvenLoudness()
         # Index i of `features` is block i of the paper; 0 is the stem, 16 the last convolution.
-        by_band = self.features_name in ("block12_freq", "block12_balanced")
-        depth = _BLOCK12 if by_band else len(_BLOCKS)
+        by_band = self.features_name in _BY_BAND
+        depth = _BY_BAND.get(self.features_name, len(_BLOCKS))
+        self._patched = min(_PATCHED, depth)
         layers: list[nn.Module] = [_Conv(1, _STEM, 3, stride=2, act=nn.Hardswish)]
         before = _STEM
         for spec in _BLOCKS[:depth]:
             layers.append(_Block(before, spec))
             before = spec.out
         if by_band:
-            self.dim = before * _BLOCK12_FREQUENCIES
+            self.dim = before * _FREQUENCIES
         else:
             layers.append(_Conv(before, _LAST, 1, act=nn.Hardswish))
             self.dim = _LAST
@@ -137,10 +141,8 @@ class Mn04(Encoder):
     @property
     def patch_grid(self) -> PatchGrid:
         """Sixteen frames by sixteen filters, which a cell of block 9 stands for."""
-        edges = mel_edges(
-            mels=_MELS, rows=_BLOCK12_FREQUENCIES, low=0.0, high=_HIGHEST, scale="kaldi"
-        )
-        return PatchGrid(edges, _MELS // _BLOCK12_FREQUENCIES * _HOP / _RATE)
+        edges = mel_edges(mels=_MELS, rows=_FREQUENCIES, low=0.0, high=_HIGHEST, scale="kaldi")
+        return PatchGrid(edges, _MELS // _FREQUENCIES * _HOP / _RATE)
 
     @property
     def framing(self) -> Framing:
@@ -169,7 +171,7 @@ class Mn04(Encoder):
         cells = x
         for index, layer in enumerate(self.features):
             x = layer(x)
-            if index == _PATCHED:
+            if index == self._patched:
                 cells = x
             if self.features_name == "multi" and index >= _FIRST_OF_MULTI:
                 means.append(x.mean(dim=(2, 3)))
@@ -178,7 +180,7 @@ class Mn04(Encoder):
         if self.features_name == "last":
             return x.mean(dim=(2, 3)), cells
         bands = x.mean(dim=3)
-        if self.features_name == "block12_balanced":
+        if self.features_name.endswith("_balanced"):
             bands = nn.functional.normalize(nn.functional.normalize(bands, dim=1), dim=2)
         return bands.flatten(1), cells
 
