@@ -33,6 +33,11 @@ _BROKER_SECONDS = 10.0
     is_flag=True,
     help="Also where it is older than what runs; devices must allow it (`offers.allow_downgrade`).",
 )
+@click.option(
+    "--as-meant",
+    is_flag=True,
+    help="Also where a device does not recognise its machine in it; takes a --reason.",
+)
 @click.option("--reason", default="", help="Why; told on the devices, too.")
 def offer(
     plant: Path,
@@ -43,6 +48,7 @@ def offer(
     reason: str,
     *,
     downgrade: bool,
+    as_meant: bool,
 ) -> None:
     """Plan a rollout of BUNDLEs, by default of all that `auscult plant build` made.
 
@@ -56,6 +62,8 @@ def offer(
     from plant.rollout.service import wanted
     from plant.rollout.targets import find_targets
 
+    if as_meant and not reason:
+        raise click.UsageError("--as-meant takes a --reason: it is kept, and told on the devices")
     told = load_plant(plant)
     _, config, _ = wanted(told, plant)
     out = told.out.absolute()
@@ -68,8 +76,9 @@ def offer(
         click.echo("no device needs any of these bundles", err=True)
         raise click.exceptions.Exit(1)
     rollout = new_rollout(
-        targets, canary_share=canary or config.canary_share, reason=reason, downgrade=downgrade
-    )
+        targets, canary_share=canary or config.canary_share, reason=reason, downgrade=downgrade,
+        as_meant=as_meant,
+    )  # fmt: skip
     Plans(out / "rollouts").save(rollout)
     for one in rollout.targets:
         first = "first" if one.canary else "then"
@@ -142,6 +151,7 @@ def inventory(plant: Path, json_path: Path | None) -> None:
 
     from agent.core.storage import write_json
     from plant.learn.schema import load_plant
+    from plant.rollout.plan import Plans
 
     told = load_plant(plant)
     machines = [one for _, one in sorted(_heard(told).machines().items())]
@@ -155,6 +165,10 @@ def inventory(plant: Path, json_path: Path | None) -> None:
             one.digest[:12] or "none", one.created, one.version, row["offer"],
         )  # fmt: skip
     Console().print(table)
+    plans = Plans(told.out.absolute() / "rollouts")
+    if (latest := max(plans.all(), key=lambda one: one.created, default=None)) is not None:
+        why = f": {latest.why}" if latest.why else ""
+        click.echo(f"latest rollout, {latest.id}: {latest.state}{why}")
     if json_path is not None:
         write_json(json_path, {"machines": [_row(one) for one in machines]})
 

@@ -34,6 +34,21 @@ class GateConfig(Strict):
             "`least_windows` were judged",
         ),
     ] = 0.2
+    recognise: Annotated[
+        bool,
+        Field(
+            description="Whether a bundle fails in which the device does not recognise its machine "
+            "(`recognition` in `health`), or whose threshold lies beyond every known fault"
+        ),
+    ] = True
+    most_farther: Annotated[
+        float,
+        Field(
+            gt=1,
+            description="A bundle fails from which what is heard lies so many times as far as from "
+            "the one before (`recognition.before`), and 1 at least",
+        ),
+    ] = 1.75
     take_seconds: Annotated[
         float,
         Field(

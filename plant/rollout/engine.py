@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from agent.bundle.offer import BundleOffer
 from plant.rollout.config import RolloutConfig
 from plant.rollout.fleet import Fleet
-from plant.rollout.gate import look
+from plant.rollout.gate import known_before, look
 from plant.rollout.plan import BACK, OVER, Plans, Rollout, Target
 from plant.rollout.repository import Repository
 from plant.rollout.signing import OfferSigner
@@ -63,7 +63,7 @@ class RolloutEngine:
         if rollout is None:
             return None
         before = rollout
-        targets = [self._looked(one, now) for one in rollout.targets]
+        targets = [self._looked(rollout, one, now) for one in rollout.targets]
         if why := self._why_back(rollout, targets):
             targets = [self._put_back(one, why, now) for one in targets]
             rollout = rollout.model_copy(update={"state": "put back", "why": why})
@@ -101,7 +101,7 @@ class RolloutEngine:
             if rollout.state == "running":
                 continue
             targets = [
-                self._looked(one, now) if one.state == "going back" else one
+                self._looked(rollout, one, now) if one.state == "going back" else one
                 for one in rollout.targets
             ]
             told: dict[str, object] = {}
@@ -130,11 +130,11 @@ class RolloutEngine:
         for one in latest.values():
             self._means.publish(one.device, one.machine, one.offer.encode())
 
-    def _looked(self, target: Target, now: float) -> Target:
+    def _looked(self, rollout: Rollout, target: Target, now: float) -> Target:
         if target.state not in {"offered", "taken", "going back"}:
             return target
         seen = self._means.fleet.machine(target.device, target.machine)
-        found = look(target, seen, self._config.gate, now)
+        found = look(target, seen, self._config.gate, now, as_meant=rollout.as_meant)
         if found.state != target.state:
             said = f": {found.reason}" if found.reason else ""
             log.info("%s/%s: %s%s", target.device, target.machine, found.state, said)
@@ -166,10 +166,12 @@ class RolloutEngine:
             return target
         seen = self._means.fleet.machine(target.device, target.machine)
         before = target.before if seen is None or not seen.digest else seen.digest
+        reason = f"as meant: {rollout.reason}" if rollout.as_meant else rollout.reason
         offered = self._offer(
-            target, target.digest, now, downgrade=rollout.downgrade, reason=rollout.reason
+            target, target.digest, now, downgrade=rollout.downgrade, reason=reason
         )
-        return offered.model_copy(update={"state": "offered", "since": now, "before": before})
+        told = {"state": "offered", "since": now, "before": before}
+        return offered.model_copy(update={**told, "known_before": known_before(seen)})
 
     def _put_back(self, target: Target, why: str, now: float) -> Target:
         """A machine that was offered the bundle is offered the one before."""

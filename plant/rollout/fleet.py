@@ -34,6 +34,7 @@ class BundleTold(_Told):
 
     manifest_sha256: str
     created: str = ""
+    blind: str = ""
 
 
 class InfoTold(_Told):
@@ -43,10 +44,25 @@ class InfoTold(_Told):
     machines: dict[str, BundleTold | None]
 
 
+class RecognitionTold(_Told):
+    """Whether a device recognises its machine in the bundle that judges it."""
+
+    bundle: str
+    state: str
+    why: str = ""
+    heard: int = 0
+    windows: int = 0
+    distance: float | None = None
+    before: float | None = None
+
+
 class CountsTold(_Told):
     """Fields of a machine in `health` that a rollout reads."""
 
     windows: int
+    judged: int | None = None
+    invalid: dict[str, int] = {}
+    recognition: RecognitionTold | None = None
     exceeded: int
     raised: int
 
@@ -68,7 +84,7 @@ class Counted:
     """Counts since the agent's start.
 
     Attributes:
-        windows: Windows that reached a decision.
+        windows: Windows judged; of agents that do not say which, all that were valid.
         exceeded: Those above the threshold.
         raised: Alarms.
     """
@@ -105,7 +121,9 @@ class MachineSeen:
         created: When that was exported.
         online: Whether its agent runs.
         version: auscult on it.
+        blind: What to do about the bundle's threshold, where that sees no known fault.
         counted: Its counts; None before the first health.
+        recognition: Whether its device recognises it; None where that does not say.
         offer: What became of its latest offer; None where it takes none.
         heard: Monotonic time of the latest word of it.
     """
@@ -116,7 +134,9 @@ class MachineSeen:
     created: str = ""
     online: bool = False
     version: str = ""
+    blind: str = ""
     counted: Counted | None = None
+    recognition: RecognitionTold | None = None
     offer: OfferState | None = None
     heard: float = field(default=0.0, compare=False)
 
@@ -174,12 +194,15 @@ class Fleet:
                 device, name, version=info.version,
                 digest="" if bundle is None else bundle.manifest_sha256,
                 created="" if bundle is None else bundle.created,
+                blind="" if bundle is None else bundle.blind,
             )  # fmt: skip
 
     def _take_health(self, device: str, health: HealthTold) -> None:
         for name, one in health.machines.items():
-            counted = Counted(one.windows, one.exceeded, one.raised)
-            self._update(device, name, counted=counted)
+            valid = one.windows - sum(one.invalid.values())
+            judged = valid if one.judged is None else one.judged
+            counted = Counted(judged, one.exceeded, one.raised)
+            self._update(device, name, counted=counted, recognition=one.recognition)
 
     def _update(self, device: str, name: str, **told: object) -> None:
         status = self._status.get(device)

@@ -4,11 +4,27 @@ from __future__ import annotations
 
 from agent.bundle.offer import IN_USE
 from plant.rollout.config import GateConfig
-from plant.rollout.fleet import Counted, MachineSeen
-from plant.rollout.plan import Target
+from plant.rollout.fleet import Counted, MachineSeen, RecognitionTold
+from plant.rollout.plan import KnownBefore, Target
+
+_MEANT = (
+    "; learn it from recordings of this machine where it hangs, or if it is meant all the same: "
+    "`auscult plant offer ... --as-meant --reason WHY`"
+)
+# Nearer than this, in healthy spreads, is near, whatever the bundle before was.
+_NEAR = 1.0
+# Fewer windows may be of one recording's length, which one of two bundles happens to know well.
+_FAIR_WINDOWS = 60
 
 
-def look(target: Target, seen: MachineSeen | None, gate: GateConfig, now: float) -> Target:
+def look(
+    target: Target,
+    seen: MachineSeen | None,
+    gate: GateConfig,
+    now: float,
+    *,
+    as_meant: bool = False,
+) -> Target:
     """How far a machine is now.
 
     Args:
@@ -16,6 +32,7 @@ def look(target: Target, seen: MachineSeen | None, gate: GateConfig, now: float)
         seen: What its device says; None where it was never heard of.
         gate: What it must show.
         now: Seconds since the epoch.
+        as_meant: An operator says that the bundle is meant: it need not be recognised.
 
     Returns:
         The same, or further: taken, passed, failed (with the reason) or away; put back or not put
@@ -37,7 +54,22 @@ def look(target: Target, seen: MachineSeen | None, gate: GateConfig, now: float)
             told = {"state": "taken", "since": now, "last": counted, "before": before}
             return target.model_copy(update=told)
         return _away(target, gate, now)
+    if as_meant:
+        gate = gate.model_copy(update={"recognise": False})
     return _watched(target, seen, gate, now)
+
+
+def known_before(seen: MachineSeen | None) -> KnownBefore | None:
+    """How a machine is known by the bundle that it runs now; None where its device does not say."""
+    if seen is None or not seen.digest:
+        return None
+    told = seen.recognition
+    if told is not None and told.bundle != seen.digest:
+        told = None
+    return KnownBefore(
+        blind=bool(seen.blind),
+        recognised=told is None or told.state != "no",
+    )
 
 
 def _watched(target: Target, seen: MachineSeen, gate: GateConfig, now: float) -> Target:
@@ -52,12 +84,55 @@ def _watched(target: Target, seen: MachineSeen, gate: GateConfig, now: float) ->
         return _failed(target, f"{raised} alarms within {now - target.since:.0f} s", now)
     if windows >= gate.least_windows and exceeded > gate.most_exceeded * windows:
         return _failed(target, f"{exceeded} of {windows} windows are above the threshold", now)
-    if windows >= gate.least_windows and now - target.since >= gate.watch_seconds and seen.online:
+    told = seen.recognition if gate.recognise else None
+    if told is not None and told.bundle != target.digest:
+        told = None
+    if (
+        gate.recognise
+        and seen.digest == target.digest
+        and (why := _unknown(target, seen, told, gate))
+    ):
+        return _failed(target, why + _MEANT, now)
+    waits = told is not None and told.state == "waiting"
+    long = now - target.since >= gate.watch_seconds
+    if windows >= gate.least_windows and long and seen.online and not waits:
         return target.model_copy(update={"state": "passed", "since": now})
     if now - target.since >= gate.watch_seconds + gate.take_seconds:
         reason = f"it has judged {windows} windows since, so nothing is known of it"
         return target.model_copy(update={"state": "away", "since": now, "reason": reason})
     return target
+
+
+def _unknown(
+    target: Target, seen: MachineSeen, told: RecognitionTold | None, gate: GateConfig
+) -> str:
+    """Why the bundle does not know this machine; empty while nothing says so.
+
+    Args:
+        target: How far it was.
+        seen: What its device says, of this bundle.
+        told: Whether it recognises the machine; None where it does not say.
+        gate: What it must show.
+    """
+    before = target.known_before
+    if seen.blind and not (before is not None and before.blind):
+        return f"it would see no known fault: {seen.blind.rstrip('. ')}"
+    if told is None:
+        return ""
+    distance, was = told.distance, told.before
+    if told.state == "no" and told.heard >= gate.least_windows:
+        # What was no better before is no reason to go back to it.
+        worse = distance is None or was is None or distance > was
+        if before is None or before.recognised or worse:
+            return told.why
+    if distance is None or was is None or told.windows < max(gate.least_windows, _FAIR_WINDOWS):
+        return ""
+    if distance < max(_NEAR, gate.most_farther * was):
+        return ""
+    return (
+        f"what is heard lies {distance:g} of its spreads from what it learnt, and {was:g} from "
+        "what the bundle before learnt"
+    )
 
 
 def _back(target: Target, seen: MachineSeen | None, now: float) -> Target:

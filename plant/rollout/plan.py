@@ -28,6 +28,13 @@ OVER: frozenset[TargetState] = BACK | {"passed", "failed", "away"}
 _STOP = ".stop"
 
 
+class KnownBefore(Strict):
+    """How a machine was known by the bundle that it ran before."""
+
+    blind: Annotated[bool, Field(description="Its threshold saw no known fault")]
+    recognised: Annotated[bool, Field(description="Nothing said that it was another machine's")]
+
+
 class Target(Strict):
     """One machine of a rollout."""
 
@@ -43,8 +50,15 @@ class Target(Strict):
     offer: Annotated[str, Field(description="Its latest offer, as published")] = ""
     counts: Annotated[
         tuple[int, int, int],
-        Field(description="Windows, those above the threshold, alarms, since it took the bundle"),
+        Field(
+            description="Windows judged, those above the threshold, alarms, since it took the "
+            "bundle"
+        ),
     ] = (0, 0, 0)
+    known_before: Annotated[
+        KnownBefore | None,
+        Field(description="How the bundle before fared; null where that is not known"),
+    ] = None
     last: Annotated[
         tuple[int, int, int] | None, Field(description="The device's own counts when last seen")
     ] = None
@@ -63,13 +77,22 @@ class Rollout(Strict):
         Literal["canaries", "all"], Field(description="Who has been offered the bundle")
     ] = "canaries"
     downgrade: Annotated[bool, Field(description="Also where it is older than what runs")] = False
+    as_meant: Annotated[
+        bool,
+        Field(description="Also where a machine is not recognised: an operator says it is meant"),
+    ] = False
     reason: Annotated[str, Field(description="Why, in a few words")] = ""
     why: Annotated[str, Field(description="Why it was put back; else empty")] = ""
     targets: Annotated[tuple[Target, ...], Field(description="The machines")]
 
 
 def new_rollout(
-    targets: Sequence[Target], *, canary_share: float, reason: str = "", downgrade: bool = False
+    targets: Sequence[Target],
+    *,
+    canary_share: float,
+    reason: str = "",
+    downgrade: bool = False,
+    as_meant: bool = False,
 ) -> Rollout:
     """A rollout that has yet to begin; its canaries are spread over devices and bundles.
 
@@ -78,6 +101,7 @@ def new_rollout(
         canary_share: Share of them that are first; one at least.
         reason: Why.
         downgrade: Also where it is older than what runs.
+        as_meant: Also where a machine is not recognised.
     """
     count = min(len(targets), max(1, math.ceil(canary_share * len(targets))))
     ordered = sorted(targets, key=lambda one: (one.device, one.machine))
@@ -89,6 +113,7 @@ def new_rollout(
         created=now,
         reason=reason,
         downgrade=downgrade,
+        as_meant=as_meant,
         targets=tuple(
             one.model_copy(update={"canary": n in first}) for n, one in enumerate(ordered)
         ),

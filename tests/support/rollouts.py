@@ -38,6 +38,8 @@ class Devices:
         self.digests = dict.fromkeys(names, digest)
         self.counts = dict.fromkeys(names, (1000, 0, 3))
         self.offers: dict[str, list[BundleOffer]] = {name: [] for name in names}
+        self.blind = dict.fromkeys(names, "")
+        self.more: dict[str, dict[str, object]] = {name: {} for name in names}  # of health
         for name in names:
             self.say(name)
             if takes_offers:
@@ -46,11 +48,11 @@ class Devices:
     def say(self, name: str) -> None:
         digest = self.digests[name]
         about = dict.fromkeys(
-            ("bundle", "auscult_version", "trained_on", "preset", "encoder", "precision", "caveat", "blind"), "x"
+            ("bundle", "auscult_version", "trained_on", "preset", "encoder", "precision", "caveat"), "x"
         )  # fmt: skip
         level = {"mode": "judge", "note": "", "baseline": None}
         bundle = {
-            **about, "manifest_sha256": digest, "created": TIME, "sample_rate": 8000,
+            **about, "blind": self.blind[name], "manifest_sha256": digest, "created": TIME, "sample_rate": 8000,
             "window_seconds": 1.0, "rows": 5, "threshold": 1.0, "promise": [], "level": level,
         }  # fmt: skip
         info = {
@@ -71,6 +73,7 @@ class Devices:
             "windows": windows, "invalid": {}, "exceeded": exceeded, "raised": raised,
             "dropped": 0, "unjudged": 0, "missing": [], "months": [], "validity": None,
             "reason": "", "faults": {}, "last_window": None, "inference_seconds": 0.0,
+            **self.more[name],
         }  # fmt: skip
         outbox = dict.fromkeys(("undelivered", "unsaved", "disk_failures", "damaged_files", "damaged_events", "vanished_events", "dropped_telemetry", "refused"), 0)  # fmt: skip
         told = {
@@ -82,7 +85,8 @@ class Devices:
         self.fleet.take((name, "health"), json.dumps(told).encode())
         after = self.fleet.machine(name, "pump")
         assert after is not None
-        assert after.counted == Counted(windows, exceeded, raised), before
+        judged = self.more[name].get("judged", windows)
+        assert after.counted == Counted(judged, exceeded, raised), before
 
     def offered(self, name: str, state: str, sequence: int, reason: str = "") -> None:
         told = OfferState(
@@ -102,6 +106,12 @@ class Devices:
         self.digests[name] = offer.digest
         self.offered(name, "taken", offer.sequence)
         self.say(name)
+
+    def recognise(self, name: str, state: str = "yes", **told: object) -> None:
+        """Say of the bundle that judges now whether it knows the machine."""
+        found = {"bundle": self.digests[name], "state": state, "heard": 100, "windows": 100, **told}
+        self.more[name] |= {"recognition": found}
+        self.health(name)
 
     def run(self, name: str, windows: int = 0, exceeded: int = 0, raised: int = 0) -> None:
         """Judge for a while."""
