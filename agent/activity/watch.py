@@ -14,6 +14,9 @@ log = logging.getLogger(__name__)
 #: So much sound without a judged window is told, seconds; the file is renewed as often.
 HOUR = RENEWED
 
+_IF_IT_RAN = (
+    " (if it ran meanwhile: its bundle may be another machine's, or learnt at another gain)"
+)
 _WORDS: dict[MachineState, str] = {
     MachineState.IDLE: "idle",
     MachineState.CHANGING: "starting up, stopping, or in runs too short for either",
@@ -50,7 +53,7 @@ class JudgedWatch:
             f"{100 * part / seconds:.0f} % {reason}"
             for reason, part in self._reasons.most_common(3)
         )
-        return f"no window was judged in {seconds / HOUR:.1f} hours of sound: {shares}"
+        return f"no window was judged in {seconds / HOUR:.1f} hours of sound: {shares}{_IF_IT_RAN}"
 
     def take(self, decision: Decision) -> None:
         """Take a decision into account."""

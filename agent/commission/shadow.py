@@ -84,6 +84,8 @@ class Commission:
         self._since = 0.0  # running sound since a score was kept, seconds
         self._window_seconds = 10.0
         self._waits = ""  # what keeps another microphone from being taken off, in words
+        #: Why it may not be this machine's bundle; then it does not go live by itself.
+        self.doubt = ""
         self._wanted: tuple[str, str] | None = None  # going live, or beginning anew, and by whom
 
     @property
@@ -209,7 +211,8 @@ class Commission:
         if not self.listening:
             return ""
         text = describe(self.said(), self._memory, self.config)
-        return f"{text}; {self._waits}" if self._waits else text
+        waits = f"it does not go live by itself: {self.doubt}" if self.doubt else self._waits
+        return f"{text}; {waits}" if waits else text
 
     def close(self) -> None:
         """Save what was heard."""
@@ -219,7 +222,8 @@ class Commission:
 
     def _due(self) -> bool:
         hours = self._memory.heard_seconds / 3600.0
-        return self.config.go_live == "auto" and hours >= self.config.running_hours
+        due = self.config.go_live == "auto" and hours >= self.config.running_hours
+        return due and not self.doubt
 
     def _use(self, bundle: Bundle) -> None:
         """Scores of another bundle, or of a grown bank, are no measure of this one's."""

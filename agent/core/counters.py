@@ -45,6 +45,7 @@ class Counters:
 
     Attributes:
         windows: Windows that reached a decision, or were heard while there is no bundle.
+        judged: Those that counted: valid, of the running machine, neither held back nor muted.
         exceeded: Those that scored above the threshold.
         levelled: Those that did so by another level alone, which is told by itself and raises no
             alarm.
@@ -69,6 +70,7 @@ class Counters:
     """
 
     windows: int = 0
+    judged: int = 0
     exceeded: int = 0
     levelled: int = 0
     idle: int = 0
@@ -97,6 +99,9 @@ class Counters:
         self.threshold, self.alert_threshold = decision.threshold, decision.alert_threshold
         self.scale = decision.scale
         self._see(window)
+        muted = decision.status is not None and decision.status.muted_until_wall is not None
+        counts = decision.score.value is not None and not decision.held and not muted
+        self.judged += counts and decision.state is MachineState.RUNNING
         self.exceeded += decision.exceeded
         value = decision.score.value
         self.levelled += (

@@ -34,6 +34,7 @@ from agent.doctor.page import check_page
 from agent.doctor.promise import check_promise
 from agent.encode.providers import CPU
 from agent.machine.settings import adapted, suits
+from agent.recognition.watch import recognition_file
 from agent.request.roles import check_token
 from agent.score.sessions import OTHER_DAY
 from agent.window.condition import condition_file
@@ -84,6 +85,11 @@ def examine(path: Path) -> Iterator[Finding]:
         happened = check_promise(config, machine)
         if happened is not None:
             yield happened
+        if why := read_said(recognition_file(config.state_path, machine.name)):
+            yield Finding(
+                f"bundle of {machine.name} at work", Grade.WARN, f"by the running agent: {why}",
+                "docs/notes/recognition.md says how that is found",
+            )  # fmt: skip
         if why := read_said(watch_file(config.state_path, machine.name)):
             yield Finding(
                 f"judging of {machine.name}", Grade.WARN, f"by the running agent: {why}",

@@ -16,6 +16,7 @@ from agent.capture.source import Source
 from agent.config.agent import MachineConfig
 from agent.core.counters import Counters
 from agent.core.errors import AuscultError
+from agent.core.recognition import Recognition
 from agent.core.records import Window, lasting
 from agent.machine.observers import PipelineObserver, PipelineObservers
 from agent.pace.pace import HopPace
@@ -80,6 +81,11 @@ class Listener(ABC):
     def remarks(self) -> tuple[str, ...]:
         """What people should know of how it is listened to."""
         return ()
+
+    @property
+    def recognition(self) -> Recognition | None:
+        """Whether its bundle recognises it; None without a bundle."""
+        return None
 
     @property
     def months(self) -> Sequence[MonthOfAlarms]:

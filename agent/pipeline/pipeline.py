@@ -20,6 +20,7 @@ from agent.config.maintenance import Schedule
 from agent.core.errors import AuscultError
 from agent.core.level_change import Points
 from agent.core.reasons import Circumstance, Explanation, UnusualBand
+from agent.core.recognition import Recognition
 from agent.core.records import AlarmEvent, Decision, EventKind, MachineState, Validity, Window
 from agent.decide.alarm import AlarmDecider
 from agent.decide.service import AlarmService
@@ -42,6 +43,7 @@ from agent.pace.pace import HopPace
 from agent.pipeline.listener import Cut, Listener
 from agent.publish.broadcaster import Broadcaster
 from agent.publish.device_payloads import MonthOfAlarms
+from agent.recognition.watch import RecognitionWatch, recognition_file
 from agent.window.condition import ConditionFile, condition_file
 from agent.window.stagger import first_seconds
 
@@ -99,6 +101,7 @@ class Pipeline(Listener):
         self._microphone: MicrophoneLearner | None = None  # likewise
         self._frame_hertz = band_middles(bundle.manifest.encoder.sample_rate)
         self._watch = JudgedWatch(self.name)
+        self._recognition = RecognitionWatch(self.name)
         self._chain = ChainWatch(self.name)
         self._state = state
         self._keeper: AlarmService | None = None
@@ -133,6 +136,9 @@ class Pipeline(Listener):
         self._judge.asked_from = terms.thresholds.lowest
         told = None if state is None else watch_file(state.parent, self.name)
         self._watch = JudgedWatch(self.name, told)
+        told = None if state is None else recognition_file(state.parent, self.name)
+        self._recognition = RecognitionWatch(self.name, told)
+        self._recognition.use(bundle)
         said = None if state is None else condition_file(state.parent, self.name)
         self._condition = ConditionFile(said)
         self._chain = ChainWatch(self.name, None if state is None else chain_file(state, self.name))
@@ -273,6 +279,8 @@ class Pipeline(Listener):
         terms = self._terms_of(bundle)
 
         def judge_anew() -> None:
+            before = None if self._terms is None else self._terms.levels
+            self._recognition.use(bundle, before)
             self._terms = terms
             self._judge.levels = terms.levels
             self._judge.asked_from = terms.thresholds.lowest
@@ -330,7 +338,13 @@ class Pipeline(Listener):
         chain = f"heard otherwise than in training: {chain}{_SAY_SO}" if chain else ""
         held = self.level.held
         taken = "" if held is None or held.bands is None else microphone_words(held)
-        return tuple(one for one in (commission, self._watch.why, plant, chain, taken) if one)
+        found = (commission, self._recognition.why, self._watch.why, plant, chain, taken)
+        return tuple(one for one in found if one)
+
+    @property
+    def recognition(self) -> Recognition | None:
+        """Whether its bundle recognises it; None before it is listened to."""
+        return self._recognition.found
 
     @property
     def doubt(self) -> str:
@@ -343,6 +357,9 @@ class Pipeline(Listener):
         decision = self._decide(judged)
         self.counters.count(decision)
         self._watch.take(decision)
+        self._recognition.take(decision, judged)
+        if self.commission is not None:
+            self.commission.doubt = self._recognition.why
         if self._pace is not None:
             self._pace.take(decision)
         self._timed(began)

@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 from agent import __version__
 from agent.core.clock import WALL_CLOCK, utc
 from agent.core.cloud_event import Message
+from agent.core.recognition import Recognition
 from agent.deploy.load import Bundle
 from agent.level.machine import MachineLevel
 from agent.level.words import microphone_words
@@ -31,6 +32,11 @@ _MOST_MONTHS = 12
 
 class Listening(Machine, Protocol):
     """One machine's path from sound to decision, as far as its health is told."""
+
+    @property
+    def recognition(self) -> Recognition | None:
+        """Whether its bundle recognises it; None without a bundle."""
+        ...
 
     @property
     def months(self) -> Sequence[MonthOfAlarms]:
@@ -175,6 +181,8 @@ def machine_health(machine: Listening) -> MachineHealth:
     counters, last = machine.counters, machine.counters.last_window
     return MachineHealth(
         windows=counters.windows,
+        judged=counters.judged,
+        recognition=machine.recognition,
         invalid=dict(counters.invalid),
         exceeded=counters.exceeded,
         raised=counters.raised,

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from agent.core.fields import Clock, Count, Device, Time
+from agent.core.recognition import Recognition
 from agent.core.records import Validity
 from agent.core.schema import Strict
 from agent.monitor.observed import OutboxHealth
@@ -134,6 +135,17 @@ class MachineHealth(Strict):
         Count,
         Field(description="Windows that reached a decision, or were heard without a bundle"),
     ]
+    judged: Annotated[
+        Count,
+        Field(
+            description="Those that were judged: valid, of the running machine, not held back by "
+            "a sound from elsewhere, and not while it is muted"
+        ),
+    ] = 0
+    recognition: Annotated[
+        Recognition | None,
+        Field(description="Whether the bundle recognises the machine; null without a bundle"),
+    ] = None
     invalid: Annotated[
         dict[str, Count], Field(description="Those that could not be judged, by `validity`")
     ]

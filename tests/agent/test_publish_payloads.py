@@ -17,6 +17,7 @@ from agent.core.clock import utc
 from agent.core.cloud_event import Stamp, encode
 from agent.core.counters import Counters
 from agent.core.reasons import Explanation, NearHealthy, UnusualBand
+from agent.core.recognition import Recognition
 from agent.core.records import (
     AlarmEvent,
     AlarmStatus,
@@ -88,6 +89,7 @@ class Listening:
     counters = Counters(windows=5, last_window=1.0)
     missing = ("bundle",)
     remarks = ("no window was judged for an hour",)
+    recognition = Recognition(bundle="a" * 64, state="yes", heard=9, windows=9, distance=0.6)
     months = (MonthOfAlarms(month="2026-11", alarms=3, healthy=1, unanswered=2),)
 
     def faults(self):

@@ -20,7 +20,7 @@ FLOORS = (
     ("chain", "decide", "deploy", "drift_fit", "recordings"),
     ("foreign", "hygiene", "level", "pace", "tune", "verdict"),
     ("learn", "machine", "publish"),
-    ("evidence", "history", "notify", "offline"),
+    ("evidence", "history", "notify", "offline", "recognition"),
     ("report", "request"),
     ("collect", "commission"),
     ("bank", "pipeline"),
