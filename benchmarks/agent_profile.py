@@ -1,9 +1,11 @@
 """Where the agent's processor time goes: by stage of a window's way, and by thread.
 
     .venv/bin/python benchmarks/agent_profile.py --bundle BUNDLE ... --sound FILE ...
-        [--machines 1 4 16] [--hop 1|auto] [--seconds 60]
+        [--machines 1 4 16] [--hop 1|auto] [--seconds 60] [--unpaced 300]
 
-The agent runs in this process, its sound at real time, its publishers a file of JSON lines. Each
+The agent runs in this process, its sound at real time, its publishers a file of JSON lines. With
+`--unpaced` so many seconds of sound come to each machine as fast as it goes: of use beside other
+work, where windows of sound at real time would be dropped; what waiting costs is not in it. Each
 stage is a function that counts the processor time of its own thread (`thread_time`), less that of
 stages within it; what no stage has is the difference to the process's own time: loops, locks, the
 interpreter. Sound is named in the encoder's own rate, so that no resampling is measured. Several
@@ -24,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import soundfile
 import yaml
 from rich.console import Console
 from rich.table import Table
@@ -114,7 +117,13 @@ class Meter:
 
 
 def profile(
-    meter: Meter, bundles: list[Path], sounds: list[Path], machines: int, hop: str, seconds: float
+    meter: Meter,
+    bundles: list[Path],
+    sounds: list[Path],
+    machines: int,
+    hop: str,
+    seconds: float,
+    unpaced: float = 0.0,
 ) -> dict[str, Any]:
     """Costs of so many machines in the steady state."""
     with tempfile.TemporaryDirectory(prefix="auscult-bench-") as place:
@@ -122,8 +131,7 @@ def profile(
         listed = [
             {"name": f"m{i}", "bundle": str(bundles[i % len(bundles)].absolute()),
              "hop": None if hop == "own" else hop if hop == "auto" else float(hop),
-             "source": {"kind": "replay", "paths": [str(sounds[i % len(sounds)].absolute())],
-                        "loop": True}}
+             "source": _source(sounds, i, unpaced)}
             for i in range(machines)
         ]  # fmt: skip
         file.write_text(yaml.safe_dump({
@@ -135,15 +143,20 @@ def profile(
         agent.start()
         try:
             while min(pipe.counters.windows for pipe in agent.pipelines) < 3:
-                time.sleep(0.1)
-            time.sleep(_CLOSE_SECONDS if hop == "auto" else 0.0)
+                time.sleep(0.01)
+            time.sleep(_CLOSE_SECONDS if hop == "auto" and not unpaced else 0.0)
             process = psutil.Process()
             meter.clear()
             before, threads = sum(process.cpu_times()[:2]), _threads(process)
             counted = sum(pipe.counters.windows for pipe in agent.pipelines)
-            began = time.monotonic()
-            time.sleep(seconds)
-            lasted = time.monotonic() - began
+            began, heard = time.monotonic(), _heard(agent)
+            if unpaced:
+                while not all(pipe.ended for pipe in agent.pipelines):
+                    time.sleep(0.05)
+                lasted = (_heard(agent) - heard) / machines
+            else:
+                time.sleep(seconds)
+                lasted = time.monotonic() - began
             spent = sum(process.cpu_times()[:2]) - before
             windows = sum(pipe.counters.windows for pipe in agent.pipelines) - counted
             found = {
@@ -162,6 +175,23 @@ def profile(
         found["stages"].values()
     )
     return found
+
+
+def _source(sounds: list[Path], number: int, unpaced: float) -> dict[str, Any]:
+    """A machine's sound: a file over and over, or all files in turns from another one on."""
+    first = number % len(sounds)
+    if not unpaced:
+        return {"kind": "replay", "paths": [str(sounds[first].absolute())], "loop": True}
+    turned = [str(one.absolute()) for one in (*sounds[first:], *sounds[:first])]
+    each = sum(soundfile.info(one).duration for one in turned) / len(turned)
+    count = max(1, round(unpaced / each))
+    paths = (turned * (count // len(turned) + 1))[:count]
+    return {"kind": "replay", "speed": "max", "paths": paths}
+
+
+def _heard(agent: Agent) -> float:
+    """Seconds of sound that all machines' windows have reached."""
+    return sum(pipe.counters.stream_seconds for pipe in agent.pipelines)
 
 
 def _threads(process: psutil.Process) -> Counter[str]:
@@ -205,13 +235,24 @@ def main() -> None:
     parser.add_argument("--machines", nargs="+", type=int, default=[1, 4, 16])
     parser.add_argument("--hop", default="1", help="seconds, `auto`, or `own`: the bundle's")
     parser.add_argument("--seconds", type=float, default=60.0, help="measured for so long each")
+    parser.add_argument(
+        "--unpaced", type=float, default=0.0, help="seconds of sound, as fast as it goes"
+    )
     parser.add_argument("--json", type=Path, help="also write the figures here")
     chosen = parser.parse_args()
     meter, console, found = Meter(), Console(width=110), []
     meter.attach()
     for machines in chosen.machines:
         found.append(
-            profile(meter, chosen.bundle, chosen.sound, machines, chosen.hop, chosen.seconds)
+            profile(
+                meter,
+                chosen.bundle,
+                chosen.sound,
+                machines,
+                chosen.hop,
+                chosen.seconds,
+                chosen.unpaced,
+            )
         )
         show(found[-1], console)
         if chosen.json:

@@ -22,7 +22,7 @@ _FILES = {
     "end is part of it.",
     "frames.onnx, body.onnx": "The same graph in two parts, for overlapping windows that share "
     "frames, of an encoder that allows it: a chunk of the waveform to `frames`, whose layout (hop, "
-    "head, tail, chunk, count) its metadata give; a window's `frames` to `embedding`.",
+    "head, tail, chunk, count, least) its metadata give; a window's `frames` to `embedding`.",
     "encoder.float.onnx": "Beside an INT8 encoder, the float32 graph it was made of: what a device "
     "whose INT8 gives other answers judges by.",
     "parity.embeddings.npy, parity.scores.npy": "What the encoder gave at export for windows made "
