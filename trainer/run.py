@@ -215,7 +215,7 @@ def load_record(folder: Path) -> RunRecord:
     path = folder / RUN
     if not path.is_file():
         raise ConfigError(
-            "is not a finished run",
+            "is not a finished run" if folder.exists() else "does not exist",
             where=folder,
             remedy="Give the folder that `auscult train ... --out RUN` wrote.",
         )

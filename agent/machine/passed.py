@@ -20,12 +20,15 @@ FEWEST = 3  # windows of which a mean is told
 Levels = Annotated[list[FiniteFloat], Field(max_length=1000)]
 
 
-class Day(Strict):
+class _Stretch(Strict):
+    windows: Annotated[int, Field(ge=1, description="Windows that were measured")]
+    levels: Annotated[Levels, Field(description="Mean level of each band, dB")]
+
+
+class Day(_Stretch):
     """A day of a machine, running."""
 
     day: Annotated[str, Field(description="The day by UTC, ISO 8601")]
-    windows: Annotated[int, Field(ge=1, description="Windows that were measured")]
-    levels: Annotated[Levels, Field(description="Mean level of each band, dB")]
 
     @property
     def begin(self) -> datetime:
@@ -33,12 +36,10 @@ class Day(Strict):
         return datetime.fromisoformat(self.day).replace(tzinfo=timezone.utc)
 
 
-class Hour(Strict):
+class Hour(_Stretch):
     """An hour of a machine, running."""
 
     hour: Annotated[str, Field(description="The hour by UTC, as 2026-11-28T13")]
-    windows: Annotated[int, Field(ge=1, description="Windows that were measured")]
-    levels: Annotated[Levels, Field(description="Mean level of each band, dB")]
 
     @property
     def begin(self) -> datetime:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -18,15 +17,14 @@ from pydantic import (
 from agent.core.broker import BrokerConfig
 from agent.core.errors import ConfigError
 from agent.core.paths import FilePath
-from agent.core.schema import Strict, explain, explain_yaml, spelt
+from agent.core.schema import Strict, explain, spelt
 from plant.rollout.config import RolloutConfig
-from plant.sections import of_learning
+from plant.sections import of_learning, read_sections
 
 _NAME = spelt(
     r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
     "at most 100 letters, digits, '.', '_' and '-', a letter or digit first",
 )
-_MOST_BYTES = 16 * 2**20
 _REMEDY = "`auscult plant build --help` shows the smallest one."
 
 
@@ -174,25 +172,8 @@ def load_plant(path: Path) -> PlantFile:
     Raises:
         ConfigError: It cannot be read, or does not validate; names each field.
     """
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise ConfigError("is too long for a list of machines", where=path)
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as fault:
-        raise ConfigError(
-            f"cannot be read: {fault.strerror}",
-            where=path,
-            remedy=_REMEDY,
-        ) from fault
-    except (yaml.YAMLError, ValueError, RecursionError) as fault:
-        raise ConfigError(
-            f"is not YAML: {explain_yaml(fault)}", where=path, remedy=_REMEDY
-        ) from fault
-    if not isinstance(data, dict):
-        problem = "is empty" if data is None else "should be names with values"
-        raise ConfigError(problem, where=path, remedy=_REMEDY)
-    data = of_learning(data)
+    data = of_learning(read_sections(path, _REMEDY))
     try:
         return PlantFile.model_validate(data, context={"base": path.absolute().parent})
     except ValidationError as fault:
-        raise ConfigError(explain(fault), where=path) from fault
+        raise ConfigError(explain(fault), where=path, remedy=_REMEDY) from fault

@@ -5,17 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import yaml
 from pydantic import Field, ValidationError
 
 from agent.core.broker import BrokerConfig
 from agent.core.errors import ConfigError
-from agent.core.schema import Strict, explain, explain_yaml
+from agent.core.schema import Strict, explain
 from agent.core.secret_file import read_secret
-from plant.sections import of_serving
+from plant.sections import of_serving, read_sections
 from plant.watch.config import DatabaseConfig, PageConfig, WatchConfig
 
-_MOST_BYTES = 16 * 2**20
 _REMEDY = "`auscult plant serve --help` shows the smallest one."
 
 
@@ -37,21 +35,7 @@ def load_serve(path: Path) -> ServeFile:
     Raises:
         ConfigError: It cannot be read, or does not validate; names each field.
     """
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise ConfigError("is too long to be a PLANT.yaml", where=path)
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as fault:
-        raise ConfigError(
-            f"cannot be read: {fault.strerror}", where=path, remedy=_REMEDY
-        ) from fault
-    except (yaml.YAMLError, ValueError, RecursionError) as fault:
-        raise ConfigError(
-            f"is not YAML: {explain_yaml(fault)}", where=path, remedy=_REMEDY
-        ) from fault
-    if not isinstance(data, dict):
-        problem = "is empty" if data is None else "should be names with values"
-        raise ConfigError(problem, where=path, remedy=_REMEDY)
+    data = read_sections(path, _REMEDY)
     base = path.absolute().parent
     try:
         found = ServeFile.model_validate(of_serving(data), context={"base": base})

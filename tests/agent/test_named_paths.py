@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 
@@ -36,6 +37,25 @@ READ = {
     "score key": "score --bundle {bundle} {sound} --public-key {bad}",
     "score microphone": "score --bundle {bundle} {sound} --microphone {bad}",
     "why": "why --config {bad}",
+    "tune": "tune --config {bad}",
+    "inspect": "inspect {bad} --out {out}",
+    "train": "train {bad} --out {out}",
+    "evaluate": "evaluate {bad} --out {out}",
+    "export": "export {bad} --out {out}",
+    "shorten": "shorten {bad} --out {out}",
+    "drift": "drift {bad}",
+    "drift bundle": "drift {data} --bundle {bad}",
+    "metrics": "metrics {bad}",
+    "fuse": "fuse a={bad} b={bad}",
+    "convert-tagger": "convert-tagger {bad}",
+    "pretrained check": "pretrained check {bad}",
+    "plant build": "plant build {bad}",
+    "plant offer": "plant offer {bad} {bundle}",
+    "plant inventory": "plant inventory {bad}",
+    "plant serve": "plant serve {bad}",
+    "plant user add": "plant user add {bad} me",
+    "plant user list": "plant user list {bad}",
+    "plant simulate": "plant simulate {bad} --stream {sound}",
 }
 WRITTEN = {
     "devices": "devices --json {bad}",
@@ -46,6 +66,9 @@ WRITTEN = {
     "keygen": "keygen {bad}",
     "learn": "learn {data} --out {bad}",
     "score": "score --bundle {bundle} {sound} --json {bad}",
+    "train": "train {data} --out {bad}",
+    "inspect": "inspect {data} --out {bad}",
+    "evaluate": "evaluate {data} --out {bad}",
     "report": "score --bundle {bundle} {sound} --report {bad}",
 }
 
@@ -63,6 +86,9 @@ def call(tmp_path, tiny_bundle, monkeypatch, capfd):
         "source: {kind: replay, paths: [data]}}\n"
     )
     monkeypatch.chdir(tmp_path)
+    # A command's log goes to the standard error of its test alone.
+    monkeypatch.setattr(logging.root, "handlers", [])
+    monkeypatch.setattr(logging.root, "level", logging.WARNING)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "home"))
 
     def run(line, bad):
@@ -86,7 +112,7 @@ def check(code, told, bad):
     # A remedy follows: a sentence that asks for something.
     assert re.search(
         r"\b(Give|Name|Check|Record|Mend|Start|Lay|Make|Export|It is not a bundle|`auscult init`|"
-        r"Versions are looked for)\b|`auscult init`|remove it first",
+        r"Versions are looked for)\b|`auscult [a-z ]+(--help)?` (says|shows|writes)|remove it first",
         told,
     ), told
     # Nobody is shown the insides of a library.

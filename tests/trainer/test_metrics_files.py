@@ -130,7 +130,7 @@ def test_anonymous_names_without_key_ask_for_it(tmp_path: Path) -> None:
 
 
 def test_other_faults_of_files(tmp_path: Path) -> None:
-    refused(tmp_path / "nowhere", "not a folder")
+    refused(tmp_path / "nowhere", "does not exist")
     refused(tmp_path, "holds no anomaly_score")
     path = lines(tmp_path, CLIPS)
     stray = lines(tmp_path, CLIPS, "anomaly_score_fan")

@@ -69,7 +69,8 @@ def read_scores(folder: Path, key: Key | None = None) -> list[SectionScores]:
             finite number; a name does not tell its answer. The file and the line are named.
     """
     if not folder.is_dir():
-        raise MetricsError("is not a folder", where=folder, remedy="Give the folder of the CSVs.")
+        problem = "is not a folder" if folder.exists() else "does not exist"
+        raise MetricsError(problem, where=folder, remedy="Give the folder of the CSVs.")
     found: dict[str, dict[tuple[str, str], Path]] = {SCORES: {}, DECISIONS: {}}
     for path in sorted(folder.glob("*.csv")):
         match = _FILE.match(path.name)
