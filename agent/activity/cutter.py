@@ -20,8 +20,9 @@ from agent.activity.levels import StreamLevels
 from agent.activity.runs import Runs
 from agent.activity.sound import RunningSound
 from agent.activity.still import StillGate
+from agent.core.lasting import lasting
 from agent.core.levels import LevelRange
-from agent.core.records import Activity, AudioBlock, Matrix, Samples, Validity, Window, lasting
+from agent.core.records import Activity, AudioBlock, Matrix, Samples, Validity, Window
 from agent.window.rolling import RollingWindow
 from agent.window.validity import assess, level_dbfs
 

@@ -92,19 +92,6 @@ class Recorded:
         return self.channel is None and self.channels > 1
 
 
-def lasting(samples: Samples) -> Samples:
-    """Samples in an array that nobody changes, float32 `(n,)`, read-only.
-
-    The very array where it is one already: several may keep the same sound.
-    """
-    flags = samples.flags
-    if samples.dtype == np.float32 and flags.owndata and not flags.writeable:
-        return samples
-    kept: Samples = np.array(samples, np.float32)
-    kept.flags.writeable = False
-    return kept
-
-
 @dataclass(frozen=True, slots=True)
 class AudioBlock:
     """Samples as captured: one channel (chosen or averaged), at the rate asked of the source.

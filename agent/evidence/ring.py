@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from agent.core.records import AudioBlock, Samples, lasting
+from agent.core.lasting import lasting
+from agent.core.records import AudioBlock, Samples
 
 
 @dataclass(frozen=True, slots=True)

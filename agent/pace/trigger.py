@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.activity.levels import BANDS, FRAME_SECONDS, StreamLevels
-from agent.core.records import AudioBlock, Matrix, Samples, lasting
+from agent.core.lasting import lasting
+from agent.core.records import AudioBlock, Matrix, Samples
 
 Floats = npt.NDArray[np.float64]
 

@@ -16,8 +16,9 @@ from agent.capture.source import Source
 from agent.config.agent import MachineConfig
 from agent.core.counters import Counters
 from agent.core.errors import AuscultError
+from agent.core.lasting import lasting
 from agent.core.recognition import Recognition
-from agent.core.records import Window, lasting
+from agent.core.records import Window
 from agent.machine.observers import PipelineObserver, PipelineObservers
 from agent.pace.pace import HopPace
 from agent.publish.broadcaster import Broadcaster

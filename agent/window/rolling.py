@@ -9,15 +9,8 @@ from enum import Enum
 import numpy as np
 
 from agent.core.errors import AudioError
-from agent.core.records import (
-    AudioBlock,
-    ChannelFault,
-    Recorded,
-    Samples,
-    Validity,
-    Window,
-    lasting,
-)
+from agent.core.lasting import lasting
+from agent.core.records import AudioBlock, ChannelFault, Recorded, Samples, Validity, Window
 from agent.window.validity import assess, level_dbfs
 
 _NOTHING = frozenset({Validity.SILENT, Validity.GAP})

@@ -11,17 +11,9 @@ from agent.activity.levels import BandLevels
 from agent.activity.sound import RunningSound
 from agent.activity.still import StillGate, fit_still
 from agent.config.decide import DecideConfig
+from agent.core.lasting import lasting
 from agent.core.levels import LevelRange
-from agent.core.records import (
-    Activity,
-    AudioBlock,
-    Level,
-    MachineState,
-    Score,
-    Validity,
-    Window,
-    lasting,
-)
+from agent.core.records import Activity, AudioBlock, Level, MachineState, Score, Validity, Window
 from agent.decide.alarm import AlarmDecider
 from agent.pace.trigger import LevelTrigger
 from agent.window.rolling import RollingWindow
