@@ -83,7 +83,7 @@ class AlarmDecider:
         self._idle_end: float | None = None
         self._counted: Heard | None = None  # the latest window that was counted
         self.life = AlarmStateMachine(config, memory, new_id, schedule)
-        self._level = LevelWatch(None if memory is None else memory.level_change)
+        self._level = LevelWatch(None if memory is None else memory.level_change, hop_seconds)
         self._set(threshold, alert_threshold, lasting, steady, memory or AlarmMemory())
 
     @property

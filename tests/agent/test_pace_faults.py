@@ -119,3 +119,19 @@ def test_doubled_gain_is_told_as_a_change_of_level_and_raises_no_alarm():
     }
     assert at["auto"] <= at["each"] + 4
     assert begins + 1 in ends
+
+
+def test_knocks_that_pass_are_no_change_of_level_however_many_windows_they_bring():
+    begins = range(ONSET, 900, 100)
+    held = {at + one for at in begins for one in range(1, SECONDS + 1)}  # ends of all that hold one
+    scores = calm(1000)
+    scores[[end - SECONDS for end in held]] = 1.5
+
+    def change(end):
+        return LevelChange(6.0, 0.0) if end in held else None
+
+    each, _ = told(scores, change, follows=False)
+    auto, ends = told(scores, change, knocks=set(begins), follows=True)
+    assert not each
+    assert not auto
+    assert len(held & set(ends)) > 0.8 * len(held)
