@@ -111,7 +111,7 @@ def by_rows(counts: Sequence[int], *, indexed: bool) -> list[float]:
             index = scorer.index = choose_index(vectors, "cosine", 0.99, groups)
             cells = index.cells
             apart = index.numbers(vectors, "cosine")[cells.rows] - cells.centres[cells.cell]
-            scorer._search = CellSearch(cells, apart)  # noqa: SLF001
+            scorer._search = CellSearch(cells, [apart])  # noqa: SLF001
         many = max(20, 200_000 // rows)
         found.append(milliseconds(partial(ask, scorer, query, many), 5) / many)
     return found

@@ -291,7 +291,7 @@ def grow(folder: Path) -> dict[str, object]:
     old = map_array(folder / "bank.npy")
     rows = list(origins(folder / "rows.json"))
     scorer = opened(folder / "ours", HealthySet(old, rows))
-    before = scorer.score(queries[:_ADDED])
+    before = [scorer.score(query[None]) for query in queries[:_ADDED]]
     grown = np.lib.format.open_memmap(
         folder / "grown.npy", "w+", np.float32, (len(old) + _ADDED, old.shape[1])
     )
@@ -310,7 +310,7 @@ def grow(folder: Path) -> dict[str, object]:
                 used = time.thread_time()
                 score, row = scorer.score(query[None])
                 spent.append(1e3 * (time.thread_time() - used))
-                if score[0] != before[0][i] or row[0] != before[1][i]:
+                if (score[0], row[0]) != (before[i][0][0], before[i][1][0]):
                     wrong.append(i)
                 time.sleep(0.01)
                 if done.is_set():

@@ -8,6 +8,7 @@ centre and it, so that rounding goes by how far things are apart and not by wher
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -139,19 +140,23 @@ class CellSearch:
 
     Args:
         cells: Which rows lie near each other.
-        apart: What lies between its centre and each of `cells.rows`, float32 `(n, columns)`.
+        blocks: What lies between its centre and each of `cells.rows`, in order, float32
+            `(m, columns)` at a time.
     """
 
-    def __init__(self, cells: Cells, apart: Matrix) -> None:
-        self._apart, self._starts, self._rows = apart, cells.starts, cells.rows
-        self._centres = cells.centres
+    def __init__(self, cells: Cells, blocks: Iterable[Matrix]) -> None:
+        self._starts, self._rows, self._centres = cells.starts, cells.rows, cells.centres
         self._middle = cells.centres.mean(axis=0)
         self._around = np.ascontiguousarray(cells.centres - self._middle)
         self._half = 0.5 * np.einsum("ij,ij->i", self._around, self._around)
-        self._size = np.empty(len(apart), np.float32)
-        for at in range(0, len(apart), _BLOCK):
-            part = apart[at : at + _BLOCK]
-            self._size[at : at + _BLOCK] = 0.5 * np.einsum("ij,ij->i", part, part)
+        # Each row with half its own square behind it: one product gives what ranks it.
+        self._apart = np.empty((len(cells.rows), cells.centres.shape[1] + 1), np.float32)
+        at = 0
+        for block in blocks:
+            part = self._apart[at : at + len(block)]
+            part[:, :-1] = block
+            part[:, -1] = 0.5 * np.einsum("ij,ij->i", block, block)
+            at += len(block)
 
     def near(
         self, point: Matrix, searched: int, count: int
@@ -169,25 +174,25 @@ class CellSearch:
         cells = self._cells(point, searched, min(count, len(self._rows)))
         begin, end = self._starts[cells], self._starts[cells + 1]
         ends = np.cumsum(end - begin)
-        off = point - self._centres[cells]  # of the point, from each centre
+        off = np.empty((len(cells), len(point) + 1), np.float32)
+        np.subtract(point, self._centres[cells], out=off[:, :-1])  # of the point, from each centre
+        off[:, -1] = -1
         score = np.empty(int(ends[-1]), np.float32)
         at = 0
-        # |x - y|^2 / 2 from x - c and y - c, c the cell's centre: both are short.
-        own = (0.5 * np.einsum("ij,ij->i", off, off)).tolist()
         for i, (first, last, stop) in enumerate(
             zip(begin.tolist(), end.tolist(), ends.tolist(), strict=True)
         ):
-            part = score[at:stop]
-            np.dot(self._apart[first:last], off[i], out=part)
-            np.subtract(self._size[first:last], part, out=part)
-            part += own[i]
+            np.dot(self._apart[first:last], off[i], out=score[at:stop])
             at = stop
+        # |x - y|^2 / 2 from x - c and y - c, c the cell's centre: both are short.
+        own = 0.5 * np.einsum("ij,ij->i", off[:, :-1], off[:, :-1])
+        np.subtract(np.repeat(own, end - begin), score, out=score)
         best: npt.NDArray[np.int64] = np.arange(len(score))
         if len(score) > count:
             best = np.argpartition(score, count - 1)[:count]
         which = np.searchsorted(ends, best, side="right")
         place = end[which] - (ends[which] - best)
-        between = off[which] - self._apart[place]
+        between = off[which, :-1] - self._apart[place, :-1]
         return self._rows[place], np.sqrt(np.einsum("ij,ij->i", between, between))
 
     def _cells(self, point: Matrix, searched: int, count: int) -> npt.NDArray[np.int64]:

@@ -140,9 +140,12 @@ def choose_index(
         some = vectors[:: max(1, -(-len(vectors) // _SAMPLE))]
         fitted = fit_reduction(prepare(some, metric), columns)
         by_columns = question.places(fitted.apply)
-        # Half of what may be missed is left for the cells.
-        if np.mean(by_columns < CANDIDATES) >= (1 + recall) / 2:
+        # Half of what may be missed is left for the cells. More numbers cost less than comparing
+        # all candidates does.
+        enough = [n for n in _COMPARED if np.mean(by_columns < n) >= (1 + recall) / 2]
+        if enough and (reduction is None or enough[0] < CANDIDATES):
             reduction, places = fitted, by_columns
+        if enough and enough[0] < CANDIDATES:
             break
     cells = fit_cells(_all_numbers(vectors, metric, reduction))
     return _planned(question, cells, reduction, places, recall)
@@ -236,12 +239,8 @@ def open_index(
     if index is None or len(index.cells.rows) != len(vectors):
         return _made_anew(path, vectors, metric, None if index is None else index.reduction)
     stored = _read(path, index)
-    apart = np.empty(stored.shape, np.float32)
-    for at in range(0, len(apart), _BLOCK):
-        apart[at : at + _BLOCK] = stored[at : at + _BLOCK]
-    del stored
-    _hold(path, apart, vectors, metric, index)
-    return CellSearch(index.cells, apart), index
+    _hold(path, stored, vectors, metric, index)
+    return CellSearch(index.cells, _blocks(stored)), index
 
 
 def _read(path: Path, index: Index) -> Matrix:
@@ -265,7 +264,7 @@ def _hold(path: Path, apart: Matrix, vectors: Matrix, metric: Metric, index: Ind
     followed, so that an altered index raises scores and never lowers one.
     """
     cells = index.cells
-    if not np.isfinite(apart).all():
+    if not all(np.isfinite(block).all() for block in _blocks(apart)):
         raise _bad(path, "it holds numbers that are not finite")
     some = np.unique(np.linspace(0, len(apart) - 1, _HELD).astype(np.int64))
     rows = vectors[cells.rows[some]]
@@ -286,15 +285,18 @@ def _made_anew(
         reduction = fit_reduction(prepare(some, metric), _UNMEASURED)
     numbers = _all_numbers(vectors, metric, reduction)
     cells = fit_cells(numbers)
-    apart = np.empty(numbers.shape, np.float32)
-    for at, part in _apart(numbers, cells):
-        apart[at : at + len(part)] = part
+    search = CellSearch(cells, (part for _, part in _apart(numbers, cells)))
     _log.warning(
         "%s is of another version of auscult or of another bank: an index of %d rows was made "
         "anew (%.0f s; so it is at every start). Export the bundle again with `auscult export`.",
         path, len(vectors), time.monotonic() - start,
     )  # fmt: skip
-    return CellSearch(cells, apart), Index(IndexPlan(), cells, reduction)
+    return search, Index(IndexPlan(), cells, reduction)
+
+
+def _blocks(array: Matrix) -> Iterator[Matrix]:
+    for at in range(0, len(array), _BLOCK):
+        yield array[at : at + _BLOCK]
 
 
 def _apart(numbers: Matrix, cells: Cells) -> Iterator[tuple[int, Matrix]]:

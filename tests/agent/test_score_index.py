@@ -64,7 +64,7 @@ def test_all_cells_together_hold_what_is_nearest(away):
     vectors = points() + np.float32(away)
     cells = fit_cells(vectors)
     assert len(cells.centres) == usual_count(ROWS)
-    search = CellSearch(cells, vectors[cells.rows] - cells.centres[cells.cell])
+    search = CellSearch(cells, [vectors[cells.rows] - cells.centres[cells.cell]])
     for point in points(20, 1) + np.float32(away):
         apart = np.linalg.norm(vectors.astype(float) - point, axis=1)
         rows, found = search.near(point, len(cells.centres), 30)
@@ -96,7 +96,7 @@ def test_rows_that_are_added_leave_the_others_where_they_are():
 def test_equal_rows_and_fewer_than_are_asked_for():
     vectors = np.tile(points(1), (300, 1))
     cells = fit_cells(vectors)
-    search = CellSearch(cells, vectors[cells.rows] - cells.centres[cells.cell])
+    search = CellSearch(cells, [vectors[cells.rows] - cells.centres[cells.cell]])
     rows, apart = search.near(vectors[0], 1, 128)
     assert len(set(rows)) == 128
     np.testing.assert_allclose(apart, 0, atol=1e-5)

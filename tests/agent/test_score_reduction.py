@@ -235,18 +235,27 @@ def test_a_bank_that_no_reduction_fits_is_indexed_whole(monkeypatch):
     assert index.plan.usable
 
 
-def test_the_fewest_numbers_that_do_are_chosen(monkeypatch):
+@pytest.mark.parametrize(
+    ("at", "tried", "chosen", "compared"),
+    [
+        ([200, 200, 40, 0], 3, 128, 64),  # the fewest that do
+        ([200, 100, 40, 0], 3, 128, 64),  # more numbers are cheaper than comparing all candidates
+        ([200, 100, 100, 100], 4, 96, 128),  # where none need fewer, the fewest numbers
+    ],
+)
+def test_the_fewest_numbers_that_do_are_chosen(monkeypatch, at, tried, chosen, compared):
     seen = []
 
     def places(question, reduce):
         seen.append((len(question.vectors), reduce.__self__.columns))
-        return np.full(len(question.asked), 200 if len(seen) < 3 else 0)
+        return np.full(len(question.asked), at[len(seen) - 1])
 
     monkeypatch.setattr("agent.score.recall.Question.places", places)
     vectors = sounds(1500)
     index = choose_index(vectors, "cosine", 0.99, healthy(vectors).groups)
-    assert seen == [(1500, 64), (1500, 96), (1500, 128)], "every row was asked about"
-    assert index.reduction.columns == 128
+    assert seen == [(1500, n) for n in (64, 96, 128, 192)[:tried]], "every row was asked about"
+    assert index.reduction.columns == chosen
+    assert index.plan.compared == compared
     assert index.plan.usable
 
 
