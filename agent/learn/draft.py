@@ -18,6 +18,7 @@ from agent.bundle.seal import file_record
 from agent.calibrate.limits import scale_info
 from agent.capture.files import audio_info
 from agent.config.recipe import Recipe
+from agent.core.cores import on_cores
 from agent.core.text import plural
 from agent.hygiene.record import HygieneRecord
 from agent.learn.detector import Detector
@@ -92,6 +93,7 @@ def draft_manifest(
         notes: On the graph.
     """
     recipe = origin.recipe
+    levels = _levels(windows)
     odd = note_apart(detector.apart, origin.untypical)
     ruined = "" if agree is None else agree.ruined
     told = [*(one for one in (ruined, odd) if one), *detector.fitted.notes]
@@ -116,8 +118,8 @@ def draft_manifest(
         threshold=detector.fitted.threshold,
         scale=scale_info(detector.fitted.threshold, detector.fitted.healthy_scores),
         sight=detector.sight,
-        trained_on=_trained_on(origin, machine, windows),
-        level=_level(windows),
+        trained_on=_trained_on(origin, machine, windows, levels),
+        level=_level(levels),
         quantization=quantization,
         notes=tuple(dict.fromkeys((*told, *origin.notes, *notes))),
         gate=detector.gate,
@@ -135,21 +137,22 @@ def draft_manifest(
 def _levels(windows: WindowSet) -> npt.NDArray[np.float64]:
     """RMS level of each window, dBFS."""
     levels = np.empty(len(windows.rows))
-    for place, window in enumerate(windows.waveforms):
-        levels[place] = level_dbfs(window)
+    for place, level in enumerate(on_cores(level_dbfs, windows.waveforms)):
+        levels[place] = level
         if place % _AT_ONCE == 0:
             forget_mapped()
     return levels
 
 
-def _level(windows: WindowSet) -> LevelInfo:
-    levels = _levels(windows)
+def _level(levels: npt.NDArray[np.float64]) -> LevelInfo:
     middle = float(np.median(levels))
     spread = float(np.median(np.abs(levels - middle)))
     return LevelInfo(median_dbfs=round(middle, 2), spread_db=round(spread, 2))
 
 
-def _trained_on(origin: Origin, machine: Machine, windows: WindowSet) -> TrainedOn:
+def _trained_on(
+    origin: Origin, machine: Machine, windows: WindowSet, levels: npt.NDArray[np.float64]
+) -> TrainedOn:
     used = {row.source: row for row in windows.rows}
     digest = hashlib.sha256()
     seconds = 0.0
@@ -160,7 +163,7 @@ def _trained_on(origin: Origin, machine: Machine, windows: WindowSet) -> Trained
     domains: dict[str, int] = {}
     for _, row in sorted(used.items()):
         domains[row.domain] = domains.get(row.domain, 0) + 1
-    level = np.percentile(_levels(windows), [1.0, 99.0])
+    level = np.percentile(levels, [1.0, 99.0])
     return TrainedOn(
         machine=origin.machine,
         preset=origin.recipe.name,

@@ -195,9 +195,10 @@ def benchmark(
     write_csv(out / "decisions.csv", CSV_HEADINGS, csv_table(evaluation, found.machines))
     write_csv(out / "clips.csv", clips.CSV_HEADINGS, clips.csv_table(evaluation))
     write_atomic(out / "results.md", markdown(evaluation, left, about).encode())
-    write_benchmark(
-        evaluation, found.machines, left, out, data=str(data), notes=remarks, channel=channel
-    )
+    with busy("writing the report"):
+        write_benchmark(
+            evaluation, found.machines, left, out, data=str(data), notes=remarks, channel=channel
+        )
     console = Console()
     if not console.is_terminal:
         console.width = max(console.width, 160)
