@@ -49,10 +49,15 @@ def look(
             return _failed(target, f"refused: {offer.reason}", now)
         if ours and offer is not None and offer.state == "taken":
             counted = None if seen.counted is None else _tuple(seen.counted)
+            if target.last is not None and _judged_with(seen) == target.digest:
+                # What has happened with it since it was taken up is its own doing.
+                counted = target.last
             # A bank that has grown from this very bundle goes on: nothing was exchanged.
             before = "" if offer.reason == IN_USE else target.before
             told = {"state": "taken", "since": now, "last": counted, "before": before}
             return target.model_copy(update=told)
+        if seen.counted is not None and _judged_with(seen) != target.digest:
+            target = target.model_copy(update={"last": _tuple(seen.counted)})
         return _away(target, gate, now)
     if as_meant:
         gate = gate.model_copy(update={"recognise": False})
@@ -161,6 +166,11 @@ def _counted(target: Target, seen: MachineSeen) -> Target:
     more = seen.counted.since(Counted(*target.last))
     counts = Counted(*target.counts).plus(more)
     return target.model_copy(update={"last": _tuple(seen.counted), "counts": _tuple(counts)})
+
+
+def _judged_with(seen: MachineSeen) -> str:
+    """Digest of the bundle in use when counts were told; empty where the device does not say."""
+    return "" if seen.recognition is None else seen.recognition.bundle
 
 
 def _away(target: Target, gate: GateConfig, now: float) -> Target:
