@@ -118,6 +118,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--machines", nargs="+", choices=JUDGED, default=JUDGED)
+    parser.add_argument("--forms", nargs="+", default=FORMS, help="as `auscult shorten --form`")
     parser.add_argument("--loss", type=float, default=1.0)
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()
@@ -140,7 +141,7 @@ def main() -> None:
         place = chosen.work / "runs" / name
         rescored(run, preset, place, machines[name])
         found = shorten_run(
-            place, chosen.work / "forms" / name, bounds=Bounds(chosen.loss), forms=FORMS,
+            place, chosen.work / "forms" / name, bounds=Bounds(chosen.loss), forms=chosen.forms,
             cache=EmbeddingCache.of_user(), graphs=GraphCache.of_user(),
             told=console.print,
         )  # fmt: skip
@@ -150,8 +151,11 @@ def main() -> None:
         if chosen.json:
             chosen.json.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     measured = {name: {one["name"]: one for one in made["forms"]} for name, made in told.items()}
+    # A form that could not be exported somewhere is compared nowhere.
     names = [
-        form for form in FORMS if all(one[form]["loss"] is not None for one in measured.values())
+        form
+        for form in chosen.forms
+        if all(one[form]["loss"] is not None for one in measured.values())
     ]
     if len(measured) > 1 and names:
         cost = {form: np.mean([one[form]["cpu_ms"] for one in measured.values()]) for form in names}
