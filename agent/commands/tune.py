@@ -190,6 +190,13 @@ def _tell_form(
         "chosen": last.form.name if last.fits else None,
     }  # fmt: skip
     write_given(json_path, figures)
+    held_up = next((trial for trial in trials if trial.held_up), None)
+    if held_up is not None:
+        click.echo(
+            f"other work holds this device up: a window of {held_up.form.name} took "
+            f"{held_up.cost.slow_ms:.0f} ms for {held_up.cost.cpu_ms:.0f} ms of processor. Stop it "
+            "(the agent too), and measure again: a larger form may fit", err=True,
+        )  # fmt: skip
     if not last.fits:
         raise ConfigError(
             f"no form is for this device: the smallest, {last.form.name}, takes {last.load:.0%} of "

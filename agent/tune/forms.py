@@ -16,12 +16,15 @@ from pydantic import Field
 
 from agent.core.errors import ConfigError
 from agent.core.schema import Strict, read_model
+from agent.encode.providers import CPU
 from agent.tune.choose import KEEPING_UP
 from agent.tune.measure import Cost
 
 FORMS = "forms.json"
 # What the encoder may take of a device's memory, whose agent, sound and system take the rest.
 MEMORY_SHARE = 0.5
+# Windows that take so many times their processor time wait for other work.
+_HELD_UP = 3.0
 
 
 class FormInfo(Strict):
@@ -104,6 +107,12 @@ class FormTrial:
     cost: Cost
     load: float
     fits: bool
+
+    @property
+    def held_up(self) -> bool:
+        """Whether it does not fit, but waited for the processor most of the time."""
+        own = self.cost.provider in {"", CPU}
+        return not self.fits and own and self.cost.slow_ms > _HELD_UP * self.cost.cpu_ms
 
 
 def read_forms(folder: Path) -> FormList:

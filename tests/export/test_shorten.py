@@ -202,6 +202,18 @@ def test_what_loses_too_much_is_never_measured():
     assert not any(trial.fits for trial in tight), "half of the memory is what it may take"
 
 
+def test_a_device_that_other_work_holds_up_is_told_from_a_slow_one():
+    def tried(wall, cpu, provider=""):
+        cost = Cost(wall, wall, cpu, 10.0, provider)
+        (trial,) = first_that_fits(listed(20.0), lambda _: cost, per_second=12, memory_mb=1000)
+        return trial
+
+    assert tried(110, 11).held_up
+    assert not tried(110, 100).held_up, "it is slow"
+    assert not tried(20, 2).held_up, "it fits"
+    assert not tried(110, 2, "CUDAExecutionProvider").held_up, "the processor waits for another"
+
+
 def test_a_profile_chooses_by_how_much_slower_the_device_is(tmp_path, monkeypatch):
     monkeypatch.setattr("export.form_loss.reference_ms", lambda: 10.0)
 
