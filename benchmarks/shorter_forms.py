@@ -6,10 +6,11 @@ No published weights are needed, and none are measured: BEATs of six layers of 9
 heads, from random values, told to tell apart (ArcFace) ToyCar's conditions, a fan, three states of
 a compressor and five kinds of sound. Faults are never in it, and motors and gearboxes not at all.
 Then `auscult shorten` for ToyCar, the fan, one kind of motor and a synthetic gearbox, each with the
-bank of its own healthy recordings. Windows of 5 s, a part of the recordings: some five minutes of
-processor in all; what is done already in --work is not done again. Told last: what each machine
-loses by the form that the others alone would choose. It says how forms compare on these; what the
-published encoders lose is measured by the same command with their weights.
+bank of its own healthy recordings. Windows of 5 s, a part of the recordings; two minutes of
+processor or more a machine, and training. What is trained already in --work is not trained again.
+Told last: what each machine loses by the form that the others alone would choose. It says how forms
+compare on these; what the published encoders lose is measured by the same command with their
+weights.
 """
 
 from __future__ import annotations
