@@ -140,12 +140,9 @@ def choose_index(
         some = vectors[:: max(1, -(-len(vectors) // _SAMPLE))]
         fitted = fit_reduction(prepare(some, metric), columns)
         by_columns = question.places(fitted.apply)
-        # Half of what may be missed is left for the cells. More numbers cost less than comparing
-        # all candidates does.
-        enough = [n for n in _COMPARED if np.mean(by_columns < n) >= (1 + recall) / 2]
-        if enough and (reduction is None or enough[0] < CANDIDATES):
+        # Half of what may be missed is left for the cells.
+        if np.mean(by_columns < CANDIDATES) >= (1 + recall) / 2:
             reduction, places = fitted, by_columns
-        if enough and enough[0] < CANDIDATES:
             break
     cells = fit_cells(_all_numbers(vectors, metric, reduction))
     return _planned(question, cells, reduction, places, recall)
