@@ -7,6 +7,7 @@ It does not where
 - windows that the bundle before judged are a machine that stands still to it.
 
 One that has judged nothing yet is told as well: the machine is off, or the bundle is another's.
+One that has known the machine for long is asked no more: a fault that lasts is the machine's.
 """
 
 from __future__ import annotations
@@ -85,6 +86,7 @@ class RecognitionWatch:
         self._reasons: Counter[str] = Counter()  # why windows were not judged
         self._first: float | None = None  # end of the first window, monotonic
         self._seconds = self._said = 0.0
+        self._settled = False
         self._found: Recognition | None = None
 
     def use(self, bundle: Bundle, before: LevelRange | None = None) -> None:
@@ -111,7 +113,7 @@ class RecognitionWatch:
             one.clear()
         self._first, self._seconds = None, 0.0
         self._found = self._look()
-        self._said = 0.0
+        self._said, self._settled = 0.0, False
         self._file.forget()
 
     @property
@@ -155,6 +157,8 @@ class RecognitionWatch:
         if not counts:
             self._reasons[_reason(decision, window)] += 1
         self._lately.append(counts)
+        if self._settled:
+            return  # what changes from now on is the machine
         if counts and not decision.held and judged.vector is not None and value is not None:
             self._judged += 1
             share = 1.0 / min(self._judged, _LATEST)
@@ -168,6 +172,7 @@ class RecognitionWatch:
             self._lost += low - _LEVEL_DB <= level_dbfs(window.samples) <= high + _LEVEL_DB
         if self._heard <= _TOLD or self._heard % _LOOKS == 0:
             self._found = self._look()
+            self._settled = self._found.state == "yes" and self._judged >= _LATEST
             self._tell(window.end_monotonic)
 
     def _look(self) -> Recognition:

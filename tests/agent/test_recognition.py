@@ -91,6 +91,16 @@ def test_another_machine_that_never_exceeds_the_threshold_is_told(bundle, tmp_pa
     assert not read_said(path)
 
 
+def test_a_fault_of_a_machine_that_was_known_for_long_blames_no_bundle(bundle, monkeypatch):
+    monkeypatch.setattr("agent.recognition.watch._LATEST", 20)
+    watch = RecognitionWatch("pump")
+    watch.use(bundle)
+    assert heard(watch, bundle, healthy.hum(77, 40.0)).state == "yes"
+    assert heard(watch, bundle, other(4)).state == "yes"
+    watch.use(bundle)  # put there anew, it is asked again
+    assert heard(watch, bundle, other(4)).state == "no"
+
+
 def test_the_same_windows_are_held_against_the_bundle_before(bundle):
     watch = RecognitionWatch("pump")
     watch.use(bundle)
