@@ -79,7 +79,8 @@ class _Stream:
             self._encoder.encode(samples[None])
         else:
             rate = self._info.sample_rate
-            window = Window(samples, rate, self._index, 0.0, 0.0, step=self._step)
+            at = self._index * self._step
+            window = Window(samples, rate, self._index, 0.0, 0.0, step=self._step, position=at)
             self._shared.encode(self._encoder, window)
         self._index += 1
 
