@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 from pathlib import Path
@@ -61,6 +62,7 @@ def init(
     further key is in docs/reference/configuration.md.
     """
     from agent.config.agent import AgentConfig
+    from agent.config.recipe import WindowConfig
     from agent.core.errors import ConfigError
     from agent.core.program import next_command
     from agent.core.storage import write_atomic
@@ -92,6 +94,10 @@ def init(
     for kind, given in every:
         if given and len(given) != len(machines):
             raise click.UsageError(f"give one {kind} for each --machine, in their order")
+    for replay in replays:
+        check_there(config_path.parent / replay)
+    looked = [_look_at(config_path.parent / bundle) for bundle in bundles]
+    windows = [seconds for _, seconds in looked] or [WindowConfig().seconds] * len(machines)
     chosen = {
         "device": device or "",
         "machines": [
@@ -99,7 +105,7 @@ def init(
                 name,
                 microphones[n] if microphones else "",
                 bundles[n] if bundles else None,
-                replays[n] if replays else None,
+                _replayed(config_path.parent, replays[n], windows[n]) if replays else None,
                 shadow=bool(commission),
             )
             for n, name in enumerate(machines)
@@ -110,12 +116,9 @@ def init(
     }
     text = _yaml(chosen)
     _check(text, AgentConfig)
-    for replay in replays:
-        check_there(config_path.parent / replay)
-    notes = [_look_at(config_path.parent / bundle) for bundle in bundles]
     write_atomic(config_path, text.encode())
     click.echo(f"wrote {config_path}")
-    for note in filter(None, notes):
+    for note in filter(None, [note for note, _ in looked]):
         click.echo(f"note: {note}", err=True)
     click.echo(next_command("doctor", "--config", config_path))
 
@@ -170,37 +173,66 @@ def check_there(recordings: Path) -> None:
 
 
 def _machine(
-    name: str, microphone: str, bundle: Path | None, replay: Path | None, *, shadow: bool
+    name: str,
+    microphone: str,
+    bundle: Path | None,
+    replayed: dict[str, Any] | None,
+    *,
+    shadow: bool,
 ) -> dict[str, Any]:
     found: dict[str, Any] = {"name": name}
     if bundle is not None:
         found["bundle"] = str(bundle)
     if microphone:
         found["source"] = {"kind": "microphone", "device": microphone}
-    if replay is not None:
-        # No window reaches over the seam of end and beginning, which is a sound of its own.
-        found["source"] = {
-            "kind": "replay", "paths": [str(replay)], "loop": True, "gap_between_files": True,
-        }  # fmt: skip
+    if replayed is not None:
+        found["source"] = replayed
     if shadow:
         found["commission"] = {}
     return found
 
 
-def _look_at(bundle: Path) -> str:
-    """What to know of a bundle that is named; one may be put there later.
+def _replayed(folder: Path, replay: Path, window: float) -> dict[str, Any]:
+    """Recordings as a source, over and over.
+
+    No window reaches over the seam of end and beginning, which is a sound of its own, unless a
+    recording has no room for a window; then all are spliced.
+    """
+    from agent.capture.files import audio_info
+    from agent.capture.replay import find_recordings
+    from agent.core.errors import AudioError
+
+    lengths = []
+    for file in find_recordings((str(folder / replay),)):
+        # The agent skips what cannot be read, and says so.
+        with contextlib.suppress(AudioError):
+            lengths.append(audio_info(file).seconds)
+    apart = not lengths or min(lengths) >= window
+    if not apart:
+        click.echo(
+            f"note: {replay}: {min(lengths):.1f} s are less than a window of {window:g} s: "
+            "recordings are heard as one stream, seams and all",
+            err=True,
+        )
+    return {"kind": "replay", "paths": [str(replay)], "loop": True, "gap_between_files": apart}
+
+
+def _look_at(bundle: Path) -> tuple[str, float]:
+    """What to know of a bundle that is named, and its windows' length in seconds.
+
+    One may be put there later: its windows are taken to be of the usual length.
 
     Raises:
         BundleError: What is there is no bundle.
     """
     from agent.bundle.verify import read_manifest
+    from agent.config.recipe import WindowConfig
     from agent.core.errors import MissingBundleError
 
     try:
-        read_manifest(bundle)
+        return "", read_manifest(bundle).window_seconds
     except MissingBundleError as fault:
-        return str(fault)
-    return ""
+        return str(fault), WindowConfig().seconds
 
 
 def _broker(text: str) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+import soundfile
 import yaml
 from click.testing import CliRunner
 
@@ -107,3 +109,12 @@ def test_recordings_in_place_of_a_microphone(tmp_path):
         run("--config", tmp_path / "b.yaml", "--replay", "gone.wav", "--yes")
     assert not (tmp_path / "b.yaml").exists()
     run("--config", tmp_path / "b.yaml", "--replay", "x", "--microphone", "y", "--yes", code=2)
+
+
+@pytest.mark.parametrize(("seconds", "apart"), [(6, False), (12, True)])
+def test_recordings_without_room_for_a_window_are_one_stream(tmp_path, seconds, apart):
+    """Each with a gap behind it none would ever be judged, and the microphone be called dead."""
+    soundfile.write(tmp_path / "today.wav", np.full(seconds * 8000, 0.1), 8000)
+    said = run("--config", tmp_path / "a.yaml", "--replay", "today.wav", "--yes")
+    assert load_config(tmp_path / "a.yaml").machines[0].source.gap_between_files == apart
+    assert ("less than a window of 10 s" in said) != apart
