@@ -8,7 +8,8 @@ import pytest
 from support.broker import Broker
 from support.certificates import Authority
 
-from agent.core.broker import BrokerConfig, MqttConfig
+from agent.config.publish import MqttConfig
+from agent.core.broker import BrokerConfig
 from agent.core.errors import DeliveryError
 from agent.core.tls import TlsConfig
 from agent.publish.connection import Connection

@@ -114,9 +114,9 @@ def test_no_sound_is_put_into_it_where_none_is_wanted(data, tmp_path):
 
 
 def test_a_report_that_cannot_be_written_takes_no_bundle_back(data, tmp_path):
-    (tmp_path / "r").write_text("in the way")
+    (tmp_path / "r" / "report.html").mkdir(parents=True)  # in the way
     words = [str(data), "--out", str(tmp_path / "b"), "--untypical", "keep",
-             "--report", str(tmp_path / "r" / "x")]  # fmt: skip
+             "--report", str(tmp_path / "r")]  # fmt: skip
     done = CliRunner().invoke(learn, words, catch_exceptions=False)
     assert done.exit_code == 0
     assert "no report" in done.output

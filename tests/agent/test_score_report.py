@@ -89,13 +89,13 @@ def test_one_recording_is_shown_window_by_window(files, tiny_bundle, tmp_path):
     assert specs(page)[0]["x_words"] == "window from, seconds"
 
 
-def test_a_folder_that_cannot_be_made_is_told(files, tiny_bundle, tmp_path):
-    (tmp_path / "in the way").write_text("")
-    where = tmp_path / "in the way" / "report"
+def test_a_report_that_cannot_be_written_is_told(files, tiny_bundle, tmp_path):
+    where = tmp_path / "report"
+    (where / "report.html").mkdir(parents=True)
     result = CliRunner().invoke(
         score, ["--bundle", str(tiny_bundle), str(files / "good"), "--report", str(where)]
     )
-    assert "the report cannot be written" in str(result.exception)
+    assert "report.html: cannot be written" in str(result.exception)
 
 
 @pytest.fixture(scope="module")
