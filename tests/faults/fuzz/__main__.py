@@ -53,7 +53,7 @@ def child(name: str, seconds: float, state: Path) -> None:
         import agent.drift.memory
         import agent.publish.row
         import agent.request.dispatch
-        import agent.score.index_check  # noqa: F401
+        import agent.score.index_state  # noqa: F401
 
     from tests.faults.fuzz.targets import TARGETS
 
