@@ -169,8 +169,7 @@ class Commission:
 
         What another microphone does and what a fault does cannot be told apart by sound alone.
         """
-        answers = {one.answer for one in self.said()}
-        well = not answers or ("healthy" in answers and "fault" not in answers)
+        well = not self.said() or self._called_well()
         self._waits = "" if well else _WAITS
         return well
 
@@ -211,8 +210,8 @@ class Commission:
         if not self.listening:
             return ""
         text = describe(self.said(), self._memory, self.config)
-        waits = f"it does not go live by itself: {self.doubt}" if self.doubt else self._waits
-        return f"{text}; {waits}" if waits else text
+        blocked = f"it does not go live by itself: {self.doubt}" if self._doubted() else ""
+        return "; ".join(one for one in (text, self._waits, blocked) if one)
 
     def close(self) -> None:
         """Save what was heard."""
@@ -223,7 +222,15 @@ class Commission:
     def _due(self) -> bool:
         hours = self._memory.heard_seconds / 3600.0
         due = self.config.go_live == "auto" and hours >= self.config.running_hours
-        return due and not self.doubt
+        return due and not self._doubted()
+
+    def _doubted(self) -> bool:
+        """Whether it may be another machine's bundle; what people say of alarms goes before."""
+        return bool(self.doubt) and not self._called_well()
+
+    def _called_well(self) -> bool:
+        answers = {one.answer for one in self.said()}
+        return "healthy" in answers and "fault" not in answers
 
     def _use(self, bundle: Bundle) -> None:
         """Scores of another bundle, or of a grown bank, are no measure of this one's."""

@@ -357,7 +357,7 @@ class Pipeline(Listener):
         decision = self._decide(judged)
         self.counters.count(decision)
         self._watch.take(decision)
-        self._recognition.take(decision, judged)
+        self._recognition.take(decision, judged, self.level.held)
         if self.commission is not None:
             self.commission.doubt = self._recognition.why
         if self._pace is not None:

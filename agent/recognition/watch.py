@@ -88,6 +88,7 @@ class RecognitionWatch:
         self._seconds = self._said = 0.0
         self._settled = False
         self._found: Recognition | None = None
+        self._answer: object = None
 
     def use(self, bundle: Bundle, before: LevelRange | None = None) -> None:
         """Watch another bundle from now on.
@@ -137,9 +138,19 @@ class RecognitionWatch:
             f"runs, the bundle is another machine's, or was learnt at another gain: {_REMEDY}"
         )
 
-    def take(self, decision: Decision, judged: ScoredWindow) -> None:
-        """Take a window into account, and what was decided on it."""
+    def take(self, decision: Decision, judged: ScoredWindow, answer: object = None) -> None:
+        """Take a window into account, and what was decided on it.
+
+        Args:
+            decision: On it.
+            judged: The window, scored.
+            answer: What an operator said of how the machine is heard; another one makes all that
+                was heard before another machine's sound.
+        """
         with self._lock:
+            if answer is not self._answer:
+                self._answer = answer
+                self._begin(judged.bundle, None)
             # Else it was judged just before another bundle was taken up.
             if judged.bundle.manifest.digest == self._digest:
                 self._count(decision, judged)
