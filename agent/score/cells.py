@@ -187,9 +187,7 @@ class CellSearch:
         # |x - y|^2 / 2 from x - c and y - c, c the cell's centre: both are short.
         own = 0.5 * np.einsum("ij,ij->i", off[:, :-1], off[:, :-1])
         np.subtract(np.repeat(own, end - begin), score, out=score)
-        best: npt.NDArray[np.int64] = np.arange(len(score))
-        if len(score) > count:
-            best = np.argpartition(score, count - 1)[:count]
+        best = _least(score, count)
         which = np.searchsorted(ends, best, side="right")
         place = end[which] - (ends[which] - best)
         between = off[which, :-1] - self._apart[place, :-1]
@@ -203,6 +201,22 @@ class CellSearch:
                 return cells
             searched *= 2
         return np.arange(len(far))
+
+
+def _least(score: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.int64]:
+    """Places of the `count` least, in no order.
+
+    As many are found among an eighth first: what is above all of those need not be sorted out from
+    the rest.
+    """
+    able: npt.NDArray[np.int64] = np.arange(len(score))
+    if len(score) <= count:
+        return able
+    few = score[::8]
+    if len(few) > count:
+        most = np.partition(few, count - 1)[count - 1]
+        able = np.flatnonzero(~(score > most))  # what is no number stays, and is last
+    return able[np.argpartition(score[able], count - 1)[:count]]
 
 
 def _nearest(points: Matrix, centres: Matrix) -> npt.NDArray[np.int64]:

@@ -67,9 +67,10 @@ def test_all_cells_together_hold_what_is_nearest(away):
     search = CellSearch(cells, [vectors[cells.rows] - cells.centres[cells.cell]])
     for point in points(20, 1) + np.float32(away):
         apart = np.linalg.norm(vectors.astype(float) - point, axis=1)
-        rows, found = search.near(point, len(cells.centres), 30)
-        assert set(rows) == set(np.argsort(apart)[:30])
-        np.testing.assert_allclose(found, apart[rows], rtol=1e-3, atol=1e-3)
+        for count in (1, 30, 300):
+            rows, found = search.near(point, len(cells.centres), count)
+            assert set(rows) == set(np.argsort(apart)[:count])
+            np.testing.assert_allclose(found, apart[rows], rtol=1e-3, atol=1e-3)
 
 
 def test_each_row_lies_in_the_cell_that_is_nearest():
