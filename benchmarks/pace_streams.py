@@ -154,7 +154,7 @@ def terms_of(bundle: Bundle) -> MachineSettings:
 
 
 def lowered(terms: MachineSettings, fraction: float) -> MachineSettings:
-    """The same with thresholds at a fraction of their height above the healthy median."""
+    """Settings with thresholds at a fraction of their height above the healthy median."""
     found = terms.thresholds
     median = found.scale.median
 

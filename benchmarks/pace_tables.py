@@ -93,7 +93,7 @@ def fault_table(lines: Sequence[Line]) -> Table:
 def _pairs(
     lines: Sequence[Line], kinds: Sequence[str], what: str
 ) -> dict[tuple[str, ...], tuple[Any, Any]]:
-    """The same stream at 1 s and with `auto`, by machine, kind, strength and name."""
+    """Pairs of a stream at 1 s and with `auto`, by machine, kind, strength and name."""
     found: dict[tuple[str, ...], dict[str, Any]] = defaultdict(dict)
     for one in lines:
         if one["kind"] in kinds:

@@ -233,7 +233,7 @@ class RunningWindows:
         return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
     def _parts(self, start: int, end: int) -> list[Samples]:
-        """The same in the pieces it came in, not copied."""
+        """The sound in the pieces that it came in, not copied."""
         return [
             samples[max(0, start - at) : max(0, end - at)]
             for at, samples in self._raw

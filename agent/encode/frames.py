@@ -97,7 +97,7 @@ class FrameLayout:
         return found
 
     def runs(self, fresh: int) -> list[list[Chunk]]:
-        """The same, those together that one run makes: so many of a length at most."""
+        """The chunks of `chunks` in runs of the encoder: so many of one length at most in each."""
         plan = self.chunks(fresh)
         at_once = 1 if self.least else _AT_ONCE
         return [plan[first:][:at_once] for first in range(0, len(plan), at_once)]

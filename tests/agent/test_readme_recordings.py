@@ -18,7 +18,7 @@ RATE = 16_000
 
 
 def commands():
-    """Those of auscult."""
+    """The commands of auscult that README has there."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     part = text.partition("## Recordings at hand?")[2].partition("\n## ")[0]
     return re.findall(r"^    auscult ([^#\n]+?) *(?:#.*)?$", part, re.MULTILINE)

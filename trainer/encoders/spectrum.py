@@ -260,7 +260,7 @@ class Spectrogram(nn.Module):
         return spectra
 
     def unordered(self, signal: Tensor) -> Tensor:
-        """The same with the bins as `Spectrum.unordered` gives them."""
+        """Spectra of the frames, the bins in the order of `Spectrum.unordered`."""
         return self.spectrum.unordered(self._frames(signal))
 
     def _frames(self, signal: Tensor) -> Tensor:
