@@ -108,6 +108,10 @@ class RecognitionWatch:
         self._reference_before = self._reference if encoder == self._encoder else None
         self._digest, self._encoder = bundle.manifest.digest, encoder
         self._reference = Reference.of(bundle)
+        self._forget()
+
+    def _forget(self) -> None:
+        """What was heard so far says nothing of what comes."""
         self._mean = None
         self._heard = self._judged = self._lost = 0
         for one in (self._scores, self._marks, self._lately, self._reasons):
@@ -150,7 +154,7 @@ class RecognitionWatch:
         with self._lock:
             if answer is not self._answer:
                 self._answer = answer
-                self._begin(judged.bundle, None)
+                self._forget()
             # Else it was judged just before another bundle was taken up.
             if judged.bundle.manifest.digest == self._digest:
                 self._count(decision, judged)
