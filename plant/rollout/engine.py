@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from agent.bundle.offer import BundleOffer
 from plant.rollout.config import RolloutConfig
 from plant.rollout.fleet import Fleet
-from plant.rollout.gate import known_before, look
+from plant.rollout.gate import counted_before, known_before, look
 from plant.rollout.plan import BACK, OVER, Plans, Rollout, Target
 from plant.rollout.repository import Repository
 from plant.rollout.signing import OfferSigner
@@ -171,7 +171,8 @@ class RolloutEngine:
             target, target.digest, now, downgrade=rollout.downgrade, reason=reason
         )
         told = {"state": "offered", "since": now, "before": before}
-        return offered.model_copy(update={**told, "known_before": known_before(seen)})
+        offered = offered.model_copy(update={**told, "known_before": known_before(seen)})
+        return counted_before(offered, seen)
 
     def _put_back(self, target: Target, why: str, now: float) -> Target:
         """A machine that was offered the bundle is offered the one before."""

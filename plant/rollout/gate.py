@@ -56,12 +56,17 @@ def look(
             before = "" if offer.reason == IN_USE else target.before
             told = {"state": "taken", "since": now, "last": counted, "before": before}
             return target.model_copy(update=told)
-        if seen.counted is not None and _judged_with(seen) != target.digest:
-            target = target.model_copy(update={"last": _tuple(seen.counted)})
-        return _away(target, gate, now)
+        return _away(counted_before(target, seen), gate, now)
     if as_meant:
         gate = gate.model_copy(update={"recognise": False})
     return _watched(target, seen, gate, now)
+
+
+def counted_before(target: Target, seen: MachineSeen | None) -> Target:
+    """With what the device had counted when it was last heard of by the bundle before."""
+    if seen is None or seen.counted is None or _judged_with(seen) == target.digest:
+        return target
+    return target.model_copy(update={"last": _tuple(seen.counted)})
 
 
 def known_before(seen: MachineSeen | None) -> KnownBefore | None:
