@@ -1,4 +1,4 @@
-"""Which shorter form would be chosen without a machine, and what that costs the machine."""
+"""Leave-one-machine-out choice of a shorter form, and what it costs the machine left out."""
 
 from __future__ import annotations
 

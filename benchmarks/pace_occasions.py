@@ -46,7 +46,7 @@ class Occasions:
 
 
 def _some(sound: np.ndarray, seconds: float, rng: np.random.Generator) -> np.ndarray:
-    """So many seconds from anywhere in it, again and again where it is shorter."""
+    """A stretch of so many seconds from anywhere in a sound, repeated where that is shorter."""
     first = int(rng.integers(max(1, len(sound) - int(seconds * RATE))))
     parts = [sound[first:]]
     while sum(map(len, parts)) < seconds * RATE + RATE * len(parts):

@@ -27,7 +27,7 @@ def _table(title: str, *headings: str) -> Table:
 
 
 def _total(lines: Sequence[Line], way: str, what: Callable[[Line], float]) -> float:
-    """Of a way; of its phases, which hear the same hours, the mean."""
+    """The mean count of a way over its phases, which hear the same hours."""
     some = [one for one in lines if one["way"] == way]
     return sum(map(what, some)) / max(1, len({one["phase"] for one in some}))
 

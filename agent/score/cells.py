@@ -27,7 +27,7 @@ _SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """Which rows lie near each other.
+    """The cells of a bank: centres, and the rows nearest to each.
 
     Attributes:
         centres: float32, `(cells, columns)`.
@@ -69,7 +69,7 @@ class Cells:
 
 
 def usual_count(rows: int) -> int:
-    """So many cells a bank of so many rows is cut into."""
+    """The usual number of cells for a bank of so many rows."""
     return max(1, min(rows, 16 * round(_CELLS_PER_ROOT * math.sqrt(rows) / 16)))
 
 

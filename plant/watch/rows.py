@@ -29,7 +29,7 @@ class States:
 
 
 def latest_states(taken: Iterable[Taken]) -> States:
-    """Of each state that messages tell, the latest of its kind."""
+    """The latest state of each kind that messages tell."""
     found = States()
     for one in taken:
         key = {"device": one.device, "machine": one.machine, "topic": one.topic}
@@ -50,7 +50,7 @@ def latest_states(taken: Iterable[Taken]) -> States:
 
 
 def statuses_of(taken: Iterable[Taken], now: datetime) -> dict[str, Row]:
-    """Of each device, whether it is there."""
+    """Whether each device is there."""
     return {
         one.device: {
             "name": one.device, "status": one.body.status, "reason": one.body.reason,
@@ -62,7 +62,7 @@ def statuses_of(taken: Iterable[Taken], now: datetime) -> dict[str, Row]:
 
 
 def acknowledged_of(taken: Iterable[Taken], now: datetime) -> dict[str, Row]:
-    """Of each device, up to which number a broker had its events."""
+    """The number up to which a broker had the events of each device."""
     return {
         one.device: {
             "name": one.device, "acknowledged": one.body.outbox.acknowledged, "changed": now,

@@ -145,7 +145,7 @@ print('{"wall_ms": 9, "slow_ms": 9, "cpu_ms": 9, "memory_mb": 9, '
 
 
 def test_what_ran_on_the_processor_is_not_told_as_an_accelerators(bundle, quick, monkeypatch):
-    """As onnxruntime-gpu 1.23.2 does without CUDA: it warns, and goes on with the processor."""
+    """A session of onnxruntime-gpu 1.23.2 without CUDA: it warns, and goes on with the processor."""
     import onnxruntime
 
     monkeypatch.setattr(
